@@ -1,0 +1,11 @@
+//! Build script: what the addon needs from the linker.
+
+fn main() {
+    if std::env::var_os("CARGO_FEATURE_NODE").is_some() {
+        napi_build::setup();
+    }
+    // A worker thread that ends unloads the addon; its helper threads would then run unmapped code.
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    }
+}

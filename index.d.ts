@@ -1,0 +1,208 @@
+/// <reference lib="esnext.disposable" />
+
+/** Which lock, and what to say when it is held. */
+export interface LockOptions {
+  /** The directory of the lock file. Default: `process.cwd()` at the call. */
+  cwd?: string | undefined
+  /** The lock file, relative to `cwd` or absolute. Default: `.xero-reconcile-lock.json`. */
+  file?: string | undefined
+  /** The whole `message` of the contention error. Default: `Another reconcile run is in progress`. */
+  message?: string | undefined
+}
+
+/** What {@link acquireLock} takes. */
+export interface AcquireOptions extends LockOptions {
+  /**
+   * How long to wait for a holder to let go, in milliseconds. 0 (the default) refuses at once, `Infinity`
+   * waits for ever.
+   */
+  timeout?: number | undefined
+  /** Ends a wait: the promise rejects with `signal.reason`, and the lock is not held. */
+  signal?: AbortSignal | undefined
+}
+
+/** What {@link breakLock} takes. */
+export interface BreakOptions extends LockOptions {
+  /** Remove the lock even if somebody holds it. That holder's release then fails with `E_LOCK_LOST`. */
+  force?: boolean | undefined
+}
+
+/** Who holds a lock, or left it behind. */
+export interface Holder {
+  /** The process. */
+  pid: number
+  /** When it acquired the lock, in milliseconds since the Unix epoch. */
+  createdAt: number
+  /** The host that it runs on. A lock of the older TypeScript tool names none. */
+  host?: string
+  /** The `threadId` of its worker thread, 0 for the main thread. A lock of the older tool names none. */
+  thread?: number
+}
+
+/** What {@link inspectLock} found. */
+export interface LockStatus {
+  /** The absolute path of the lock file. */
+  path: string
+  /**
+   * `free`: there is no lock file. `held`: somebody holds the lock, or that cannot be ruled out. `stale`:
+   * there is a lock file and its holder is gone; the next {@link acquireLock} takes it over.
+   */
+  state: 'free' | 'held' | 'stale'
+  /** Who holds the lock or left it behind, if the file says. */
+  holder?: Holder
+  /** One sentence for a person: who holds it, since when, on which host, or why it is stale. */
+  reason: string
+}
+
+/** Whom a lock was taken over from. */
+export interface TakenOver {
+  /** Who left the lock behind, if the file said. */
+  holder?: Holder
+  /**
+   * Why that run was judged gone, in one sentence: `process 4711 ended without releasing`, `the machine was
+   * restarted`, `the file was not a lock record`.
+   */
+  reason: string
+}
+
+/**
+ * A lock that this process holds until it is released or the process ends. Losing this object to the garbage
+ * collector releases nothing.
+ */
+export interface Lock {
+  /** The absolute path of the lock file. */
+  readonly path: string
+  /** This process, as the lock file says. */
+  readonly holder: Holder
+  /**
+   * Set if the lock was taken over from a run that never released it. That run may have died half-way: check
+   * what it was working on.
+   */
+  readonly takenOver?: TakenOver
+  /** Whether the lock is still held and its file in its place. Changes nothing. */
+  isHeld(): boolean
+  /**
+   * Releases the lock and removes its file. A second release does nothing.
+   *
+   * Rejects with a {@link LockError} `E_LOCK_LOST` if somebody removed or replaced the file meanwhile (the
+   * other file stays), or with the system's error if the file cannot be removed. Either way this process
+   * holds the lock no more.
+   */
+  release(): Promise<void>
+  /** As {@link Lock.release}, before it returns. */
+  releaseSync(): void
+  /** As {@link Lock.releaseSync}, for `using`. */
+  [Symbol.dispose](): void
+  /** As {@link Lock.release}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/**
+ * Why a lock was not acquired, released or broken. By `code`:
+ *
+ * - `E_LOCK_CONTENTION`: somebody holds it; `message` is the configured one and nothing more.
+ * - `E_LOCK_SYMLINK`: the path is a symbolic link.
+ * - `E_LOCK_NOT_A_FILE`: the path is a directory, FIFO, socket, device, or a file with several hard links.
+ * - `E_LOCK_LOST`: somebody removed or replaced the file while this process held the lock.
+ * - `E_LOCK_STALE`: the holder is gone, but this filesystem has no kernel locks, so that taking over is not
+ *   safe; `message` says which call breaks it.
+ * - `E_LOCK_UNSUPPORTED`: this operating system has no implementation.
+ *
+ * What the system refuses is no `LockError`: it arrives as Node's own errors do, with `code` (`EACCES`,
+ * `ENOENT`, `ENOSPC`, …), `errno`, `syscall` and `path`. Wrong arguments are a `TypeError` or `RangeError`
+ * with `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE` or `ERR_OUT_OF_RANGE`, before anything is touched.
+ */
+export class LockError extends Error {
+  constructor(
+    message: string,
+    about: { code: string; path: string; recoverable: boolean; holder?: Holder; reason?: string },
+  )
+  readonly name: 'LockError'
+  /** One of the codes above. */
+  code: string
+  /** The absolute path of the lock file. */
+  path: string
+  /** Whether the same call can succeed later without anybody doing anything. */
+  recoverable: boolean
+  /** Who holds the lock, if its file says. */
+  holder?: Holder
+  /** One sentence beside the message: who holds the lock since when, or what happened to it. */
+  reason?: string
+}
+
+/**
+ * Acquires the lock of a directory, or rejects. It does not wait for a holder unless `timeout` says so. Not
+ * reentrant: a process that asks twice is refused too.
+ *
+ * What a killed run left behind is taken over at once; {@link Lock.takenOver} tells. Only an empty file less
+ * than 2 s old, whose creator may be about to lock it, is waited for.
+ *
+ * @throws {LockError} `E_LOCK_CONTENTION`, `E_LOCK_SYMLINK`, `E_LOCK_NOT_A_FILE`, `E_LOCK_STALE`,
+ *   `E_LOCK_UNSUPPORTED`; otherwise what the system refuses, or a wrong argument: see {@link LockError}.
+ * @example
+ * const lock = await acquireLock()
+ * try {
+ *   if (lock.takenOver) console.warn(`The run before this one did not finish: ${lock.takenOver.reason}`)
+ *   await postPayments()
+ * } finally {
+ *   await lock.release()
+ * }
+ */
+export function acquireLock(cwd?: string): Promise<Lock>
+export function acquireLock(options?: string | AcquireOptions): Promise<Lock>
+
+/**
+ * As {@link acquireLock}, before it returns. With a `timeout` the thread sleeps; a `signal` that was aborted
+ * before the call is thrown, a later one cannot be noticed.
+ */
+export function acquireLockSync(cwd?: string): Lock
+export function acquireLockSync(options?: string | AcquireOptions): Lock
+
+/**
+ * Releases the lock if this thread of this process holds it, and does nothing otherwise: it never removes
+ * another's file.
+ *
+ * @throws {LockError} `E_LOCK_LOST` as {@link Lock.release}.
+ */
+export function releaseLock(target?: string | LockOptions): Promise<void>
+
+/** As {@link releaseLock}, before it returns. */
+export function releaseLockSync(target?: string | LockOptions): void
+
+/**
+ * Runs `fn` while holding the lock and gives its result. The lock is released whatever `fn` does. If `fn`
+ * fails, its error is the one that counts; a failing release is then a process warning.
+ *
+ * @throws As {@link acquireLock}, `fn` and {@link Lock.release}.
+ */
+export function withLock<T>(fn: (lock: Lock) => T | Promise<T>, options?: string | AcquireOptions): Promise<T>
+
+/**
+ * Says whether the lock is held, and by whom. It changes nothing and disturbs nobody; by the time it answers
+ * the answer may be old, so use it to tell people, not to decide.
+ *
+ * @throws {LockError} `E_LOCK_SYMLINK`, `E_LOCK_NOT_A_FILE`; otherwise what the system refuses.
+ */
+export function inspectLock(target?: string | LockOptions): Promise<LockStatus>
+
+/** As {@link inspectLock}, before it returns. */
+export function inspectLockSync(target?: string | LockOptions): LockStatus
+
+/**
+ * Removes a stale lock; `true` if a file was removed. {@link acquireLock} needs no such help: this is for
+ * people who clean up, and for the locks that it refuses with `E_LOCK_STALE`.
+ *
+ * With `force` a held lock goes too. Its holder is not stopped and learns of it by `E_LOCK_LOST` when it
+ * releases; and if the lock changes hands in that very moment, the new holder's file is the one removed.
+ *
+ * @throws {LockError} `E_LOCK_CONTENTION` if somebody holds it and `force` is off; otherwise as
+ *   {@link acquireLock}.
+ */
+export function breakLock(target?: string | BreakOptions): Promise<boolean>
+
+/**
+ * The absolute path of a directory's lock file. Touches nothing.
+ *
+ * @param cwd The directory. Default: `process.cwd()`.
+ */
+export function resolveLockPath(cwd?: string): string

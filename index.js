@@ -1,0 +1,139 @@
+'use strict'
+
+const { emitWarning } = require('node:process')
+const { getSystemErrorMap } = require('node:util')
+const { threadId } = require('node:worker_threads')
+const native = require('./binding.js')
+
+/**
+ * @typedef {import('./index.js').Lock} Lock
+ * @typedef {import('./index.js').LockOptions} LockOptions
+ * @typedef {import('./index.js').AcquireOptions} AcquireOptions
+ * @typedef {import('./binding.js').Failure} Failure
+ */
+
+class LockError extends Error {
+  /**
+   * @param {string} message
+   * @param {{ code: string, path: string, recoverable: boolean, holder?: import('./index.js').Holder | undefined, reason?: string | undefined }} about
+   */
+  constructor(message, { code, path, recoverable, holder, reason }) {
+    super(message)
+    this.code = code
+    this.path = path
+    this.recoverable = recoverable
+    if (holder !== undefined) this.holder = holder
+    if (reason !== undefined) this.reason = reason
+  }
+}
+Object.defineProperty(LockError.prototype, 'name', { value: 'LockError', configurable: true, writable: true })
+
+/**
+ * What the system refuses looks like an error of `node:fs`.
+ * @param {Failure} failure
+ */
+function systemError({ errno = 0, syscall, path }) {
+  const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, 'unknown error']
+  return Object.assign(new Error(`${code}: ${text}, ${syscall} '${path}'`), { errno: -errno, code, syscall, path })
+}
+
+/** @param {Failure} failure */
+function toError(failure) {
+  const { code, message = '', path = '', recoverable, holder, reason } = failure
+  if (code === undefined) return systemError(failure)
+  if (code.startsWith('ERR_')) return Object.assign(new TypeError(message), { code })
+  return new LockError(message, { code, path, recoverable, holder, reason })
+}
+
+/**
+ * A promise that settles in a later turn of the event loop.
+ * @param {boolean} ok
+ * @param {unknown} value
+ */
+function later(ok, value) {
+  return new Promise((resolve, reject) => {
+    setImmediate(ok ? resolve : reject, value)
+  })
+}
+
+/**
+ * Watches for the exit of this process or worker while it holds a lock.
+ * @param {boolean} on
+ */
+function watchExit(on) {
+  if (on) process.on('exit', native.releaseAll)
+  else process.removeListener('exit', native.releaseAll)
+}
+
+native.setup(threadId, { toError, later, watchExit })
+
+/**
+ * @param {string | AcquireOptions} [target]
+ * @returns {Promise<Lock>}
+ */
+async function acquireLock(target) {
+  const signal = typeof target === 'object' ? target?.signal : undefined
+  if (signal === undefined) return native.acquire(target)
+  const cancel = new native.Cancel()
+  const acquiring = native.acquire(target, cancel)
+  /** @type {() => void} */
+  let stopListening = () => {}
+  /** @type {Promise<never>} */
+  const aborted = new Promise((_, reject) => {
+    const abort = () => {
+      cancel.cancel()
+      // A lock that is won in the same moment belongs to nobody.
+      acquiring.then((/** @type {Lock} */ lock) => lock.release()).catch(() => {})
+      reject(signal.reason)
+    }
+    signal.addEventListener('abort', abort, { once: true })
+    stopListening = () => signal.removeEventListener('abort', abort)
+  })
+  return Promise.race([acquiring, aborted]).finally(stopListening)
+}
+
+/**
+ * @template T
+ * @param {(lock: Lock) => T | Promise<T>} fn
+ * @param {string | AcquireOptions} [options]
+ * @returns {Promise<T>}
+ */
+async function withLock(fn, options) {
+  if (typeof fn !== 'function') {
+    const message = `The "fn" argument must be of type function. Received type ${typeof fn}`
+    throw Object.assign(new TypeError(message), { code: 'ERR_INVALID_ARG_TYPE' })
+  }
+  const lock = await acquireLock(options)
+  let result
+  try {
+    result = await fn(lock)
+  } catch (error) {
+    // The caller is told of the first failure; a second one must not be silent.
+    await lock.release().catch(emitWarning)
+    throw error
+  }
+  await lock.release()
+  return result
+}
+
+/** @type {typeof import('./index.js').releaseLock} */
+const releaseLock = async (target) => native.release(target)
+
+/** @type {typeof import('./index.js').inspectLock} */
+const inspectLock = async (target) => native.inspect(target)
+
+/** @type {typeof import('./index.js').breakLock} */
+const breakLock = async (target) => native.break(target)
+
+module.exports = {
+  LockError,
+  acquireLock,
+  acquireLockSync: native.acquireSync,
+  breakLock,
+  inspectLock,
+  inspectLockSync: native.inspectSync,
+  releaseLock,
+  releaseLockSync: native.releaseSync,
+  resolveLockPath: native.resolvePath,
+  withLock,
+}

@@ -1,0 +1,37 @@
+// What every command of this project starts with: installed packages and a built addon.
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync, statSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+/** The project's directory. */
+export const root = fileURLToPath(new URL('..', import.meta.url))
+
+/** Runs a command in the project's directory, shows its output, and ends this process if it fails. */
+export function run(command, args, options = {}) {
+  console.log(`\n> ${[command, ...args].join(' ')}`)
+  const { status, signal, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit', ...options })
+  if (error) {
+    console.error(`${command}: ${error.message}`)
+    process.exit(1)
+  }
+  if (status !== 0) {
+    console.error(`${command} ${args.join(' ')}: ${signal ? `ended by ${signal}` : `exit code ${status}`}`)
+    process.exit(status ?? 1)
+  }
+}
+
+/** Installs exactly what `package-lock.json` names, unless that is what is installed. */
+export function install() {
+  const installed = `${root}node_modules/.package-lock.json`
+  const wanted = `${root}package-lock.json`
+  if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(wanted).mtimeMs) return
+  run('npm', ['ci', '--ignore-scripts'])
+}
+
+/** Builds the release addon and napi's loader beside `index.js`. */
+export function build() {
+  const napi = `${root}node_modules/@napi-rs/cli/package.json`
+  const cli = `${root}node_modules/@napi-rs/cli/${JSON.parse(readFileSync(napi, 'utf8')).bin.napi}`
+  const args = ['build', '--platform', '--release', '--js', 'binding.js', '--dts', 'binding.d.ts']
+  run(process.execPath, [cli, ...args])
+}

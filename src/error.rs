@@ -1,0 +1,178 @@
+//! Everything that can go wrong, each with the code that JavaScript sees.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::record::Holder;
+
+/// Why a call did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// `E_LOCK_CONTENTION`: somebody holds the lock. Trying again later can succeed.
+    #[error("{message}")]
+    Contention {
+        /// The configured message and nothing more, because tools show it to people.
+        message: String,
+        /// The lock file.
+        path: PathBuf,
+        /// Who holds it, if the record could be read.
+        holder: Option<Holder>,
+        /// One sentence: who holds it, since when, on which host.
+        reason: String,
+    },
+    /// `E_LOCK_SYMLINK`: the path is a symbolic link, which could point the lock at any file.
+    #[error("Refusing to read symlinked lock file: {}", path.display())]
+    Symlink {
+        /// The link.
+        path: PathBuf,
+    },
+    /// `E_LOCK_NOT_A_FILE`: the path is no regular file with one name.
+    #[error("Refusing to use {kind} as a lock file: {}", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What it is instead.
+        kind: FileKind,
+    },
+    /// `E_LOCK_LOST`: somebody removed or replaced the file while this process held the lock.
+    #[error("The lock was lost while it was held, {reason}: {}", path.display())]
+    Lost {
+        /// The lock file.
+        path: PathBuf,
+        /// What was found in its place.
+        reason: &'static str,
+    },
+    /// `E_LOCK_STALE`: the holder is gone, but this filesystem has no kernel locks, so that taking
+    /// over could make two owners.
+    #[error(
+        "Stale lock ({reason}) on a filesystem without kernel locks, where it cannot be taken over \
+         safely; make sure that no run is active, then remove it with breakLock(): {}",
+        path.display()
+    )]
+    Stale {
+        /// The lock file.
+        path: PathBuf,
+        /// Who left it behind.
+        holder: Option<Holder>,
+        /// One sentence: why the holder was judged gone.
+        reason: String,
+    },
+    /// `E_LOCK_UNSUPPORTED`: this operating system has no implementation.
+    #[error("Locks are not supported here, {reason}: {}", path.display())]
+    Unsupported {
+        /// The lock file.
+        path: PathBuf,
+        /// What is missing.
+        reason: &'static str,
+    },
+    /// `ERR_INVALID_ARG_VALUE`: the arguments cannot name a lock file. Nothing was touched.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// The operating system refused: its own code, such as `EACCES`.
+    #[error("{syscall} '{}': {source}", path.display())]
+    System {
+        /// The system call, by the name that Node.js uses.
+        syscall: &'static str,
+        /// What it was called on.
+        path: PathBuf,
+        /// The system's error number.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The code that JavaScript sees; `None` for the system's own errors, which carry an `errno`.
+    #[must_use]
+    pub fn code(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Contention { .. } => "E_LOCK_CONTENTION",
+            Self::Symlink { .. } => "E_LOCK_SYMLINK",
+            Self::NotAFile { .. } => "E_LOCK_NOT_A_FILE",
+            Self::Lost { .. } => "E_LOCK_LOST",
+            Self::Stale { .. } => "E_LOCK_STALE",
+            Self::Unsupported { .. } => "E_LOCK_UNSUPPORTED",
+            Self::InvalidArgument(_) => "ERR_INVALID_ARG_VALUE",
+            Self::System { .. } => return None,
+        })
+    }
+
+    /// Whether the same call can succeed later without anybody doing anything.
+    #[must_use]
+    pub fn recoverable(&self) -> bool {
+        matches!(self, Self::Contention { .. })
+    }
+
+    /// The lock file that the error is about.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Contention { path, .. }
+            | Self::Symlink { path }
+            | Self::NotAFile { path, .. }
+            | Self::Lost { path, .. }
+            | Self::Stale { path, .. }
+            | Self::Unsupported { path, .. }
+            | Self::System { path, .. } => Some(path),
+            Self::InvalidArgument(_) => None,
+        }
+    }
+
+    /// The holder that the record names, for contention and stale locks.
+    #[must_use]
+    pub fn holder(&self) -> Option<&Holder> {
+        match self {
+            Self::Contention { holder, .. } | Self::Stale { holder, .. } => holder.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// One sentence beside the message, where there is one.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Contention { reason, .. } | Self::Stale { reason, .. } => Some(reason),
+            Self::Lost { reason, .. } | Self::Unsupported { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+/// What stands at a path that is not a lock file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A regular file that has a second name, so that somebody else's file could be overwritten.
+    HardLink,
+    /// A directory.
+    Directory,
+    /// A named pipe.
+    Fifo,
+    /// A Unix socket.
+    Socket,
+    /// A character or block device.
+    Device,
+    /// A symbolic link.
+    Symlink,
+    /// Anything else.
+    Other,
+}
+
+impl fmt::Display for FileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "a file",
+            Self::HardLink => "a file with several hard links",
+            Self::Directory => "a directory",
+            Self::Fifo => "a FIFO",
+            Self::Socket => "a socket",
+            Self::Device => "a device",
+            Self::Symlink => "a symbolic link",
+            Self::Other => "something that is no file",
+        })
+    }
+}

@@ -1,0 +1,44 @@
+//! A process lock on a file, for tools that must not run twice at once.
+//!
+//! It is an *advisory* lock: it keeps out those who ask for it, it does not stop anyone from
+//! touching the files that the tool works on. It is for one machine; several machines that share a
+//! network directory are told to use a database instead.
+//!
+//! # The protocol
+//! Two invariants carry everything. **I1**: a process owns the lock if and only if it holds the
+//! exclusive kernel lock on the file that the path names *now*. **I2**: only the owner unlinks,
+//! replaces or rewrites the file at the path. Taking over what a killed run left behind is therefore
+//! no special case: the file is there, nobody holds its kernel lock, so whoever gets it owns it.
+//!
+//! # The map
+//! - [`protocol`]: acquire, release, inspect and break, step by step, over the trait [`System`].
+//! - [`judge`]: is the holder that a record names gone? A pure function.
+//! - [`record`]: the one JSON object in the file.
+//! - [`System`] (`system.rs`): what the protocol asks of an operating system; `sys/` answers it.
+//! - `table.rs`: the locks that this process holds.
+//! - [`acquire_lock`] and its siblings (`api.rs`): the functions that a program calls.
+//! - `node/`: the same functions for JavaScript, the only place that knows Node.js.
+
+mod api;
+mod error;
+pub mod judge;
+// napi registers nothing in a test executable, which no Node.js loads.
+#[cfg(all(feature = "node", not(test)))]
+mod node;
+pub mod protocol;
+pub mod record;
+mod sys;
+mod system;
+mod table;
+mod target;
+mod wait;
+
+pub use api::{
+    AcquireOptions, BreakOptions, Lock, acquire_lock, break_lock, inspect_lock, release_lock,
+    resolve_lock_path, with_lock,
+};
+pub use error::{Error, FileKind};
+pub use protocol::{LockState, LockStatus, TakenOver};
+pub use record::Holder;
+pub use system::{Access, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System};
+pub use target::{DEFAULT_FILE, DEFAULT_MESSAGE, LockOptions, Target};

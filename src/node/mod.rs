@@ -1,0 +1,207 @@
+//! The face that JavaScript sees. It converts and hands on; what a lock is stands in the core.
+
+#![allow(clippy::trivially_copy_pass_by_ref, reason = "the lifetime of `&Env` is that of the scope's values")]
+
+mod args;
+mod detach;
+mod failure;
+mod lock;
+mod pool;
+mod promise;
+mod state;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use napi::bindgen_prelude::{ToNapiValue, Unknown};
+use napi::{Env, Result};
+use napi_derive::napi;
+
+use crate::error::Error;
+use crate::protocol::{self, LockState, LockStatus};
+use crate::sys::Os;
+use crate::table;
+use crate::wait;
+
+use args::{Allowed, Request};
+use failure::thrown;
+use lock::{Acquired, JsHolder};
+use promise::promised;
+use state::State;
+
+/// Lets go of an `acquire` that is under way.
+#[napi]
+#[derive(Default)]
+pub struct Cancel {
+    flag: Arc<AtomicBool>,
+}
+
+#[napi]
+impl Cancel {
+    /// Nothing is cancelled yet.
+    #[napi(constructor)]
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A wait ends soon; a lock that is won all the same is still delivered.
+    #[napi]
+    pub fn cancel(&self) {
+        self.flag.store(true, Ordering::Relaxed);
+    }
+}
+
+/// `inspectLock`'s answer.
+#[napi(object, object_from_js = false)]
+pub struct JsStatus {
+    /// The lock file.
+    pub path: String,
+    /// `free`, `held` or `stale`.
+    pub state: &'static str,
+    /// Who holds it or left it behind.
+    pub holder: Option<JsHolder>,
+    /// One sentence for a person.
+    pub reason: String,
+}
+
+impl From<LockStatus> for JsStatus {
+    fn from(status: LockStatus) -> Self {
+        Self {
+            path: args::text_of(&status.path),
+            state: match status.state {
+                LockState::Free => "free",
+                LockState::Held => "held",
+                LockState::Stale => "stale",
+            },
+            holder: status.holder.map(JsHolder::from),
+            reason: status.reason,
+        }
+    }
+}
+
+fn start_acquire(
+    env: &Env,
+    target: Unknown<'_>,
+    cancel: Option<&Cancel>,
+) -> Result<impl FnOnce() -> std::result::Result<Acquired, Error> + Send + 'static> {
+    let request = Request::parse(env, target, Allowed::Acquire)?;
+    let state = State::of(env)?;
+    let (owner, thread) = (state.owner, state.thread);
+    let flag = cancel.map(|cancel| Arc::clone(&cancel.flag)).unwrap_or_default();
+    Ok(move || {
+        let held = wait::acquire(Os::get(), &request.target, thread, request.timeout, &flag)?;
+        Acquired::enter(owner, held)
+    })
+}
+
+/// See `acquireLock` in `index.d.ts`.
+///
+/// # Errors
+/// As documented there.
+#[napi(catch_unwind)]
+pub fn acquire<'env>(
+    env: &'env Env,
+    target: Unknown<'env>,
+    cancel: Option<&Cancel>,
+) -> Result<Unknown<'env>> {
+    let work = start_acquire(env, target, cancel)?;
+    State::of(env)?.begin(env)?;
+    promised(env, work, |env, outcome| match outcome {
+        Ok(acquired) => Ok(acquired.into_lock().into_unknown(env)?),
+        Err(error) => {
+            State::of(env)?.end(env)?;
+            Err(error.into())
+        }
+    })
+}
+
+/// See `acquireLockSync` in `index.d.ts`.
+///
+/// # Errors
+/// As documented there.
+#[napi(catch_unwind)]
+pub fn acquire_sync(env: &Env, target: Unknown<'_>) -> Result<lock::Lock> {
+    let acquired = start_acquire(env, target, None)?().map_err(|error| thrown(env, error))?;
+    State::of(env)?.begin(env)?;
+    Ok(acquired.into_lock())
+}
+
+/// See `releaseLock` in `index.d.ts`.
+///
+/// # Errors
+/// As documented there.
+#[napi(catch_unwind)]
+pub fn release<'env>(env: &'env Env, target: Unknown<'env>) -> Result<Unknown<'env>> {
+    let path = Request::parse(env, target, Allowed::Lock)?.target.path;
+    let owner = State::of(env)?.owner;
+    promised(env, move || table::find(owner, &path).and_then(table::release), lock::released)
+}
+
+/// See `releaseLockSync` in `index.d.ts`.
+///
+/// # Errors
+/// As documented there.
+#[napi(catch_unwind)]
+pub fn release_sync(env: &Env, target: Unknown<'_>) -> Result<()> {
+    let path = Request::parse(env, target, Allowed::Lock)?.target.path;
+    let state = State::of(env)?;
+    lock::settle_release(env, table::find(state.owner, &path).and_then(table::release))
+}
+
+/// See `inspectLock` in `index.d.ts`.
+///
+/// # Errors
+/// As documented there.
+#[napi(catch_unwind)]
+pub fn inspect<'env>(env: &'env Env, target: Unknown<'env>) -> Result<Unknown<'env>> {
+    let target = Request::parse(env, target, Allowed::Lock)?.target;
+    promised(
+        env,
+        move || protocol::inspect(Os::get(), &target),
+        |env, outcome| Ok(JsStatus::from(outcome?).into_unknown(env)?),
+    )
+}
+
+/// See `inspectLockSync` in `index.d.ts`.
+///
+/// # Errors
+/// As documented there.
+#[napi(catch_unwind)]
+pub fn inspect_sync(env: &Env, target: Unknown<'_>) -> Result<JsStatus> {
+    let target = Request::parse(env, target, Allowed::Lock)?.target;
+    protocol::inspect(Os::get(), &target).map(JsStatus::from).map_err(|error| thrown(env, error))
+}
+
+/// See `breakLock` in `index.d.ts`.
+///
+/// # Errors
+/// As documented there.
+#[napi(catch_unwind, js_name = "break")]
+pub fn break_lock<'env>(env: &'env Env, target: Unknown<'env>) -> Result<Unknown<'env>> {
+    let request = Request::parse(env, target, Allowed::Break)?;
+    promised(
+        env,
+        move || protocol::break_lock(Os::get(), &request.target, request.force),
+        |env, outcome| Ok(outcome?.into_unknown(env)?),
+    )
+}
+
+/// See `resolveLockPath` in `index.d.ts`.
+///
+/// # Errors
+/// As documented there.
+#[napi(catch_unwind)]
+pub fn resolve_path(env: &Env, cwd: Unknown<'_>) -> Result<String> {
+    Ok(args::text_of(&Request::parse(env, cwd, Allowed::Directory)?.target.path))
+}
+
+/// Releases every lock of this environment, before the process exits.
+///
+/// # Errors
+/// If the addon was not set up.
+#[napi(catch_unwind)]
+pub fn release_all(env: &Env) -> Result<()> {
+    table::release_all(State::of(env)?.owner);
+    Ok(())
+}

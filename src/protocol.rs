@@ -1,0 +1,498 @@
+//! Acquire, release, inspect and break, over the operations of [`System`].
+//!
+//! **I1**: a process owns the lock if and only if it holds the exclusive kernel lock on the file that
+//! the path names now. **I2**: only the owner unlinks, replaces or rewrites the file at the path.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::error::{Error, FileKind};
+use crate::judge::{Evidence, Verdict, judge};
+use crate::record::{Holder, RECORD_LEN, Record};
+use crate::system::{Access, FileId, FsKind, LockMode, Locking, Opened, ProcessState, Stat, System};
+use crate::target::{Target, system_error};
+
+/// How long an empty file is left to its creator, who stands between creating it and locking it.
+pub const BIRTH: Duration = Duration::from_secs(2);
+
+/// How long an old TypeScript peer that has read a stale record may take to unlink the path.
+pub const OLD_PEER_UNLINKS_WITHIN: Duration = Duration::from_millis(5);
+
+/// A lock that this process owns. Dropping it closes the file, which ends ownership and leaves a stale
+/// file behind; [`release`] is the way to end it.
+#[derive(Debug)]
+pub struct Held<F> {
+    file: F,
+    id: FileId,
+    /// The lock file.
+    pub path: PathBuf,
+    /// We, as the record says.
+    pub holder: Holder,
+    /// Set if a run before this one never released the lock.
+    pub taken_over: Option<TakenOver>,
+}
+
+impl<F> Held<F> {
+    /// Whether this is the lock's file.
+    pub(crate) fn is_file(&self, id: FileId) -> bool {
+        self.id == id
+    }
+}
+
+/// Whom a lock was taken over from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenOver {
+    /// Who left the lock behind, if the file said.
+    pub holder: Option<Holder>,
+    /// Why it was judged gone, as a sentence without its end.
+    pub reason: String,
+}
+
+/// Whether a lock is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockState {
+    /// There is no lock file.
+    Free,
+    /// Somebody holds the lock, or that cannot be ruled out.
+    Held,
+    /// There is a lock file, and its holder is gone.
+    Stale,
+}
+
+/// What [`inspect`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockStatus {
+    /// The lock file.
+    pub path: PathBuf,
+    /// Whether the lock is held.
+    pub state: LockState,
+    /// Who holds it or left it behind, if the file says.
+    pub holder: Option<Holder>,
+    /// One sentence for a person.
+    pub reason: String,
+}
+
+/// How one attempt ended.
+enum Attempt<T> {
+    Done(T),
+    Refused(Refusal),
+    Again(Again),
+}
+
+struct Refusal {
+    holder: Option<Holder>,
+    reason: String,
+}
+
+/// Why an attempt proved nothing and is to be repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// The path named the file no more: its owner let go in between.
+    Vanished,
+    /// The file is empty and young: its creator is about to lock it.
+    BeingBorn,
+    /// The kernel lock was held in shared mode, by somebody who only looked.
+    LookedAt,
+    /// The kernel lock is held, and the record does not yet say by whom: a take-over in its middle.
+    Unsigned,
+}
+
+/// Bounds every repetition, so that each loop ends, and in the contention error.
+#[derive(Default)]
+struct Patience {
+    vanished: u32,
+    looked_at: u32,
+    unsigned: u32,
+    newborn: Option<(FileId, Duration)>,
+}
+
+impl Patience {
+    /// How long to wait before the next attempt; `None`: no more.
+    fn next(&mut self, again: Again) -> Option<Duration> {
+        let (count, limit, pause) = match again {
+            // Bounded by `BIRTH` for each file, and a new file is a sign of life.
+            Again::BeingBorn => return Some(Duration::from_millis(5)),
+            Again::Vanished => (&mut self.vanished, 200, 0),
+            Again::LookedAt => (&mut self.looked_at, 1000, 1),
+            Again::Unsigned => (&mut self.unsigned, 20, 1),
+        };
+        *count += 1;
+        // Many in a row: somebody else's turns, so let them go on.
+        let crowded = u64::from(*count / 20);
+        (*count <= limit).then(|| Duration::from_millis(pause + crowded))
+    }
+
+    /// Whether the file may belong to a creator that has not locked it yet. Two clocks must agree that
+    /// it is old: the file's (a network's clock may be ahead) or ours since we first saw this file.
+    fn is_being_born<S: System>(&mut self, system: &S, stat: &Stat) -> bool {
+        let age = system.wall_clock().checked_sub(stat.modified);
+        if stat.size != 0 || age.is_some_and(|age| u128::from(age) >= BIRTH.as_millis()) {
+            return false;
+        }
+        let now = system.monotonic();
+        let first_seen = match self.newborn {
+            Some((id, at)) if id == stat.id => at,
+            _ => self.newborn.insert((stat.id, now)).1,
+        };
+        now.saturating_sub(first_seen) < BIRTH
+    }
+
+    /// Repeats `attempt` until it is done or refused.
+    fn repeat<S: System, T>(
+        system: &S,
+        target: &Target,
+        mut attempt: impl FnMut(&mut Self) -> Result<Attempt<T>, Error>,
+    ) -> Result<T, Error> {
+        let mut patience = Self::default();
+        loop {
+            let again = match attempt(&mut patience)? {
+                Attempt::Done(done) => return Ok(done),
+                Attempt::Refused(Refusal { holder, reason }) => return Err(target.contention(holder, reason)),
+                Attempt::Again(again) => again,
+            };
+            match patience.next(again) {
+                Some(Duration::ZERO) => {}
+                Some(pause) => system.pause(pause),
+                None => return Err(target.contention(None, "another process is acquiring it".to_owned())),
+            }
+        }
+    }
+}
+
+/// Acquires the lock for `thread` of this process, or says who has it. Never waits for a holder.
+///
+/// # Errors
+/// [`Error::Contention`] if it is held; [`Error::Symlink`], [`Error::NotAFile`], [`Error::Stale`] and
+/// [`Error::System`] as they say.
+pub fn acquire<S: System>(system: &S, target: &Target, thread: u32) -> Result<Held<S::File>, Error> {
+    Patience::repeat(system, target, |patience| {
+        let path = &target.path;
+        // 1. Create exclusively.
+        if let Some(file) = system.create(path).map_err(target.system("open"))? {
+            return created(system, target, thread, patience, file);
+        }
+        // 2. It exists: open it.
+        let (file, stat) = match open(system, target, Access::ReadWrite, patience)? {
+            Attempt::Done(opened) => opened,
+            Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
+            Attempt::Again(again) => return Ok(Attempt::Again(again)),
+        };
+        // 3. Look before you lock: whoever creates a file wants its kernel lock next.
+        if patience.is_being_born(system, &stat) {
+            return Ok(Attempt::Again(Again::BeingBorn));
+        }
+        enter(system, target, thread, patience, (file, stat, false))
+    })
+}
+
+fn created<S: System>(
+    system: &S,
+    target: &Target,
+    thread: u32,
+    patience: &mut Patience,
+    file: S::File,
+) -> Result<Attempt<Held<S::File>>, Error> {
+    let discard = |error| {
+        // Nobody can own a file that we made, have not locked and are about to fail over, for 2 s.
+        let _ = system.unlink(&target.path);
+        error
+    };
+    let stat = system.stat(&file).map_err(target.system("fstat")).map_err(discard)?;
+    if stat.mode & 0o600 != 0o600 {
+        // A umask took away what the owner needs.
+        system.make_private(&file).map_err(target.system("fchmod")).map_err(discard)?;
+    }
+    enter(system, target, thread, patience, (file, stat, true))
+}
+
+/// Steps 4 to 8, from an open file to an owned lock.
+fn enter<S: System>(
+    system: &S,
+    target: &Target,
+    thread: u32,
+    patience: &mut Patience,
+    (file, stat, created): (S::File, Stat, bool),
+) -> Result<Attempt<Held<S::File>>, Error> {
+    // 4. The kernel lock.
+    let kernel_locks = match system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock"))? {
+        Locking::Taken => true,
+        Locking::Busy => return contended(system, target, &file, &stat),
+        Locking::Unsupported => false,
+    };
+    // 5. Does the path still name what we locked?
+    let Some(named) = named(system, target, stat.id)? else {
+        return Ok(Attempt::Again(Again::Vanished));
+    };
+    // 6. The file was there before us, or somebody wrote to it before we locked it: judge it.
+    let fs = system.fs_kind(&file);
+    let mut taken_over = None;
+    if !(created && named.size == 0) {
+        let (verdict, holder) = examine(system, target, patience, &file, &named, (fs, kernel_locks))?;
+        match verdict {
+            Verdict::BeingBorn => return Ok(Attempt::Again(Again::BeingBorn)),
+            Verdict::Held(reason) => return Ok(Attempt::Refused(Refusal { holder, reason })),
+            Verdict::Stale(reason) if !kernel_locks => {
+                return Err(Error::Stale { path: target.path.clone(), holder, reason });
+            }
+            Verdict::Stale(reason) => taken_over = Some(TakenOver { holder, reason }),
+        }
+    }
+    // 7. Our record.
+    let record = Record::of(system.here(), thread, system.wall_clock(), fs);
+    sign(system, target, &file, &record, named.size, created)?;
+    // 8. An old peer may have judged the same file stale just before and be about to unlink the path.
+    if taken_over.is_some() {
+        system.pause(OLD_PEER_UNLINKS_WITHIN);
+        if self::named(system, target, stat.id)?.is_none() {
+            return Ok(Attempt::Again(Again::Vanished));
+        }
+    }
+    let holder = record.holder(0);
+    Ok(Attempt::Done(Held { file, id: stat.id, path: target.path.clone(), holder, taken_over }))
+}
+
+/// Writes the record. Where that fails, what we created goes, and what we found stays for the next run
+/// to take over, so that it still learns of the run that died.
+fn sign<S: System>(
+    system: &S,
+    target: &Target,
+    file: &S::File,
+    record: &Record,
+    size: u64,
+    created: bool,
+) -> Result<(), Error> {
+    let cut = if size > RECORD_LEN as u64 { system.truncate(file, RECORD_LEN as u64) } else { Ok(()) };
+    cut.map_err(target.system("ftruncate"))?;
+    system.write(file, &record.encode()).map_err(|error| {
+        if created {
+            let _ = system.unlink(&target.path);
+        }
+        target.system("write")(error)
+    })
+}
+
+/// The kernel lock is busy: is that an owner?
+fn contended<S: System, T>(
+    system: &S,
+    target: &Target,
+    file: &S::File,
+    stat: &Stat,
+) -> Result<Attempt<T>, Error> {
+    // An inspector holds the lock in shared mode, for microseconds; beside it a shared lock succeeds.
+    if system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? == Locking::Taken {
+        return Ok(Attempt::Again(Again::LookedAt));
+    }
+    let record = read_record(system, target, file)?.filter(|record| system.process_exists(record.pid));
+    Ok(match record {
+        Some(record) => Attempt::Refused(held_by(&record.holder(stat.modified))),
+        None => Attempt::Again(Again::Unsigned),
+    })
+}
+
+fn held_by(holder: &Holder) -> Refusal {
+    Refusal { reason: describe(holder, "holds it"), holder: Some(holder.clone()) }
+}
+
+fn describe(holder: &Holder, what: &str) -> String {
+    let at = UNIX_EPOCH.checked_add(Duration::from_millis(holder.created_at.min(MAX_TIME)));
+    let since = at.map(|at| format!(" since {}", humantime::format_rfc3339_millis(at)));
+    let host = holder.host.as_ref().map(|host| format!(" on {host}"));
+    format!("process {}{} {what}{}", holder.pid, host.unwrap_or_default(), since.unwrap_or_default())
+}
+
+/// The end of the year 9999, the last that RFC 3339 can write.
+const MAX_TIME: u64 = 253_402_300_799_999;
+
+/// Opens what exists, and makes sure that it is a regular file with one name.
+fn open<S: System>(
+    system: &S,
+    target: &Target,
+    access: Access,
+    patience: &mut Patience,
+) -> Result<Attempt<(S::File, Stat)>, Error> {
+    let path = &target.path;
+    let file = match system.open(path, access) {
+        Ok(Opened::File(file)) => file,
+        Ok(Opened::Missing) => return Ok(Attempt::Again(Again::Vanished)),
+        Ok(Opened::NotAFile(FileKind::Symlink)) => return Err(Error::Symlink { path: path.clone() }),
+        Ok(Opened::NotAFile(kind)) => return Err(Error::NotAFile { path: path.clone(), kind }),
+        Err(error) => {
+            // A umask can make a newborn file unreadable until its creator has mended that.
+            return match system.stat_path(path) {
+                Ok(Some(stat)) if stat.kind == FileKind::File && patience.is_being_born(system, &stat) => {
+                    Ok(Attempt::Again(Again::BeingBorn))
+                }
+                _ => Err(target.system("open")(error)),
+            };
+        }
+    };
+    let stat = system.stat(&file).map_err(target.system("fstat"))?;
+    match (stat.kind, stat.links) {
+        (FileKind::File, 0) => Ok(Attempt::Again(Again::Vanished)),
+        (FileKind::File, 1) => Ok(Attempt::Done((file, stat))),
+        (FileKind::File, _) => Err(Error::NotAFile { path: path.clone(), kind: FileKind::HardLink }),
+        (kind, _) => Err(Error::NotAFile { path: path.clone(), kind }),
+    }
+}
+
+/// What the path names, if that is the file `id`.
+fn named<S: System>(system: &S, target: &Target, id: FileId) -> Result<Option<Stat>, Error> {
+    let stat = system.stat_path(&target.path).map_err(target.system("lstat"))?;
+    Ok(stat.filter(|stat| stat.id == id))
+}
+
+fn read_record<S: System>(system: &S, target: &Target, file: &S::File) -> Result<Option<Record>, Error> {
+    let mut buffer = [0; RECORD_LEN];
+    let length = system.read(file, &mut buffer).map_err(target.system("read"))?;
+    Ok(Record::parse(&buffer[..length.min(RECORD_LEN)]))
+}
+
+/// Reads and judges a file whose kernel lock we hold, or whose filesystem has none.
+fn examine<S: System>(
+    system: &S,
+    target: &Target,
+    patience: &mut Patience,
+    file: &S::File,
+    stat: &Stat,
+    (fs, kernel_locks): (FsKind, bool),
+) -> Result<(Verdict, Option<Holder>), Error> {
+    let record = read_record(system, target, file)?;
+    let verdict = judge(&Evidence {
+        record: record.as_ref(),
+        empty: stat.size == 0,
+        young: patience.is_being_born(system, stat),
+        process: record.as_ref().map_or(ProcessState::Dead, |record| system.process(record.pid)),
+        here: system.here(),
+        fs,
+        kernel_locks,
+    });
+    Ok((verdict, record.map(|record| record.holder(stat.modified))))
+}
+
+/// Releases a lock. Whatever happens, this process owns it no more afterwards.
+///
+/// # Errors
+/// [`Error::Lost`] if the path names our file no more: it is left alone. [`Error::System`] if the file
+/// cannot be removed: its record is cut away, so that the next run takes it over.
+pub fn release<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> {
+    let Held { file, id, path, .. } = held;
+    let lost = |reason| Error::Lost { path: path.clone(), reason };
+    let gone = "because somebody removed the file";
+    let removed = match system.stat_path(&path) {
+        Ok(Some(named)) if named.id == id => match system.unlink(&path) {
+            Ok(true) => return Ok(()),
+            Ok(false) => return Err(lost(gone)),
+            Err(error) => system_error("unlink", &path)(error),
+        },
+        Ok(Some(_)) => return Err(lost("because somebody replaced the file")),
+        Ok(None) => return Err(lost(gone)),
+        Err(error) => system_error("lstat", &path)(error),
+    };
+    let _ = system.truncate(&file, 0);
+    Err(removed)
+}
+
+/// Whether the path still names the file of a lock that this process owns.
+pub fn is_held<S: System>(system: &S, held: &Held<S::File>) -> bool {
+    system.stat_path(&held.path).is_ok_and(|named| named.is_some_and(|named| named.id == held.id))
+}
+
+/// Says whether the lock is held, and by whom, without disturbing anybody or changing a byte.
+///
+/// # Errors
+/// [`Error::Symlink`], [`Error::NotAFile`] and [`Error::System`] as they say.
+pub fn inspect<S: System>(system: &S, target: &Target) -> Result<LockStatus, Error> {
+    let status = |state, holder, reason| LockStatus { path: target.path.clone(), state, holder, reason };
+    let nobody = || status(LockState::Free, None, "no lock file is there: nobody holds the lock".to_owned());
+    let looked = Patience::repeat(system, target, |patience| {
+        let (file, stat) = match open(system, target, Access::Read, patience)? {
+            Attempt::Done(opened) => opened,
+            Attempt::Again(Again::Vanished) => return Ok(Attempt::Done(nobody())),
+            Attempt::Again(again) => return Ok(Attempt::Again(again)),
+            Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
+        };
+        look(system, target, patience, &file, &stat)
+    });
+    match looked {
+        Err(Error::Contention { holder, reason, .. }) => Ok(status(LockState::Held, holder, reason)),
+        Err(Error::System { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(nobody()),
+        other => other,
+    }
+}
+
+fn look<S: System>(
+    system: &S,
+    target: &Target,
+    patience: &mut Patience,
+    file: &S::File,
+    stat: &Stat,
+) -> Result<Attempt<LockStatus>, Error> {
+    if patience.is_being_born(system, stat) {
+        let reason = "a process is creating it right now".to_owned();
+        return Ok(Attempt::Refused(Refusal { holder: None, reason }));
+    }
+    let fs = system.fs_kind(file);
+    // A record that names a live process settles it without the kernel lock, which an acquirer may want.
+    if let (Verdict::Held(_), Some(holder)) = examine(system, target, patience, file, stat, (fs, true))? {
+        let record = read_record(system, target, file)?;
+        if record.is_some_and(|record| system.process_exists(record.pid)) {
+            return Ok(Attempt::Refused(held_by(&holder)));
+        }
+    }
+    let kernel_locks = match system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? {
+        Locking::Taken => true,
+        Locking::Busy => return Ok(Attempt::Again(Again::Unsigned)),
+        Locking::Unsupported => false,
+    };
+    let Some(named) = named(system, target, stat.id)? else {
+        return Ok(Attempt::Again(Again::Vanished));
+    };
+    let (verdict, holder) = examine(system, target, patience, file, &named, (fs, kernel_locks))?;
+    let (state, reason) = match verdict {
+        Verdict::BeingBorn => (LockState::Held, "a process is creating it right now".to_owned()),
+        Verdict::Held(reason) => (LockState::Held, reason),
+        Verdict::Stale(reason) => (LockState::Stale, reason),
+    };
+    Ok(Attempt::Done(LockStatus { path: target.path.clone(), state, holder, reason }))
+}
+
+/// Removes a stale lock; with `force` a held one too, whose holder then learns that it lost the lock.
+/// `false`: nothing was there.
+///
+/// With `force` there is no protection against a lock that changes hands between the look and the removal.
+///
+/// # Errors
+/// [`Error::Contention`] if it is held and not forced; otherwise as [`acquire`].
+pub fn break_lock<S: System>(system: &S, target: &Target, force: bool) -> Result<bool, Error> {
+    Patience::repeat(system, target, |patience| {
+        let (file, stat) = match open(system, target, Access::ReadWrite, patience)? {
+            Attempt::Done(opened) => opened,
+            Attempt::Again(Again::Vanished) => return Ok(Attempt::Done(false)),
+            Attempt::Again(again) => return Ok(Attempt::Again(again)),
+            Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
+        };
+        if !force && patience.is_being_born(system, &stat) {
+            return Ok(Attempt::Again(Again::BeingBorn));
+        }
+        let kernel_locks =
+            match system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock"))? {
+                Locking::Taken => true,
+                Locking::Busy if force => true,
+                Locking::Busy => return contended(system, target, &file, &stat),
+                Locking::Unsupported => false,
+            };
+        let Some(named) = named(system, target, stat.id)? else {
+            return Ok(Attempt::Again(Again::Vanished));
+        };
+        if !force {
+            let fs = system.fs_kind(&file);
+            match examine(system, target, patience, &file, &named, (fs, kernel_locks))? {
+                (Verdict::BeingBorn, _) => return Ok(Attempt::Again(Again::BeingBorn)),
+                (Verdict::Held(reason), holder) => return Ok(Attempt::Refused(Refusal { holder, reason })),
+                (Verdict::Stale(_), _) => {}
+            }
+        }
+        system.unlink(&target.path).map(Attempt::Done).map_err(target.system("unlink"))
+    })
+}

@@ -1,0 +1,225 @@
+//! The one JSON object in a lock file: who holds the lock.
+#![forbid(unsafe_code)]
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::system::{FsKind, Here};
+
+/// Every record is this long, so that one write replaces another whole.
+pub const RECORD_LEN: usize = 512;
+
+/// `PID_MAX_LIMIT` of Linux (`include/linux/threads.h`), above the limits of the other systems.
+pub const PID_LIMIT: u32 = 4 * 1024 * 1024;
+
+/// `HOST_NAME_MAX` of Linux is 64; a longer name would not fit in a record.
+const HOST_LEN: usize = 64;
+
+/// Who holds, or held, a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The process.
+    pub pid: u32,
+    /// When it acquired the lock, in milliseconds since the Unix epoch.
+    pub created_at: u64,
+    /// The host that it runs on; old records name none.
+    pub host: Option<String>,
+    /// The worker thread, 0 for the main thread; old records name none.
+    pub thread: Option<u32>,
+}
+
+/// A record as it stands in the file.
+///
+/// `pid` and `createdAt` come first and are all that the TypeScript lock before us wrote and read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The holder's process.
+    pub pid: u32,
+    /// When the lock was acquired, in milliseconds since the Unix epoch.
+    pub created_at: Option<u64>,
+    /// The holder's host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The boot that the holder runs on; `None` is a record of the TypeScript lock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
+    /// When the holder started, in its system's own unit counted from boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<u64>,
+    /// The holder's pid namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid_ns: Option<u64>,
+    /// The holder's worker thread, 0 for the main thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread: Option<u32>,
+    /// `local` or `shared`: the filesystem's kind as the holder sees it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fs: Option<String>,
+    /// The version of this format.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub v: Option<u32>,
+}
+
+impl Record {
+    /// The record of this process.
+    #[must_use]
+    pub fn of(here: &Here, thread: u32, created_at: u64, fs: FsKind) -> Self {
+        Self {
+            pid: here.pid,
+            created_at: Some(created_at),
+            host: here.host.as_deref().map(|host| shortened(host).to_owned()),
+            boot_id: here.boot.clone(),
+            start_time: here.start,
+            pid_ns: here.pid_namespace,
+            thread: Some(thread),
+            fs: Some(if fs == FsKind::Local { "local" } else { "shared" }.to_owned()),
+            v: Some(1),
+        }
+    }
+
+    /// The bytes of the file: JSON, padded with spaces and ended by a newline.
+    #[must_use]
+    pub fn encode(&self) -> [u8; RECORD_LEN] {
+        let mut bytes = [b' '; RECORD_LEN];
+        bytes[RECORD_LEN - 1] = b'\n';
+        let mut text = serde_json::to_vec(self).unwrap_or_default();
+        if text.len() >= RECORD_LEN {
+            // Only a host name full of characters that JSON escapes is this long, and it is for show.
+            let nameless = Self { host: None, ..self.clone() };
+            text = serde_json::to_vec(&nameless).unwrap_or_default();
+        }
+        let length = text.len().min(RECORD_LEN - 1);
+        bytes[..length].copy_from_slice(&text[..length]);
+        bytes
+    }
+
+    /// Reads a record. `None`: these bytes are not one, and no process may be looked up by them.
+    ///
+    /// Unknown keys are passed over, and so is a known key of the wrong type, except `pid`.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let Ok(Value::Object(fields)) = serde_json::from_slice(bytes) else {
+            return None;
+        };
+        let pid = u32::try_from(integer(fields.get("pid")?)?).ok()?;
+        if !(1..=PID_LIMIT).contains(&pid) {
+            return None;
+        }
+        let number = |key| fields.get(key).and_then(integer);
+        Some(Self {
+            pid,
+            created_at: number("createdAt"),
+            host: text(&fields, "host"),
+            boot_id: text(&fields, "bootId"),
+            start_time: number("startTime"),
+            pid_ns: number("pidNs"),
+            thread: number("thread").and_then(|thread| u32::try_from(thread).ok()),
+            fs: text(&fields, "fs"),
+            v: number("v").and_then(|v| u32::try_from(v).ok()),
+        })
+    }
+
+    /// Whether the holder saw a filesystem that is local to its kernel.
+    #[must_use]
+    pub fn saw_local_fs(&self) -> bool {
+        self.fs.as_deref() == Some("local")
+    }
+
+    /// The holder, for people; `modified` (milliseconds since the epoch) stands in for a missing time.
+    #[must_use]
+    pub fn holder(&self, modified: u64) -> Holder {
+        Holder {
+            pid: self.pid,
+            created_at: self.created_at.unwrap_or(modified),
+            host: self.host.clone(),
+            thread: self.thread,
+        }
+    }
+}
+
+fn text(fields: &Map<String, Value>, key: &str) -> Option<String> {
+    fields.get(key)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// A whole number as JavaScript counts: `1e3` and `1.0` are integers too.
+fn integer(value: &Value) -> Option<u64> {
+    const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
+    if let Some(whole) = value.as_u64() {
+        return Some(whole);
+    }
+    let float = value.as_f64().filter(|float| float.fract() == 0.0)?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
+    (0.0..=MAX_SAFE_INTEGER).contains(&float).then_some(float as u64)
+}
+
+fn shortened(host: &str) -> &str {
+    host.char_indices().nth(HOST_LEN).map_or(host, |(end, _)| &host[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn here() -> Here {
+        Here {
+            pid: 4711,
+            start: Some(99),
+            boot: Some("8a2f".into()),
+            pid_namespace: Some(4_026_531_836),
+            host: Some("ledger".into()),
+        }
+    }
+
+    #[test]
+    fn a_record_survives_the_file() {
+        let record = Record::of(&here(), 3, 1_764_000_000_000, FsKind::Local);
+        let bytes = record.encode();
+        assert!(bytes.starts_with(br#"{"pid":4711,"createdAt":1764000000000,"#));
+        assert_eq!(bytes.last(), Some(&b'\n'));
+        assert_eq!(Record::parse(&bytes), Some(record));
+    }
+
+    #[test]
+    fn a_long_host_name_never_breaks_the_record() {
+        for host in ["x".repeat(300), "\u{1}".repeat(300), "ü".repeat(300)] {
+            let record = Record::of(&Here { host: Some(host), ..here() }, 0, 1, FsKind::Shared);
+            let read = Record::parse(&record.encode()).expect("readable");
+            assert_eq!((read.pid, read.boot_id), (4711, Some("8a2f".into())));
+        }
+    }
+
+    #[test]
+    fn a_pid_that_no_process_can_have_is_no_record() {
+        for pid in
+            ["0", "-1", "1.5", "2147483648", "9007199254740992", "4194305", "\"7\"", "null", "[]", "1e999"]
+        {
+            let text = format!(r#"{{"pid":{pid},"createdAt":1}}"#);
+            assert_eq!(Record::parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_our_json_is_no_record() {
+        let deep = "[".repeat(500);
+        for text in ["", "{}", "[]", "7", "\"x\"", "{\"pid\":7", "{\"pid\":7}}", "\u{feff}{\"pid\":7}", &deep]
+        {
+            assert_eq!(Record::parse(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(Record::parse(&[0xff, 0xfe, 0, 7]), None);
+    }
+
+    #[test]
+    fn an_old_record_and_a_newer_one_are_read() {
+        let old = Record::parse(br#"{ "pid": 7, "createdAt": 12 }"#).expect("a record");
+        assert_eq!((old.pid, old.created_at, old.boot_id), (7, Some(12), None));
+        let newer = Record::parse(br#"{"pid":1e3,"createdAt":12,"host":5,"bootId":"b","v":9,"lease":{}}"#);
+        let newer = newer.expect("a record");
+        assert_eq!((newer.pid, newer.host, newer.boot_id, newer.v), (1000, None, Some("b".into()), Some(9)));
+    }
+
+    #[test]
+    fn a_missing_time_is_the_files() {
+        assert_eq!(Record::parse(br#"{"pid":7}"#).expect("a record").holder(42).created_at, 42);
+    }
+}

@@ -1,0 +1,124 @@
+//! Processes, by `kill(2)` and `proc(5)`.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use rustix::io::Errno;
+use rustix::process::{self, Pid};
+
+use crate::system::{Here, ProcessState};
+
+/// Who and where this process is. What `/proc` does not tell stays unknown.
+pub(super) fn here() -> Here {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Here {
+        pid: std::process::id(),
+        start: stat("self").map(|stat| stat.start),
+        boot: boot.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()),
+        pid_namespace: fs::metadata("/proc/self/ns/pid").ok().map(|namespace| namespace.ino()),
+        host: Some(host).filter(|host| !host.is_empty()),
+    }
+}
+
+/// `kill(pid, 0)`: only ESRCH says that there is no such process; EPERM says that there is one.
+pub(super) fn exists(pid: u32) -> bool {
+    // 0 and negative numbers address process groups; no such number may reach the call.
+    let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(Pid::from_raw) else {
+        return false;
+    };
+    process::test_kill_process(pid) != Err(Errno::SRCH)
+}
+
+pub(super) fn state(pid: u32) -> ProcessState {
+    if !exists(pid) {
+        return ProcessState::Dead;
+    }
+    match stat(&pid.to_string()) {
+        Some(stat) if stat.is_zombie() => ProcessState::Zombie,
+        Some(stat) => ProcessState::Alive { start: Some(stat.start) },
+        // It ended between the two looks, or `/proc` hides it (`hidepid`).
+        None if exists(pid) => ProcessState::Alive { start: None },
+        None => ProcessState::Dead,
+    }
+}
+
+/// What we read of `/proc/<pid>/stat`.
+#[derive(Debug, PartialEq, Eq)]
+struct ProcStat {
+    state: u8,
+    threads: u64,
+    start: u64,
+}
+
+impl ProcStat {
+    /// A main thread that has ended while others run is in state `Z` too; that process is alive.
+    fn is_zombie(&self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x') && self.threads <= 1
+    }
+
+    /// Fields 3 (state), 20 (`num_threads`) and 22 (`starttime`, clock ticks since boot) of `proc(5)`.
+    fn parse(text: &[u8]) -> Option<Self> {
+        // The second field is the command's name, which may hold blanks and parentheses.
+        let end = text.iter().rposition(|byte| *byte == b')')?;
+        let rest = std::str::from_utf8(&text[end + 1..]).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        Some(Self {
+            state: *fields.next()?.as_bytes().first()?,
+            threads: fields.nth(16)?.parse().ok()?,
+            start: fields.nth(1)?.parse().ok()?,
+        })
+    }
+}
+
+fn stat(pid: &str) -> Option<ProcStat> {
+    ProcStat::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TAIL: &str = "1 2 2 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 123456 1 2";
+
+    #[test]
+    fn a_name_with_parentheses_hides_no_field() {
+        let text = format!("7 (a) Z 0 (b) R {TAIL}");
+        assert_eq!(
+            ProcStat::parse(text.as_bytes()),
+            Some(ProcStat { state: b'R', threads: 9, start: 123_456 })
+        );
+        assert_eq!(ProcStat::parse(b"7 (\xff\xfe) R 1"), None);
+        assert_eq!(ProcStat::parse(b""), None);
+    }
+
+    #[test]
+    fn only_a_zombie_without_threads_is_dead() {
+        let stat = |state, threads| ProcStat { state, threads, start: 1 };
+        assert!(stat(b'Z', 1).is_zombie() && stat(b'X', 0).is_zombie());
+        assert!(!stat(b'Z', 2).is_zombie() && !stat(b'S', 1).is_zombie());
+    }
+
+    #[test]
+    fn this_process_is_alive_since_its_start() {
+        let here = here();
+        assert_eq!(state(here.pid), ProcessState::Alive { start: here.start });
+        assert!(here.start.is_some() && here.boot.is_some() && here.pid_namespace.is_some());
+    }
+
+    #[test]
+    fn a_child_that_was_not_waited_for_is_a_zombie_and_then_dead() {
+        let mut child = std::process::Command::new("true").spawn().expect("true runs");
+        while state(child.id()) != ProcessState::Zombie {
+            std::thread::yield_now();
+        }
+        assert!(exists(child.id()), "kill still finds a zombie");
+        child.wait().expect("waited for");
+        assert_eq!(state(child.id()), ProcessState::Dead);
+    }
+
+    #[test]
+    fn numbers_that_address_groups_reach_no_call() {
+        assert!(!exists(0) && !exists(u32::MAX) && !exists(1 << 31));
+    }
+}

@@ -1,0 +1,201 @@
+//! What the protocol asks of an operating system, small enough to be simulated.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::FileKind;
+
+/// The operations on files, processes and clocks that the protocol is written over.
+///
+/// Dropping a [`System::File`] closes it, which lets go of its kernel lock.
+pub trait System {
+    /// An open file description.
+    type File: Send;
+
+    /// Creates the file exclusively, mode 0600 (`O_CREAT | O_EXCL | O_NOFOLLOW`). `None`: the path exists.
+    ///
+    /// # Errors
+    /// What the system refuses, except that the path exists.
+    fn create(&self, path: &Path) -> io::Result<Option<Self::File>>;
+
+    /// Opens what is there without following a symbolic link and without hanging on a FIFO.
+    ///
+    /// # Errors
+    /// What the system refuses, except where [`Opened`] has a case for it.
+    fn open(&self, path: &Path, access: Access) -> io::Result<Opened<Self::File>>;
+
+    /// Tries the kernel lock, without waiting for it.
+    ///
+    /// # Errors
+    /// What the system refuses, except where [`Locking`] has a case for it.
+    fn try_lock(&self, file: &Self::File, mode: LockMode) -> io::Result<Locking>;
+
+    /// Describes the open file.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    fn stat(&self, file: &Self::File) -> io::Result<Stat>;
+
+    /// Describes what the path names, without following a symbolic link. `None`: nothing is there.
+    ///
+    /// # Errors
+    /// What the system refuses, except that nothing is there.
+    fn stat_path(&self, path: &Path) -> io::Result<Option<Stat>>;
+
+    /// Reads from the file's beginning, at most the buffer's length.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    fn read(&self, file: &Self::File, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes all of `bytes` at the file's beginning, by one call where the system takes it whole.
+    ///
+    /// # Errors
+    /// What the system refuses, such as a full disk.
+    fn write(&self, file: &Self::File, bytes: &[u8]) -> io::Result<()>;
+
+    /// Cuts the file to `length` bytes.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    fn truncate(&self, file: &Self::File, length: u64) -> io::Result<()>;
+
+    /// Sets the file's mode to 0600.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    fn make_private(&self, file: &Self::File) -> io::Result<()>;
+
+    /// Removes the name. `false`: nothing was there.
+    ///
+    /// # Errors
+    /// What the system refuses, except that nothing was there.
+    fn unlink(&self, path: &Path) -> io::Result<bool>;
+
+    /// Whether the file's filesystem belongs to one kernel alone.
+    fn fs_kind(&self, file: &Self::File) -> FsKind;
+
+    /// Milliseconds since the Unix epoch.
+    fn wall_clock(&self) -> u64;
+
+    /// Time since some fixed moment; never goes back.
+    fn monotonic(&self) -> Duration;
+
+    /// Sleeps.
+    fn pause(&self, duration: Duration);
+
+    /// Whether a process has this pid, by one cheap call. No permission to signal it means yes.
+    fn process_exists(&self, pid: u32) -> bool;
+
+    /// What is known of the process with this pid.
+    fn process(&self, pid: u32) -> ProcessState;
+
+    /// Who and where this process is.
+    fn here(&self) -> &Here;
+}
+
+/// How to open an existing file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// For reading alone.
+    Read,
+    /// For reading and writing, which kernel locks on network filesystems ask for.
+    ReadWrite,
+}
+
+/// What [`System::open`] found.
+#[derive(Debug)]
+pub enum Opened<F> {
+    /// Something that could be opened; not yet known to be a regular file.
+    File(F),
+    /// Nothing.
+    Missing,
+    /// A symbolic link, or something else that cannot be opened as a file.
+    NotAFile(FileKind),
+}
+
+/// The two modes of a kernel lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockMode {
+    /// Held by one, and by nobody in shared mode: this is ownership.
+    Exclusive,
+    /// Held by any number of readers.
+    Shared,
+}
+
+/// The answer of [`System::try_lock`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locking {
+    /// We hold it now.
+    Taken,
+    /// Somebody else does.
+    Busy,
+    /// This filesystem has no kernel locks.
+    Unsupported,
+}
+
+/// Which file: two names with the same identity are the same file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// The device.
+    pub device: u64,
+    /// The inode number.
+    pub inode: u64,
+}
+
+/// What the protocol wants to know about a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Stat {
+    /// Which file it is.
+    pub id: FileId,
+    /// What it is.
+    pub kind: FileKind,
+    /// How many names it has; 0 once it was unlinked.
+    pub links: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Last modification, in milliseconds since the Unix epoch.
+    pub modified: u64,
+}
+
+/// Whether one kernel alone can have the filesystem mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FsKind {
+    /// Local to this kernel: its kernel locks see every process that can reach the file.
+    Local,
+    /// Shared with other kernels, or not known.
+    Shared,
+}
+
+/// What is known of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessState {
+    /// There is none with this pid.
+    Dead,
+    /// It has ended and waits for its parent; it can run nothing any more.
+    Zombie,
+    /// It runs.
+    Alive {
+        /// When it started, in the system's own unit counted from boot; `None` if that is hidden.
+        start: Option<u64>,
+    },
+}
+
+/// Who and where this process is, as its record will say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Here {
+    /// This process.
+    pub pid: u32,
+    /// When it started, in the unit of [`ProcessState::Alive`].
+    pub start: Option<u64>,
+    /// Names this boot of the machine.
+    pub boot: Option<String>,
+    /// Names the pid namespace.
+    pub pid_namespace: Option<u64>,
+    /// The host's name.
+    pub host: Option<String>,
+}

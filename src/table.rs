@@ -1,0 +1,169 @@
+//! The locks that this process holds. The table owns them, not the handles that programs have:
+//! a lost handle must not release.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::error::Error;
+use crate::protocol::{self, Held};
+use crate::sys::Os;
+use crate::system::System;
+
+/// Names one held lock in this process, never a later one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LockId(u64);
+
+/// Who took a lock: one Node.js environment, or the Rust program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Owner(u64);
+
+impl Owner {
+    /// The Rust program itself, which is there as long as the process.
+    pub(crate) const PROGRAM: Self = Self(0);
+}
+
+struct Entry {
+    owner: Owner,
+    held: Held<<Os as System>::File>,
+}
+
+#[derive(Default)]
+struct Table {
+    last: u64,
+    closed: BTreeSet<Owner>,
+    entries: BTreeMap<LockId, Entry>,
+}
+
+static TABLE: Mutex<Table> = Mutex::new(Table { last: 0, closed: BTreeSet::new(), entries: BTreeMap::new() });
+
+fn table() -> MutexGuard<'static, Table> {
+    // No code that runs under this mutex can panic half-way through a change.
+    TABLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Table {
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+}
+
+/// A new owner, for one Node.js environment.
+#[cfg(any(feature = "node", test))]
+pub(crate) fn open_owner() -> Owner {
+    Owner(table().next())
+}
+
+/// Enters a lock. If its owner has ended meanwhile, the lock is released at once.
+pub(crate) fn enter(owner: Owner, held: Held<<Os as System>::File>) -> Option<LockId> {
+    let mut table = table();
+    if table.closed.contains(&owner) {
+        drop(table);
+        let _ = protocol::release(Os::get(), held);
+        return None;
+    }
+    let id = LockId(table.next());
+    table.entries.insert(id, Entry { owner, held });
+    Some(id)
+}
+
+/// Releases a lock. `None`: it was released before.
+pub(crate) fn release(id: LockId) -> Option<Result<(), Error>> {
+    let entry = table().entries.remove(&id)?;
+    Some(protocol::release(Os::get(), entry.held))
+}
+
+/// The lock that `owner` holds at this path, under this name or under another name of the same file.
+pub(crate) fn find(owner: Owner, path: &Path) -> Option<LockId> {
+    let by_name = {
+        let table = table();
+        let mut mine = table.entries.iter().filter(|(_, entry)| entry.owner == owner);
+        mine.find(|(_, entry)| entry.held.path == path).map(|(id, _)| *id)
+    };
+    by_name.or_else(|| {
+        let named = Os::get().stat_path(path).ok()??.id;
+        let table = table();
+        let mut mine = table.entries.iter().filter(|(_, entry)| entry.owner == owner);
+        mine.find(|(_, entry)| entry.held.is_file(named)).map(|(id, _)| *id)
+    })
+}
+
+/// Whether the lock is held and its file is still in its place.
+pub(crate) fn is_held(id: LockId) -> bool {
+    table().entries.get(&id).is_some_and(|entry| protocol::is_held(Os::get(), &entry.held))
+}
+
+/// Releases all locks of an owner.
+#[cfg(any(feature = "node", test))]
+pub(crate) fn release_all(owner: Owner) {
+    let mine: Vec<Entry> = {
+        let mut table = table();
+        let ids: Vec<LockId> =
+            table.entries.iter().filter(|(_, entry)| entry.owner == owner).map(|(id, _)| *id).collect();
+        ids.iter().filter_map(|id| table.entries.remove(id)).collect()
+    };
+    for entry in mine {
+        // Nobody is left to tell; a file that stays is stale, and the next run takes it over.
+        let _ = protocol::release(Os::get(), entry.held);
+    }
+}
+
+/// Ends an owner: its locks are released, and so is what it still has under way.
+#[cfg(any(feature = "node", test))]
+pub(crate) fn close_owner(owner: Owner) {
+    table().closed.insert(owner);
+    release_all(owner);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::{LockOptions, Target};
+
+    fn target(directory: &Path) -> Target {
+        LockOptions::in_directory(directory).resolve().expect("a path")
+    }
+
+    fn acquire(target: &Target) -> Held<<Os as System>::File> {
+        protocol::acquire(Os::get(), target, 0).expect("free")
+    }
+
+    #[test]
+    fn an_owner_that_ends_lets_go_of_its_own_locks_alone() {
+        let (mine, theirs) = (tempfile::tempdir().expect("a"), tempfile::tempdir().expect("b"));
+        let (mine, theirs) = (target(mine.path()), target(theirs.path()));
+        let (owner, other) = (open_owner(), open_owner());
+        let gone = enter(owner, acquire(&mine)).expect("entered");
+        let stays = enter(other, acquire(&theirs)).expect("entered");
+        assert_eq!(find(other, &mine.path), None, "another owner's lock is not found");
+        close_owner(owner);
+        assert!(!is_held(gone) && !mine.path.exists());
+        assert!(is_held(stays) && theirs.path.exists());
+        assert!(release(gone).is_none(), "a second release finds nothing");
+        release_all(other);
+        assert!(!theirs.path.exists());
+    }
+
+    #[test]
+    fn what_an_ended_owner_still_acquires_is_released_at_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (target, owner) = (target(directory.path()), open_owner());
+        close_owner(owner);
+        assert_eq!(enter(owner, acquire(&target)), None);
+        assert!(!target.path.exists());
+    }
+
+    #[test]
+    fn a_lock_is_found_under_another_name_of_its_directory() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+        std::fs::create_dir(&real).expect("made");
+        std::os::unix::fs::symlink(&real, &link).expect("linked");
+        let owner = open_owner();
+        let id = enter(owner, acquire(&target(&real)));
+        assert_eq!(find(owner, &target(&link).path), id);
+        release_all(owner);
+    }
+}

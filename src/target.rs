@@ -1,0 +1,166 @@
+//! Which file a call is about: `cwd` joined with `file`.
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::Error;
+use crate::record::Holder;
+
+/// The lock file of the reconcile tool, and what [`LockOptions`] names if nothing else is said.
+pub const DEFAULT_FILE: &str = ".xero-reconcile-lock.json";
+
+/// What a refused run says if nothing else is said.
+pub const DEFAULT_MESSAGE: &str = "Another reconcile run is in progress";
+
+/// Which lock, and what to say when it is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockOptions {
+    /// The directory; the current one if `None`.
+    pub cwd: Option<PathBuf>,
+    /// The file in it, or an absolute path.
+    pub file: PathBuf,
+    /// The whole text of the contention error.
+    pub message: Cow<'static, str>,
+}
+
+impl Default for LockOptions {
+    fn default() -> Self {
+        Self { cwd: None, file: PathBuf::from(DEFAULT_FILE), message: Cow::Borrowed(DEFAULT_MESSAGE) }
+    }
+}
+
+impl LockOptions {
+    /// The default lock of a directory.
+    pub fn in_directory(cwd: impl Into<PathBuf>) -> Self {
+        Self { cwd: Some(cwd.into()), ..Self::default() }
+    }
+
+    /// The absolute path, with `.` and `..` removed by name alone, as `path.join` of Node.js does:
+    /// a TypeScript peer must arrive at the same file.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if `file` names no file or a path holds a NUL byte;
+    /// [`Error::System`] if the current directory is gone.
+    pub fn resolve(&self) -> Result<Target, Error> {
+        let names_a_file = self.file.file_name().is_some() && !ends_like_a_directory(&self.file);
+        if !names_a_file {
+            return Err(Error::InvalidArgument(format!(
+                "The \"file\" option must name a file. Received '{}'",
+                self.file.display()
+            )));
+        }
+        let cwd = self.cwd.as_deref().unwrap_or(Path::new(""));
+        if has_nul(cwd.as_os_str()) || has_nul(self.file.as_os_str()) {
+            return Err(Error::InvalidArgument("The path of a lock must not hold a NUL byte".to_owned()));
+        }
+        let path = cwd.join(&self.file);
+        let path = if path.is_absolute() { path } else { current_directory()?.join(path) };
+        Ok(Target { path: normalized(&path), message: self.message.clone() })
+    }
+}
+
+/// One lock: an absolute path, and what to say when it is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The lock file.
+    pub path: PathBuf,
+    /// The whole text of the contention error.
+    pub message: Cow<'static, str>,
+}
+
+impl Target {
+    pub(crate) fn contention(&self, holder: Option<Holder>, reason: String) -> Error {
+        Error::Contention {
+            message: self.message.clone().into_owned(),
+            path: self.path.clone(),
+            holder,
+            reason,
+        }
+    }
+
+    pub(crate) fn system(&self, syscall: &'static str) -> impl FnOnce(io::Error) -> Error {
+        system_error(syscall, &self.path)
+    }
+}
+
+pub(crate) fn system_error(syscall: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |source| {
+        let path = path.to_owned();
+        if source.kind() == io::ErrorKind::Unsupported && source.raw_os_error().is_none() {
+            return Error::Unsupported { path, reason: "this operating system has no implementation yet" };
+        }
+        Error::System { syscall, path, source }
+    }
+}
+
+fn current_directory() -> Result<PathBuf, Error> {
+    env::current_dir().map_err(|source| Error::System { syscall: "getcwd", path: PathBuf::from("."), source })
+}
+
+/// `Path` hides a trailing separator or dot, which for a system call means "a directory".
+fn ends_like_a_directory(file: &Path) -> bool {
+    let bytes = file.as_os_str().as_encoded_bytes();
+    bytes.ends_with(b"/") || bytes.ends_with(b"/.") || (cfg!(windows) && bytes.ends_with(b"\\"))
+}
+
+fn has_nul(text: &OsStr) -> bool {
+    text.as_encoded_bytes().contains(&0)
+}
+
+fn normalized(path: &Path) -> PathBuf {
+    if !path.components().any(|part| part == Component::ParentDir) {
+        return path.components().collect();
+    }
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        if part == Component::ParentDir {
+            out.pop();
+        } else {
+            out.push(part);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(cwd: &str, file: &str) -> Result<PathBuf, Error> {
+        let options = LockOptions { cwd: Some(cwd.into()), file: file.into(), ..LockOptions::default() };
+        options.resolve().map(|target| target.path)
+    }
+
+    #[test]
+    fn joins_as_node_does() {
+        for (cwd, file, expected) in [
+            ("/a/b", "l", "/a/b/l"),
+            ("/a/b/", "./l", "/a/b/l"),
+            ("/a//b/./c/../d", "l", "/a/b/d/l"),
+            ("/a", "../../../l", "/l"),
+            ("/a", "/x/l", "/x/l"),
+            ("/a", "s/l", "/a/s/l"),
+        ] {
+            assert_eq!(path(cwd, file).expect(file), Path::new(expected));
+        }
+    }
+
+    #[test]
+    fn a_relative_directory_is_in_the_current_one() {
+        let here = env::current_dir().expect("a directory");
+        assert_eq!(path("s", "l").expect("a path"), here.join("s/l"));
+        assert_eq!(LockOptions::default().resolve().expect("a path").path, here.join(DEFAULT_FILE));
+    }
+
+    #[test]
+    fn refuses_what_names_no_file() {
+        for file in ["", ".", "..", "/", "a/", "a/.", "a/..", "nul\0byte"] {
+            assert!(matches!(path("/a", file), Err(Error::InvalidArgument(_))), "{file:?}");
+        }
+        assert!(matches!(path("/a\0", "l"), Err(Error::InvalidArgument(_))));
+    }
+}
