@@ -9,7 +9,6 @@ const native = require('./binding.js')
  * @typedef {import('./index.js').Lock} Lock
  * @typedef {import('./index.js').LockOptions} LockOptions
  * @typedef {import('./index.js').AcquireOptions} AcquireOptions
- * @typedef {import('./binding.js').Failure} Failure
  */
 
 class LockError extends Error {
@@ -30,19 +29,41 @@ Object.defineProperty(LockError.prototype, 'name', { value: 'LockError', configu
 
 /**
  * What the system refuses looks like an error of `node:fs`.
- * @param {Failure} failure
+ * @param {number} errno
+ * @param {string} syscall
+ * @param {string} path
  */
-function systemError({ errno = 0, syscall, path }) {
+function systemError(errno, syscall, path) {
   const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, 'unknown error']
   return Object.assign(new Error(`${code}: ${text}, ${syscall} '${path}'`), { errno: -errno, code, syscall, path })
 }
 
-/** @param {Failure} failure */
-function toError(failure) {
-  const { code, message = '', path = '', recoverable, holder, reason } = failure
-  if (code === undefined) return systemError(failure)
+/**
+ * @param {string} code
+ * @param {string} message
+ * @param {string} path
+ * @param {string | undefined} reason
+ * @param {number} pid 0 if the holder is not known
+ * @param {number} createdAt
+ * @param {string | undefined} host
+ * @param {number | undefined} thread
+ */
+function lockError(code, message, path, reason, pid, createdAt, host, thread) {
   if (code.startsWith('ERR_')) return Object.assign(new TypeError(message), { code })
-  return new LockError(message, { code, path, recoverable, holder, reason })
+  /** @type {import('./index.js').Holder | undefined} */
+  let holder
+  if (pid !== 0) {
+    holder = { pid, createdAt }
+    if (host != null) holder.host = host
+    if (thread != null) holder.thread = thread
+  }
+  return new LockError(message, {
+    code,
+    path,
+    recoverable: code === 'E_LOCK_CONTENTION',
+    holder,
+    reason: reason ?? undefined,
+  })
 }
 
 /**
@@ -62,10 +83,14 @@ function later(ok, value) {
  */
 function watchExit(on) {
   if (on) process.on('exit', native.releaseAll)
-  else process.removeListener('exit', native.releaseAll)
+  else queueMicrotask(stopWatching)
 }
 
-native.setup(threadId, { toError, later, watchExit })
+function stopWatching() {
+  if (native.stopWatching()) process.removeListener('exit', native.releaseAll)
+}
+
+native.setup(threadId, { lockError, systemError, later, watchExit })
 
 /**
  * @param {string | AcquireOptions} [target]

@@ -170,7 +170,7 @@ pub fn acquire<S: System>(system: &S, target: &Target, thread: u32) -> Result<He
         let path = &target.path;
         // 1. Create exclusively.
         if let Some(file) = system.create(path).map_err(target.system("open"))? {
-            return created(system, target, thread, patience, file);
+            return enter_created(system, target, thread, patience, file);
         }
         // 2. It exists: open it.
         let (file, stat) = match open(system, target, Access::ReadWrite, patience)? {
@@ -182,94 +182,108 @@ pub fn acquire<S: System>(system: &S, target: &Target, thread: u32) -> Result<He
         if patience.is_being_born(system, &stat) {
             return Ok(Attempt::Again(Again::BeingBorn));
         }
-        enter(system, target, thread, patience, (file, stat, false))
+        enter_found(system, target, thread, patience, (file, stat.id))
     })
 }
 
-fn created<S: System>(
+/// Steps 4 to 7 for a file that we created.
+fn enter_created<S: System>(
     system: &S,
     target: &Target,
     thread: u32,
     patience: &mut Patience,
     file: S::File,
 ) -> Result<Attempt<Held<S::File>>, Error> {
-    let discard = |error| {
-        // Nobody can own a file that we made, have not locked and are about to fail over, for 2 s.
-        let _ = system.unlink(&target.path);
-        error
+    // 4. The kernel lock.
+    let locking = match system.try_lock(&file, LockMode::Exclusive) {
+        Ok(locking) => locking,
+        Err(error) => {
+            // Empty, it would hold up the next run for as long as a birth may take.
+            let _ = system.unlink(&target.path);
+            return Err(target.system("flock")(error));
+        }
     };
-    let stat = system.stat(&file).map_err(target.system("fstat")).map_err(discard)?;
+    let stat = system.stat(&file).map_err(target.system("fstat"))?;
+    if locking == Locking::Busy {
+        return contended(system, target, &file, &stat);
+    }
+    // 5. A file that we made has one name until somebody unlinks it, and that name is the path. Network
+    // filesystems rename a file that is unlinked while it is open, so there only the path tells.
+    let fs = system.fs_kind(&file);
+    let in_place = match fs {
+        FsKind::Local => stat.links > 0,
+        FsKind::Shared => named(system, target, stat.id)?.is_some(),
+    };
+    if !in_place {
+        return Ok(Attempt::Again(Again::Vanished));
+    }
+    if stat.size > 0 {
+        // We slept past the time of birth, and somebody else made use of the file.
+        return enter_found(system, target, thread, patience, (file, stat.id));
+    }
     if stat.mode & 0o600 != 0o600 {
         // A umask took away what the owner needs.
-        system.make_private(&file).map_err(target.system("fchmod")).map_err(discard)?;
+        system.make_private(&file).map_err(target.system("fchmod"))?;
     }
-    enter(system, target, thread, patience, (file, stat, true))
+    // 7. Our record. Where that fails, what we created goes.
+    let record = Record::of(system.here(), thread, system.wall_clock(), fs);
+    if let Err(error) = system.write(&file, &record.encode()) {
+        let _ = system.unlink(&target.path);
+        return Err(target.system("write")(error));
+    }
+    let (path, holder) = (target.path.clone(), record.into_holder());
+    Ok(Attempt::Done(Held { file, id: stat.id, path, holder, taken_over: None }))
 }
 
-/// Steps 4 to 8, from an open file to an owned lock.
-fn enter<S: System>(
+/// Steps 4 to 8 for a file that was there before us.
+fn enter_found<S: System>(
     system: &S,
     target: &Target,
     thread: u32,
     patience: &mut Patience,
-    (file, stat, created): (S::File, Stat, bool),
+    (file, id): (S::File, FileId),
 ) -> Result<Attempt<Held<S::File>>, Error> {
     // 4. The kernel lock.
     let kernel_locks = match system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock"))? {
         Locking::Taken => true,
-        Locking::Busy => return contended(system, target, &file, &stat),
+        Locking::Busy => {
+            let stat = system.stat(&file).map_err(target.system("fstat"))?;
+            return contended(system, target, &file, &stat);
+        }
         Locking::Unsupported => false,
     };
     // 5. Does the path still name what we locked?
-    let Some(named) = named(system, target, stat.id)? else {
+    let Some(stat) = named(system, target, id)? else {
         return Ok(Attempt::Again(Again::Vanished));
     };
-    // 6. The file was there before us, or somebody wrote to it before we locked it: judge it.
+    // 6. Read and judge.
     let fs = system.fs_kind(&file);
-    let mut taken_over = None;
-    if !(created && named.size == 0) {
-        let (verdict, holder) = examine(system, target, patience, &file, &named, (fs, kernel_locks))?;
-        match verdict {
-            Verdict::BeingBorn => return Ok(Attempt::Again(Again::BeingBorn)),
-            Verdict::Held(reason) => return Ok(Attempt::Refused(Refusal { holder, reason })),
-            Verdict::Stale(reason) if !kernel_locks => {
-                return Err(Error::Stale { path: target.path.clone(), holder, reason });
-            }
-            Verdict::Stale(reason) => taken_over = Some(TakenOver { holder, reason }),
+    let (verdict, left_by) = examine(system, target, patience, &file, &stat, (fs, kernel_locks))?;
+    let reason = match verdict {
+        Verdict::BeingBorn => return Ok(Attempt::Again(Again::BeingBorn)),
+        Verdict::Held(reason) => return Ok(Attempt::Refused(Refusal { holder: left_by, reason })),
+        Verdict::Stale(reason) if kernel_locks => reason,
+        Verdict::Stale(reason) => {
+            return Err(Error::Stale { path: target.path.clone(), holder: left_by, reason });
         }
-    }
-    // 7. Our record.
+    };
+    // 7. Our record. Where that fails, the stale file stays, so that the next run still learns of it.
     let record = Record::of(system.here(), thread, system.wall_clock(), fs);
-    sign(system, target, &file, &record, named.size, created)?;
-    // 8. An old peer may have judged the same file stale just before and be about to unlink the path.
-    if taken_over.is_some() {
-        system.pause(OLD_PEER_UNLINKS_WITHIN);
-        if self::named(system, target, stat.id)?.is_none() {
-            return Ok(Attempt::Again(Again::Vanished));
-        }
+    if stat.size > RECORD_LEN as u64 {
+        system.truncate(&file, RECORD_LEN as u64).map_err(target.system("ftruncate"))?;
     }
-    let holder = record.holder(0);
-    Ok(Attempt::Done(Held { file, id: stat.id, path: target.path.clone(), holder, taken_over }))
-}
-
-/// Writes the record. Where that fails, what we created goes, and what we found stays for the next run
-/// to take over, so that it still learns of the run that died.
-fn sign<S: System>(
-    system: &S,
-    target: &Target,
-    file: &S::File,
-    record: &Record,
-    size: u64,
-    created: bool,
-) -> Result<(), Error> {
-    let cut = if size > RECORD_LEN as u64 { system.truncate(file, RECORD_LEN as u64) } else { Ok(()) };
-    cut.map_err(target.system("ftruncate"))?;
-    system.write(file, &record.encode()).map_err(|error| {
-        if created {
-            let _ = system.unlink(&target.path);
-        }
-        target.system("write")(error)
-    })
+    system.write(&file, &record.encode()).map_err(target.system("write"))?;
+    if stat.mode & 0o7777 != 0o600 {
+        system.make_private(&file).map_err(target.system("fchmod"))?;
+    }
+    // 8. An old peer may have judged the same file stale just before and be about to unlink the path.
+    system.pause(OLD_PEER_UNLINKS_WITHIN);
+    if named(system, target, id)?.is_none() {
+        return Ok(Attempt::Again(Again::Vanished));
+    }
+    let (path, holder) = (target.path.clone(), record.into_holder());
+    let taken_over = Some(TakenOver { holder: left_by, reason });
+    Ok(Attempt::Done(Held { file, id, path, holder, taken_over }))
 }
 
 /// The kernel lock is busy: is that an owner?

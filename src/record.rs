@@ -126,6 +126,17 @@ impl Record {
         self.fs.as_deref() == Some("local")
     }
 
+    /// The holder, of a record that was made by [`Record::of`].
+    #[must_use]
+    pub fn into_holder(self) -> Holder {
+        Holder {
+            pid: self.pid,
+            created_at: self.created_at.unwrap_or_default(),
+            host: self.host,
+            thread: self.thread,
+        }
+    }
+
     /// The holder, for people; `modified` (milliseconds since the epoch) stands in for a missing time.
     #[must_use]
     pub fn holder(&self, modified: u64) -> Holder {

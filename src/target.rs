@@ -112,10 +112,7 @@ fn has_nul(text: &OsStr) -> bool {
 }
 
 fn normalized(path: &Path) -> PathBuf {
-    if !path.components().any(|part| part == Component::ParentDir) {
-        return path.components().collect();
-    }
-    let mut out = PathBuf::new();
+    let mut out = PathBuf::with_capacity(path.as_os_str().len());
     for part in path.components() {
         if part == Component::ParentDir {
             out.pop();

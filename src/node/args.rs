@@ -111,10 +111,8 @@ impl Parsed<'_> {
             return self.wrong_type(name, "of type string", value);
         }
         let text = JsString::from_unknown(value)?.into_utf16()?;
-        match String::from_utf16(text.as_slice()) {
-            Ok(text) => Ok(text),
-            Err(_) => self.wrong_value(&format!("The \"{name}\" argument is not well-formed Unicode")),
-        }
+        text.as_str()
+            .or_else(|_| self.wrong_value(&format!("The \"{name}\" argument is not well-formed Unicode")))
     }
 
     fn duration(&self, name: &str, value: Unknown<'_>) -> Result<Duration> {

@@ -1,56 +1,37 @@
 //! From the core's errors to JavaScript's, which `index.js` makes.
 
-use napi::bindgen_prelude::Unknown;
+use napi::bindgen_prelude::{FnArgs, Unknown};
 use napi::{Env, Status};
-use napi_derive::napi;
 
 use super::args::text_of;
 use super::lock::JsHolder;
 use super::state::State;
 use crate::error::Error;
 
-/// Everything that `toError` of `index.js` needs.
-#[napi(object, object_from_js = false)]
-pub struct Failure {
-    /// The error's code; missing for the system's own errors.
-    pub code: Option<&'static str>,
-    /// The error's text; missing for the system's own errors, which Node.js has texts for.
-    pub message: Option<String>,
-    /// The lock file.
-    pub path: Option<String>,
-    /// Whether trying again later can succeed.
-    pub recoverable: bool,
-    /// Who holds the lock.
-    pub holder: Option<JsHolder>,
-    /// One sentence beside the message.
-    pub reason: Option<String>,
-    /// The system's error number.
-    pub errno: Option<i32>,
-    /// The system call.
-    pub syscall: Option<&'static str>,
-}
+/// `lockError(code, message, path, reason, pid, createdAt, host, thread)`; a `pid` of 0 is no holder.
+///
+/// By position, because an object costs more than the system calls of a refusal.
+pub(super) type LockErrorArgs =
+    FnArgs<(&'static str, String, String, Option<String>, u32, f64, Option<String>, Option<u32>)>;
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        let (errno, syscall) = match &error {
-            Error::System { source, syscall, .. } => (source.raw_os_error(), Some(*syscall)),
-            _ => (None, None),
-        };
-        Self {
-            code: error.code(),
-            message: error.code().map(|_| error.to_string()),
-            path: error.path().map(text_of),
-            recoverable: error.recoverable(),
-            holder: error.holder().cloned().map(JsHolder::from),
-            reason: error.reason().map(str::to_owned),
-            errno,
-            syscall,
-        }
-    }
-}
+/// `systemError(errno, syscall, path)`.
+pub(super) type SystemErrorArgs = FnArgs<(i32, &'static str, String)>;
 
 pub(super) fn to_js(env: &Env, error: Error) -> napi::Result<Unknown<'_>> {
-    State::of(env)?.to_error.borrow_back(env)?.call(Failure::from(error))
+    let state = State::of(env)?;
+    let path = error.path().map(text_of).unwrap_or_default();
+    let Some(code) = error.code() else {
+        let (errno, syscall) = match error {
+            Error::System { source, syscall, .. } => (source.raw_os_error().unwrap_or_default(), syscall),
+            _ => Default::default(),
+        };
+        return state.system_error.borrow_back(env)?.call(FnArgs::from((errno, syscall, path)));
+    };
+    let message = error.to_string();
+    let reason = error.reason().map(str::to_owned);
+    let holder = error.holder().cloned().map(JsHolder::from).unwrap_or_default();
+    let args = (code, message, path, reason, holder.pid, holder.created_at, holder.host, holder.thread);
+    state.lock_error.borrow_back(env)?.call(FnArgs::from(args))
 }
 
 /// Throws the error in JavaScript; the result only tells the caller to return.

@@ -17,7 +17,7 @@ use crate::table::{self, LockId, Owner};
 
 /// Who holds a lock.
 #[napi(object, object_from_js = false)]
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct JsHolder {
     /// The process.
     pub pid: u32,
@@ -158,17 +158,22 @@ impl Lock {
 type Released = Option<std::result::Result<(), Error>>;
 
 pub(super) fn released(env: &Env, outcome: Released) -> std::result::Result<Unknown<'_>, Rejection> {
-    if let Some(outcome) = outcome {
-        State::of(env)?.end(env)?;
-        outcome?;
-    }
+    count_release(env, outcome)?;
     Ok(().into_unknown(env)?)
 }
 
 pub(super) fn settle_release(env: &Env, outcome: Released) -> Result<()> {
-    match released(env, outcome) {
-        Ok(_) => Ok(()),
+    match count_release(env, outcome) {
+        Ok(()) => Ok(()),
         Err(Rejection::Lock(error)) => Err(thrown(env, error)),
         Err(Rejection::Engine(error)) => Err(error),
     }
+}
+
+fn count_release(env: &Env, outcome: Released) -> std::result::Result<(), Rejection> {
+    if let Some(outcome) = outcome {
+        State::of(env)?.end(env)?;
+        outcome?;
+    }
+    Ok(())
 }
