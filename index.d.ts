@@ -126,7 +126,7 @@ export class LockError extends Error {
   recoverable: boolean
   /** Who holds the lock, if its file says. */
   holder?: Holder
-  /** One sentence beside the message: who holds the lock since when, or what happened to it. */
+  /** What `message` and `holder` do not tell: why another host's lock is not taken over, what became of a lost one. */
   reason?: string
 }
 

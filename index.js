@@ -35,7 +35,12 @@ Object.defineProperty(LockError.prototype, 'name', { value: 'LockError', configu
  */
 function systemError(errno, syscall, path) {
   const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, 'unknown error']
-  return Object.assign(new Error(`${code}: ${text}, ${syscall} '${path}'`), { errno: -errno, code, syscall, path })
+  return Object.assign(new Error(`${code}: ${text}, ${syscall} '${path}'`), {
+    errno: -errno,
+    code,
+    syscall,
+    path,
+  })
 }
 
 /**
@@ -57,13 +62,26 @@ function lockError(code, message, path, reason, pid, createdAt, host, thread) {
     if (host != null) holder.host = host
     if (thread != null) holder.thread = thread
   }
-  return new LockError(message, {
-    code,
-    path,
-    recoverable: code === 'E_LOCK_CONTENTION',
-    holder,
-    reason: reason ?? undefined,
-  })
+  const recoverable = code === 'E_LOCK_CONTENTION'
+  const make = () => new LockError(message, { code, path, recoverable, holder, reason: reason ?? undefined })
+  return recoverable ? withoutStack(make) : make()
+}
+
+/**
+ * A refusal is an answer, not a fault: a stack trace would cost as much as all its system calls.
+ * @template T
+ * @param {() => T} make
+ * @returns {T}
+ */
+function withoutStack(make) {
+  const limit = Error.stackTraceLimit
+  // Frozen intrinsics would throw at an assignment.
+  if (!Reflect.set(Error, 'stackTraceLimit', 0)) return make()
+  try {
+    return make()
+  } finally {
+    Error.stackTraceLimit = limit
+  }
 }
 
 /**
@@ -148,7 +166,7 @@ const releaseLock = async (target) => native.release(target)
 const inspectLock = async (target) => native.inspect(target)
 
 /** @type {typeof import('./index.js').breakLock} */
-const breakLock = async (target) => native.break(target)
+const breakLock = async (target) => native.breakLock(target)
 
 module.exports = {
   LockError,

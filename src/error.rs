@@ -20,8 +20,8 @@ pub enum Error {
         path: PathBuf,
         /// Who holds it, if the record could be read.
         holder: Option<Holder>,
-        /// One sentence: who holds it, since when, on which host.
-        reason: String,
+        /// What the holder alone does not tell, such as why another host's lock is not taken over.
+        reason: Option<String>,
     },
     /// `E_LOCK_SYMLINK`: the path is a symbolic link, which could point the lock at any file.
     #[error("Refusing to read symlinked lock file: {}", path.display())]
@@ -133,7 +133,8 @@ impl Error {
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Contention { reason, .. } | Self::Stale { reason, .. } => Some(reason),
+            Self::Contention { reason, .. } => reason.as_deref(),
+            Self::Stale { reason, .. } => Some(reason),
             Self::Lost { reason, .. } | Self::Unsupported { reason, .. } => Some(reason),
             _ => None,
         }

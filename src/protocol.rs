@@ -82,7 +82,8 @@ enum Attempt<T> {
 
 struct Refusal {
     holder: Option<Holder>,
-    reason: String,
+    /// What the holder alone does not tell.
+    reason: Option<String>,
 }
 
 /// Why an attempt proved nothing and is to be repeated.
@@ -154,7 +155,9 @@ impl Patience {
             match patience.next(again) {
                 Some(Duration::ZERO) => {}
                 Some(pause) => system.pause(pause),
-                None => return Err(target.contention(None, "another process is acquiring it".to_owned())),
+                None => {
+                    return Err(target.contention(None, Some("another process is acquiring it".to_owned())));
+                }
             }
         }
     }
@@ -261,7 +264,9 @@ fn enter_found<S: System>(
     let (verdict, left_by) = examine(system, target, patience, &file, &stat, (fs, kernel_locks))?;
     let reason = match verdict {
         Verdict::BeingBorn => return Ok(Attempt::Again(Again::BeingBorn)),
-        Verdict::Held(reason) => return Ok(Attempt::Refused(Refusal { holder: left_by, reason })),
+        Verdict::Held(reason) => {
+            return Ok(Attempt::Refused(Refusal { holder: left_by, reason: Some(reason) }));
+        }
         Verdict::Stale(reason) if kernel_locks => reason,
         Verdict::Stale(reason) => {
             return Err(Error::Stale { path: target.path.clone(), holder: left_by, reason });
@@ -299,20 +304,19 @@ fn contended<S: System, T>(
     }
     let record = read_record(system, target, file)?.filter(|record| system.process_exists(record.pid));
     Ok(match record {
-        Some(record) => Attempt::Refused(held_by(&record.holder(stat.modified))),
+        Some(record) => {
+            Attempt::Refused(Refusal { holder: Some(record.holder(stat.modified)), reason: None })
+        }
         None => Attempt::Again(Again::Unsigned),
     })
 }
 
-fn held_by(holder: &Holder) -> Refusal {
-    Refusal { reason: describe(holder, "holds it"), holder: Some(holder.clone()) }
-}
-
-fn describe(holder: &Holder, what: &str) -> String {
+/// Who holds the lock, since when and where, as a sentence without its end.
+fn describe(holder: &Holder) -> String {
     let at = UNIX_EPOCH.checked_add(Duration::from_millis(holder.created_at.min(MAX_TIME)));
     let since = at.map(|at| format!(" since {}", humantime::format_rfc3339_millis(at)));
     let host = holder.host.as_ref().map(|host| format!(" on {host}"));
-    format!("process {}{} {what}{}", holder.pid, host.unwrap_or_default(), since.unwrap_or_default())
+    format!("process {}{} holds it{}", holder.pid, host.unwrap_or_default(), since.unwrap_or_default())
 }
 
 /// The end of the year 9999, the last that RFC 3339 can write.
@@ -429,11 +433,16 @@ pub fn inspect<S: System>(system: &S, target: &Target) -> Result<LockStatus, Err
         look(system, target, patience, &file, &stat)
     });
     match looked {
-        Err(Error::Contention { holder, reason, .. }) => Ok(status(LockState::Held, holder, reason)),
+        Err(Error::Contention { holder, reason, .. }) => {
+            let reason = reason.or_else(|| holder.as_ref().map(describe));
+            Ok(status(LockState::Held, holder, reason.unwrap_or_else(|| "somebody holds it".to_owned())))
+        }
         Err(Error::System { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(nobody()),
         other => other,
     }
 }
+
+const BEING_BORN: &str = "a process is creating it right now";
 
 fn look<S: System>(
     system: &S,
@@ -443,7 +452,7 @@ fn look<S: System>(
     stat: &Stat,
 ) -> Result<Attempt<LockStatus>, Error> {
     if patience.is_being_born(system, stat) {
-        let reason = "a process is creating it right now".to_owned();
+        let reason = Some(BEING_BORN.to_owned());
         return Ok(Attempt::Refused(Refusal { holder: None, reason }));
     }
     let fs = system.fs_kind(file);
@@ -451,7 +460,7 @@ fn look<S: System>(
     if let (Verdict::Held(_), Some(holder)) = examine(system, target, patience, file, stat, (fs, true))? {
         let record = read_record(system, target, file)?;
         if record.is_some_and(|record| system.process_exists(record.pid)) {
-            return Ok(Attempt::Refused(held_by(&holder)));
+            return Ok(Attempt::Refused(Refusal { holder: Some(holder), reason: None }));
         }
     }
     let kernel_locks = match system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? {
@@ -464,7 +473,7 @@ fn look<S: System>(
     };
     let (verdict, holder) = examine(system, target, patience, file, &named, (fs, kernel_locks))?;
     let (state, reason) = match verdict {
-        Verdict::BeingBorn => (LockState::Held, "a process is creating it right now".to_owned()),
+        Verdict::BeingBorn => (LockState::Held, BEING_BORN.to_owned()),
         Verdict::Held(reason) => (LockState::Held, reason),
         Verdict::Stale(reason) => (LockState::Stale, reason),
     };
@@ -503,7 +512,9 @@ pub fn break_lock<S: System>(system: &S, target: &Target, force: bool) -> Result
             let fs = system.fs_kind(&file);
             match examine(system, target, patience, &file, &named, (fs, kernel_locks))? {
                 (Verdict::BeingBorn, _) => return Ok(Attempt::Again(Again::BeingBorn)),
-                (Verdict::Held(reason), holder) => return Ok(Attempt::Refused(Refusal { holder, reason })),
+                (Verdict::Held(reason), holder) => {
+                    return Ok(Attempt::Refused(Refusal { holder, reason: Some(reason) }));
+                }
                 (Verdict::Stale(_), _) => {}
             }
         }

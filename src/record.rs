@@ -1,8 +1,8 @@
 //! The one JSON object in a lock file: who holds the lock.
 #![forbid(unsafe_code)]
 
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::system::{FsKind, Here};
 
@@ -99,24 +99,24 @@ impl Record {
     /// Unknown keys are passed over, and so is a known key of the wrong type, except `pid`.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let Ok(Value::Object(fields)) = serde_json::from_slice(bytes) else {
-            return None;
-        };
-        let pid = u32::try_from(integer(fields.get("pid")?)?).ok()?;
+        // An array would fill the fields by position.
+        let is_object = bytes.trim_ascii_start().starts_with(b"{");
+        let fields: Fields<'_> = is_object.then(|| serde_json::from_slice(bytes).ok())??;
+        let pid = u32::try_from(integer(fields.pid)?).ok()?;
         if !(1..=PID_LIMIT).contains(&pid) {
             return None;
         }
-        let number = |key| fields.get(key).and_then(integer);
+        let small = |raw| integer(raw).and_then(|number| u32::try_from(number).ok());
         Some(Self {
             pid,
-            created_at: number("createdAt"),
-            host: text(&fields, "host"),
-            boot_id: text(&fields, "bootId"),
-            start_time: number("startTime"),
-            pid_ns: number("pidNs"),
-            thread: number("thread").and_then(|thread| u32::try_from(thread).ok()),
-            fs: text(&fields, "fs"),
-            v: number("v").and_then(|v| u32::try_from(v).ok()),
+            created_at: integer(fields.created_at),
+            host: text(fields.host),
+            boot_id: text(fields.boot_id),
+            start_time: integer(fields.start_time),
+            pid_ns: integer(fields.pid_ns),
+            thread: small(fields.thread),
+            fs: text(fields.fs),
+            v: small(fields.v),
         })
     }
 
@@ -149,17 +149,42 @@ impl Record {
     }
 }
 
-fn text(fields: &Map<String, Value>, key: &str) -> Option<String> {
-    fields.get(key)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+/// The fields as they are written, so that one of the wrong type does not spoil the others.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Fields<'a> {
+    #[serde(borrow)]
+    pid: Option<&'a RawValue>,
+    #[serde(borrow)]
+    created_at: Option<&'a RawValue>,
+    #[serde(borrow)]
+    host: Option<&'a RawValue>,
+    #[serde(borrow)]
+    boot_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    start_time: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pid_ns: Option<&'a RawValue>,
+    #[serde(borrow)]
+    thread: Option<&'a RawValue>,
+    #[serde(borrow)]
+    fs: Option<&'a RawValue>,
+    #[serde(borrow)]
+    v: Option<&'a RawValue>,
+}
+
+fn text(raw: Option<&RawValue>) -> Option<String> {
+    serde_json::from_str(raw?.get()).ok().filter(|text: &String| !text.is_empty())
 }
 
 /// A whole number as JavaScript counts: `1e3` and `1.0` are integers too.
-fn integer(value: &Value) -> Option<u64> {
+fn integer(raw: Option<&RawValue>) -> Option<u64> {
     const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
-    if let Some(whole) = value.as_u64() {
+    let raw = raw?.get();
+    if let Ok(whole) = serde_json::from_str(raw) {
         return Some(whole);
     }
-    let float = value.as_f64().filter(|float| float.fract() == 0.0)?;
+    let float: f64 = serde_json::from_str(raw).ok().filter(|float: &f64| float.fract() == 0.0)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
     (0.0..=MAX_SAFE_INTEGER).contains(&float).then_some(float as u64)
 }
@@ -213,8 +238,18 @@ mod tests {
     #[test]
     fn what_is_not_our_json_is_no_record() {
         let deep = "[".repeat(500);
-        for text in ["", "{}", "[]", "7", "\"x\"", "{\"pid\":7", "{\"pid\":7}}", "\u{feff}{\"pid\":7}", &deep]
-        {
+        for text in [
+            "",
+            "{}",
+            "[]",
+            "[7,1]",
+            "7",
+            "\"x\"",
+            "{\"pid\":7",
+            "{\"pid\":7}}",
+            "\u{feff}{\"pid\":7}",
+            &deep,
+        ] {
             assert_eq!(Record::parse(text.as_bytes()), None, "{text}");
         }
         assert_eq!(Record::parse(&[0xff, 0xfe, 0, 7]), None);

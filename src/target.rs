@@ -73,7 +73,7 @@ pub struct Target {
 }
 
 impl Target {
-    pub(crate) fn contention(&self, holder: Option<Holder>, reason: String) -> Error {
+    pub(crate) fn contention(&self, holder: Option<Holder>, reason: Option<String>) -> Error {
         Error::Contention {
             message: self.message.clone().into_owned(),
             path: self.path.clone(),

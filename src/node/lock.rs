@@ -120,7 +120,7 @@ impl Lock {
     ///
     /// # Errors
     /// As documented in `index.d.ts`.
-    #[napi(catch_unwind)]
+    #[napi(catch_unwind, ts_return_type = "Promise<void>")]
     pub fn release<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
         let id = self.id;
         promised(env, move || table::release(id), released)
@@ -148,7 +148,7 @@ impl Lock {
     ///
     /// # Errors
     /// As documented in `index.d.ts`.
-    #[napi(catch_unwind, well_known_symbol = "asyncDispose")]
+    #[napi(catch_unwind, well_known_symbol = "asyncDispose", ts_return_type = "Promise<void>")]
     pub fn async_dispose<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
         self.release(env)
     }

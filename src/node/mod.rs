@@ -58,6 +58,7 @@ pub struct JsStatus {
     /// The lock file.
     pub path: String,
     /// `free`, `held` or `stale`.
+    #[napi(ts_type = "'free' | 'held' | 'stale'")]
     pub state: &'static str,
     /// Who holds it or left it behind.
     pub holder: Option<JsHolder>,
@@ -99,7 +100,7 @@ fn start_acquire(
 ///
 /// # Errors
 /// As documented there.
-#[napi(catch_unwind)]
+#[napi(catch_unwind, ts_return_type = "Promise<Lock>")]
 pub fn acquire<'env>(
     env: &'env Env,
     target: Unknown<'env>,
@@ -131,7 +132,7 @@ pub fn acquire_sync(env: &Env, target: Unknown<'_>) -> Result<lock::Lock> {
 ///
 /// # Errors
 /// As documented there.
-#[napi(catch_unwind)]
+#[napi(catch_unwind, ts_return_type = "Promise<void>")]
 pub fn release<'env>(env: &'env Env, target: Unknown<'env>) -> Result<Unknown<'env>> {
     let path = Request::parse(env, target, Allowed::Lock)?.target.path;
     let owner = State::of(env)?.owner;
@@ -153,7 +154,7 @@ pub fn release_sync(env: &Env, target: Unknown<'_>) -> Result<()> {
 ///
 /// # Errors
 /// As documented there.
-#[napi(catch_unwind)]
+#[napi(catch_unwind, ts_return_type = "Promise<JsStatus>")]
 pub fn inspect<'env>(env: &'env Env, target: Unknown<'env>) -> Result<Unknown<'env>> {
     let target = Request::parse(env, target, Allowed::Lock)?.target;
     promised(
@@ -177,7 +178,7 @@ pub fn inspect_sync(env: &Env, target: Unknown<'_>) -> Result<JsStatus> {
 ///
 /// # Errors
 /// As documented there.
-#[napi(catch_unwind, js_name = "break")]
+#[napi(catch_unwind, ts_return_type = "Promise<boolean>")]
 pub fn break_lock<'env>(env: &'env Env, target: Unknown<'env>) -> Result<Unknown<'env>> {
     let request = Request::parse(env, target, Allowed::Break)?;
     promised(

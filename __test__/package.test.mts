@@ -1,0 +1,85 @@
+import assert from 'node:assert/strict'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const project = mkdtempSync(join(tmpdir(), 'reconcile-lock-package-'))
+const npm = (args: string[], cwd: string) => execFileSync('npm', args, { cwd, encoding: 'utf8' })
+
+before(() => {
+  const [packed] = JSON.parse(
+    npm(['pack', '--json', '--ignore-scripts', '--pack-destination', project], root),
+  )
+  writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'empty', private: true }))
+  npm(['install', '--no-audit', '--no-fund', join(project, packed.filename)], project)
+})
+after(() => rmSync(project, { recursive: true, force: true }))
+
+const use = `
+  const lock = await acquireLock()
+  const refused = await acquireLock().catch((error) => error)
+  if (!(refused instanceof LockError)) throw refused
+  console.log(refused.recoverable, refused.message, lock.isHeld())
+  await lock.release()
+`
+const said = 'true Another reconcile run is in progress true\n'
+
+function runs(name: string, text: string): void {
+  writeFileSync(join(project, name), text)
+  assert.equal(execFileSync(process.execPath, [name], { cwd: project, encoding: 'utf8' }), said)
+}
+
+test('the packed package works by import', () => {
+  runs('esm.mjs', `import { acquireLock, LockError } from 'reconcile-lock'\n${use}`)
+})
+
+test('the packed package works by require', () => {
+  runs('cjs.cjs', `const { acquireLock, LockError } = require('reconcile-lock')\n!(async () => {${use}})()`)
+})
+
+test('the packed package works from TypeScript, as a module of either kind', () => {
+  mkdirSync(join(project, 'node_modules', '@types'), { recursive: true })
+  symlinkSync(join(root, 'node_modules/@types/node'), join(project, 'node_modules/@types/node'))
+  symlinkSync(join(root, 'node_modules/undici-types'), join(project, 'node_modules/undici-types'))
+  const imports = `import { acquireLock, LockError } from 'reconcile-lock'\n`
+  writeFileSync(
+    join(project, 'typed.mts'),
+    `${imports}${use.replace('.catch((error)', '.catch((error: unknown)')}`,
+  )
+  writeFileSync(
+    join(project, 'typed.cts'),
+    `${imports}void acquireLock().then((lock) => lock.release(), LockError)\n`,
+  )
+  const options = { module: 'nodenext', target: 'es2022', strict: true, skipLibCheck: false, types: ['node'] }
+  writeFileSync(
+    join(project, 'tsconfig.json'),
+    JSON.stringify({ compilerOptions: options, files: ['typed.mts', 'typed.cts'] }),
+  )
+  const tsc = spawnSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', project], { encoding: 'utf8' })
+  assert.equal(tsc.status, 0, tsc.stdout)
+    stdio: 'pipe',
+  })
+  assert.equal(execFileSync(process.execPath, ['typed.mjs'], { cwd: project, encoding: 'utf8' }), said)
+})
+
+test('the package holds what a user needs and nothing else', () => {
+  const [packed] = JSON.parse(npm(['pack', '--json', '--dry-run', '--ignore-scripts'], root))
+  const files: string[] = packed.files.map((file: { path: string }) => file.path)
+  const binaries = files.filter((file) => file.endsWith('.node'))
+  assert.ok(binaries.length > 0, 'no binary is packed')
+  const others = files.filter((file) => !file.endsWith('.node')).sort()
+  assert.deepEqual(others, [
+    'CHANGELOG.md',
+    'LICENSE',
+    'README.md',
+    'binding.d.ts',
+    'binding.js',
+    'index.d.ts',
+    'index.js',
+    'package.json',
+  ])
+})

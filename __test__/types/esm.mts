@@ -1,0 +1,64 @@
+// What a TypeScript program that is an ES module may write; compiled, not run.
+import {
+  type AcquireOptions,
+  acquireLock,
+  acquireLockSync,
+  type BreakOptions,
+  breakLock,
+  type Holder,
+  inspectLock,
+  inspectLockSync,
+  type Lock,
+  LockError,
+  type LockOptions,
+  type LockStatus,
+  releaseLock,
+  releaseLockSync,
+  resolveLockPath,
+  withLock,
+} from 'reconcile-lock'
+
+export { acquireLock, releaseLock, resolveLockPath } from 'reconcile-lock'
+
+export async function everyCall(signal: AbortSignal): Promise<void> {
+  const options: AcquireOptions = { cwd: '.', file: 'f', message: 'm', timeout: 1, signal }
+  const target: LockOptions = { cwd: '.', file: 'f', message: 'm' }
+  const force: BreakOptions = { ...target, force: true }
+  const lock: Lock = await acquireLock(options)
+  const holder: Holder = lock.holder
+  const numbers: number[] = [holder.pid, holder.createdAt]
+  const optional: [string | undefined, number | undefined] = [holder.host, holder.thread]
+  const from: { holder?: Holder; reason: string } | undefined = lock.takenOver
+  const held: boolean = lock.isHeld()
+  await lock.release()
+  lock.releaseSync()
+  await acquireLock('.')
+  await acquireLock()
+  acquireLockSync('.').releaseSync()
+  acquireLockSync(options)[Symbol.dispose]()
+  await releaseLock('.')
+  await releaseLock(target)
+  releaseLockSync()
+  const n: number = await withLock(async (inside) => inside.path.length, options)
+  const s: string = await withLock((inside) => inside.path, '.')
+  const status: LockStatus = await inspectLock(target)
+  const state: 'free' | 'held' | 'stale' = inspectLockSync('.').state
+  const removed: boolean = await breakLock(force)
+  console.log(numbers, optional, from, held, n, s, status.reason, state, removed, resolveLockPath('.'))
+  await using scoped = await acquireLock()
+  using inner = acquireLockSync({ file: 'g' })
+  console.log(scoped.path, inner.path)
+}
+
+export function whatWentWrong(error: unknown): string {
+  if (!(error instanceof LockError)) return 'something else'
+  const recoverable: boolean = error.recoverable
+  return `${error.name} ${error.code} ${error.path} ${error.holder?.pid} ${recoverable} ${error.message}`
+}
+
+// @ts-expect-error an unknown option
+acquireLock({ retries: 3 }).catch(whatWentWrong)
+// @ts-expect-error a timeout is a number
+acquireLock({ timeout: '1s' }).catch(whatWentWrong)
+// @ts-expect-error only breakLock forces
+releaseLock({ force: true }).catch(whatWentWrong)

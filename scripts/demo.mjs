@@ -1,0 +1,168 @@
+// `npm run demo`: the example tool with two runs at once, a run killed half-way, and the run after it.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { cpSync, existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
+import { prepareExample } from './example.mjs'
+import { build, install } from './steps.mjs'
+
+install()
+build()
+const example = prepareExample()
+const running = new Set()
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL')
+})
+
+/** Starts the tool in a data directory and shows what it prints, each line under `name`. */
+function start(name, dir, ...args) {
+  say(name, `$ reconcile ${args.join(' ')}`)
+  const main = join(example, 'dist/src/main.js')
+  const child = spawn(process.execPath, [main, ...args, '--dir', dir], { stdio: ['ignore', 'pipe', 'pipe'] })
+  running.add(child)
+  const output = { stdout: '', stderr: '' }
+  for (const stream of ['stdout', 'stderr'])
+    child[stream].setEncoding('utf8').on('data', (chunk) => {
+      output[stream] += chunk
+      for (const line of chunk.trimEnd().split('\n')) say(name, line)
+    })
+  const outcome = once(child, 'close').then(([code, signal]) => {
+    running.delete(child)
+    say(name, `= ended by ${signal ?? `exit code ${code}`}`)
+    return { name, pid: child.pid, code, signal, ...output }
+  })
+  return { name, child, outcome }
+}
+
+const reconcile = (name, dir, ...args) => start(name, dir, ...args).outcome
+
+function say(name, line) {
+  console.log(`  ${name.padEnd(7)} | ${line}`)
+}
+
+function section(title) {
+  console.log(`\n--- ${title}`)
+}
+
+/** Ends the demo with 1 if what it has just shown is not what it claims. */
+function check(holds, claim, about = '') {
+  console.log(`  ${holds ? 'ok' : 'NOT SO'}: ${claim}`)
+  if (holds) return
+  console.error(`\ndemo: this does not hold: ${claim}${about && `\n${about}`}`)
+  process.exit(1)
+}
+
+function dataDirectory(name) {
+  const dir = join(example, name)
+  cpSync(join(example, 'data'), dir, { recursive: true })
+  return dir
+}
+
+function jsonLines(path) {
+  if (!existsSync(path)) return []
+  // A last line without its end is still being written.
+  const lines = readFileSync(path, 'utf8').split('\n').slice(0, -1)
+  return lines.map((line) => JSON.parse(line))
+}
+
+const audit = (dir) => jsonLines(join(dir, 'audit.log'))
+const booked = (dir) => jsonLines(join(dir, 'accounting.jsonl')).map(({ invoice }) => invoice)
+const logged = (dir, event) => audit(dir).flatMap((line) => (line.event === event ? line.invoice : []))
+const inState = (dir) =>
+  JSON.parse(readFileSync(join(dir, 'state.json'), 'utf8')).posted.map(({ invoice }) => invoice)
+const same = (some, others) => some.toSorted().join() === others.toSorted().join()
+
+/** Compares three accounts that are kept apart: the service's books, the state file, the audit log. */
+function checkPostedOnce(dir, expected) {
+  const about = `expected ${expected}\nthe service booked ${booked(dir)}\nthe state has ${inState(dir)}`
+  check(
+    same(booked(dir), expected),
+    `the service booked each of the ${expected.length} invoices exactly once`,
+    about,
+  )
+  const agree = same(inState(dir), expected) && same(logged(dir, 'posted'), expected)
+  check(agree, 'the state file and the audit log say the same', about)
+}
+
+async function checkFree(name, dir, posted) {
+  const { stdout } = await reconcile(name, dir, 'status')
+  check(/^lock: free\b/m.test(stdout), 'the lock is free')
+  check(stdout.includes(`posted: ${posted}\n`), `${posted} invoices are posted`)
+  check(!stdout.includes('needs a look'), 'nothing needs a look')
+}
+
+section('What there is to do: a dry run')
+const together = dataDirectory('two-at-once')
+const dry = await reconcile('dry', together)
+const expected = [...dry.stdout.matchAll(/^would post (\S+) /gm)].map(([, invoice]) => invoice)
+check(dry.code === 0 && expected.length > 3, `${expected.length} invoices are to be posted`, dry.stderr)
+
+section('Two runs at once in one directory')
+const pair = ['A', 'B'].map((name) => start(name, together, '--execute', '--pause-ms', '250'))
+const early = await Promise.race(pair.map(({ outcome }) => outcome))
+const [other] = pair.filter(({ name }) => name !== early.name)
+check(other.child.exitCode === null, `${other.name} is at work when ${early.name} has ended`, early.stderr)
+check(
+  early.code === 75,
+  `${early.name} was refused with exit code 75`,
+  `exit code ${early.code}\n${early.stderr}`,
+)
+check(early.stderr === 'Another reconcile run is in progress\n', 'it said why', early.stderr)
+const winner = await other.outcome
+check(winner.code === 0, `${winner.name} went through`, winner.stderr)
+check(
+  audit(together).every(({ pid }) => pid === winner.pid),
+  `only ${winner.name} has posted anything`,
+)
+checkPostedOnce(together, expected)
+await checkFree('status', together, expected.length)
+
+section('A run is killed when a posting has arrived and the run does not know it yet')
+const dir = dataDirectory('killed')
+const victim = start('C', dir, '--execute', '--pause-ms', '1000')
+/** Invoices that the service has booked while the log only has the intent. */
+const inDoubt = () => {
+  const posted = logged(dir, 'posted')
+  return booked(dir).filter((invoice) => !posted.includes(invoice))
+}
+while (logged(dir, 'posted').length < 2 || inDoubt().length === 0) {
+  if (victim.child.exitCode !== null) check(false, 'C can be caught half-way', (await victim.outcome).stderr)
+  await setTimeout(5)
+}
+victim.child.kill('SIGKILL')
+const killed = await victim.outcome
+check(killed.signal === 'SIGKILL', 'C was killed')
+const [doubtful] = inDoubt()
+check(doubtful !== undefined, `the service has booked ${doubtful}, and the log says only that C was about to`)
+const left = await reconcile('status', dir, 'status')
+check(/^lock: stale\b/m.test(left.stdout), 'its lock is left behind, and status says that it is stale')
+check(left.stdout.includes(`${killed.pid}`), `it names process ${killed.pid}`)
+
+section('The next run')
+const started = performance.now()
+const next = await reconcile('D', dir, '--execute')
+const took = Math.round(performance.now() - started)
+check(next.code === 0, `D ran at once, from start to end in ${took} ms`, next.stderr)
+check(
+  next.stderr.includes(`took over the lock of process ${killed.pid}: `),
+  'it says whom it took over from and why',
+)
+const flagged = [...next.stderr.matchAll(/^(\S+) .*: needs a look by a person/gm)].map(
+  ([, invoice]) => invoice,
+)
+check(same(flagged, [doubtful]), `it asks for a look at ${doubtful} and at nothing else`, next.stderr)
+check(same(booked(dir), expected), `it posted everything else, and did not post ${doubtful} again`)
+
+section(`A person looks ${doubtful} up at the accounting service and settles it`)
+const answer = booked(dir).includes(doubtful) ? 'posted' : 'retry'
+console.log(`  The service's books ${answer === 'posted' ? 'have' : 'do not have'} it.`)
+const settled = await reconcile('E', dir, '--execute', '--resolve', `${doubtful}=${answer}`)
+check(settled.code === 0 && settled.stderr === '', 'E had nothing to complain about', settled.stderr)
+checkPostedOnce(dir, expected)
+await checkFree('status', dir, expected.length)
+
+console.log(
+  `\ndemo: two runs at once: one refused; one run killed: taken over in ${took} ms; ` +
+    `${expected.length} of ${expected.length} invoices posted exactly once, both times`,
+)

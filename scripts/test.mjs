@@ -1,0 +1,23 @@
+// Everything that must hold before a change lands, the quick checks first.
+import { readdirSync, rmSync } from 'node:fs'
+import { build, install, root, run } from './steps.mjs'
+
+const bin = (name) => `${root}node_modules/.bin/${name}`
+
+install()
+build()
+
+run('cargo', ['fmt', '--check'])
+run('cargo', ['clippy', '--locked', '--all-targets', '--', '-D', 'warnings'])
+run('cargo', ['clippy', '--locked', '--all-targets', '--no-default-features', '--', '-D', 'warnings'])
+run('cargo', ['doc', '--locked', '--no-deps'], { env: { ...process.env, RUSTDOCFLAGS: '-D warnings' } })
+run(bin('biome'), ['ci', '--error-on-warnings', '.'])
+run(bin('tsc'), ['-p', 'tsconfig.facade.json'])
+// A test that was renamed must not go on running under its old name.
+rmSync(`${root}build`, { recursive: true, force: true })
+run(bin('tsc'), ['-p', 'tsconfig.json'])
+
+run('cargo', ['test', '--locked'])
+run(process.execPath, ['scripts/example-test.mjs'])
+const tests = readdirSync(`${root}build/__test__`).filter((name) => name.endsWith('.test.mjs'))
+run(process.execPath, ['--test', '--test-reporter=spec', ...tests.map((name) => `build/__test__/${name}`)])
