@@ -78,7 +78,7 @@ export interface Lock {
    * Set if the lock was taken over from a run that never released it. That run may have died half-way: check
    * what it was working on.
    */
-  readonly takenOver?: TakenOver
+  readonly takenOver?: TakenOver | undefined
   /** Whether the lock is still held and its file in its place. Changes nothing. */
   isHeld(): boolean
   /**
