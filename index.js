@@ -108,6 +108,13 @@ function stopWatching() {
   if (native.stopWatching()) process.removeListener('exit', native.releaseAll)
 }
 
+const {
+  acquireSync: acquireLockSync,
+  inspectSync: inspectLockSync,
+  releaseSync: releaseLockSync,
+  resolvePath: resolveLockPath,
+} = native
+
 native.setup(threadId, { lockError, systemError, later, watchExit })
 
 /**
@@ -168,15 +175,16 @@ const inspectLock = async (target) => native.inspect(target)
 /** @type {typeof import('./index.js').breakLock} */
 const breakLock = async (target) => native.breakLock(target)
 
+// Names alone: Node.js finds the named exports of a CommonJS module by reading, not by running.
 module.exports = {
   LockError,
   acquireLock,
-  acquireLockSync: native.acquireSync,
+  acquireLockSync,
   breakLock,
   inspectLock,
-  inspectLockSync: native.inspectSync,
+  inspectLockSync,
   releaseLock,
-  releaseLockSync: native.releaseSync,
-  resolveLockPath: native.resolvePath,
+  releaseLockSync,
+  resolveLockPath,
   withLock,
 }

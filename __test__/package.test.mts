@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import * as reconcileLock from 'reconcile-lock'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const project = mkdtempSync(join(tmpdir(), 'reconcile-lock-package-'))
@@ -35,6 +36,12 @@ function runs(name: string, text: string): void {
 
 test('the packed package works by import', () => {
   runs('esm.mjs', `import { acquireLock, LockError } from 'reconcile-lock'\n${use}`)
+})
+
+test('every export is there by its name, for import as well', () => {
+  const names = Object.keys(reconcileLock).filter((name) => name !== 'default' && name !== 'module.exports')
+  runs('names.mjs', `import { ${names} } from 'reconcile-lock'\n${use}`)
+  assert.equal(names.length, 10)
 })
 
 test('the packed package works by require', () => {

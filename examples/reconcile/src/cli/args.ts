@@ -1,0 +1,68 @@
+import { parseArgs } from 'node:util'
+import { UsageError } from '../errors.js'
+import { normalise } from '../matching/reference.js'
+
+export interface Resolution {
+  invoice: string
+  as: 'posted' | 'retry'
+}
+
+export type Command =
+  | { name: 'help' }
+  | { name: 'dry-run' | 'status'; dir: string }
+  | { name: 'execute'; dir: string; pauseMs: number; resolutions: Resolution[] }
+
+// The longest delay that a timer of Node takes; beyond it, it would not wait at all.
+const longestPause = 2 ** 31 - 1
+
+export function parseCommand(args: string[]): Command {
+  const { values, positionals } = parse(args)
+  if (values.help) return { name: 'help' }
+  const [word, ...more] = positionals
+  if ((word !== undefined && word !== 'status') || more.length > 0)
+    throw new UsageError(`unknown argument: ${word === 'status' ? more.join(' ') : positionals.join(' ')}`)
+  const dir = values.dir ?? '.'
+  if (dir === '') throw new UsageError('--dir needs a directory')
+  if (word === 'status' && values.execute) throw new UsageError('status does not go with --execute')
+  if (!values.execute) {
+    if (values['pause-ms'] !== undefined) throw new UsageError('--pause-ms needs --execute')
+    if (values.resolve !== undefined) throw new UsageError('--resolve needs --execute')
+    return { name: word ?? 'dry-run', dir }
+  }
+  const resolutions = (values.resolve ?? []).map(parseResolution)
+  if (new Set(resolutions.map(({ invoice }) => invoice)).size < resolutions.length)
+    throw new UsageError('--resolve names an invoice twice')
+  return { name: 'execute', dir, pauseMs: parsePause(values['pause-ms'] ?? '0'), resolutions }
+}
+
+function parse(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        execute: { type: 'boolean' },
+        dir: { type: 'string' },
+        'pause-ms': { type: 'string' },
+        resolve: { type: 'string', multiple: true },
+        help: { type: 'boolean', short: 'h' },
+      },
+    })
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error))
+  }
+}
+
+function parsePause(text: string): number {
+  const value = Number(text)
+  if (!/^\d+$/.test(text) || value > longestPause)
+    throw new UsageError(`--pause-ms ${text}: expected whole milliseconds from 0 to ${longestPause}`)
+  return value
+}
+
+function parseResolution(text: string): Resolution {
+  const [, number, as] = /^(.+)=(posted|retry)$/.exec(text) ?? []
+  if (number === undefined || (as !== 'posted' && as !== 'retry'))
+    throw new UsageError(`--resolve ${text}: expected INVOICE=posted or INVOICE=retry`)
+  return { invoice: normalise(number), as }
+}

@@ -1,0 +1,14 @@
+export const help = `Matches the transactions of bank.csv with the open invoices of invoices.csv.
+
+Usage: reconcile [--dir D]                     show what would be posted
+       reconcile --execute [options]           post it; one run at a time in a directory
+       reconcile status [--dir D]              show the lock and what is posted
+
+Options:
+  --dir D                      the directory of the data (default: the current one)
+  --pause-ms N                 simulated time of one posting at the accounting service (default: 0)
+  --resolve INVOICE=posted     a run died while posting it, and the accounting service has it
+  --resolve INVOICE=retry      a run died while posting it, and the accounting service has it not
+  --help                       show this
+
+Exit codes: 0 done, 1 failure, 64 wrong arguments, 65 wrong data, 75 another run is in progress.`

@@ -1,0 +1,19 @@
+import { inspectLock } from 'reconcile-lock'
+import { needsLook } from '../cli/describe.js'
+import { readAudit } from '../state/audit-log.js'
+import { check } from '../state/check.js'
+import { readState } from '../state/state-file.js'
+
+/** Shows the lock and what is posted. Disturbs no run. */
+export async function status(dir: string): Promise<void> {
+  const { state, reason } = await inspectLock(dir)
+  // The log before the state: a posting that ends in between must not look doubtful.
+  const events = await readAudit(dir)
+  const posted = await readState(dir)
+  const { unsettled, unsaved } = check(posted, events)
+  console.log(`lock: ${state} (${reason})`)
+  console.log(`posted: ${posted.length + unsaved.length}`)
+  // A live run has one posting under way, which is nothing to worry about.
+  for (const payment of unsettled)
+    console.log(state === 'held' ? `in progress: ${payment.invoice}` : needsLook(payment))
+}

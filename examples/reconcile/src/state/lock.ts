@@ -1,0 +1,1 @@
+export { acquireLock, releaseLock, resolveLockPath } from 'reconcile-lock'

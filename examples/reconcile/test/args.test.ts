@@ -1,0 +1,37 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { parseCommand } from '../src/cli/args.js'
+import { UsageError } from '../src/errors.js'
+
+test('commands', () => {
+  assert.deepEqual(parseCommand([]), { name: 'dry-run', dir: '.' })
+  assert.deepEqual(parseCommand(['status', '--dir', 'd']), { name: 'status', dir: 'd' })
+  assert.deepEqual(parseCommand(['--help', 'status']), { name: 'help' })
+  assert.deepEqual(parseCommand(['--execute', '--pause-ms', '5', '--resolve', 'inv-1=retry']), {
+    name: 'execute',
+    dir: '.',
+    pauseMs: 5,
+    resolutions: [{ invoice: 'INV-1', as: 'retry' }],
+  })
+})
+
+test('wrong arguments', () => {
+  for (const line of [
+    'stat',
+    'status more',
+    '--exec',
+    '--dir',
+    '--dir=',
+    'status --execute',
+    '--pause-ms 5',
+    '--resolve A=retry',
+    '--execute --pause-ms -1',
+    '--execute --pause-ms 1.5',
+    '--execute --pause-ms 2147483648',
+    '--execute --resolve A',
+    '--execute --resolve =retry',
+    '--execute --resolve A=maybe',
+    '--execute --resolve A=retry --resolve a=posted',
+  ])
+    assert.throws(() => parseCommand(line.split(' ')), UsageError, line)
+})
