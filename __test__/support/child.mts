@@ -1,0 +1,56 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import type { TestContext } from 'node:test'
+import { fileURLToPath } from 'node:url'
+
+const peer = fileURLToPath(new URL('../fixtures/peer.mjs', import.meta.url))
+
+export interface Answer {
+  ok: boolean
+  name?: string
+  message?: string
+  code?: string
+  value?: unknown
+}
+
+export interface Command {
+  do: 'acquire' | 'release' | 'exit' | 'throw' | 'end' | 'sleeper' | 'forget'
+  lock?: 'native' | 'old'
+  cwd: string
+  /** `Date.now()` to start at, so that many start at once. */
+  at?: number
+}
+
+/** Another process that acquires and releases on command. */
+export class Peer {
+  readonly child: ChildProcess
+
+  constructor(t: TestContext, options: { uid?: number; umask?: number; execArgv?: string[] } = {}) {
+    const { uid, umask, execArgv = [] } = options
+    const env = { ...process.env, PEER_UMASK: umask === undefined ? '' : String(umask) }
+    this.child = fork(peer, { env, execArgv, ...(uid === undefined ? {} : { uid, gid: uid }) })
+    t.after(
+      () => this.child.exitCode === null && this.child.signalCode === null && this.child.kill('SIGKILL'),
+    )
+  }
+
+  async ask(command: Command): Promise<Answer> {
+    const answer = once(this.child, 'message')
+    this.child.send(command)
+    const [message] = (await answer) as [Answer]
+    return message
+  }
+
+  acquire(cwd: string, lock: 'native' | 'old' = 'native'): Promise<Answer> {
+    return this.ask({ do: 'acquire', lock, cwd })
+  }
+
+  /** Sends a signal or a command that ends the process, and waits for that end. */
+  async ends(how: NodeJS.Signals | Command): Promise<number | null> {
+    const exit = once(this.child, 'exit')
+    if (typeof how === 'string') this.child.kill(how)
+    else this.child.send(how)
+    const [code] = (await exit) as [number | null]
+    return code
+  }
+}

@@ -1,0 +1,61 @@
+import { execFileSync } from 'node:child_process'
+import { chmodSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { resolveLockPath } from 'reconcile-lock'
+
+export const MESSAGE = 'Another reconcile run is in progress'
+
+/** An empty directory that goes away with the test. */
+export function directory(t: TestContext): string {
+  const path = mkdtempSync(join(tmpdir(), 'reconcile-lock-'))
+  // Others must be able to come in, where a test acts as another user.
+  chmodSync(path, 0o755)
+  t.after(() => rmSync(path, { recursive: true, force: true }))
+  return path
+}
+
+/** A mounted tmpfs; `undefined`, with the test skipped and the reason printed, where that is not allowed. */
+export function mounted(t: TestContext, options: string): string | undefined {
+  const path = mkdtempSync(join(tmpdir(), 'reconcile-lock-'))
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', path], { stdio: 'pipe' })
+  } catch (error) {
+    rmSync(path, { recursive: true })
+    t.skip(`no filesystem can be mounted here: ${(error as Error).message.trim()}`)
+    return undefined
+  }
+  t.after(() => {
+    execFileSync('umount', [path])
+    rmSync(path, { recursive: true })
+  })
+  return path
+}
+
+/** Writes a lock file as it is found, at an age in seconds. */
+export function leave(cwd: string, content: string | Buffer | object, age = 60): string {
+  const path = resolveLockPath(cwd)
+  const raw = typeof content === 'string' || Buffer.isBuffer(content)
+  writeFileSync(path, raw ? content : JSON.stringify(content))
+  const at = Date.now() / 1000 - age
+  utimesSync(path, at, at)
+  return path
+}
+
+export const readRecord = (path: string): Record<string, unknown> => JSON.parse(readFileSync(path, 'utf8'))
+
+/** A pid that no process has: one that ended just now. */
+export function deadPid(): number {
+  return Number(execFileSync('sh', ['-c', 'echo $$'], { encoding: 'utf8' }))
+}
+
+/** The error that `work` rejects with; it fails if there is none. */
+export async function rejection(work: Promise<unknown>): Promise<Error & Record<string, unknown>> {
+  const outcome = await work.then(
+    (value) => ({ value }),
+    (error: Error & Record<string, unknown>) => ({ error }),
+  )
+  if ('error' in outcome) return outcome.error
+  throw new Error(`expected a rejection, got ${String(outcome.value)}`)
+}
