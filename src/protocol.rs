@@ -197,25 +197,25 @@ fn enter_created<S: System>(
     patience: &mut Patience,
     file: S::File,
 ) -> Result<Attempt<Held<S::File>>, Error> {
-    // 4. The kernel lock.
-    let locking = match system.try_lock(&file, LockMode::Exclusive) {
-        Ok(locking) => locking,
-        Err(error) => {
-            // Empty, it would hold up the next run for as long as a birth may take.
-            let _ = system.unlink(&target.path);
-            return Err(target.system("flock")(error));
-        }
+    let discard = |error| {
+        // Empty, it would hold up the next run for as long as a birth may take.
+        let _ = system.unlink(&target.path);
+        error
     };
-    let stat = system.stat(&file).map_err(target.system("fstat"))?;
+    // 4. The kernel lock.
+    let locking =
+        system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock")).map_err(discard)?;
+    let stat = system.stat(&file).map_err(target.system("fstat"));
     if locking == Locking::Busy {
-        return contended(system, target, &file, &stat);
+        return contended(system, target, &file, &stat?);
     }
+    let stat = stat.map_err(discard)?;
     // 5. A file that we made has one name until somebody unlinks it, and that name is the path. Network
     // filesystems rename a file that is unlinked while it is open, so there only the path tells.
     let fs = system.fs_kind(&file);
     let in_place = match fs {
         FsKind::Local => stat.links > 0,
-        FsKind::Shared => named(system, target, stat.id)?.is_some(),
+        FsKind::Shared => named(system, target, stat.id).map_err(discard)?.is_some(),
     };
     if !in_place {
         return Ok(Attempt::Again(Again::Vanished));
@@ -226,14 +226,11 @@ fn enter_created<S: System>(
     }
     if stat.mode & 0o600 != 0o600 {
         // A umask took away what the owner needs.
-        system.make_private(&file).map_err(target.system("fchmod"))?;
+        system.make_private(&file).map_err(target.system("fchmod")).map_err(discard)?;
     }
-    // 7. Our record. Where that fails, what we created goes.
+    // 7. Our record.
     let record = Record::of(system.here(), thread, system.wall_clock(), fs);
-    if let Err(error) = system.write(&file, &record.encode()) {
-        let _ = system.unlink(&target.path);
-        return Err(target.system("write")(error));
-    }
+    system.write(&file, &record.encode()).map_err(target.system("write")).map_err(discard)?;
     let (path, holder) = (target.path.clone(), record.into_holder());
     Ok(Attempt::Done(Held { file, id: stat.id, path, holder, taken_over: None }))
 }

@@ -1,0 +1,283 @@
+//! The protocol on a simulated system: what cannot be brought about on a real one at will.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod world;
+
+use reconcile_lock::protocol::{acquire, break_lock, inspect, is_held, release};
+use reconcile_lock::{Access, Error, LockMode, LockState, Locking, Opened, System};
+use world::{World, target};
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+const OLD_DEAD: &[u8] = br#"{"pid":77,"createdAt":5}"#;
+
+fn is_contention<T>(result: Result<T, Error>, holder: Option<u32>) -> bool {
+    matches!(result, Err(Error::Contention { holder: found, .. }) if found.as_ref().map(|found| found.pid) == holder)
+}
+
+fn is_system<T>(result: Result<T, Error>, call: &str, errno: i32) -> bool {
+    matches!(result, Err(Error::System { syscall, source, .. })
+        if syscall == call && source.raw_os_error() == Some(errno))
+}
+
+#[test]
+fn a_free_lock_is_acquired_and_released() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    let held = acquire(&one, &target(), 0).unwrap();
+    assert!(is_held(&one, &held) && held.taken_over.is_none());
+    assert!(is_contention(acquire(&two, &target(), 0), Some(1)));
+    release(&one, held).unwrap();
+    assert_eq!(world.content(), None);
+    release(&two, acquire(&two, &target(), 0).unwrap()).unwrap();
+}
+
+#[test]
+fn a_stale_lock_is_taken_over_in_place_and_nothing_is_unlinked() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(OLD_DEAD, 0);
+    let held = acquire(&one, &target(), 0).unwrap();
+    assert!(!world.calls().contains(&"unlink"));
+    assert_eq!(held.taken_over.as_ref().unwrap().holder.as_ref().unwrap().pid, 77);
+    assert_eq!(world.content().unwrap().len(), 512);
+}
+
+#[test]
+fn every_failing_call_of_a_fresh_acquire_gives_its_error_and_leaves_nothing() {
+    for (call, named) in [("create", "open"), ("flock", "flock"), ("fstat", "fstat"), ("write", "write")] {
+        let world = World::new();
+        world.fail(call, EIO);
+        assert!(is_system(acquire(&world.process(1), &target(), 0), named, EIO), "{call}");
+        assert_eq!(world.content(), None, "{call}");
+    }
+    let world = World::new();
+    world.umask(0o777);
+    world.fail("fchmod", EIO);
+    assert!(is_system(acquire(&world.process(1), &target(), 0), "fchmod", EIO));
+    assert_eq!(world.content(), None);
+    let world = World::new();
+    world.share();
+    world.fail("lstat", EIO);
+    assert!(is_system(acquire(&world.process(1), &target(), 0), "lstat", EIO));
+    assert_eq!(world.content(), None);
+}
+
+#[test]
+fn every_failing_call_of_a_take_over_gives_its_error_and_leaves_the_stale_file() {
+    for call in ["create", "open", "fstat", "flock", "lstat", "read", "write"] {
+        let world = World::new();
+        let one = world.process(1);
+        world.put(OLD_DEAD, 0);
+        world.fail(call, ENOSPC);
+        let named = if call == "create" { "open" } else { call };
+        assert!(is_system(acquire(&one, &target(), 0), named, ENOSPC), "{call}");
+        assert_eq!(world.content().as_deref(), Some(OLD_DEAD), "{call}");
+        world.mend();
+        assert!(
+            acquire(&one, &target(), 0).unwrap().taken_over.is_some(),
+            "{call}: the next run still learns of it"
+        );
+    }
+}
+
+#[test]
+fn a_umask_does_not_take_the_mode() {
+    let world = World::new();
+    world.umask(0o777);
+    let _held = acquire(&world.process(1), &target(), 0).unwrap();
+    assert_eq!(world.mode(), 0o600);
+}
+
+#[test]
+fn an_inspector_that_holds_the_shared_lock_causes_no_refusal() {
+    let world = World::new();
+    let one = world.process(1);
+    world.process(2);
+    // The record's pid belongs to an unrelated live process by now: only the lock's mode tells.
+    world.put(br#"{"pid":2,"createdAt":5,"bootId":"boot","startTime":1,"pidNs":1}"#, 0);
+    let Ok(Opened::File(look)) = one.open("x".as_ref(), Access::Read) else { panic!("opened") };
+    assert_eq!(one.try_lock(&look, LockMode::Shared).unwrap(), Locking::Taken);
+    world.before("pause", move |_| drop(look));
+    assert!(acquire(&one, &target(), 0).unwrap().taken_over.is_some());
+}
+
+#[test]
+fn a_take_over_that_has_not_written_its_record_is_contention_in_the_end() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(OLD_DEAD, 0);
+    let Ok(Opened::File(rival)) = one.open("x".as_ref(), Access::ReadWrite) else { panic!("opened") };
+    assert_eq!(one.try_lock(&rival, LockMode::Exclusive).unwrap(), Locking::Taken);
+    assert!(is_contention(acquire(&one, &target(), 0), None));
+    assert_eq!(inspect(&one, &target()).unwrap().state, LockState::Held);
+}
+
+#[test]
+fn a_file_that_vanishes_after_locking_is_not_the_lock() {
+    for share in [false, true] {
+        let world = World::new();
+        let (one, two) = (world.process(1), world.process(2));
+        if share {
+            world.share();
+        }
+        // Between creating and locking, an old peer removes the empty file, and another run acquires.
+        world.before("flock", move |world| {
+            world.remove();
+            std::mem::forget(acquire(&two, &target(), 0).unwrap());
+        });
+        assert!(is_contention(acquire(&one, &target(), 0), Some(2)), "shared: {share}");
+    }
+}
+
+#[test]
+fn a_stale_file_that_vanishes_after_locking_is_not_the_lock() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    world.put(OLD_DEAD, 0);
+    world.before("lstat", move |world| {
+        world.remove();
+        std::mem::forget(acquire(&two, &target(), 0).unwrap());
+    });
+    assert!(is_contention(acquire(&one, &target(), 0), Some(2)));
+}
+
+#[test]
+fn an_old_peer_that_unlinks_within_5_ms_of_a_take_over_is_noticed() {
+    let world = World::new();
+    let one = world.process(1);
+    world.process(9);
+    world.put(OLD_DEAD, 0);
+    world.before("pause", |world| world.put(br#"{"pid":9,"createdAt":6}"#, 0));
+    assert!(is_contention(acquire(&one, &target(), 0), Some(9)));
+}
+
+#[test]
+fn a_creator_that_sleeps_past_the_time_of_birth_finds_the_lock_taken() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    world.before("flock", move |_| {
+        two.pause(std::time::Duration::from_secs(3));
+        let held = acquire(&two, &target(), 0).unwrap();
+        assert!(held.taken_over.as_ref().unwrap().reason.contains("empty"));
+        std::mem::forget(held);
+    });
+    assert!(is_contention(acquire(&one, &target(), 0), Some(2)));
+}
+
+#[test]
+fn a_crash_between_creating_and_writing_holds_up_the_next_run_for_2_s() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(b"", 0);
+    let before = one.wall_clock();
+    assert!(acquire(&one, &target(), 0).unwrap().taken_over.is_some());
+    assert!((2000..2100).contains(&(one.wall_clock() - before)));
+}
+
+#[test]
+fn a_lock_that_changes_hands_for_ever_is_contention_not_an_endless_loop() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(OLD_DEAD, 0);
+    for _ in 0..500 {
+        world.before("lstat", |world| world.put(OLD_DEAD, 0));
+    }
+    assert!(is_contention(acquire(&one, &target(), 0), None));
+}
+
+#[test]
+fn without_kernel_locks_creating_is_exclusive_and_nothing_is_taken_over() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    world.without_kernel_locks();
+    let held = acquire(&one, &target(), 0).unwrap();
+    assert!(is_contention(acquire(&two, &target(), 0), Some(1)));
+    drop(held);
+    assert!(is_contention(acquire(&two, &target(), 0), Some(1)), "its process lives, so it may hold");
+    world.kill(1);
+    let before = world.content();
+    assert!(
+        matches!(acquire(&two, &target(), 0), Err(Error::Stale { holder: Some(holder), .. }) if holder.pid == 1)
+    );
+    assert_eq!(world.content(), before);
+    assert_eq!(inspect(&two, &target()).unwrap().state, LockState::Stale);
+    assert!(break_lock(&two, &target(), false).unwrap());
+    release(&two, acquire(&two, &target(), 0).unwrap()).unwrap();
+}
+
+#[test]
+fn a_record_of_our_process_whose_kernel_lock_is_free_is_held() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    drop(acquire(&one, &target(), 0).unwrap());
+    assert!(is_contention(acquire(&two, &target(), 0), Some(1)));
+    assert!(is_contention(break_lock(&two, &target(), false), Some(1)));
+    world.kill(1);
+    assert!(acquire(&two, &target(), 0).unwrap().taken_over.is_some());
+}
+
+#[test]
+fn a_release_touches_only_its_own_file() {
+    let world = World::new();
+    let one = world.process(1);
+    let held = acquire(&one, &target(), 0).unwrap();
+    world.put(b"another's", 0);
+    assert!(!is_held(&one, &held));
+    assert!(matches!(release(&one, held), Err(Error::Lost { .. })));
+    assert_eq!(world.content().unwrap(), b"another's");
+    world.remove();
+    let held = acquire(&one, &target(), 0).unwrap();
+    world.remove();
+    assert!(matches!(release(&one, held), Err(Error::Lost { .. })));
+}
+
+#[test]
+fn a_release_that_cannot_remove_the_file_cuts_the_record_away() {
+    for call in ["unlink", "lstat"] {
+        let world = World::new();
+        let one = world.process(1);
+        let held = acquire(&one, &target(), 0).unwrap();
+        world.fail(call, EIO);
+        assert!(is_system(release(&one, held), call, EIO));
+        assert_eq!(world.content().unwrap(), b"");
+        world.mend();
+        assert!(acquire(&one, &target(), 0).unwrap().taken_over.is_some());
+    }
+}
+
+#[test]
+fn a_release_unlinks_before_it_closes() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    let held = acquire(&one, &target(), 0).unwrap();
+    world.before("unlink", move |_| assert!(is_contention(acquire(&two, &target(), 0), Some(1))));
+    release(&one, held).unwrap();
+    assert_eq!(world.content(), None);
+}
+
+#[test]
+fn an_inspector_of_a_live_holder_takes_no_lock() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    let _held = acquire(&one, &target(), 0).unwrap();
+    world.calls();
+    let status = inspect(&two, &target()).unwrap();
+    assert_eq!((status.state, status.holder.unwrap().pid), (LockState::Held, 1));
+    assert!(!world.calls().contains(&"flock"));
+}
+
+#[test]
+fn breaking_looks_again_under_the_kernel_lock() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    assert!(!break_lock(&one, &target(), false).unwrap());
+    world.put(OLD_DEAD, 0);
+    world.before("lstat", move |world| {
+        world.remove();
+        std::mem::forget(acquire(&two, &target(), 0).unwrap());
+    });
+    assert!(is_contention(break_lock(&one, &target(), false), Some(2)));
+    assert!(break_lock(&one, &target(), true).unwrap());
+    assert_eq!(world.content(), None);
+}

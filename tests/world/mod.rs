@@ -1,0 +1,303 @@
+//! A simulated system: one path, inodes that live on while they are open, kernel locks per open file.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use reconcile_lock::{
+    Access, FileId, FileKind, FsKind, Here, LockMode, LockOptions, Locking, Opened, ProcessState, Stat,
+    System, Target,
+};
+
+/// The lock file that every process of a world asks for.
+pub fn target() -> Target {
+    LockOptions::in_directory("/world").resolve().unwrap()
+}
+
+type Action = Box<dyn FnOnce(&World) + Send>;
+
+#[derive(Default)]
+struct Inode {
+    data: Vec<u8>,
+    links: u64,
+    modified: u64,
+    mode: u32,
+    locks: Vec<(u64, LockMode)>,
+}
+
+#[derive(Default)]
+struct State {
+    path: Option<usize>,
+    inodes: Vec<Inode>,
+    last_file: u64,
+    clock: u64,
+    failing: HashMap<&'static str, i32>,
+    before: HashMap<&'static str, Vec<Action>>,
+    without_locks: bool,
+    shared: bool,
+    umask: u32,
+    processes: HashMap<u32, ProcessState>,
+    calls: Vec<&'static str>,
+}
+
+/// What all processes share.
+#[derive(Clone, Default)]
+pub struct World(Arc<Mutex<State>>);
+
+impl World {
+    pub fn new() -> Self {
+        let world = Self::default();
+        world.state().clock = 1_000_000;
+        world
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// A process of this world, alive from now on.
+    pub fn process(&self, pid: u32) -> Process {
+        let start = Some(u64::from(pid) * 10);
+        self.state().processes.insert(pid, ProcessState::Alive { start });
+        let here =
+            Here { pid, start, boot: Some("boot".into()), pid_namespace: Some(1), host: Some("host".into()) };
+        Process { world: self.clone(), here, pauses: Cell::new(0) }
+    }
+
+    pub fn kill(&self, pid: u32) {
+        self.state().processes.insert(pid, ProcessState::Dead);
+    }
+
+    /// Puts a file at the path, in place of what is there, `age` milliseconds old.
+    pub fn put(&self, data: &[u8], age: u64) {
+        self.remove();
+        let mut state = self.state();
+        let modified = state.clock - age;
+        state.inodes.push(Inode { data: data.to_vec(), links: 1, modified, mode: 0o600, locks: Vec::new() });
+        state.path = Some(state.inodes.len() - 1);
+    }
+
+    pub fn remove(&self) {
+        let mut state = self.state();
+        if let Some(inode) = state.path.take() {
+            state.inodes[inode].links = 0;
+        }
+    }
+
+    /// What the path names.
+    pub fn content(&self) -> Option<Vec<u8>> {
+        let state = self.state();
+        state.path.map(|inode| state.inodes[inode].data.clone())
+    }
+
+    pub fn mode(&self) -> u32 {
+        let state = self.state();
+        state.inodes[state.path.unwrap()].mode
+    }
+
+    /// Lets every call of this name fail from now on.
+    pub fn fail(&self, call: &'static str, errno: i32) {
+        self.state().failing.insert(call, errno);
+    }
+
+    pub fn mend(&self) {
+        self.state().failing.clear();
+    }
+
+    /// Does something just before the next call of this name; several for one name follow one another.
+    pub fn before(&self, call: &'static str, action: impl FnOnce(&World) + Send + 'static) {
+        self.state().before.entry(call).or_default().push(Box::new(action));
+    }
+
+    pub fn without_kernel_locks(&self) {
+        self.state().without_locks = true;
+    }
+
+    pub fn share(&self) {
+        self.state().shared = true;
+    }
+
+    pub fn umask(&self, umask: u32) {
+        self.state().umask = umask;
+    }
+
+    pub fn calls(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.state().calls)
+    }
+
+    fn call(&self, name: &'static str) -> io::Result<()> {
+        let mut state = self.state();
+        state.calls.push(name);
+        let action =
+            state.before.get_mut(name).filter(|actions| !actions.is_empty()).map(|actions| actions.remove(0));
+        drop(state);
+        if let Some(action) = action {
+            action(self);
+        }
+        match self.state().failing.get(name) {
+            Some(errno) => Err(io::Error::from_raw_os_error(*errno)),
+            None => Ok(()),
+        }
+    }
+
+    fn opened(&self, inode: usize) -> File {
+        let mut state = self.state();
+        state.last_file += 1;
+        File { world: self.clone(), inode, id: state.last_file }
+    }
+}
+
+/// An open file description.
+pub struct File {
+    world: World,
+    inode: usize,
+    id: u64,
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        self.world.state().inodes[self.inode].locks.retain(|(id, _)| *id != self.id);
+    }
+}
+
+/// One process' view of a world.
+pub struct Process {
+    world: World,
+    here: Here,
+    pub pauses: Cell<u32>,
+}
+
+fn described(state: &State, inode: usize) -> Stat {
+    let Inode { data, links, modified, mode, .. } = &state.inodes[inode];
+    Stat {
+        id: FileId { device: 1, inode: inode as u64 },
+        kind: FileKind::File,
+        links: *links,
+        size: data.len() as u64,
+        mode: *mode,
+        modified: *modified,
+    }
+}
+
+impl System for Process {
+    type File = File;
+
+    fn create(&self, _: &Path) -> io::Result<Option<File>> {
+        self.world.call("create")?;
+        let mut state = self.world.state();
+        if state.path.is_some() {
+            return Ok(None);
+        }
+        let (modified, mode) = (state.clock, 0o600 & !state.umask);
+        state.inodes.push(Inode { links: 1, modified, mode, ..Inode::default() });
+        let inode = state.inodes.len() - 1;
+        state.path = Some(inode);
+        drop(state);
+        Ok(Some(self.world.opened(inode)))
+    }
+
+    fn open(&self, _: &Path, _: Access) -> io::Result<Opened<File>> {
+        self.world.call("open")?;
+        let inode = self.world.state().path;
+        Ok(inode.map_or(Opened::Missing, |inode| Opened::File(self.world.opened(inode))))
+    }
+
+    fn try_lock(&self, file: &File, mode: LockMode) -> io::Result<Locking> {
+        self.world.call("flock")?;
+        let mut state = self.world.state();
+        if state.without_locks {
+            return Ok(Locking::Unsupported);
+        }
+        let locks = &mut state.inodes[file.inode].locks;
+        let free = locks
+            .iter()
+            .all(|(id, other)| *id == file.id || (mode == LockMode::Shared && *other == LockMode::Shared));
+        if free {
+            locks.retain(|(id, _)| *id != file.id);
+            locks.push((file.id, mode));
+        }
+        Ok(if free { Locking::Taken } else { Locking::Busy })
+    }
+
+    fn stat(&self, file: &File) -> io::Result<Stat> {
+        self.world.call("fstat")?;
+        Ok(described(&self.world.state(), file.inode))
+    }
+
+    fn stat_path(&self, _: &Path) -> io::Result<Option<Stat>> {
+        self.world.call("lstat")?;
+        let state = self.world.state();
+        Ok(state.path.map(|inode| described(&state, inode)))
+    }
+
+    fn read(&self, file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+        self.world.call("read")?;
+        let state = self.world.state();
+        let data = &state.inodes[file.inode].data;
+        let length = data.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&data[..length]);
+        Ok(length)
+    }
+
+    fn write(&self, file: &File, bytes: &[u8]) -> io::Result<()> {
+        self.world.call("write")?;
+        let data = &mut self.world.state().inodes[file.inode].data;
+        let end = data.len().max(bytes.len());
+        data.resize(end, 0);
+        data[..bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn truncate(&self, file: &File, length: u64) -> io::Result<()> {
+        self.world.call("ftruncate")?;
+        self.world.state().inodes[file.inode].data.truncate(usize::try_from(length).unwrap());
+        Ok(())
+    }
+
+    fn make_private(&self, file: &File) -> io::Result<()> {
+        self.world.call("fchmod")?;
+        self.world.state().inodes[file.inode].mode = 0o600;
+        Ok(())
+    }
+
+    fn unlink(&self, _: &Path) -> io::Result<bool> {
+        self.world.call("unlink")?;
+        let there = self.world.state().path.is_some();
+        self.world.remove();
+        Ok(there)
+    }
+
+    fn fs_kind(&self, _: &File) -> FsKind {
+        if self.world.state().shared { FsKind::Shared } else { FsKind::Local }
+    }
+
+    fn wall_clock(&self) -> u64 {
+        self.world.state().clock
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.world.state().clock)
+    }
+
+    fn pause(&self, duration: Duration) {
+        self.pauses.set(self.pauses.get() + 1);
+        assert!(self.pauses.get() < 10_000, "a loop without an end");
+        self.world.call("pause").unwrap();
+        self.world.state().clock += u64::try_from(duration.as_millis()).unwrap();
+    }
+
+    fn process_exists(&self, pid: u32) -> bool {
+        self.process(pid) != ProcessState::Dead
+    }
+
+    fn process(&self, pid: u32) -> ProcessState {
+        self.world.state().processes.get(&pid).copied().unwrap_or(ProcessState::Dead)
+    }
+
+    fn here(&self) -> &Here {
+        &self.here
+    }
+}
