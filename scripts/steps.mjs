@@ -20,12 +20,14 @@ export function run(command, args, options = {}) {
   }
 }
 
-/** Installs exactly what `package-lock.json` names, unless that is what is installed. */
+/** Installs what `package-lock.json` names, unless that is what is installed. */
 export function install() {
   const installed = `${root}node_modules/.package-lock.json`
   const wanted = `${root}package-lock.json`
   if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(wanted).mtimeMs) return
-  run('npm', ['ci', '--ignore-scripts'])
+  // `npm ci` refuses a lock file that misses packages for other platforms, as it does where a registry has
+  // not all of them.
+  run('npm', ['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund'])
 }
 
 /** Builds the release addon and napi's loader beside `index.js`. */
