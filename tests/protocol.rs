@@ -166,6 +166,38 @@ fn a_creator_that_sleeps_past_the_time_of_birth_finds_the_lock_taken() {
 }
 
 #[test]
+fn a_creator_that_sleeps_past_the_time_of_birth_learns_of_the_run_that_died_meanwhile() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    world.before("flock", move |world| {
+        two.pause(std::time::Duration::from_secs(3));
+        drop(acquire(&two, &target(), 0).unwrap());
+        world.kill(2);
+    });
+    let held = acquire(&one, &target(), 0).unwrap();
+    assert_eq!(held.taken_over.unwrap().holder.unwrap().pid, 2);
+}
+
+#[test]
+fn the_kernel_lock_of_a_newborn_file_is_left_to_its_creator() {
+    for calls in [acquire_and_forget, break_and_forget] {
+        let world = World::new();
+        let one = world.process(1);
+        world.put(b"", 0);
+        world.before("pause", |world| assert!(!world.calls().contains(&"flock")));
+        calls(&one);
+    }
+}
+
+fn acquire_and_forget(process: &world::Process) {
+    assert!(acquire(process, &target(), 0).is_ok());
+}
+
+fn break_and_forget(process: &world::Process) {
+    assert!(break_lock(process, &target(), false).is_ok());
+}
+
+#[test]
 fn a_crash_between_creating_and_writing_holds_up_the_next_run_for_2_s() {
     let world = World::new();
     let one = world.process(1);
@@ -251,7 +283,11 @@ fn a_release_unlinks_before_it_closes() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     let held = acquire(&one, &target(), 0).unwrap();
-    world.before("unlink", move |_| assert!(is_contention(acquire(&two, &target(), 0), Some(1))));
+    world.before("unlink", move |world| {
+        // Without its record, the kernel lock alone says that the lock is held.
+        world.kill(1);
+        assert!(is_contention(acquire(&two, &target(), 0), None));
+    });
     release(&one, held).unwrap();
     assert_eq!(world.content(), None);
 }

@@ -83,7 +83,8 @@ impl World {
     pub fn remove(&self) {
         let mut state = self.state();
         if let Some(inode) = state.path.take() {
-            state.inodes[inode].links = 0;
+            // A network filesystem renames a file that is unlinked while it is open.
+            state.inodes[inode].links = u64::from(state.shared);
         }
     }
 
