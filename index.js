@@ -1,5 +1,6 @@
 'use strict'
 
+const { constants } = require('node:os')
 const { emitWarning } = require('node:process')
 const { getSystemErrorMap } = require('node:util')
 const { threadId } = require('node:worker_threads')
@@ -32,15 +33,22 @@ Object.defineProperty(LockError.prototype, 'name', { value: 'LockError', configu
  * @param {number} errno
  * @param {string} syscall
  * @param {string} path
+ * @param {string} text
  */
-function systemError(errno, syscall, path) {
-  const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, 'unknown error']
-  return Object.assign(new Error(`${code}: ${text}, ${syscall} '${path}'`), {
-    errno: -errno,
-    code,
-    syscall,
-    path,
-  })
+function systemError(errno, syscall, path, text) {
+  const [code, reason] = getSystemErrorMap().get(-errno) ?? unmapped(errno, text)
+  const message = `${code}: ${reason}, ${syscall} '${path}'`
+  return Object.assign(new Error(message), { errno: -errno, code, syscall, path })
+}
+
+/**
+ * Node.js has no name for some errors, such as EDQUOT, that a lock file can meet.
+ * @param {number} errno
+ * @param {string} text
+ */
+function unmapped(errno, text) {
+  const named = Object.entries(constants.errno).find(([, number]) => number === errno)
+  return [named?.[0] ?? `E${errno}`, text.replace(/ \(os error \d+\)$/, '').toLowerCase()]
 }
 
 /**

@@ -154,6 +154,14 @@ mod tests {
     }
 
     #[test]
+    fn a_system_without_an_implementation_says_so() {
+        let error = system_error("open", Path::new("/a/l"))(io::ErrorKind::Unsupported.into());
+        assert_eq!(error.code(), Some("E_LOCK_UNSUPPORTED"));
+        let refused = system_error("open", Path::new("/a/l"))(io::Error::from_raw_os_error(95));
+        assert_eq!(refused.code(), None, "what the system refuses keeps its own code");
+    }
+
+    #[test]
     fn refuses_what_names_no_file() {
         for file in ["", ".", "..", "/", "a/", "a/.", "a/..", "nul\0byte"] {
             assert!(matches!(path("/a", file), Err(Error::InvalidArgument(_))), "{file:?}");

@@ -14,18 +14,20 @@ use crate::error::Error;
 pub(super) type LockErrorArgs =
     FnArgs<(&'static str, String, String, Option<String>, u32, f64, Option<String>, Option<u32>)>;
 
-/// `systemError(errno, syscall, path)`.
-pub(super) type SystemErrorArgs = FnArgs<(i32, &'static str, String)>;
+/// `systemError(errno, syscall, path, text)`; the text is the system's own.
+pub(super) type SystemErrorArgs = FnArgs<(i32, &'static str, String, String)>;
 
 pub(super) fn to_js(env: &Env, error: Error) -> napi::Result<Unknown<'_>> {
     let state = State::of(env)?;
     let path = error.path().map(text_of).unwrap_or_default();
     let Some(code) = error.code() else {
-        let (errno, syscall) = match error {
-            Error::System { source, syscall, .. } => (source.raw_os_error().unwrap_or_default(), syscall),
+        let (errno, syscall, text) = match error {
+            Error::System { source, syscall, .. } => {
+                (source.raw_os_error().unwrap_or_default(), syscall, source.to_string())
+            }
             _ => Default::default(),
         };
-        return state.system_error.borrow_back(env)?.call(FnArgs::from((errno, syscall, path)));
+        return state.system_error.borrow_back(env)?.call(FnArgs::from((errno, syscall, path, text)));
     };
     let message = error.to_string();
     let reason = error.reason().map(str::to_owned);
