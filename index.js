@@ -126,6 +126,17 @@ const {
 native.setup(threadId, { lockError, systemError, later, watchExit })
 
 /**
+ * @param {symbol | undefined} symbol Node.js 20.0 has no such symbols yet.
+ * @param {() => unknown} value
+ */
+function addToLock(symbol, value) {
+  if (symbol)
+    Object.defineProperty(native.Lock.prototype, symbol, { value, configurable: true, writable: true })
+}
+addToLock(Symbol.dispose, native.Lock.prototype.releaseSync)
+addToLock(Symbol.asyncDispose, native.Lock.prototype.release)
+
+/**
  * @param {string | AcquireOptions} [target]
  * @returns {Promise<Lock>}
  */

@@ -134,24 +134,6 @@ impl Lock {
     pub fn release_sync(&self, env: &Env) -> Result<()> {
         settle_release(env, table::release(self.id))
     }
-
-    /// Releases the lock at the end of a `using` block.
-    ///
-    /// # Errors
-    /// As documented in `index.d.ts`.
-    #[napi(catch_unwind, well_known_symbol = "dispose")]
-    pub fn dispose(&self, env: &Env) -> Result<()> {
-        self.release_sync(env)
-    }
-
-    /// Releases the lock at the end of an `await using` block.
-    ///
-    /// # Errors
-    /// As documented in `index.d.ts`.
-    #[napi(catch_unwind, well_known_symbol = "asyncDispose", ts_return_type = "Promise<void>")]
-    pub fn async_dispose<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
-        self.release(env)
-    }
 }
 
 /// What the table answered to a release; `None`: it held no such lock.

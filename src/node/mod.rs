@@ -100,7 +100,7 @@ fn start_acquire(
 ///
 /// # Errors
 /// As documented there.
-#[napi(catch_unwind, ts_return_type = "Promise<Lock>")]
+#[napi(catch_unwind, ts_return_type = "Promise<import('./index.js').Lock>")]
 pub fn acquire<'env>(
     env: &'env Env,
     target: Unknown<'env>,
@@ -121,7 +121,7 @@ pub fn acquire<'env>(
 ///
 /// # Errors
 /// As documented there.
-#[napi(catch_unwind)]
+#[napi(catch_unwind, ts_return_type = "import('./index.js').Lock")]
 pub fn acquire_sync(env: &Env, target: Unknown<'_>) -> Result<lock::Lock> {
     let acquired = start_acquire(env, target, None)?().map_err(|error| thrown(env, error))?;
     State::of(env)?.begin(env)?;

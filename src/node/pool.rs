@@ -2,7 +2,6 @@
 //! `fs` call of the program, and `process.exit` would wait for it.
 
 use std::collections::VecDeque;
-use std::hint;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -118,7 +117,7 @@ impl<T> Job<T> {
             if started.elapsed() >= time {
                 break;
             }
-            hint::spin_loop();
+            thread::yield_now();
         }
         self.slot.take().ok_or(self)
     }
