@@ -87,9 +87,8 @@ test('a record without a boot id and with a dead pid is stale', async (t) => {
 
 test('a zombie is as dead, though a signal still finds it', async (t) => {
   // The shell starts a child and becomes a program that never waits for it.
-  const parent = spawn('sh', ['-c', 'sh -c "echo $$; exit" & exec sleep 60'], {
-    stdio: ['ignore', 'pipe', 'ignore'],
-  })
+  const script = 'sleep 0.2 & echo $!; exec sleep 60'
+  const parent = spawn('sh', ['-c', script], { stdio: ['ignore', 'pipe', 'ignore'] })
   t.after(() => parent.kill('SIGKILL'))
   const pid = Number(await new Promise((resolve) => parent.stdout.once('data', resolve)))
   const state = () => readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.[0]
