@@ -276,12 +276,19 @@ fn enter_found<S: System>(
     }
     system.write(&file, &record.encode()).map_err(target.system("write"))?;
     if stat.mode & 0o7777 != 0o600 {
-        system.make_private(&file).map_err(target.system("fchmod"))?;
+        // Only the file's owner may do this, and a lock that somebody else left behind is still ours.
+        let _ = system.make_private(&file);
     }
     // 8. An old peer may have judged the same file stale just before and be about to unlink the path.
     system.pause(OLD_PEER_UNLINKS_WITHIN);
-    if named(system, target, id)?.is_none() {
-        return Ok(Attempt::Again(Again::Vanished));
+    match named(system, target, id) {
+        Ok(Some(_)) => {}
+        Ok(None) => return Ok(Attempt::Again(Again::Vanished)),
+        Err(error) => {
+            // Our record names a live process: it would keep others out for as long as that lives.
+            let _ = system.truncate(&file, 0);
+            return Err(error);
+        }
     }
     let (path, holder) = (target.path.clone(), record.into_holder());
     let taken_over = Some(TakenOver { holder: left_by, reason });

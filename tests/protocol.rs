@@ -82,6 +82,32 @@ fn every_failing_call_of_a_take_over_gives_its_error_and_leaves_the_stale_file()
 }
 
 #[test]
+fn a_take_over_whose_last_look_fails_keeps_nobody_out() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    world.put(OLD_DEAD, 0);
+    world.before("pause", |world| world.fail("lstat", EIO));
+    assert!(is_system(acquire(&one, &target(), 0), "lstat", EIO));
+    world.mend();
+    assert!(acquire(&two, &target(), 0).unwrap().taken_over.is_some());
+}
+
+#[test]
+fn a_stale_file_of_another_user_is_taken_over_though_its_mode_stays() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(OLD_DEAD, 0);
+    world.set_mode(0o666);
+    assert!(acquire(&one, &target(), 0).is_ok());
+    assert_eq!(world.mode(), 0o600);
+    world.put(OLD_DEAD, 0);
+    world.set_mode(0o666);
+    world.fail("fchmod", 1);
+    assert!(acquire(&one, &target(), 0).is_ok());
+    assert_eq!(world.mode(), 0o666);
+}
+
+#[test]
 fn a_umask_does_not_take_the_mode() {
     let world = World::new();
     world.umask(0o777);

@@ -94,6 +94,12 @@ impl World {
         state.path.map(|inode| state.inodes[inode].data.clone())
     }
 
+    pub fn set_mode(&self, mode: u32) {
+        let mut state = self.state();
+        let inode = state.path.unwrap();
+        state.inodes[inode].mode = mode;
+    }
+
     pub fn mode(&self) -> u32 {
         let state = self.state();
         state.inodes[state.path.unwrap()].mode
