@@ -16,6 +16,7 @@
 //! - [`record`]: the one JSON object in the file.
 //! - [`System`] (`system.rs`): what the protocol asks of an operating system; `sys/` answers it.
 //! - `table.rs`: the locks that this process holds.
+//! - `pool.rs`: threads for file operations, so that a slow disk holds up no event loop.
 //! - [`acquire_lock`] and its siblings (`api.rs`): the functions that a program calls.
 //! - `node/`: the same functions for JavaScript, the only place that knows Node.js.
 
@@ -25,6 +26,8 @@ pub mod judge;
 // napi registers nothing in a test executable, which no Node.js loads.
 #[cfg(all(feature = "node", not(test)))]
 mod node;
+#[cfg(any(feature = "node", test))]
+mod pool;
 pub mod protocol;
 pub mod record;
 mod sys;

@@ -6,7 +6,6 @@ mod args;
 mod detach;
 mod failure;
 mod lock;
-mod pool;
 mod promise;
 mod state;
 

@@ -4,6 +4,7 @@
 //! JavaScript thread looks for the answer for at most [`LOOK`], which is what a call on a fast disk needs;
 //! only then it goes back to its event loop, to be woken. It is never held up for longer than that.
 
+use std::thread;
 use std::time::Duration;
 
 use napi::bindgen_prelude::{FnArgs, Unknown};
@@ -11,9 +12,9 @@ use napi::{Env, Result};
 
 use super::detach::detached;
 use super::failure::to_js;
-use super::pool;
 use super::state::State;
 use crate::error::Error;
+use crate::pool;
 
 /// How long the JavaScript thread may look for an answer.
 const LOOK: Duration = Duration::from_micros(100);
@@ -52,7 +53,7 @@ where
         super::thrown(env, Error::System { syscall: "pthread_create", path: "reconcile-lock".into(), source })
     })?;
     let job = match job.look_for(LOOK) {
-        Ok(done) => return settle_later(env, convert(env, done)),
+        Ok(done) => return settle_later(env, converted(env, convert, done)),
         Err(job) => job,
     };
     let (deferred, promise) = env.create_deferred::<Unknown<'static>, Resolver>()?;
@@ -64,11 +65,24 @@ where
 
 type Resolver = Box<dyn FnOnce(Env) -> Result<Unknown<'static>> + Send>;
 
-fn in_turn<T, C>(env: Env, convert: C, done: T) -> Result<Unknown<'static>>
+/// What `convert` makes of the answer, unless the work panicked.
+fn converted<T, C>(
+    env: &Env,
+    convert: C,
+    done: thread::Result<T>,
+) -> std::result::Result<Unknown<'_>, Rejection>
 where
     C: for<'a> FnOnce(&'a Env, T) -> std::result::Result<Unknown<'a>, Rejection>,
 {
-    match convert(&env, done) {
+    let broken = |_| Rejection::Engine(napi::Error::from_reason("reconcile-lock has failed internally"));
+    convert(env, done.map_err(broken)?)
+}
+
+fn in_turn<T, C>(env: Env, convert: C, done: thread::Result<T>) -> Result<Unknown<'static>>
+where
+    C: for<'a> FnOnce(&'a Env, T) -> std::result::Result<Unknown<'a>, Rejection>,
+{
+    match converted(&env, convert, done) {
         Ok(value) => Ok(detached(&env, value)),
         Err(Rejection::Engine(error)) => Err(error),
         Err(Rejection::Lock(error)) => Err(napi::Error::from(to_js(&env, error)?)),

@@ -1,8 +1,10 @@
 //! Threads for file operations. They are not libuv's: work that hangs on a dead disk there would stop every
 //! `fs` call of the program, and `process.exit` would wait for it.
+#![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -29,7 +31,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Work that was handed to a thread.
-pub(super) struct Job<T> {
+pub(crate) struct Job<T> {
     slot: Arc<Slot<T>>,
 }
 
@@ -46,11 +48,13 @@ enum Progress<T> {
     Over,
 }
 
-/// Hands `work` to a thread.
+/// Hands `work` to a thread. Its panic is an answer too: whoever waits for it must not wait for ever.
 ///
 /// # Errors
 /// If there is no idle thread and the system refuses another one.
-pub(super) fn submit<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<Job<T>> {
+pub(crate) fn submit<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Job<thread::Result<T>>> {
     let slot = Arc::new(Slot { is_done: AtomicBool::new(false), progress: Mutex::new(Progress::Running) });
     let job = Job { slot: Arc::clone(&slot) };
     let mut queue = locked(&QUEUE);
@@ -58,7 +62,7 @@ pub(super) fn submit<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
         thread::Builder::new().name("reconcile-lock".to_owned()).stack_size(STACK).spawn(serve)?;
         queue.idle += 1;
     }
-    queue.waiting.push_back(Box::new(move || slot.finish(work())));
+    queue.waiting.push_back(Box::new(move || slot.finish(panic::catch_unwind(AssertUnwindSafe(work)))));
     drop(queue);
     MORE.notify_one();
     Ok(job)
@@ -111,7 +115,7 @@ impl<T> Slot<T> {
 
 impl<T> Job<T> {
     /// The answer, if it comes within `time`. Sleeping for it would cost more than looking.
-    pub(super) fn look_for(self, time: Duration) -> Result<T, Self> {
+    pub(crate) fn look_for(self, time: Duration) -> Result<T, Self> {
         let started = Instant::now();
         while !self.slot.is_done.load(Ordering::Acquire) {
             if started.elapsed() >= time {
@@ -123,7 +127,7 @@ impl<T> Job<T> {
     }
 
     /// Calls `deliver` with the answer, on the thread that found it, or at once if it is there.
-    pub(super) fn when_done(self, deliver: impl FnOnce(T) + Send + 'static) {
+    pub(crate) fn when_done(self, deliver: impl FnOnce(T) + Send + 'static) {
         let mut progress = locked(&self.slot.progress);
         if let Progress::Done(done) = std::mem::replace(&mut *progress, Progress::Over) {
             drop(progress);
@@ -131,5 +135,61 @@ impl<T> Job<T> {
         } else {
             *progress = Progress::Deliver(Box::new(deliver));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn an_answer_that_comes_soon_is_found_by_looking() {
+        let job = submit(|| 7).unwrap();
+        assert!(matches!(job.look_for(LONG), Ok(Ok(7))));
+    }
+
+    #[test]
+    fn an_answer_that_does_not_is_delivered_once_it_is_there() {
+        let (go, wait) = mpsc::channel();
+        let (told, tell) = mpsc::channel();
+        let job = submit(move || wait.recv_timeout(LONG).unwrap() + 1).unwrap();
+        let Err(job) = job.look_for(Duration::from_micros(100)) else { panic!("nobody said go") };
+        job.when_done(move |done| told.send(done.unwrap()).unwrap());
+        go.send(1).unwrap();
+        assert_eq!(tell.recv_timeout(LONG), Ok(2));
+    }
+
+    #[test]
+    fn an_answer_that_comes_between_looking_and_waiting_is_delivered_at_once() {
+        let job = submit(|| 7).unwrap();
+        while !job.slot.is_done.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+        let (told, tell) = mpsc::channel();
+        job.when_done(move |done| told.send(done.unwrap()).unwrap());
+        assert_eq!(tell.try_recv(), Ok(7));
+    }
+
+    #[test]
+    fn work_that_hangs_does_not_hold_up_other_work() {
+        let (go, wait) = mpsc::channel::<()>();
+        let hanging = submit(move || wait.recv_timeout(LONG)).unwrap();
+        for number in 0..20 {
+            let answer = submit(move || number).unwrap().look_for(LONG);
+            assert!(matches!(answer, Ok(Ok(found)) if found == number));
+        }
+        go.send(()).unwrap();
+        assert!(matches!(hanging.look_for(LONG), Ok(Ok(Ok(())))));
+    }
+
+    #[test]
+    fn a_panic_is_an_answer() {
+        let job = submit(|| -> u8 { panic!("on purpose") }).unwrap();
+        assert!(matches!(job.look_for(LONG), Ok(Err(_))));
+        assert!(matches!(submit(|| 1).unwrap().look_for(LONG), Ok(Ok(1))), "and the pool goes on");
     }
 }
