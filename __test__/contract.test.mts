@@ -1,11 +1,20 @@
 // The table "what is wrong with it": each fault is shown on the original, and shown to be gone.
 import assert from 'node:assert/strict'
-import { chownSync, existsSync, readFileSync, utimesSync, writeFileSync } from 'node:fs'
+import { chownSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { acquireLock, inspectLock, releaseLock, resolveLockPath } from 'reconcile-lock'
 import * as old from './legacy/lock.mjs'
 import { Peer } from './support/child.mjs'
-import { deadPid, directory, leave, MESSAGE, readRecord, rejection } from './support/directory.mjs'
+import {
+  deadPid,
+  directory,
+  fill,
+  leave,
+  MESSAGE,
+  mounted,
+  readRecord,
+  rejection,
+} from './support/directory.mjs'
 
 test('1: a file that appears between check and creation is no raw EEXIST', async (t) => {
   const cwd = directory(t)
@@ -53,8 +62,9 @@ test('4: a pid that an unrelated process has got does not keep the lock', async 
   leave(cwd, { pid: process.ppid, createdAt: 1 })
   assert.equal((await rejection(old.acquireLock(cwd))).code, 'E_LOCK_CONTENTION', 'the control: locked')
 
+  leave(cwd, 'no record')
   const killed = new Peer(t)
-  await killed.acquire(directoryOf(t, cwd))
+  assert.equal((await killed.acquire(cwd)).ok, true)
   await killed.ends('SIGKILL')
   const record = { ...readRecord(resolveLockPath(cwd)), pid: process.ppid }
   leave(cwd, record)
@@ -63,20 +73,14 @@ test('4: a pid that an unrelated process has got does not keep the lock', async 
   await lock.release()
 })
 
-/** Empties the directory's lock, for a second part of the same test. */
-function directoryOf(_: unknown, cwd: string): string {
-  writeFileSync(resolveLockPath(cwd), 'x')
-  utimesSync(resolveLockPath(cwd), 1, 1)
-  return cwd
-}
-
 test('5: our own pid, recorded by a predecessor that is dead, does not keep the lock', async (t) => {
   const cwd = directory(t)
   leave(cwd, { pid: process.pid, createdAt: 1 })
   assert.equal((await rejection(old.acquireLock(cwd))).code, 'E_LOCK_CONTENTION', 'the control: locked')
 
+  leave(cwd, 'no record')
   const killed = new Peer(t)
-  await killed.acquire(directoryOf(t, cwd))
+  assert.equal((await killed.acquire(cwd)).ok, true)
   await killed.ends('SIGKILL')
   leave(cwd, { ...readRecord(resolveLockPath(cwd)), pid: process.pid })
   await (await acquireLock(cwd)).release()
@@ -95,6 +99,18 @@ for (const pid of [0, -1]) {
     await lock.release()
   })
 }
+
+test('7: a write that fails on a full disk leaves no empty file', async (t) => {
+  const cwd = mounted(t, 'size=64k')
+  if (cwd === undefined) return
+  fill(cwd)
+  const path = resolveLockPath(cwd)
+  assert.equal((await rejection(old.acquireLock(cwd))).code, 'ENOSPC')
+  assert.equal(readFileSync(path, 'utf8'), '', 'the control: an orphan')
+  await old.releaseLock(cwd)
+  assert.equal((await rejection(acquireLock(cwd))).code, 'ENOSPC')
+  assert.equal(existsSync(path), false)
+})
 
 test('7: an empty file is recovered', async (t) => {
   const cwd = directory(t)
@@ -115,6 +131,16 @@ test("8: releaseLock does not remove another run's lock", async (t) => {
   assert.deepEqual(readFileSync(resolveLockPath(cwd)), before)
   await old.releaseLock(cwd)
   assert.equal(existsSync(resolveLockPath(cwd)), false, 'the control: gone')
+})
+
+test('9: the control: the original leaves its file behind at process.exit, and a reused pid keeps it', async (t) => {
+  const cwd = directory(t)
+  const holder = new Peer(t)
+  assert.equal((await holder.acquire(cwd, 'old')).ok, true)
+  await holder.ends({ do: 'exit', cwd })
+  assert.equal(existsSync(resolveLockPath(cwd)), true)
+  const kill = (pid: number) => pid === holder.child.pid
+  assert.equal((await rejection(old.acquireLock(cwd, { kill }))).code, 'E_LOCK_CONTENTION')
 })
 
 for (const how of ['SIGKILL', 'SIGTERM', 'SIGINT', 'exit', 'throw', 'end'] as const) {

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLock, acquireLockSync, inspectLock, releaseLock, resolveLockPath } from 'reconcile-lock'
 import { Peer } from './support/child.mjs'
-import { deadPid, directory, leave, MESSAGE, mounted, rejection } from './support/directory.mjs'
+import { deadPid, directory, fill, leave, MESSAGE, mounted, rejection } from './support/directory.mjs'
 
 /** The error of `node:fs` for the same call on the same path. */
 function nodes(path: string): Record<string, unknown> {
@@ -67,17 +67,6 @@ test('a read-only filesystem is EROFS', async (t) => {
   assert.deepEqual(seen(await rejection(acquireLock(cwd))), nodes(resolveLockPath(cwd)))
   assert.equal((await inspectLock(cwd)).state, 'free')
 })
-
-function fill(cwd: string): void {
-  const file = fs.openSync(join(cwd, 'ballast'), 'w')
-  try {
-    for (;;) fs.writeSync(file, Buffer.alloc(4096))
-  } catch (error) {
-    assert.equal((error as NodeJS.ErrnoException).code, 'ENOSPC')
-  } finally {
-    fs.closeSync(file)
-  }
-}
 
 test('a full disk is ENOSPC and leaves no file behind', async (t) => {
   const cwd = mounted(t, 'size=64k')

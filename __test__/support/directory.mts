@@ -1,5 +1,16 @@
+import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { chmodSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
@@ -31,6 +42,18 @@ export function mounted(t: TestContext, options: string): string | undefined {
     rmSync(path, { recursive: true })
   })
   return path
+}
+
+/** Fills a small filesystem to its last byte. */
+export function fill(cwd: string): void {
+  const file = openSync(join(cwd, 'ballast'), 'w')
+  try {
+    for (;;) writeSync(file, Buffer.alloc(4096))
+  } catch (error) {
+    assert.equal((error as NodeJS.ErrnoException).code, 'ENOSPC')
+  } finally {
+    closeSync(file)
+  }
 }
 
 /** Writes a lock file as it is found, at an age in seconds. */
