@@ -198,8 +198,12 @@ fn enter_created<S: System>(
     file: S::File,
 ) -> Result<Attempt<Held<S::File>>, Error> {
     let discard = |error| {
-        // Empty, it would hold up the next run for as long as a birth may take.
-        let _ = system.unlink(&target.path);
+        // Empty, it would hold up the next run for as long as a birth may take. But somebody outside the
+        // protocol may have removed it, and what stands there now is another's.
+        let seen = (system.stat(&file), system.stat_path(&target.path));
+        if !matches!(seen, (Ok(ours), Ok(Some(named))) if ours.id != named.id) {
+            let _ = system.unlink(&target.path);
+        }
         error
     };
     // 4. The kernel lock.

@@ -64,6 +64,16 @@ fn every_failing_call_of_a_fresh_acquire_gives_its_error_and_leaves_nothing() {
 }
 
 #[test]
+fn a_failing_acquire_does_not_remove_what_another_put_in_the_place_of_its_file() {
+    let world = World::new();
+    let one = world.process(1);
+    world.fail("write", ENOSPC);
+    world.before("write", |world| world.put(b"another's", 0));
+    assert!(is_system(acquire(&one, &target(), 0), "write", ENOSPC));
+    assert_eq!(world.content().unwrap(), b"another's");
+}
+
+#[test]
 fn every_failing_call_of_a_take_over_gives_its_error_and_leaves_the_stale_file() {
     for call in ["create", "open", "fstat", "flock", "lstat", "read", "write"] {
         let world = World::new();
