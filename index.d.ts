@@ -111,6 +111,9 @@ export interface Lock {
  * What the system refuses is no `LockError`: it arrives as Node's own errors do, with `code` (`EACCES`,
  * `ENOENT`, `ENOSPC`, …), `errno`, `syscall` and `path`. Wrong arguments are a `TypeError` or `RangeError`
  * with `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE` or `ERR_OUT_OF_RANGE`, before anything is touched.
+ *
+ * A fault of this package itself is an `Error` with `E_LOCK_INTERNAL`: please report its `message`. It ends one
+ * call and not the process, and the locks that were held stay held.
  */
 export class LockError extends Error {
   constructor(

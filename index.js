@@ -7,7 +7,6 @@ const { threadId } = require('node:worker_threads')
 const native = require('./binding.js')
 
 /**
- * @typedef {import('./index.js').Lock} Lock
  * @typedef {import('./index.js').LockOptions} LockOptions
  * @typedef {import('./index.js').AcquireOptions} AcquireOptions
  */
@@ -116,25 +115,66 @@ function stopWatching() {
   if (native.stopWatching()) process.removeListener('exit', native.releaseAll)
 }
 
-const {
-  acquireSync: acquireLockSync,
-  inspectSync: inspectLockSync,
-  releaseSync: releaseLockSync,
-  resolvePath: resolveLockPath,
-} = native
+const { inspectSync: inspectLockSync, releaseSync: releaseLockSync, resolvePath: resolveLockPath } = native
 
 native.setup(threadId, { lockError, systemError, later, watchExit })
+
+/** @type {Pick<import('./index.js').Holder, 'pid' | 'host' | 'thread'> | undefined} */
+let here
+
+/** A name of an entry in the addon's table: losing it to the garbage collector releases nothing. */
+class Lock {
+  #id
+  #path
+  #createdAt
+  #takenOver
+
+  /** @param {import('./binding.js').JsLock} acquired */
+  constructor({ id, path, createdAt, takenOver }) {
+    this.#id = id
+    this.#path = path
+    this.#createdAt = createdAt
+    this.#takenOver = takenOver
+  }
+
+  get path() {
+    return this.#path
+  }
+
+  get holder() {
+    here ??= native.whoami()
+    return { ...here, createdAt: this.#createdAt }
+  }
+
+  get takenOver() {
+    return this.#takenOver
+  }
+
+  isHeld() {
+    return native.isHeld(this.#id)
+  }
+
+  release() {
+    return native.releaseHeld(this.#id)
+  }
+
+  releaseSync() {
+    native.releaseHeldSync(this.#id)
+  }
+}
 
 /**
  * @param {symbol | undefined} symbol Node.js 20.0 has no such symbols yet.
  * @param {() => unknown} value
  */
 function addToLock(symbol, value) {
-  if (symbol)
-    Object.defineProperty(native.Lock.prototype, symbol, { value, configurable: true, writable: true })
+  if (symbol) Object.defineProperty(Lock.prototype, symbol, { value, configurable: true, writable: true })
 }
-addToLock(Symbol.dispose, native.Lock.prototype.releaseSync)
-addToLock(Symbol.asyncDispose, native.Lock.prototype.release)
+addToLock(Symbol.dispose, Lock.prototype.releaseSync)
+addToLock(Symbol.asyncDispose, Lock.prototype.release)
+
+/** @param {string | AcquireOptions} [target] */
+const acquireLockSync = (target) => new Lock(native.acquireSync(target))
 
 /**
  * @param {string | AcquireOptions} [target]
@@ -142,9 +182,10 @@ addToLock(Symbol.asyncDispose, native.Lock.prototype.release)
  */
 async function acquireLock(target) {
   const signal = typeof target === 'object' ? target?.signal : undefined
-  if (signal === undefined) return native.acquire(target)
+  // Anything else but a signal is the addon's to refuse.
+  if (typeof signal?.addEventListener !== 'function') return new Lock(await native.acquire(target))
   const cancel = new native.Cancel()
-  const acquiring = native.acquire(target, cancel)
+  const acquiring = native.acquire(target, cancel).then((acquired) => new Lock(acquired))
   /** @type {() => void} */
   let stopListening = () => {}
   /** @type {Promise<never>} */
@@ -152,7 +193,7 @@ async function acquireLock(target) {
     const abort = () => {
       cancel.cancel()
       // A lock that is won in the same moment belongs to nobody.
-      acquiring.then((/** @type {Lock} */ lock) => lock.release()).catch(() => {})
+      acquiring.then((lock) => lock.release()).catch(() => {})
       reject(signal.reason)
     }
     signal.addEventListener('abort', abort, { once: true })

@@ -34,6 +34,16 @@ export function install() {
 export function build() {
   const napi = `${root}node_modules/@napi-rs/cli/package.json`
   const cli = `${root}node_modules/@napi-rs/cli/${JSON.parse(readFileSync(napi, 'utf8')).bin.napi}`
-  const args = ['build', '--platform', '--release', '--js', 'binding.js', '--dts', 'binding.d.ts']
+  const args = [
+    'build',
+    '--package',
+    'reconcile-lock',
+    '--platform',
+    '--release',
+    '--js',
+    'binding.js',
+    '--dts',
+    'binding.d.ts',
+  ]
   run(process.execPath, [cli, ...args])
 }

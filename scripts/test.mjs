@@ -17,7 +17,16 @@ run(bin('tsc'), ['-p', 'tsconfig.facade.json'])
 rmSync(`${root}build`, { recursive: true, force: true })
 run(bin('tsc'), ['-p', 'tsconfig.json'])
 
-run('cargo', ['test', '--locked'])
+run('cargo', ['test', '--locked', '--package', 'reconcile-lock'])
+// Minutes in a release build, hours in another.
+run('cargo', ['test', '--locked', '--release', '--test', 'model'])
 run(process.execPath, ['scripts/example-test.mjs'])
 const tests = readdirSync(`${root}build/__test__`).filter((name) => name.endsWith('.test.mjs'))
 run(process.execPath, ['--test', '--test-reporter=spec', ...tests.map((name) => `build/__test__/${name}`)])
+for (const args of [
+  ['--seconds', '20', '--variant', 'native'],
+  ['--seconds', '6', '--variant', 'native', '--on', 'disk,overlayfs,nfs'],
+  ['--seconds', '10', '--variant', 'threads,bun,old-peers'],
+  ['--seconds', '3', '--variant', 'control'],
+])
+  run(process.execPath, ['scripts/storm.mjs', '--no-build', '--workers', '16', ...args])

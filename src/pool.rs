@@ -30,6 +30,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Where work runs.
+#[derive(Debug)]
+pub(crate) enum On {
+    /// On a thread of the pool.
+    Pool,
+    /// On the caller's, because the system refuses another one.
+    Caller(io::Error),
+}
+
 /// Work that was handed to a thread.
 pub(crate) struct Job<T> {
     slot: Arc<Slot<T>>,
@@ -51,21 +60,29 @@ enum Progress<T> {
 /// Hands `work` to a thread. Its panic is an answer too: whoever waits for it must not wait for ever.
 ///
 /// # Errors
-/// If there is no idle thread and the system refuses another one.
-pub(crate) fn submit<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<Job<thread::Result<T>>> {
+/// If there is no idle thread and the system refuses another one: its error, and the work, not done.
+pub(crate) fn submit<T: Send + 'static, W: FnOnce(On) -> T + Send + 'static>(
+    work: W,
+) -> Result<Job<thread::Result<T>>, (W, io::Error)> {
     let slot = Arc::new(Slot { is_done: AtomicBool::new(false), progress: Mutex::new(Progress::Running) });
     let job = Job { slot: Arc::clone(&slot) };
     let mut queue = locked(&QUEUE);
     if queue.idle <= queue.waiting.len() {
-        thread::Builder::new().name("reconcile-lock".to_owned()).stack_size(STACK).spawn(serve)?;
+        let thread = thread::Builder::new().name("reconcile-lock".to_owned()).stack_size(STACK);
+        if let Err(error) = thread.spawn(serve) {
+            return Err((work, error));
+        }
         queue.idle += 1;
     }
-    queue.waiting.push_back(Box::new(move || slot.finish(panic::catch_unwind(AssertUnwindSafe(work)))));
+    queue.waiting.push_back(Box::new(move || slot.finish(caught(work, On::Pool))));
     drop(queue);
     MORE.notify_one();
     Ok(job)
+}
+
+/// Does the work here and now.
+pub(crate) fn caught<T>(work: impl FnOnce(On) -> T, on: On) -> thread::Result<T> {
+    panic::catch_unwind(AssertUnwindSafe(|| work(on)))
 }
 
 fn serve() {
@@ -146,9 +163,13 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
+    fn submitted<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Job<thread::Result<T>> {
+        submit(|_| work()).unwrap_or_else(|(_, error)| panic!("{error}"))
+    }
+
     #[test]
     fn an_answer_that_comes_soon_is_found_by_looking() {
-        let job = submit(|| 7).unwrap();
+        let job = submitted(|| 7);
         assert!(matches!(job.look_for(LONG), Ok(Ok(7))));
     }
 
@@ -156,7 +177,7 @@ mod tests {
     fn an_answer_that_does_not_is_delivered_once_it_is_there() {
         let (go, wait) = mpsc::channel();
         let (told, tell) = mpsc::channel();
-        let job = submit(move || wait.recv_timeout(LONG).unwrap() + 1).unwrap();
+        let job = submitted(move || wait.recv_timeout(LONG).unwrap() + 1);
         let Err(job) = job.look_for(Duration::from_micros(100)) else { panic!("nobody said go") };
         job.when_done(move |done| told.send(done.unwrap()).unwrap());
         go.send(1).unwrap();
@@ -165,7 +186,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_comes_between_looking_and_waiting_is_delivered_at_once() {
-        let job = submit(|| 7).unwrap();
+        let job = submitted(|| 7);
         while !job.slot.is_done.load(Ordering::Acquire) {
             thread::yield_now();
         }
@@ -177,9 +198,9 @@ mod tests {
     #[test]
     fn work_that_hangs_does_not_hold_up_other_work() {
         let (go, wait) = mpsc::channel::<()>();
-        let hanging = submit(move || wait.recv_timeout(LONG)).unwrap();
+        let hanging = submitted(move || wait.recv_timeout(LONG));
         for number in 0..20 {
-            let answer = submit(move || number).unwrap().look_for(LONG);
+            let answer = submitted(move || number).look_for(LONG);
             assert!(matches!(answer, Ok(Ok(found)) if found == number));
         }
         go.send(()).unwrap();
@@ -187,9 +208,16 @@ mod tests {
     }
 
     #[test]
+    fn work_on_the_callers_thread_knows_why() {
+        let why = |on| matches!(on, On::Caller(error) if error.kind() == io::ErrorKind::WouldBlock);
+        assert!(matches!(caught(why, On::Caller(io::ErrorKind::WouldBlock.into())), Ok(true)));
+        assert!(caught(|_| -> u8 { panic!("on purpose") }, On::Pool).is_err());
+    }
+
+    #[test]
     fn a_panic_is_an_answer() {
-        let job = submit(|| -> u8 { panic!("on purpose") }).unwrap();
+        let job = submitted(|| -> u8 { panic!("on purpose") });
         assert!(matches!(job.look_for(LONG), Ok(Err(_))));
-        assert!(matches!(submit(|| 1).unwrap().look_for(LONG), Ok(Ok(1))), "and the pool goes on");
+        assert!(matches!(submitted(|| 1).look_for(LONG), Ok(Ok(1))), "and the pool goes on");
     }
 }

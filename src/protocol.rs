@@ -16,6 +16,10 @@ use crate::target::{Target, system_error};
 /// How long an empty file is left to its creator, who stands between creating it and locking it.
 pub const BIRTH: Duration = Duration::from_secs(2);
 
+/// What is left of a record that nobody stands behind any more. Not nothing: that looks like a birth, and
+/// holds up the next run.
+const NO_RECORD: u64 = 1;
+
 /// How long an old TypeScript peer that has read a stale record may take to unlink the path.
 pub const OLD_PEER_UNLINKS_WITHIN: Duration = Duration::from_millis(5);
 
@@ -97,6 +101,8 @@ enum Again {
     LookedAt,
     /// The kernel lock is held, and the record does not yet say by whom: a take-over in its middle.
     Unsigned,
+    /// The kernel lock is held, and the record names a process that cannot be asked for from here.
+    OutOfSight,
 }
 
 /// Bounds every repetition, so that each loop ends, and in the contention error.
@@ -105,7 +111,10 @@ struct Patience {
     vanished: u32,
     looked_at: u32,
     unsigned: u32,
+    out_of_sight: u32,
     newborn: Option<(FileId, Duration)>,
+    /// Whom the record named when the kernel lock was last found held.
+    named: Option<Holder>,
 }
 
 impl Patience {
@@ -117,6 +126,7 @@ impl Patience {
             Again::Vanished => (&mut self.vanished, 200, 0),
             Again::LookedAt => (&mut self.looked_at, 1000, 1),
             Again::Unsigned => (&mut self.unsigned, 20, 1),
+            Again::OutOfSight => (&mut self.out_of_sight, 3, 1),
         };
         *count += 1;
         // Many in a row: somebody else's turns, so let them go on.
@@ -155,6 +165,7 @@ impl Patience {
             match patience.next(again) {
                 Some(Duration::ZERO) => {}
                 Some(pause) => system.pause(pause),
+                None if again == Again::OutOfSight => return Err(target.contention(patience.named, None)),
                 None => {
                     return Err(target.contention(None, Some("another process is acquiring it".to_owned())));
                 }
@@ -201,8 +212,9 @@ fn enter_created<S: System>(
         // Empty, it would hold up the next run for as long as a birth may take. But somebody outside the
         // protocol may have removed it, and what stands there now is another's.
         let seen = (system.stat(&file), system.stat_path(&target.path));
-        if !matches!(seen, (Ok(ours), Ok(Some(named))) if ours.id != named.id) {
-            let _ = system.unlink(&target.path);
+        let is_anothers = matches!(seen, (Ok(ours), Ok(Some(named))) if ours.id != named.id);
+        if !is_anothers && system.unlink(&target.path).is_err() {
+            let _ = system.truncate(&file, NO_RECORD);
         }
         error
     };
@@ -211,7 +223,7 @@ fn enter_created<S: System>(
         system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock")).map_err(discard)?;
     let stat = system.stat(&file).map_err(target.system("fstat"));
     if locking == Locking::Busy {
-        return contended(system, target, &file, &stat?);
+        return contended(system, target, patience, &file, &stat?);
     }
     let stat = stat.map_err(discard)?;
     // 5. A file that we made has one name until somebody unlinks it, and that name is the path. Network
@@ -252,7 +264,7 @@ fn enter_found<S: System>(
         Locking::Taken => true,
         Locking::Busy => {
             let stat = system.stat(&file).map_err(target.system("fstat"))?;
-            return contended(system, target, &file, &stat);
+            return contended(system, target, patience, &file, &stat);
         }
         Locking::Unsupported => false,
     };
@@ -262,7 +274,10 @@ fn enter_found<S: System>(
     };
     // 6. Read and judge.
     let fs = system.fs_kind(&file);
-    let (verdict, left_by) = examine(system, target, patience, &file, &stat, (fs, kernel_locks))?;
+    let Some((verdict, left_by)) = examine(system, target, patience, &file, &stat, (fs, kernel_locks))?
+    else {
+        return Ok(Attempt::Again(Again::Vanished));
+    };
     let reason = match verdict {
         Verdict::BeingBorn => return Ok(Attempt::Again(Again::BeingBorn)),
         Verdict::Held(reason) => {
@@ -273,12 +288,19 @@ fn enter_found<S: System>(
             return Err(Error::Stale { path: target.path.clone(), holder: left_by, reason });
         }
     };
-    // 7. Our record. Where that fails, the stale file stays, so that the next run still learns of it.
+    // 7. Our record. Where that fails, the stale file stays if it can, so that the next run learns of it.
     let record = Record::of(system.here(), thread, system.wall_clock(), fs);
     if stat.size > RECORD_LEN as u64 {
         system.truncate(&file, RECORD_LEN as u64).map_err(target.system("ftruncate"))?;
     }
-    system.write(&file, &record.encode()).map_err(target.system("write"))?;
+    if let Err(error) = system.write(&file, &record.encode()) {
+        // A part of it may name us, who live, and keep others out.
+        let named = read_record(system, target, &file)?.map(|record| record.holder(stat.modified));
+        if named != left_by {
+            let _ = system.truncate(&file, NO_RECORD);
+        }
+        return Err(target.system("write")(error));
+    }
     if stat.mode & 0o7777 != 0o600 {
         // Only the file's owner may do this, and a lock that somebody else left behind is still ours.
         let _ = system.make_private(&file);
@@ -290,7 +312,7 @@ fn enter_found<S: System>(
         Ok(None) => return Ok(Attempt::Again(Again::Vanished)),
         Err(error) => {
             // Our record names a live process: it would keep others out for as long as that lives.
-            let _ = system.truncate(&file, 0);
+            let _ = system.truncate(&file, NO_RECORD);
             return Err(error);
         }
     }
@@ -303,6 +325,7 @@ fn enter_found<S: System>(
 fn contended<S: System, T>(
     system: &S,
     target: &Target,
+    patience: &mut Patience,
     file: &S::File,
     stat: &Stat,
 ) -> Result<Attempt<T>, Error> {
@@ -310,13 +333,36 @@ fn contended<S: System, T>(
     if system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? == Locking::Taken {
         return Ok(Attempt::Again(Again::LookedAt));
     }
-    let record = read_record(system, target, file)?.filter(|record| system.process_exists(record.pid));
-    Ok(match record {
-        Some(record) => {
-            Attempt::Refused(Refusal { holder: Some(record.holder(stat.modified)), reason: None })
-        }
-        None => Attempt::Again(Again::Unsigned),
+    owned(system, target, patience, file, stat)
+}
+
+/// Somebody has the exclusive kernel lock: an owner, one that is about to sign, or one that breaks the lock.
+fn owned<S: System, T>(
+    system: &S,
+    target: &Target,
+    patience: &mut Patience,
+    file: &S::File,
+    stat: &Stat,
+) -> Result<Attempt<T>, Error> {
+    let Some(record) = read_record(system, target, file)? else {
+        return Ok(Attempt::Again(Again::Unsigned));
+    };
+    let holder = Some(record.holder(stat.modified));
+    if is_elsewhere(system, &record) {
+        patience.named = holder;
+        return Ok(Attempt::Again(Again::OutOfSight));
+    }
+    Ok(if system.process_exists(record.pid) {
+        Attempt::Refused(Refusal { holder, reason: None })
+    } else {
+        Attempt::Again(Again::Unsigned)
     })
+}
+
+/// Whether the record's pid means nothing here: it is of another pid namespace, or of another kernel.
+fn is_elsewhere<S: System>(system: &S, record: &Record) -> bool {
+    let here = system.here();
+    record.boot_id.is_some() && (record.boot_id != here.boot || record.pid_ns != here.pid_namespace)
 }
 
 /// Who holds the lock, since when and where, as a sentence without its end.
@@ -374,7 +420,7 @@ fn read_record<S: System>(system: &S, target: &Target, file: &S::File) -> Result
     Ok(Record::parse(&buffer[..length.min(RECORD_LEN)]))
 }
 
-/// Reads and judges a file whose kernel lock we hold, or whose filesystem has none.
+/// Reads and judges a file whose kernel lock we hold, or whose filesystem has none. `None`: it vanished.
 fn examine<S: System>(
     system: &S,
     target: &Target,
@@ -382,7 +428,7 @@ fn examine<S: System>(
     file: &S::File,
     stat: &Stat,
     (fs, kernel_locks): (FsKind, bool),
-) -> Result<(Verdict, Option<Holder>), Error> {
+) -> Result<Option<(Verdict, Option<Holder>)>, Error> {
     let record = read_record(system, target, file)?;
     let verdict = judge(&Evidence {
         record: record.as_ref(),
@@ -393,7 +439,11 @@ fn examine<S: System>(
         fs,
         kernel_locks,
     });
-    Ok((verdict, record.map(|record| record.holder(stat.modified))))
+    // Without its kernel lock, its holder may have released it, and ended, since we opened it.
+    if !kernel_locks && matches!(verdict, Verdict::Stale(_)) && named(system, target, stat.id)?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some((verdict, record.map(|record| record.holder(stat.modified)))))
 }
 
 /// Releases a lock. Whatever happens, this process owns it no more afterwards.
@@ -415,7 +465,7 @@ pub fn release<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> 
         Ok(None) => return Err(lost(gone)),
         Err(error) => system_error("lstat", &path)(error),
     };
-    let _ = system.truncate(&file, 0);
+    let _ = system.truncate(&file, NO_RECORD);
     Err(removed)
 }
 
@@ -465,7 +515,8 @@ fn look<S: System>(
     }
     let fs = system.fs_kind(file);
     // A record that names a live process settles it without the kernel lock, which an acquirer may want.
-    if let (Verdict::Held(_), Some(holder)) = examine(system, target, patience, file, stat, (fs, true))? {
+    if let Some((Verdict::Held(_), Some(holder))) = examine(system, target, patience, file, stat, (fs, true))?
+    {
         let record = read_record(system, target, file)?;
         if record.is_some_and(|record| system.process_exists(record.pid)) {
             return Ok(Attempt::Refused(Refusal { holder: Some(holder), reason: None }));
@@ -473,13 +524,15 @@ fn look<S: System>(
     }
     let kernel_locks = match system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? {
         Locking::Taken => true,
-        Locking::Busy => return Ok(Attempt::Again(Again::Unsigned)),
+        Locking::Busy => return owned(system, target, patience, file, stat),
         Locking::Unsupported => false,
     };
     let Some(named) = named(system, target, stat.id)? else {
         return Ok(Attempt::Again(Again::Vanished));
     };
-    let (verdict, holder) = examine(system, target, patience, file, &named, (fs, kernel_locks))?;
+    let Some((verdict, holder)) = examine(system, target, patience, file, &named, (fs, kernel_locks))? else {
+        return Ok(Attempt::Again(Again::Vanished));
+    };
     let (state, reason) = match verdict {
         Verdict::BeingBorn => (LockState::Held, BEING_BORN.to_owned()),
         Verdict::Held(reason) => (LockState::Held, reason),
@@ -510,7 +563,7 @@ pub fn break_lock<S: System>(system: &S, target: &Target, force: bool) -> Result
             match system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock"))? {
                 Locking::Taken => true,
                 Locking::Busy if force => true,
-                Locking::Busy => return contended(system, target, &file, &stat),
+                Locking::Busy => return contended(system, target, patience, &file, &stat),
                 Locking::Unsupported => false,
             };
         let Some(named) = named(system, target, stat.id)? else {
@@ -519,11 +572,12 @@ pub fn break_lock<S: System>(system: &S, target: &Target, force: bool) -> Result
         if !force {
             let fs = system.fs_kind(&file);
             match examine(system, target, patience, &file, &named, (fs, kernel_locks))? {
-                (Verdict::BeingBorn, _) => return Ok(Attempt::Again(Again::BeingBorn)),
-                (Verdict::Held(reason), holder) => {
+                None => return Ok(Attempt::Again(Again::Vanished)),
+                Some((Verdict::BeingBorn, _)) => return Ok(Attempt::Again(Again::BeingBorn)),
+                Some((Verdict::Held(reason), holder)) => {
                     return Ok(Attempt::Refused(Refusal { holder, reason: Some(reason) }));
                 }
-                (Verdict::Stale(_), _) => {}
+                Some((Verdict::Stale(_), _)) => {}
             }
         }
         system.unlink(&target.path).map(Attempt::Done).map_err(target.system("unlink"))

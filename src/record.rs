@@ -110,7 +110,7 @@ impl Record {
         Some(Self {
             pid,
             created_at: integer(fields.created_at),
-            host: text(fields.host),
+            host: text(fields.host).as_deref().map(shown),
             boot_id: text(fields.boot_id),
             start_time: integer(fields.start_time),
             pid_ns: integer(fields.pid_ns),
@@ -189,6 +189,11 @@ fn integer(raw: Option<&RawValue>) -> Option<u64> {
     (0.0..=MAX_SAFE_INTEGER).contains(&float).then_some(float as u64)
 }
 
+/// For people: whoever can write the file must not write to their terminal.
+fn shown(host: &str) -> String {
+    shortened(host).escape_debug().to_string()
+}
+
 fn shortened(host: &str) -> &str {
     host.char_indices().nth(HOST_LEN).map_or(host, |(end, _)| &host[..end])
 }
@@ -262,6 +267,19 @@ mod tests {
         let newer = Record::parse(br#"{"pid":1e3,"createdAt":12,"host":5,"bootId":"b","v":9,"lease":{}}"#);
         let newer = newer.expect("a record");
         assert_eq!((newer.pid, newer.host, newer.boot_id, newer.v), (1000, None, Some("b".into()), Some(9)));
+    }
+
+    #[test]
+    fn a_hostile_host_name_arrives_harmless() {
+        for (host, shown) in [
+            (r"\u001b[2J\r\nok", r"\u{1b}[2J\r\nok"),
+            (r"a\u2028b\u202ec\u009b", r"a\u{2028}b\u{202e}c\u{9b}"),
+            ("büro-7.example", "büro-7.example"),
+            (&"h".repeat(400), &"h".repeat(HOST_LEN)),
+        ] {
+            let text = format!(r#"{{"pid":7,"host":"{host}"}}"#);
+            assert_eq!(Record::parse(text.as_bytes()).expect("a record").host.as_deref(), Some(shown));
+        }
     }
 
     #[test]

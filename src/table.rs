@@ -15,6 +15,25 @@ use crate::system::System;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LockId(u64);
 
+#[cfg(any(feature = "node", test))]
+impl LockId {
+    /// For JavaScript, whose numbers are exact up to 2^53.
+    #[expect(clippy::cast_precision_loss, reason = "at a million locks a second, 285 years")]
+    pub(crate) fn to_number(self) -> f64 {
+        self.0 as f64
+    }
+
+    /// What [`LockId::to_number`] gave; any other number names no lock.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "only our own numbers come back"
+    )]
+    pub(crate) fn from_number(number: f64) -> Self {
+        Self(number as u64)
+    }
+}
+
 /// Who took a lock: one Node.js environment, or the Rust program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Owner(u64);
@@ -128,6 +147,16 @@ mod tests {
 
     fn acquire(target: &Target) -> Held<<Os as System>::File> {
         protocol::acquire(Os::get(), target, 0).expect("free")
+    }
+
+    #[test]
+    fn a_number_names_one_lock_or_none() {
+        for id in [1, 2, 1 << 40] {
+            assert_eq!(LockId::from_number(LockId(id).to_number()), LockId(id));
+        }
+        for number in [f64::NAN, -1.0, 0.5] {
+            assert!(release(LockId::from_number(number)).is_none());
+        }
     }
 
     #[test]

@@ -26,16 +26,30 @@ pub(crate) fn acquire<S: System>(
     let mut pause = Duration::from_millis(1);
     loop {
         let outcome = protocol::acquire(system, target, thread);
+        let is_cancelled = || cancelled.load(Ordering::Relaxed);
         let Some(started) = started.filter(|_| matches!(outcome, Err(Error::Contention { .. }))) else {
-            return outcome;
+            return if is_cancelled() { given_back(system, target, outcome) } else { outcome };
         };
         let left = timeout.saturating_sub(system.monotonic().saturating_sub(started));
-        if left.is_zero() || cancelled.load(Ordering::Relaxed) {
+        if left.is_zero() || is_cancelled() {
             return outcome;
         }
         system.pause(jittered(pause).min(left));
+        if is_cancelled() {
+            return outcome;
+        }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// Nobody wants it any more.
+fn given_back<S: System>(
+    system: &S,
+    target: &Target,
+    outcome: Result<Held<S::File>, Error>,
+) -> Result<Held<S::File>, Error> {
+    protocol::release(system, outcome?)?;
+    Err(target.contention(None, Some("the wait was cancelled".to_owned())))
 }
 
 /// Between half and all of `pause`, so that waiters do not come back in step.

@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import type { Holder } from 'reconcile-lock'
 
 const peer = fileURLToPath(new URL('../fixtures/peer.mjs', import.meta.url))
 
@@ -10,25 +11,45 @@ export interface Answer {
   name?: string
   message?: string
   code?: string
+  syscall?: string | undefined
+  path?: string | undefined
+  holder?: Holder | undefined
   value?: unknown
 }
 
 export interface Command {
-  do: 'acquire' | 'release' | 'exit' | 'throw' | 'end' | 'sleeper' | 'forget'
+  do: 'acquire' | 'release' | 'inspect' | 'break' | 'force' | 'exit' | 'throw' | 'end' | 'sleeper' | 'forget'
   lock?: 'native' | 'old'
   cwd: string
   /** `Date.now()` to start at, so that many start at once. */
   at?: number
 }
 
+export interface PeerOptions {
+  uid?: number
+  umask?: number
+  execArgv?: string[]
+  /** A command and its options that start the process, such as `unshare`. */
+  within?: string[]
+}
+
 /** Another process that acquires and releases on command. */
 export class Peer {
   readonly child: ChildProcess
 
-  constructor(t: TestContext, options: { uid?: number; umask?: number; execArgv?: string[] } = {}) {
-    const { uid, umask, execArgv = [] } = options
+  constructor(t: TestContext, options: PeerOptions = {}) {
+    const { uid, umask, execArgv = [], within = [] } = options
     const env = { ...process.env, PEER_UMASK: umask === undefined ? '' : String(umask) }
-    this.child = fork(peer, { env, execArgv, ...(uid === undefined ? {} : { uid, gid: uid }) })
+    const [execPath = '', ...args] = [...within, process.execPath, ...execArgv]
+    // `unshare` complains where the process in it is killed.
+    const stderr = within.length > 0 ? 'ignore' : 'inherit'
+    this.child = fork(peer, {
+      env,
+      execPath,
+      execArgv: args,
+      stdio: ['inherit', 'inherit', stderr, 'ipc'],
+      ...(uid === undefined ? {} : { uid, gid: uid }),
+    })
     t.after(
       () => this.child.exitCode === null && this.child.signalCode === null && this.child.kill('SIGKILL'),
     )

@@ -19,8 +19,8 @@ import { resolveLockPath } from 'reconcile-lock'
 export const MESSAGE = 'Another reconcile run is in progress'
 
 /** An empty directory that goes away with the test. */
-export function directory(t: TestContext): string {
-  const path = mkdtempSync(join(tmpdir(), 'reconcile-lock-'))
+export function directory(t: TestContext, parent = tmpdir()): string {
+  const path = mkdtempSync(join(parent, 'reconcile-lock-'))
   // Others must be able to come in, where a test acts as another user.
   chmodSync(path, 0o755)
   t.after(() => rmSync(path, { recursive: true, force: true }))

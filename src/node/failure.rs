@@ -1,7 +1,10 @@
 //! From the core's errors to JavaScript's, which `index.js` makes.
 
+use std::any::Any;
+use std::panic::{self, AssertUnwindSafe};
+
 use napi::bindgen_prelude::{FnArgs, Unknown};
-use napi::{Env, Status};
+use napi::{Env, JsError, Status};
 
 use super::args::text_of;
 use super::lock::JsHolder;
@@ -42,6 +45,28 @@ pub(super) fn thrown(env: &Env, error: Error) -> napi::Error {
         Ok(()) => pending(),
         Err(error) => error,
     }
+}
+
+/// What a panic was about, from where it was caught.
+pub(super) type Panic = Box<dyn Any + Send>;
+
+/// `E_LOCK_INTERNAL`: a panic must not unwind into Node.js, which would end the process.
+pub(super) fn internal<'env>(env: &'env Env, panic: &Panic) -> Unknown<'env> {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref().map(String::as_str));
+    let message = format!("reconcile-lock: internal error: {}", text.unwrap_or("a panic without a text"));
+    JsError::from(napi::Error::new("E_LOCK_INTERNAL", message)).into_unknown(*env)
+}
+
+/// Does what JavaScript has called for, and makes an error of a panic.
+///
+/// `catch_unwind` of napi stays around it, for what napi does with arguments and results.
+pub(super) fn guarded<T>(env: &Env, work: impl FnOnce() -> napi::Result<T>) -> napi::Result<T> {
+    let work = || {
+        #[cfg(feature = "panic-probe")]
+        super::probe::reached("call");
+        work()
+    };
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(internal(env, &panic).into()))
 }
 
 /// Says that a JavaScript exception is on its way already.

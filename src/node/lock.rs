@@ -1,11 +1,16 @@
-//! The `Lock` that JavaScript holds: a name of an entry in the table, which owns the lock itself.
+//! What the `Lock` of `index.js` is made of: the name of an entry in the table, which owns the lock itself.
+//!
+//! It is no class of the addon: the engine runs the finalizer of such an object in a later turn of the event
+//! loop, so a program that acquires and releases in one turn would keep them all.
 
-use napi::bindgen_prelude::{Either, ToNapiValue, Undefined, Unknown};
+use std::{mem, thread};
+
+use napi::bindgen_prelude::{ToNapiValue, Unknown};
 use napi::{Env, Result};
 use napi_derive::napi;
 
 use super::args::text_of;
-use super::failure::thrown;
+use super::failure::guarded;
 use super::promise::{Rejection, promised};
 use super::state::State;
 use crate::error::Error;
@@ -29,11 +34,19 @@ pub struct JsHolder {
     pub thread: Option<u32>,
 }
 
+#[expect(clippy::cast_precision_loss, reason = "milliseconds fit in a double for 285,000 years")]
+fn milliseconds(time: u64) -> f64 {
+    time as f64
+}
+
 impl From<Holder> for JsHolder {
     fn from(holder: Holder) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds fit in a double for 285,000 years")]
-        let created_at = holder.created_at as f64;
-        Self { pid: holder.pid, created_at, host: holder.host, thread: holder.thread }
+        Self {
+            pid: holder.pid,
+            created_at: milliseconds(holder.created_at),
+            host: holder.host,
+            thread: holder.thread,
+        }
     }
 }
 
@@ -51,104 +64,112 @@ pub struct JsTakenOver {
 pub(super) struct Acquired {
     id: LockId,
     path: String,
-    holder: Holder,
+    created_at: u64,
     taken_over: Option<TakenOver>,
+    has_arrived: bool,
+}
+
+impl Drop for Acquired {
+    fn drop(&mut self) {
+        // Nobody could release a lock that JavaScript never heard of.
+        if !self.has_arrived {
+            let _ = table::release(self.id);
+        }
+    }
 }
 
 impl Acquired {
     pub(super) fn enter(owner: Owner, held: Held<<Os as System>::File>) -> std::result::Result<Self, Error> {
-        let (path, holder) = (text_of(&held.path), held.holder.clone());
+        let (path, created_at) = (text_of(&held.path), held.holder.created_at);
         let taken_over = held.taken_over.clone();
         match table::enter(owner, held) {
-            Some(id) => Ok(Self { id, path, holder, taken_over }),
+            Some(id) => Ok(Self { id, path, created_at, taken_over, has_arrived: false }),
             None => Err(Error::Lost { path: path.into(), reason: "because its thread has ended" }),
         }
     }
 
-    pub(super) fn into_lock(self) -> Lock {
-        Lock {
-            id: self.id,
-            path: self.path,
-            holder: self.holder.into(),
+    pub(super) fn into_lock(mut self) -> JsLock {
+        self.has_arrived = true;
+        JsLock {
+            id: self.id.to_number(),
+            path: mem::take(&mut self.path),
+            created_at: milliseconds(self.created_at),
             taken_over: self
                 .taken_over
+                .take()
                 .map(|from| JsTakenOver { holder: from.holder.map(JsHolder::from), reason: from.reason }),
         }
     }
 }
 
-/// See `Lock` in `index.d.ts`. Losing it to the garbage collector releases nothing.
-#[napi]
-pub struct Lock {
-    id: LockId,
-    path: String,
-    holder: JsHolder,
-    taken_over: Option<JsTakenOver>,
+/// A lock that was acquired.
+#[napi(object, object_from_js = false)]
+pub struct JsLock {
+    /// Names it in this process.
+    pub id: f64,
+    /// The lock file.
+    pub path: String,
+    /// When it was acquired, in milliseconds since the Unix epoch.
+    pub created_at: f64,
+    /// Set if a run before this one never released the lock.
+    pub taken_over: Option<JsTakenOver>,
 }
 
-#[napi]
-impl Lock {
-    /// The lock file.
-    #[napi(getter)]
-    #[must_use]
-    pub fn path(&self) -> &str {
-        &self.path
-    }
+/// This process, as its records say.
+///
+/// # Errors
+/// If the addon was not set up.
+#[napi(catch_unwind)]
+pub fn whoami(env: &Env) -> Result<JsHolder> {
+    guarded(env, || {
+        let here = Os::get().here();
+        let thread = Some(State::of(env)?.thread);
+        Ok(JsHolder { pid: here.pid, created_at: 0.0, host: here.host.clone(), thread })
+    })
+}
 
-    /// This process, as the record says.
-    #[napi(getter)]
-    #[must_use]
-    pub fn holder(&self) -> JsHolder {
-        self.holder.clone()
-    }
+/// Whether the lock is still held and its file in its place.
+///
+/// # Errors
+/// `E_LOCK_INTERNAL` alone.
+#[napi(catch_unwind)]
+pub fn is_held(env: &Env, id: f64) -> Result<bool> {
+    guarded(env, || Ok(table::is_held(LockId::from_number(id))))
+}
 
-    /// Set if a run before this one never released the lock.
-    #[napi(getter)]
-    #[must_use]
-    pub fn taken_over(&self) -> Either<JsTakenOver, Undefined> {
-        self.taken_over.clone().map_or(Either::B(()), Either::A)
-    }
+/// Releases a lock.
+///
+/// # Errors
+/// As `Lock.release` in `index.d.ts`.
+#[napi(catch_unwind, ts_return_type = "Promise<void>")]
+pub fn release_held(env: &Env, id: f64) -> Result<Unknown<'_>> {
+    guarded(env, || promised(env, move |_| table::release(LockId::from_number(id)), released))
+}
 
-    /// Whether the lock is still held and its file in its place.
-    #[napi(catch_unwind)]
-    #[must_use]
-    pub fn is_held(&self) -> bool {
-        table::is_held(self.id)
-    }
-
-    /// Releases the lock.
-    ///
-    /// # Errors
-    /// As documented in `index.d.ts`.
-    #[napi(catch_unwind, ts_return_type = "Promise<void>")]
-    pub fn release<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
-        let id = self.id;
-        promised(env, move || table::release(id), released)
-    }
-
-    /// Releases the lock.
-    ///
-    /// # Errors
-    /// As documented in `index.d.ts`.
-    #[napi(catch_unwind)]
-    pub fn release_sync(&self, env: &Env) -> Result<()> {
-        settle_release(env, table::release(self.id))
-    }
+/// Releases a lock.
+///
+/// # Errors
+/// As `Lock.releaseSync` in `index.d.ts`.
+#[napi(catch_unwind)]
+pub fn release_held_sync(env: &Env, id: f64) -> Result<()> {
+    guarded(env, || settle_release(env, table::release(LockId::from_number(id))))
 }
 
 /// What the table answered to a release; `None`: it held no such lock.
 type Released = Option<std::result::Result<(), Error>>;
 
-pub(super) fn released(env: &Env, outcome: Released) -> std::result::Result<Unknown<'_>, Rejection> {
-    count_release(env, outcome)?;
+pub(super) fn released(
+    env: &Env,
+    outcome: thread::Result<Released>,
+) -> std::result::Result<Unknown<'_>, Rejection> {
+    count_release(env, outcome?)?;
     Ok(().into_unknown(env)?)
 }
 
 pub(super) fn settle_release(env: &Env, outcome: Released) -> Result<()> {
     match count_release(env, outcome) {
         Ok(()) => Ok(()),
-        Err(Rejection::Lock(error)) => Err(thrown(env, error)),
-        Err(Rejection::Engine(error)) => Err(error),
+        Err(rejection) => Err(rejection.into_js(env)?.into()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! JavaScript thread looks for the answer for at most [`LOOK`], which is what a call on a fast disk needs;
 //! only then it goes back to its event loop, to be woken. It is never held up for longer than that.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 use std::time::Duration;
 
@@ -11,10 +12,10 @@ use napi::bindgen_prelude::{FnArgs, Unknown};
 use napi::{Env, Result};
 
 use super::detach::detached;
-use super::failure::to_js;
+use super::failure::{Panic, guarded, internal, to_js};
 use super::state::State;
 use crate::error::Error;
-use crate::pool;
+use crate::pool::{self, On};
 
 /// How long the JavaScript thread may look for an answer.
 const LOOK: Duration = Duration::from_micros(100);
@@ -25,6 +26,24 @@ pub(super) enum Rejection {
     Lock(Error),
     /// By the engine, which is ending.
     Engine(napi::Error),
+    /// By a fault of this package.
+    Panic(Panic),
+}
+
+impl Rejection {
+    pub(super) fn into_js(self, env: &Env) -> Result<Unknown<'_>> {
+        match self {
+            Self::Lock(error) => to_js(env, error),
+            Self::Engine(error) => Err(error),
+            Self::Panic(panic) => Ok(internal(env, &panic)),
+        }
+    }
+}
+
+impl From<Panic> for Rejection {
+    fn from(panic: Panic) -> Self {
+        Self::Panic(panic)
+    }
 }
 
 impl From<Error> for Rejection {
@@ -46,13 +65,21 @@ impl From<napi::Error> for Rejection {
 pub(super) fn promised<'env, T, W, C>(env: &'env Env, work: W, convert: C) -> Result<Unknown<'env>>
 where
     T: Send + 'static,
-    W: FnOnce() -> T + Send + 'static,
-    C: for<'a> FnOnce(&'a Env, T) -> std::result::Result<Unknown<'a>, Rejection> + Send + 'static,
+    W: FnOnce(On) -> T + Send + 'static,
+    C: for<'a> FnOnce(&'a Env, thread::Result<T>) -> std::result::Result<Unknown<'a>, Rejection>
+        + Send
+        + 'static,
 {
-    let job = pool::submit(work).map_err(|source| {
-        super::thrown(env, Error::System { syscall: "pthread_create", path: "reconcile-lock".into(), source })
-    })?;
-    let job = match job.look_for(LOOK) {
+    let work = |on| {
+        #[cfg(feature = "panic-probe")]
+        super::probe::reached("work");
+        work(on)
+    };
+    let looked = match pool::submit(work) {
+        Ok(job) => job.look_for(LOOK),
+        Err((work, error)) => Ok(pool::caught(work, On::Caller(error))),
+    };
+    let job = match looked {
         Ok(done) => return settle_later(env, converted(env, convert, done)),
         Err(job) => job,
     };
@@ -65,28 +92,32 @@ where
 
 type Resolver = Box<dyn FnOnce(Env) -> Result<Unknown<'static>> + Send>;
 
-/// What `convert` makes of the answer, unless the work panicked.
+/// What `convert` makes of the answer, which may be a panic.
 fn converted<T, C>(
     env: &Env,
     convert: C,
     done: thread::Result<T>,
 ) -> std::result::Result<Unknown<'_>, Rejection>
 where
-    C: for<'a> FnOnce(&'a Env, T) -> std::result::Result<Unknown<'a>, Rejection>,
+    C: for<'a> FnOnce(&'a Env, thread::Result<T>) -> std::result::Result<Unknown<'a>, Rejection>,
 {
-    let broken = |_| Rejection::Engine(napi::Error::from_reason("reconcile-lock has failed internally"));
-    convert(env, done.map_err(broken)?)
+    let convert = || {
+        #[cfg(feature = "panic-probe")]
+        super::probe::reached("settling");
+        convert(env, done)
+    };
+    panic::catch_unwind(AssertUnwindSafe(convert)).unwrap_or_else(|panic| Err(panic.into()))
 }
 
+/// Called by the event loop, through napi, which lets a panic pass.
 fn in_turn<T, C>(env: Env, convert: C, done: thread::Result<T>) -> Result<Unknown<'static>>
 where
-    C: for<'a> FnOnce(&'a Env, T) -> std::result::Result<Unknown<'a>, Rejection>,
+    C: for<'a> FnOnce(&'a Env, thread::Result<T>) -> std::result::Result<Unknown<'a>, Rejection>,
 {
-    match converted(&env, convert, done) {
+    guarded(&env, || match converted(&env, convert, done) {
         Ok(value) => Ok(detached(&env, value)),
-        Err(Rejection::Engine(error)) => Err(error),
-        Err(Rejection::Lock(error)) => Err(napi::Error::from(to_js(&env, error)?)),
-    }
+        Err(rejection) => Err(napi::Error::from(rejection.into_js(&env)?)),
+    })
 }
 
 fn settle_later<'env>(
@@ -95,8 +126,7 @@ fn settle_later<'env>(
 ) -> Result<Unknown<'env>> {
     let (ok, value) = match outcome {
         Ok(value) => (true, value),
-        Err(Rejection::Engine(error)) => return Err(error),
-        Err(Rejection::Lock(error)) => (false, to_js(env, error)?),
+        Err(rejection) => (false, rejection.into_js(env)?),
     };
     let later = State::of(env)?.later.borrow_back(env)?;
     later.call(FnArgs::from((ok, detached(env, value))))

@@ -1,12 +1,13 @@
 //! What belongs to one Node.js environment: the main thread or one worker.
 
 use std::cell::Cell;
+use std::panic;
 
 use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsObjectValue, Object, Unknown};
 use napi::{Env, Error, Result};
 use napi_derive::napi;
 
-use super::failure::{LockErrorArgs, SystemErrorArgs};
+use super::failure::{LockErrorArgs, SystemErrorArgs, guarded};
 use crate::table::{self, Owner};
 
 /// What `index.js` lends to the addon, and whose locks are whose.
@@ -67,10 +68,12 @@ impl State {
 /// If the addon was not set up.
 #[napi(catch_unwind)]
 pub fn stop_watching(env: &Env) -> Result<bool> {
-    let state = State::of(env)?;
-    let idle = state.busy.get() == 0;
-    state.watch.set(if idle { Watch::Off } else { Watch::On });
-    Ok(idle)
+    guarded(env, || {
+        let state = State::of(env)?;
+        let idle = state.busy.get() == 0;
+        state.watch.set(if idle { Watch::Off } else { Watch::On });
+        Ok(idle)
+    })
 }
 
 /// Takes what `index.js` lends: `lockError` and `systemError` make errors, `later(ok, value)` a promise that
@@ -80,24 +83,30 @@ pub fn stop_watching(env: &Env) -> Result<bool> {
 /// If one of them is missing.
 #[napi(catch_unwind)]
 pub fn setup(env: &Env, thread: u32, hooks: Object<'_>) -> Result<()> {
-    let owner = table::open_owner();
-    let lock_error: Function<'_, LockErrorArgs, Unknown<'static>> = hooks.get_named_property("lockError")?;
-    let system_error: Function<'_, SystemErrorArgs, Unknown<'static>> =
-        hooks.get_named_property("systemError")?;
-    let later: Function<'_, LaterArgs, Unknown<'static>> = hooks.get_named_property("later")?;
-    let watch_exit: Function<'_, bool, ()> = hooks.get_named_property("watchExit")?;
-    let state = State {
-        owner,
-        thread,
-        lock_error: lock_error.create_ref()?,
-        system_error: system_error.create_ref()?,
-        later: later.create_ref()?,
-        watch_exit: watch_exit.create_ref()?,
-        busy: Cell::new(0),
-        watch: Cell::new(Watch::Off),
-    };
-    env.set_instance_data(state, (), |_| {})?;
-    // A worker that ends lets go of its own locks and of nobody else's.
-    env.add_env_cleanup_hook(owner, table::close_owner)?;
-    Ok(())
+    guarded(env, || {
+        let owner = table::open_owner();
+        let lock_error: Function<'_, LockErrorArgs, Unknown<'static>> =
+            hooks.get_named_property("lockError")?;
+        let system_error: Function<'_, SystemErrorArgs, Unknown<'static>> =
+            hooks.get_named_property("systemError")?;
+        let later: Function<'_, LaterArgs, Unknown<'static>> = hooks.get_named_property("later")?;
+        let watch_exit: Function<'_, bool, ()> = hooks.get_named_property("watchExit")?;
+        let state = State {
+            owner,
+            thread,
+            lock_error: lock_error.create_ref()?,
+            system_error: system_error.create_ref()?,
+            later: later.create_ref()?,
+            watch_exit: watch_exit.create_ref()?,
+            busy: Cell::new(0),
+            watch: Cell::new(Watch::Off),
+        };
+        env.set_instance_data(state, (), |_| {})?;
+        // A worker that ends lets go of its own locks and of nobody else's.
+        env.add_env_cleanup_hook(owner, |owner| {
+            // Nobody is left to tell.
+            let _ = panic::catch_unwind(|| table::close_owner(owner));
+        })?;
+        Ok(())
+    })
 }

@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{self, FileType, FlockOperation, Mode, OFlags};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::fs::{self, CWD, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::error::FileKind;
 use crate::system::{Access, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System};
@@ -30,6 +30,18 @@ impl Os {
     }
 }
 
+/// Repeats a call that a signal interrupted; a bound keeps a system that is ill from hanging us.
+fn retried<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    const MOST: u32 = 1000;
+    for _ in 0..MOST {
+        match call() {
+            Err(Errno::INTR) => {}
+            outcome => return outcome,
+        }
+    }
+    Err(Errno::INTR)
+}
+
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 impl System for Os {
@@ -37,7 +49,7 @@ impl System for Os {
 
     fn create(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        match retry_on_intr(|| fs::open(path, flags, PRIVATE)) {
+        match retried(|| fs::openat(CWD, path, flags, PRIVATE)) {
             Ok(file) => Ok(Some(file)),
             Err(Errno::EXIST) => Ok(None),
             Err(error) => Err(error.into()),
@@ -51,7 +63,7 @@ impl System for Os {
         };
         // O_NONBLOCK: opening a FIFO for reading waits for a writer otherwise.
         let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let error = match retry_on_intr(|| fs::open(path, flags, Mode::empty())) {
+        let error = match retried(|| fs::openat(CWD, path, flags, Mode::empty())) {
             Ok(file) => return Ok(Opened::File(file)),
             Err(Errno::NOENT) => return Ok(Opened::Missing),
             Err(error) => error,
@@ -68,7 +80,7 @@ impl System for Os {
             LockMode::Exclusive => FlockOperation::NonBlockingLockExclusive,
             LockMode::Shared => FlockOperation::NonBlockingLockShared,
         };
-        match retry_on_intr(|| fs::flock(file, operation)) {
+        match retried(|| fs::flock(file, operation)) {
             Ok(()) => Ok(Locking::Taken),
             Err(Errno::WOULDBLOCK) => Ok(Locking::Busy),
             // EINVAL and ENOSYS: FUSE and old network filesystems that know no such operation.
@@ -93,7 +105,7 @@ impl System for Os {
         let mut length = 0;
         while length < buffer.len() {
             let at = length as u64;
-            match retry_on_intr(|| rustix::io::pread(file, &mut buffer[length..], at))? {
+            match retried(|| rustix::io::pread(file, &mut buffer[length..], at))? {
                 0 => break,
                 more => length += more,
             }
@@ -105,7 +117,7 @@ impl System for Os {
         let mut written = 0;
         while written < bytes.len() {
             // A full disk may take a part; asking for the rest brings the reason out.
-            match retry_on_intr(|| rustix::io::pwrite(file, &bytes[written..], written as u64))? {
+            match retried(|| rustix::io::pwrite(file, &bytes[written..], written as u64))? {
                 0 => return Err(Errno::IO.into()),
                 more => written += more,
             }
@@ -114,18 +126,18 @@ impl System for Os {
     }
 
     fn truncate(&self, file: &OwnedFd, length: u64) -> io::Result<()> {
-        Ok(retry_on_intr(|| fs::ftruncate(file, length))?)
+        Ok(retried(|| fs::ftruncate(file, length))?)
     }
 
     fn make_private(&self, file: &OwnedFd) -> io::Result<()> {
-        Ok(retry_on_intr(|| fs::fchmod(file, PRIVATE))?)
+        Ok(retried(|| fs::fchmod(file, PRIVATE))?)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<bool> {
-        match fs::unlink(path) {
+        match std::fs::remove_file(path) {
             Ok(()) => Ok(true),
-            Err(Errno::NOENT) => Ok(false),
-            Err(error) => Err(error.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

@@ -35,6 +35,9 @@ struct State {
     last_file: u64,
     clock: u64,
     failing: HashMap<&'static str, i32>,
+    failing_call: Option<(usize, i32)>,
+    room: Option<usize>,
+    open_files: usize,
     before: HashMap<&'static str, Vec<Action>>,
     without_locks: bool,
     shared: bool,
@@ -110,8 +113,25 @@ impl World {
         self.state().failing.insert(call, errno);
     }
 
+    /// Lets one call fail: the first from now is 0.
+    pub fn fail_call(&self, number: usize, errno: i32) {
+        self.state().failing_call = Some((number, errno));
+    }
+
     pub fn mend(&self) {
-        self.state().failing.clear();
+        let mut state = self.state();
+        state.failing.clear();
+        state.failing_call = None;
+        state.room = None;
+    }
+
+    /// Lets every write fail with EFBIG after so many bytes.
+    pub fn write_only(&self, room: usize) {
+        self.state().room = Some(room);
+    }
+
+    pub fn open_files(&self) -> usize {
+        self.state().open_files
     }
 
     /// Does something just before the next call of this name; several for one name follow one another.
@@ -144,8 +164,17 @@ impl World {
         if let Some(action) = action {
             action(self);
         }
-        match self.state().failing.get(name) {
-            Some(errno) => Err(io::Error::from_raw_os_error(*errno)),
+        let mut state = self.state();
+        let this_one = match &mut state.failing_call {
+            Some((0, _)) => state.failing_call.take().map(|(_, errno)| errno),
+            Some((number, _)) => {
+                *number -= 1;
+                None
+            }
+            None => None,
+        };
+        match this_one.or(state.failing.get(name).copied()) {
+            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
             None => Ok(()),
         }
     }
@@ -153,6 +182,7 @@ impl World {
     fn opened(&self, inode: usize) -> File {
         let mut state = self.state();
         state.last_file += 1;
+        state.open_files += 1;
         File { world: self.clone(), inode, id: state.last_file }
     }
 }
@@ -166,7 +196,9 @@ pub struct File {
 
 impl Drop for File {
     fn drop(&mut self) {
-        self.world.state().inodes[self.inode].locks.retain(|(id, _)| *id != self.id);
+        let mut state = self.world.state();
+        state.inodes[self.inode].locks.retain(|(id, _)| *id != self.id);
+        state.open_files -= 1;
     }
 }
 
@@ -251,16 +283,19 @@ impl System for Process {
 
     fn write(&self, file: &File, bytes: &[u8]) -> io::Result<()> {
         self.world.call("write")?;
-        let data = &mut self.world.state().inodes[file.inode].data;
+        let mut state = self.world.state();
+        let room = state.room;
+        let bytes = &bytes[..room.unwrap_or(bytes.len()).min(bytes.len())];
+        let data = &mut state.inodes[file.inode].data;
         let end = data.len().max(bytes.len());
         data.resize(end, 0);
         data[..bytes.len()].copy_from_slice(bytes);
-        Ok(())
+        room.map_or(Ok(()), |_| Err(io::Error::from_raw_os_error(27)))
     }
 
     fn truncate(&self, file: &File, length: u64) -> io::Result<()> {
         self.world.call("ftruncate")?;
-        self.world.state().inodes[file.inode].data.truncate(usize::try_from(length).unwrap());
+        self.world.state().inodes[file.inode].data.resize(usize::try_from(length).unwrap(), 0);
         Ok(())
     }
 
@@ -292,7 +327,7 @@ impl System for Process {
     fn pause(&self, duration: Duration) {
         self.pauses.set(self.pauses.get() + 1);
         assert!(self.pauses.get() < 10_000, "a loop without an end");
-        self.world.call("pause").unwrap();
+        let _ = self.world.call("pause");
         self.world.state().clock += u64::try_from(duration.as_millis()).unwrap();
     }
 

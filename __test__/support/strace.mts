@@ -1,0 +1,159 @@
+import assert from 'node:assert/strict'
+import { type ChildProcess, fork, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync, rmSync } from 'node:fs'
+import type { TestContext } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { resolveLockPath } from 'reconcile-lock'
+
+export interface Order {
+  do: 'hold' | 'acquire' | 'release' | 'inspect' | 'break' | 'force' | 'settle' | 'count'
+  /** The directory of the synchronous call. */
+  sync: string
+  /** The directory of the asynchronous call. */
+  async: string
+}
+
+export interface Outcome {
+  skipped?: true
+  value?: unknown
+  error?: {
+    name: string
+    code?: string | undefined
+    errno?: number | undefined
+    syscall?: string | undefined
+    path?: string | undefined
+    message: string
+  }
+}
+
+export interface Report {
+  sync?: Outcome
+  async?: Outcome
+  descriptors?: number
+}
+
+/** One system call on a lock's path or on a descriptor of it. */
+export interface Site {
+  /** The kernel's name. */
+  call: string
+  /** Its how-manieth call in this operation. */
+  nth: number
+  /** The name that the error of `node:fs` has for it. */
+  syscall: string
+}
+
+/** What happened under strace. */
+export interface Traced {
+  report: Report
+  /** The calls of the main thread and of the others. */
+  sites: { sync: Site[]; async: Site[] }
+  /** How many of them were made to fail. */
+  injected: { sync: number; async: number }
+}
+
+const subject = fileURLToPath(new URL('../fixtures/subject.mjs', import.meta.url))
+
+const named: [RegExp, string][] = [
+  [/^open/, 'open'],
+  [/^p?read/, 'read'],
+  [/^p?write/, 'write'],
+  [/^unlink/, 'unlink'],
+]
+
+function site(call: string, onDescriptor: boolean, nth: number): Site {
+  const stat = /^(l?stat|newfstatat|statx)$/.test(call)
+  const other = named.find(([kernels]) => kernels.test(call))?.[1] ?? call
+  return { call, nth, syscall: stat ? (onDescriptor ? 'fstat' : 'lstat') : other }
+}
+
+/** Why strace cannot be attached to a process here. */
+export function cannotAttach(): string | false {
+  if (spawnSync('strace', ['-V']).status !== 0) return 'strace is not installed'
+  const sleeper = spawn('sleep', ['30'], { stdio: 'ignore' })
+  const options = { encoding: 'utf8', timeout: 2000 } as const
+  const tried = spawnSync('timeout', ['0.5', 'strace', '-p', String(sleeper.pid)], options)
+  sleeper.kill('SIGKILL')
+  return !/ attached\n/.test(tried.stderr) && `strace may not attach here: ${tried.stderr.trim()}`
+}
+
+/** A process that strace is attached to for single calls, which costs some ms instead of a start of Node.js. */
+export class Subject {
+  readonly child: ChildProcess
+  readonly #directories: { sync: string; async: string }
+  readonly #log: string
+
+  constructor(t: TestContext, directories: { sync: string; async: string }, log: string) {
+    this.#directories = directories
+    this.#log = log
+    this.child = fork(subject)
+    t.after(() => this.child.kill('SIGKILL'))
+  }
+
+  async order(what: Order['do']): Promise<Report> {
+    const ended = new AbortController()
+    const stop = () => ended.abort(new Error(`the process ended, and did not ${what}`))
+    this.child.once('exit', stop)
+    const answer = once(this.child, 'message', { signal: ended.signal })
+    this.child.send({ do: what, ...this.#directories } satisfies Order)
+    const [report] = (await answer) as [Report]
+    this.child.off('exit', stop)
+    return report
+  }
+
+  async descriptors(what: 'count' | 'settle'): Promise<number> {
+    return (await this.order(what)).descriptors ?? Number.NaN
+  }
+
+  /** Carries out an order under strace, with `injections` as `-e inject=` takes them, in calls on the locks. */
+  async traced(what: Order['do'], injections: string[], calls = '%desc,%file'): Promise<Traced> {
+    const paths = Object.values(this.#directories).flatMap((cwd) => ['-P', resolveLockPath(cwd)])
+    const inject = injections.flatMap((injection) => ['-e', `inject=${injection}`])
+    // Of other calls strace does not know what they are about.
+    const only = calls === '%desc,%file' ? paths : []
+    const options = ['-f', '-o', this.#log, '-e', `trace=${calls}`, ...inject, ...only]
+    const strace = spawn('strace', [...options, '-p', String(this.child.pid)], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
+    let said = ''
+    await new Promise<void>((resolve, reject) => {
+      strace.stderr.setEncoding('utf8').on('data', (text: string) => {
+        said += text
+        if (/ attached/.test(said)) resolve()
+      })
+      strace.on('exit', () => reject(new Error(`strace has ended: ${said}`)))
+    })
+    const report = await this.order(what)
+    const ended = once(strace, 'exit')
+    strace.kill('SIGTERM')
+    await ended
+    return { report, ...this.#read() }
+  }
+
+  /** The calls are told apart by thread: the asynchronous ones are never made on the main thread. */
+  #read(): Omit<Traced, 'report'> {
+    const sites: Traced['sites'] = { sync: [], async: [] }
+    const injected = { sync: 0, async: 0 }
+    for (const line of readFileSync(this.#log, 'utf8').split('\n')) {
+      const [, thread, call, first] = /^(\d+) +(?:(\w+)\(([^ ]))?/.exec(line) ?? []
+      const form = Number(thread) === this.child.pid ? 'sync' : 'async'
+      if (line.includes('(INJECTED)')) injected[form] += 1
+      if (call === undefined || call === 'close') continue
+      const nth = sites[form].filter((before) => before.call === call).length + 1
+      sites[form].push(site(call, /\d/.test(first ?? ''), nth))
+    }
+    rmSync(this.#log)
+    return { sites, injected }
+  }
+}
+
+/** That the outcome is what `node:fs` would throw for this call. */
+export function assertSystemError(
+  outcome: Outcome,
+  expected: { code: string; errno: number; path: string; syscall: string },
+  what: string,
+): void {
+  const { name, message, ...error } = outcome.error ?? { name: 'no error', message: JSON.stringify(outcome) }
+  assert.deepEqual({ name, ...error }, { name: 'Error', ...expected }, `${what}: ${message}`)
+  assert.match(message, new RegExp(`^${expected.code}: .+, ${expected.syscall} '`), what)
+}

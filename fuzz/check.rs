@@ -1,0 +1,257 @@
+//! What must hold of every lock file that a stranger leaves behind: the fuzz target tries inputs that it makes
+//! up, `tests/corpus.rs` those that were kept.
+//!
+//! An input is the content of a lock file. What follows a byte 0x1e in it makes up our side: names and numbers.
+
+use reconcile_lock::judge::{Evidence, Verdict, judge};
+use reconcile_lock::record::{RECORD_LEN, Record};
+use reconcile_lock::{FsKind, Here, ProcessState};
+
+/// Of Linux, where it is highest.
+const HIGHEST_PID: u32 = 1 << 22;
+
+/// What a boot id measures, in characters: it is a UUID.
+const BOOT_ID: usize = 36;
+
+/// Reads one input, and judges it under at most `cases` of the kinds of evidence that there are.
+///
+/// # Panics
+/// If something that must hold does not.
+pub fn check(input: &[u8], cases: usize) {
+    let cut = input.iter().position(|byte| *byte == 0x1e);
+    let (content, ours) = cut.map_or((input, &[][..]), |at| (&input[..at], &input[at + 1..]));
+    let ours = Ours::new(ours);
+    // The protocol reads no more than one record's length.
+    let within = &content[..content.len().min(RECORD_LEN)];
+    for content in [Some(within), (within != content).then_some(content)].into_iter().flatten() {
+        let record = Record::parse(content);
+        check_reading(content, record.as_ref());
+        if let Some(record) = &record {
+            check_holder(record);
+            check_writing(&like(record), record.created_at.unwrap_or(0), record.thread.unwrap_or(0));
+        }
+        check_verdicts(record.as_ref(), &ours, cases);
+    }
+    check_writing(&ours.here, ours.number, ours.here.pid);
+}
+
+/// Our side, as far as the input makes it up.
+struct Ours {
+    number: u64,
+    here: Here,
+}
+
+impl Ours {
+    fn new(bytes: &[u8]) -> Self {
+        let mut number = [0; 8];
+        for (to, from) in number.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        let number = u64::from_le_bytes(number);
+        let text = String::from_utf8_lossy(bytes.get(8..).unwrap_or_default()).into_owned();
+        let here = Here {
+            pid: u32::try_from(number % u64::from(HIGHEST_PID)).unwrap_or(0) + 1,
+            start: (number % 3 != 0).then_some(number),
+            boot: boot_id(&text),
+            pid_namespace: (number % 5 != 0).then_some(number.rotate_left(32)),
+            host: (!text.is_empty()).then_some(text),
+        };
+        Self { number, here }
+    }
+}
+
+fn boot_id(text: &str) -> Option<String> {
+    Some(text.chars().take(BOOT_ID).collect()).filter(|id: &String| !id.is_empty())
+}
+
+/// A process that would write about the same record.
+fn like(record: &Record) -> Here {
+    Here {
+        pid: record.pid,
+        start: record.start_time,
+        boot: record.boot_id.as_deref().and_then(boot_id),
+        pid_namespace: record.pid_ns,
+        host: record.host.clone(),
+    }
+}
+
+fn is_harmless(text: &str) -> bool {
+    // Controls move a terminal's cursor, separators end a line, marks of direction turn the text around.
+    text.chars().all(|char| {
+        !char.is_control() && !matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    })
+}
+
+/// An ordinary JSON reader is the witness.
+fn check_reading(content: &[u8], record: Option<&Record>) {
+    if let Some(record) = record {
+        assert!((1..=HIGHEST_PID).contains(&record.pid), "the pid {} came out", record.pid);
+    }
+    let Ok(witness) = serde_json::from_slice::<serde_json::Value>(content) else { return };
+    let pid = witness.as_object().and_then(|fields| fields.get("pid"));
+    if let Some(record) = record {
+        let float = pid.and_then(serde_json::Value::as_f64);
+        assert_eq!(float, Some(f64::from(record.pid)), "another pid came out");
+    }
+    if pid.and_then(serde_json::Value::as_u64).is_some_and(|pid| (1..=HIGHEST_PID.into()).contains(&pid)) {
+        // Not of `content`: the witness passes over a key that comes twice.
+        let again = Record::parse(witness.to_string().as_bytes());
+        assert_eq!(again.map(|record| u64::from(record.pid)), pid.and_then(serde_json::Value::as_u64));
+    }
+}
+
+fn check_holder(record: &Record) {
+    for modified in [0, 1, u64::MAX] {
+        let holder = record.holder(modified);
+        assert_eq!((holder.pid, holder.thread), (record.pid, record.thread));
+        assert_eq!(holder.created_at, record.created_at.unwrap_or(modified));
+        let host = holder.host.as_deref().unwrap_or("-");
+        assert!(!host.is_empty() && is_harmless(host), "a host for people: {host:?}");
+    }
+}
+
+fn check_writing(here: &Here, created_at: u64, thread: u32) {
+    for fs in [FsKind::Local, FsKind::Shared] {
+        let record = Record::of(here, thread, created_at, fs);
+        let bytes = record.encode();
+        assert_eq!(bytes.len(), RECORD_LEN);
+        assert!(bytes.starts_with(b"{\"pid\":"));
+        assert_eq!(bytes.iter().position(|byte| *byte == b'\n'), Some(RECORD_LEN - 1), "one line");
+        assert!(serde_json::from_slice::<serde_json::Value>(&bytes).is_ok(), "readable for an old peer");
+        let Some(read) = Record::parse(&bytes) else { panic!("not readable: {record:?}") };
+        assert_eq!(
+            (read.pid, &read.boot_id, read.start_time, read.pid_ns),
+            (here.pid, &here.boot, here.start, here.pid_namespace),
+        );
+        assert_eq!((read.created_at, read.thread, read.v), (Some(created_at), Some(thread), Some(1)));
+        assert_eq!(read.saw_local_fs(), fs == FsKind::Local);
+        check_holder(&read);
+        let host = here.host.as_deref().unwrap_or_default();
+        if host.len() <= 64 && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+        {
+            assert_eq!(read.host.as_deref().unwrap_or_default(), host, "an ordinary name stays what it is");
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    BeingBorn,
+    Held,
+    Stale,
+}
+
+fn check_verdicts(record: Option<&Record>, ours: &Ours, cases: usize) {
+    let theirs = record.map(like).unwrap_or_default();
+    let other = |theirs: Option<u64>| theirs.map_or(ours.number, |theirs| theirs ^ ours.number.max(1));
+    let other_boot = match (&ours.here.boot, record.and_then(|record| record.boot_id.as_ref())) {
+        (Some(boot), theirs) if Some(boot) != theirs => boot.clone(),
+        (_, theirs) => format!("{}x", theirs.map_or("", String::as_str)),
+    };
+    let processes = [
+        ProcessState::Dead,
+        ProcessState::Zombie,
+        ProcessState::Alive { start: None },
+        ProcessState::Alive { start: theirs.start },
+        ProcessState::Alive { start: Some(other(theirs.start)) },
+    ];
+    let namespaces = [None, theirs.pid_namespace, Some(other(theirs.pid_namespace))];
+    let boots = [None, record.and_then(|record| record.boot_id.clone()), Some(other_boot)];
+    let kinds = boots.len() * namespaces.len() * processes.len();
+    let first = usize::try_from(ours.number % kinds as u64).unwrap_or(0);
+    for kind in (first..kinds).chain(0..first).take(cases) {
+        let (boot, namespace, process) = (kind % 3, kind / 3 % 3, kind / 9);
+        let here =
+            Here { boot: boots[boot].clone(), pid_namespace: namespaces[namespace], ..ours.here.clone() };
+        for bits in 0..16_u8 {
+            let bit = |number: u8| bits >> number & 1 == 1;
+            check_verdict(&Evidence {
+                record,
+                empty: bit(0),
+                young: bit(1),
+                process: processes[process],
+                here: &here,
+                fs: if bit(2) { FsKind::Local } else { FsKind::Shared },
+                kernel_locks: bit(3),
+            });
+        }
+    }
+}
+
+fn check_verdict(evidence: &Evidence<'_>) {
+    let (found, reason) = match judge(evidence) {
+        Verdict::BeingBorn => (Expected::BeingBorn, "-".to_owned()),
+        Verdict::Held(reason) => (Expected::Held, reason),
+        Verdict::Stale(reason) => (Expected::Stale, reason),
+    };
+    assert_eq!(found, expected(evidence), "{evidence:?}");
+    assert!(!reason.trim().is_empty() && is_harmless(&reason), "{reason:?}");
+    // The same once more, as what must never happen, in case the table is misread.
+    match found {
+        Expected::BeingBorn => {
+            assert!(evidence.record.is_none() && evidence.empty && evidence.young, "{evidence:?}");
+        }
+        Expected::Stale => {
+            assert!(!may_be_the_holder(evidence), "a live holder's lock was called stale: {evidence:?}");
+            assert!(evidence.kernel_locks || is_dead_on_this_boot(evidence), "without proof: {evidence:?}");
+        }
+        Expected::Held => {}
+    }
+}
+
+/// The table of the protocol, row by row; what is not known on one side is taken to be the same.
+fn expected(evidence: &Evidence<'_>) -> Expected {
+    let stale_if = |stale: bool| if stale { Expected::Stale } else { Expected::Held };
+    let Some(record) = evidence.record else {
+        // Empty and young; empty and older, or not our JSON; without kernel locks nothing is proved.
+        if evidence.empty && evidence.young {
+            return Expected::BeingBorn;
+        }
+        return stale_if(evidence.kernel_locks);
+    };
+    if !evidence.kernel_locks {
+        return stale_if(is_dead_on_this_boot(evidence));
+    }
+    let ends_with_its_process = || stale_if(!is_alive(evidence.process));
+    let is_local_to_both = record.fs.as_deref() == Some("local") && evidence.fs == FsKind::Local;
+    match (&record.boot_id, &evidence.here.boot) {
+        // An old peer's record.
+        (None, _) => ends_with_its_process(),
+        (Some(theirs), Some(ours)) if theirs == ours => stale_if(!may_be_the_holder(evidence)),
+        (Some(_), Some(_)) => stale_if(is_local_to_both),
+        // We do not know our boot, which the table leaves open: on a local filesystem there is one kernel,
+        // and whatever its boot, a process that is not there is gone.
+        (Some(_), None) if is_local_to_both => ends_with_its_process(),
+        (Some(_), None) => Expected::Held,
+    }
+}
+
+/// The process that the record names runs, here, and is not known to be a later one of that pid.
+fn may_be_the_holder(evidence: &Evidence<'_>) -> bool {
+    let (Some(record), ProcessState::Alive { start }) = (evidence.record, evidence.process) else {
+        return false;
+    };
+    is_this_boot(record, evidence.here)
+        && is_this_namespace(record, evidence.here)
+        && (record.start_time == start || record.start_time.is_none() || start.is_none())
+}
+
+fn is_dead_on_this_boot(evidence: &Evidence<'_>) -> bool {
+    evidence.record.is_some_and(|record| {
+        is_this_boot(record, evidence.here)
+            && is_this_namespace(record, evidence.here)
+            && !may_be_the_holder(evidence)
+    })
+}
+
+fn is_this_boot(record: &Record, here: &Here) -> bool {
+    record.boot_id.is_some() && record.boot_id == here.boot
+}
+
+fn is_this_namespace(record: &Record, here: &Here) -> bool {
+    record.pid_ns == here.pid_namespace || record.pid_ns.is_none() || here.pid_namespace.is_none()
+}
+
+fn is_alive(process: ProcessState) -> bool {
+    matches!(process, ProcessState::Alive { .. })
+}

@@ -1,0 +1,52 @@
+//! Writes a broken copy of `src/protocol.rs` for every entry of `mutations.rs`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{env, fs};
+
+#[path = "mutations.rs"]
+mod mutations;
+use mutations::{MUTATIONS, Mutation};
+
+const PROTOCOL: &str = "../src/protocol.rs";
+
+fn main() {
+    println!("cargo::rerun-if-changed={PROTOCOL}");
+    println!("cargo::rerun-if-changed=mutations.rs");
+    let source = fs::read_to_string(PROTOCOL).expect("the protocol's source");
+    let mut out = String::new();
+    let mut table = String::new();
+    for (index, mutation) in MUTATIONS.iter().enumerate() {
+        // One that fits no more is a copy without a fault: the test of that mutant then fails and says so.
+        let broken = broken(&source, mutation);
+        let fits = broken.is_some();
+        let text = without_inner_attributes(&broken.unwrap_or_else(|| source.clone()));
+        let name = mutation.name;
+        let _ = writeln!(out, "#[allow(missing_docs, dead_code, unused, clippy::all, clippy::pedantic)]");
+        let _ = writeln!(out, "mod {name} {{\n{text}\n}}");
+        let _ = writeln!(
+            table,
+            "Mutant {{ mutation: &crate::mutations::MUTATIONS[{index}], fits: {fits}, protocol: crate::protocol!({name}) }},"
+        );
+    }
+    let _ = writeln!(out, "/// Every mutant.\npub const MUTANTS: &[Mutant] = &[{table}];");
+    let path = Path::new(&env::var_os("OUT_DIR").expect("set by cargo")).join("mutants.rs");
+    fs::write(path, out).expect("the build directory can be written to");
+}
+
+fn broken(source: &str, mutation: &Mutation) -> Option<String> {
+    let mut text = source.to_owned();
+    for (find, replace) in mutation.edits {
+        if text.matches(find).count() != 1 {
+            return None;
+        }
+        text = text.replace(find, replace);
+    }
+    Some(text)
+}
+
+/// `//!` and `#![…]` may stand only at the beginning of a file.
+fn without_inner_attributes(text: &str) -> String {
+    let inner = |line: &&str| line.starts_with("//!") || line.starts_with("#![");
+    text.lines().filter(|line| !inner(line)).collect::<Vec<_>>().join("\n")
+}

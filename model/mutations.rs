@@ -1,0 +1,270 @@
+//! The faults that the checker has to find: each replaces text that occurs once in `src/protocol.rs`.
+
+/// A fault.
+#[derive(Debug)]
+pub struct Mutation {
+    /// A name that is a Rust identifier.
+    pub name: &'static str,
+    /// What is wrong with it.
+    #[allow(dead_code, reason = "the build script does not read it")]
+    pub about: &'static str,
+    /// What is replaced by what.
+    pub edits: &'static [(&'static str, &'static str)],
+}
+
+const INODE_CHECK: (&str, &str) = (
+    "    let Some(stat) = named(system, target, id)? else {
+        return Ok(Attempt::Again(Again::Vanished));
+    };
+    // 6.",
+    "    let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
+    // 6.",
+);
+
+const LAST_CHECK: (&str, &str) = (
+    "    match named(system, target, id) {
+        Ok(Some(_)) => {}
+        Ok(None) => return Ok(Attempt::Again(Again::Vanished)),",
+    "    match Ok(()) {
+        Ok(()) => {}",
+);
+
+/// All of them.
+pub const MUTATIONS: &[Mutation] = &[
+    Mutation {
+        name: "no_inode_check_after_locking",
+        about: "nobody looks whether the path still names the file that was locked",
+        edits: &[
+            INODE_CHECK,
+            LAST_CHECK,
+            ("FsKind::Local => stat.links > 0,", "FsKind::Local => true,"),
+        ],
+    },
+    Mutation {
+        name: "created_file_not_checked",
+        about: "a file that we created is not looked at again after locking",
+        edits: &[("FsKind::Local => stat.links > 0,", "FsKind::Local => true,")],
+    },
+    Mutation {
+        name: "created_file_not_checked_on_a_network",
+        about: "on a network filesystem, a file that we created is not looked at again after locking",
+        edits: &[("FsKind::Shared => named(system, target, stat.id).map_err(discard)?.is_some(),", "FsKind::Shared => true,")],
+    },
+    Mutation {
+        name: "stale_file_unlinked_without_its_kernel_lock",
+        about: "a stale file is judged and removed without its kernel lock, and created anew",
+        edits: &[(
+            "    // 4. The kernel lock.
+    let kernel_locks = match",
+            "    let fs = system.fs_kind(&file);
+    let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
+    if let Some((Verdict::Stale(_), _)) = examine(system, target, patience, &file, &stat, (fs, true))? {
+        system.unlink(&target.path).map_err(target.system(\"unlink\"))?;
+        return Ok(Attempt::Again(Again::Vanished));
+    }
+    let kernel_locks = match",
+        )],
+    },
+    Mutation {
+        name: "release_closes_before_it_unlinks",
+        about: "release lets go of the kernel lock first",
+        edits: &[
+            ("    let Held { file, id, path, .. } = held;\n", "    let Held { file, id, path, .. } = held;\n    drop(file);\n"),
+            ("    let _ = system.truncate(&file, NO_RECORD);\n    Err(removed)", "    Err(removed)"),
+        ],
+    },
+    Mutation {
+        name: "record_written_before_the_kernel_lock",
+        about: "the record is written before the kernel lock is taken",
+        edits: &[(
+            "    // 4. The kernel lock.
+    let kernel_locks = match",
+            "    let early = Record::of(system.here(), thread, system.wall_clock(), system.fs_kind(&file));
+    system.write(&file, &early.encode()).map_err(target.system(\"write\"))?;
+    let kernel_locks = match",
+        )],
+    },
+    Mutation {
+        name: "busy_is_contention",
+        about: "a busy kernel lock is taken for an owner's, without a look at its mode and the record",
+        edits: &[(
+            "    if system.try_lock(file, LockMode::Shared).map_err(target.system(\"flock\"))? == Locking::Taken {
+        return Ok(Attempt::Again(Again::LookedAt));
+    }",
+            "    if stat.links < u64::MAX {
+        return Ok(Attempt::Refused(Refusal { holder: None, reason: None }));
+    }",
+        )],
+    },
+    Mutation {
+        name: "busy_is_judged_by_the_record_alone",
+        about: "a busy kernel lock is not tried in shared mode, so a live pid in the record is enough",
+        edits: &[(
+            "    if system.try_lock(file, LockMode::Shared).map_err(target.system(\"flock\"))? == Locking::Taken {",
+            "    if stat.links == u64::MAX {",
+        )],
+    },
+    Mutation {
+        name: "unsigned_take_over_is_contention",
+        about: "a busy kernel lock beside a record that names nobody alive is refused at once",
+        edits: &[(
+            "    } else {
+        Attempt::Again(Again::Unsigned)
+    })",
+            "    } else {
+        Attempt::Refused(Refusal { holder: None, reason: None })
+    })",
+        )],
+    },
+    Mutation {
+        name: "empty_file_taken_over_at_once",
+        about: "an empty file is never left to its creator",
+        edits: &[(
+            "        if stat.size != 0 || age",
+            "        if stat.size != u64::MAX || age",
+        )],
+    },
+    Mutation {
+        name: "newborn_file_locked_before_the_look",
+        about: "the kernel lock of an empty young file is taken from its creator, and given back",
+        edits: &[(
+            "        if patience.is_being_born(system, &stat) {
+            return Ok(Attempt::Again(Again::BeingBorn));
+        }
+        enter_found",
+            "        enter_found",
+        )],
+    },
+    Mutation {
+        name: "zombie_counts_as_alive",
+        about: "a holder that has ended, and that nobody has waited for, counts as running",
+        edits: &[(
+            "record.as_ref().map_or(ProcessState::Dead, |record| system.process(record.pid)),",
+            "record.as_ref().map_or(ProcessState::Dead, |record| match system.process(record.pid) {
+            ProcessState::Zombie => ProcessState::Alive { start: None },
+            other => other,
+        }),",
+        )],
+    },
+    Mutation {
+        name: "old_records_ignored",
+        about: "the kernel lock alone decides; the records of old peers, who take none, are not heard",
+        edits: &[(
+            "    let record = read_record(system, target, file)?;
+    let verdict",
+            "    let record = read_record(system, target, file)?.filter(|record| record.boot_id.is_some());
+    let verdict",
+        )],
+    },
+    Mutation {
+        name: "record_ignored",
+        about: "whoever gets the kernel lock takes over, whatever the record says",
+        edits: &[(
+            "        Verdict::Held(reason) => {
+            return Ok(Attempt::Refused(Refusal { holder: left_by, reason: Some(reason) }));
+        }
+        Verdict::Stale(reason) if",
+            "        Verdict::Held(reason) => reason,
+        Verdict::Stale(reason) if",
+        )],
+    },
+    Mutation {
+        name: "created_file_with_a_record_not_judged",
+        about: "a creator that slept past the time of birth writes over what others did meanwhile",
+        edits: &[("    if stat.size > 0 {\n", "    if stat.size == u64::MAX {\n")],
+    },
+    Mutation {
+        name: "busy_newborn_entered",
+        about: "a creator does not ask who has the kernel lock of its file",
+        edits: &[("    if locking == Locking::Busy {\n", "    if locking == Locking::Busy && stat.is_err() {\n")],
+    },
+    Mutation {
+        name: "no_second_look_after_a_take_over",
+        about: "after a take-over nobody waits for an old peer that is about to unlink the path",
+        edits: &[("    system.pause(OLD_PEER_UNLINKS_WITHIN);\n", ""), LAST_CHECK],
+    },
+    Mutation {
+        name: "no_pause_after_a_take_over",
+        about: "the second look after a take-over comes at once",
+        edits: &[("    system.pause(OLD_PEER_UNLINKS_WITHIN);\n", "")],
+    },
+    Mutation {
+        name: "release_does_not_look",
+        about: "release unlinks whatever is at the path",
+        edits: &[("Ok(Some(named)) if named.id == id => match", "Ok(_) if id.device < u64::MAX => match")],
+    },
+    Mutation {
+        name: "inspector_takes_the_exclusive_lock",
+        about: "an inspector's kernel lock looks like an owner's",
+        edits: &[(
+            "match system.try_lock(file, LockMode::Shared).map_err(target.system(\"flock\"))? {",
+            "match system.try_lock(file, LockMode::Exclusive).map_err(target.system(\"flock\"))? {",
+        )],
+    },
+    Mutation {
+        name: "inspector_does_not_look_again",
+        about: "an inspector tells of a file that the path names no more",
+        edits: &[(
+            "    let Some(named) = named(system, target, stat.id)? else {
+        return Ok(Attempt::Again(Again::Vanished));
+    };
+    let Some((verdict, holder))",
+            "    let named = system.stat(file).map_err(target.system(\"fstat\"))?;
+    let Some((verdict, holder))",
+        )],
+    },
+    Mutation {
+        name: "breaker_takes_no_kernel_lock",
+        about: "a stale file is broken without its kernel lock",
+        edits: &[(
+            "                Locking::Taken => true,
+                Locking::Busy if force => true,",
+            "                Locking::Taken | Locking::Busy => true,
+                Locking::Busy if force => true,",
+        )],
+    },
+    Mutation {
+        name: "breaker_does_not_look_again",
+        about: "a breaker does not ask whether the path still names the file that it locked",
+        edits: &[(
+            "        let Some(named) = named(system, target, stat.id)? else {
+            return Ok(Attempt::Again(Again::Vanished));
+        };
+        if !force {",
+            "        let named = system.stat(&file).map_err(target.system(\"fstat\"))?;
+        if !force {",
+        )],
+    },
+    Mutation {
+        name: "breaker_does_not_judge",
+        about: "a breaker removes whatever it can lock",
+        edits: &[(
+            "                Some((Verdict::Held(reason), holder)) => {
+                    return Ok(Attempt::Refused(Refusal { holder, reason: Some(reason) }));
+                }
+                Some((Verdict::Stale(_), _)) => {}",
+            "                Some((Verdict::Held(_) | Verdict::Stale(_), _)) => {}",
+        )],
+    },
+    Mutation {
+        name: "lockless_holder_not_looked_for_again",
+        about: "without kernel locks, a record is called stale though its holder released in between",
+        edits: &[(
+            "    if !kernel_locks && matches!(verdict, Verdict::Stale(_)) && named(system, target, stat.id)?.is_none() {
+        return Ok(None);
+    }
+",
+            "",
+        )],
+    },
+    Mutation {
+        name: "lockless_take_over",
+        about: "without kernel locks, a stale file is taken over all the same",
+        edits: &[
+            ("        Verdict::Stale(reason) if kernel_locks => reason,
+        Verdict::Stale(reason) => {
+            return Err(Error::Stale { path: target.path.clone(), holder: left_by, reason });
+        }", "        Verdict::Stale(reason) => reason,"),
+        ],
+    },
+];

@@ -1,0 +1,36 @@
+//! Drives the protocol of `reconcile-lock` through every interleaving of its operations.
+//!
+//! `src/protocol.rs` and what it uses are compiled into this crate unchanged, from the same files, over a
+//! simulated system ([`world`]). The explorer is `stateright`. A state of the search is the world and, for
+//! each process, the answers that its current call has had so far ([`replay`]): the code is deterministic, so
+//! they are all there is to know of it, and two schedules that lead to the same answers and the same world
+//! are one state. [`checker`] says what may happen next and what must never be the case.
+//!
+//! [`mutants`] are copies of the protocol with one line broken. The checker has to find each of them.
+
+#[allow(missing_docs, dead_code, unreachable_pub)]
+#[path = "../../src/error.rs"]
+mod error;
+#[allow(dead_code)]
+#[path = "../../src/judge.rs"]
+mod judge;
+#[allow(dead_code)]
+#[path = "../../src/protocol.rs"]
+mod protocol;
+#[allow(dead_code)]
+#[path = "../../src/record.rs"]
+mod record;
+#[allow(dead_code)]
+#[path = "../../src/system.rs"]
+mod system;
+#[allow(dead_code)]
+#[path = "../../src/target.rs"]
+mod target;
+
+pub mod checker;
+pub mod mutants;
+#[path = "../mutations.rs"]
+pub mod mutations;
+pub mod programs;
+pub mod replay;
+pub mod world;

@@ -1,0 +1,230 @@
+//! What a process does in one round, and whether the answers that it got are right.
+
+use std::sync::LazyLock;
+
+use crate::error::Error;
+use crate::protocol;
+use crate::record::Record;
+use crate::replay::{Call, Simulated};
+use crate::system::{Access, Opened, System};
+use crate::target::{LockOptions, Target};
+use crate::world::{Flaw, Seen};
+
+/// The functions of one version of `src/protocol.rs`: the real one, or a mutant.
+#[derive(Clone, Copy)]
+pub struct Protocol {
+    /// Acquires, is in the critical section, releases.
+    pub run: fn(&Simulated),
+    /// Inspects.
+    pub inspect: fn(&Simulated),
+    /// Breaks a stale lock, or any.
+    pub break_lock: fn(&Simulated, bool),
+}
+
+/// The protocol that ships.
+pub static PROTOCOL: Protocol = crate::protocol!(protocol);
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Acquires, works, releases.
+    Run,
+    /// Inspects.
+    Inspect,
+    /// Breaks a stale lock.
+    Break,
+    /// Breaks whatever is there.
+    ForceBreak,
+    /// Removes the file, as `rm` does.
+    Remove,
+    /// The old TypeScript lock: acquires, works, releases.
+    OldPeer,
+}
+
+impl Role {
+    /// The first operation of each attempt of its call.
+    pub(crate) fn begins_attempt(self) -> Option<Call> {
+        match self {
+            Self::Run => Some(Call::Create),
+            Self::Inspect | Self::Break | Self::ForceBreak => Some(Call::Open),
+            Self::Remove | Self::OldPeer => None,
+        }
+    }
+}
+
+/// What a process does in each of its rounds, and by which protocol.
+#[derive(Clone, Copy)]
+pub struct Program {
+    /// What it does.
+    pub role: Role,
+    /// By which version of the protocol.
+    pub protocol: &'static Protocol,
+}
+
+impl Program {
+    /// Runs one round.
+    pub fn run(&self, system: &Simulated) {
+        match self.role {
+            Role::Run => (self.protocol.run)(system),
+            Role::Inspect => (self.protocol.inspect)(system),
+            Role::Break => (self.protocol.break_lock)(system, false),
+            Role::ForceBreak => (self.protocol.break_lock)(system, true),
+            Role::Remove => drop(system.unlink(&target().path)),
+            Role::OldPeer => old_peer(system),
+        }
+    }
+}
+
+/// The lock that everybody asks for.
+#[must_use]
+pub(crate) fn target() -> &'static Target {
+    static TARGET: LazyLock<Target> =
+        LazyLock::new(|| LockOptions::in_directory("/model").resolve().expect("a path"));
+    &TARGET
+}
+
+/// The functions of a module that holds a version of `src/protocol.rs`.
+#[macro_export]
+macro_rules! protocol {
+    ($module:ident) => {
+        $crate::programs::Protocol {
+            run: |system| {
+                use $crate::programs;
+                match $module::acquire(system, programs::target(), 0) {
+                    Ok(held) => {
+                        programs::entered(system, held.taken_over.is_some());
+                        system.leave();
+                        programs::released(system, &$module::release(system, held));
+                    }
+                    Err(error) => programs::refused(system, &error),
+                }
+            },
+            inspect: |system| {
+                use $crate::programs::{self, Found};
+                let status = $module::inspect(system, programs::target());
+                let found = status.ok().map(|status| match status.state {
+                    $module::LockState::Free => Found::Free,
+                    $module::LockState::Held => Found::Held,
+                    $module::LockState::Stale => Found::Stale,
+                });
+                programs::inspected(system, found);
+            },
+            break_lock: |system, force| {
+                use $crate::programs;
+                let broken = $module::break_lock(system, programs::target(), force);
+                programs::broken(system, force, &broken);
+            },
+        }
+    };
+}
+
+/// What an inspector found.
+#[derive(Debug, Clone, Copy)]
+pub enum Found {
+    /// No lock file.
+    Free,
+    /// A holder.
+    Held,
+    /// What a dead holder left.
+    Stale,
+}
+
+pub(crate) fn entered(system: &Simulated, took_over: bool) {
+    system.observe(|world, who| {
+        world.answered(who);
+        world.enter(who, took_over);
+    });
+}
+
+pub(crate) fn refused(system: &Simulated, error: &Error) {
+    let has_lost_patience = system.has_lost_patience();
+    system.observe(|world, who| {
+        let Seen { held, stale, .. } = world.answered(who);
+        // Without kernel locks nothing is taken over, and only a provable death is reported as such.
+        let is_refused = held || (stale && world.has_no_kernel_locks());
+        match error {
+            Error::Contention { holder, .. } => {
+                if !is_refused {
+                    world.flaws.add(Flaw::RefusedForNothing);
+                }
+                // Before its patience ends it knows who has the lock.
+                if holder.is_none() && !has_lost_patience && !world.has_no_kernel_locks() {
+                    world.flaws.add(Flaw::WrongAnswer);
+                }
+            }
+            Error::Stale { .. } if stale && world.has_no_kernel_locks() => {}
+            _ => world.flaws.add(Flaw::WrongAnswer),
+        }
+    });
+}
+
+pub(crate) fn released(system: &Simulated, result: &Result<(), Error>) {
+    system.observe(|world, who| {
+        let actor = &world.actors[who];
+        let is_right = match result {
+            // It learns of a loss that comes after its last look no more.
+            Ok(()) => !actor.lost || actor.looked,
+            Err(Error::Lost { .. }) => actor.lost,
+            Err(_) => false,
+        };
+        if !is_right {
+            world.flaws.add(Flaw::WrongAnswer);
+        }
+    });
+}
+
+pub(crate) fn inspected(system: &Simulated, found: Option<Found>) {
+    system.observe(|world, who| {
+        let Seen { held, free, newborn, stale } = world.answered(who);
+        let is_right = match found {
+            Some(Found::Free) => free,
+            Some(Found::Held) => held || newborn,
+            Some(Found::Stale) => stale,
+            None => false,
+        };
+        if !is_right {
+            world.flaws.add(Flaw::WrongAnswer);
+        }
+    });
+}
+
+pub(crate) fn broken(system: &Simulated, force: bool, result: &Result<bool, Error>) {
+    system.observe(|world, who| {
+        let Seen { held, free, stale, .. } = world.answered(who);
+        let is_right = match result {
+            Ok(true) => stale || force,
+            Ok(false) => free,
+            Err(Error::Contention { .. }) => held && !force,
+            Err(_) => false,
+        };
+        if !is_right {
+            world.flaws.add(Flaw::WrongAnswer);
+        }
+    });
+}
+
+/// What the TypeScript lock does, call by call.
+fn old_peer(system: &Simulated) {
+    let path = &target().path;
+    if let Ok(Some(_)) = system.stat_path(path)
+        && let Ok(Opened::File(file)) = system.open(path, Access::Read)
+    {
+        let mut buffer = [0; 1024];
+        let length = system.read(&file, &mut buffer).unwrap_or(0);
+        drop(file);
+        let record = Record::parse(&buffer[..length]);
+        if record.is_some_and(|record| system.process_exists(record.pid)) {
+            return;
+        }
+        // Gone already: it fails with a raw ENOENT.
+        let Ok(true) = system.unlink(path) else { return };
+    }
+    // There already: it fails with a raw EEXIST.
+    let Ok(Some(file)) = system.create(path) else { return };
+    let record = format!("{{\"pid\":{},\"createdAt\":1}}", system.here().pid);
+    let _ = system.write(&file, record.as_bytes());
+    drop(file);
+    entered(system, false);
+    system.leave();
+    let _ = system.unlink(path);
+}

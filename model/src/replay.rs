@@ -1,0 +1,502 @@
+//! Runs a program up to its next operation, by giving it the answers that it had before.
+//!
+//! A program is ordinary code over [`System`]. It cannot be copied half-way, so each step runs it again from
+//! the beginning of its call; at the first operation without an answer that one is carried out, and at the
+//! second the program is left by unwinding.
+
+use std::fmt;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::programs::Program;
+use crate::system::{Access, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System};
+use crate::world::{self, Data, Who, World};
+
+/// One operation of a program. Others can run before each of them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Call {
+    /// Nothing yet: the program has not begun.
+    Begin,
+    /// `open` with `O_CREAT | O_EXCL`.
+    Create,
+    /// `open`.
+    Open,
+    /// `flock`.
+    Lock(usize, bool),
+    /// `fstat`.
+    Stat(usize),
+    /// `lstat`.
+    StatPath,
+    /// `read`.
+    Read(usize),
+    /// `write` at the beginning.
+    Write(usize, Data),
+    /// `ftruncate`.
+    Truncate(usize, usize),
+    /// `unlink`.
+    Unlink,
+    /// `close` of a file that has a kernel lock.
+    Close(usize),
+    /// `close` of one that has none. Nobody can notice when it happens.
+    CloseUnlocked(usize),
+    /// The clock. It attaches to the operation before it: time that passes between the two might as well have
+    /// passed before both.
+    Clock,
+    /// `kill(pid, 0)`.
+    Exists(u32),
+    /// `kill(pid, 0)` and `/proc/<pid>/stat`.
+    Process(u32),
+    /// A pause, in milliseconds.
+    Pause(u64),
+    /// The end of the critical section.
+    Leave,
+    /// The program has ended.
+    End,
+}
+
+/// The answer to a [`Call`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// Nothing to tell.
+    Done,
+    /// A file, if there is one.
+    File(Option<usize>),
+    /// Whether the kernel lock was taken.
+    Locking(Busy),
+    /// What the path or the file is.
+    Stat(Option<Described>),
+    /// What was read.
+    Data(Data),
+    /// Yes or no.
+    Is(bool),
+    /// The time.
+    Clock(u64),
+    /// A process.
+    Process(Life),
+    /// The end of a pause.
+    Paused,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create => write!(f, "open(O_CREAT | O_EXCL)"),
+            Self::Open => write!(f, "open"),
+            Self::Lock(_, true) => write!(f, "flock(LOCK_EX)"),
+            Self::Lock(_, false) => write!(f, "flock(LOCK_SH)"),
+            Self::Stat(_) => write!(f, "fstat"),
+            Self::StatPath => write!(f, "lstat"),
+            Self::Read(_) => write!(f, "read"),
+            Self::Write(_, data) => write!(f, "write {}", text(data)),
+            Self::Truncate(_, length) => write!(f, "ftruncate to {length}"),
+            Self::Unlink => write!(f, "unlink"),
+            Self::Close(_) | Self::CloseUnlocked(_) => write!(f, "close"),
+            Self::Exists(pid) => write!(f, "kill({pid}, 0)"),
+            Self::Process(pid) => write!(f, "/proc/{pid}/stat"),
+            Self::Pause(time) => write!(f, "pause of {time} ms"),
+            Self::Leave => write!(f, "end of the critical section"),
+            Self::Begin | Self::Clock | Self::End => write!(f, "{self:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done | Self::Paused => write!(f, "done"),
+            Self::File(Some(number)) => write!(f, "file {number}"),
+            Self::File(None) => write!(f, "no file"),
+            Self::Locking(locking) => write!(f, "{locking:?}"),
+            Self::Stat(Some(stat)) => write!(f, "inode {}, {} bytes", stat.inode, stat.size),
+            Self::Stat(None) => write!(f, "nothing is there"),
+            Self::Data(data) => write!(f, "{}", text(data)),
+            Self::Is(is) => write!(f, "{is}"),
+            Self::Clock(now) => write!(f, "{now}"),
+            Self::Process(life) => write!(f, "{life:?}"),
+        }
+    }
+}
+
+fn text(data: &[u8]) -> String {
+    let text = String::from_utf8_lossy(data);
+    let end = text.find(",\"createdAt").map_or(text.trim_end(), |at| &text[..at]);
+    format!("'{end}'")
+}
+
+/// A [`Locking`] that can be hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Busy {
+    /// We hold it.
+    Taken,
+    /// Somebody else does.
+    Busy,
+    /// There are none here.
+    Unsupported,
+}
+
+/// What of a [`Stat`] differs from file to file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Described {
+    inode: u64,
+    links: u64,
+    size: u64,
+    modified: u64,
+}
+
+/// A [`ProcessState`] that can be hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Life {
+    /// There is none.
+    Dead,
+    /// A zombie.
+    Zombie,
+    /// It started then.
+    Alive(Option<u64>),
+}
+
+/// Where a program stands.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// The answers of the current round.
+    pub history: Vec<Answer>,
+    /// What it does next.
+    pub next: Call,
+}
+
+impl Position {
+    /// At the beginning.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { history: Vec::new(), next: Call::Begin }
+    }
+}
+
+/// How far to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Up to the first operation.
+    FirstCall,
+    /// One operation.
+    NextCall,
+    /// To the end, alone; pauses take time, or not.
+    End {
+        /// Whether time passes.
+        with_time: bool,
+    },
+}
+
+/// More than any call that runs alone needs.
+const MOST_CALLS: usize = 10_000;
+
+struct Run {
+    world: World,
+    who: Who,
+    history: Vec<Answer>,
+    at: usize,
+    carried_out: usize,
+    until: Until,
+    next: Call,
+    begins_attempt: Option<Call>,
+    slept: Duration,
+}
+
+/// A process' view of the world: the [`System`] that the protocol runs over.
+pub struct Simulated {
+    run: Arc<Mutex<Run>>,
+    here: Here,
+}
+
+/// An open file of a [`Simulated`] process.
+pub struct File {
+    run: Arc<Mutex<Run>>,
+    number: usize,
+}
+
+struct Suspended;
+
+fn locked(run: &Mutex<Run>) -> MutexGuard<'_, Run> {
+    run.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a program on. `false`: it did not end within the bound.
+#[must_use]
+pub fn run(
+    program: &Program,
+    who: Who,
+    world: World,
+    position: Position,
+    until: Until,
+) -> (World, Position, bool) {
+    let here = world::here(who, world.in_namespaces);
+    let run = Run {
+        world,
+        who,
+        history: position.history,
+        at: 0,
+        carried_out: 0,
+        until,
+        next: Call::End,
+        begins_attempt: program.role.begins_attempt(),
+        slept: Duration::ZERO,
+    };
+    let run = Arc::new(Mutex::new(run));
+    let system = Simulated { run: Arc::clone(&run), here };
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| program.run(&system)));
+    drop(system);
+    let ended = match outcome {
+        Ok(()) => true,
+        Err(payload) if payload.is::<Suspended>() => false,
+        Err(panic) => panic::resume_unwind(panic),
+    };
+    let mut run = locked(&run);
+    let history = if ended { Vec::new() } else { std::mem::take(&mut run.history) };
+    let next = if ended { Call::End } else { run.next.clone() };
+    (run.world.clone(), Position { history, next }, ended)
+}
+
+impl Run {
+    fn answer(&mut self, call: &Call) -> Option<Answer> {
+        if let Some(answer) = self.history.get(self.at) {
+            self.at += 1;
+            return Some(answer.clone());
+        }
+        let is_step = !matches!(call, Call::CloseUnlocked(_) | Call::Clock);
+        let limit = match self.until {
+            Until::FirstCall => 0,
+            Until::NextCall => 1,
+            Until::End { .. } => MOST_CALLS,
+        };
+        if is_step && self.carried_out == limit {
+            self.next = call.clone();
+            // A new attempt knows nothing of those before it but how many they were. That number is left out
+            // of the state; that patience runs out is an action of its own.
+            if self.begins_attempt.as_ref() == Some(call) && !self.world.has_files(self.who) {
+                self.history.clear();
+            }
+            return None;
+        }
+        self.carried_out += usize::from(is_step);
+        if self.history.is_empty() && !self.world.actors[self.who].asks {
+            self.world.begin(self.who);
+        }
+        let answer = self.carry_out(call);
+        self.world.look();
+        self.history.push(answer.clone());
+        self.at = self.history.len();
+        Some(answer)
+    }
+
+    fn carry_out(&mut self, call: &Call) -> Answer {
+        let (world, who) = (&mut self.world, self.who);
+        match call {
+            Call::Create => Answer::File(world.create(who)),
+            Call::Open => Answer::File(world.open(who)),
+            Call::Lock(file, exclusive) => {
+                let mode = if *exclusive { LockMode::Exclusive } else { LockMode::Shared };
+                Answer::Locking(match world.lock(who, *file, mode) {
+                    Locking::Taken => Busy::Taken,
+                    Locking::Busy => Busy::Busy,
+                    Locking::Unsupported => Busy::Unsupported,
+                })
+            }
+            Call::Stat(file) => Answer::Stat(Some(world.stat(who, *file).into())),
+            Call::StatPath => Answer::Stat(world.stat_path(who).map(Into::into)),
+            Call::Read(file) => Answer::Data(world.read(who, *file)),
+            Call::Write(file, bytes) => {
+                world.write(who, *file, bytes);
+                Answer::Done
+            }
+            Call::Truncate(file, length) => {
+                world.truncate(who, *file, *length);
+                Answer::Done
+            }
+            Call::Unlink => Answer::Is(world.unlink(who)),
+            Call::Close(file) | Call::CloseUnlocked(file) => {
+                world.close(who, *file);
+                Answer::Done
+            }
+            Call::Clock => {
+                let slept = u64::try_from(self.slept.as_millis()).unwrap_or(u64::MAX);
+                Answer::Clock(world.now() + slept)
+            }
+            Call::Exists(pid) => {
+                let lives = world.process_as_seen(who, *pid) != ProcessState::Dead;
+                world.old_peer_asked(who, lives);
+                Answer::Is(lives)
+            }
+            Call::Process(pid) => Answer::Process(match world.process_as_seen(who, *pid) {
+                ProcessState::Dead => Life::Dead,
+                ProcessState::Zombie => Life::Zombie,
+                ProcessState::Alive { start } => Life::Alive(start),
+            }),
+            Call::Pause(time) => {
+                if self.until == (Until::End { with_time: true }) {
+                    self.slept += Duration::from_millis(*time);
+                }
+                Answer::Paused
+            }
+            Call::Leave => {
+                world.leave(who);
+                Answer::Done
+            }
+            Call::Begin | Call::End => Answer::Done,
+        }
+    }
+}
+
+impl From<Stat> for Described {
+    fn from(stat: Stat) -> Self {
+        Self { inode: stat.id.inode, links: stat.links, size: stat.size, modified: stat.modified }
+    }
+}
+
+impl From<Described> for Stat {
+    fn from(of: Described) -> Self {
+        let Described { inode, links, size, modified } = of;
+        let id = crate::system::FileId { device: 1, inode };
+        Self { id, kind: crate::error::FileKind::File, links, size, mode: 0o600, modified }
+    }
+}
+
+fn suspend() -> ! {
+    panic::resume_unwind(Box::new(Suspended))
+}
+
+impl Simulated {
+    fn call(&self, call: &Call) -> Answer {
+        let answer = locked(&self.run).answer(call);
+        answer.unwrap_or_else(|| suspend())
+    }
+
+    fn file(&self, call: &Call) -> Option<File> {
+        let Answer::File(number) = self.call(call) else { unreachable!("{call:?}") };
+        number.map(|number| File { run: Arc::clone(&self.run), number })
+    }
+
+    /// Leaves the critical section, after some time.
+    pub fn leave(&self) {
+        self.call(&Call::Leave);
+    }
+
+    /// Whether the program goes on until its patience has ended.
+    pub(crate) fn has_lost_patience(&self) -> bool {
+        locked(&self.run).until != Until::NextCall
+    }
+
+    /// What the checker knows; the program itself must not be guided by it.
+    pub(crate) fn observe(&self, look: impl FnOnce(&mut World, Who)) {
+        let mut run = locked(&self.run);
+        if run.carried_out > 0 && run.at == run.history.len() {
+            let who = run.who;
+            look(&mut run.world, who);
+        }
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // A program that is being left will come back.
+        if thread::panicking() {
+            return;
+        }
+        let mut run = locked(&self.run);
+        let is_locked = run.world.is_locked(run.who, self.number);
+        let call = if is_locked { Call::Close(self.number) } else { Call::CloseUnlocked(self.number) };
+        if run.answer(&call).is_none() {
+            drop(run);
+            suspend();
+        }
+    }
+}
+
+impl System for Simulated {
+    type File = File;
+
+    fn create(&self, _: &Path) -> io::Result<Option<File>> {
+        Ok(self.file(&Call::Create))
+    }
+
+    fn open(&self, _: &Path, _: Access) -> io::Result<Opened<File>> {
+        Ok(self.file(&Call::Open).map_or(Opened::Missing, Opened::File))
+    }
+
+    fn try_lock(&self, file: &File, mode: LockMode) -> io::Result<Locking> {
+        match self.call(&Call::Lock(file.number, mode == LockMode::Exclusive)) {
+            Answer::Locking(Busy::Taken) => Ok(Locking::Taken),
+            Answer::Locking(Busy::Busy) => Ok(Locking::Busy),
+            _ => Ok(Locking::Unsupported),
+        }
+    }
+
+    fn stat(&self, file: &File) -> io::Result<Stat> {
+        let Answer::Stat(Some(stat)) = self.call(&Call::Stat(file.number)) else { unreachable!("fstat") };
+        Ok(stat.into())
+    }
+
+    fn stat_path(&self, _: &Path) -> io::Result<Option<Stat>> {
+        let Answer::Stat(stat) = self.call(&Call::StatPath) else { unreachable!("lstat") };
+        Ok(stat.map(Into::into))
+    }
+
+    fn read(&self, file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+        let Answer::Data(data) = self.call(&Call::Read(file.number)) else { unreachable!("read") };
+        let length = data.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&data[..length]);
+        Ok(length)
+    }
+
+    fn write(&self, file: &File, bytes: &[u8]) -> io::Result<()> {
+        self.call(&Call::Write(file.number, bytes.into()));
+        Ok(())
+    }
+
+    fn truncate(&self, file: &File, length: u64) -> io::Result<()> {
+        self.call(&Call::Truncate(file.number, usize::try_from(length).unwrap_or(usize::MAX)));
+        Ok(())
+    }
+
+    fn make_private(&self, _: &File) -> io::Result<()> {
+        unreachable!("every file of the model is private")
+    }
+
+    fn unlink(&self, _: &Path) -> io::Result<bool> {
+        Ok(self.call(&Call::Unlink) == Answer::Is(true))
+    }
+
+    fn fs_kind(&self, _: &File) -> FsKind {
+        locked(&self.run).world.fs_kind()
+    }
+
+    fn wall_clock(&self) -> u64 {
+        let Answer::Clock(now) = self.call(&Call::Clock) else { unreachable!("clock") };
+        now
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.wall_clock())
+    }
+
+    fn pause(&self, duration: Duration) {
+        self.call(&Call::Pause(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)));
+    }
+
+    fn process_exists(&self, pid: u32) -> bool {
+        self.call(&Call::Exists(pid)) == Answer::Is(true)
+    }
+
+    fn process(&self, pid: u32) -> ProcessState {
+        match self.call(&Call::Process(pid)) {
+            Answer::Process(Life::Alive(start)) => ProcessState::Alive { start },
+            Answer::Process(Life::Zombie) => ProcessState::Zombie,
+            _ => ProcessState::Dead,
+        }
+    }
+
+    fn here(&self) -> &Here {
+        &self.here
+    }
+}

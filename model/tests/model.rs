@@ -1,0 +1,231 @@
+//! The protocol under every interleaving. `cargo test --release --test model`
+#![allow(missing_docs, reason = "tests")]
+
+use std::io::{self, Write};
+use std::sync::Mutex;
+use std::time::Instant;
+
+use reconcile_lock_model::checker::{Scenario, Start};
+use reconcile_lock_model::mutants::mutant;
+use reconcile_lock_model::programs::PROTOCOL;
+use reconcile_lock_model::programs::Role::{self, Break, ForceBreak, Inspect, OldPeer, Remove, Run};
+use reconcile_lock_model::world::Flaw::{self, *};
+use reconcile_lock_model::world::{Filesystem, Life};
+
+/// Past the capture of the test runner, which shows only what fails.
+macro_rules! say {
+    ($($text:tt)*) => { writeln!(io::stdout(), $($text)*).expect("standard output") };
+}
+
+/// One search at a time: each uses all cores, and memory.
+static TURN: Mutex<()> = Mutex::new(());
+
+const OLD: &str = r#"{"pid":77,"createdAt":5}"#;
+const DEAD: &str = r#"{"pid":77,"createdAt":5,"bootId":"boot","startTime":3,"pidNs":1,"fs":"local","v":1}"#;
+const REUSED: &str = r#"{"pid":50,"createdAt":5,"bootId":"boot","startTime":3,"pidNs":1,"fs":"local","v":1}"#;
+const RESTARTED: &str =
+    r#"{"pid":50,"createdAt":5,"bootId":"before","startTime":1,"pidNs":1,"fs":"local","v":1}"#;
+const ALIVE: &str = r#"{"pid":50,"createdAt":5}"#;
+
+/// What can be at the path in the beginning.
+fn starts() -> Vec<Start> {
+    vec![
+        Start::nothing(),
+        Start::file("a stale file", OLD),
+        Start::file("an empty file", ""),
+        Start::file("random bytes", "\u{1}\u{2}rubbish"),
+    ]
+}
+
+fn few_starts() -> Vec<Start> {
+    starts().into_iter().take(2).collect()
+}
+
+fn more_starts() -> Vec<Start> {
+    let mut all = starts();
+    all.extend([
+        Start::file("an empty file, just created", "").young(),
+        Start::file("a stale file of this lock", DEAD),
+        Start::file("a stale file whose pid is another's by now", REUSED),
+        Start::file("a stale file from before a restart", RESTARTED),
+        Start::file("the file of an old peer that runs", ALIVE),
+        Start::file("more bytes than a record has", &"x".repeat(600)),
+    ]);
+    all
+}
+
+fn scenario(processes: &[(Role, u8)]) -> Scenario {
+    Scenario::new(&PROTOCOL, processes.to_vec(), starts())
+}
+
+/// Explores all of it, and checks that exactly the flaws that are known to be possible are found.
+fn explore(name: &str, scenario: &Scenario, known: &[Flaw]) {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let unknown: Vec<Flaw> = Flaw::ALL.iter().copied().filter(|flaw| !known.contains(flaw)).collect();
+    let started = Instant::now();
+    let outcome = scenario.explore(&unknown);
+    say!(
+        "model {name}: all {} states, {} steps, longest schedule {}, {:.1} s",
+        outcome.states,
+        outcome.steps,
+        outcome.depth,
+        started.elapsed().as_secs_f64()
+    );
+    for (flaw, schedule) in &outcome.found {
+        let known = known.iter().any(|known| Flaw::NAMES[*known as usize] == *flaw);
+        say!(
+            "{} {flaw}, by this schedule:\n{schedule}",
+            if known { "Known to be possible:" } else { "FOUND" }
+        );
+    }
+    let mut known: Vec<&str> = known.iter().map(|known| Flaw::NAMES[*known as usize]).collect();
+    known.sort_unstable();
+    let found: Vec<&str> = outcome.found.iter().map(|(flaw, _)| *flaw).collect();
+    assert_eq!(found, known, "what is found is what is known");
+}
+
+/// Explores a broken protocol until it has found this flaw.
+fn is_caught(name: &str, mut scenario: Scenario, flaw: Flaw) {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mutant = mutant(name);
+    scenario.protocol = &mutant.protocol;
+    let outcome = scenario.explore(&[flaw]);
+    let wanted = Flaw::NAMES[flaw as usize];
+    let schedule = outcome.found.iter().find(|(found, _)| *found == wanted).map(|(_, schedule)| schedule);
+    let Some(schedule) = schedule else {
+        panic!("{name}: no {wanted} in {} states", outcome.states);
+    };
+    say!(
+        "mutant {name}: {}\n{wanted} after {} states, by this schedule:\n{schedule}",
+        mutant.mutation.about,
+        outcome.states
+    );
+}
+
+#[test]
+fn two_processes_twice() {
+    let scenario =
+        Scenario { starts: more_starts(), ticks: 1, ends_alone: true, ..scenario(&[(Run, 2), (Run, 2)]) };
+    explore("two processes, twice each", &scenario, &[]);
+}
+
+#[test]
+fn two_processes_and_crashes_anywhere() {
+    let scenario = Scenario {
+        starts: more_starts(),
+        ticks: 1,
+        crashes: 2,
+        fates: vec![Life::Dead, Life::Zombie, Life::Reused],
+        ..scenario(&[(Run, 2), (Run, 2)])
+    };
+    explore("two processes, twice each, both killed at any operation", &scenario, &[]);
+}
+
+#[test]
+fn two_processes_and_an_inspector() {
+    let twice = scenario(&[(Run, 2), (Run, 2), (Inspect, 1)]);
+    explore("two processes, twice each, and an inspector", &twice, &[]);
+    let killed =
+        Scenario { starts: few_starts(), crashes: 1, ..scenario(&[(Run, 1), (Run, 1), (Inspect, 1)]) };
+    explore("two processes and an inspector, one killed", &killed, &[]);
+}
+
+#[test]
+fn two_processes_and_a_breaker() {
+    explore("two processes, twice each, and a breaker", &scenario(&[(Run, 2), (Run, 2), (Break, 1)]), &[]);
+    let killed = Scenario { starts: few_starts(), crashes: 1, ..scenario(&[(Run, 1), (Run, 1), (Break, 1)]) };
+    explore("two processes and a breaker, one killed", &killed, &[]);
+}
+
+#[test]
+fn an_outside_remover() {
+    let known = [TakenAway, Window];
+    explore("two processes, twice each, and rm", &scenario(&[(Run, 2), (Run, 2), (Remove, 1)]), &known);
+    let killed =
+        Scenario { starts: few_starts(), crashes: 1, ..scenario(&[(Run, 1), (Run, 1), (ForceBreak, 1)]) };
+    explore("two processes and a forced break, one killed", &killed, &known);
+}
+
+#[test]
+fn an_old_peer() {
+    let known = [TakenAway, Window];
+    explore(
+        "two processes, one of them twice, and an old peer",
+        &scenario(&[(Run, 2), (Run, 1), (OldPeer, 1)]),
+        &known,
+    );
+    let killed =
+        Scenario { starts: few_starts(), crashes: 1, ..scenario(&[(Run, 1), (Run, 1), (OldPeer, 1)]) };
+    explore("two processes and an old peer, one killed", &killed, &known);
+}
+
+#[test]
+fn an_old_peer_that_is_slower_than_the_second_look() {
+    let late = Scenario { old_peers_are_quick: false, ..scenario(&[(Run, 1), (Run, 1), (OldPeer, 1)]) };
+    explore("an old peer that is slower than 5 ms", &late, &[TakenAway, TakenAwayAfterTakeOver, Window]);
+}
+
+#[test]
+fn three_processes() {
+    let killed = Scenario { starts: few_starts(), crashes: 1, ..scenario(&[(Run, 1), (Run, 1), (Run, 1)]) };
+    explore("three processes, one killed", &killed, &[]);
+}
+
+#[test]
+fn processes_in_pid_namespaces_of_their_own() {
+    let killed = Scenario { in_namespaces: true, crashes: 1, ticks: 1, ..scenario(&[(Run, 2), (Run, 2)]) };
+    explore("two processes, twice each, in pid namespaces of their own, one killed", &killed, &[]);
+}
+
+#[test]
+fn a_network_filesystem() {
+    let filesystem = Filesystem::Shared;
+    let killed = Scenario { filesystem, crashes: 1, ticks: 1, ..scenario(&[(Run, 2), (Run, 2)]) };
+    explore("two processes, twice each, on a network filesystem, one killed", &killed, &[]);
+}
+
+#[test]
+fn without_kernel_locks() {
+    let filesystem = Filesystem::Lockless;
+    let killed = Scenario { filesystem, crashes: 1, ticks: 1, ..scenario(&[(Run, 2), (Run, 2)]) };
+    explore("two processes, twice each, without kernel locks, one killed", &killed, &[]);
+}
+
+macro_rules! mutants {
+    ($($test:ident: $name:ident, $flaw:ident, [$($role:ident $rounds:literal),*] $(, $field:ident: $value:expr)*;)*) => {$(
+        #[test]
+        fn $test() {
+            let scenario = scenario(&[$(($role, $rounds)),*]);
+            is_caught(stringify!($name), Scenario { $($field: $value,)* ..scenario }, $flaw);
+        }
+    )*};
+}
+
+mutants! {
+    mutant_no_inode_check_after_locking: no_inode_check_after_locking, TwoOwners, [Run 1, Run 1, Run 1];
+    mutant_created_file_not_checked: created_file_not_checked, TwoOwners, [Run 1, Run 1, Break 1], ticks: 1;
+    mutant_created_file_not_checked_on_a_network: created_file_not_checked_on_a_network, TwoOwners, [Run 1, Run 1, Break 1], ticks: 1, filesystem: Filesystem::Shared;
+    mutant_stale_file_unlinked: stale_file_unlinked_without_its_kernel_lock, TwoOwners, [Run 1, Run 1];
+    mutant_release_closes_first: release_closes_before_it_unlinks, TwoOwners, [Run 1, Run 1, Run 1], in_namespaces: true;
+    mutant_record_written_first: record_written_before_the_kernel_lock, NotItsFile, [Run 1, Run 1];
+    mutant_busy_is_contention: busy_is_contention, RefusedForNothing, [Run 1, Inspect 1];
+    mutant_busy_by_the_record_alone: busy_is_judged_by_the_record_alone, RefusedForNothing, [Run 1, Inspect 1], starts: more_starts();
+    mutant_unsigned_is_contention: unsigned_take_over_is_contention, WrongAnswer, [Run 1, Run 1];
+    mutant_empty_file_taken_over: empty_file_taken_over_at_once, PeerDamaged, [Run 1, OldPeer 1];
+    mutant_newborn_file_locked: newborn_file_locked_before_the_look, Stalled, [Run 1, Run 1];
+    mutant_zombie_alive: zombie_counts_as_alive, LostLock, [Run 1, Run 1], crashes: 1;
+    mutant_old_records_ignored: old_records_ignored, PeerDamaged, [Run 1, OldPeer 1];
+    mutant_record_ignored: record_ignored, PeerDamaged, [Run 1, OldPeer 1];
+    mutant_created_file_not_judged: created_file_with_a_record_not_judged, DeathUntold, [Run 1, Run 1], crashes: 1, ticks: 1;
+    mutant_busy_newborn_entered: busy_newborn_entered, TwoOwners, [Run 1, Run 1], ticks: 1;
+    mutant_no_second_look: no_second_look_after_a_take_over, TakenAwayAfterTakeOver, [Run 1, OldPeer 1];
+    mutant_no_pause: no_pause_after_a_take_over, TakenAwayAfterTakeOver, [Run 1, OldPeer 1];
+    mutant_release_does_not_look: release_does_not_look, NotItsFile, [Run 1, Run 1, Remove 1];
+    mutant_exclusive_inspector: inspector_takes_the_exclusive_lock, RefusedForNothing, [Run 1, Inspect 1];
+    mutant_inspector_does_not_look_again: inspector_does_not_look_again, WrongAnswer, [Run 1, Inspect 1];
+    mutant_breaker_takes_no_kernel_lock: breaker_takes_no_kernel_lock, NotItsFile, [Run 1, Break 1];
+    mutant_breaker_does_not_look_again: breaker_does_not_look_again, NotItsFile, [Run 1, Run 1, Break 1];
+    mutant_breaker_does_not_judge: breaker_does_not_judge, PeerDamaged, [Break 1, OldPeer 1];
+    mutant_lockless_holder: lockless_holder_not_looked_for_again, WrongAnswer, [Run 1, Run 1], filesystem: Filesystem::Lockless;
+    mutant_lockless_take_over: lockless_take_over, TwoOwners, [Run 1, Run 1], starts: more_starts(), filesystem: Filesystem::Lockless;
+}

@@ -1,0 +1,263 @@
+//! Every system call of every operation fails once, and always, with every error that its manual page lists.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+#[allow(dead_code, reason = "each test needs a part of it")]
+mod world;
+
+use std::io::Write;
+
+use reconcile_lock::protocol::{acquire, break_lock, inspect, release};
+use reconcile_lock::{Error, System};
+use world::{Process, World, target};
+
+const DEAD: &[u8] = br#"{"pid":77,"createdAt":5,"bootId":"boot","startTime":3,"pidNs":1,"fs":"local","v":1}"#;
+
+/// What stands at the path before.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum On {
+    Nothing,
+    Stale,
+    StaleAndLong,
+    EmptyAndOld,
+    NothingAndAUmask,
+    NothingOnANetwork,
+    Held,
+    Own,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Operation {
+    Acquire,
+    Release,
+    Inspect,
+    Break,
+    ForceBreak,
+}
+
+use Operation::{Acquire, Break, ForceBreak, Inspect, Release};
+
+const CASES: [(Operation, On); 16] = [
+    (Acquire, On::Nothing),
+    (Acquire, On::NothingAndAUmask),
+    (Acquire, On::NothingOnANetwork),
+    (Acquire, On::Stale),
+    (Acquire, On::StaleAndLong),
+    (Acquire, On::EmptyAndOld),
+    (Acquire, On::Held),
+    (Release, On::Own),
+    (Inspect, On::Nothing),
+    (Inspect, On::Stale),
+    (Inspect, On::Held),
+    (Break, On::Nothing),
+    (Break, On::Stale),
+    (Break, On::Held),
+    (ForceBreak, On::Stale),
+    (ForceBreak, On::Held),
+];
+
+/// The errors of `open(2)`, `flock(2)`, `stat(2)`, `read(2)`, `write(2)`, `truncate(2)`, `chmod(2)` and
+/// `unlink(2)`, by their numbers in `asm-generic/errno.h`, but for those that `System` has an answer for:
+/// EEXIST of a creation, ENOENT of a path, EWOULDBLOCK and the missing kernel locks of `flock`.
+fn errors_of(call: &str) -> &'static [i32] {
+    match call {
+        "create" | "open" => {
+            &[1, 4, 5, 6, 11, 12, 13, 14, 16, 19, 20, 22, 23, 24, 26, 27, 28, 30, 36, 40, 75, 122]
+        }
+        "flock" => &[4, 5, 9, 12],
+        "fstat" | "lstat" => &[5, 9, 12, 13, 14, 20, 36, 40, 75],
+        "read" => &[4, 5, 9, 11, 12, 14, 21, 22],
+        "write" => &[1, 4, 5, 9, 11, 14, 22, 27, 28, 32, 122],
+        "ftruncate" => &[1, 4, 5, 9, 13, 22, 26, 27, 30],
+        "fchmod" => &[1, 5, 9, 12, 30],
+        "unlink" => &[1, 5, 12, 13, 14, 16, 20, 21, 30, 36, 40],
+        "pause" => &[],
+        other => panic!("{other}: no errors are known"),
+    }
+}
+
+/// The name that the error gives the call.
+fn named(call: &str) -> &str {
+    if call == "create" { "open" } else { call }
+}
+
+struct Scene {
+    world: World,
+    one: Process,
+    two: Process,
+    held: Option<reconcile_lock::protocol::Held<world::File>>,
+    on: On,
+}
+
+impl Scene {
+    fn new(on: On) -> Self {
+        let world = World::new();
+        let (one, two) = (world.process(1), world.process(2));
+        match on {
+            On::Nothing | On::Held | On::Own => {}
+            On::Stale => world.put(DEAD, 9000),
+            On::StaleAndLong => world.put(&[DEAD, &[b' '; 600]].concat(), 9000),
+            On::EmptyAndOld => world.put(b"", 9000),
+            On::NothingAndAUmask => world.umask(0o777),
+            On::NothingOnANetwork => world.share(),
+        }
+        let holder = match on {
+            On::Held => Some(&two),
+            On::Own => Some(&one),
+            _ => None,
+        };
+        let held = holder.map(|holder| acquire(holder, &target(), 0).unwrap());
+        world.calls();
+        Self { world, one, two, held, on }
+    }
+
+    /// The operation by process 1, and whether it went as if nothing had failed.
+    fn run(&mut self, operation: Operation) -> Result<(), Error> {
+        match operation {
+            Acquire => acquire(&self.one, &target(), 0).map(drop),
+            Release => release(&self.one, self.held.take().unwrap()),
+            Inspect => inspect(&self.one, &target()).map(drop),
+            Break => break_lock(&self.one, &target(), false).map(drop),
+            ForceBreak => break_lock(&self.one, &target(), true).map(drop),
+        }
+    }
+
+    /// What the operation gives where nothing fails.
+    fn goes_well(&self, operation: Operation, outcome: &Result<(), Error>) -> bool {
+        let refused = self.on == On::Held && matches!(operation, Acquire | Break);
+        match outcome {
+            Ok(()) => !refused,
+            Err(Error::Contention { .. }) => refused,
+            Err(_) => false,
+        }
+    }
+
+    /// Another process acquires at once, unless the lock is held, which then is untouched.
+    fn is_left_well(&mut self, what: &str) {
+        let own = usize::from(self.held.is_some());
+        assert_eq!(self.world.open_files(), own, "{what}: a descriptor was leaked");
+        let third = self.world.process(3);
+        if self.on == On::Held && self.world.content().is_some() {
+            assert!(
+                matches!(acquire(&third, &target(), 0), Err(Error::Contention { holder: Some(holder), .. })
+                if holder.pid == 2),
+                "{what}: the holder is still there"
+            );
+            release(&self.two, self.held.take().unwrap()).unwrap();
+        }
+        let before = third.wall_clock();
+        let next = acquire(&third, &target(), 0);
+        assert!(next.is_ok(), "{what}: the next run: {:?}", next.err());
+        let waited = third.wall_clock() - before;
+        assert!(waited < 100, "{what}: the next run waited for {waited} ms");
+    }
+}
+
+/// The calls that an operation makes where nothing fails.
+fn calls_of(operation: Operation, on: On) -> Vec<&'static str> {
+    let mut scene = Scene::new(on);
+    let outcome = scene.run(operation);
+    assert!(scene.goes_well(operation, &outcome), "{operation:?} on {on:?}: {outcome:?}");
+    scene.world.calls()
+}
+
+#[test]
+fn every_call_fails_once_with_every_error() {
+    let mut cases = 0;
+    for (operation, on) in CASES {
+        for (number, call) in calls_of(operation, on).into_iter().enumerate() {
+            for errno in errors_of(call) {
+                let what = format!("{operation:?} on {on:?}, call {number}, {call}, error {errno}");
+                let mut scene = Scene::new(on);
+                scene.world.fail_call(number, *errno);
+                let outcome = scene.run(operation);
+                // A take-over of what another user left cannot set the mode; a creation has to.
+                let does_not_matter = call == "fchmod" && on != On::NothingAndAUmask;
+                if does_not_matter {
+                    assert!(scene.goes_well(operation, &outcome), "{what}: {outcome:?}");
+                } else {
+                    assert!(is_system(&outcome, named(call), *errno), "{what}: {outcome:?}");
+                }
+                scene.world.mend();
+                scene.is_left_well(&what);
+                cases += 1;
+            }
+        }
+    }
+    writeln!(std::io::stdout(), "{cases} cases of one failing call").unwrap();
+    assert!(cases > 700, "{cases}");
+}
+
+#[test]
+fn every_call_fails_always_and_so_may_the_clean_up() {
+    for (operation, on) in CASES {
+        let mut calls = calls_of(operation, on);
+        calls.sort_unstable();
+        calls.dedup();
+        for call in calls.into_iter().filter(|call| *call != "pause") {
+            let what = format!("{operation:?} on {on:?}, every {call}");
+            let mut scene = Scene::new(on);
+            scene.world.fail(call, 5);
+            let outcome = scene.run(operation);
+            if call != "fchmod" || on == On::NothingAndAUmask {
+                assert!(is_system(&outcome, named(call), 5), "{what}: {outcome:?}");
+            }
+            scene.world.mend();
+            scene.is_left_well(&what);
+        }
+    }
+}
+
+#[test]
+fn a_release_that_can_neither_remove_nor_cut_its_record_keeps_others_out_until_its_process_ends() {
+    for call in ["lstat", "unlink"] {
+        let mut scene = Scene::new(On::Own);
+        scene.world.fail(call, 5);
+        scene.world.fail("ftruncate", 5);
+        assert!(is_system(&scene.run(Release), call, 5));
+        scene.world.mend();
+        assert!(matches!(acquire(&scene.two, &target(), 0), Err(Error::Contention { .. })));
+        scene.world.kill(1);
+        scene.is_left_well(call);
+    }
+}
+
+#[test]
+fn a_creation_whose_clean_up_fails_is_taken_over_at_once_and_after_2_s_if_even_its_mark_fails() {
+    for (mark_fails, limit) in [(false, 100), (true, 2100)] {
+        for call in ["flock", "fstat", "write"] {
+            let mut scene = Scene::new(On::Nothing);
+            scene.world.fail(call, 28);
+            scene.world.fail("unlink", 16);
+            if mark_fails {
+                scene.world.fail("ftruncate", 5);
+            }
+            assert!(is_system(&scene.run(Acquire), call, 28));
+            scene.world.mend();
+            let before = scene.two.wall_clock();
+            assert!(acquire(&scene.two, &target(), 0).unwrap().taken_over.is_some());
+            let waited = scene.two.wall_clock() - before;
+            assert!((limit - 100..limit).contains(&waited), "{call}: {waited} ms");
+        }
+    }
+}
+
+#[test]
+fn a_record_that_is_written_half_way_keeps_nobody_out() {
+    for (on, is_told) in [(On::Nothing, false), (On::Stale, true), (On::EmptyAndOld, true)] {
+        for length in [0, 1, 100, 300, 400, 511, 512] {
+            let mut scene = Scene::new(on);
+            scene.world.write_only(length);
+            assert!(is_system(&scene.run(Acquire), "write", 27), "{length}");
+            scene.world.mend();
+            let before = scene.two.wall_clock();
+            let next = acquire(&scene.two, &target(), 0).unwrap();
+            assert_eq!(next.taken_over.is_some(), is_told, "{length}");
+            assert!(scene.two.wall_clock() - before < 100);
+        }
+    }
+}
+
+fn is_system(outcome: &Result<(), Error>, call: &str, errno: i32) -> bool {
+    matches!(outcome, Err(Error::System { syscall, source, .. })
+        if *syscall == call && source.raw_os_error() == Some(errno))
+}
