@@ -423,3 +423,19 @@ test('the exit is watched while a lock is held, and no longer', async (t) => {
   await Promise.resolve()
   assert.equal(listeners(), before)
 })
+
+test('a wait that was aborted does not end up with the lock, not even for a moment', async (t) => {
+  const cwd = directory(t)
+  const held = acquireLockSync(cwd)
+  const controller = new AbortController()
+  const waiting = acquireLock({ cwd, timeout: 10_000, signal: controller.signal })
+  await new Promise((resolve) => setTimeout(resolve, 30))
+  controller.abort()
+  assert.equal((await rejection(waiting)).name, 'AbortError')
+  held.releaseSync()
+  // No turn of the event loop in which a lock that was won could be given back, and longer than any pause.
+  for (const end = performance.now() + 150; performance.now() < end; ) {
+    const lock = acquireLockSync(cwd)
+    lock.releaseSync()
+  }
+})

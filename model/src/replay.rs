@@ -1,6 +1,6 @@
 //! Runs a program up to its next operation, by giving it the answers that it had before.
 //!
-//! A program is ordinary code over [`System`]. It cannot be copied half-way, so each step runs it again from
+//! A program is ordinary code over `System`. It cannot be copied half-way, so each step runs it again from
 //! the beginning of its call; at the first operation without an answer that one is carried out, and at the
 //! second the program is left by unwinding.
 
@@ -127,7 +127,7 @@ fn text(data: &[u8]) -> String {
     format!("'{end}'")
 }
 
-/// A [`Locking`] that can be hashed.
+/// A `Locking` that can be hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Busy {
     /// We hold it.
@@ -138,7 +138,7 @@ pub enum Busy {
     Unsupported,
 }
 
-/// What of a [`Stat`] differs from file to file.
+/// What of a `Stat` differs from file to file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Described {
     inode: u64,
@@ -147,7 +147,7 @@ pub struct Described {
     modified: u64,
 }
 
-/// A [`ProcessState`] that can be hashed.
+/// A `ProcessState` that can be hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Life {
     /// There is none.
@@ -204,7 +204,7 @@ struct Run {
     slept: Duration,
 }
 
-/// A process' view of the world: the [`System`] that the protocol runs over.
+/// A process' view of the world: the `System` that the protocol runs over.
 pub struct Simulated {
     run: Arc<Mutex<Run>>,
     here: Here,

@@ -229,7 +229,7 @@ pub struct World {
     pub in_namespaces: bool,
     path: Option<usize>,
     inodes: Vec<Option<Inode>>,
-    /// Time, in units of [`BIRTH`].
+    /// Time, in units of `BIRTH`.
     pub clock: u8,
     /// The processes.
     pub actors: Vec<Actor>,
