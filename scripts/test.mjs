@@ -21,8 +21,6 @@ run('cargo', ['test', '--locked', '--package', 'reconcile-lock'])
 // Minutes in a release build, hours in another.
 run('cargo', ['test', '--locked', '--release', '--test', 'model'])
 run(process.execPath, ['scripts/example-test.mjs'])
-const tests = readdirSync(`${root}build/__test__`).filter((name) => name.endsWith('.test.mjs'))
-run(process.execPath, ['--test', '--test-reporter=spec', ...tests.map((name) => `build/__test__/${name}`)])
 for (const args of [
   ['--seconds', '20', '--variant', 'native'],
   ['--seconds', '6', '--variant', 'native', '--on', 'disk,overlayfs,nfs'],
@@ -30,3 +28,5 @@ for (const args of [
   ['--seconds', '3', '--variant', 'control'],
 ])
   run(process.execPath, ['scripts/storm.mjs', '--no-build', '--workers', '16', ...args])
+const tests = readdirSync(`${root}build/__test__`).filter((name) => name.endsWith('.test.mjs'))
+run(process.execPath, ['--test', '--test-reporter=spec', ...tests.map((name) => `build/__test__/${name}`)])

@@ -93,7 +93,7 @@ pub enum Action {
     Tick,
 }
 
-/// No schedule of these small worlds needs more time; it bounds the search.
+/// No schedule of these small worlds needs that much time: one that comes here waits for ever.
 const LAST_TICK: u8 = 8;
 
 impl Scenario {
@@ -172,7 +172,10 @@ impl Search {
             let mut world = state.world.where_next_is(who, file, inode);
             let mut position = Position::start();
             while position.next != Call::Leave {
-                (world, position, _) = replay::run(&self.program(who), who, world, position, Until::NextCall);
+                let ended;
+                (world, position, ended) =
+                    replay::run(&self.program(who), who, world, position, Until::NextCall);
+                assert!(!ended, "a free lock is acquired");
             }
             position.history
         });
@@ -198,6 +201,9 @@ impl Search {
 
     /// An empty file keeps everybody waiting for two seconds. That may only be if its creator was killed.
     fn check_for_a_stall(&self, state: &mut State) {
+        if state.world.clock == LAST_TICK {
+            state.world.flaws.add(Flaw::Endless);
+        }
         let content = &self.scenario.starts[state.start].content;
         let empty_at_first = content.as_ref().is_some_and(Vec::is_empty);
         if state.world.has_newborn()
@@ -397,7 +403,7 @@ pub struct Outcome<'a> {
     pub steps: usize,
     /// The longest schedule.
     pub depth: usize,
-    /// The flaws, each with the shortest schedule to it.
+    /// The flaws, each with a schedule that leads to it.
     pub found: Vec<(&'static str, Schedule<'a>)>,
 }
 
