@@ -174,7 +174,7 @@ pub struct Actor {
     pub seen: Seen,
     /// An old peer's lock, from its creation on.
     pub owns: Option<usize>,
-    /// An old peer that has read what it may judge stale, and has not unlinked the path yet.
+    /// An old peer that has opened what it may judge stale, and has not unlinked the path yet.
     pub about_to_unlink: bool,
 }
 
@@ -339,6 +339,7 @@ impl World {
 
     /// Opens what is at the path.
     pub fn open(&mut self, who: Who) -> Option<usize> {
+        self.actors[who].about_to_unlink = self.actors[who].is_old() && self.path.is_some();
         self.path.map(|inode| self.open_file(who, inode))
     }
 
@@ -419,9 +420,6 @@ impl World {
 
     /// Reads a file.
     pub fn read(&mut self, who: Who, file: usize) -> Data {
-        if self.actors[who].is_old() {
-            self.actors[who].about_to_unlink = true;
-        }
         let inode = self.opened(who, file);
         Arc::clone(&self.inode(inode).data)
     }

@@ -125,15 +125,24 @@ fn two_processes_and_crashes_anywhere() {
 fn two_processes_and_an_inspector() {
     let twice = scenario(&[(Run, 2), (Run, 2), (Inspect, 1)]);
     explore("two processes, twice each, and an inspector", &twice, &[]);
-    let killed =
-        Scenario { starts: few_starts(), crashes: 1, ..scenario(&[(Run, 1), (Run, 1), (Inspect, 1)]) };
+    let killed = Scenario {
+        starts: few_starts(),
+        crashes: 1,
+        ticks: 1,
+        ..scenario(&[(Run, 1), (Run, 1), (Inspect, 1)])
+    };
     explore("two processes and an inspector, one killed", &killed, &[]);
 }
 
 #[test]
 fn two_processes_and_a_breaker() {
     explore("two processes, twice each, and a breaker", &scenario(&[(Run, 2), (Run, 2), (Break, 1)]), &[]);
-    let killed = Scenario { starts: few_starts(), crashes: 1, ..scenario(&[(Run, 1), (Run, 1), (Break, 1)]) };
+    let killed = Scenario {
+        starts: few_starts(),
+        crashes: 1,
+        ticks: 1,
+        ..scenario(&[(Run, 1), (Run, 1), (Break, 1)])
+    };
     explore("two processes and a breaker, one killed", &killed, &[]);
 }
 
@@ -141,8 +150,12 @@ fn two_processes_and_a_breaker() {
 fn an_outside_remover() {
     let known = [TakenAway, Window];
     explore("two processes, twice each, and rm", &scenario(&[(Run, 2), (Run, 2), (Remove, 1)]), &known);
-    let killed =
-        Scenario { starts: few_starts(), crashes: 1, ..scenario(&[(Run, 1), (Run, 1), (ForceBreak, 1)]) };
+    let killed = Scenario {
+        starts: few_starts(),
+        crashes: 1,
+        ticks: 1,
+        ..scenario(&[(Run, 1), (Run, 1), (ForceBreak, 1)])
+    };
     explore("two processes and a forced break, one killed", &killed, &known);
 }
 
@@ -154,8 +167,12 @@ fn an_old_peer() {
         &scenario(&[(Run, 2), (Run, 1), (OldPeer, 1)]),
         &known,
     );
-    let killed =
-        Scenario { starts: few_starts(), crashes: 1, ..scenario(&[(Run, 1), (Run, 1), (OldPeer, 1)]) };
+    let killed = Scenario {
+        starts: few_starts(),
+        crashes: 1,
+        ticks: 1,
+        ..scenario(&[(Run, 1), (Run, 1), (OldPeer, 1)])
+    };
     explore("two processes and an old peer, one killed", &killed, &known);
 }
 
@@ -167,7 +184,8 @@ fn an_old_peer_that_is_slower_than_the_second_look() {
 
 #[test]
 fn three_processes() {
-    let killed = Scenario { starts: few_starts(), crashes: 1, ..scenario(&[(Run, 1), (Run, 1), (Run, 1)]) };
+    let killed =
+        Scenario { starts: few_starts(), crashes: 1, ticks: 1, ..scenario(&[(Run, 1), (Run, 1), (Run, 1)]) };
     explore("three processes, one killed", &killed, &[]);
 }
 
@@ -204,7 +222,7 @@ macro_rules! mutants {
 mutants! {
     mutant_no_inode_check_after_locking: no_inode_check_after_locking, TwoOwners, [Run 1, Run 1, Run 1];
     mutant_created_file_not_checked: created_file_not_checked, TwoOwners, [Run 1, Run 1, Break 1], ticks: 1;
-    mutant_created_file_not_checked_on_a_network: created_file_not_checked_on_a_network, TwoOwners, [Run 1, Run 1, Break 1], ticks: 1, filesystem: Filesystem::Shared;
+    mutant_created_file_not_checked_on_a_network: created_file_not_checked_on_a_network, TwoOwners, [Run 1, Run 1, Break 1], filesystem: Filesystem::Shared, ticks: 1;
     mutant_stale_file_unlinked: stale_file_unlinked_without_its_kernel_lock, TwoOwners, [Run 1, Run 1];
     mutant_release_closes_first: release_closes_before_it_unlinks, TwoOwners, [Run 1, Run 1, Run 1], in_namespaces: true;
     mutant_record_written_first: record_written_before_the_kernel_lock, NotItsFile, [Run 1, Run 1];
