@@ -267,4 +267,30 @@ pub const MUTATIONS: &[Mutation] = &[
         }", "        Verdict::Stale(reason) => reason,"),
         ],
     },
+    Mutation {
+        name: "longer_file_not_cut",
+        about: "the tail of a longer file stays behind our record, where only old peers read it",
+        edits: &[("    if stat.size > RECORD_LEN as u64 {\n", "    if stat.size == u64::MAX {\n")],
+    },
+    Mutation {
+        name: "out_of_sight_believed_at_once",
+        about: "whom the record names is believed at once if that process cannot be asked for",
+        edits: &[("Again::OutOfSight => (&mut self.out_of_sight, 3, 1),", "Again::OutOfSight => (&mut self.out_of_sight, 0, 1),")],
+    },
+    Mutation {
+        name: "newborn_file_locked_by_a_breaker",
+        about: "a breaker takes the kernel lock of an empty young file from its creator, and gives it back",
+        edits: &[(
+            "        if !force && patience.is_being_born(system, &stat) {",
+            "        if !force && stat.links > 9 && patience.is_being_born(system, &stat) {",
+        )],
+    },
+    Mutation {
+        name: "newborn_file_locked_by_an_inspector",
+        about: "an inspector takes the kernel lock of an empty young file from its creator, and gives it back",
+        edits: &[(
+            "    if patience.is_being_born(system, stat) {\n        let reason = Some(BEING_BORN",
+            "    if stat.links > 9 && patience.is_being_born(system, stat) {\n        let reason = Some(BEING_BORN",
+        )],
+    },
 ];

@@ -139,7 +139,8 @@ pub(crate) fn entered(system: &Simulated, took_over: bool) {
 pub(crate) fn refused(system: &Simulated, error: &Error) {
     let has_lost_patience = system.has_lost_patience();
     system.observe(|world, who| {
-        let Seen { held, stale, .. } = world.answered(who);
+        let seen = world.answered(who);
+        let Seen { held, stale, .. } = seen;
         // Without kernel locks nothing is taken over, and only a provable death is reported as such.
         let is_refused = held || (stale && world.has_no_kernel_locks());
         match error {
@@ -147,8 +148,9 @@ pub(crate) fn refused(system: &Simulated, error: &Error) {
                 if !is_refused {
                     world.flaws.add(Flaw::RefusedForNothing);
                 }
-                // Before its patience ends it knows who has the lock.
-                if holder.is_none() && !has_lost_patience && !world.has_no_kernel_locks() {
+                // Before its patience ends it knows who has the lock, and that is not somebody who was gone.
+                let knows = holder.as_ref().is_some_and(|holder| seen.existed(holder.pid));
+                if !knows && !has_lost_patience && !world.has_no_kernel_locks() {
                     world.flaws.add(Flaw::WrongAnswer);
                 }
             }
@@ -175,7 +177,7 @@ pub(crate) fn released(system: &Simulated, result: &Result<(), Error>) {
 
 pub(crate) fn inspected(system: &Simulated, found: Option<Found>) {
     system.observe(|world, who| {
-        let Seen { held, free, newborn, stale } = world.answered(who);
+        let Seen { held, free, newborn, stale, .. } = world.answered(who);
         let is_right = match found {
             Some(Found::Free) => free,
             Some(Found::Held) => held || newborn,

@@ -148,6 +148,17 @@ pub struct Seen {
     pub newborn: bool,
     /// There was a file, and nobody held the lock.
     pub stale: bool,
+    /// Which processes were gone when it began, a bit for each.
+    gone: u8,
+}
+
+impl Seen {
+    /// Whether there was a process with this pid.
+    #[must_use]
+    pub fn existed(self, pid: u32) -> bool {
+        let who = pid.checked_sub(FIRST_PID);
+        pid == UNRELATED_PID || who.is_some_and(|who| who < 8 && self.gone & (1 << who) == 0)
+    }
 }
 
 /// One process, as the checker sees it.
@@ -668,8 +679,13 @@ impl World {
 
     /// A new round of a process begins.
     pub fn begin(&mut self, who: Who) {
+        let gone = |actor: &Actor| u8::from(actor.life == Life::Dead);
+        let gone = self.actors.iter().enumerate().fold(0, |all, (who, actor)| all | (gone(actor) << who));
         let actor = &mut self.actors[who];
         actor.asks = !actor.is_old();
+        if actor.asks {
+            actor.seen.gone = gone;
+        }
         self.look();
     }
 

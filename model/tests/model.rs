@@ -162,6 +162,8 @@ fn an_outside_remover() {
 #[test]
 fn an_old_peer() {
     let known = [TakenAway, Window];
+    let alone = Scenario { starts: more_starts(), ticks: 1, ..scenario(&[(Run, 2), (OldPeer, 2)]) };
+    explore("a process and an old peer, twice each", &alone, &known);
     explore(
         "two processes, one of them twice, and an old peer",
         &scenario(&[(Run, 2), (Run, 1), (OldPeer, 1)]),
@@ -244,6 +246,10 @@ mutants! {
     mutant_breaker_takes_no_kernel_lock: breaker_takes_no_kernel_lock, NotItsFile, [Run 1, Break 1];
     mutant_breaker_does_not_look_again: breaker_does_not_look_again, NotItsFile, [Run 1, Run 1, Break 1];
     mutant_breaker_does_not_judge: breaker_does_not_judge, PeerDamaged, [Break 1, OldPeer 1];
+    mutant_longer_file_not_cut: longer_file_not_cut, TakenAwayAfterTakeOver, [Run 1, OldPeer 1], starts: more_starts();
+    mutant_out_of_sight: out_of_sight_believed_at_once, WrongAnswer, [Run 1, Run 1], in_namespaces: true, starts: more_starts();
+    mutant_newborn_breaker: newborn_file_locked_by_a_breaker, Stalled, [Run 1, Break 1];
+    mutant_newborn_inspector: newborn_file_locked_by_an_inspector, Stalled, [Run 1, Inspect 1];
     mutant_lockless_holder: lockless_holder_not_looked_for_again, WrongAnswer, [Run 1, Run 1], filesystem: Filesystem::Lockless;
     mutant_lockless_take_over: lockless_take_over, TwoOwners, [Run 1, Run 1], starts: more_starts(), filesystem: Filesystem::Lockless;
 }
