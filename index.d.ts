@@ -19,6 +19,23 @@ export interface AcquireOptions extends LockOptions {
   timeout?: number | undefined
   /** Ends a wait: the promise rejects with `signal.reason`, and the lock is not held. */
   signal?: AbortSignal | undefined
+  /**
+   * Called when waiting begins, and at most once a second after that. If it throws, the wait ends with that
+   * error.
+   */
+  onWait?: ((status: WaitStatus) => void) | undefined
+}
+
+/** What {@link AcquireOptions.onWait} is told. */
+export interface WaitStatus {
+  /** The absolute path of the lock file. */
+  path: string
+  /** Who holds the lock now, if its file says. */
+  holder?: Holder
+  /** What the holder does not tell, such as why another host's lock is not taken over. */
+  reason?: string
+  /** How long this call has been waiting, in milliseconds. */
+  waited: number
 }
 
 /** What {@link breakLock} takes. */
@@ -209,3 +226,81 @@ export function breakLock(target?: string | BreakOptions): Promise<boolean>
  * @param cwd The directory. Default: `process.cwd()`.
  */
 export function resolveLockPath(cwd?: string): string
+
+/**
+ * What the package publishes on `node:diagnostics_channel`, by the channel's name. Messages are made only while
+ * somebody listens. `NODE_DEBUG=reconcile-lock` prints them all on standard error.
+ *
+ * @example
+ * import { subscribe } from 'node:diagnostics_channel'
+ * import type { LockChannels } from 'reconcile-lock'
+ *
+ * subscribe('reconcile-lock:takenover', (message) => {
+ *   const { path, reason } = message as LockChannels['reconcile-lock:takenover']
+ *   alert(`${path} was taken over: ${reason}`)
+ * })
+ */
+export interface LockChannels {
+  /** A lock was acquired. */
+  'reconcile-lock:acquired': AcquiredMessage
+  /** A lock was found held: the call is refused, or begins to wait. */
+  'reconcile-lock:contended': ContendedMessage
+  /** A call waits for a holder: when that begins, and at most once a second after that. */
+  'reconcile-lock:waiting': WaitStatus
+  /** A lock was acquired that a run before this one never released. `acquired` follows. */
+  'reconcile-lock:takenover': TakenOverMessage
+  /** A lock was released, by a call or by the exit of the process. */
+  'reconcile-lock:released': ReleasedMessage
+  /** A release found that somebody had removed or replaced the file. */
+  'reconcile-lock:lost': LostMessage
+}
+
+/** See {@link LockChannels}. */
+export interface AcquiredMessage {
+  /** The absolute path of the lock file. */
+  path: string
+  /** This process, as the lock file says. */
+  holder: Holder
+  /** How long the call took, in milliseconds. 0 for a call that was not willing to wait. */
+  waited: number
+  /** Set if a run before this one never released the lock. */
+  takenOver?: TakenOver
+}
+
+/** See {@link LockChannels}. */
+export interface ContendedMessage {
+  /** The absolute path of the lock file. */
+  path: string
+  /** Who holds the lock, if its file says. */
+  holder?: Holder
+  /** What the holder does not tell. */
+  reason?: string
+}
+
+/** See {@link LockChannels}. */
+export interface TakenOverMessage {
+  /** The absolute path of the lock file. */
+  path: string
+  /** This process, as the lock file says. */
+  holder: Holder
+  /** Who left the lock behind, if the file said. */
+  from?: Holder
+  /** Why that run was judged gone. */
+  reason: string
+}
+
+/** See {@link LockChannels}. */
+export interface ReleasedMessage {
+  /** The absolute path of the lock file. */
+  path: string
+  /** This process, as the lock file said. */
+  holder: Holder
+  /** How long the lock was held, in milliseconds. */
+  held: number
+}
+
+/** See {@link LockChannels}. */
+export interface LostMessage extends ReleasedMessage {
+  /** What was found in place of the file. */
+  reason: string
+}

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::error::Error;
@@ -107,10 +106,9 @@ impl Drop for Lock {
 /// ```
 pub fn acquire_lock(options: &AcquireOptions) -> Result<Lock, Error> {
     let target = options.lock.resolve()?;
-    let never = AtomicBool::new(false);
-    let held = wait::acquire(Os::get(), &target, 0, options.timeout, &never)?;
+    let held = wait::acquire(Owner::PROGRAM, &target, 0, options.timeout)?;
     let (path, holder, taken_over) = (held.path.clone(), held.holder.clone(), held.taken_over.clone());
-    match table::enter(Owner::PROGRAM, held) {
+    match table::enter(Owner::PROGRAM, held, !options.timeout.is_zero()) {
         Some(id) => Ok(Lock { id, path, holder, taken_over }),
         None => Err(Error::Lost { path, reason: "because its owner has ended" }),
     }

@@ -17,6 +17,7 @@
 //! - [`System`] (`system.rs`): what the protocol asks of an operating system; `sys/` answers it.
 //! - `table.rs`: the locks that this process holds.
 //! - `pool.rs`: threads for file operations, so that a slow disk holds up no event loop.
+//! - `wait.rs`: one thread that sleeps for everybody who waits, until something can have changed.
 //! - [`acquire_lock`] and its siblings (`api.rs`): the functions that a program calls.
 //! - `node/`: the same functions for JavaScript, the only place that knows Node.js.
 
@@ -26,7 +27,7 @@ pub mod judge;
 // napi registers nothing in a test executable, which no Node.js loads.
 #[cfg(all(feature = "node", not(test)))]
 mod node;
-#[cfg(any(feature = "node", test))]
+#[cfg_attr(not(feature = "node"), allow(dead_code, reason = "only JavaScript looks for an answer"))]
 mod pool;
 pub mod protocol;
 pub mod record;
@@ -34,6 +35,7 @@ mod sys;
 mod system;
 mod table;
 mod target;
+#[cfg_attr(not(feature = "node"), allow(dead_code, reason = "only JavaScript ends a wait"))]
 mod wait;
 
 pub use api::{

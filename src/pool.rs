@@ -3,18 +3,17 @@
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
-use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a thread without work stays.
-const IDLE: Duration = Duration::from_secs(5);
+/// How long a thread without work stays: a program that only waits is to have one thread more, not two.
+const IDLE: Duration = Duration::from_millis(100);
 
 /// Small: the deepest call is one of the protocol.
-const STACK: usize = 256 * 1024;
+pub(crate) const STACK: usize = 256 * 1024;
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -28,15 +27,6 @@ static MORE: Condvar = Condvar::new();
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Where work runs.
-#[derive(Debug)]
-pub(crate) enum On {
-    /// On a thread of the pool.
-    Pool,
-    /// On the caller's, because the system refuses another one.
-    Caller(io::Error),
 }
 
 /// Work that was handed to a thread.
@@ -60,29 +50,29 @@ enum Progress<T> {
 /// Hands `work` to a thread. Its panic is an answer too: whoever waits for it must not wait for ever.
 ///
 /// # Errors
-/// If there is no idle thread and the system refuses another one: its error, and the work, not done.
-pub(crate) fn submit<T: Send + 'static, W: FnOnce(On) -> T + Send + 'static>(
+/// The work, not done, if there is no idle thread and the system refuses another one.
+pub(crate) fn submit<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(
     work: W,
-) -> Result<Job<thread::Result<T>>, (W, io::Error)> {
+) -> Result<Job<thread::Result<T>>, W> {
     let slot = Arc::new(Slot { is_done: AtomicBool::new(false), progress: Mutex::new(Progress::Running) });
     let job = Job { slot: Arc::clone(&slot) };
     let mut queue = locked(&QUEUE);
     if queue.idle <= queue.waiting.len() {
         let thread = thread::Builder::new().name("reconcile-lock".to_owned()).stack_size(STACK);
-        if let Err(error) = thread.spawn(serve) {
-            return Err((work, error));
+        if thread.spawn(serve).is_err() {
+            return Err(work);
         }
         queue.idle += 1;
     }
-    queue.waiting.push_back(Box::new(move || slot.finish(caught(work, On::Pool))));
+    queue.waiting.push_back(Box::new(move || slot.finish(caught(work))));
     drop(queue);
     MORE.notify_one();
     Ok(job)
 }
 
 /// Does the work here and now.
-pub(crate) fn caught<T>(work: impl FnOnce(On) -> T, on: On) -> thread::Result<T> {
-    panic::catch_unwind(AssertUnwindSafe(|| work(on)))
+pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
+    panic::catch_unwind(AssertUnwindSafe(work))
 }
 
 fn serve() {
@@ -164,7 +154,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
 
     fn submitted<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Job<thread::Result<T>> {
-        submit(|_| work()).unwrap_or_else(|(_, error)| panic!("{error}"))
+        submit(work).unwrap_or_else(|_| panic!("no thread"))
     }
 
     #[test]
@@ -208,16 +198,10 @@ mod tests {
     }
 
     #[test]
-    fn work_on_the_callers_thread_knows_why() {
-        let why = |on| matches!(on, On::Caller(error) if error.kind() == io::ErrorKind::WouldBlock);
-        assert!(matches!(caught(why, On::Caller(io::ErrorKind::WouldBlock.into())), Ok(true)));
-        assert!(caught(|_| -> u8 { panic!("on purpose") }, On::Pool).is_err());
-    }
-
-    #[test]
     fn a_panic_is_an_answer() {
         let job = submitted(|| -> u8 { panic!("on purpose") });
         assert!(matches!(job.look_for(LONG), Ok(Err(_))));
         assert!(matches!(submitted(|| 1).look_for(LONG), Ok(Ok(1))), "and the pool goes on");
+        assert!(caught(|| -> u8 { panic!("on purpose") }).is_err());
     }
 }

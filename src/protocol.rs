@@ -16,6 +16,8 @@ use crate::target::{Target, system_error};
 /// How long an empty file is left to its creator, who stands between creating it and locking it.
 pub const BIRTH: Duration = Duration::from_secs(2);
 
+const BEING_BORN: &str = "a process is creating it right now";
+
 /// What is left of a record that nobody stands behind any more. Not nothing: that looks like a birth, and
 /// holds up the next run.
 const NO_RECORD: u64 = 1;
@@ -38,6 +40,11 @@ pub struct Held<F> {
 }
 
 impl<F> Held<F> {
+    /// The open file that carries the kernel lock.
+    pub(crate) fn file(&self) -> &F {
+        &self.file
+    }
+
     /// Whether this is the lock's file.
     pub(crate) fn is_file(&self, id: FileId) -> bool {
         self.id == id
@@ -115,6 +122,8 @@ struct Patience {
     newborn: Option<(FileId, Duration)>,
     /// Whom the record named when the kernel lock was last found held.
     named: Option<Holder>,
+    /// When to stop waiting for a birth, by the system's monotonic clock; `None`: when it is over.
+    until: Option<Duration>,
 }
 
 impl Patience {
@@ -153,15 +162,27 @@ impl Patience {
     fn repeat<S: System, T>(
         system: &S,
         target: &Target,
+        attempt: impl FnMut(&mut Self) -> Result<Attempt<T>, Error>,
+    ) -> Result<T, Error> {
+        Self::default().repeated(system, target, attempt)
+    }
+
+    fn repeated<S: System, T>(
+        self,
+        system: &S,
+        target: &Target,
         mut attempt: impl FnMut(&mut Self) -> Result<Attempt<T>, Error>,
     ) -> Result<T, Error> {
-        let mut patience = Self::default();
+        let mut patience = self;
         loop {
             let again = match attempt(&mut patience)? {
                 Attempt::Done(done) => return Ok(done),
                 Attempt::Refused(Refusal { holder, reason }) => return Err(target.contention(holder, reason)),
                 Attempt::Again(again) => again,
             };
+            if again == Again::BeingBorn && patience.until.is_some_and(|until| system.monotonic() >= until) {
+                return Err(target.contention(None, Some(BEING_BORN.to_owned())));
+            }
             match patience.next(again) {
                 Some(Duration::ZERO) => {}
                 Some(pause) => system.pause(pause),
@@ -180,7 +201,21 @@ impl Patience {
 /// [`Error::Contention`] if it is held; [`Error::Symlink`], [`Error::NotAFile`], [`Error::Stale`] and
 /// [`Error::System`] as they say.
 pub fn acquire<S: System>(system: &S, target: &Target, thread: u32) -> Result<Held<S::File>, Error> {
-    Patience::repeat(system, target, |patience| {
+    acquire_until(system, target, thread, None)
+}
+
+/// As [`acquire`], but does not wait for a birth longer than until the moment `until` of
+/// [`System::monotonic`].
+///
+/// # Errors
+/// As [`acquire`].
+pub fn acquire_until<S: System>(
+    system: &S,
+    target: &Target,
+    thread: u32,
+    until: Option<Duration>,
+) -> Result<Held<S::File>, Error> {
+    Patience { until, ..Patience::default() }.repeated(system, target, |patience| {
         let path = &target.path;
         // 1. Create exclusively.
         if let Some(file) = system.create(path).map_err(target.system("open"))? {
@@ -360,7 +395,7 @@ fn owned<S: System, T>(
 }
 
 /// Whether the record's pid means nothing here: it is of another pid namespace, or of another kernel.
-fn is_elsewhere<S: System>(system: &S, record: &Record) -> bool {
+pub(crate) fn is_elsewhere<S: System>(system: &S, record: &Record) -> bool {
     let here = system.here();
     record.boot_id.is_some() && (record.boot_id != here.boot || record.pid_ns != here.pid_namespace)
 }
@@ -499,8 +534,6 @@ pub fn inspect<S: System>(system: &S, target: &Target) -> Result<LockStatus, Err
         other => other,
     }
 }
-
-const BEING_BORN: &str = "a process is creating it right now";
 
 fn look<S: System>(
     system: &S,

@@ -27,7 +27,7 @@ impl Allowed {
         match self {
             Self::Directory => &[],
             Self::Lock => &["cwd", "file", "message"],
-            Self::Acquire => &["cwd", "file", "message", "timeout", "signal"],
+            Self::Acquire => &["cwd", "file", "message", "timeout", "signal", "onWait"],
             Self::Break => &["cwd", "file", "message", "force"],
         }
     }
@@ -87,6 +87,10 @@ impl Parsed<'_> {
                 "message" => self.lock.message = self.text("options.message", value)?.into(),
                 "timeout" => self.timeout = self.duration("options.timeout", value)?,
                 "force" => self.force = self.boolean("options.force", value)?,
+                "onWait" if value.get_type()? != ValueType::Function => {
+                    return self.wrong_type("options.onWait", "of type function", value);
+                }
+                "onWait" => {}
                 _ => signal = Some(self.signal("options.signal", value)?),
             }
         }

@@ -3,15 +3,15 @@
 //! It is no class of the addon: the engine runs the finalizer of such an object in a later turn of the event
 //! loop, so a program that acquires and releases in one turn would keep them all.
 
-use std::{mem, thread};
+use std::mem;
 
 use napi::bindgen_prelude::{ToNapiValue, Unknown};
 use napi::{Env, Result};
 use napi_derive::napi;
 
 use super::args::text_of;
-use super::failure::guarded;
-use super::promise::{Rejection, promised};
+use super::failure::{guarded, thrown};
+use super::promise::promised;
 use super::state::State;
 use crate::error::Error;
 use crate::protocol::{Held, TakenOver};
@@ -79,10 +79,14 @@ impl Drop for Acquired {
 }
 
 impl Acquired {
-    pub(super) fn enter(owner: Owner, held: Held<<Os as System>::File>) -> std::result::Result<Self, Error> {
+    pub(super) fn enter(
+        owner: Owner,
+        held: Held<<Os as System>::File>,
+        gives_way: bool,
+    ) -> std::result::Result<Self, Error> {
         let (path, created_at) = (text_of(&held.path), held.holder.created_at);
         let taken_over = held.taken_over.clone();
-        match table::enter(owner, held) {
+        match table::enter(owner, held, gives_way) {
             Some(id) => Ok(Self { id, path, created_at, taken_over, has_arrived: false }),
             None => Err(Error::Lost { path: path.into(), reason: "because its thread has ended" }),
         }
@@ -137,46 +141,29 @@ pub fn is_held(env: &Env, id: f64) -> Result<bool> {
     guarded(env, || Ok(table::is_held(LockId::from_number(id))))
 }
 
-/// Releases a lock.
+/// Releases a lock; `false`: it was released before.
 ///
 /// # Errors
 /// As `Lock.release` in `index.d.ts`.
-#[napi(catch_unwind, ts_return_type = "Promise<void>")]
+#[napi(catch_unwind, ts_return_type = "Promise<boolean>")]
 pub fn release_held(env: &Env, id: f64) -> Result<Unknown<'_>> {
-    guarded(env, || promised(env, move |_| table::release(LockId::from_number(id)), released))
+    guarded(env, || {
+        promised(
+            env,
+            move || table::release(LockId::from_number(id)).transpose(),
+            |env, outcome| Ok(outcome??.is_some().into_unknown(env)?),
+        )
+    })
 }
 
-/// Releases a lock.
+/// As `releaseHeld`, before it returns.
 ///
 /// # Errors
 /// As `Lock.releaseSync` in `index.d.ts`.
 #[napi(catch_unwind)]
-pub fn release_held_sync(env: &Env, id: f64) -> Result<()> {
-    guarded(env, || settle_release(env, table::release(LockId::from_number(id))))
-}
-
-/// What the table answered to a release; `None`: it held no such lock.
-type Released = Option<std::result::Result<(), Error>>;
-
-pub(super) fn released(
-    env: &Env,
-    outcome: thread::Result<Released>,
-) -> std::result::Result<Unknown<'_>, Rejection> {
-    count_release(env, outcome?)?;
-    Ok(().into_unknown(env)?)
-}
-
-pub(super) fn settle_release(env: &Env, outcome: Released) -> Result<()> {
-    match count_release(env, outcome) {
-        Ok(()) => Ok(()),
-        Err(rejection) => Err(rejection.into_js(env)?.into()),
-    }
-}
-
-fn count_release(env: &Env, outcome: Released) -> std::result::Result<(), Rejection> {
-    if let Some(outcome) = outcome {
-        State::of(env)?.end(env)?;
-        outcome?;
-    }
-    Ok(())
+pub fn release_held_sync(env: &Env, id: f64) -> Result<bool> {
+    guarded(env, || {
+        let released = table::release(LockId::from_number(id)).transpose();
+        released.map(|released| released.is_some()).map_err(|error| thrown(env, error))
+    })
 }

@@ -10,49 +10,25 @@ mod lock;
 mod probe;
 mod promise;
 mod state;
+mod waiting;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 
 use napi::bindgen_prelude::{ToNapiValue, Unknown};
 use napi::{Env, Result};
 use napi_derive::napi;
 
 use crate::error::Error;
-use crate::pool::On;
 use crate::protocol::{self, LockState, LockStatus};
 use crate::sys::Os;
-use crate::table;
+use crate::table::{self, Owner};
 use crate::wait;
 
 use args::{Allowed, Request};
 use failure::{guarded, thrown};
 use lock::{Acquired, JsHolder};
-use promise::{Rejection, promised};
+use promise::promised;
 use state::State;
-
-/// Lets go of an `acquire` that is under way.
-#[napi]
-#[derive(Default)]
-pub struct Cancel {
-    flag: Arc<AtomicBool>,
-}
-
-#[napi]
-impl Cancel {
-    /// Nothing is cancelled yet.
-    #[napi(constructor, catch_unwind)]
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// A wait ends soon; a lock that is won all the same is still delivered.
-    #[napi(catch_unwind)]
-    pub fn cancel(&self) {
-        self.flag.store(true, Ordering::Relaxed);
-    }
-}
 
 /// `inspectLock`'s answer.
 #[napi(object, object_from_js = false)]
@@ -86,85 +62,69 @@ impl From<LockStatus> for JsStatus {
 fn start_acquire(
     env: &Env,
     target: Unknown<'_>,
-    cancel: Option<&Cancel>,
-) -> Result<impl FnOnce(On) -> std::result::Result<Acquired, Error> + Send + 'static> {
+) -> Result<impl FnOnce() -> std::result::Result<Acquired, Error> + Send + 'static> {
     let request = Request::parse(env, target, Allowed::Acquire)?;
     let state = State::of(env)?;
     let (owner, thread) = (state.owner, state.thread);
-    let flag = cancel.map(|cancel| Arc::clone(&cancel.flag)).unwrap_or_default();
-    Ok(move |on| {
-        // The JavaScript thread can do the work of a moment in place of another one. It must not wait.
-        if let (On::Caller(source), false) = (on, request.timeout.is_zero()) {
-            return Err(Error::System { syscall: "pthread_create", path: request.target.path, source });
-        }
-        let held = wait::acquire(Os::get(), &request.target, thread, request.timeout, &flag)?;
-        Acquired::enter(owner, held)
+    Ok(move || {
+        let held = wait::try_once(&request.target, thread, request.timeout)?;
+        Acquired::enter(owner, held, !request.timeout.is_zero())
     })
 }
 
-/// See `acquireLock` in `index.d.ts`.
+/// One try to acquire, which does not wait for a holder; `timeout` bounds what else there is to wait for.
 ///
 /// # Errors
-/// As documented there.
+/// As `acquireLock` in `index.d.ts`.
 #[napi(catch_unwind, ts_return_type = "Promise<JsLock>")]
-pub fn acquire<'env>(
-    env: &'env Env,
-    target: Unknown<'env>,
-    cancel: Option<&Cancel>,
-) -> Result<Unknown<'env>> {
+pub fn acquire<'env>(env: &'env Env, target: Unknown<'env>) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let work = start_acquire(env, target, cancel)?;
-        State::of(env)?.begin(env)?;
-        promised(env, work, |env, outcome| match outcome.map_err(Rejection::from) {
-            Ok(Ok(acquired)) => Ok(acquired.into_lock().into_unknown(env)?),
-            Ok(Err(error)) => failed_acquire(env, error.into()),
-            Err(panic) => failed_acquire(env, panic),
+        promised(env, start_acquire(env, target)?, |env, outcome| {
+            Ok(outcome??.into_lock().into_unknown(env)?)
         })
     })
 }
 
-fn failed_acquire(env: &Env, why: Rejection) -> std::result::Result<Unknown<'_>, Rejection> {
-    State::of(env)?.end(env)?;
-    Err(why)
-}
-
-/// See `acquireLockSync` in `index.d.ts`.
+/// As `acquire`, before it returns.
 ///
 /// # Errors
-/// As documented there.
+/// As `acquireLockSync` in `index.d.ts`.
 #[napi(catch_unwind)]
 pub fn acquire_sync(env: &Env, target: Unknown<'_>) -> Result<lock::JsLock> {
     guarded(env, || {
-        let acquired = start_acquire(env, target, None)?(On::Pool).map_err(|error| thrown(env, error))?;
-        State::of(env)?.begin(env)?;
+        let acquired = start_acquire(env, target)?().map_err(|error| thrown(env, error))?;
         Ok(acquired.into_lock())
     })
 }
 
-/// See `releaseLock` in `index.d.ts`.
+/// Releases this environment's lock of that path, and says which it was.
 ///
 /// # Errors
-/// As documented there.
-#[napi(catch_unwind, ts_return_type = "Promise<void>")]
+/// As `releaseLock` in `index.d.ts`.
+#[napi(catch_unwind, ts_return_type = "Promise<number | null>")]
 pub fn release<'env>(env: &'env Env, target: Unknown<'env>) -> Result<Unknown<'env>> {
     guarded(env, || {
         let path = Request::parse(env, target, Allowed::Lock)?.target.path;
         let owner = State::of(env)?.owner;
-        promised(env, move |_| table::find(owner, &path).and_then(table::release), lock::released)
+        promised(env, move || released_by(owner, &path), |env, outcome| Ok(outcome??.into_unknown(env)?))
     })
 }
 
-/// See `releaseLockSync` in `index.d.ts`.
+/// As `release`, before it returns.
 ///
 /// # Errors
-/// As documented there.
+/// As `releaseLockSync` in `index.d.ts`.
 #[napi(catch_unwind)]
-pub fn release_sync(env: &Env, target: Unknown<'_>) -> Result<()> {
+pub fn release_sync(env: &Env, target: Unknown<'_>) -> Result<Option<f64>> {
     guarded(env, || {
         let path = Request::parse(env, target, Allowed::Lock)?.target.path;
-        let state = State::of(env)?;
-        lock::settle_release(env, table::find(state.owner, &path).and_then(table::release))
+        released_by(State::of(env)?.owner, &path).map_err(|error| thrown(env, error))
     })
+}
+
+fn released_by(owner: Owner, path: &Path) -> std::result::Result<Option<f64>, Error> {
+    let Some(id) = table::find(owner, path) else { return Ok(None) };
+    table::release(id).transpose().map(|released| released.map(|()| id.to_number()))
 }
 
 /// See `inspectLock` in `index.d.ts`.
@@ -177,7 +137,7 @@ pub fn inspect<'env>(env: &'env Env, target: Unknown<'env>) -> Result<Unknown<'e
         let target = Request::parse(env, target, Allowed::Lock)?.target;
         promised(
             env,
-            move |_| protocol::inspect(Os::get(), &target),
+            move || protocol::inspect(Os::get(), &target),
             |env, outcome| Ok(JsStatus::from(outcome??).into_unknown(env)?),
         )
     })
@@ -205,7 +165,7 @@ pub fn break_lock<'env>(env: &'env Env, target: Unknown<'env>) -> Result<Unknown
         let request = Request::parse(env, target, Allowed::Break)?;
         promised(
             env,
-            move |_| protocol::break_lock(Os::get(), &request.target, request.force),
+            move || protocol::break_lock(Os::get(), &request.target, request.force),
             |env, outcome| Ok(outcome??.into_unknown(env)?),
         )
     })
@@ -220,14 +180,16 @@ pub fn resolve_path(env: &Env, cwd: Unknown<'_>) -> Result<String> {
     guarded(env, || Ok(args::text_of(&Request::parse(env, cwd, Allowed::Directory)?.target.path)))
 }
 
-/// Releases every lock of this environment, before the process exits.
+/// Ends every wait and releases every lock of this environment, before the process exits.
 ///
 /// # Errors
 /// If the addon was not set up.
 #[napi(catch_unwind)]
 pub fn release_all(env: &Env) -> Result<()> {
     guarded(env, || {
-        table::release_all(State::of(env)?.owner);
+        let owner = State::of(env)?.owner;
+        wait::cancel_all(owner);
+        table::release_all(owner);
         Ok(())
     })
 }

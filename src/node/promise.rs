@@ -15,7 +15,7 @@ use super::detach::detached;
 use super::failure::{Panic, guarded, internal, to_js};
 use super::state::State;
 use crate::error::Error;
-use crate::pool::{self, On};
+use crate::pool;
 
 /// How long the JavaScript thread may look for an answer.
 const LOOK: Duration = Duration::from_micros(100);
@@ -65,29 +65,43 @@ impl From<napi::Error> for Rejection {
 pub(super) fn promised<'env, T, W, C>(env: &'env Env, work: W, convert: C) -> Result<Unknown<'env>>
 where
     T: Send + 'static,
-    W: FnOnce(On) -> T + Send + 'static,
+    W: FnOnce() -> T + Send + 'static,
     C: for<'a> FnOnce(&'a Env, thread::Result<T>) -> std::result::Result<Unknown<'a>, Rejection>
         + Send
         + 'static,
 {
-    let work = |on| {
+    let work = || {
         #[cfg(feature = "panic-probe")]
         super::probe::reached("work");
-        work(on)
+        work()
     };
     let looked = match pool::submit(work) {
         Ok(job) => job.look_for(LOOK),
-        Err((work, error)) => Ok(pool::caught(work, On::Caller(error))),
+        Err(work) => Ok(pool::caught(work)),
     };
     let job = match looked {
         Ok(done) => return settle_later(env, converted(env, convert, done)),
         Err(job) => job,
     };
+    let (settle, promise) = deferred(env, convert)?;
+    job.when_done(settle);
+    Ok(promise)
+}
+
+/// A promise, and what settles it from any thread with what `convert`, on this one, makes of the answer.
+pub(super) fn deferred<'env, T, C>(
+    env: &'env Env,
+    convert: C,
+) -> Result<(impl FnOnce(thread::Result<T>) + Send + 'static, Unknown<'env>)>
+where
+    T: Send + 'static,
+    C: for<'a> FnOnce(&'a Env, thread::Result<T>) -> std::result::Result<Unknown<'a>, Rejection>
+        + Send
+        + 'static,
+{
     let (deferred, promise) = env.create_deferred::<Unknown<'static>, Resolver>()?;
-    job.when_done(move |done| {
-        deferred.resolve(Box::new(move |env: Env| in_turn(env, convert, done)));
-    });
-    Ok(napi::JsValue::to_unknown(&promise))
+    let settle = move |done| deferred.resolve(Box::new(move |env: Env| in_turn(env, convert, done)));
+    Ok((settle, napi::JsValue::to_unknown(&promise)))
 }
 
 type Resolver = Box<dyn FnOnce(Env) -> Result<Unknown<'static>> + Send>;

@@ -1,6 +1,9 @@
-//! Linux, by system calls alone: `open(2)`, `flock(2)`, `statfs(2)`, `kill(2)`, `proc(5)`.
+//! Linux, by system calls alone: `open(2)`, `flock(2)`, `statfs(2)`, `kill(2)`, `proc(5)`; for waiting,
+//! `fcntl(2)`, `inotify(7)`, `pidfd_open(2)`, `eventfd(2)` and `poll(2)`.
 
 mod process;
+mod stake;
+mod watch;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,6 +15,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::fs::{self, CWD, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+pub(crate) use self::stake::{Rank, Stake, has_waiters};
+pub(crate) use self::watch::{Bell, Signal, Signals, Watch, Watched, Watcher};
 use crate::error::FileKind;
 use crate::system::{Access, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System};
 

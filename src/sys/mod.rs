@@ -1,12 +1,16 @@
-//! The operating systems: one file per family, each with the same `Os`.
+//! The operating systems: one file per family, each with the same `Os`, and what waiting needs of it.
 #![forbid(unsafe_code)]
 
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-pub(crate) use linux::Os;
+pub(crate) use linux::{Bell, Os, Rank, Signal, Signals, Stake, Watch, Watched, Watcher, has_waiters};
 
 #[cfg(not(target_os = "linux"))]
+mod timer;
+#[cfg(not(target_os = "linux"))]
 mod unsupported;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use timer::{Bell, Rank, Signal, Signals, Stake, Watch, Watched, Watcher, has_waiters};
 #[cfg(not(target_os = "linux"))]
 pub(crate) use unsupported::Os;

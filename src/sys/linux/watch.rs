@@ -1,0 +1,220 @@
+//! Sleeping until something can have changed: `inotify(7)` on lock files, `pidfd_open(2)` on their holders,
+//! `eventfd(2)` to be woken, all in one `poll(2)`.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::stake::Stake;
+
+/// How long to sleep at most where nothing can wake us: descriptors have run out.
+const DEAF: Duration = Duration::from_millis(10);
+
+/// Wakes the thread that sleeps in [`Watcher::wait`].
+#[derive(Debug, Clone)]
+pub(crate) struct Bell(Option<Arc<OwnedFd>>);
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        if let Some(bell) = &self.0 {
+            // It fails only if 2^64 - 2 rings were not heard.
+            let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+/// What one thread sleeps on.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    bell: Bell,
+    inotify: Option<OwnedFd>,
+    /// How many watches share a descriptor: two paths can lead to one file.
+    files: BTreeMap<i32, u32>,
+    processes: BTreeMap<u32, (OwnedFd, u32)>,
+}
+
+/// A file and its holder that are watched; [`Watcher::forget`] ends that.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    file: i32,
+    pid: Option<u32>,
+}
+
+impl Watch {
+    /// Whether the holder's end is a signal.
+    pub(crate) fn sees_its_holder(&self) -> bool {
+        self.pid.is_some()
+    }
+}
+
+/// How [`Watcher::watch`] went.
+#[derive(Debug)]
+pub(crate) enum Watched {
+    Yes(Watch),
+    /// The holder has ended.
+    Ended,
+    /// The system refuses, so that only a timer helps.
+    No,
+}
+
+/// What [`Watcher::wait`] has heard.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    changed: BTreeSet<i32>,
+    closed: BTreeSet<i32>,
+    ended: BTreeSet<u32>,
+    lost_some: bool,
+}
+
+/// What a signal means for a watched file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// The file was removed, replaced, moved or written to, or events were lost.
+    Changed,
+    /// The holder's process has ended.
+    Ended,
+    /// Somebody closed the file, who may have been its holder.
+    Closed,
+}
+
+impl Signals {
+    pub(crate) fn of(&self, watch: &Watch) -> Option<Signal> {
+        if watch.pid.is_some_and(|pid| self.ended.contains(&pid)) {
+            Some(Signal::Ended)
+        } else if self.lost_some || self.changed.contains(&watch.file) {
+            Some(Signal::Changed)
+        } else {
+            self.closed.contains(&watch.file).then_some(Signal::Closed)
+        }
+    }
+}
+
+impl Watcher {
+    pub(crate) fn new() -> Self {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok().map(Arc::new);
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
+        Self { bell: Bell(bell), inotify, files: BTreeMap::new(), processes: BTreeMap::new() }
+    }
+
+    pub(crate) fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
+
+    /// Watches the file, and its holder if that `can_end`.
+    pub(crate) fn watch(&mut self, stake: &Stake, can_end: bool) -> Watched {
+        let pid = match stake.pid().filter(|_| can_end).map(|pid| (pid, self.watch_process(pid))) {
+            Some((_, Err(Errno::SRCH))) => return Watched::Ended,
+            Some((pid, Ok(()))) => Some(pid),
+            _ => None,
+        };
+        let Some(file) = self.watch_file(stake, pid.is_some()) else {
+            self.forget_process(pid);
+            return Watched::No;
+        };
+        *self.files.entry(file).or_default() += 1;
+        Watched::Yes(Watch { file, pid })
+    }
+
+    fn watch_process(&mut self, pid: u32) -> rustix::io::Result<()> {
+        match self.processes.entry(pid) {
+            Entry::Occupied(mut known) => known.get_mut().1 += 1,
+            Entry::Vacant(unknown) => {
+                let id = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::INVAL)?;
+                unknown.insert((pidfd_open(id, PidfdFlags::empty())?, 1));
+            }
+        }
+        Ok(())
+    }
+
+    fn watch_file(&self, stake: &Stake, sees_its_holder: bool) -> Option<i32> {
+        let mut events =
+            WatchFlags::ATTRIB | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::MODIFY;
+        if !sees_its_holder {
+            // Whoever tries to acquire closes the file too, so this is for holders that cannot be watched.
+            events |= WatchFlags::CLOSE_WRITE;
+        }
+        // By the descriptor: the path may name another file by now.
+        let path = format!("/proc/self/fd/{}", stake.file().as_raw_fd());
+        inotify::add_watch(self.inotify.as_ref()?, path, events | WatchFlags::MASK_ADD).ok()
+    }
+
+    pub(crate) fn forget(&mut self, watch: &Watch) {
+        self.forget_process(watch.pid);
+        let Some(count) = self.files.get_mut(&watch.file) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.files.remove(&watch.file);
+            if let Some(inotify) = &self.inotify {
+                let _ = inotify::remove_watch(inotify, watch.file);
+            }
+        }
+    }
+
+    fn forget_process(&mut self, pid: Option<u32>) {
+        let Some(pid) = pid else { return };
+        let Some((_, count)) = self.processes.get_mut(&pid) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.processes.remove(&pid);
+        }
+    }
+
+    /// Sleeps until something has happened, the bell has rung or `until` has come.
+    pub(crate) fn wait(&mut self, until: Option<Instant>) -> Signals {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let Some(bell) = &self.bell.0 else {
+            thread::sleep(left.unwrap_or(DEAF).min(DEAF));
+            return self.heard(&[]);
+        };
+        let mut fds = vec![PollFd::new(bell, PollFlags::IN)];
+        fds.extend(self.inotify.as_ref().map(|inotify| PollFd::new(inotify, PollFlags::IN)));
+        let first = fds.len();
+        fds.extend(self.processes.values().map(|(process, _)| PollFd::new(process, PollFlags::IN)));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Signals::default(),
+            Err(_) => {
+                thread::sleep(DEAF);
+                return Signals::default();
+            }
+        }
+        let mut rings = [0; 8];
+        let _ = rustix::io::read(bell, &mut rings);
+        let ended = self.processes.keys().zip(&fds[first..]).filter(|(_, fd)| !fd.revents().is_empty());
+        let ended: Vec<u32> = ended.map(|(pid, _)| *pid).collect();
+        self.heard(&ended)
+    }
+
+    fn heard(&mut self, ended: &[u32]) -> Signals {
+        let mut signals = Signals::default();
+        for pid in ended {
+            // It stays readable for ever.
+            self.processes.remove(pid);
+            signals.ended.insert(*pid);
+        }
+        let Some(inotify) = &self.inotify else { return signals };
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(inotify.as_fd(), &mut buffer);
+        while let Ok(event) = events.next() {
+            let what = event.events();
+            if what.contains(ReadFlags::QUEUE_OVERFLOW) {
+                signals.lost_some = true;
+            } else if what.contains(ReadFlags::CLOSE_WRITE) {
+                signals.closed.insert(event.wd());
+            } else if !what.contains(ReadFlags::IGNORED) {
+                signals.changed.insert(event.wd());
+            }
+        }
+        signals
+    }
+}
