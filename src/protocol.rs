@@ -40,11 +40,6 @@ pub struct Held<F> {
 }
 
 impl<F> Held<F> {
-    /// The open file that carries the kernel lock.
-    pub(crate) fn file(&self) -> &F {
-        &self.file
-    }
-
     /// Whether this is the lock's file.
     pub(crate) fn is_file(&self, id: FileId) -> bool {
         self.id == id

@@ -3,13 +3,12 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::protocol::{self, Held};
-use crate::sys::{Os, has_waiters};
+use crate::sys::Os;
 use crate::system::System;
 
 /// Names one held lock in this process, never a later one.
@@ -46,8 +45,6 @@ impl Owner {
 
 struct Entry {
     owner: Owner,
-    /// Whoever waits for locks lets others have theirs.
-    gives_way: bool,
     held: Held<<Os as System>::File>,
 }
 
@@ -55,20 +52,10 @@ struct Entry {
 struct Table {
     last: u64,
     closed: BTreeSet<Owner>,
-    /// Where others were waiting when a lock was released, and when that was.
-    given_way: BTreeMap<PathBuf, Instant>,
     entries: BTreeMap<LockId, Entry>,
 }
 
-static TABLE: Mutex<Table> = Mutex::new(Table {
-    last: 0,
-    closed: BTreeSet::new(),
-    given_way: BTreeMap::new(),
-    entries: BTreeMap::new(),
-});
-
-/// How long one who has released is asked to let those who were waiting come first.
-const WAY: Duration = Duration::from_millis(2);
+static TABLE: Mutex<Table> = Mutex::new(Table { last: 0, closed: BTreeSet::new(), entries: BTreeMap::new() });
 
 fn table() -> MutexGuard<'static, Table> {
     // No code that runs under this mutex can panic half-way through a change.
@@ -89,7 +76,7 @@ pub(crate) fn open_owner() -> Owner {
 }
 
 /// Enters a lock. If its owner has ended meanwhile, the lock is released at once.
-pub(crate) fn enter(owner: Owner, held: Held<<Os as System>::File>, gives_way: bool) -> Option<LockId> {
+pub(crate) fn enter(owner: Owner, held: Held<<Os as System>::File>) -> Option<LockId> {
     let mut table = table();
     if table.closed.contains(&owner) {
         drop(table);
@@ -97,24 +84,14 @@ pub(crate) fn enter(owner: Owner, held: Held<<Os as System>::File>, gives_way: b
         return None;
     }
     let id = LockId(table.next());
-    table.entries.insert(id, Entry { owner, gives_way, held });
+    table.entries.insert(id, Entry { owner, held });
     Some(id)
 }
 
 /// Releases a lock. `None`: it was released before.
 pub(crate) fn release(id: LockId) -> Option<Result<(), Error>> {
     let entry = table().entries.remove(&id)?;
-    if entry.gives_way && has_waiters(entry.held.file()) {
-        let (mut table, now) = (table(), Instant::now());
-        table.given_way.retain(|_, at| now.saturating_duration_since(*at) < WAY);
-        table.given_way.insert(entry.held.path.clone(), now);
-    }
     Some(protocol::release(Os::get(), entry.held))
-}
-
-/// Whether others were waiting when this process released the lock just now. Asked once for each release.
-pub(crate) fn has_given_way(path: &Path) -> bool {
-    table().given_way.remove(path).is_some_and(|at| at.elapsed() < WAY)
 }
 
 /// The lock that `owner` holds at this path, under this name or under another name of the same file.
@@ -187,8 +164,8 @@ mod tests {
         let (mine, theirs) = (tempfile::tempdir().expect("a"), tempfile::tempdir().expect("b"));
         let (mine, theirs) = (target(mine.path()), target(theirs.path()));
         let (owner, other) = (open_owner(), open_owner());
-        let gone = enter(owner, acquire(&mine), false).expect("entered");
-        let stays = enter(other, acquire(&theirs), false).expect("entered");
+        let gone = enter(owner, acquire(&mine)).expect("entered");
+        let stays = enter(other, acquire(&theirs)).expect("entered");
         assert_eq!(find(other, &mine.path), None, "another owner's lock is not found");
         close_owner(owner);
         assert!(!is_held(gone) && !mine.path.exists());
@@ -203,7 +180,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let (target, owner) = (target(directory.path()), open_owner());
         close_owner(owner);
-        assert_eq!(enter(owner, acquire(&target), false), None);
+        assert_eq!(enter(owner, acquire(&target)), None);
         assert!(!target.path.exists());
     }
 
@@ -214,7 +191,7 @@ mod tests {
         std::fs::create_dir(&real).expect("made");
         std::os::unix::fs::symlink(&real, &link).expect("linked");
         let owner = open_owner();
-        let id = enter(owner, acquire(&target(&real)), false);
+        let id = enter(owner, acquire(&target(&real)));
         assert_eq!(find(owner, &target(&link).path), id);
         release_all(owner);
     }

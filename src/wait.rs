@@ -3,7 +3,7 @@
 //! One thread sleeps for all waiters of this process until something can have changed, and then has the first
 //! waiter of that file acquire again, on a thread of the pool: the sleeping one touches no disk that may hang.
 //! Waiters of one path are served in the order in which they came. Among processes, each one's first waiter has
-//! a place in a queue (`Stake`), and lets those before it try first, but only for [`TURN`]: they may be stopped.
+//! a place in a queue (`Place`), and lets those before it try first, but only for [`TURN`]: they may be stopped.
 //!
 //! All of this decides when to try. Whether a try succeeds, the protocol alone decides.
 #![forbid(unsafe_code)]
@@ -23,9 +23,9 @@ use crate::error::Error;
 use crate::pool;
 use crate::protocol::{self, Held};
 use crate::record::Holder;
-use crate::sys::{Bell, Os, Rank, Signal, Signals, Stake, Watch, Watched, Watcher};
+use crate::sys::{Bell, Os, Place, Rank, Signal, Signals, Stake, Watch, Watched, Watcher};
 use crate::system::System;
-use crate::table::{self, Owner};
+use crate::table::Owner;
 use crate::target::Target;
 
 /// How often to look although no event came: a directory that was renamed, for example, sends none.
@@ -37,7 +37,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// How long those who came before us have to try first.
 const TURN: Duration = Duration::from_millis(5);
 
-/// The shortest pause.
+/// The first pause of those who let others try first.
+const GLANCE: Duration = Duration::from_micros(100);
+
+/// The shortest pause without events.
 const MOMENT: Duration = Duration::from_millis(1);
 
 /// How long the thread stays when nobody waits.
@@ -87,7 +90,9 @@ impl Waiter {
 /// A path that somebody waits for.
 struct Spot {
     waiters: VecDeque<Waiter>,
-    /// Our place at the file, unless a try has it with it.
+    /// The place of the first waiter in the queue of all processes.
+    place: Option<Place>,
+    /// The file that is held, unless a try has it with it.
     stake: Option<Stake>,
     watch: Option<Watch>,
     is_trying: bool,
@@ -123,18 +128,18 @@ fn service() -> MutexGuard<'static, Service> {
 }
 
 /// One try, which does not wait for a holder. `timeout` is what the caller is willing to wait in all: one who
-/// waits gives way to those who wait already.
+/// waits comes after those who wait already.
 pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Result<HeldHere, Error> {
     let os = Os::get();
     if timeout.is_zero() {
         return protocol::acquire(os, target, thread);
     }
     let until = os.monotonic().checked_add(timeout);
-    if let Some(spot) = service().spots.get(&target.path) {
-        return Err(target.contention(spot.refused.holder.clone(), spot.refused.reason.clone()));
-    }
-    if table::has_given_way(&target.path) {
-        os.pause(MOMENT.min(timeout));
+    let others_wait = service().spots.contains_key(&target.path)
+        || Place::at(&target.path).is_some_and(|place| place.has_others());
+    if others_wait {
+        let status = protocol::inspect(os, target)?;
+        return Err(target.contention(status.holder, Some(status.reason)));
     }
     protocol::acquire_until(os, target, thread, until)
 }
@@ -150,7 +155,8 @@ pub(crate) fn start(order: Order, answer: impl FnOnce(Answer) + Send + 'static) 
         answer(Ok(Err(order.target.system("pthread_create")(error))));
         return id;
     }
-    let spot = service.spots.entry(order.target.path.clone()).or_insert_with(Spot::new);
+    let path = &order.target.path;
+    let spot = service.spots.entry(path.clone()).or_insert_with(|| Spot::new(path));
     let deadline = Instant::now().checked_add(order.timeout);
     spot.waiters.push_back(Waiter { id, order, rank: Rank::now(), deadline, answer: Box::new(answer) });
     id
@@ -301,9 +307,10 @@ struct Try {
 }
 
 impl Spot {
-    fn new() -> Self {
+    fn new(path: &Path) -> Self {
         Self {
             waiters: VecDeque::new(),
+            place: Place::at(path),
             stake: None,
             watch: None,
             is_trying: false,
@@ -358,21 +365,24 @@ impl Spot {
     /// Looks, if it is time to, whether to try.
     fn step(&mut self, path: &Path, now: Instant) -> Option<Try> {
         let waiter = self.waiters.front().filter(|_| !self.is_trying && self.due <= now)?;
-        if let Some(stake) = &mut self.stake {
-            stake.queue(waiter.rank);
+        if let Some(place) = &mut self.place {
+            place.take(waiter.rank);
+        }
+        if let Some(stake) = self.stake.as_ref().filter(|_| !self.must_try) {
             let sees_its_end = self.watch.as_ref().is_some_and(Watch::sees_its_holder);
-            if !self.must_try && stake.is_current(path) && (sees_its_end || stake.is_locked()) {
+            if stake.is_current(path) && (sees_its_end || stake.is_locked()) {
                 // The kernel tells of the close before it lets go of the lock: look once more.
                 let soon = std::mem::take(&mut self.may_be_closing);
                 self.due = now + if soon { MOMENT } else { ROUTINE };
                 return None;
             }
-            let vacant = *self.vacant.get_or_insert(now);
-            self.must_try = true;
-            if now.saturating_duration_since(vacant) < TURN && !stake.is_first() {
-                self.due = now + MOMENT;
-                return None;
-            }
+        }
+        self.must_try = true;
+        let since = now.saturating_duration_since(*self.vacant.get_or_insert(now));
+        let has_time = waiter.deadline.is_none_or(|deadline| deadline > now + TURN);
+        if has_time && since < TURN && self.place.as_ref().is_some_and(|place| !place.is_first()) {
+            self.due = now + since.max(GLANCE);
+            return None;
         }
         self.is_trying = true;
         let (target, thread) = (waiter.order.target.clone(), waiter.order.thread);
@@ -504,6 +514,13 @@ fn finished(path: &Path, id: WaiterId, answer: Answer, stake: Option<Stake>) {
     };
     let mut served = Vec::new();
     spot.take(&mut |waiter| waiter.id == id, &mut served);
+    if let Some(place) = &mut spot.place {
+        // Whoever comes next need not wait until this thread has told all of it.
+        match spot.waiters.front() {
+            Some(next) => place.take(next.rank),
+            None => place.leave(),
+        }
+    }
     drop(service);
     match (served.pop(), answer) {
         (Some(waiter), answer) => (waiter.answer)(answer),

@@ -79,14 +79,10 @@ impl Drop for Acquired {
 }
 
 impl Acquired {
-    pub(super) fn enter(
-        owner: Owner,
-        held: Held<<Os as System>::File>,
-        gives_way: bool,
-    ) -> std::result::Result<Self, Error> {
+    pub(super) fn enter(owner: Owner, held: Held<<Os as System>::File>) -> std::result::Result<Self, Error> {
         let (path, created_at) = (text_of(&held.path), held.holder.created_at);
         let taken_over = held.taken_over.clone();
-        match table::enter(owner, held, gives_way) {
+        match table::enter(owner, held) {
             Some(id) => Ok(Self { id, path, created_at, taken_over, has_arrived: false }),
             None => Err(Error::Lost { path: path.into(), reason: "because its thread has ended" }),
         }

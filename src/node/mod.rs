@@ -68,7 +68,7 @@ fn start_acquire(
     let (owner, thread) = (state.owner, state.thread);
     Ok(move || {
         let held = wait::try_once(&request.target, thread, request.timeout)?;
-        Acquired::enter(owner, held, !request.timeout.is_zero())
+        Acquired::enter(owner, held)
     })
 }
 

@@ -123,7 +123,7 @@ fn start(
     let State { owner, thread, .. } = *state;
     let order = Order { owner, thread, target, timeout: milliseconds(left) };
     wait::start(order, move |done| {
-        answer(done.map(|outcome| outcome.and_then(|held| Acquired::enter(owner, held, true))));
+        answer(done.map(|outcome| outcome.and_then(|held| Acquired::enter(owner, held))));
     })
 }
 

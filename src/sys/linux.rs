@@ -2,6 +2,7 @@
 //! `fcntl(2)`, `inotify(7)`, `pidfd_open(2)`, `eventfd(2)` and `poll(2)`.
 
 mod process;
+mod queue;
 mod stake;
 mod watch;
 
@@ -15,7 +16,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::fs::{self, CWD, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-pub(crate) use self::stake::{Rank, Stake, has_waiters};
+pub(crate) use self::queue::{Place, Rank};
+pub(crate) use self::stake::Stake;
 pub(crate) use self::watch::{Bell, Signal, Signals, Watch, Watched, Watcher};
 use crate::error::FileKind;
 use crate::system::{Access, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System};

@@ -4,13 +4,13 @@
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Bell, Os, Rank, Signal, Signals, Stake, Watch, Watched, Watcher, has_waiters};
+pub(crate) use linux::{Bell, Os, Place, Rank, Signal, Signals, Stake, Watch, Watched, Watcher};
 
 #[cfg(not(target_os = "linux"))]
 mod timer;
 #[cfg(not(target_os = "linux"))]
 mod unsupported;
 #[cfg(not(target_os = "linux"))]
-pub(crate) use timer::{Bell, Rank, Signal, Signals, Stake, Watch, Watched, Watcher, has_waiters};
+pub(crate) use timer::{Bell, Place, Rank, Signal, Signals, Stake, Watch, Watched, Watcher};
 #[cfg(not(target_os = "linux"))]
 pub(crate) use unsupported::Os;

@@ -5,9 +5,6 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::sys::Os;
-use crate::system::System;
-
 /// When a waiter came. Nobody compares it here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank;
@@ -18,7 +15,7 @@ impl Rank {
     }
 }
 
-/// A place at a lock file; there are none.
+/// A lock file that somebody holds; there is nothing to look at.
 #[derive(Debug)]
 pub(crate) struct Stake(Infallible);
 
@@ -38,17 +35,28 @@ impl Stake {
     pub(crate) fn is_locked(&self) -> bool {
         match self.0 {}
     }
-    pub(crate) fn queue(&mut self, _: Rank) {
+}
+
+/// A place in a queue; there is none.
+#[derive(Debug)]
+pub(crate) struct Place(Infallible);
+
+impl Place {
+    pub(crate) fn at(_: &Path) -> Option<Self> {
+        None
+    }
+    pub(crate) fn take(&mut self, _: Rank) {
+        match self.0 {}
+    }
+    pub(crate) fn leave(&mut self) {
         match self.0 {}
     }
     pub(crate) fn is_first(&self) -> bool {
         match self.0 {}
     }
-}
-
-/// Whether anybody is known to wait at a lock file that we hold.
-pub(crate) fn has_waiters(_: &<Os as System>::File) -> bool {
-    false
+    pub(crate) fn has_others(&self) -> bool {
+        match self.0 {}
+    }
 }
 
 #[derive(Debug, Default)]
