@@ -4,6 +4,7 @@ const { emitWarning } = require('node:process')
 const channels = require('./channels.js')
 const { isContention } = require('./errors.js')
 const held = require('./held.js')
+const { onAbort } = require('./abort.js')
 const { Lock } = require('./lock.js')
 const native = require('./native.js')
 
@@ -178,14 +179,12 @@ async function acquireLock(target) {
   let stopListening = () => {}
   /** @type {Promise<never>} */
   const aborted = new Promise((_, reject) => {
-    const abort = () => {
+    stopListening = onAbort(signal, () => {
       call.abort()
       // A lock that is won in the same moment belongs to nobody.
       acquiring.then((lock) => lock.release()).catch(() => {})
       reject(signal.reason)
-    }
-    signal.addEventListener('abort', abort, { once: true })
-    stopListening = () => signal.removeEventListener('abort', abort)
+    })
   })
   return Promise.race([acquiring, aborted]).finally(stopListening)
 }

@@ -1,17 +1,17 @@
 //! Waiting for a holder to let go, without a thread for each waiter.
 //!
 //! One thread sleeps for all waiters of this process until something can have changed, and then has the first
-//! waiter of that file acquire again, on a thread of the pool: the sleeping one touches no disk that may hang.
+//! waiter of that path acquire again, on a thread of the pool: the sleeping one must not hang on a disk.
 //! Waiters of one path are served in the order in which they came. Among processes, each one's first waiter has
-//! a place in a queue (`Place`), and lets those before it try first, but only for [`TURN`]: they may be stopped.
+//! a place in a queue (`Place`), and lets those before it try first, for a few milliseconds.
 //!
 //! All of this decides when to try. Whether a try succeeds, the protocol alone decides.
 #![forbid(unsafe_code)]
 
+mod spot;
+
 use std::any::Any;
-use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, VecDeque};
-use std::hash::BuildHasher;
+use std::collections::BTreeMap;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
@@ -19,29 +19,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use self::spot::{Found, Next, Queue, Spot, Tried, Try, Waiter};
 use crate::error::Error;
 use crate::pool;
-use crate::protocol::{self, Held};
+use crate::protocol::{self, Held, LockState};
 use crate::record::Holder;
-use crate::sys::{Bell, Os, Place, Rank, Signal, Signals, Stake, Watch, Watched, Watcher};
+use crate::sys::{Bell, Os, Place, Rank, Signals, Watcher};
 use crate::system::System;
 use crate::table::Owner;
 use crate::target::Target;
-
-/// How often to look although no event came: a directory that was renamed, for example, sends none.
-const ROUTINE: Duration = Duration::from_millis(250);
-
-/// The longest pause between two tries where there are no events at all.
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-
-/// How long those who came before us have to try first.
-const TURN: Duration = Duration::from_millis(5);
-
-/// The first pause of those who let others try first.
-const GLANCE: Duration = Duration::from_micros(100);
-
-/// The shortest pause without events.
-const MOMENT: Duration = Duration::from_millis(1);
 
 /// How long the thread stays when nobody waits.
 const IDLE: Duration = Duration::from_secs(1);
@@ -56,7 +42,7 @@ pub(crate) type Answer = thread::Result<Result<HeldHere, Error>>;
 pub(crate) struct WaiterId(pub(crate) u64);
 
 /// Who has the lock, as the last try has found.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Refused {
     pub(crate) holder: Option<Holder>,
     pub(crate) reason: Option<String>,
@@ -69,45 +55,6 @@ pub(crate) struct Order {
     pub(crate) thread: u32,
     pub(crate) target: Target,
     pub(crate) timeout: Duration,
-}
-
-struct Waiter {
-    id: WaiterId,
-    order: Order,
-    rank: Rank,
-    /// `None`: it waits for ever.
-    deadline: Option<Instant>,
-    answer: Box<dyn FnOnce(Answer) + Send>,
-}
-
-impl Waiter {
-    fn refuse(self, refused: Refused) {
-        let error = self.order.target.contention(refused.holder, refused.reason);
-        (self.answer)(Ok(Err(error)));
-    }
-}
-
-/// A path that somebody waits for.
-struct Spot {
-    waiters: VecDeque<Waiter>,
-    /// The place of the first waiter in the queue of all processes.
-    place: Option<Place>,
-    /// The file that is held, unless a try has it with it.
-    stake: Option<Stake>,
-    watch: Option<Watch>,
-    is_trying: bool,
-    /// When to look next.
-    due: Instant,
-    /// Something has changed: look by trying.
-    must_try: bool,
-    /// Since when the lock may be free.
-    vacant: Option<Instant>,
-    /// The holder may have closed the file just before its kernel lock goes.
-    may_be_closing: bool,
-    pause: Duration,
-    /// The process that was seen to end last.
-    ended: Option<u32>,
-    refused: Refused,
 }
 
 struct Service {
@@ -135,13 +82,15 @@ pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Resul
         return protocol::acquire(os, target, thread);
     }
     let until = os.monotonic().checked_add(timeout);
-    let others_wait = service().spots.contains_key(&target.path)
+    let others_wait = service().spots.get(&target.path).is_some_and(|spot| !spot.waiters.is_empty())
         || Place::at(&target.path).is_some_and(|place| place.has_others());
-    if others_wait {
-        let status = protocol::inspect(os, target)?;
-        return Err(target.contention(status.holder, Some(status.reason)));
+    if !others_wait {
+        return protocol::acquire_until(os, target, thread, until);
     }
-    protocol::acquire_until(os, target, thread, until)
+    let status = protocol::inspect(os, target)?;
+    let is_held = status.state == LockState::Held;
+    let reason = (!is_held).then(|| "others were waiting for it before".to_owned());
+    Err(target.contention(status.holder.filter(|_| is_held), reason))
 }
 
 /// Calls `answer` once the lock is acquired, the time is over or the wait has been ended; on another thread,
@@ -155,9 +104,9 @@ pub(crate) fn start(order: Order, answer: impl FnOnce(Answer) + Send + 'static) 
         answer(Ok(Err(order.target.system("pthread_create")(error))));
         return id;
     }
-    let path = &order.target.path;
-    let spot = service.spots.entry(path.clone()).or_insert_with(|| Spot::new(path));
-    let deadline = Instant::now().checked_add(order.timeout);
+    let now = Instant::now();
+    let spot = service.spots.entry(order.target.path.clone()).or_insert_with(|| Spot::new(now));
+    let deadline = now.checked_add(order.timeout);
     spot.waiters.push_back(Waiter { id, order, rank: Rank::now(), deadline, answer: Box::new(answer) });
     id
 }
@@ -206,7 +155,7 @@ fn refuse_all(waiters: Vec<Waiter>, reason: &str) {
     }
 }
 
-/// Who has the lock that a waiter waits for.
+/// Who has the lock that a waiter waits for; `None`: it waits no more.
 pub(crate) fn refused(id: WaiterId) -> Option<Refused> {
     let service = service();
     let spot = service.spots.values().find(|spot| spot.waiters.iter().any(|waiter| waiter.id == id))?;
@@ -222,7 +171,7 @@ impl Service {
             let thread = thread::Builder::new().name("reconcile-lock".to_owned()).stack_size(pool::STACK);
             thread.spawn(|| {
                 if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| serve(watcher))) {
-                    give_up(&panic);
+                    give_up(&*panic);
                 }
             })?;
             self.bell = Some(bell);
@@ -237,21 +186,13 @@ impl Service {
         }
     }
 
-    fn tell(&mut self, path: &Path, found: Found) {
-        self.found.push((path.to_owned(), found));
-        self.ring();
-    }
-
-    fn take(&mut self, mut which: impl FnMut(&Waiter) -> bool) -> Vec<Waiter> {
-        let mut taken = Vec::new();
-        for spot in self.spots.values_mut() {
-            spot.take(&mut which, &mut taken);
-        }
+    fn take(&mut self, which: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {
+        let taken = self.spots.values_mut().flat_map(|spot| spot.take(&which)).collect();
         self.ring();
         taken
     }
 
-    /// What there is to do now, and until when to sleep after that; no moment at all: the thread may end.
+    /// What there is to do now, and until when to sleep after that.
     fn turn(&mut self, watcher: &mut Watcher, now: Instant) -> Turn {
         for (path, found) in std::mem::take(&mut self.found) {
             if let Some(spot) = self.spots.get_mut(&path) {
@@ -260,10 +201,9 @@ impl Service {
         }
         let mut turn = Turn::default();
         self.spots.retain(|path, spot| {
-            let mut expired = Vec::new();
-            spot.take(&mut |waiter| waiter.deadline.is_some_and(|deadline| deadline <= now), &mut expired);
+            let expired = spot.take(|waiter| waiter.deadline.is_some_and(|deadline| deadline <= now));
             turn.expired.extend(expired.into_iter().map(|waiter| (waiter, spot.refused.clone())));
-            if spot.waiters.is_empty() && !spot.is_trying {
+            if spot.is_over() {
                 spot.unwatch(watcher);
                 return false;
             }
@@ -276,7 +216,7 @@ impl Service {
 
     fn hear(&mut self, watcher: &mut Watcher, signals: &Signals, now: Instant) {
         for spot in self.spots.values_mut() {
-            if let Some(signal) = spot.watch.as_ref().and_then(|watch| signals.of(watch)) {
+            if let Some(signal) = spot.watch().and_then(|watch| signals.of(watch)) {
                 spot.hear(watcher, signal, now);
             }
         }
@@ -288,151 +228,6 @@ struct Turn {
     expired: Vec<(Waiter, Refused)>,
     tries: Vec<Try>,
     until: Option<Instant>,
-}
-
-/// What a try came to, for those who wait on.
-enum Found {
-    /// It was refused, and this is the place to wait at, if there can be one.
-    Refused(Option<Stake>),
-    /// Its waiter has its answer.
-    Served,
-}
-
-/// One waiter's try to acquire.
-struct Try {
-    id: WaiterId,
-    target: Target,
-    thread: u32,
-    stake: Option<Stake>,
-}
-
-impl Spot {
-    fn new(path: &Path) -> Self {
-        Self {
-            waiters: VecDeque::new(),
-            place: Place::at(path),
-            stake: None,
-            watch: None,
-            is_trying: false,
-            due: Instant::now(),
-            must_try: true,
-            vacant: None,
-            may_be_closing: false,
-            pause: MOMENT,
-            ended: None,
-            refused: Refused::default(),
-        }
-    }
-
-    fn take(&mut self, which: &mut impl FnMut(&Waiter) -> bool, taken: &mut Vec<Waiter>) {
-        for _ in 0..self.waiters.len() {
-            if let Some(waiter) = self.waiters.pop_front() {
-                if which(&waiter) { taken.push(waiter) } else { self.waiters.push_back(waiter) }
-            }
-        }
-    }
-
-    /// The next moment at which this spot wants to be looked at.
-    fn next(&self) -> Option<Instant> {
-        let deadline = self.waiters.iter().filter_map(|waiter| waiter.deadline).min();
-        [deadline, (!self.is_trying).then_some(self.due)].into_iter().flatten().min()
-    }
-
-    fn hear(&mut self, watcher: &mut Watcher, signal: Signal, now: Instant) {
-        self.due = now;
-        match signal {
-            Signal::Closed => self.may_be_closing = true,
-            Signal::Changed => self.change(now),
-            Signal::Ended => {
-                self.ended = self.stake.as_ref().and_then(Stake::pid);
-                self.unwatch(watcher);
-                self.change(now);
-            }
-        }
-    }
-
-    fn change(&mut self, now: Instant) {
-        self.must_try = true;
-        self.vacant.get_or_insert(now);
-    }
-
-    fn unwatch(&mut self, watcher: &mut Watcher) {
-        if let Some(watch) = self.watch.take() {
-            watcher.forget(&watch);
-        }
-    }
-
-    /// Looks, if it is time to, whether to try.
-    fn step(&mut self, path: &Path, now: Instant) -> Option<Try> {
-        let waiter = self.waiters.front().filter(|_| !self.is_trying && self.due <= now)?;
-        if let Some(place) = &mut self.place {
-            place.take(waiter.rank);
-        }
-        if let Some(stake) = self.stake.as_ref().filter(|_| !self.must_try) {
-            let sees_its_end = self.watch.as_ref().is_some_and(Watch::sees_its_holder);
-            if stake.is_current(path) && (sees_its_end || stake.is_locked()) {
-                // The kernel tells of the close before it lets go of the lock: look once more.
-                let soon = std::mem::take(&mut self.may_be_closing);
-                self.due = now + if soon { MOMENT } else { ROUTINE };
-                return None;
-            }
-        }
-        self.must_try = true;
-        let since = now.saturating_duration_since(*self.vacant.get_or_insert(now));
-        let has_time = waiter.deadline.is_none_or(|deadline| deadline > now + TURN);
-        if has_time && since < TURN && self.place.as_ref().is_some_and(|place| !place.is_first()) {
-            self.due = now + since.max(GLANCE);
-            return None;
-        }
-        self.is_trying = true;
-        let (target, thread) = (waiter.order.target.clone(), waiter.order.thread);
-        Some(Try { id: waiter.id, target, thread, stake: self.stake.take() })
-    }
-
-    /// A try is over.
-    fn settle(&mut self, watcher: &mut Watcher, found: Found, now: Instant) {
-        self.is_trying = false;
-        self.vacant = None;
-        self.unwatch(watcher);
-        let Found::Refused(stake) = found else {
-            self.must_try = true;
-            self.due = now;
-            return;
-        };
-        let outcome = stake.as_ref().map(|stake| {
-            let can_end = stake.pid().is_some() && stake.pid() != self.ended;
-            watcher.watch(stake, can_end)
-        });
-        self.stake = stake;
-        match outcome {
-            Some(Watched::Yes(watch)) => {
-                self.watch = Some(watch);
-                self.pause = MOMENT;
-                // What changed between the try and the watch, no event tells.
-                self.must_try = false;
-                self.due = now;
-            }
-            Some(Watched::Ended) => {
-                self.ended = self.stake.as_ref().and_then(Stake::pid);
-                self.rest(now);
-            }
-            Some(Watched::No) | None => self.rest(now),
-        }
-    }
-
-    /// Without events, pauses that grow.
-    fn rest(&mut self, now: Instant) {
-        self.must_try = true;
-        self.due = now + jittered(self.pause);
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-/// Between half and all of `pause`, so that waiters do not come back in step.
-fn jittered(pause: Duration) -> Duration {
-    let random = RandomState::new().hash_one(0);
-    let share = u32::try_from(random % 512).unwrap_or(0) + 512;
-    pause * share / 1024
 }
 
 /// The thread that sleeps for all waiters.
@@ -463,70 +258,200 @@ fn serve(mut watcher: Watcher) {
     }
 }
 
-/// Nobody sleeps for those who wait any more, and the next one starts anew.
+/// Nobody sleeps for those who wait any more; the next one starts anew.
 fn give_up(panic: &(dyn Any + Send)) {
-    let waiters = {
+    let spots = {
         let mut service = service();
         service.bell = None;
-        std::mem::take(&mut service.spots).into_values().flat_map(|spot| spot.waiters).collect::<Vec<_>>()
+        std::mem::take(&mut service.spots)
     };
-    let text = panic
-        .downcast_ref::<&str>()
-        .map_or_else(|| panic.downcast_ref::<String>().cloned(), |text| Some((*text).to_owned()));
-    for waiter in waiters {
-        (waiter.answer)(Err(Box::new(text.clone().unwrap_or_default())));
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref().map(String::as_str));
+    for waiter in spots.into_values().flat_map(|spot| spot.waiters) {
+        (waiter.answer)(Err(Box::new(text.unwrap_or("a panic without a text").to_owned())));
     }
 }
 
-fn run(Try { id, target, thread, stake }: Try) {
-    let path = target.path.clone();
-    let work = move || {
-        let outcome = protocol::acquire(Os::get(), &target, thread);
-        let stake = match &outcome {
-            Err(Error::Contention { .. }) => {
-                stake.map_or_else(|| Stake::open(&target.path), |stake| stake.renewed(&target.path))
-            }
-            _ => None,
-        };
-        (outcome, stake)
-    };
+fn run(attempt: Try) {
+    let (id, path) = (attempt.id, attempt.path().to_owned());
     let finish = move |done: thread::Result<_>| match done {
-        Ok((outcome, stake)) => finished(&path, id, Ok(outcome), stake),
-        Err(panic) => finished(&path, id, Err(panic), None),
+        Ok((tried, queue)) => finished(&path, id, tried, queue),
+        Err(panic) => finished(&path, id, Tried::Over(Err(panic)), Queue::Unknown),
     };
-    match pool::submit(work) {
+    match pool::submit(move || attempt.run()) {
         Ok(job) => job.when_done(finish),
         Err(work) => finish(pool::caught(work)),
     }
 }
 
 /// A try is over: its waiter gets the lock or the error, or waits on.
-fn finished(path: &Path, id: WaiterId, answer: Answer, stake: Option<Stake>) {
-    let mut service = service();
-    let Some(spot) = service.spots.get_mut(path) else { return };
-    let answer = match answer {
-        Ok(Err(Error::Contention { holder, reason, .. })) => {
-            spot.refused = Refused { holder, reason };
-            service.tell(path, Found::Refused(stake));
-            return;
+fn finished(path: &Path, id: WaiterId, tried: Tried, queue: Queue) {
+    let next = match tried {
+        Tried::Queued => Next::GiveWay,
+        Tried::Refused(refused, stake) => {
+            if let Some(spot) = service().spots.get_mut(path) {
+                spot.refused = refused;
+            }
+            Next::Wait(stake)
         }
-        answer => answer,
+        Tried::Over(answer) => {
+            deliver(path, id, answer);
+            Next::Serve
+        }
     };
-    let mut served = Vec::new();
-    spot.take(&mut |waiter| waiter.id == id, &mut served);
-    if let Some(place) = &mut spot.place {
-        // Whoever comes next need not wait until this thread has told all of it.
-        match spot.waiters.front() {
-            Some(next) => place.take(next.rank),
-            None => place.leave(),
-        }
-    }
-    drop(service);
-    match (served.pop(), answer) {
+    let mut service = service();
+    service.found.push((path.to_owned(), Found { queue, next }));
+    service.ring();
+}
+
+fn deliver(path: &Path, id: WaiterId, answer: Answer) {
+    let waiter = service().spots.get_mut(path).and_then(|spot| spot.take(|waiter| waiter.id == id).pop());
+    match (waiter, answer) {
         (Some(waiter), answer) => (waiter.answer)(answer),
         // Its wait was cancelled, or its time was over, meanwhile.
         (None, Ok(Ok(held))) => drop(protocol::release(Os::get(), held)),
         (None, _) => {}
     }
-    self::service().tell(path, Found::Served);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::table::open_owner;
+    use crate::target::LockOptions;
+
+    const LONG: Duration = Duration::from_secs(20);
+    const SOON: Duration = Duration::from_millis(150);
+
+    fn target(directory: &tempfile::TempDir) -> Target {
+        LockOptions::in_directory(directory.path()).resolve().expect("a path")
+    }
+
+    fn hold(target: &Target) -> HeldHere {
+        protocol::acquire(Os::get(), target, 0).expect("free")
+    }
+
+    fn release(held: HeldHere) {
+        protocol::release(Os::get(), held).expect("released");
+    }
+
+    fn waiting(owner: Owner, target: &Target, timeout: Duration) -> (WaiterId, mpsc::Receiver<Answer>) {
+        let (tell, told) = mpsc::channel();
+        let order = Order { owner, thread: 0, target: target.clone(), timeout };
+        (start(order, move |answer| drop(tell.send(answer))), told)
+    }
+
+    fn answer(told: &mpsc::Receiver<Answer>) -> Result<HeldHere, Error> {
+        told.recv_timeout(LONG).expect("an answer").expect("no panic")
+    }
+
+    fn until_refused(id: WaiterId) -> Refused {
+        let started = Instant::now();
+        while started.elapsed() < LONG {
+            if let Some(refused) = refused(id).filter(|refused| refused.holder.is_some()) {
+                return refused;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        panic!("no try was refused");
+    }
+
+    #[test]
+    fn who_waits_gets_the_lock_once_it_is_released_and_knows_its_holder_until_then() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = target(&directory);
+        let held = hold(&target);
+        let (id, told) = waiting(Owner::PROGRAM, &target, Duration::MAX);
+        assert_eq!(until_refused(id).holder.map(|holder| holder.pid), Some(std::process::id()));
+        release(held);
+        release(answer(&told).expect("acquired"));
+        assert_eq!(refused(id), None);
+    }
+
+    #[test]
+    fn time_is_over_neither_early_nor_late() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = target(&directory);
+        let held = hold(&target);
+        let started = Instant::now();
+        let refused = acquire(Owner::PROGRAM, &target, 0, SOON);
+        assert!(started.elapsed() >= SOON && started.elapsed() < LONG / 4, "{:?}", started.elapsed());
+        assert!(matches!(refused, Err(Error::Contention { holder: Some(_), .. })), "{refused:?}");
+        release(held);
+    }
+
+    #[test]
+    fn a_wait_that_is_cancelled_is_answered_and_takes_no_lock() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = target(&directory);
+        let held = hold(&target);
+        let (id, told) = waiting(Owner::PROGRAM, &target, Duration::MAX);
+        until_refused(id);
+        cancel(id);
+        assert!(matches!(answer(&told), Err(Error::Contention { .. })));
+        release(held);
+        assert!(!target.path.exists());
+    }
+
+    #[test]
+    fn the_end_of_an_owner_ends_its_waits_and_nobody_elses() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = target(&directory);
+        let held = hold(&target);
+        let (gone, stays) = (open_owner(), open_owner());
+        let (_, first) = waiting(gone, &target, Duration::MAX);
+        let (_, second) = waiting(stays, &target, Duration::MAX);
+        cancel_all(gone);
+        assert!(matches!(answer(&first), Err(Error::Contention { .. })));
+        release(held);
+        release(answer(&second).expect("acquired"));
+    }
+
+    #[test]
+    fn waiters_of_one_process_are_served_in_their_order() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = target(&directory);
+        let held = hold(&target);
+        let waiters: Vec<_> = (0..20).map(|_| waiting(Owner::PROGRAM, &target, Duration::MAX).1).collect();
+        release(held);
+        for (number, told) in waiters.iter().enumerate() {
+            let held = answer(told).expect("acquired");
+            let later = waiters[number + 1..].iter().filter(|told| told.try_recv().is_ok()).count();
+            assert_eq!(later, 0, "nobody overtakes");
+            release(held);
+        }
+    }
+
+    #[test]
+    fn an_error_is_an_answer_to_everybody() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = target(&directory);
+        let held = hold(&target);
+        let waiters: Vec<_> = (0..3).map(|_| waiting(Owner::PROGRAM, &target, Duration::MAX)).collect();
+        until_refused(waiters[0].0);
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink("/nowhere", &link).expect("linked");
+        std::fs::rename(&link, &target.path).expect("replaced");
+        for (_, told) in &waiters {
+            assert!(matches!(answer(told), Err(Error::Symlink { .. })));
+        }
+        drop(held);
+    }
+
+    #[test]
+    fn what_no_event_tells_is_noticed_all_the_same() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (inner, moved) = (directory.path().join("a"), directory.path().join("b"));
+        std::fs::create_dir(&inner).expect("made");
+        let target = LockOptions::in_directory(&inner).resolve().expect("a path");
+        let held = hold(&target);
+        let (id, told) = waiting(Owner::PROGRAM, &target, Duration::MAX);
+        until_refused(id);
+        // The file keeps its name and its directory: nothing is told of it.
+        std::fs::rename(&inner, &moved).expect("renamed");
+        std::fs::create_dir(&inner).expect("made");
+        release(answer(&told).expect("acquired"));
+        drop(held);
+    }
 }
