@@ -169,6 +169,9 @@ impl Spot {
 
     /// Takes out those who are meant.
     pub(super) fn take(&mut self, mut which: impl FnMut(&Waiter) -> bool) -> Vec<Waiter> {
+        if !self.waiters.iter().any(&mut which) {
+            return Vec::new();
+        }
         let (taken, left): (Vec<_>, Vec<_>) = self.waiters.drain(..).partition(|waiter| which(waiter));
         self.waiters = left.into();
         taken
@@ -296,7 +299,9 @@ impl Spot {
 /// How long it is until all spots are looked at in a row: many waiters are to wake their thread together.
 fn to_routine() -> Duration {
     let since = Os::get().monotonic().as_micros() % ROUTINE.as_micros();
-    ROUTINE.saturating_sub(Duration::from_micros(u64::try_from(since).unwrap_or(0)))
+    let left = ROUTINE.saturating_sub(Duration::from_micros(u64::try_from(since).unwrap_or(0)));
+    // A sleep may end a moment too early.
+    if left < ROUTINE / 4 { left + ROUTINE } else { left }
 }
 
 /// Between half and all of `pause`, so that waiters do not come back in step.
