@@ -261,7 +261,7 @@ export interface AcquiredMessage {
   path: string
   /** This process, as the lock file says. */
   holder: Holder
-  /** How long the call took, in milliseconds. 0 for a call that was not willing to wait. */
+  /** How long the call waited for a holder, in milliseconds. */
   waited: number
   /** Set if a run before this one never released the lock. */
   takenOver?: TakenOver

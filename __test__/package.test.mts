@@ -86,6 +86,13 @@ test('the package holds what a user needs and nothing else', () => {
     'binding.js',
     'index.d.ts',
     'index.js',
+    'lib/abort.js',
+    'lib/acquire.js',
+    'lib/channels.js',
+    'lib/errors.js',
+    'lib/held.js',
+    'lib/lock.js',
+    'lib/native.js',
     'package.json',
   ])
 })

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, cpSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { before, test } from 'node:test'
@@ -28,6 +28,7 @@ for (const place of ['call', 'work', 'settling']) {
   test(`a panic in the ${place} is an error, and the process lives on`, (t) => {
     const cwd = directory(t)
     copyFileSync(join(root, 'index.js'), join(cwd, 'index.js'))
+    cpSync(join(root, 'lib'), join(cwd, 'lib'), { recursive: true })
     copyFileSync(join(target, 'debug', library ?? 'libreconcile_lock.so'), join(cwd, 'probe.node'))
     writeFileSync(join(cwd, 'binding.js'), "module.exports = require('./probe.node')")
     const child = spawnSync(process.execPath, [fixture, cwd, place], { encoding: 'utf8', timeout: 60_000 })

@@ -45,7 +45,8 @@ class Call {
     this.#started = performance.now()
   }
 
-  waited = () => Math.round(performance.now() - this.#started)
+  /** How long it has been waiting for a holder, in milliseconds. */
+  waited = () => (this.#first ? Math.round(performance.now() - this.#started) : 0)
 
   /**
    * What is left of the time after a refusal; another error is thrown, and so is the refusal if nothing is left.
