@@ -12,15 +12,38 @@ const held = new Map()
 /** Locks that are held or being acquired. */
 let busy = 0
 
+let isWatching = false
+
+/** How often watching ended since the event loop turned. */
+let ends = 0
+
+/** In a child with an IPC channel, Node.js keeps 150 bytes for each listener that came and went in one turn. */
+const MOST_ENDS = 100
+
 /** Watches for the exit of this process or worker, from the first lock that is held or wanted to the last. */
 function begin() {
-  if (busy === 0) process.on('exit', releaseAll)
   busy += 1
+  if (isWatching) return
+  process.on('exit', releaseAll)
+  isWatching = true
 }
 
 function end() {
   busy -= 1
-  if (busy === 0) process.removeListener('exit', releaseAll)
+  if (busy > 0 || ends > MOST_ENDS) return
+  stopWatching()
+  if (ends === 0) setImmediate(turn).unref()
+  ends += 1
+}
+
+function turn() {
+  ends = 0
+  if (busy === 0) stopWatching()
+}
+
+function stopWatching() {
+  process.removeListener('exit', releaseAll)
+  isWatching = false
 }
 
 /**
