@@ -1,7 +1,7 @@
 //! Waiting for a holder to let go, without a thread for each waiter.
 //!
 //! One thread sleeps for all waiters of this process until something can have changed, and then has the first
-//! waiter of that path acquire again, on a thread of the pool: the sleeping one must not hang on a disk.
+//! waiter of that path acquire again: on a thread of the pool, unless that cannot hang.
 //! Waiters of one path are served in the order in which they came. Among processes, each one's first waiter has
 //! a place in a queue (`Place`), and lets those before it try first, for a few milliseconds.
 //!
@@ -277,6 +277,9 @@ fn run(attempt: Try) {
         Ok((tried, queue)) => finished(&path, id, tried, queue),
         Err(panic) => finished(&path, id, Tried::Over(Err(panic)), Queue::Unknown),
     };
+    if attempt.is_quick() {
+        return finish(pool::caught(move || attempt.run()));
+    }
     match pool::submit(move || attempt.run()) {
         Ok(job) => job.when_done(finish),
         Err(work) => finish(pool::caught(work)),

@@ -120,6 +120,11 @@ impl Try {
         &self.target.path
     }
 
+    /// Whether the thread that sleeps for all can do it: the file is a local one, and a birth is not waited for.
+    pub(super) fn is_quick(&self) -> bool {
+        self.stake.is_some()
+    }
+
     pub(super) fn run(mut self) -> (Tried, Queue) {
         let path = &self.target.path;
         if matches!(self.queue, Queue::Unknown) {
@@ -131,7 +136,9 @@ impl Try {
                 return (Tried::Queued, self.queue);
             }
         }
-        match protocol::acquire(Os::get(), &self.target, self.thread) {
+        let os = Os::get();
+        let until = self.is_quick().then(|| os.monotonic());
+        match protocol::acquire_until(os, &self.target, self.thread, until) {
             Err(Error::Contention { holder, reason, .. }) => {
                 let stake = match self.stake {
                     Some(stake) => stake.renewed(path),
