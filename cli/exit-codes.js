@@ -1,0 +1,14 @@
+'use strict'
+
+/** From `sysexits.h` and, for commands that cannot be run, from the shell. */
+module.exports = {
+  ok: 0,
+  held: 1,
+  stale: 2,
+  usage: 64,
+  cannotLock: 73,
+  lost: 74,
+  contention: 75,
+  notExecutable: 126,
+  notFound: 127,
+}

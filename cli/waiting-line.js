@@ -1,0 +1,41 @@
+'use strict'
+
+const { describe, duration } = require('./say.js')
+
+const ERASE = '\r\x1b[2K'
+
+/** One line on a terminal that says who is waited for, and rewrites itself. */
+class WaitingLine {
+  #isShown = false
+
+  /** @param {import('../index.js').WaitStatus} status */
+  show({ holder, reason, waited }) {
+    const who = holder ? describe(holder) : (reason ?? 'another process is acquiring the lock')
+    const text = `waiting for ${duration(waited)}: ${who}`
+    process.stderr.write(`${ERASE}${fitting(text, process.stderr.columns)}`)
+    this.#isShown = true
+  }
+
+  remove() {
+    if (this.#isShown) process.stderr.write(ERASE)
+    this.#isShown = false
+  }
+}
+
+/**
+ * Cuts a text so that it does not wrap, which could not be rewritten. A character beyond ASCII may be two
+ * columns wide.
+ * @param {string} text
+ * @param {number | undefined} columns
+ */
+function fitting(text, columns = 80) {
+  let [width, cut] = [0, '']
+  for (const character of text) {
+    width += character > '~' ? 2 : 1
+    if (width >= columns) break
+    cut += character
+  }
+  return cut
+}
+
+module.exports = { WaitingLine, fitting }
