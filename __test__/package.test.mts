@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -72,6 +72,14 @@ test('the packed package works from TypeScript, as a module of either kind', () 
   assert.equal(execFileSync(process.execPath, ['typed.mjs'], { cwd: project, encoding: 'utf8' }), said)
 })
 
+test('npx finds the command line, in a project that has installed the package and in a clone of it', () => {
+  const npx = (cwd: string, ...args: string[]) =>
+    execFileSync('npx', ['--no-install', 'reconcile-lock', ...args], { cwd, encoding: 'utf8' })
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  for (const cwd of [project, root]) assert.equal(npx(cwd, '--version'), `${version}\n`)
+  assert.equal(npx(project, 'run', '--', 'echo', 'ran'), 'ran\n')
+})
+
 test('the package holds what a user needs and nothing else', () => {
   const [packed] = JSON.parse(npm(['pack', '--json', '--dry-run', '--ignore-scripts'], root))
   const files: string[] = packed.files.map((file: { path: string }) => file.path)
@@ -82,8 +90,19 @@ test('the package holds what a user needs and nothing else', () => {
     'CHANGELOG.md',
     'LICENSE',
     'README.md',
+    'bin/reconcile-lock.js',
     'binding.d.ts',
     'binding.js',
+    'cli/break.js',
+    'cli/exit-codes.js',
+    'cli/help.js',
+    'cli/main.js',
+    'cli/options.js',
+    'cli/run.js',
+    'cli/say.js',
+    'cli/signals.js',
+    'cli/status.js',
+    'cli/waiting-line.js',
     'index.d.ts',
     'index.js',
     'lib/abort.js',

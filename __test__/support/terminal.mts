@@ -1,0 +1,54 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import type { TestContext } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
+
+const LONG = 20_000
+
+/** Words as a shell reads them. */
+export const quoted = (words: string[]): string =>
+  words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ')
+
+/** `false`, with the test skipped and the reason printed, where there is no `script` of util-linux. */
+export function hasTerminal(t: TestContext): boolean {
+  const { error, stdout } = spawnSync('script', ['--version'], { encoding: 'utf8' })
+  if (!error && stdout.includes('util-linux')) return true
+  t.skip(`no pseudo-terminal can be had here: ${error?.message ?? `script is ${stdout.trim()}`}`)
+  return false
+}
+
+/** A command in a pseudo-terminal of 80 columns, and somebody who looks at it and types. */
+export class Terminal {
+  readonly #child: ChildProcess
+  /** Everything that the screen was sent. */
+  screen = ''
+
+  constructor(t: TestContext, command: string, cwd: string) {
+    const script = ['-q', '-e', '-f', '-c', `stty cols 80 rows 24; ${command}`, '/dev/null']
+    this.#child = spawn('script', script, { cwd, stdio: ['pipe', 'pipe', 'inherit'] })
+    this.#child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      this.screen += text
+    })
+    t.after(() => this.#child.exitCode === null && this.#child.kill('SIGKILL'))
+  }
+
+  type(text: string): void {
+    this.#child.stdin?.write(text)
+  }
+
+  /** Waits until the screen has shown it. */
+  async shows(what: RegExp): Promise<RegExpExecArray> {
+    for (const end = Date.now() + LONG; Date.now() < end; ) {
+      const found = what.exec(this.screen)
+      if (found) return found
+      await setTimeout(10)
+    }
+    throw new Error(`the screen never showed ${what}: ${JSON.stringify(this.screen)}`)
+  }
+
+  /** The exit code of the command, 128 and its number if that was a signal. */
+  async ends(): Promise<number | null> {
+    if (this.#child.exitCode === null) await once(this.#child, 'exit')
+    return this.#child.exitCode
+  }
+}
