@@ -2,16 +2,18 @@ import { appendFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import type { Payment } from './state/payment.js'
+import { accepts } from './token/authority.js'
 
 /**
  * Stands for the accounting service: it books whatever it is told, twice if told twice, in books of its own
  * (`accounting.jsonl`). Half of `pauseMs` passes on the way there and half on the way back, so that a run
  * can die before the booking or after it without knowing which.
  */
-export function accounting(dir: string, pauseMs: number): (payment: Payment) => Promise<void> {
+export function accounting(dir: string, pauseMs: number): (payment: Payment, token: string) => Promise<void> {
   const there = Math.floor(pauseMs / 2)
-  return async (payment) => {
+  return async (payment, token) => {
     if (there > 0) await setTimeout(there)
+    if (!(await accepts(dir, token))) throw new Error('the accounting service does not accept our token')
     await appendFile(join(dir, 'accounting.jsonl'), `${JSON.stringify(payment)}\n`)
     if (pauseMs > 0) await setTimeout(pauseMs - there)
   }

@@ -3,6 +3,7 @@ import { parseCommand } from './cli/args.js'
 import { help } from './cli/help.js'
 import { dryRun } from './commands/dry-run.js'
 import { execute } from './commands/execute.js'
+import { ping } from './commands/ping.js'
 import { status } from './commands/status.js'
 import { codeOf, DataError, exitCode, UsageError } from './errors.js'
 
@@ -14,6 +15,9 @@ async function main(args: string[]): Promise<number> {
       return exitCode.ok
     case 'status':
       await status(command.dir)
+      return exitCode.ok
+    case 'ping':
+      await ping(command.dir)
       return exitCode.ok
     case 'dry-run':
       await dryRun(command.dir)

@@ -6,6 +6,7 @@ import { UsageError } from '../src/errors.js'
 test('commands', () => {
   assert.deepEqual(parseCommand([]), { name: 'dry-run', dir: '.' })
   assert.deepEqual(parseCommand(['status', '--dir', 'd']), { name: 'status', dir: 'd' })
+  assert.deepEqual(parseCommand(['ping']), { name: 'ping', dir: '.' })
   assert.deepEqual(parseCommand(['--help', 'status']), { name: 'help' })
   assert.deepEqual(parseCommand(['--execute', '--pause-ms', '5', '--resolve', 'inv-1=retry']), {
     name: 'execute',
@@ -23,6 +24,8 @@ test('wrong arguments', () => {
     '--dir',
     '--dir=',
     'status --execute',
+    'ping --execute',
+    'ping more',
     '--pause-ms 5',
     '--resolve A=retry',
     '--execute --pause-ms -1',

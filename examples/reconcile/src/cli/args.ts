@@ -9,7 +9,7 @@ export interface Resolution {
 
 export type Command =
   | { name: 'help' }
-  | { name: 'dry-run' | 'status'; dir: string }
+  | { name: 'dry-run' | 'ping' | 'status'; dir: string }
   | { name: 'execute'; dir: string; pauseMs: number; resolutions: Resolution[] }
 
 // The longest delay that a timer of Node takes; beyond it, it would not wait at all.
@@ -19,11 +19,12 @@ export function parseCommand(args: string[]): Command {
   const { values, positionals } = parse(args)
   if (values.help) return { name: 'help' }
   const [word, ...more] = positionals
-  if ((word !== undefined && word !== 'status') || more.length > 0)
-    throw new UsageError(`unknown argument: ${word === 'status' ? more.join(' ') : positionals.join(' ')}`)
+  if (word !== undefined && word !== 'status' && word !== 'ping')
+    throw new UsageError(`unknown argument: ${positionals.join(' ')}`)
+  if (more.length > 0) throw new UsageError(`unknown argument: ${more.join(' ')}`)
   const dir = values.dir ?? '.'
   if (dir === '') throw new UsageError('--dir needs a directory')
-  if (word === 'status' && values.execute) throw new UsageError('status does not go with --execute')
+  if (word && values.execute) throw new UsageError(`${word} does not go with --execute`)
   if (!values.execute) {
     if (values['pause-ms'] !== undefined) throw new UsageError('--pause-ms needs --execute')
     if (values.resolve !== undefined) throw new UsageError('--resolve needs --execute')

@@ -3,6 +3,7 @@ export const help = `Matches the transactions of bank.csv with the open invoices
 Usage: reconcile [--dir D]                     show what would be posted
        reconcile --execute [options]           post it; one run at a time in a directory
        reconcile status [--dir D]              show the lock and what is posted
+       reconcile ping [--dir D]                ask the accounting service whether it knows us
 
 Options:
   --dir D                      the directory of the data (default: the current one)
@@ -11,4 +12,5 @@ Options:
   --resolve INVOICE=retry      a run died while posting it, and the accounting service has it not
   --help                       show this
 
-Exit codes: 0 done, 1 failure, 64 wrong arguments, 65 wrong data, 75 another run is in progress.`
+Exit codes: 0 done, 1 failure, 64 wrong arguments, 65 wrong data, 75 another run is in progress,
+or another command has been refreshing the token for ten seconds.`

@@ -7,6 +7,7 @@ import { readInput } from '../input.js'
 import { match } from '../matching/match.js'
 import { Books } from '../state/books.js'
 import { acquireLock, releaseLock } from '../state/lock.js'
+import { accessToken } from '../token/access-token.js'
 
 export interface ExecuteOptions {
   dir: string
@@ -46,7 +47,9 @@ async function postAll(books: Books, options: ExecuteOptions, stop: StopRequest)
   let count = 0
   for (const payment of payments) {
     if (stop.exitCode !== undefined) break
-    await books.post(payment, send)
+    // Before the intent is logged: without a token nothing goes out.
+    const token = await accessToken(dir)
+    await books.post(payment, (payment) => send(payment, token))
     count += 1
     console.log(`posted ${describe(payment)}`)
   }
