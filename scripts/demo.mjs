@@ -1,7 +1,7 @@
 // `npm run demo`: the example tool with two runs at once, a run killed half-way, and the run after it.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { cpSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { prepareExample } from './example.mjs'
@@ -119,6 +119,25 @@ check(
 )
 checkPostedOnce(together, expected)
 await checkFree('status', together, expected.length)
+
+section('Two commands at once with a token that has ended: one refreshes it, the other waits for that')
+const tokenPath = join(together, 'token.json')
+const grants = () => jsonLines(join(together, 'authority.jsonl')).map(({ by, pid }) => ({ by, pid }))
+writeFileSync(
+  tokenPath,
+  JSON.stringify({ ...JSON.parse(readFileSync(tokenPath, 'utf8')), expiresAt: Date.now() }),
+)
+const granted = grants().length
+const pings = await Promise.all(['P', 'Q'].map((name) => reconcile(name, together, 'ping')))
+for (const { name, code, stderr } of pings) check(code === 0 && stderr === '', `${name} went through`, stderr)
+const fresh = grants().slice(granted)
+const [one] = fresh
+const renewer = pings.find(({ pid }) => pid === one?.pid)
+check(
+  fresh.length === 1 && one.by === 'refresh' && renewer !== undefined,
+  `${renewer?.name} refreshed the token, and nobody else did`,
+  JSON.stringify(fresh),
+)
 
 section('A run is killed when a posting has arrived and the run does not know it yet')
 const dir = dataDirectory('killed')
