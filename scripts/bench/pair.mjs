@@ -1,0 +1,96 @@
+// A process that acquires and releases in one way only: channels that once had a listener stay slower.
+// Usage: node pair.mjs KIND DIRECTORY; orders come as lines on standard input:
+//   measure    `mean` with the nanoseconds of a pair
+//   compute    `computed` with how often a pair read a clock or the lock's holder, which messages consist of
+import { subscribe } from 'node:diagnostics_channel'
+import { writeSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { createInterface } from 'node:readline'
+import { root } from '../steps.mjs'
+import { measure } from './batch.mjs'
+
+const require = createRequire(import.meta.url)
+const [kind, directory] = process.argv.slice(2)
+const channels = ['acquired', 'contended', 'waiting', 'takenover', 'released', 'lost']
+
+const facade = () => {
+  const { acquireLockSync } = require(`${root}index.js`)
+  return () => acquireLockSync(directory).releaseSync()
+}
+
+/** How many messages were published, and how many pairs there were. */
+const counts = { messages: 0, pairs: 0 }
+
+const kinds = {
+  binding() {
+    const { acquireSync, releaseHeldSync } = require(`${root}binding.js`)
+    require(`${root}lib/native.js`)
+    return () => releaseHeldSync(acquireSync(directory).id)
+  },
+  /** The facade, with functions that do nothing in the place of those that publish. */
+  silent() {
+    const path = require.resolve(`${root}lib/channels.js`)
+    const names = Object.keys(require(path))
+    require.cache[path].exports = Object.fromEntries(names.map((name) => [name, () => false]))
+    return facade()
+  },
+  unheard: facade,
+  heard() {
+    for (const name of channels)
+      subscribe(`reconcile-lock:${name}`, () => {
+        counts.messages += 1
+      })
+    return facade()
+  },
+}
+
+const pair = kinds[kind]()
+const counted = () => {
+  counts.pairs += 1
+  pair()
+}
+
+async function mean() {
+  const mean = await measure({ name: kind, async: false, fn: counted })
+  // `acquired` and `released`, of each pair.
+  const expected = kind === 'heard' ? 2 * counts.pairs : 0
+  if (counts.messages !== expected) throw new Error(`${counts.pairs} pairs, ${counts.messages} messages`)
+  return mean
+}
+
+/** Puts `seen` before what `object[name]` does. */
+function spy(object, name, seen) {
+  const known = Object.getOwnPropertyDescriptor(object, name)
+  const wrapped = (original) =>
+    function (...args) {
+      seen()
+      return original.apply(this, args)
+    }
+  const spied = known.get ? { get: wrapped(known.get) } : { value: wrapped(known.value) }
+  Object.defineProperty(object, name, { ...known, ...spied })
+}
+
+/** After it nothing can be measured any more. */
+function computed() {
+  const times = 1000
+  let reads = 0
+  const seen = () => {
+    reads += 1
+  }
+  const lock = require(`${root}index.js`).acquireLockSync(directory)
+  lock.releaseSync()
+  spy(Object.getPrototypeOf(lock), 'holder', seen)
+  spy(Object.getPrototypeOf(performance), 'now', seen)
+  spy(Date, 'now', seen)
+  for (let turn = 0; turn < times; turn += 1) pair()
+  return reads / times
+}
+
+const orders = {
+  measure: async () => `mean ${await mean()}`,
+  compute: async () => `computed ${computed()}`,
+}
+const lines = createInterface({ input: process.stdin })
+lines.on('line', async (order) => writeSync(1, `${await orders[order]()}\n`))
+lines.on('close', () => process.exit(0))
+writeSync(1, `ready ${process.hrtime.bigint()}\n`)
