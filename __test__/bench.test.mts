@@ -33,9 +33,10 @@ type Figures = Record<string, number | string>
 
 const bench = fileURLToPath(new URL('../../scripts/bench.mjs', import.meta.url))
 const module = (name: string) => import(new URL(`../../scripts/bench/${name}.mjs`, import.meta.url).href)
-const { countOverlaps, median, percentile, shares, spread } = (await module('statistics')) as {
+const { countOverlaps, median, momentsOf, percentile, shares, spread } = (await module('statistics')) as {
   countOverlaps: (holds: Hold[]) => number
   median: (values: number[]) => number
+  momentsOf: (span: number[], count: number) => number[]
   percentile: (values: number[], percent: number) => number
   shares: (holds: Hold[][]) => { counts: number[]; ratio: number }
   spread: (values: number[]) => { n: number; p50: number; p99: number | string; max: number }
@@ -82,6 +83,14 @@ test('a p99 takes 200 samples', () => {
   assert.deepEqual(spread(countdown(200)), { n: 200, p50: 100.5, p99: 198, max: 200 })
   const few = { n: 199, p50: 100, p99: 'n too small (199 of 200)', max: 199 }
   assert.deepEqual(spread(countdown(199)), few)
+})
+
+test('moments are spread over their span, and not in its order', () => {
+  const moments = momentsOf([20, 220], 200)
+  const parts = (values: number[]) => values.map((at) => Math.floor(at - 20))
+  const inOrder = Array.from({ length: 200 }, (_, part) => part)
+  assert.deepEqual(parts(moments.toSorted((a, b) => a - b)), inOrder)
+  assert.notDeepEqual(parts(moments), inOrder)
 })
 
 /** Holds at these moments, each as long as 5. */

@@ -7,12 +7,12 @@ import { fileURLToPath } from 'node:url'
 import { now, Peer } from './peers.mjs'
 import { columns, micro } from './report.mjs'
 import { takeTurns } from './rounds.mjs'
-import { spread } from './statistics.mjs'
+import { momentsOf, spread } from './statistics.mjs'
 import { period, pollingName, properOptions } from './waits.mjs'
 
 const peerPath = fileURLToPath(new URL('peer.mjs', import.meta.url))
 
-/** When to release after the waiter has gone to sleep, in milliseconds, at random. */
+/** When to release after the waiter has gone to sleep, in milliseconds. */
 const soon = [20, 80]
 /** A whole period of the poller: every phase of its sleep is as likely as another. */
 const withinPeriod = [20, 20 + period]
@@ -46,12 +46,14 @@ class Contender {
    * @param {string} about.kind what `peer.mjs` calls it
    * @param {string} [about.native] what the bench `flock` calls it, if that one waits
    * @param {number[]} about.wait
+   * @param {number} about.times
    * @param {string} about.directory
    * @param {string} about.executable
    */
-  constructor({ kind, native, wait, directory, executable }) {
+  constructor({ kind, native, wait, times, directory, executable }) {
     mkdirSync(directory)
-    this.wait = wait
+    // One more for the round that does not count.
+    this.pauses = momentsOf(wait, times + 1)
     this.holderCommand = [process.execPath, peerPath, kind, directory]
     const nativeCommand = [executable, native, join(directory, 'flock.lock')]
     this.waiterCommand = native ? nativeCommand : this.holderCommand
@@ -64,8 +66,7 @@ class Contender {
   }
 
   async pause() {
-    const [low, high] = this.wait
-    await setTimeout(low + Math.random() * (high - low))
+    await setTimeout(this.pauses.pop())
     if (this.waiter.hasSpoken) throw new Error('a waiter got a lock that was held')
   }
 
@@ -103,10 +104,10 @@ async function measure({ what, contenders, directory, executables, samples }) {
   const present = contenders.filter(({ kind }) => kind !== 'flock' || !missing)
   const taking = []
   for (const [index, { share = 1, ...about }] of present.entries()) {
-    const place = { executable: executables.flock, directory: join(directory, `${what}-${index}`) }
-    const contender = new Contender({ ...about, ...place })
-    await contender.start()
     const times = Math.max(1, Math.round(samples * share))
+    const place = { executable: executables.flock, directory: join(directory, `${what}-${index}`) }
+    const contender = new Contender({ ...about, ...place, times })
+    await contender.start()
     taking.push({ times, sample: () => contender[what]() })
   }
   const taken = await takeTurns(taking, samples)

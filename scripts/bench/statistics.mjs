@@ -40,6 +40,20 @@ export function spread(values) {
 }
 
 /**
+ * Random moments of a span, one from each of as many equal parts, in random order: so few samples meet a sleeper
+ * of that period at all of its phases alike.
+ * @param {number[]} span
+ * @param {number} count
+ */
+export function momentsOf([low, high], count) {
+  const moments = Array.from({ length: count }, (_, part) => ({
+    at: low + ((part + Math.random()) / count) * (high - low),
+    order: Math.random(),
+  }))
+  return moments.toSorted((a, b) => a.order - b.order).map(({ at }) => at)
+}
+
+/**
  * @typedef {{ enter: bigint, exit: bigint }} Hold by CLOCK_MONOTONIC
  */
 
