@@ -5,8 +5,8 @@ export const period = 200
 
 /**
  * What a reader of proper-lockfile's README takes to wait: a number of retries, with the pauses of the package
- * `retry` (1 s, 2 s, 4 s, …; ten of them are its own default). `stale` is the least that it accepts; its default is
- * 10 s.
+ * `retry` (1 s, 2 s, 4 s, …; ten of them are its own default). `stale` is the least that its code accepts, where
+ * its README says 5 s; its default is 10 s.
  */
 export const properOptions = { retries: 10, stale: 2000 }
 
