@@ -171,12 +171,10 @@ impl Watcher {
     /// Sleeps until something has happened, the bell has rung or `until` has come.
     pub(crate) fn wait(&mut self, until: Option<Instant>) -> Signals {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let Some(bell) = &self.bell.0 else {
-            thread::sleep(left.unwrap_or(DEAF).min(DEAF));
-            return self.heard(&[]);
-        };
-        let mut fds = vec![PollFd::new(bell, PollFlags::IN)];
-        fds.extend(self.inotify.as_ref().map(|inotify| PollFd::new(inotify, PollFlags::IN)));
+        // Without a bell nobody can wake us.
+        let left = if self.bell.0.is_some() { left } else { Some(left.unwrap_or(DEAF).min(DEAF)) };
+        let own = self.bell.0.as_deref().into_iter().chain(&self.inotify);
+        let mut fds: Vec<PollFd<'_>> = own.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         let first = fds.len();
         fds.extend(self.processes.values().map(|(process, _)| PollFd::new(process, PollFlags::IN)));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
@@ -188,8 +186,9 @@ impl Watcher {
                 return Signals::default();
             }
         }
-        let mut rings = [0; 8];
-        let _ = rustix::io::read(bell, &mut rings);
+        if let Some(bell) = &self.bell.0 {
+            let _ = rustix::io::read(bell, &mut [0; 8]);
+        }
         let ended = self.processes.keys().zip(&fds[first..]).filter(|(_, fd)| !fd.revents().is_empty());
         let ended: Vec<u32> = ended.map(|(pid, _)| *pid).collect();
         self.heard(&ended)
