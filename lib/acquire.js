@@ -18,6 +18,9 @@ const native = require('./native.js')
 /** How often those who wait are told, in milliseconds. */
 const TELL = 1000
 
+/** How long a promise that is rejected waits for a try that is under way, in milliseconds. */
+const GRACE = 25
+
 /** How long a synchronous wait keeps the engine from ending its thread, in milliseconds. */
 const SLICE = 20
 
@@ -32,17 +35,26 @@ const noTime = () => 0
 /** One call: when it began, whom it found, and whether it was aborted. */
 class Call {
   isAborted = false
-  /** @type {number | undefined} */
-  #id
+  /** Who calls first is served first, whoever is refused first. */
+  id
   #started
-  #options
+  #timeout
+  #onWait
   /** @type {LockError | undefined} */
   #first
 
   /** @param {AcquireOptions} options */
-  constructor(options) {
-    this.#options = options
+  constructor({ timeout = 0, onWait }) {
+    this.id = timeout ? native.nextWait() : 0
+    this.#timeout = timeout
+    this.#onWait = onWait
     this.#started = performance.now()
+  }
+
+  /** What to wait for: the current directory may be another by now, and so may the caller's options. */
+  get target() {
+    const { path, message } = /** @type {LockError} */ (this.#first)
+    return { file: path, message }
   }
 
   /** How long it has been waiting for a holder, in milliseconds. */
@@ -56,24 +68,19 @@ class Call {
     if (!isContention(error)) throw error
     channels.contended(error)
     this.#first = error
-    const left = (this.#options.timeout ?? 0) - (performance.now() - this.#started)
+    const left = this.#timeout - (performance.now() - this.#started)
     if (left > 0 && !this.isAborted) return left
     throw error
   }
 
-  /** @param {number} id */
-  waits(id) {
-    this.#id = id
-  }
-
   abort() {
     this.isAborted = true
-    if (this.#id !== undefined) native.cancelWait(this.#id)
+    native.cancelWait(this.id)
   }
 
   /** Whether there is anybody to tell of the wait. */
   get isToldTo() {
-    return this.#options.onWait !== undefined || channels.watchWaits()
+    return this.#onWait !== undefined || channels.watchWaits()
   }
 
   tell() {
@@ -84,13 +91,14 @@ class Call {
       ...(reason != null && { reason }),
       waited: this.waited(),
     }
-    this.#options.onWait?.(status)
+    const onWait = this.#onWait
+    onWait?.(status)
     if (channels.watchWaits()) channels.waiting(status)
   }
 
   #now() {
-    const now = this.#id === undefined ? null : native.waitingFor(this.#id)
-    return now?.holder && this.#first ? { path: this.#first.path, ...now } : this.#first
+    const now = native.waitingFor(this.id)
+    return now && this.#first && !tellsNothing(now) ? { path: this.#first.path, ...now } : this.#first
   }
 
   /**
@@ -98,9 +106,12 @@ class Call {
    * @param {unknown} error
    */
   failure(error) {
-    return isContention(error) && !error.holder ? this.#first : error
+    return isContention(error) && tellsNothing(error) ? this.#first : error
   }
 }
+
+/** @param {{ holder?: unknown, reason?: string | undefined }} refused */
+const tellsNothing = ({ holder, reason }) => holder == null && reason == null
 
 /**
  * @param {JsLock} acquired
@@ -125,42 +136,36 @@ function acquireLockSync(target) {
       if (isContention(error)) channels.contended(error)
       throw error
     }
-    return waitSync(target, call, call.left(error))
+    return waitSync(call, call.left(error))
   }
   held.begin()
   return entered(acquired, call?.waited ?? noTime)
 }
 
 /**
- * @param {string | AcquireOptions | undefined} target
  * @param {Call} call
  * @param {number} left
  */
-function waitSync(target, call, left) {
+function waitSync(call, left) {
   held.begin()
-  const id = native.waitSync(target, left)
   try {
-    call.waits(id)
-    const acquired = sitOut(id, call)
-    return entered(acquired, call.waited)
+    native.waitSync(call.id, call.target, left)
+    return entered(sitOut(call), call.waited)
   } catch (error) {
-    native.cancelWait(id)
+    native.cancelWait(call.id)
     held.end()
     throw call.failure(error)
   }
 }
 
-/**
- * @param {number} id
- * @param {Call} call
- */
-function sitOut(id, call) {
+/** @param {Call} call */
+function sitOut(call) {
   for (let next = 0; ; ) {
     if (call.isToldTo && performance.now() >= next) {
       call.tell()
       next = performance.now() + TELL
     }
-    const acquired = native.waitSlice(id, SLICE)
+    const acquired = native.waitSlice(call.id, SLICE)
     if (acquired) return acquired
   }
 }
@@ -173,21 +178,37 @@ async function acquireLock(target) {
   const options = optionsOf(target)
   const { signal } = options
   const call = new Call(options)
-  // Anything else but a signal is the addon's to refuse.
-  if (typeof signal?.addEventListener !== 'function') return acquire(target, call)
   const acquiring = acquire(target, call)
-  /** @type {() => void} */
-  let stopListening = () => {}
-  /** @type {Promise<never>} */
-  const aborted = new Promise((_, reject) => {
-    stopListening = onAbort(signal, () => {
+  // Anything else but a signal is the addon's to refuse, and so is one that was aborted before.
+  if (typeof signal?.addEventListener !== 'function' || signal.aborted) return acquiring
+  return new Promise((resolve, reject) => {
+    const stopListening = onAbort(signal, () => {
       call.abort()
-      // A lock that is won in the same moment belongs to nobody.
-      acquiring.then((lock) => lock.release()).catch(() => {})
-      reject(signal.reason)
+      unwanted(acquiring.then((lock) => lock.release())).then(() => reject(signal.reason))
     })
+    /** @type {<T>(settle: (value: T) => void) => (value: T) => void} */
+    const unlessAborted = (settle) => (value) => {
+      if (call.isAborted) return
+      stopListening()
+      settle(value)
+    }
+    acquiring.then(unlessAborted(resolve), unlessAborted(reject))
   })
-  return Promise.race([acquiring, aborted]).finally(stopListening)
+}
+
+/**
+ * Waits until a lock that is won too late is released, so that who is told of the end finds it free; not for long,
+ * because a disk may hang.
+ * @param {Promise<unknown>} released
+ */
+async function unwanted(released) {
+  /** @type {NodeJS.Timeout | undefined} */
+  let timer
+  const late = new Promise((resolve) => {
+    timer = setTimeout(resolve, GRACE)
+  })
+  await Promise.race([released.catch(() => {}), late])
+  clearTimeout(timer)
 }
 
 /**
@@ -197,10 +218,7 @@ async function acquireLock(target) {
 async function acquire(target, call) {
   held.begin()
   try {
-    return entered(
-      await native.acquire(target).catch((error) => wait(target, call, call.left(error))),
-      call.waited,
-    )
+    return entered(await native.acquire(target).catch((error) => wait(call, call.left(error))), call.waited)
   } catch (error) {
     held.end()
     throw error
@@ -208,20 +226,18 @@ async function acquire(target, call) {
 }
 
 /**
- * @param {string | AcquireOptions | undefined} target
  * @param {Call} call
  * @param {number} left
  * @returns {Promise<JsLock>}
  */
-async function wait(target, call, left) {
-  const { id, lock } = native.wait(target, left)
-  call.waits(id)
+async function wait(call, left) {
+  const lock = native.wait(call.id, call.target, left)
   try {
     return await (call.isToldTo ? told(call, lock) : lock)
   } catch (error) {
     // Nothing is left to cancel, unless it was the listener that failed.
-    native.cancelWait(id)
-    lock.then(({ id }) => native.releaseHeld(id)).catch(() => {})
+    native.cancelWait(call.id)
+    await unwanted(lock.then(({ id }) => native.releaseHeld(id)))
     throw call.failure(error)
   }
 }
@@ -239,7 +255,8 @@ async function told(call, lock) {
     const tell = () => {
       try {
         call.tell()
-        timer = setTimeout(tell, TELL)
+        // A timer may be a millisecond early.
+        timer = setTimeout(tell, TELL + 1)
       } catch (error) {
         reject(error)
       }

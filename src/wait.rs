@@ -15,11 +15,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use self::spot::{Found, Next, Queue, Spot, Tried, Try, Waiter};
+use self::spot::{Found, Look, Next, Queue, Spot, Step, Tried, Try, Waiter};
 use crate::error::Error;
 use crate::pool;
 use crate::protocol::{self, Held, LockState};
@@ -37,9 +38,16 @@ type HeldHere = Held<<Os as System>::File>;
 /// What a waiter is told; a panic is an answer too.
 pub(crate) type Answer = thread::Result<Result<HeldHere, Error>>;
 
-/// Names one waiter in this process, never a later one.
+/// Names one waiter in this process, never another one. Who asks for it first is served first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WaiterId(pub(crate) u64);
+
+impl WaiterId {
+    pub(crate) fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
 
 /// Who has the lock, as the last try has found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,7 +67,6 @@ pub(crate) struct Order {
 
 struct Service {
     spots: BTreeMap<PathBuf, Spot>,
-    last: u64,
     /// What tries have found, for the thread that watches.
     found: Vec<(PathBuf, Found)>,
     /// Wakes that thread; `None`: there is none.
@@ -67,7 +74,7 @@ struct Service {
 }
 
 static SERVICE: Mutex<Service> =
-    Mutex::new(Service { spots: BTreeMap::new(), last: 0, found: Vec::new(), bell: None });
+    Mutex::new(Service { spots: BTreeMap::new(), found: Vec::new(), bell: None });
 
 fn service() -> MutexGuard<'static, Service> {
     // No code that runs under this mutex can panic half-way through a change.
@@ -95,20 +102,17 @@ pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Resul
 
 /// Calls `answer` once the lock is acquired, the time is over or the wait has been ended; on another thread,
 /// unless the system refuses the one that waits, which is an answer too.
-pub(crate) fn start(order: Order, answer: impl FnOnce(Answer) + Send + 'static) -> WaiterId {
+pub(crate) fn start(id: WaiterId, order: Order, answer: impl FnOnce(Answer) + Send + 'static) {
     let mut service = service();
-    service.last += 1;
-    let id = WaiterId(service.last);
     if let Err(error) = service.wake() {
         drop(service);
-        answer(Ok(Err(order.target.system("pthread_create")(error))));
-        return id;
+        return answer(Ok(Err(order.target.system("pthread_create")(error))));
     }
     let now = Instant::now();
     let spot = service.spots.entry(order.target.path.clone()).or_insert_with(|| Spot::new(now));
     let deadline = now.checked_add(order.timeout);
-    spot.waiters.push_back(Waiter { id, order, rank: Rank::now(), deadline, answer: Box::new(answer) });
-    id
+    let (rank, answer) = (Rank::now(), Box::new(answer));
+    spot.add(Waiter { id, order, rank, deadline, answer, is_cancelled: false });
 }
 
 /// Acquires the lock within `timeout`, on this thread.
@@ -118,7 +122,7 @@ pub(crate) fn acquire(
     thread: u32,
     timeout: Duration,
 ) -> Result<HeldHere, Error> {
-    let started = Instant::now();
+    let (id, started) = (WaiterId::next(), Instant::now());
     let refused = match try_once(target, thread, timeout) {
         Err(error @ Error::Contention { .. }) => error,
         outcome => return outcome,
@@ -129,7 +133,7 @@ pub(crate) fn acquire(
     }
     let (tell, told) = mpsc::channel();
     let order = Order { owner, thread, target: target.clone(), timeout };
-    start(order, move |answer| drop(tell.send(answer)));
+    start(id, order, move |answer| drop(tell.send(answer)));
     match told.recv() {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => panic::resume_unwind(panic),
@@ -137,11 +141,17 @@ pub(crate) fn acquire(
     }
 }
 
-/// Ends a wait. It is answered at once, and does not end up with the lock.
+/// Ends a wait. It does not end up with the lock: it is answered at once or, if it is trying, after that.
 pub(crate) fn cancel(id: WaiterId) {
-    let cancelled = service().take(|waiter| waiter.id == id);
-    refuse_all(cancelled, "the wait was cancelled");
+    let cancelled = {
+        let mut service = service();
+        service.ring();
+        service.spots.values_mut().find_map(|spot| spot.cancel(id))
+    };
+    refuse_all(cancelled, CANCELLED);
 }
+
+const CANCELLED: &str = "the wait was cancelled";
 
 /// Ends all waits of an owner.
 pub(crate) fn cancel_all(owner: Owner) {
@@ -149,7 +159,7 @@ pub(crate) fn cancel_all(owner: Owner) {
     refuse_all(cancelled, "the one who waited has ended");
 }
 
-fn refuse_all(waiters: Vec<Waiter>, reason: &str) {
+fn refuse_all(waiters: impl IntoIterator<Item = Waiter>, reason: &str) {
     for waiter in waiters {
         waiter.refuse(Refused { holder: None, reason: Some(reason.to_owned()) });
     }
@@ -201,13 +211,17 @@ impl Service {
         }
         let mut turn = Turn::default();
         self.spots.retain(|path, spot| {
-            let expired = spot.take(|waiter| waiter.deadline.is_some_and(|deadline| deadline <= now));
-            turn.expired.extend(expired.into_iter().map(|waiter| (waiter, spot.refused.clone())));
+            let over = spot.take_done(now);
+            turn.over.extend(over.into_iter().map(|waiter| (waiter, spot.refused.clone())));
             if spot.is_over() {
                 spot.unwatch(watcher);
                 return false;
             }
-            turn.tries.extend(spot.step(path, now));
+            match spot.step(path, now) {
+                Some(Step::Look(look)) => turn.looks.push(look),
+                Some(Step::Try(attempt)) => turn.tries.push(attempt),
+                None => {}
+            }
             turn.until = [turn.until, spot.next()].into_iter().flatten().min();
             true
         });
@@ -225,7 +239,8 @@ impl Service {
 
 #[derive(Default)]
 struct Turn {
-    expired: Vec<(Waiter, Refused)>,
+    over: Vec<(Waiter, Refused)>,
+    looks: Vec<Look>,
     tries: Vec<Try>,
     until: Option<Instant>,
 }
@@ -246,11 +261,17 @@ fn serve(mut watcher: Watcher) {
             }
             turn
         };
-        for (waiter, refused) in turn.expired {
+        for (waiter, refused) in turn.over {
             waiter.refuse(refused);
         }
         for attempt in turn.tries {
             run(attempt);
+        }
+        if !turn.looks.is_empty() {
+            let looked: Vec<_> = turn.looks.into_iter().map(Look::run).collect();
+            service().found.extend(looked);
+            // An event is for those who have their stake with them.
+            continue;
         }
         let until = idle_since.map_or(turn.until, |since| Some(since + IDLE));
         let signals = watcher.wait(until);
@@ -302,17 +323,21 @@ fn finished(path: &Path, id: WaiterId, tried: Tried, queue: Queue) {
         }
     };
     let mut service = service();
-    service.found.push((path.to_owned(), Found { queue, next }));
+    service.found.push((path.to_owned(), Found::Tried { queue, next }));
     service.ring();
 }
 
 fn deliver(path: &Path, id: WaiterId, answer: Answer) {
     let waiter = service().spots.get_mut(path).and_then(|spot| spot.take(|waiter| waiter.id == id).pop());
     match (waiter, answer) {
-        (Some(waiter), answer) => (waiter.answer)(answer),
+        (Some(waiter), answer) if !waiter.is_cancelled => (waiter.answer)(answer),
         // Its wait was cancelled, or its time was over, meanwhile.
-        (None, Ok(Ok(held))) => drop(protocol::release(Os::get(), held)),
-        (None, _) => {}
+        (waiter, answer) => {
+            if let Ok(Ok(held)) = answer {
+                let _ = protocol::release(Os::get(), held);
+            }
+            refuse_all(waiter, CANCELLED);
+        }
     }
 }
 
@@ -342,7 +367,9 @@ mod tests {
     fn waiting(owner: Owner, target: &Target, timeout: Duration) -> (WaiterId, mpsc::Receiver<Answer>) {
         let (tell, told) = mpsc::channel();
         let order = Order { owner, thread: 0, target: target.clone(), timeout };
-        (start(order, move |answer| drop(tell.send(answer))), told)
+        let id = WaiterId::next();
+        start(id, order, move |answer| drop(tell.send(answer)));
+        (id, told)
     }
 
     fn answer(told: &mpsc::Receiver<Answer>) -> Result<HeldHere, Error> {

@@ -4,7 +4,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use napi::bindgen_prelude::{JsObjectValue, Object, ToNapiValue, Unknown};
+use napi::bindgen_prelude::{ToNapiValue, Unknown};
 use napi::{Env, Result};
 use napi_derive::napi;
 
@@ -16,6 +16,9 @@ use super::state::State;
 use crate::error::Error;
 use crate::target::Target;
 use crate::wait::{self, Order, WaiterId};
+
+/// How long the try of a wait that is cancelled may hold up its thread: it hangs on a disk, or waits for a birth.
+const GRACE: Duration = Duration::from_millis(25);
 
 /// How a wait ended; a panic is an outcome too.
 pub(super) type Outcome = thread::Result<std::result::Result<Acquired, Error>>;
@@ -29,21 +32,27 @@ pub struct JsRefused {
     pub reason: Option<String>,
 }
 
-/// Waits for at most `left` milliseconds. The result is `{ id, lock }`, with a promise of the lock.
+/// A number for one wait. Who asks for it first is served first.
+///
+/// # Errors
+/// `E_LOCK_INTERNAL` alone.
+#[napi(catch_unwind)]
+pub fn next_wait(env: &Env) -> Result<f64> {
+    guarded(env, || Ok(number(WaiterId::next())))
+}
+
+/// Waits for at most `left` milliseconds, as number `id`.
 ///
 /// # Errors
 /// As `acquireLock` in `index.d.ts`.
-#[napi(catch_unwind, ts_return_type = "{ id: number; lock: Promise<JsLock> }")]
-pub fn wait<'env>(env: &'env Env, target: Unknown<'env>, left: f64) -> Result<Object<'env>> {
+#[napi(catch_unwind, ts_return_type = "Promise<JsLock>")]
+pub fn wait<'env>(env: &'env Env, id: f64, target: Unknown<'env>, left: f64) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let (state, target) = (State::of(env)?, Request::parse(env, target, Allowed::Acquire)?.target);
+        let (state, target) = (State::of(env)?, Request::parse(env, target, Allowed::Lock)?.target);
         let (settle, lock) =
             deferred(env, |env, outcome: Outcome| Ok(outcome??.into_lock().into_unknown(env)?))?;
-        let id = start(state, target, left, settle);
-        let mut waiting = Object::new(env)?;
-        waiting.set_named_property("id", number(id))?;
-        waiting.set_named_property("lock", lock)?;
-        Ok(waiting)
+        start(state, named(id), target, left, settle);
+        Ok(lock)
     })
 }
 
@@ -52,13 +61,13 @@ pub fn wait<'env>(env: &'env Env, target: Unknown<'env>, left: f64) -> Result<Ob
 /// # Errors
 /// As `acquireLockSync` in `index.d.ts`.
 #[napi(catch_unwind)]
-pub fn wait_sync(env: &Env, target: Unknown<'_>, left: f64) -> Result<f64> {
+pub fn wait_sync(env: &Env, id: f64, target: Unknown<'_>, left: f64) -> Result<()> {
     guarded(env, || {
-        let (state, target) = (State::of(env)?, Request::parse(env, target, Allowed::Acquire)?.target);
+        let (state, target) = (State::of(env)?, Request::parse(env, target, Allowed::Lock)?.target);
         let (tell, told) = mpsc::channel();
-        let id = start(state, target, left, move |outcome| drop(tell.send(outcome)));
-        state.waits.borrow_mut().insert(id.0, told);
-        Ok(number(id))
+        start(state, named(id), target, left, move |outcome| drop(tell.send(outcome)));
+        state.waits.borrow_mut().insert(named(id).0, told);
+        Ok(())
     })
 }
 
@@ -88,7 +97,8 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Option<JsLock>> {
     })
 }
 
-/// Ends a wait. It does not end up with the lock, and its promise is rejected.
+/// Ends a wait. It does not end up with the lock, and its promise is rejected; `waitSync` is over when this
+/// returns.
 ///
 /// # Errors
 /// If the addon was not set up.
@@ -96,7 +106,10 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Option<JsLock>> {
 pub fn cancel_wait(env: &Env, id: f64) -> Result<()> {
     guarded(env, || {
         wait::cancel(named(id));
-        State::of(env)?.waits.borrow_mut().remove(&named(id).0);
+        if let Some(told) = State::of(env)?.waits.borrow_mut().remove(&named(id).0) {
+            // A lock that was won meanwhile is released with its outcome.
+            drop(told.recv_timeout(GRACE));
+        }
         Ok(())
     })
 }
@@ -116,15 +129,16 @@ pub fn waiting_for(env: &Env, id: f64) -> Result<Option<JsRefused>> {
 
 fn start(
     state: &State,
+    id: WaiterId,
     target: Target,
     left: f64,
     answer: impl FnOnce(Outcome) + Send + 'static,
-) -> WaiterId {
+) {
     let State { owner, thread, .. } = *state;
     let order = Order { owner, thread, target, timeout: milliseconds(left) };
-    wait::start(order, move |done| {
+    wait::start(id, order, move |done| {
         answer(done.map(|outcome| outcome.and_then(|held| Acquired::enter(owner, held))));
-    })
+    });
 }
 
 fn milliseconds(number: f64) -> Duration {

@@ -29,6 +29,9 @@ impl Stake {
     pub(crate) fn pid(&self) -> Option<u32> {
         match self.0 {}
     }
+    pub(crate) fn was_locked(&self) -> bool {
+        match self.0 {}
+    }
     pub(crate) fn is_current(&self, _: &Path) -> bool {
         match self.0 {}
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::mem;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{Answer, Order, Refused, WaiterId};
@@ -37,6 +37,8 @@ pub(super) struct Waiter {
     /// `None`: it waits for ever.
     pub(super) deadline: Option<Instant>,
     pub(super) answer: Box<dyn FnOnce(Answer) + Send>,
+    /// Its wait was cancelled while it tried: whatever that comes to, it gets no lock.
+    pub(super) is_cancelled: bool,
 }
 
 impl Waiter {
@@ -61,10 +63,11 @@ pub(super) struct Spot {
     pub(super) waiters: VecDeque<Waiter>,
     pub(super) refused: Refused,
     queue: Queue,
-    /// The file that is held, unless a try has it with it.
+    /// The file that is held, unless a look or a try has it with it.
     stake: Option<Stake>,
     watch: Option<Watch>,
-    is_trying: bool,
+    /// Who tries.
+    trying: Option<WaiterId>,
     /// When to look next.
     due: Instant,
     /// Something has changed: look by trying.
@@ -76,6 +79,28 @@ pub(super) struct Spot {
     pause: Duration,
     /// The process that was seen to end last.
     ended: Option<u32>,
+}
+
+/// What is to be done for a spot, while nobody is kept from the others.
+pub(super) enum Step {
+    Look(Look),
+    Try(Try),
+}
+
+/// A look whether all is as it was.
+pub(super) struct Look {
+    path: PathBuf,
+    stake: Stake,
+    sees_its_holder: bool,
+}
+
+impl Look {
+    pub(super) fn run(self) -> (PathBuf, Found) {
+        let Self { path, stake, sees_its_holder } = self;
+        let is_held = sees_its_holder || stake.is_locked() == stake.was_locked();
+        let is_same = is_held && stake.is_current(&path);
+        (path, Found::Looked { stake, is_same })
+    }
 }
 
 /// One waiter's try to acquire, for a thread that may hang on a disk.
@@ -99,10 +124,10 @@ pub(super) enum Tried {
     Over(Answer),
 }
 
-/// The same for those who wait on.
-pub(super) struct Found {
-    pub(super) queue: Queue,
-    pub(super) next: Next,
+/// What is found at a spot, for those who wait on.
+pub(super) enum Found {
+    Looked { stake: Stake, is_same: bool },
+    Tried { queue: Queue, next: Next },
 }
 
 /// How to go on after a try.
@@ -164,7 +189,7 @@ impl Spot {
             queue: Queue::Unknown,
             stake: None,
             watch: None,
-            is_trying: false,
+            trying: None,
             due: now,
             must_try: true,
             vacant: None,
@@ -184,15 +209,41 @@ impl Spot {
         taken
     }
 
+    /// Takes out one whose wait is cancelled, unless he is trying.
+    pub(super) fn cancel(&mut self, id: WaiterId) -> Option<Waiter> {
+        if self.trying == Some(id) {
+            self.waiters
+                .iter_mut()
+                .filter(|waiter| waiter.id == id)
+                .for_each(|waiter| waiter.is_cancelled = true);
+            return None;
+        }
+        self.take(|waiter| waiter.id == id).pop()
+    }
+
+    /// Takes out those who have waited long enough.
+    pub(super) fn take_done(&mut self, now: Instant) -> Vec<Waiter> {
+        let nobody_tries = self.trying.is_none();
+        self.take(|waiter| {
+            waiter.deadline.is_some_and(|deadline| deadline <= now) || nobody_tries && waiter.is_cancelled
+        })
+    }
+
+    /// Enters one who waits. Who came first is first, whoever's first try took longer.
+    pub(super) fn add(&mut self, waiter: Waiter) {
+        let place = self.waiters.partition_point(|other| other.id < waiter.id);
+        self.waiters.insert(place, waiter);
+    }
+
     /// Whether nobody needs it any more.
     pub(super) fn is_over(&self) -> bool {
-        self.waiters.is_empty() && !self.is_trying
+        self.waiters.is_empty() && self.trying.is_none()
     }
 
     /// The next moment at which this spot wants to be looked at.
     pub(super) fn next(&self) -> Option<Instant> {
         let deadline = self.waiters.iter().filter_map(|waiter| waiter.deadline).min();
-        [deadline, (!self.is_trying).then_some(self.due)].into_iter().flatten().min()
+        [deadline, self.trying.is_none().then_some(self.due)].into_iter().flatten().min()
     }
 
     pub(super) fn watch(&self) -> Option<&Watch> {
@@ -219,17 +270,12 @@ impl Spot {
         }
     }
 
-    /// Looks, if it is time to, whether to try.
-    pub(super) fn step(&mut self, path: &Path, now: Instant) -> Option<Try> {
-        let waiter = self.waiters.front().filter(|_| !self.is_trying && self.due <= now)?;
-        if let Some(stake) = self.stake.as_ref().filter(|_| !self.must_try) {
-            let sees_its_end = self.watch.as_ref().is_some_and(Watch::sees_its_holder);
-            if stake.is_current(path) && (sees_its_end || stake.is_locked()) {
-                // The kernel tells of the close before it lets go of the lock: look once more.
-                let soon = mem::take(&mut self.may_be_closing);
-                self.due = now + if soon { MOMENT } else { to_routine() };
-                return None;
-            }
+    /// What there is to do, if it is time to do anything.
+    pub(super) fn step(&mut self, path: &Path, now: Instant) -> Option<Step> {
+        let waiter = self.waiters.front().filter(|_| self.trying.is_none() && self.due <= now)?;
+        if let Some(stake) = self.stake.take_if(|_| !self.must_try) {
+            let sees_its_holder = self.sees_its_holder();
+            return Some(Step::Look(Look { path: path.to_owned(), stake, sees_its_holder }));
         }
         self.must_try = true;
         let since = now.saturating_duration_since(*self.vacant.get_or_insert(now));
@@ -241,8 +287,8 @@ impl Spot {
                 return None;
             }
         }
-        self.is_trying = true;
-        Some(Try {
+        self.trying = Some(waiter.id);
+        Some(Step::Try(Try {
             id: waiter.id,
             target: waiter.order.target.clone(),
             thread: waiter.order.thread,
@@ -250,14 +296,38 @@ impl Spot {
             has_time,
             queue: mem::replace(&mut self.queue, Queue::Unknown),
             stake: self.stake.take(),
-        })
+        }))
     }
 
-    /// A try is over.
+    fn sees_its_holder(&self) -> bool {
+        self.watch.as_ref().is_some_and(Watch::sees_its_holder)
+    }
+
+    /// A look or a try is over.
     pub(super) fn settle(&mut self, watcher: &mut Watcher, found: Found, now: Instant) {
-        self.is_trying = false;
-        self.queue = found.queue;
-        match found.next {
+        match found {
+            Found::Looked { stake, is_same } => self.looked(stake, is_same, now),
+            Found::Tried { queue, next } => {
+                self.trying = None;
+                self.queue = queue;
+                self.tried(watcher, next, now);
+            }
+        }
+    }
+
+    fn looked(&mut self, stake: Stake, is_same: bool, now: Instant) {
+        // Where neither a process nor a kernel lock tells of the holder's end, only a try does.
+        self.must_try = !is_same || !(self.sees_its_holder() || stake.was_locked());
+        if is_same {
+            // The kernel tells of the close before it lets go of the lock: look once more.
+            let soon = mem::take(&mut self.may_be_closing);
+            self.due = now + if soon { MOMENT } else { to_routine() };
+        }
+        self.stake = Some(stake);
+    }
+
+    fn tried(&mut self, watcher: &mut Watcher, next: Next, now: Instant) {
+        match next {
             Next::Serve => {
                 self.vacant = None;
                 self.unwatch(watcher);

@@ -17,6 +17,7 @@ pub(crate) struct Stake {
     file: OwnedFd,
     seen: Seen,
     pid: Option<u32>,
+    was_locked: bool,
 }
 
 /// What changes when the lock changes hands.
@@ -42,7 +43,7 @@ impl Stake {
     pub(crate) fn open(path: &Path) -> Option<Self> {
         let os = Os::get();
         let Ok(Opened::File(file)) = os.open(path, Access::Read) else { return None };
-        Self { file, seen: Seen::default(), pid: None }.seeing(os)
+        Self { file, seen: Seen::default(), pid: None, was_locked: false }.seeing(os)
     }
 
     /// The same file if the path names it still, and who holds that now.
@@ -63,12 +64,19 @@ impl Stake {
         let length = os.read(&self.file, &mut buffer).ok()?;
         let record = Record::parse(&buffer[..length.min(RECORD_LEN)])?;
         let pid = (!protocol::is_elsewhere(os, &record)).then_some(record.pid);
-        Some(Self { seen: stat.into(), pid, ..self })
+        let was_locked = self.is_locked();
+        Some(Self { seen: stat.into(), pid, was_locked, ..self })
     }
 
     /// The holder's process, if it is one of this kernel and pid namespace.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.pid
+    }
+
+    /// Whether somebody had the kernel lock. A run on another machine is believed without one, and so is one of
+    /// the TypeScript lock while its process lives.
+    pub(crate) fn was_locked(&self) -> bool {
+        self.was_locked
     }
 
     pub(super) fn file(&self) -> BorrowedFd<'_> {

@@ -138,7 +138,7 @@ impl Watcher {
     fn watch_file(&self, stake: &Stake, sees_its_holder: bool) -> Option<i32> {
         let mut events =
             WatchFlags::ATTRIB | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::MODIFY;
-        if !sees_its_holder {
+        if !sees_its_holder && stake.was_locked() {
             // Whoever tries to acquire closes the file too, so this is for holders that cannot be watched.
             events |= WatchFlags::CLOSE_WRITE;
         }
