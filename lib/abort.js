@@ -1,19 +1,29 @@
 'use strict'
 
+const { addAbortListener } = require('node:events')
+
+/**
+ * Node.js 20.0 has no `addAbortListener` yet, whose listener hears of an abort even if one before it has called
+ * `stopImmediatePropagation`.
+ * @type {(signal: AbortSignal, listener: (event: Event) => void) => unknown}
+ */
+const listen =
+  addAbortListener ?? ((signal, listener) => signal.addEventListener('abort', listener, { once: true }))
+
 /** What is to be called when a signal is aborted. @type {WeakMap<AbortSignal, Set<() => void>>} */
 const listening = new WeakMap()
 
 /** @param {Event} event */
-function tell({ currentTarget }) {
-  const signal = /** @type {AbortSignal} */ (currentTarget)
+function tell({ target }) {
+  const signal = /** @type {AbortSignal} */ (target)
   const listeners = listening.get(signal) ?? []
   listening.delete(signal)
   for (const listener of listeners) listener()
 }
 
 /**
- * Calls `listener` when the signal is aborted. One listener of the signal does it for all: from the eleventh on,
- * Node.js would warn of a memory leak.
+ * Calls `listener` when the signal, which is not aborted yet, is aborted. One listener of the signal does it for
+ * all: from the eleventh on, Node.js would warn of a memory leak.
  * @param {AbortSignal} signal
  * @param {() => void} listener
  * @returns {() => void} ends that
@@ -22,7 +32,7 @@ function onAbort(signal, listener) {
   const listeners = listening.get(signal) ?? new Set()
   if (listeners.size === 0) {
     listening.set(signal, listeners)
-    signal.addEventListener('abort', tell, { once: true })
+    listen(signal, tell)
   }
   listeners.add(listener)
   return () => {
