@@ -246,7 +246,7 @@ export interface LockChannels {
   /** A lock was found held: the call is refused, or begins to wait. */
   'reconcile-lock:contended': ContendedMessage
   /** A call waits for a holder: when that begins, and at most once a second after that. */
-  'reconcile-lock:waiting': WaitStatus
+  'reconcile-lock:waiting': WaitingMessage
   /** A lock was acquired that a run before this one never released. `acquired` follows. */
   'reconcile-lock:takenover': TakenOverMessage
   /** A lock was released, by a call or by the exit of the process. */
@@ -255,10 +255,19 @@ export interface LockChannels {
   'reconcile-lock:lost': LostMessage
 }
 
-/** See {@link LockChannels}. */
-export interface AcquiredMessage {
+/** What every message of {@link LockChannels} tells. */
+export interface LockMessage {
   /** The absolute path of the lock file. */
   path: string
+  /** When it happened, in milliseconds since the Unix epoch. */
+  at: number
+}
+
+/** See {@link LockChannels}. */
+export interface WaitingMessage extends LockMessage, WaitStatus {}
+
+/** See {@link LockChannels}. */
+export interface AcquiredMessage extends LockMessage {
   /** This process, as the lock file says. */
   holder: Holder
   /** How long the call waited for a holder, in milliseconds. */
@@ -268,9 +277,7 @@ export interface AcquiredMessage {
 }
 
 /** See {@link LockChannels}. */
-export interface ContendedMessage {
-  /** The absolute path of the lock file. */
-  path: string
+export interface ContendedMessage extends LockMessage {
   /** Who holds the lock, if its file says. */
   holder?: Holder
   /** What the holder does not tell. */
@@ -278,9 +285,7 @@ export interface ContendedMessage {
 }
 
 /** See {@link LockChannels}. */
-export interface TakenOverMessage {
-  /** The absolute path of the lock file. */
-  path: string
+export interface TakenOverMessage extends LockMessage {
   /** This process, as the lock file says. */
   holder: Holder
   /** Who left the lock behind, if the file said. */
@@ -290,9 +295,7 @@ export interface TakenOverMessage {
 }
 
 /** See {@link LockChannels}. */
-export interface ReleasedMessage {
-  /** The absolute path of the lock file. */
-  path: string
+export interface ReleasedMessage extends LockMessage {
   /** This process, as the lock file said. */
   holder: Holder
   /** How long the lock was held, in milliseconds. */

@@ -19,8 +19,9 @@ function listen(t: TestContext, cwd: string): { events: Event[]; times: number[]
   const heard = { events: [] as Event[], times: [] as number[] }
   for (const name of names) {
     const listener = (message: unknown) => {
-      const { waited, held, ...rest } = message as Record<string, unknown> & { path: string }
+      const { at, waited, held, ...rest } = message as Record<string, unknown> & { path: string; at: number }
       if (!rest.path.startsWith(cwd)) return
+      assert.ok(Math.abs(Date.now() - at) < 5000, `${name} at ${at}`)
       const time = waited ?? held
       if (time !== undefined) heard.times.push(time as number)
       heard.events.push({ name, ...rest })

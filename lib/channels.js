@@ -31,9 +31,6 @@ if (debug.enabled) {
   }
 }
 
-/** @param {Holder} holder */
-const heldFor = ({ createdAt }) => Math.max(0, Date.now() - createdAt)
-
 /**
  * @param {Lock} lock
  * @param {() => number} waited
@@ -42,22 +39,24 @@ function acquired(lock, waited) {
   if (channels.takenover.hasSubscribers && lock.takenOver) {
     const { path, holder, takenOver } = lock
     const { holder: from, reason } = takenOver
-    channels.takenover.publish({ path, holder, ...(from && { from }), reason })
+    channels.takenover.publish({ path, at: Date.now(), holder, ...(from && { from }), reason })
   }
   if (channels.acquired.hasSubscribers) {
     const { path, holder, takenOver } = lock
-    channels.acquired.publish({ path, holder, waited: waited(), ...(takenOver && { takenOver }) })
+    const times = { at: Date.now(), waited: waited() }
+    channels.acquired.publish({ path, ...times, holder, ...(takenOver && { takenOver }) })
   }
 }
 
 /** @param {LockError} error */
 function contended({ path, holder, reason }) {
   if (!channels.contended.hasSubscribers) return
-  channels.contended.publish({ path, ...(holder && { holder }), ...(reason !== undefined && { reason }) })
+  const who = { ...(holder && { holder }), ...(reason !== undefined && { reason }) }
+  channels.contended.publish({ path, at: Date.now(), ...who })
 }
 
 /** @param {WaitStatus} status */
-const waiting = (status) => channels.waiting.publish(status)
+const waiting = (status) => channels.waiting.publish({ at: Date.now(), ...status })
 
 /**
  * The end of a lock that was held.
@@ -68,7 +67,8 @@ function ended(lock, lost) {
   const end = lost ? channels.lost : channels.released
   if (!end.hasSubscribers) return
   const { path, holder } = lock
-  const message = { path, holder, held: heldFor(holder) }
+  const at = Date.now()
+  const message = { path, at, holder, held: Math.max(0, at - holder.createdAt) }
   end.publish(lost ? { ...message, reason: lost.reason } : message)
 }
 
