@@ -92,8 +92,7 @@ const spawners = {
   'spawned and detached': "spawn('sleep', ['60'], { detached: true, stdio: 'ignore' })",
   'spawned with our streams': "spawn('sleep', ['60'], { detached: true, stdio: 'inherit' })",
   'run by a shell': "exec('sleep 60')",
-  forked:
-    "fork('-e', [], { execArgv: ['-e', 'setInterval(() => {}, 1e6)'], detached: true, stdio: 'ignore' })",
+  forked: "fork(__dirname + '/child.cjs', [], { detached: true, stdio: 'ignore' })",
 } as const
 
 for (const [how, spawner] of Object.entries(spawners)) {
@@ -105,11 +104,12 @@ for (const [how, spawner] of Object.entries(spawners)) {
         cwd,
         `
         const { exec, fork, spawn } = require('node:child_process')
+        require('node:fs').writeFileSync(__dirname + '/child.cjs', 'setInterval(() => {}, 1e6)')
         lock.acquireLockSync(cwd)
         const child = ${spawner}
         child.unref()
         process.on('SIGUSR2', () => process.exit(0))
-        console.log(child.pid)
+        child.once('spawn', () => console.log(child.pid))
         setInterval(() => {}, 1e6)`,
       )
       const child = Number(pid)
