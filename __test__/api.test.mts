@@ -353,38 +353,6 @@ test('a current directory whose name is not UTF-8 is an error, not another file'
   assert.deepEqual(fs.readdirSync(odd), [])
 })
 
-test('a signal that was aborted before the call rejects with its reason and touches nothing', async (t) => {
-  const cwd = directory(t)
-  const reason = new Error('stop')
-  assert.equal(await rejection(acquireLock({ cwd, signal: AbortSignal.abort(reason) })), reason)
-  assert.deepEqual(fs.readdirSync(cwd), [])
-})
-
-test('an abort ends a wait with its reason, and the lock is not held afterwards', async (t) => {
-  const cwd = directory(t)
-  const holder = await acquireLock(cwd)
-  const controller = new AbortController()
-  const waiting = rejection(
-    acquireLock({ cwd, timeout: Number.POSITIVE_INFINITY, signal: controller.signal }),
-  )
-  const reason = new Error('stop')
-  controller.abort(reason)
-  assert.equal(await waiting, reason)
-  await holder.release()
-  await (await acquireLock({ cwd, timeout: 5000 })).release()
-})
-
-test('a timeout waits for the holder, and gives up with the contention error', async (t) => {
-  const cwd = directory(t)
-  const holder = await acquireLock(cwd)
-  const before = process.hrtime.bigint()
-  assert.equal((await rejection(acquireLock({ cwd, timeout: 150 }))).code, 'E_LOCK_CONTENTION')
-  assert.ok(process.hrtime.bigint() - before >= 150_000_000n)
-  const waiting = acquireLock({ cwd, timeout: 10_000 })
-  await holder.release()
-  await (await waiting).release()
-})
-
 test('a program that tries again and again does not stop its own timers', async (t) => {
   const cwd = directory(t)
   const holder = await acquireLock(cwd)
@@ -421,20 +389,4 @@ test('the exit is watched while a lock is held, and no longer', async (t) => {
   assert.equal(listeners(), before + 1)
   second.releaseSync()
   assert.equal(listeners(), before)
-})
-
-test('a wait that was aborted does not end up with the lock, not even for a moment', async (t) => {
-  const cwd = directory(t)
-  const held = acquireLockSync(cwd)
-  const controller = new AbortController()
-  const waiting = acquireLock({ cwd, timeout: 10_000, signal: controller.signal })
-  await new Promise((resolve) => setTimeout(resolve, 30))
-  controller.abort()
-  assert.equal((await rejection(waiting)).name, 'AbortError')
-  held.releaseSync()
-  // No turn of the event loop in which a lock that was won could be given back, and longer than any pause.
-  for (const end = performance.now() + 150; performance.now() < end; ) {
-    const lock = acquireLockSync(cwd)
-    lock.releaseSync()
-  }
 })

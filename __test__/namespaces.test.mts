@@ -1,41 +1,14 @@
 // Two containers on one directory: each process is pid 1 to itself, and what a record says of pids means nothing to the other.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { type TestContext, test } from 'node:test'
 import { type LockStatus, resolveLockPath, type TakenOver } from 'reconcile-lock'
 import { type Answer, Peer } from './support/child.mjs'
 import { directory, MESSAGE, readRecord } from './support/directory.mjs'
+import { container, killContainer as kill, withoutNamespaces } from './support/namespace.mjs'
 
-const OPTIONS = ['--pid', '--fork', '--kill-child', '--mount-proc']
-
-/** The command that runs another in a pid namespace, or why there is none. */
-function enter(): string[] | string {
-  let said = ''
-  // Without privileges a user namespace gives them, where the system allows that.
-  for (const options of [OPTIONS, ['--user', '--map-root-user', ...OPTIONS]]) {
-    const { status, stderr, error } = spawnSync('unshare', [...options, 'true'], { encoding: 'utf8' })
-    if (status === 0) return ['unshare', ...options]
-    said = stderr?.trim() || String(error)
-  }
-  return `no pid namespace can be made here: ${said}`
-}
-
-const entered = enter()
-const skip = typeof entered === 'string' && entered
-const inside = typeof entered === 'string' ? [] : entered
-
-const container = (t: TestContext, command: string[] = []) => new Peer(t, { within: [...inside, ...command] })
-
-/** Kills the only process of a namespace from outside; `unshare` ends when it has ended. */
-async function kill(container: Peer): Promise<void> {
-  const { pid } = container.child
-  const child = Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8'))
-  const exit = once(container.child, 'exit')
-  process.kill(child, 'SIGKILL')
-  await exit
-}
+const skip = withoutNamespaces
 
 function assertRefused(answer: Answer, pid: number | undefined): void {
   const { ok, code, message, holder } = answer

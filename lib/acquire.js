@@ -184,7 +184,7 @@ async function acquireLock(target) {
   return new Promise((resolve, reject) => {
     const stopListening = onAbort(signal, () => {
       call.abort()
-      unwanted(acquiring.then((lock) => lock.release())).then(() => reject(signal.reason))
+      unwanted(acquiring.then(Lock.giveBack)).then(() => reject(signal.reason))
     })
     /** @type {<T>(settle: (value: T) => void) => (value: T) => void} */
     const unlessAborted = (settle) => (value) => {
@@ -237,7 +237,7 @@ async function wait(call, left) {
   } catch (error) {
     // Nothing is left to cancel, unless it was the listener that failed.
     native.cancelWait(call.id)
-    await unwanted(lock.then(({ id }) => native.releaseHeld(id)))
+    await unwanted(lock.then(({ id }) => native.giveBack(id)))
     throw call.failure(error)
   }
 }

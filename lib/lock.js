@@ -48,6 +48,19 @@ class Lock {
     }
   }
 
+  /**
+   * Ends a lock that the program was never told of.
+   * @param {import('../index.js').Lock} lock
+   */
+  static async giveBack(lock) {
+    const id = /** @type {Lock} */ (/** @type {unknown} */ (lock)).#id
+    try {
+      await native.giveBack(id)
+    } finally {
+      held.remove(id)
+    }
+  }
+
   releaseSync() {
     try {
       if (native.releaseHeldSync(this.#id)) held.remove(this.#id)

@@ -109,7 +109,10 @@ pub fn acquire_lock(options: &AcquireOptions) -> Result<Lock, Error> {
     let held = wait::acquire(Owner::PROGRAM, &target, 0, options.timeout)?;
     let (path, holder, taken_over) = (held.path.clone(), held.holder.clone(), held.taken_over.clone());
     match table::enter(Owner::PROGRAM, held) {
-        Some(id) => Ok(Lock { id, path, holder, taken_over }),
+        Some(id) => {
+            table::set_known(id, true);
+            Ok(Lock { id, path, holder, taken_over })
+        }
         None => Err(Error::Lost { path, reason: "because its owner has ended" }),
     }
 }

@@ -37,6 +37,8 @@ pub struct Held<F> {
     pub holder: Holder,
     /// Set if a run before this one never released the lock.
     pub taken_over: Option<TakenOver>,
+    /// What that run had written, if it was a record.
+    left: Option<Record>,
 }
 
 impl<F> Held<F> {
@@ -278,7 +280,7 @@ fn enter_created<S: System>(
     let record = Record::of(system.here(), thread, system.wall_clock(), fs);
     system.write(&file, &record.encode()).map_err(target.system("write")).map_err(discard)?;
     let (path, holder) = (target.path.clone(), record.into_holder());
-    Ok(Attempt::Done(Held { file, id: stat.id, path, holder, taken_over: None }))
+    Ok(Attempt::Done(Held { file, id: stat.id, path, holder, taken_over: None, left: None }))
 }
 
 /// Steps 4 to 8 for a file that was there before us.
@@ -304,10 +306,10 @@ fn enter_found<S: System>(
     };
     // 6. Read and judge.
     let fs = system.fs_kind(&file);
-    let Some((verdict, left_by)) = examine(system, target, patience, &file, &stat, (fs, kernel_locks))?
-    else {
+    let Some((verdict, left)) = examine(system, target, patience, &file, &stat, (fs, kernel_locks))? else {
         return Ok(Attempt::Again(Again::Vanished));
     };
+    let left_by = left.as_ref().map(|record| record.holder(stat.modified));
     let reason = match verdict {
         Verdict::BeingBorn => return Ok(Attempt::Again(Again::BeingBorn)),
         Verdict::Held(reason) => {
@@ -348,7 +350,7 @@ fn enter_found<S: System>(
     }
     let (path, holder) = (target.path.clone(), record.into_holder());
     let taken_over = Some(TakenOver { holder: left_by, reason });
-    Ok(Attempt::Done(Held { file, id, path, holder, taken_over }))
+    Ok(Attempt::Done(Held { file, id, path, holder, taken_over, left }))
 }
 
 /// The kernel lock is busy: is that an owner?
@@ -458,7 +460,7 @@ fn examine<S: System>(
     file: &S::File,
     stat: &Stat,
     (fs, kernel_locks): (FsKind, bool),
-) -> Result<Option<(Verdict, Option<Holder>)>, Error> {
+) -> Result<Option<(Verdict, Option<Record>)>, Error> {
     let record = read_record(system, target, file)?;
     let verdict = judge(&Evidence {
         record: record.as_ref(),
@@ -473,7 +475,7 @@ fn examine<S: System>(
     if !kernel_locks && matches!(verdict, Verdict::Stale(_)) && named(system, target, stat.id)?.is_none() {
         return Ok(None);
     }
-    Ok(Some((verdict, record.map(|record| record.holder(stat.modified)))))
+    Ok(Some((verdict, record)))
 }
 
 /// Releases a lock. Whatever happens, this process owns it no more afterwards.
@@ -497,6 +499,21 @@ pub fn release<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> 
     };
     let _ = system.truncate(&file, NO_RECORD);
     Err(removed)
+}
+
+/// Gives back a lock that nobody has used. What a dead run had left is put back: the next one is to learn of it.
+///
+/// # Errors
+/// As [`release`], of a lock that was not taken over.
+pub fn abandon<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> {
+    if held.taken_over.is_none() {
+        return release(system, held);
+    }
+    let put_back = held.left.is_some_and(|record| system.write(&held.file, &record.encode()).is_ok());
+    if !put_back {
+        let _ = system.truncate(&held.file, NO_RECORD);
+    }
+    Ok(())
 }
 
 /// Whether the path still names the file of a lock that this process owns.
@@ -543,8 +560,9 @@ fn look<S: System>(
     }
     let fs = system.fs_kind(file);
     // A record that names a live process settles it without the kernel lock, which an acquirer may want.
-    if let Some((Verdict::Held(_), Some(holder))) = examine(system, target, patience, file, stat, (fs, true))?
+    if let Some((Verdict::Held(_), Some(found))) = examine(system, target, patience, file, stat, (fs, true))?
     {
+        let holder = found.holder(stat.modified);
         let record = read_record(system, target, file)?;
         if record.is_some_and(|record| system.process_exists(record.pid)) {
             return Ok(Attempt::Refused(Refusal { holder: Some(holder), reason: None }));
@@ -558,9 +576,10 @@ fn look<S: System>(
     let Some(named) = named(system, target, stat.id)? else {
         return Ok(Attempt::Again(Again::Vanished));
     };
-    let Some((verdict, holder)) = examine(system, target, patience, file, &named, (fs, kernel_locks))? else {
+    let Some((verdict, record)) = examine(system, target, patience, file, &named, (fs, kernel_locks))? else {
         return Ok(Attempt::Again(Again::Vanished));
     };
+    let holder = record.map(|record| record.holder(named.modified));
     let (state, reason) = match verdict {
         Verdict::BeingBorn => (LockState::Held, BEING_BORN.to_owned()),
         Verdict::Held(reason) => (LockState::Held, reason),
@@ -602,7 +621,8 @@ pub fn break_lock<S: System>(system: &S, target: &Target, force: bool) -> Result
             match examine(system, target, patience, &file, &named, (fs, kernel_locks))? {
                 None => return Ok(Attempt::Again(Again::Vanished)),
                 Some((Verdict::BeingBorn, _)) => return Ok(Attempt::Again(Again::BeingBorn)),
-                Some((Verdict::Held(reason), holder)) => {
+                Some((Verdict::Held(reason), record)) => {
+                    let holder = record.map(|record| record.holder(named.modified));
                     return Ok(Attempt::Refused(Refusal { holder, reason: Some(reason) }));
                 }
                 Some((Verdict::Stale(_), _)) => {}

@@ -46,6 +46,15 @@ impl Owner {
 struct Entry {
     owner: Owner,
     held: Held<<Os as System>::File>,
+    /// Whether the program was told that it has the lock.
+    is_known: bool,
+}
+
+impl Entry {
+    fn end(self) -> Result<(), Error> {
+        let end = if self.is_known { protocol::release } else { protocol::abandon };
+        end(Os::get(), self.held)
+    }
 }
 
 #[derive(Default)]
@@ -75,23 +84,30 @@ pub(crate) fn open_owner() -> Owner {
     Owner(table().next())
 }
 
-/// Enters a lock. If its owner has ended meanwhile, the lock is released at once.
+/// Enters a lock that nobody knows of yet. If its owner has ended meanwhile, it is given back at once.
 pub(crate) fn enter(owner: Owner, held: Held<<Os as System>::File>) -> Option<LockId> {
     let mut table = table();
     if table.closed.contains(&owner) {
         drop(table);
-        let _ = protocol::release(Os::get(), held);
+        let _ = protocol::abandon(Os::get(), held);
         return None;
     }
     let id = LockId(table.next());
-    table.entries.insert(id, Entry { owner, held });
+    table.entries.insert(id, Entry { owner, held, is_known: false });
     Some(id)
+}
+
+/// Says whether the program knows that it has the lock: one that it never heard of is given back, not released.
+pub(crate) fn set_known(id: LockId, is_known: bool) {
+    if let Some(entry) = table().entries.get_mut(&id) {
+        entry.is_known = is_known;
+    }
 }
 
 /// Releases a lock. `None`: it was released before.
 pub(crate) fn release(id: LockId) -> Option<Result<(), Error>> {
     let entry = table().entries.remove(&id)?;
-    Some(protocol::release(Os::get(), entry.held))
+    Some(entry.end())
 }
 
 /// The lock that `owner` holds at this path, under this name or under another name of the same file.
@@ -125,7 +141,7 @@ pub(crate) fn release_all(owner: Owner) {
     };
     for entry in mine {
         // Nobody is left to tell; a file that stays is stale, and the next run takes it over.
-        let _ = protocol::release(Os::get(), entry.held);
+        let _ = entry.end();
     }
 }
 

@@ -334,7 +334,7 @@ fn deliver(path: &Path, id: WaiterId, answer: Answer) {
         // Its wait was cancelled, or its time was over, meanwhile.
         (waiter, answer) => {
             if let Ok(Ok(held)) = answer {
-                let _ = protocol::release(Os::get(), held);
+                let _ = protocol::abandon(Os::get(), held);
             }
             refuse_all(waiter, CANCELLED);
         }

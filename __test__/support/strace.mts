@@ -77,6 +77,24 @@ export function cannotAttach(): string | false {
   return !/ attached\n/.test(tried.stderr) && `strace may not attach here: ${tried.stderr.trim()}`
 }
 
+/** Attaches strace to a process that runs; gives what detaches it. */
+export async function attach(pid: number | undefined, options: string[]): Promise<() => Promise<void>> {
+  const strace = spawn('strace', [...options, '-p', String(pid)], { stdio: ['ignore', 'ignore', 'pipe'] })
+  let said = ''
+  await new Promise<void>((resolve, reject) => {
+    strace.stderr.setEncoding('utf8').on('data', (text: string) => {
+      said += text
+      if (/ attached/.test(said)) resolve()
+    })
+    strace.on('exit', () => reject(new Error(`strace has ended: ${said}`)))
+  })
+  return async () => {
+    const ended = once(strace, 'exit')
+    strace.kill('SIGTERM')
+    await ended
+  }
+}
+
 /** A process that strace is attached to for single calls, which costs some ms instead of a start of Node.js. */
 export class Subject {
   readonly child: ChildProcess
@@ -112,21 +130,9 @@ export class Subject {
     // Of other calls strace does not know what they are about.
     const only = calls === '%desc,%file' ? paths : []
     const options = ['-f', '-o', this.#log, '-e', `trace=${calls}`, ...inject, ...only]
-    const strace = spawn('strace', [...options, '-p', String(this.child.pid)], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-    })
-    let said = ''
-    await new Promise<void>((resolve, reject) => {
-      strace.stderr.setEncoding('utf8').on('data', (text: string) => {
-        said += text
-        if (/ attached/.test(said)) resolve()
-      })
-      strace.on('exit', () => reject(new Error(`strace has ended: ${said}`)))
-    })
+    const detach = await attach(this.child.pid, options)
     const report = await this.order(what)
-    const ended = once(strace, 'exit')
-    strace.kill('SIGTERM')
-    await ended
+    await detach()
     return { report, ...this.#read() }
   }
 

@@ -90,6 +90,7 @@ impl Acquired {
 
     pub(super) fn into_lock(mut self) -> JsLock {
         self.has_arrived = true;
+        table::set_known(self.id, true);
         JsLock {
             id: self.id.to_number(),
             path: mem::take(&mut self.path),
@@ -150,6 +151,16 @@ pub fn release_held(env: &Env, id: f64) -> Result<Unknown<'_>> {
             |env, outcome| Ok(outcome??.is_some().into_unknown(env)?),
         )
     })
+}
+
+/// Gives back a lock that the program was never told of, so that the next run is told what this one was not.
+///
+/// # Errors
+/// As `releaseHeld`.
+#[napi(catch_unwind, ts_return_type = "Promise<boolean>")]
+pub fn give_back(env: &Env, id: f64) -> Result<Unknown<'_>> {
+    table::set_known(LockId::from_number(id), false);
+    release_held(env, id)
 }
 
 /// As `releaseHeld`, before it returns.

@@ -19,6 +19,9 @@ use super::stake::Stake;
 /// How long to sleep at most where nothing can wake us: descriptors have run out.
 const DEAF: Duration = Duration::from_millis(10);
 
+/// How long to sleep where the system cannot even tell what has happened.
+const SICK: Duration = Duration::from_millis(50);
+
 /// Wakes the thread that sleeps in [`Watcher::wait`].
 #[derive(Debug, Clone)]
 pub(crate) struct Bell(Option<Arc<OwnedFd>>);
@@ -182,8 +185,8 @@ impl Watcher {
             Ok(_) => {}
             Err(Errno::INTR) => return Signals::default(),
             Err(_) => {
-                thread::sleep(DEAF);
-                return Signals::default();
+                thread::sleep(SICK);
+                return Signals { lost_some: true, ..Signals::default() };
             }
         }
         if let Some(bell) = &self.bell.0 {

@@ -1,0 +1,224 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import type { TestContext } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { Worker } from 'node:worker_threads'
+import type { AcquireOptions, Holder, TakenOver, WaitStatus } from 'reconcile-lock'
+
+const fixture = fileURLToPath(new URL('../fixtures/waiter.mjs', import.meta.url))
+
+/** How to wait. */
+interface Way {
+  form: 'async' | 'sync'
+  abortAfter?: number
+  /** Says only once that it waits; telling of it again and again costs more than waiting. */
+  quiet?: boolean
+}
+
+/** What a waiter is asked for; `inThread`: a worker thread of that process does it. */
+export type Order = { inThread?: boolean } & (
+  | ({ do: 'wait'; options: AcquireOptions } & Way)
+  | { do: 'release'; cwd: string }
+  | { do: 'turns'; cwd: string; turns: number; log: string }
+  | { do: 'usage' | 'exit' | 'throw' | 'disconnect' | 'terminate' }
+  | { do: 'restless'; cwd: string; for: number }
+  | { do: 'files'; fifo?: string }
+)
+
+/** How a wait ended. */
+export interface Outcome {
+  ok: boolean
+  /** When that was, as `Date.now()` but finer. */
+  at: number
+  /** How long the call took, in milliseconds. */
+  took: number
+  takenOver?: TakenOver | undefined
+  code?: string | undefined
+  message?: string | undefined
+  holder?: Holder | undefined
+}
+
+/** What a process uses. */
+export interface Usage {
+  /** Processor time, in milliseconds. */
+  cpu: number
+  threads: number
+  descriptors: number
+}
+
+export type Message = { number: number } & ({ begun: WaitStatus } | { value: unknown } | { failed: string })
+
+interface Asked {
+  begin: (status: WaitStatus) => void
+  resolve: (value: never) => void
+  reject: (error: Error) => void
+}
+
+/** The time that all processes of a machine agree on, in milliseconds. */
+export const now = (): number => performance.timeOrigin + performance.now()
+
+/** Carries orders to another process or thread, many at once, and their answers back. */
+class Line {
+  readonly #asked = new Map<number, Asked>()
+  readonly #send: (message: Order & { number: number }) => void
+  #last = 0
+
+  constructor(send: (message: Order & { number: number }) => void) {
+    this.#send = send
+  }
+
+  hear(message: Message): void {
+    const asked = this.#asked.get(message.number)
+    if (asked !== undefined && 'begun' in message) asked.begin(message.begun)
+    if (asked === undefined || 'begun' in message) return
+    this.#asked.delete(message.number)
+    if ('failed' in message) asked.reject(new Error(message.failed))
+    else asked.resolve(message.value as never)
+  }
+
+  end(how: string): void {
+    for (const { reject } of this.#asked.values()) reject(new Error(`the waiter has ended: ${how}`))
+    this.#asked.clear()
+  }
+
+  ask<T>(order: Order): { begun: Promise<WaitStatus>; answer: Promise<T> } {
+    this.#last += 1
+    const number = this.#last
+    let asked: Asked | undefined
+    let begin: Asked['begin'] = () => {}
+    const begun = new Promise<WaitStatus>((resolve) => {
+      begin = resolve
+    })
+    const answer = new Promise<T>((resolve, reject) => {
+      asked = { begin, resolve, reject }
+    })
+    // Whoever does not look at an answer does not care how the waiter ends.
+    answer.catch(() => {})
+    if (asked) this.#asked.set(number, asked)
+    this.#send({ ...order, number })
+    return { begun, answer }
+  }
+}
+
+/** Starts a wait and comes back when it has begun; `outcome` is how it ends. */
+async function begin(line: Line, order: Order): Promise<{ status: WaitStatus; outcome: Promise<Outcome> }> {
+  const { begun, answer } = line.ask<Outcome>(order)
+  const early = answer.then(({ code }) => Promise.reject(new Error(`it did not wait: ${code ?? 'acquired'}`)))
+  early.catch(() => {})
+  return { status: await Promise.race([begun, early]), outcome: answer }
+}
+
+type Wanted = Partial<Way> & { inThread?: boolean } & AcquireOptions
+
+const asWait = ({
+  form = 'async',
+  inThread = false,
+  quiet = false,
+  abortAfter,
+  ...options
+}: Wanted): Order => ({
+  do: 'wait',
+  form,
+  inThread,
+  quiet,
+  ...(abortAfter === undefined ? {} : { abortAfter }),
+  options: { timeout: Number.POSITIVE_INFINITY, ...options },
+})
+
+/** Another process that waits on command. */
+export class Waiter {
+  readonly child: ChildProcess
+  readonly #line: Line
+
+  /** `within`: a command and its options that start the process. */
+  constructor(t: TestContext, { within = [] as string[], env = {}, stderr = 'inherit' } = {}) {
+    const [execPath = '', ...execArgv] = [...within, process.execPath]
+    this.child = fork(fixture, {
+      execPath,
+      execArgv,
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'inherit', stderr as 'inherit' | 'ignore', 'ipc'],
+      // JSON knows no Infinity.
+      serialization: 'advanced',
+    })
+    this.#line = new Line((message) => this.child.send(message))
+    this.child.on('message', (message) => this.#line.hear(message as Message))
+    this.child.on('exit', (code, signal) => this.#line.end(signal ?? `code ${code}`))
+    t.after(() => this.child.kill('SIGKILL'))
+  }
+
+  get pid(): number {
+    return this.child.pid ?? Number.NaN
+  }
+
+  ask<T>(order: Order): Promise<T> {
+    return this.#line.ask<T>(order).answer
+  }
+
+  /** Starts a wait, and comes back when it has begun. */
+  begin(wanted: Wanted): Promise<{ status: WaitStatus; outcome: Promise<Outcome> }> {
+    return begin(this.#line, asWait(wanted))
+  }
+
+  /** Waits until the wait is over. */
+  wait(wanted: Wanted): Promise<Outcome> {
+    return this.ask(asWait(wanted))
+  }
+
+  release(cwd: string): Promise<void> {
+    return this.ask({ do: 'release', cwd })
+  }
+
+  usage(): Promise<Usage> {
+    return this.ask({ do: 'usage' })
+  }
+
+  /** Sends a signal or an order that ends the process; gives how long the end took, in milliseconds. */
+  async ends(how: NodeJS.Signals | Order): Promise<{ took: number; code: number | null }> {
+    const exit = once(this.child, 'exit')
+    const before = performance.now()
+    if (typeof how === 'string') this.child.kill(how)
+    else this.ask(how).catch(() => {})
+    const [code] = (await exit) as [number | null]
+    return { took: performance.now() - before, code }
+  }
+}
+
+/** A thread of this process that waits on command. */
+export class ThreadWaiter {
+  readonly worker = new Worker(fixture)
+  readonly #line = new Line((message) => this.worker.postMessage(message))
+
+  constructor(t: TestContext) {
+    this.worker.on('message', (message) => this.#line.hear(message as Message))
+    this.worker.on('exit', (code) => this.#line.end(`code ${code}`))
+    t.after(() => this.worker.terminate())
+  }
+
+  begin(wanted: Wanted): Promise<{ status: WaitStatus; outcome: Promise<Outcome> }> {
+    return begin(this.#line, asWait(wanted))
+  }
+
+  wait(wanted: Wanted): Promise<Outcome> {
+    return this.#line.ask<Outcome>(asWait(wanted)).answer
+  }
+
+  release(cwd: string): Promise<void> {
+    return this.#line.ask<void>({ do: 'release', cwd }).answer
+  }
+}
+
+/** The letter that `/proc` has for the state of a process: `T` if it is stopped, `Z` if it is a zombie. */
+export function processState(pid: number): string | undefined {
+  return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').pop()?.[0]
+}
+
+/** Waits until something is so; it fails after `limit` ms. */
+export async function until(what: string, isSo: () => unknown, limit = 10_000): Promise<void> {
+  const before = performance.now()
+  while (!(await isSo())) {
+    if (performance.now() - before > limit) throw new Error(`after ${limit} ms there is still not ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
