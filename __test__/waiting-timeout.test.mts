@@ -1,11 +1,12 @@
 // How long a call waits: never shorter than it was asked to, and not much longer.
 import assert from 'node:assert/strict'
+import { spawn, spawnSync } from 'node:child_process'
 import { readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { type TestContext, test } from 'node:test'
 import { acquireLock, acquireLockSync, type LockError, resolveLockPath, withLock } from 'reconcile-lock'
 import { Peer } from './support/child.mjs'
 import { directory, leave, MESSAGE, rejection } from './support/directory.mjs'
-import { Waiter } from './support/waiter.mjs'
+import { until, Waiter } from './support/waiter.mjs'
 
 /** What a busy machine may add; on an idle one it is a few milliseconds. */
 const LATE = 1000
@@ -148,6 +149,32 @@ test('an empty file of a dead creator is waited for as long as there is time', a
   await lock.release()
   assert.match(String(lock.takenOver?.reason), /the file was empty/)
   assert.ok(took > 1500 && took < 2000 + LATE, `${took} ms`)
+})
+
+const flockless = spawnSync('flock', ['--version']).status !== 0 && 'flock(1) is not installed'
+
+test('somebody who only looks, for ever, does not make a wait longer', { skip: flockless }, async (t) => {
+  const cwd = directory(t)
+  const path = leave(cwd, 'what a dead run has left')
+  const looker = spawn('flock', ['--shared', '--no-fork', path, 'sleep', '60'], { stdio: 'ignore' })
+  t.after(() => looker.kill('SIGKILL'))
+  await until('a shared lock', () => spawnSync('flock', ['--nonblock', path, 'true']).status !== 0)
+  for (const [, acquire] of calls) {
+    const before = performance.now()
+    const error = await rejection(acquire({ cwd, timeout: 100 }))
+    const took = performance.now() - before
+    assert.equal(error.code, 'E_LOCK_CONTENTION')
+    assert.ok(took >= 100 && took < 100 + LATE, `${took} ms`)
+  }
+  const held = directory(t)
+  const holder = await acquireLock(held)
+  const [long, other] = [acquireLock({ cwd, timeout: 20_000 }), acquireLock({ cwd: held, timeout: 20_000 })]
+  await holder.release()
+  await (await other).release()
+  looker.kill('SIGKILL')
+  const lock = await long
+  assert.equal(lock.takenOver?.reason, 'the file was not a lock record')
+  await lock.release()
 })
 
 test('a wait that began at a holder is over in time although an empty file has taken its place', async (t) => {

@@ -119,7 +119,7 @@ struct Patience {
     newborn: Option<(FileId, Duration)>,
     /// Whom the record named when the kernel lock was last found held.
     named: Option<Holder>,
-    /// When to stop waiting for a birth, by the system's monotonic clock; `None`: when it is over.
+    /// When to pause no more, by the system's monotonic clock; `None`: each repetition has its own bound.
     until: Option<Duration>,
 }
 
@@ -177,14 +177,16 @@ impl Patience {
                 Attempt::Refused(Refusal { holder, reason }) => return Err(target.contention(holder, reason)),
                 Attempt::Again(again) => again,
             };
-            if again == Again::BeingBorn && patience.until.is_some_and(|until| system.monotonic() >= until) {
-                return Err(target.contention(None, Some(BEING_BORN.to_owned())));
+            let pause = patience.next(again);
+            if pause == Some(Duration::ZERO) {
+                continue;
             }
-            match patience.next(again) {
-                Some(Duration::ZERO) => {}
-                Some(pause) => system.pause(pause),
-                None if again == Again::OutOfSight => return Err(target.contention(patience.named, None)),
-                None => {
+            let has_time = patience.until.is_none_or(|until| system.monotonic() < until);
+            match (pause.filter(|_| has_time), again) {
+                (Some(pause), _) => system.pause(pause),
+                (None, Again::OutOfSight) => return Err(target.contention(patience.named, None)),
+                (None, Again::BeingBorn) => return Err(target.contention(None, Some(BEING_BORN.to_owned()))),
+                (None, _) => {
                     return Err(target.contention(None, Some("another process is acquiring it".to_owned())));
                 }
             }
@@ -201,7 +203,7 @@ pub fn acquire<S: System>(system: &S, target: &Target, thread: u32) -> Result<He
     acquire_until(system, target, thread, None)
 }
 
-/// As [`acquire`], but does not wait for a birth longer than until the moment `until` of
+/// As [`acquire`], but pauses for nobody, such as the creator of an empty file, after the moment `until` of
 /// [`System::monotonic`].
 ///
 /// # Errors

@@ -192,6 +192,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_dead_run_has_left_stays_until_somebody_was_told_of_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (target, owner) = (target(directory.path()), open_owner());
+        for end in [
+            (|_, id| drop(release(id))) as fn(Owner, LockId),
+            |owner, _| release_all(owner),
+            |owner, _| close_owner(owner),
+        ] {
+            std::fs::write(&target.path, "no record").expect("written");
+            end(owner, enter(owner, acquire(&target)).expect("entered"));
+            assert!(target.path.exists(), "it would be told to nobody");
+        }
+        assert_eq!(enter(owner, acquire(&target)), None, "the owner has ended");
+        assert!(target.path.exists());
+        let id = enter(open_owner(), acquire(&target)).expect("entered");
+        set_known(id, true);
+        release(id).expect("held").expect("released");
+        assert!(!target.path.exists());
+    }
+
+    #[test]
     fn what_an_ended_owner_still_acquires_is_released_at_once() {
         let directory = tempfile::tempdir().expect("a directory");
         let (target, owner) = (target(directory.path()), open_owner());

@@ -454,6 +454,46 @@ mod tests {
     }
 
     #[test]
+    fn who_asked_first_is_served_first_whoever_is_entered_first() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = target(&directory);
+        let held = hold(&target);
+        let ids = [WaiterId::next(), WaiterId::next(), WaiterId::next()];
+        let (tell, told) = mpsc::channel();
+        for id in [ids[2], ids[0], ids[1]] {
+            let tell = tell.clone();
+            let order = Order { owner: Owner::PROGRAM, thread: 0, target: target.clone(), timeout: LONG };
+            start(id, order, move |answer| drop(tell.send((id, answer))));
+        }
+        release(held);
+        for id in ids {
+            let (first, answer) = told.recv_timeout(LONG).expect("an answer");
+            assert_eq!(first, id);
+            release(answer.expect("no panic").expect("acquired"));
+        }
+    }
+
+    #[test]
+    fn a_wait_that_is_cancelled_while_it_tries_is_answered_after_that_and_its_lock_is_given_back() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = target(&directory);
+        // A birth, which the first try waits for.
+        std::fs::write(&target.path, "").expect("written");
+        let (id, told) = waiting(Owner::PROGRAM, &target, Duration::MAX);
+        let is_trying = || service().spots.get(&target.path).is_some_and(|spot| spot.is_tried_by(id));
+        let started = Instant::now();
+        while !is_trying() && started.elapsed() < LONG {
+            thread::sleep(Duration::from_millis(1));
+        }
+        cancel(id);
+        assert!(told.recv_timeout(SOON).is_err(), "it is told before it is over");
+        assert!(matches!(answer(&told), Err(Error::Contention { .. })));
+        let next = acquire(Owner::PROGRAM, &target, 0, LONG).expect("given back");
+        assert!(next.taken_over.is_some(), "what it found is told to the next one");
+        release(next);
+    }
+
+    #[test]
     fn an_error_is_an_answer_to_everybody() {
         let directory = tempfile::tempdir().expect("a directory");
         let target = target(&directory);

@@ -4,7 +4,7 @@
 #[allow(dead_code, reason = "each test needs a part of it")]
 mod world;
 
-use reconcile_lock::protocol::{acquire, break_lock, inspect, is_held, release};
+use reconcile_lock::protocol::{abandon, acquire, acquire_until, break_lock, inspect, is_held, release};
 use reconcile_lock::{Access, Error, LockMode, LockState, Locking, Opened, System};
 use world::{World, target};
 
@@ -42,6 +42,50 @@ fn a_stale_lock_is_taken_over_in_place_and_nothing_is_unlinked() {
     assert!(!world.calls().contains(&"unlink"));
     assert_eq!(held.taken_over.as_ref().unwrap().holder.as_ref().unwrap().pid, 77);
     assert_eq!(world.content().unwrap().len(), 512);
+}
+
+#[test]
+fn a_lock_that_nobody_has_used_is_given_back_as_it_was_found() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    abandon(&one, acquire(&one, &target(), 0).unwrap()).unwrap();
+    assert_eq!(world.content(), None);
+    for (found, told, who) in
+        [(OLD_DEAD, "process 77 ended without releasing", Some(77)), (b"garbage", "not a lock record", None)]
+    {
+        for ill in ["", "write"] {
+            world.put(found, 60_000);
+            let held = acquire(&one, &target(), 0).unwrap();
+            world.fail(ill, EIO);
+            abandon(&one, held).unwrap();
+            world.mend();
+            let next = acquire(&two, &target(), 0).unwrap().taken_over.unwrap();
+            if ill.is_empty() {
+                assert!(next.reason.contains(told), "{}", next.reason);
+                assert_eq!(next.holder.map(|holder| holder.pid), who);
+            } else {
+                assert!(next.reason.contains("not a lock record"), "its own record keeps others out");
+            }
+        }
+    }
+    assert_eq!(world.open_files(), 0);
+}
+
+#[test]
+fn who_has_no_time_pauses_for_nobody() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    world.put(b"garbage", 60_000);
+    let Opened::File(look) = two.open(&target().path, Access::Read).unwrap() else { panic!() };
+    assert_eq!(two.try_lock(&look, LockMode::Shared).unwrap(), Locking::Taken);
+    let before = one.monotonic();
+    let until = |milliseconds| Some(before + std::time::Duration::from_millis(milliseconds));
+    assert!(is_contention(acquire_until(&one, &target(), 0, until(0)), None));
+    assert_eq!(one.monotonic(), before);
+    assert!(is_contention(acquire_until(&one, &target(), 0, until(50)), None));
+    assert!(one.monotonic() <= before + std::time::Duration::from_millis(60));
+    drop(look);
+    assert!(acquire_until(&one, &target(), 0, until(0)).unwrap().taken_over.is_some());
 }
 
 #[test]

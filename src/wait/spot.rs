@@ -240,6 +240,11 @@ impl Spot {
         self.waiters.is_empty() && self.trying.is_none()
     }
 
+    #[cfg(test)]
+    pub(super) fn is_tried_by(&self, id: WaiterId) -> bool {
+        self.trying == Some(id)
+    }
+
     /// The next moment at which this spot wants to be looked at.
     pub(super) fn next(&self) -> Option<Instant> {
         let deadline = self.waiters.iter().filter_map(|waiter| waiter.deadline).min();

@@ -220,3 +220,38 @@ impl Watcher {
         signals
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn without_a_bell_the_end_of_a_holder_and_a_change_of_its_file_are_heard() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("a process");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let record = |pid| format!(r#"{{"pid":{pid},"createdAt":1}}"#);
+        std::fs::write(file.path(), record(child.id())).expect("written");
+        let stake = Stake::open(file.path()).expect("a local file");
+        let mut deaf = Watcher { bell: Bell(None), ..Watcher::new() };
+        let Watched::Yes(watch) = deaf.watch(&stake, true) else { panic!("watched") };
+        let mut heard = |wanted| {
+            let started = Instant::now();
+            while started.elapsed() < LONG {
+                let signal = deaf.wait(None).of(&watch);
+                if signal.is_some() {
+                    return assert_eq!(signal, Some(wanted));
+                }
+            }
+            panic!("nothing was heard");
+        };
+        std::fs::write(file.path(), record(1)).expect("written");
+        heard(Signal::Changed);
+        child.kill().expect("killed");
+        heard(Signal::Ended);
+        child.wait().expect("waited for");
+    }
+}
