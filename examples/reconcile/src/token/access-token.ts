@@ -26,7 +26,7 @@ async function renewed(dir: string): Promise<string> {
   const stored = usable(tokens)
   if (stored) return stored
   let granted = tokens && (await refresh(dir, tokens.refresh))
-  if (tokens && !granted) console.error('the refresh token was refused: logged in again')
+  if (tokens && !granted) console.error('the refresh token was refused (invalid_grant): logged in again')
   granted ??= await login(dir)
   await writeTokens(dir, granted)
   return granted.access
