@@ -1,15 +1,18 @@
 import assert from 'node:assert/strict'
-import { readFile, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
 import { acquireLock, inspectLock } from 'reconcile-lock'
-import { booked, dataDirectory, start, tool } from './tool.js'
+import { accessToken } from '../src/token/access-token.js'
+import { refresh } from '../src/token/authority.js'
+import { booked, dataDirectory, says, start, startTraced, tool } from './tool.js'
 
 const limit = { timeout: 60_000 }
 const file = '.xero-token-refresh.lock'
 
-/** How each token was granted, in order. */
-async function grants(dir: string): Promise<string[]> {
+/** What the authority was asked, in order: a refresh that it refused is there too. */
+async function requests(dir: string): Promise<string[]> {
   const lines = (await readFile(join(dir, 'authority.jsonl'), 'utf8')).trimEnd().split('\n')
   return lines.map((line) => JSON.parse(line).by)
 }
@@ -18,43 +21,123 @@ async function grants(dir: string): Promise<string[]> {
 async function expired(t: TestContext): Promise<string> {
   const dir = await dataDirectory(t, 3)
   await tool(t, 'ping', '--dir', dir)
-  const path = join(dir, 'token.json')
-  const tokens = JSON.parse(await readFile(path, 'utf8'))
-  await writeFile(path, JSON.stringify({ ...tokens, expiresAt: Date.now() }))
+  // At both ends: whoever goes on with the old token is refused.
+  for (const path of [join(dir, 'token.json'), join(dir, 'authority.jsonl')])
+    await writeFile(path, (await readFile(path, 'utf8')).replace(/"expiresAt": ?\d+/g, '"expiresAt":0'))
   return dir
+}
+
+/** Runs commands that all find no good token before one of them can get one: each waits for the lock first. */
+async function together(t: TestContext, dir: string, commands: string[][]) {
+  const gate = await acquireLock({ cwd: dir, file })
+  const runs = commands.map((args) => startTraced(t, ...args, '--dir', dir))
+  await Promise.all(runs.map((run) => says(run, ': waiting ')))
+  await gate.release()
+  const outcomes = await Promise.all(runs.map(({ outcome }) => outcome))
+  return outcomes.map(({ code, stderr }) => ({
+    code,
+    complaints: stderr.replace(/^RECONCILE-LOCK .*\n/gm, ''),
+  }))
+}
+
+/** A directory with the refresh lock of a command that was killed while it held it. */
+async function killedWhileRefreshing(t: TestContext): Promise<string> {
+  // On a busy machine a command may be done before it is caught.
+  for (let attempt = 0; attempt < 30; attempt += 1) {
+    const dir = await expired(t)
+    const lock = { cwd: dir, file }
+    const run = start(t, 'ping', '--dir', dir)
+    while ((await inspectLock(lock)).state !== 'held' && run.child.exitCode === null) await setTimeout(2)
+    run.child.kill('SIGKILL')
+    await run.outcome
+    if ((await inspectLock(lock)).state === 'stale') return dir
+  }
+  return assert.fail('no command was caught while it held the lock')
 }
 
 test('a stored token is used until it ends', limit, async (t) => {
   const dir = await dataDirectory(t, 1)
   for (let run = 0; run < 3; run += 1) assert.equal((await tool(t, 'ping', '--dir', dir)).code, 0)
-  assert.deepEqual(await grants(dir), ['login'])
+  assert.deepEqual(await requests(dir), ['login'])
+})
+
+test('a token that ends within a minute is refreshed, one that ends later is not', limit, async (t) => {
+  const dir = await dataDirectory(t, 1)
+  await tool(t, 'ping', '--dir', dir)
+  const path = join(dir, 'token.json')
+  for (const [left, expected] of [
+    [300_000, ['login']],
+    [55_000, ['login', 'refresh']],
+  ] as const) {
+    const tokens = JSON.parse(await readFile(path, 'utf8'))
+    await writeFile(path, JSON.stringify({ ...tokens, expiresAt: Date.now() + left }))
+    assert.equal((await tool(t, 'ping', '--dir', dir)).code, 0)
+    assert.deepEqual(await requests(dir), expected)
+  }
+})
+
+test('without a token that the service accepts nothing is posted', limit, async (t) => {
+  const dir = await dataDirectory(t, 2)
+  await tool(t, 'ping', '--dir', dir)
+  const { refresh: used } = JSON.parse(await readFile(join(dir, 'token.json'), 'utf8'))
+  // Used twice, it ends the session.
+  await refresh(dir, used)
+  await refresh(dir, used)
+  const { code, stderr } = await tool(t, '--execute', '--dir', dir)
+  assert.equal(code, 1)
+  assert.match(
+    stderr,
+    /^the accounting service does not accept our token; remove token\.json to log in again$/m,
+  )
+  assert.deepEqual(await booked(dir), [])
+  await rm(join(dir, 'token.json'))
+  assert.equal((await tool(t, 'ping', '--dir', dir)).code, 0)
 })
 
 test('of many commands at once that need a new token one refreshes, and all have it', limit, async (t) => {
   const dir = await expired(t)
-  const pings = Array.from({ length: 8 }, () => tool(t, 'ping', '--dir', dir))
-  const outcomes = await Promise.all([...pings, tool(t, '--execute', '--dir', dir)])
-  for (const { code, stderr } of outcomes) assert.deepEqual({ code, stderr }, { code: 0, stderr: '' })
-  assert.deepEqual(await grants(dir), ['login', 'refresh'])
+  const outcomes = await together(t, dir, [...Array.from({ length: 8 }, () => ['ping']), ['--execute']])
+  for (const outcome of outcomes) assert.deepEqual(outcome, { code: 0, complaints: '' })
+  assert.deepEqual(await requests(dir), ['login', 'refresh'])
   assert.equal((await booked(dir)).length, 3)
-  assert.equal((await inspectLock({ cwd: dir, file })).state, 'free')
+  const records = ['accounting.jsonl', 'audit.log', 'authority.jsonl', 'state.json', 'token.json']
+  // No lock is left, and nothing of those who waited for it.
+  assert.deepEqual((await readdir(dir)).sort(), [...records, 'bank.csv', 'invoices.csv'].sort())
 })
 
 test('of many first commands at once one logs in', limit, async (t) => {
   const dir = await dataDirectory(t, 1)
-  const outcomes = await Promise.all(Array.from({ length: 8 }, () => tool(t, 'ping', '--dir', dir)))
-  assert.deepEqual(new Set(outcomes.map(({ code }) => code)), new Set([0]))
-  assert.deepEqual(await grants(dir), ['login'])
+  const outcomes = await together(
+    t,
+    dir,
+    Array.from({ length: 8 }, () => ['ping']),
+  )
+  for (const outcome of outcomes) assert.deepEqual(outcome, { code: 0, complaints: '' })
+  assert.deepEqual(await requests(dir), ['login'])
+})
+
+test('of many who ask within one process one refreshes', limit, async (t) => {
+  const dir = await expired(t)
+  const tokens = await Promise.all(Array.from({ length: 8 }, () => accessToken(dir)))
+  assert.equal(new Set(tokens).size, 1)
+  assert.deepEqual(await requests(dir), ['login', 'refresh'])
 })
 
 test('a command that was killed while it refreshed does not keep the next one waiting', limit, async (t) => {
-  const dir = await expired(t)
-  const killed = start(t, 'ping', '--dir', dir)
-  while ((await inspectLock({ cwd: dir, file })).state !== 'held') assert.equal(killed.child.exitCode, null)
-  killed.child.kill('SIGKILL')
-  await killed.outcome
+  const dir = await killedWhileRefreshing(t)
   const { code, stderr } = await tool(t, 'ping', '--dir', dir)
   assert.equal(code, 0, stderr)
+  assert.equal((await inspectLock({ cwd: dir, file })).state, 'free')
+})
+
+test('new tokens that were lost with a killed command cost a login, and it is told', limit, async (t) => {
+  const dir = await expired(t)
+  const { refresh: used } = JSON.parse(await readFile(join(dir, 'token.json'), 'utf8'))
+  assert.ok(await refresh(dir, used))
+  const { code, stderr } = await tool(t, 'ping', '--dir', dir)
+  assert.equal(stderr, 'the refresh token was refused (invalid_grant): logged in again\n')
+  assert.equal(code, 0)
+  assert.deepEqual(await requests(dir), ['login', 'refresh', 'refresh', 'login'])
 })
 
 test('who waits for ten seconds gives up, and says why; nothing is in doubt then', limit, async (t) => {

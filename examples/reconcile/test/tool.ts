@@ -17,6 +17,8 @@ export interface Outcome {
 
 export interface Run {
   child: ChildProcess
+  /** What it has printed so far. */
+  output: { stdout: string; stderr: string }
   outcome: Promise<Outcome>
 }
 
@@ -34,14 +36,23 @@ export async function dataDirectory(t: TestContext, count: number): Promise<stri
 
 /** Starts the tool; it does not outlive the test. */
 export function start(t: TestContext, ...args: string[]): Run {
-  const child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  return launch(t, args, process.env)
+}
+
+/** As {@link start}, with what happens to its locks on standard error, as lines that begin with RECONCILE-LOCK. */
+export function startTraced(t: TestContext, ...args: string[]): Run {
+  return launch(t, args, { ...process.env, NODE_DEBUG: 'reconcile-lock' })
+}
+
+function launch(t: TestContext, args: string[], env: NodeJS.ProcessEnv): Run {
+  const child = spawn(process.execPath, [main, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
   t.after(() => child.kill('SIGKILL'))
   const output = { stdout: '', stderr: '' }
   for (const name of ['stdout', 'stderr'] as const)
     child[name].setEncoding('utf8').on('data', (chunk: string) => {
       output[name] += chunk
     })
-  return { child, outcome: once(child, 'close').then(() => ({ code: child.exitCode, ...output })) }
+  return { child, output, outcome: once(child, 'close').then(() => ({ code: child.exitCode, ...output })) }
 }
 
 export function tool(t: TestContext, ...args: string[]): Promise<Outcome> {
@@ -59,9 +70,16 @@ export async function booked(dir: string): Promise<string[]> {
 
 /** Polls a file until it holds `text`, for as long as the run that should write it lives. */
 export async function appears(run: Run, path: string, text: string): Promise<void> {
-  while (!(await readFile(path, 'utf8').catch(() => '')).includes(text)) {
-    if (run.child.exitCode !== null || run.child.signalCode !== null)
-      throw new Error(`the run ended early: ${(await run.outcome).stderr}`)
-    await setTimeout(5)
-  }
+  while (!(await readFile(path, 'utf8').catch(() => '')).includes(text)) await stillRuns(run)
+}
+
+/** Polls a run until it has said `text` on standard error, for as long as it lives. */
+export async function says(run: Run, text: string): Promise<void> {
+  while (!run.output.stderr.includes(text)) await stillRuns(run)
+}
+
+async function stillRuns(run: Run): Promise<void> {
+  if (run.child.exitCode !== null || run.child.signalCode !== null)
+    throw new Error(`the run ended early: ${(await run.outcome).stderr}`)
+  await setTimeout(5)
 }
