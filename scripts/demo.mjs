@@ -1,4 +1,4 @@
-// `npm run demo`: the example tool with two runs at once, a run killed half-way, and the run after it.
+// `npm run demo`: the example tool with two runs at once, a token that two want at once, a run killed half-way, and the run after it.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -17,28 +17,47 @@ process.on('exit', () => {
 
 /** Starts the tool in a data directory and shows what it prints, each line under `name`. */
 function start(name, dir, ...args) {
+  return launch(name, dir, args, process.env)
+}
+
+/** As `start`, and shows when it waits for a lock. */
+function startTraced(name, dir, ...args) {
+  return launch(name, dir, args, { ...process.env, NODE_DEBUG: 'reconcile-lock' })
+}
+
+function launch(name, dir, args, env) {
   say(name, ['$ reconcile', ...args].join(' '))
   const main = join(example, 'dist/src/main.js')
-  const child = spawn(process.execPath, [main, ...args, '--dir', dir], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [main, ...args, '--dir', dir], {
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   running.add(child)
   const output = { stdout: '', stderr: '' }
   for (const stream of ['stdout', 'stderr'])
     child[stream].setEncoding('utf8').on('data', (chunk) => {
       output[stream] += chunk
-      for (const line of chunk.trimEnd().split('\n')) say(name, line)
+      for (const line of chunk.trimEnd().split('\n')) sayReadably(name, line)
     })
   const outcome = once(child, 'close').then(([code, signal]) => {
     running.delete(child)
     say(name, `= ended by ${signal ?? `exit code ${code}`}`)
     return { name, pid: child.pid, code, signal, ...output }
   })
-  return { name, child, outcome }
+  return { name, child, output, outcome }
 }
 
 const reconcile = (name, dir, ...args) => start(name, dir, ...args).outcome
 
 function say(name, line) {
   console.log(`  ${name.padEnd(7)} | ${line}`)
+}
+
+/** Of what `NODE_DEBUG=reconcile-lock` prints only the wait: the rest of two processes arrives out of order. */
+function sayReadably(name, line) {
+  const [, event] = /^RECONCILE-LOCK \d+: (\w+)/.exec(line) ?? []
+  if (event === undefined) say(name, line)
+  else if (event === 'waiting') say(name, '(waits for the lock)')
 }
 
 function section(title) {
@@ -121,23 +140,35 @@ checkPostedOnce(together, expected)
 await checkFree('status', together, expected.length)
 
 section('Two commands at once with a token that has ended: one refreshes it, the other waits for that')
-const tokenPath = join(together, 'token.json')
-const grants = () => jsonLines(join(together, 'authority.jsonl')).map(({ by, pid }) => ({ by, pid }))
-writeFileSync(
-  tokenPath,
-  JSON.stringify({ ...JSON.parse(readFileSync(tokenPath, 'utf8')), expiresAt: Date.now() }),
-)
-const granted = grants().length
-const pings = await Promise.all(['P', 'Q'].map((name) => reconcile(name, together, 'ping')))
-for (const { name, code, stderr } of pings) check(code === 0 && stderr === '', `${name} went through`, stderr)
-const fresh = grants().slice(granted)
-const [one] = fresh
-const renewer = pings.find(({ pid }) => pid === one?.pid)
+for (const name of ['token.json', 'authority.jsonl']) {
+  const path = join(together, name)
+  writeFileSync(path, readFileSync(path, 'utf8').replace(/"expiresAt": ?\d+/g, '"expiresAt":0'))
+}
+const requests = () => jsonLines(join(together, 'authority.jsonl')).map(({ by, pid }) => ({ by, pid }))
+const before = requests().length
+// Not at the top: the addon had to be built first.
+const { acquireLock } = await import('../index.js')
+// The demo keeps the lock until both wait for it, or one might come when the other is done.
+const gate = await acquireLock({ cwd: together, file: '.xero-token-refresh.lock' })
+const pings = ['P', 'Q'].map((name) => startTraced(name, together, 'ping'))
+while (!pings.every(({ output }) => output.stderr.includes(': waiting '))) {
+  const gone = pings.find(({ child }) => child.exitCode !== null || child.signalCode !== null)
+  if (gone) check(false, `${gone.name} waits for the lock`, (await gone.outcome).stderr)
+  await setTimeout(5)
+}
+check(requests().length === before, 'both wait for the lock, and nobody has asked for a new token yet')
+await gate.release()
+const pinged = await Promise.all(pings.map(({ outcome }) => outcome))
+for (const { name, code, stdout, stderr } of pinged)
+  check(code === 0 && stdout.includes('accepts our token'), `${name} has a token that is accepted`, stderr)
+const asked = requests().slice(before)
+const renewer = pinged.find(({ pid }) => pid === asked[0]?.pid)
 check(
-  fresh.length === 1 && one.by === 'refresh' && renewer !== undefined,
-  `${renewer?.name} refreshed the token, and nobody else did`,
-  JSON.stringify(fresh),
+  asked.length === 1 && asked[0].by === 'refresh' && renewer !== undefined,
+  `only ${renewer?.name} refreshed it: the other waited, and used the token that it found then`,
+  JSON.stringify(asked),
 )
+check(!existsSync(join(together, '.xero-token-refresh.lock')), 'the lock file of the refresh is gone')
 
 section('A run is killed when a posting has arrived and the run does not know it yet')
 const dir = dataDirectory('killed')
@@ -187,6 +218,6 @@ checkPostedOnce(dir, expected)
 await checkFree('status', dir, expected.length)
 
 console.log(
-  `\ndemo: two runs at once: one refused; one run killed: taken over in ${took} ms; ` +
+  `\ndemo: two runs at once: one refused; two that need a new token: one refresh; one run killed: taken over in ${took} ms; ` +
     `${expected.length} of ${expected.length} invoices posted exactly once, both times`,
 )
