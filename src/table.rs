@@ -60,11 +60,12 @@ impl Entry {
 #[derive(Default)]
 struct Table {
     last: u64,
-    closed: BTreeSet<Owner>,
+    /// Environments that have not ended.
+    open: BTreeSet<Owner>,
     entries: BTreeMap<LockId, Entry>,
 }
 
-static TABLE: Mutex<Table> = Mutex::new(Table { last: 0, closed: BTreeSet::new(), entries: BTreeMap::new() });
+static TABLE: Mutex<Table> = Mutex::new(Table { last: 0, open: BTreeSet::new(), entries: BTreeMap::new() });
 
 fn table() -> MutexGuard<'static, Table> {
     // No code that runs under this mutex can panic half-way through a change.
@@ -81,13 +82,16 @@ impl Table {
 /// A new owner, for one Node.js environment.
 #[cfg(any(feature = "node", test))]
 pub(crate) fn open_owner() -> Owner {
-    Owner(table().next())
+    let mut table = table();
+    let owner = Owner(table.next());
+    table.open.insert(owner);
+    owner
 }
 
 /// Enters a lock that nobody knows of yet. If its owner has ended meanwhile, it is given back at once.
 pub(crate) fn enter(owner: Owner, held: Held<<Os as System>::File>) -> Option<LockId> {
     let mut table = table();
-    if table.closed.contains(&owner) {
+    if owner != Owner::PROGRAM && !table.open.contains(&owner) {
         drop(table);
         let _ = protocol::abandon(Os::get(), held);
         return None;
@@ -148,7 +152,7 @@ pub(crate) fn release_all(owner: Owner) {
 /// Ends an owner: its locks are released, and so is what it still has under way.
 #[cfg(any(feature = "node", test))]
 pub(crate) fn close_owner(owner: Owner) {
-    table().closed.insert(owner);
+    table().open.remove(&owner);
     release_all(owner);
 }
 
@@ -217,6 +221,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let (target, owner) = (target(directory.path()), open_owner());
         close_owner(owner);
+        assert!(!table().open.contains(&owner), "nothing is kept of it");
         assert_eq!(enter(owner, acquire(&target)), None);
         assert!(!target.path.exists());
     }
