@@ -4,6 +4,7 @@
 
 mod args;
 mod detach;
+mod end;
 mod failure;
 mod lock;
 #[cfg(feature = "panic-probe")]

@@ -2,17 +2,16 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::panic;
 use std::sync::mpsc::Receiver;
 
 use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsObjectValue, Object, Unknown};
 use napi::{Env, Error, Result};
 use napi_derive::napi;
 
+use super::end;
 use super::failure::{LockErrorArgs, SystemErrorArgs, guarded};
 use super::waiting::Outcome;
 use crate::table::{self, Owner};
-use crate::wait;
 
 /// What the JavaScript side lends to the addon, and whose locks are whose.
 pub(super) struct State {
@@ -57,14 +56,9 @@ pub fn setup(env: &Env, thread: u32, hooks: Object<'_>) -> Result<()> {
             waits: RefCell::default(),
         };
         env.set_instance_data(state, (), |_| {})?;
+        end::watch(owner);
         // A worker that ends lets go of its own locks and of nobody else's.
-        env.add_env_cleanup_hook(owner, |owner| {
-            // Nobody is left to tell.
-            let _ = panic::catch_unwind(|| {
-                table::close_owner(owner);
-                wait::cancel_all(owner);
-            });
-        })?;
+        env.add_env_cleanup_hook(owner, end::of)?;
         Ok(())
     })
 }

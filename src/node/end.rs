@@ -1,0 +1,46 @@
+//! The end of an environment: a worker's, or the process'.
+//!
+//! A listener of `exit`, in `lib/held.js`, sees most ends of the process. It is not called if a listener before it
+//! throws or exits, or if one of `uncaughtException` throws, and it comes too early for a lock that a listener after
+//! it acquires. The last chance then is `exit(3)`, in which the C library drops the variables of the main thread.
+
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe};
+
+use crate::table::{self, Owner};
+use crate::wait;
+
+thread_local! {
+    static ENVIRONMENTS: Environments = const { Environments(RefCell::new(Vec::new())) };
+}
+
+/// Those of this thread that have not ended.
+struct Environments(RefCell<Vec<Owner>>);
+
+impl Drop for Environments {
+    fn drop(&mut self) {
+        for owner in self.0.take() {
+            // Not the waits: an answer would need the engine, which has gone.
+            quietly(|| table::close_owner(owner));
+        }
+    }
+}
+
+/// Has the end of the process end this environment too, unless it ends before.
+pub(super) fn watch(owner: Owner) {
+    ENVIRONMENTS.with(|environments| environments.0.borrow_mut().push(owner));
+}
+
+/// Ends an environment, on its thread.
+pub(super) fn of(owner: Owner) {
+    quietly(|| {
+        table::close_owner(owner);
+        wait::cancel_all(owner);
+        ENVIRONMENTS.with(|environments| environments.0.borrow_mut().retain(|other| *other != owner));
+    });
+}
+
+/// Nobody is left to tell of a panic.
+fn quietly(work: impl FnOnce()) {
+    let _ = panic::catch_unwind(AssertUnwindSafe(work));
+}
