@@ -103,7 +103,8 @@ impl System for Os {
     fn stat_path(&self, path: &Path) -> io::Result<Option<Stat>> {
         match fs::lstat(path) {
             Ok(stat) => Ok(Some(described(&stat))),
-            Err(Errno::NOENT) => Ok(None),
+            // ENOTDIR: what was its directory is something else now.
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
