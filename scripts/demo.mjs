@@ -1,4 +1,5 @@
-// `npm run demo`: the example tool with two runs at once, a token that two want at once, a run killed half-way, and the run after it.
+// `npm run demo`: the example tool with two runs at once, a token that two want at once, a run killed
+// half-way, and the run after it.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -53,7 +54,7 @@ function say(name, line) {
   console.log(`  ${name.padEnd(7)} | ${line}`)
 }
 
-/** Of what `NODE_DEBUG=reconcile-lock` prints only the wait: the rest of two processes arrives out of order. */
+/** Of what `NODE_DEBUG=reconcile-lock` prints only the wait: other lines of two processes are unordered. */
 function sayReadably(name, line) {
   const [, event] = /^RECONCILE-LOCK \d+: (\w+)/.exec(line) ?? []
   if (event === undefined) say(name, line)
@@ -218,6 +219,7 @@ checkPostedOnce(dir, expected)
 await checkFree('status', dir, expected.length)
 
 console.log(
-  `\ndemo: two runs at once: one refused; two that need a new token: one refresh; one run killed: taken over in ${took} ms; ` +
+  `\ndemo: two runs at once: one refused; two that need a new token: one refresh; ` +
+    `one run killed: taken over in ${took} ms; ` +
     `${expected.length} of ${expected.length} invoices posted exactly once, both times`,
 )

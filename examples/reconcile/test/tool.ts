@@ -39,7 +39,7 @@ export function start(t: TestContext, ...args: string[]): Run {
   return launch(t, args, process.env)
 }
 
-/** As {@link start}, with what happens to its locks on standard error, as lines that begin with RECONCILE-LOCK. */
+/** As `start`, with what happens to its locks on standard error, in lines that begin with RECONCILE-LOCK. */
 export function startTraced(t: TestContext, ...args: string[]): Run {
   return launch(t, args, { ...process.env, NODE_DEBUG: 'reconcile-lock' })
 }

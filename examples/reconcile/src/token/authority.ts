@@ -28,8 +28,9 @@ export async function login(dir: string): Promise<Tokens> {
 }
 
 /**
- * New tokens for a refresh token, or `undefined`: `invalid_grant`. A refresh token is good once. If it comes again, one
- * of the two who have it may have stolen it: the session ends for both, as at OAuth servers that rotate them.
+ * New tokens for a refresh token, or `undefined`: `invalid_grant`. A refresh token is good once. If it comes
+ * again, one of the two who have it may have stolen it: the session ends for both, as at OAuth servers that
+ * rotate them.
  */
 export async function refresh(dir: string, used: string): Promise<Tokens | undefined> {
   const tokens = newTokens()
@@ -48,8 +49,9 @@ function newTokens(): Tokens {
 }
 
 /**
- * Stands for a call of the authority, and gives the session right after it. Every request is a line of `authority.jsonl`:
- * the order of the lines decides, so that simultaneous requests of several processes are answered one after another.
+ * Stands for a call of the authority, and gives the session right after it. Every request is a line of
+ * `authority.jsonl`: the order of the lines decides, so that simultaneous requests of several processes are
+ * answered one after another.
  */
 async function ask(dir: string, request: Request): Promise<Tokens[]> {
   await setTimeout(latencyMs / 2)
