@@ -208,9 +208,9 @@ pub const MUTATIONS: &[Mutation] = &[
             "    let Some(named) = named(system, target, stat.id)? else {
         return Ok(Attempt::Again(Again::Vanished));
     };
-    let Some((verdict, holder))",
+    let Some((verdict, record))",
             "    let named = system.stat(file).map_err(target.system(\"fstat\"))?;
-    let Some((verdict, holder))",
+    let Some((verdict, record))",
         )],
     },
     Mutation {
@@ -239,7 +239,8 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "breaker_does_not_judge",
         about: "a breaker removes whatever it can lock",
         edits: &[(
-            "                Some((Verdict::Held(reason), holder)) => {
+            "                Some((Verdict::Held(reason), record)) => {
+                    let holder = record.map(|record| record.holder(named.modified));
                     return Ok(Attempt::Refused(Refusal { holder, reason: Some(reason) }));
                 }
                 Some((Verdict::Stale(_), _)) => {}",
