@@ -1,14 +1,17 @@
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLockSync, inspectLockSync } from 'reconcile-lock'
-import { bin, exists, shell, until } from './support/cli.mjs'
-import { directory, MESSAGE } from './support/directory.mjs'
-import { hasTerminal, Terminal } from './support/terminal.mjs'
+import { bin, exists, Listener, shell, stateOf, until, waits } from './support/cli.mjs'
+import { directory, leave, MESSAGE } from './support/directory.mjs'
+import { hasTerminal, quoted, SHELL, Terminal } from './support/terminal.mjs'
 
 const CTRL_C = '\x03'
+const CTRL_BACKSLASH = '\x1c'
+const CTRL_Z = '\x1a'
+const PROMPT = /ready> $/
 const ERASE = '\r\x1b\\[2K'
 
 test('on a terminal one line that rewrites itself says who is waited for', async (t) => {
@@ -45,24 +48,135 @@ test('Ctrl-C while waiting removes the line, ends by SIGINT and leaves the lock 
 test('Ctrl-C while running reaches the command once, and the lock is held until that has ended', async (t) => {
   if (!hasTerminal(t)) return
   const cwd = directory(t)
-  const command = `
-    let heard = 0
-    const fs = require('node:fs')
-    process.on('SIGINT', () => fs.writeFileSync('heard', String(++heard)))
-    setInterval(() => { if (fs.existsSync('end')) process.exit(5) }, 10)
-    fs.writeFileSync('ready', '')`
-  const terminal = new Terminal(t, shell(['run', '--', process.execPath, '-e', command]), cwd)
-  const heard = () => existsSync(join(cwd, 'heard')) && readFileSync(join(cwd, 'heard'), 'utf8')
-  await until(exists(join(cwd, 'ready')))
-  for (const times of ['1', '2']) {
-    terminal.type(CTRL_C)
-    await until(() => heard() === times)
+  const listener = new Listener(cwd, ['SIGINT', 'SIGQUIT'])
+  const terminal = new Terminal(t, shell(['run', '--', ...listener.command]), cwd)
+  await listener.pid()
+  const typed: string[] = []
+  for (const [key, signal] of [
+    [CTRL_C, 'SIGINT'],
+    [CTRL_C, 'SIGINT'],
+    [CTRL_BACKSLASH, 'SIGQUIT'],
+  ] as const) {
+    terminal.type(key)
+    typed.push(signal)
+    await listener.hears(typed.join())
     assert.equal(inspectLockSync(cwd).state, 'held')
   }
   writeFileSync(join(cwd, 'end'), '')
-  assert.equal(await terminal.ends(), 5)
-  assert.equal(heard(), '2')
+  assert.equal(await terminal.ends(), 9)
+  assert.equal(listener.heard(), typed.join())
   assert.equal(inspectLockSync(cwd).state, 'free')
+})
+
+test('a Ctrl-C just before the command is there is not lost', async (t) => {
+  if (!hasTerminal(t)) return
+  const cwd = directory(t)
+  // The terminal's signal arrives when nothing but the wrapper can hear it.
+  const early = `
+    const processes = require('node:child_process')
+    const { spawn } = processes
+    processes.spawn = (...args) => {
+      process.kill(process.pid, 'SIGINT')
+      return spawn(...args)
+    }`
+  writeFileSync(join(cwd, 'early.cjs'), early)
+  const args = ['--require', join(cwd, 'early.cjs'), bin, 'run', '--', 'sleep', '10']
+  const terminal = new Terminal(t, quoted([process.execPath, ...args]), cwd)
+  assert.equal(await terminal.ends(), 130)
+  assert.equal(inspectLockSync(cwd).state, 'free')
+})
+
+for (const handled of [[], ['SIGTSTP', 'SIGCONT']] as NodeJS.Signals[][]) {
+  const kind = handled.length > 0 ? 'that sees to it' : 'that does not mind'
+  test(`Ctrl-Z stops run with a command ${kind}, fg continues both, and all is told once`, async (t) => {
+    if (!hasTerminal(t)) return
+    const cwd = directory(t)
+    const listener = new Listener(cwd, [...handled, 'SIGINT'])
+    const terminal = new Terminal(t, SHELL, cwd)
+    await terminal.shows(PROMPT)
+    terminal.type(`${shell(['run', '--', ...listener.command])}\n`)
+    const pid = await listener.pid()
+    terminal.type(CTRL_Z)
+    await terminal.shows(/Stopped.*ready> $/s)
+    assert.equal(inspectLockSync(cwd).state, 'held')
+    if (handled.length > 0) await listener.hears('SIGTSTP')
+    else await until(() => stateOf(pid) === 'T', 'the command is stopped')
+    terminal.type('fg\n')
+    if (handled.length > 0) await listener.hears('SIGTSTP,SIGCONT')
+    else await until(() => stateOf(pid) !== 'T', 'the command goes on')
+    terminal.type(CTRL_C)
+    await until(() => listener.heard().includes('SIGINT'), 'the command hears of Ctrl-C')
+    writeFileSync(join(cwd, 'end'), '')
+    await terminal.shows(/\^C.*ready> $/s)
+    terminal.type('exit $?\n')
+    assert.equal(await terminal.ends(), 9)
+    assert.equal(listener.heard(), [...handled, 'SIGINT'].join())
+    assert.equal(inspectLockSync(cwd).state, 'free')
+  })
+}
+
+test('Ctrl-Z while waiting removes the line, and fg brings it back', async (t) => {
+  if (!hasTerminal(t)) return
+  const cwd = directory(t)
+  const lock = acquireLockSync(cwd)
+  const terminal = new Terminal(t, SHELL, cwd)
+  await terminal.shows(PROMPT)
+  terminal.type(`${shell(['run', '--wait', 'forever', '--', 'echo', 'it', 'ran'])}\n`)
+  await terminal.shows(/waiting for 0 s/)
+  terminal.type(CTRL_Z)
+  await terminal.shows(new RegExp(`\\^Z${ERASE}\\s+\\[1\\]\\+\\s+Stopped.*ready> $`, 's'))
+  const before = terminal.screen.length
+  terminal.type('fg\n')
+  await until(() => terminal.screen.includes('waiting for', before), 'the line is back')
+  lock.releaseSync()
+  await terminal.shows(new RegExp(`${ERASE}it ran\\s+ready> $`))
+  terminal.type('exit $?\n')
+  assert.equal(await terminal.ends(), 0)
+})
+
+test('a wait in the background leaves the terminal to others', async (t) => {
+  if (!hasTerminal(t)) return
+  const cwd = directory(t)
+  const lock = acquireLockSync(cwd)
+  const terminal = new Terminal(t, SHELL, cwd)
+  await terminal.shows(PROMPT)
+  // Whoever writes there without having the terminal is stopped.
+  terminal.type(`stty tostop; ${shell(['run', '--wait', 'forever', '--', 'echo', 'it', 'ran'])} &\n`)
+  const [, pid] = await terminal.shows(/\[1\] (\d+).*ready> $/s)
+  await until(() => waits(Number(pid)), 'run waits')
+  terminal.type('fg\n')
+  await terminal.shows(/waiting for [1-9]\d* s/)
+  assert.doesNotMatch(terminal.screen, /waiting for 0 s|Stopped/, 'nothing before fg')
+  lock.releaseSync()
+  await terminal.shows(/it ran\s+ready> $/)
+  terminal.type('exit\n')
+  assert.equal(await terminal.ends(), 0)
+})
+
+test('a terminal that does not know its size shows the line too', async (t) => {
+  if (!hasTerminal(t)) return
+  const cwd = directory(t)
+  const lock = acquireLockSync(cwd)
+  const terminal = new Terminal(t, shell(['run', '--wait', 'forever', '--', 'true']), cwd, 0)
+  await terminal.shows(new RegExp(`${ERASE}waiting for 0 s: process ${process.pid} `))
+  lock.releaseSync()
+  assert.equal(await terminal.ends(), 0)
+})
+
+test('a host name out of a lock file cannot break the line', async (t) => {
+  if (!hasTerminal(t)) return
+  const cwd = directory(t)
+  // The record of a live process without a kernel lock, as the older tool wrote it, is believed.
+  leave(cwd, { pid: process.pid, createdAt: Date.now(), host: '\x1b[2J\n\r\x9b日本語'.repeat(5) })
+  const terminal = new Terminal(t, shell(['run', '--wait', '1.5', '--', 'true']), cwd)
+  assert.equal(await terminal.ends(), 75)
+  const lines = terminal.screen.split(new RegExp(ERASE)).filter((text) => text.startsWith('waiting for'))
+  assert.ok(lines.length > 0, terminal.screen)
+  for (const line of lines) {
+    assert.match(line, /^waiting for \d s: process \d+ on [\x20-\x7e日本語]+$/, 'printable')
+    const columns = [...line].reduce((sum, character) => sum + (character > '~' ? 2 : 1), 0)
+    assert.ok(columns < 80, `${columns} columns: ${line}`)
+  }
 })
 
 test('Ctrl-C ends a command that does not mind it, and a script stops with it', async (t) => {
@@ -95,7 +209,7 @@ test('the line is cut to the width of the terminal', () => {
   assert.equal(fitting('abcdef', 7), 'abcdef')
   assert.equal(fitting('abcdef', 6), 'abcde', 'the last column would wrap')
   assert.equal(fitting('日本語', 6), '日本')
-  assert.equal(fitting('a'.repeat(100)).length, 79)
+  assert.equal(fitting('a'.repeat(100), 80).length, 79)
 })
 
 test('durations are told as people tell them', () => {

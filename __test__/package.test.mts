@@ -6,6 +6,9 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import * as reconcileLock from 'reconcile-lock'
+import { Listener } from './support/cli.mjs'
+import { directory } from './support/directory.mjs'
+import { hasTerminal, quoted, Terminal } from './support/terminal.mjs'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const project = mkdtempSync(join(tmpdir(), 'reconcile-lock-package-'))
@@ -77,7 +80,25 @@ test('npx finds the command line, in a project that has installed the package an
     execFileSync('npx', ['--no-install', 'reconcile-lock', ...args], { cwd, encoding: 'utf8' })
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   for (const cwd of [project, root]) assert.equal(npx(cwd, '--version'), `${version}\n`)
-  assert.equal(npx(project, 'run', '--', 'echo', 'ran'), 'ran\n')
+  const words = ['a b', '*', '$HOME', "it's", '--help', '--']
+  const printed = npx(project, '--file', 'l', 'run', '--', 'printf', '%s|', ...words)
+  assert.equal(printed, words.map((word) => `${word}|`).join(''))
+})
+
+test('Ctrl-C under npx reaches the command once, and the lock is held until that has ended', async (t) => {
+  if (!hasTerminal(t)) return
+  const cwd = directory(t)
+  const [lock, listener] = [join(cwd, 'lock'), new Listener(cwd, ['SIGINT'])]
+  const run = ['npx', '--no-install', 'reconcile-lock', 'run', '--file', lock, '--', ...listener.command]
+  const terminal = new Terminal(t, quoted(run), project)
+  await listener.pid()
+  terminal.type('\x03')
+  await listener.hears('SIGINT')
+  assert.equal(reconcileLock.inspectLockSync({ file: lock }).state, 'held')
+  writeFileSync(join(cwd, 'end'), '')
+  await terminal.ends()
+  assert.equal(listener.heard(), 'SIGINT')
+  assert.equal(reconcileLock.inspectLockSync({ file: lock }).state, 'free')
 })
 
 test('the package holds what a user needs and nothing else', () => {
@@ -94,6 +115,7 @@ test('the package holds what a user needs and nothing else', () => {
     'binding.d.ts',
     'binding.js',
     'cli/break.js',
+    'cli/command.js',
     'cli/exit-codes.js',
     'cli/help.js',
     'cli/main.js',
@@ -102,6 +124,7 @@ test('the package holds what a user needs and nothing else', () => {
     'cli/say.js',
     'cli/signals.js',
     'cli/status.js',
+    'cli/terminal.js',
     'cli/waiting-line.js',
     'index.d.ts',
     'index.js',

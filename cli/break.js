@@ -1,6 +1,7 @@
 'use strict'
 
-const { breakLock, inspectLock } = require('../index.js')
+const { resolve } = require('node:path')
+const { breakLock, resolveLockPath } = require('../index.js')
 const exitCodes = require('./exit-codes.js')
 const { describe, say } = require('./say.js')
 
@@ -11,7 +12,7 @@ const { describe, say } = require('./say.js')
 
 /** @param {Break} options */
 async function breakIt({ file, force }) {
-  const { path } = await inspectLock({ file })
+  const path = file === undefined ? resolveLockPath() : resolve(file)
   try {
     const isRemoved = await breakLock({ file, force })
     console.log(isRemoved ? `${path}: removed` : `${path}: there is no lock`)

@@ -7,7 +7,7 @@ module.exports = {
   stale: 2,
   usage: 64,
   cannotLock: 73,
-  lost: 74,
+  ioError: 74,
   contention: 75,
   notExecutable: 126,
   notFound: 127,

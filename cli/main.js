@@ -10,7 +10,9 @@ const { status } = require('./status.js')
 
 /** @param {string[]} args what a person typed, without the program's name */
 async function main(args) {
-  for (const stream of [process.stdout, process.stderr]) stream.on('error', unlessClosed)
+  process.stdout.on('error', unwritable)
+  // There is nobody left to tell, and a command may be running.
+  process.stderr.on('error', () => {})
   try {
     await carryOut(parseCommand(args))
   } catch (error) {
@@ -39,11 +41,13 @@ async function carryOut(command) {
 }
 
 /**
- * A reader that has seen enough, such as `head`, is no fault.
+ * A reader that has seen enough, such as `head`, is no fault; an answer that is lost otherwise is.
  * @param {NodeJS.ErrnoException} error
  */
-function unlessClosed(error) {
-  if (error.code !== 'EPIPE') throw error
+function unwritable({ code, message }) {
+  if (code === 'EPIPE') return
+  say(`reconcile-lock: standard output: ${message}`)
+  process.exitCode = exitCodes.ioError
 }
 
 module.exports = { main }

@@ -1,19 +1,22 @@
 'use strict'
 
-const { spawn } = require('node:child_process')
 const { acquireLock } = require('../index.js')
+const { runCommand } = require('./command.js')
 const exitCodes = require('./exit-codes.js')
-const { describe, say } = require('./say.js')
-const { Signals, dieOf, reachesAll } = require('./signals.js')
+const { duration, describe, nameOf, say } = require('./say.js')
+const { Signals, dieOf } = require('./signals.js')
 const { WaitingLine } = require('./waiting-line.js')
 
 /**
  * @typedef {import('../index.js').Lock} Lock
  * @typedef {import('../index.js').LockError} LockError
+ * @typedef {import('../index.js').TakenOver} TakenOver
+ * @typedef {import('./command.js').End} End
  * @typedef {import('./options.js').Run} Run
- * @typedef {InstanceType<typeof import('./signals.js').Signals>} Listening
- * @typedef {number | NodeJS.Signals} End an exit code, or the signal to die of
  */
+
+/** What ends a wait. */
+const FATAL = new Set(['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1'])
 
 /** @param {Run} options */
 async function run(options) {
@@ -27,14 +30,15 @@ async function run(options) {
 
 /**
  * @param {Run} options
- * @param {Listening} signals
+ * @param {InstanceType<typeof Signals>} signals
  * @returns {Promise<Lock | End>}
  */
 async function acquire({ file, message, timeout }, signals) {
   const line = new WaitingLine()
   const abort = new AbortController()
   signals.listen((signal) => {
-    if (signal !== 'SIGWINCH') abort.abort(signal)
+    if (signal === 'SIGTSTP') line.remove()
+    if (FATAL.has(signal)) abort.abort(signal)
   })
   try {
     const lock = await acquireLock({
@@ -45,7 +49,7 @@ async function acquire({ file, message, timeout }, signals) {
       onWait: process.stderr.isTTY ? (status) => line.show(status) : undefined,
     })
     line.remove()
-    if (lock.takenOver) say(`reconcile-lock: took over a lock: ${lock.takenOver.reason}`)
+    if (lock.takenOver) say(`reconcile-lock: ${took(lock.takenOver)}`)
     return lock
   } catch (error) {
     line.remove()
@@ -59,43 +63,28 @@ async function acquire({ file, message, timeout }, signals) {
   }
 }
 
+/** @param {TakenOver} takenOver */
+function took({ holder, reason }) {
+  if (!holder) return `took over a lock, nobody knows whose: ${reason}`
+  const age = duration(Date.now() - holder.createdAt)
+  return `took over the lock of ${nameOf(holder)}, acquired ${age} ago: ${reason}`
+}
+
 /**
  * @param {Lock} lock
  * @param {string[]} command
- * @param {Listening} signals
+ * @param {InstanceType<typeof Signals>} signals
  * @returns {Promise<End>}
  */
 async function runUnder(lock, [command = '', ...args], signals) {
-  const end = await ended(command, args, signals)
+  const end = await runCommand(command, args, signals)
   try {
     await lock.release()
   } catch (error) {
     say(`reconcile-lock: ${/** @type {Error} */ (error).message}`)
-    return end === exitCodes.ok ? exitCodes.lost : end
+    return end === exitCodes.ok ? exitCodes.ioError : end
   }
   return end
-}
-
-/**
- * @param {string} command
- * @param {string[]} args
- * @param {Listening} signals
- * @returns {Promise<End>}
- */
-function ended(command, args, signals) {
-  return new Promise((resolve) => {
-    const child = spawn(command, args, { stdio: 'inherit' })
-    child.once('error', (error) => {
-      const { code, message } = /** @type {NodeJS.ErrnoException} */ (error)
-      const isMissing = code === 'ENOENT'
-      say(`reconcile-lock: ${command}: ${isMissing ? 'command not found' : message}`)
-      resolve(isMissing ? exitCodes.notFound : exitCodes.notExecutable)
-    })
-    child.once('exit', (code, signal) => resolve(signal ?? code ?? exitCodes.ok))
-    signals.listen((signal) => {
-      if (!reachesAll(signal)) child.kill(signal)
-    })
-  })
 }
 
 module.exports = { run }

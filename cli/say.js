@@ -21,10 +21,11 @@ function duration(milliseconds) {
   return minutes > 0 ? `${minutes} min ${seconds % 60} s` : `${seconds} s`
 }
 
-/** @param {Holder} holder */
-function describe({ pid, host, createdAt }) {
-  const on = host === undefined ? '' : ` on ${host}`
-  return `process ${pid}${on} has held the lock for ${duration(Date.now() - createdAt)}`
-}
+/** @param {Holder} holder its host name was made printable when the lock file was read */
+const nameOf = ({ pid, host }) => `process ${pid}${host === undefined ? '' : ` on ${host}`}`
 
-module.exports = { say, describe, duration }
+/** @param {Holder} holder */
+const describe = (holder) =>
+  `${nameOf(holder)} has held the lock for ${duration(Date.now() - holder.createdAt)}`
+
+module.exports = { say, describe, duration, nameOf }

@@ -1,13 +1,19 @@
 'use strict'
 
-const { readFileSync } = require('node:fs')
 const { constants } = require('node:os')
 
 /** @type {NodeJS.Signals[]} */
-const PASSED_ON = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH']
-
-/** What a terminal sends to all processes of its foreground group. */
-const FROM_TERMINAL = new Set(['SIGINT', 'SIGQUIT', 'SIGWINCH'])
+const PASSED_ON = [
+  'SIGINT',
+  'SIGTERM',
+  'SIGHUP',
+  'SIGQUIT',
+  'SIGUSR1',
+  'SIGUSR2',
+  'SIGWINCH',
+  'SIGTSTP',
+  'SIGCONT',
+]
 
 /** Dying of one of these would write a core file of this process too. */
 const CORE = new Set([
@@ -23,14 +29,19 @@ const CORE = new Set([
   'SIGSYS',
 ])
 
-/** Takes the signals that would end this process, until somebody wants them. */
+/** Takes the signals that would end or stop this process, until somebody wants them. */
 class Signals {
   /** @type {(signal: NodeJS.Signals) => void} */
   #listener = (signal) => this.#early.push(signal)
   /** @type {NodeJS.Signals[]} */
   #early = []
+  #isStopping = false
   /** @param {NodeJS.Signals} signal */
-  #hear = (signal) => this.#listener(signal)
+  #hear = (signal) => {
+    if (signal === 'SIGTSTP') return this.#stopSoon()
+    if (signal === 'SIGCONT') this.#isStopping = false
+    this.#listener(signal)
+  }
 
   constructor() {
     for (const signal of PASSED_ON) process.on(signal, this.#hear)
@@ -42,25 +53,22 @@ class Signals {
     for (const signal of this.#early.splice(0)) listener(signal)
   }
 
+  /** Stops this process as Ctrl-Z would, unless it is continued before it gets to that, as by a quick `fg`. */
+  #stopSoon() {
+    this.#isStopping = true
+    setImmediate(() => {
+      if (!this.#isStopping) return
+      this.#isStopping = false
+      this.#listener('SIGTSTP')
+      process.removeListener('SIGTSTP', this.#hear)
+      process.kill(process.pid, 'SIGTSTP')
+      process.on('SIGTSTP', this.#hear)
+    })
+  }
+
   end() {
     for (const signal of PASSED_ON) process.removeListener(signal, this.#hear)
   }
-}
-
-/**
- * Whether the terminal has sent the signal to our command as well.
- * @param {NodeJS.Signals} signal
- */
-function reachesAll(signal) {
-  return FROM_TERMINAL.has(signal) && isInForeground()
-}
-
-function isInForeground() {
-  if (process.platform !== 'linux') return process.stdin.isTTY === true
-  // proc(5): after the name in parentheses state, ppid, pgrp, session, tty_nr, tpgid.
-  const stat = readFileSync('/proc/self/stat', 'latin1')
-  const [, , group, , , foreground] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return group === foreground
 }
 
 /**
@@ -69,7 +77,19 @@ function isInForeground() {
  */
 function dieOf(signal) {
   process.exitCode = 128 + constants.signals[signal]
-  if (!CORE.has(signal)) process.kill(process.pid, signal)
+  if (CORE.has(signal)) return
+  if (signal === 'SIGPIPE') stopIgnoring(signal)
+  process.kill(process.pid, signal)
 }
 
-module.exports = { Signals, reachesAll, dieOf }
+/**
+ * Node.js ignores it from its start; a listener that goes leaves the system's default behind.
+ * @param {NodeJS.Signals} signal
+ */
+function stopIgnoring(signal) {
+  const listener = () => {}
+  process.on(signal, listener)
+  process.removeListener(signal, listener)
+}
+
+module.exports = { Signals, dieOf }

@@ -1,6 +1,7 @@
 'use strict'
 
 const { describe, duration } = require('./say.js')
+const { isInBackground } = require('./terminal.js')
 
 const ERASE = '\r\x1b[2K'
 
@@ -10,9 +11,12 @@ class WaitingLine {
 
   /** @param {import('../index.js').WaitStatus} status */
   show({ holder, reason, waited }) {
+    // The line would end up in what is typed there, and with `stty tostop` stop the wait.
+    if (isInBackground()) return
     const who = holder ? describe(holder) : (reason ?? 'another process is acquiring the lock')
     const text = `waiting for ${duration(waited)}: ${who}`
-    process.stderr.write(`${ERASE}${fitting(text, process.stderr.columns)}`)
+    // A terminal that was never told its size has 0 columns.
+    process.stderr.write(`${ERASE}${fitting(text, process.stderr.columns || 80)}`)
     this.#isShown = true
   }
 
@@ -26,9 +30,9 @@ class WaitingLine {
  * Cuts a text so that it does not wrap, which could not be rewritten. A character beyond ASCII may be two
  * columns wide.
  * @param {string} text
- * @param {number | undefined} columns
+ * @param {number} columns
  */
-function fitting(text, columns = 80) {
+function fitting(text, columns) {
   let [width, cut] = [0, '']
   for (const character of text) {
     width += character > '~' ? 2 : 1

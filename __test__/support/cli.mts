@@ -1,6 +1,7 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, type StdioOptions, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -18,12 +19,13 @@ export interface Result {
   stderr: string
 }
 
-/** Runs the program to its end. */
-export function cli(cwd: string, args: string[], input = ''): Result {
+/** Runs the program to its end. `stdio` may give it another standard output or error than a pipe. */
+export function cli(cwd: string, args: string[], input = '', stdio: StdioOptions = 'pipe'): Result {
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, [bin, ...args], {
     cwd,
     encoding: 'utf8',
     input,
+    stdio,
     timeout: 60_000,
   })
   return { code: status, signal, stdout, stderr }
@@ -36,8 +38,10 @@ export class Running {
   stderr = ''
   readonly #end: Promise<unknown[]>
 
-  constructor(t: TestContext, cwd: string, args: string[]) {
-    this.child = spawn(process.execPath, [bin, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] })
+  /** `within` is a command and its options that start the program, such as `setpriv`. */
+  constructor(t: TestContext, cwd: string, args: string[], within: string[] = []) {
+    const [command = '', ...rest] = [...within, process.execPath, bin, ...args]
+    this.child = spawn(command, rest, { cwd, stdio: ['ignore', 'pipe', 'pipe'] })
     this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       this.stdout += text
     })
@@ -64,3 +68,54 @@ export async function until(what: () => unknown, name = String(what)): Promise<v
 }
 
 export const exists = (path: string) => (): boolean => existsSync(path)
+
+/** The words of a command that writes down which of these signals reach it, and ends with 9 when told to. */
+export class Listener {
+  readonly command: string[]
+  readonly #cwd: string
+
+  constructor(cwd: string, signals: NodeJS.Signals[]) {
+    this.#cwd = cwd
+    const script = `
+      const fs = require('node:fs')
+      const [cwd, ...signals] = process.argv.slice(1)
+      const heard = []
+      for (const signal of signals) process.on(signal, () => {
+        heard.push(signal)
+        fs.writeFileSync(cwd + '/heard', heard.join())
+      })
+      setInterval(() => fs.existsSync(cwd + '/end') && process.exit(9), 10)
+      fs.writeFileSync(cwd + '/pid', String(process.pid))`
+    this.command = [process.execPath, '-e', script, cwd, ...signals]
+  }
+
+  /** Its pid, once it listens. */
+  async pid(): Promise<number> {
+    await until(() => read(join(this.#cwd, 'pid')) !== '', 'the command listens')
+    return Number(read(join(this.#cwd, 'pid')))
+  }
+
+  /** The names of all that it has heard, in order. */
+  heard(): string {
+    return read(join(this.#cwd, 'heard'))
+  }
+
+  async hears(signals: string): Promise<void> {
+    await until(() => this.heard() === signals, `heard ${signals}, but ${this.heard()}`)
+  }
+}
+
+/** The text of a file that may not be there yet. */
+export const read = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8') : '')
+
+/** A process' state as proc(5) has it: `T` is stopped. */
+export function stateOf(pid: number): string {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+  return stat.charAt(stat.lastIndexOf(')') + 2)
+}
+
+/** Whether a process has an inotify watch, as one that waits for a lock has. */
+export function waits(pid: number | undefined): boolean {
+  const { stdout } = spawnSync('ls', ['-l', `/proc/${pid}/fd`], { encoding: 'utf8' })
+  return stdout.includes('anon_inode:inotify')
+}

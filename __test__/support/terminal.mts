@@ -17,14 +17,17 @@ export function hasTerminal(t: TestContext): boolean {
   return false
 }
 
-/** A command in a pseudo-terminal of 80 columns, and somebody who looks at it and types. */
+/** An interactive shell, for job control; it prompts with `ready> `. */
+export const SHELL = "PS1='ready> ' TERM=dumb bash --norc --noprofile --noediting -i"
+
+/** A command in a pseudo-terminal, and somebody who looks at it and types. */
 export class Terminal {
   readonly #child: ChildProcess
   /** Everything that the screen was sent. */
   screen = ''
 
-  constructor(t: TestContext, command: string, cwd: string) {
-    const script = ['-q', '-e', '-f', '-c', `stty cols 80 rows 24; ${command}`, '/dev/null']
+  constructor(t: TestContext, command: string, cwd: string, columns = 80) {
+    const script = ['-q', '-e', '-f', '-c', `stty cols ${columns} rows 24; ${command}`, '/dev/null']
     this.#child = spawn('script', script, { cwd, stdio: ['pipe', 'pipe', 'inherit'] })
     this.#child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       this.screen += text
