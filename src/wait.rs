@@ -464,6 +464,7 @@ mod tests {
             let tell = tell.clone();
             let order = Order { owner: Owner::PROGRAM, thread: 0, target: target.clone(), timeout: LONG };
             start(id, order, move |answer| drop(tell.send((id, answer))));
+            until_refused(id);
         }
         release(held);
         for id in ids {
