@@ -200,33 +200,3 @@ test('a disk that is slow to look at does not hold up the event loop of one who 
   assert.equal((await waiting.outcome).ok, true)
   await waiter.release(cwd)
 })
-
-test('a release between the try and the watch, of which no event tells, is noticed all the same', {
-  skip,
-}, async (t) => {
-  const waiter = new Waiter(t)
-  await waiter.usage()
-  // The watch is there this much later, in milliseconds.
-  const late = 200
-  const inject = `inject=inotify_add_watch:delay_enter=${late * 1000}`
-  const trace = ['-f', '-o', '/dev/null', '-e', 'trace=inotify_add_watch', '-e', inject]
-  const detach = await attach(waiter.pid, trace)
-  const latencies: number[] = []
-  for (let round = 0; round < 6; round += 1) {
-    const cwd = directory(t)
-    const holder = await acquireLock(cwd)
-    const before = now()
-    const { outcome } = await waiter.begin({ cwd, timeout: LONG })
-    await delay(50 + round * 15)
-    await holder.release()
-    const { ok, at } = await outcome
-    assert.equal(ok, true)
-    await waiter.release(cwd)
-    latencies.push(at - before - late)
-  }
-  await detach()
-  const shown = `${latencies.map((latency) => latency.toFixed(0)).join(' ')} ms after the watch`
-  t.diagnostic(shown)
-  // Without that look it would be a quarter of a second, or less by luck.
-  assert.ok(latencies.filter((latency) => latency < 100).length >= 5, shown)
-})
