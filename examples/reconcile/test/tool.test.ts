@@ -90,6 +90,8 @@ test('a second run is refused while the first one is at it', limit, async (t) =>
   const { stdout } = await tool(t, 'status', '--dir', dir)
   assert.match(stdout, /^lock: held/m)
   assert.match(stdout, /^in progress: INV-1$/m)
+  const dry = await tool(t, '--dir', dir)
+  assert.match(dry.stdout, /^would post INV-2 .*\nin progress: INV-1\n1 to post/m)
   first.child.kill('SIGKILL')
   await first.outcome
   assert.match((await tool(t, 'status', '--dir', dir)).stdout, /^lock: stale/m)

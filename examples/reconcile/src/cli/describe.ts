@@ -1,3 +1,4 @@
+import type { LockStatus } from 'reconcile-lock'
 import { formatCents } from '../money.js'
 import type { Payment } from '../state/payment.js'
 
@@ -11,4 +12,9 @@ export function needsLook(payment: Payment): string {
     `${describe(payment)}: needs a look by a person before it is posted again\n` +
     `  then: reconcile --execute --resolve ${payment.invoice}=posted (or =retry if it did not arrive)`
   )
+}
+
+/** What to say of a posting that was begun. A live run has one under way, which is nothing to worry about. */
+export function begun(payment: Payment, state: LockStatus['state']): string {
+  return state === 'held' ? `in progress: ${payment.invoice}` : needsLook(payment)
 }

@@ -1,4 +1,5 @@
-import { describe, needsLook } from '../cli/describe.js'
+import { inspectLock } from 'reconcile-lock'
+import { begun, describe } from '../cli/describe.js'
 import { readInput } from '../input.js'
 import { match } from '../matching/match.js'
 import { readAudit } from '../state/audit-log.js'
@@ -8,12 +9,13 @@ import { readState } from '../state/state-file.js'
 /** Shows what `--execute` would post. Takes no lock and writes nothing. */
 export async function dryRun(dir: string): Promise<void> {
   const { transactions, invoices } = await readInput(dir)
+  const { state } = await inspectLock(dir)
   const events = await readAudit(dir)
   const posted = await readState(dir)
   const { unsettled, unsaved } = check(posted, events)
   const { payments, unmatched } = match(transactions, invoices, [...posted, ...unsaved, ...unsettled])
   for (const payment of payments) console.log(`would post ${describe(payment)}`)
   for (const { transaction, reason } of unmatched) console.log(`no match: ${transaction.id}: ${reason}`)
-  for (const payment of unsettled) console.log(needsLook(payment))
+  for (const payment of unsettled) console.log(begun(payment, state))
   console.log(`${payments.length} to post, ${unmatched.length} without a match; nothing was posted`)
 }

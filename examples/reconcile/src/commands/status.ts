@@ -1,5 +1,5 @@
 import { inspectLock } from 'reconcile-lock'
-import { needsLook } from '../cli/describe.js'
+import { begun } from '../cli/describe.js'
 import { readAudit } from '../state/audit-log.js'
 import { check } from '../state/check.js'
 import { readState } from '../state/state-file.js'
@@ -13,7 +13,5 @@ export async function status(dir: string): Promise<void> {
   const { unsettled, unsaved } = check(posted, events)
   console.log(`lock: ${state} (${reason})`)
   console.log(`posted: ${posted.length + unsaved.length}`)
-  // A live run has one posting under way, which is nothing to worry about.
-  for (const payment of unsettled)
-    console.log(state === 'held' ? `in progress: ${payment.invoice}` : needsLook(payment))
+  for (const payment of unsettled) console.log(begun(payment, state))
 }
