@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -6,7 +7,7 @@ import { setTimeout } from 'node:timers/promises'
 import { acquireLock, inspectLock } from 'reconcile-lock'
 import { accessToken } from '../src/token/access-token.js'
 import { refresh } from '../src/token/authority.js'
-import { booked, dataDirectory, says, start, startTraced, tool } from './tool.js'
+import { appears, booked, dataDirectory, says, start, startTraced, tool } from './tool.js'
 
 const limit = { timeout: 60_000 }
 const file = '.xero-token-refresh.lock'
@@ -130,14 +131,49 @@ test('a command that was killed while it refreshed does not keep the next one wa
   assert.equal((await inspectLock({ cwd: dir, file })).state, 'free')
 })
 
-test('new tokens that were lost with a killed command cost a login, and it is told', limit, async (t) => {
+const noFifo = process.platform === 'win32' && 'Windows has no FIFO that stops a command half-way'
+
+test('new tokens that were lost with a killed command cost one login', {
+  ...limit,
+  skip: noFifo,
+}, async (t) => {
   const dir = await expired(t)
-  const { refresh: used } = JSON.parse(await readFile(join(dir, 'token.json'), 'utf8'))
-  assert.ok(await refresh(dir, used))
-  const { code, stderr } = await tool(t, 'ping', '--dir', dir)
-  assert.equal(stderr, 'the refresh token was refused (invalid_grant): logged in again\n')
-  assert.equal(code, 0)
+  const temporary = join(dir, 'token.json.tmp')
+  // Nobody reads it, so that the command stops when it has new tokens and is about to store them.
+  execFileSync('mkfifo', [temporary])
+  const killed = start(t, 'ping', '--dir', dir)
+  await appears(killed, join(dir, 'authority.jsonl'), '"by":"refresh"')
+  killed.child.kill('SIGKILL')
+  await killed.outcome
+  await rm(temporary)
+  assert.equal((await inspectLock({ cwd: dir, file })).state, 'stale')
+  const outcomes = await Promise.all([tool(t, 'ping', '--dir', dir), tool(t, '--execute', '--dir', dir)])
+  for (const { code, stderr } of outcomes) assert.equal(code, 0, stderr)
+  const said = outcomes.map(({ stderr }) => stderr).join('')
+  assert.equal(said, 'the refresh token was refused (invalid_grant): logged in again\n')
   assert.deepEqual(await requests(dir), ['login', 'refresh', 'refresh', 'login'])
+  assert.equal((await inspectLock({ cwd: dir, file })).state, 'free')
+})
+
+test('a good token needs no lock: a command that hangs in a refresh holds up nobody', limit, async (t) => {
+  const dir = await dataDirectory(t, 1)
+  await tool(t, 'ping', '--dir', dir)
+  const lock = await acquireLock({ cwd: dir, file })
+  const { code, stderr } = await tool(t, '--execute', '--dir', dir)
+  await lock.release()
+  assert.equal(code, 0, stderr)
+})
+
+test('asked to end while it waits for a token, a run posts nothing more', limit, async (t) => {
+  const dir = await expired(t)
+  const lock = await acquireLock({ cwd: dir, file })
+  const run = startTraced(t, '--execute', '--dir', dir)
+  await says(run, ': waiting ')
+  run.child.kill('SIGTERM')
+  await lock.release()
+  const { code, stderr } = await run.outcome
+  assert.equal(code, 143, stderr)
+  assert.deepEqual(await booked(dir), [])
 })
 
 test('who waits for ten seconds gives up, and says why; nothing is in doubt then', limit, async (t) => {

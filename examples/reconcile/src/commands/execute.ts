@@ -46,9 +46,9 @@ async function postAll(books: Books, options: ExecuteOptions, stop: StopRequest)
   const send = accounting(dir, pauseMs)
   let count = 0
   for (const payment of payments) {
-    if (stop.exitCode !== undefined) break
     // Before the intent is logged: without a token nothing goes out.
     const token = await accessToken(dir)
+    if (stop.exitCode !== undefined) break
     await books.post(payment, (payment) => send(payment, token))
     count += 1
     console.log(`posted ${describe(payment)}`)
