@@ -4,7 +4,18 @@ import { chmodSync, copyFileSync, existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { acquireLockSync, inspectLockSync } from 'reconcile-lock'
-import { cli, exists, Listener, Running, read, shell, stateOf, until, waits } from './support/cli.mjs'
+import {
+  cli,
+  exists,
+  hasHeardAll,
+  Listener,
+  Running,
+  read,
+  shell,
+  stateOf,
+  until,
+  waits,
+} from './support/cli.mjs'
 import { directory } from './support/directory.mjs'
 
 test('signals are passed on, once, and the wrapper outlives the command', async (t) => {
@@ -108,9 +119,13 @@ test('a SIGTSTP that SIGCONT has overtaken stops nobody, as with a quick fg', as
   const within = ['env', `NODE_OPTIONS=--require=${join(cwd, 'busy.cjs')}`]
   const running = new Running(t, cwd, ['run', '--', ...listener.command], within)
   await listener.pid()
-  for (const signal of ['SIGTSTP', 'SIGCONT'] as const) running.child.kill(signal)
+  running.child.kill('SIGTSTP')
+  // Else the kernel would drop it, as it does when neither was caught.
+  await until(() => hasHeardAll(running.child.pid), 'SIGTSTP is caught')
+  running.child.kill('SIGCONT')
+  await until(() => hasHeardAll(running.child.pid), 'SIGCONT is caught')
   writeFileSync(join(cwd, 'go'), '')
-  await until(() => listener.heard().endsWith('SIGCONT'))
+  await until(() => listener.heard() !== '', 'the wrapper passes on what it has caught')
   running.child.kill('SIGTERM')
   await listener.hears('SIGCONT,SIGTERM')
   writeFileSync(join(cwd, 'end'), '')

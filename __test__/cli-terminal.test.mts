@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { existsSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLockSync, inspectLockSync } from 'reconcile-lock'
-import { bin, exists, Listener, shell, stateOf, until, waits } from './support/cli.mjs'
+import { bin, exists, Listener, read, shell, stateOf, until, waits } from './support/cli.mjs'
 import { directory, leave, MESSAGE } from './support/directory.mjs'
 import { hasTerminal, quoted, SHELL, Terminal } from './support/terminal.mjs'
 
@@ -96,24 +97,47 @@ for (const handled of [[], ['SIGTSTP', 'SIGCONT']] as NodeJS.Signals[][]) {
     await terminal.shows(PROMPT)
     terminal.type(`${shell(['run', '--', ...listener.command])}\n`)
     const pid = await listener.pid()
-    terminal.type(CTRL_Z)
-    await terminal.shows(/Stopped.*ready> $/s)
-    assert.equal(inspectLockSync(cwd).state, 'held')
-    if (handled.length > 0) await listener.hears('SIGTSTP')
-    else await until(() => stateOf(pid) === 'T', 'the command is stopped')
-    terminal.type('fg\n')
-    if (handled.length > 0) await listener.hears('SIGTSTP,SIGCONT')
-    else await until(() => stateOf(pid) !== 'T', 'the command goes on')
+    const heard: NodeJS.Signals[] = []
+    // More than once: two signals that arrive together count as one.
+    for (let round = 0; round < 5; round += 1) {
+      const before = terminal.screen.length
+      terminal.type(CTRL_Z)
+      await until(() => /Stopped.*ready> $/s.test(terminal.screen.slice(before)), 'the shell prompts')
+      assert.equal(inspectLockSync(cwd).state, 'held')
+      if (handled.length === 0) await until(() => stateOf(pid) === 'T', 'the command is stopped')
+      terminal.type('fg\n')
+      heard.push(...handled)
+      await listener.hears(heard.join())
+      await until(() => stateOf(pid) !== 'T', 'the command goes on')
+    }
     terminal.type(CTRL_C)
-    await until(() => listener.heard().includes('SIGINT'), 'the command hears of Ctrl-C')
+    await listener.hears([...heard, 'SIGINT'].join())
     writeFileSync(join(cwd, 'end'), '')
     await terminal.shows(/\^C.*ready> $/s)
     terminal.type('exit $?\n')
     assert.equal(await terminal.ends(), 9)
-    assert.equal(listener.heard(), [...handled, 'SIGINT'].join())
+    assert.equal(listener.heard(), [...heard, 'SIGINT'].join())
     assert.equal(inspectLockSync(cwd).state, 'free')
   })
 }
+
+test('a new size of the terminal reaches the command once', async (t) => {
+  if (!hasTerminal(t)) return
+  const cwd = directory(t)
+  const listener = new Listener(cwd, ['SIGWINCH'])
+  const terminal = new Terminal(t, `tty > tty; ${shell(['run', '--', ...listener.command])}`, cwd)
+  await listener.pid()
+  const heard: string[] = []
+  // More than once: two signals that arrive together count as one.
+  for (const columns of ['90', '100', '110', '120', '130']) {
+    execFileSync('stty', ['-F', read(join(cwd, 'tty')).trim(), 'cols', columns])
+    heard.push('SIGWINCH')
+    await listener.hears(heard.join())
+  }
+  writeFileSync(join(cwd, 'end'), '')
+  assert.equal(await terminal.ends(), 9)
+  assert.equal(listener.heard(), heard.join())
+})
 
 test('Ctrl-Z while waiting removes the line, and fg brings it back', async (t) => {
   if (!hasTerminal(t)) return

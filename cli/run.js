@@ -16,7 +16,7 @@ const { WaitingLine } = require('./waiting-line.js')
  */
 
 /** What ends a wait. */
-const FATAL = new Set(['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1'])
+const FATAL = new Set(['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'])
 
 /** @param {Run} options */
 async function run(options) {

@@ -55,6 +55,11 @@ export class Running {
   }
 
   async ends(): Promise<Result> {
+    let isOver = false
+    this.#end.then(() => {
+      isOver = true
+    })
+    await until(() => isOver, `${this.child.spawnargs.join(' ')} ends`)
     const [code, signal] = (await this.#end) as [number | null, NodeJS.Signals | null]
     return { code, signal, stdout: this.stdout, stderr: this.stderr }
   }
@@ -101,7 +106,9 @@ export class Listener {
   }
 
   async hears(signals: string): Promise<void> {
-    await until(() => this.heard() === signals, `heard ${signals}, but ${this.heard()}`)
+    await until(() => this.heard() === signals, `the command hears ${signals}`).catch((error: Error) => {
+      throw new Error(`${error.message}; it heard ${this.heard()}`)
+    })
   }
 }
 
@@ -113,6 +120,10 @@ export function stateOf(pid: number): string {
   const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
   return stat.charAt(stat.lastIndexOf(')') + 2)
 }
+
+/** Whether no signal waits for a process to take notice of it. */
+export const hasHeardAll = (pid: number | undefined): boolean =>
+  !/^(Sig|Shd)Pnd:\s*0*[1-9a-f]/m.test(read(`/proc/${pid}/status`))
 
 /** Whether a process has an inotify watch, as one that waits for a lock has. */
 export function waits(pid: number | undefined): boolean {
