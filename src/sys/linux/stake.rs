@@ -127,6 +127,22 @@ mod tests {
     }
 
     #[test]
+    fn a_file_without_links_is_not_current_although_its_name_is_still_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("l");
+        for round in 0..500 {
+            std::fs::write(&path, RECORD).expect("written");
+            let stake = Stake::open(&path).expect("a local file");
+            let doomed = path.clone();
+            let remover = std::thread::spawn(move || std::fs::remove_file(doomed).expect("removed"));
+            while Os::get().stat(&stake.file).expect("described").links == 1 {}
+            // The name goes a moment later.
+            assert!(!stake.is_current(&path), "round {round}");
+            remover.join().expect("ended");
+        }
+    }
+
+    #[test]
     fn a_look_at_the_kernel_lock_keeps_nobody_from_it() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), RECORD).expect("written");

@@ -254,4 +254,15 @@ mod tests {
         heard(Signal::Ended);
         child.wait().expect("waited for");
     }
+
+    #[test]
+    fn lost_events_may_have_been_anybodys() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), r#"{"pid":1,"createdAt":1}"#).expect("written");
+        let stake = Stake::open(file.path()).expect("a local file");
+        let Watched::Yes(watch) = Watcher::new().watch(&stake, false) else { panic!("watched") };
+        assert_eq!(Signals::default().of(&watch), None);
+        let lost = Signals { lost_some: true, ..Signals::default() };
+        assert_eq!(lost.of(&watch), Some(Signal::Changed));
+    }
 }
