@@ -5,8 +5,7 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import * as api from 'reconcile-lock'
-import { Peer } from './support/child.mjs'
-import { directory, leave, MESSAGE, rejection } from './support/directory.mjs'
+import { directory, MESSAGE, rejection } from './support/directory.mjs'
 
 const { acquireLock, acquireLockSync, breakLock, inspectLock, inspectLockSync, LockError } = api
 const { releaseLock, releaseLockSync, resolveLockPath, withLock } = api
@@ -103,74 +102,6 @@ test('contention says the configured message and nothing more, and who holds the
   await lock.release()
 })
 
-test('a second release does nothing, by whichever name', async (t) => {
-  const cwd = directory(t)
-  const lock = await acquireLock(cwd)
-  assert.equal(lock.isHeld(), true)
-  await Promise.all([lock.release(), lock.release()])
-  assert.equal(lock.isHeld(), false)
-  await lock.release()
-  lock.releaseSync()
-  await releaseLock(cwd)
-  releaseLockSync({ cwd })
-  const next = await acquireLock(cwd)
-  await lock.release()
-  assert.equal(next.isHeld(), true, 'an old handle does not release a new lock')
-  await releaseLock({ cwd })
-  assert.equal(next.isHeld(), false)
-  assert.deepEqual(fs.readdirSync(cwd), [])
-})
-
-test('using and await using release', async (t) => {
-  const cwd = directory(t)
-  {
-    using lock = acquireLockSync(cwd)
-    assert.equal(lock.isHeld(), true)
-  }
-  {
-    await using lock = await acquireLock(cwd)
-    assert.equal(lock.isHeld(), true)
-  }
-  assert.deepEqual(fs.readdirSync(cwd), [])
-})
-
-for (const sync of [false, true]) {
-  test(`a lock whose file was removed or replaced is lost, and the other file stays (sync: ${sync})`, async (t) => {
-    const cwd = directory(t)
-    const path = resolveLockPath(cwd)
-    for (const replaced of [false, true]) {
-      const lock = await acquireLock(cwd)
-      fs.rmSync(path)
-      if (replaced) fs.writeFileSync(path, 'of somebody else')
-      assert.equal(lock.isHeld(), false)
-      const error = await rejection(sync ? (async () => lock.releaseSync())() : lock.release())
-      assert.deepEqual([error.code, error.path, error.recoverable], ['E_LOCK_LOST', path, false])
-      if (replaced) assert.equal(fs.readFileSync(path, 'utf8'), 'of somebody else')
-      await lock.release()
-      fs.rmSync(path, { force: true })
-    }
-  })
-}
-
-test('releaseLock of what this process does not hold touches nothing', async (t) => {
-  const cwd = directory(t)
-  await releaseLock(cwd)
-  const path = leave(cwd, 'of somebody else')
-  await releaseLock(cwd)
-  releaseLockSync(cwd)
-  assert.equal(fs.readFileSync(path, 'utf8'), 'of somebody else')
-})
-
-test('a lock is found by another name of its directory', async (t) => {
-  const cwd = directory(t)
-  fs.mkdirSync(join(cwd, 'real'))
-  fs.symlinkSync('real', join(cwd, 'link'))
-  const lock = await acquireLock(join(cwd, 'real'))
-  assert.equal((await rejection(acquireLock(join(cwd, 'link')))).code, 'E_LOCK_CONTENTION')
-  await releaseLock(join(cwd, 'link'))
-  assert.equal(lock.isHeld(), false)
-})
-
 test('withLock holds the lock while fn runs, and gives its result', async (t) => {
   const cwd = directory(t)
   const result = await withLock(async (lock) => {
@@ -204,46 +135,6 @@ test('withLock tells of a lock that was lost, and of the first failure where the
   }, cwd)
   assert.equal(await rejection(both), failure)
   assert.equal(((await warned) as { code: string }).code, 'E_LOCK_LOST')
-})
-
-test('inspectLock tells free, held and stale, and by whom', async (t) => {
-  const cwd = directory(t)
-  const path = resolveLockPath(cwd)
-  assert.deepEqual(await inspectLock(cwd), {
-    path,
-    state: 'free',
-    reason: 'no lock file is there: nobody holds the lock',
-  })
-  const lock = await acquireLock(cwd)
-  const held = inspectLockSync(cwd)
-  assert.deepEqual([held.path, held.state, held.holder], [path, 'held', lock.holder])
-  assert.match(held.reason, new RegExp(`process ${process.pid} on .+ holds it since \\d{4}-\\d\\d-\\d\\dT`))
-  assert.deepEqual(await inspectLock(cwd), held)
-  await lock.release()
-  const killed = new Peer(t)
-  await killed.acquire(cwd)
-  await killed.ends('SIGKILL')
-  const before = fs.readFileSync(path)
-  const stale = await inspectLock({ cwd })
-  assert.deepEqual([stale.state, stale.holder?.pid], ['stale', killed.child.pid])
-  assert.equal(stale.reason, `process ${killed.child.pid} ended without releasing`)
-  assert.deepEqual(fs.readFileSync(path), before)
-})
-
-test('breakLock removes a stale lock, refuses a held one, and with force removes that too', async (t) => {
-  const cwd = directory(t)
-  assert.equal(await breakLock(cwd), false)
-  leave(cwd, 'no record')
-  assert.equal(await breakLock(cwd), true)
-  const lock = await acquireLock(cwd)
-  const error = await rejection(breakLock({ cwd, message: 'Held' }))
-  assert.deepEqual([error.code, error.message], ['E_LOCK_CONTENTION', 'Held'])
-  assert.equal(lock.isHeld(), true)
-  assert.equal(await breakLock({ cwd, force: true }), true)
-  const next = await acquireLock(cwd)
-  assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
-  assert.equal(next.isHeld(), true)
-  await next.release()
 })
 
 const wrong: [string, unknown, string, new () => Error][] = [
@@ -378,15 +269,4 @@ test('the asynchronous context is kept', async (t) => {
     await lock.release()
     assert.equal(store.getStore(), 'mine')
   })
-})
-
-test('the exit is watched while a lock is held, and no longer', async (t) => {
-  const listeners = () => process.listenerCount('exit')
-  const before = listeners()
-  const [first, second] = [await acquireLock(directory(t)), acquireLockSync(directory(t))]
-  assert.equal(listeners(), before + 1)
-  await first.release()
-  assert.equal(listeners(), before + 1)
-  second.releaseSync()
-  assert.equal(listeners(), before)
 })

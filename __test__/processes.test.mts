@@ -75,22 +75,3 @@ test('old and new lock side by side', async (t) => {
   const third = new Peer(t)
   assert.equal((await third.acquire(cwd, 'old')).ok, true, 'the old one takes over from the new one')
 })
-
-test('a child that outlives its parent does not keep the lock', async (t) => {
-  const cwd = directory(t)
-  const holder = new Peer(t)
-  await holder.acquire(cwd)
-  const sleeper = await holder.ask({ do: 'sleeper', cwd })
-  t.after(() => process.kill(Number(sleeper.value), 'SIGKILL'))
-  await holder.ends('SIGKILL')
-  assert.doesNotThrow(() => process.kill(Number(sleeper.value), 0))
-  await (await acquireLock(cwd)).release()
-})
-
-test('a handle that is lost to the garbage collector does not release', async (t) => {
-  const cwd = directory(t)
-  const holder = new Peer(t, { execArgv: ['--expose-gc'] })
-  await holder.acquire(cwd)
-  assert.equal((await holder.ask({ do: 'forget', cwd })).value, 'function')
-  assert.equal((await rejection(acquireLock(cwd))).code, 'E_LOCK_CONTENTION')
-})

@@ -18,7 +18,7 @@ export interface Answer {
 }
 
 export interface Command {
-  do: 'acquire' | 'release' | 'inspect' | 'break' | 'force' | 'exit' | 'throw' | 'end' | 'sleeper' | 'forget'
+  do: 'acquire' | 'release' | 'inspect' | 'break' | 'force' | 'exit' | 'throw' | 'end' | 'forget'
   lock?: 'native' | 'old'
   cwd: string
   /** `Date.now()` to start at, so that many start at once. */

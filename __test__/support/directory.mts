@@ -5,6 +5,7 @@ import {
   closeSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
   rmSync,
   utimesSync,
@@ -14,6 +15,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import { resolveLockPath } from 'reconcile-lock'
 
 export const MESSAGE = 'Another reconcile run is in progress'
@@ -25,6 +27,12 @@ export function directory(t: TestContext, parent = tmpdir()): string {
   chmodSync(path, 0o755)
   t.after(() => rmSync(path, { recursive: true, force: true }))
   return path
+}
+
+/** Waits until a directory is empty: what a thread had under way when it ended, a thread of the addon undoes. */
+export async function emptied(path: string): Promise<void> {
+  for (const end = performance.now() + 5000; readdirSync(path).length > 0; await delay(1))
+    assert.ok(performance.now() < end, `still there: ${readdirSync(path)}`)
 }
 
 /** A mounted tmpfs; `undefined`, with the test skipped and the reason printed, where that is not allowed. */
@@ -57,8 +65,8 @@ export function fill(cwd: string): void {
 }
 
 /** Writes a lock file as it is found, at an age in seconds. */
-export function leave(cwd: string, content: string | Buffer | object, age = 60): string {
-  const path = resolveLockPath(cwd)
+export function leave(cwd: string, content: string | Buffer | object, age = 60, file?: string): string {
+  const path = file === undefined ? resolveLockPath(cwd) : join(cwd, file)
   const raw = typeof content === 'string' || Buffer.isBuffer(content)
   writeFileSync(path, raw ? content : JSON.stringify(content))
   const at = Date.now() / 1000 - age
