@@ -1,115 +1,173 @@
+// The package loaded more than once: by threads, as two copies, and again by one that has emptied `require.cache`.
 import assert from 'node:assert/strict'
-import { cpSync, existsSync, mkdirSync, readdirSync } from 'node:fs'
-import { createRequire } from 'node:module'
-import { basename, join } from 'node:path'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readdirSync } from 'node:fs'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { acquireLock, resolveLockPath } from 'reconcile-lock'
-import { directory, rejection } from './support/directory.mjs'
+import { resolveLockPath } from 'reconcile-lock'
+import type { Plan, Sample } from './fixtures/generations.mjs'
+import { deadPid, directory, leave, rejection } from './support/directory.mjs'
+import { copied, loaded, loadedAgain, root } from './support/packages.mjs'
 import { ended } from './support/program.mjs'
+import { Thread } from './support/thread.mjs'
 
-const root = fileURLToPath(new URL('../..', import.meta.url))
-const require = createRequire(import.meta.url)
-
-type Package = typeof import('reconcile-lock')
-
-/** Another installation of the package, as two versions of a dependency can have it. */
-function copy(t: TestContext): string {
-  const home = join(directory(t), 'copy')
-  mkdirSync(home)
-  const binaries = readdirSync(root).filter((name) => name.endsWith('.node'))
-  for (const name of ['index.js', 'binding.js', 'package.json', 'lib', ...binaries])
-    cpSync(join(root, name), join(home, basename(name)), { recursive: true })
-  return home
+const others = {
+  'two copies of the package': (t: TestContext) => loaded(copied(t)),
+  'the same copy loaded twice': loadedAgain,
 }
 
-for (const [what, another] of [
-  ['two copies of the package', (t: TestContext) => require(copy(t)) as Package],
-  [
-    'the same copy loaded twice',
-    () => {
-      const loaded = Object.keys(require.cache).filter((path) => path.startsWith(root))
-      const kept = loaded.map((path) => [path, require.cache[path]] as const)
-      for (const path of loaded) delete require.cache[path]
-      const twice = require(join(root, 'index.js')) as Package
-      for (const [path, module] of kept) require.cache[path] = module
-      return twice
-    },
-  ],
-] as const) {
+for (const [what, another] of Object.entries(others)) {
   test(`${what} in one thread exclude each other, and neither releases the other's lock`, async (t) => {
     const cwd = directory(t)
-    const other = another(t)
-    assert.notEqual(other.acquireLock, acquireLock)
+    const [here, other] = [loaded(root), another(t)]
+    assert.notEqual(other.acquireLock, here.acquireLock)
     for (const [one, two] of [
-      [other, require(join(root, 'index.js')) as Package],
-      [require(join(root, 'index.js')) as Package, other],
+      [other, here],
+      [here, other],
     ] as const) {
+      leave(cwd, { pid: deadPid(), createdAt: 1 })
       const lock = await one.acquireLock(cwd)
+      assert.notEqual(lock.takenOver, undefined)
+      assert.deepEqual([lock.holder.pid, lock.holder.thread], [process.pid, 0])
       const refused = await rejection(two.acquireLock(cwd))
-      assert.equal(refused.code, 'E_LOCK_CONTENTION')
-      assert.deepEqual(refused.holder, lock.holder)
+      assert.deepEqual([refused.code, refused.holder], ['E_LOCK_CONTENTION', lock.holder])
+      assert.throws(() => two.acquireLockSync(cwd), { code: 'E_LOCK_CONTENTION', holder: lock.holder })
+      assert.equal((await rejection(two.breakLock(cwd))).code, 'E_LOCK_CONTENTION')
+      assert.deepEqual(two.inspectLockSync(cwd).holder, lock.holder)
       await two.releaseLock(cwd)
       two.releaseLockSync(cwd)
       assert.equal(lock.isHeld(), true)
       const waiting = two.acquireLock({ cwd, timeout: 10_000 })
       await lock.release()
-      await (await waiting).release()
+      const next = await waiting
+      await lock.release()
+      one.releaseLockSync(cwd)
+      assert.equal(next.isHeld(), true)
+      await next.release()
       assert.equal(existsSync(resolveLockPath(cwd)), false)
     }
   })
+
+  test(`${what}: each watches the exit for itself`, async (t) => {
+    const [one, two] = [loaded(root), another(t)]
+    const before = process.listenerCount('exit')
+    const counts: number[] = []
+    const count = () => counts.push(process.listenerCount('exit') - before)
+    const [first, second] = [one.acquireLockSync(directory(t)), two.acquireLockSync(directory(t))]
+    count()
+    first.releaseSync()
+    count()
+    second.releaseSync()
+    count()
+    assert.deepEqual(counts, [2, 1, 0])
+  })
 }
 
-const WORKERS = `
-  const { Worker, isMainThread, workerData } = require('node:worker_threads')
-  const { once } = require('node:events')
-  const { readdirSync } = require('node:fs')
-  const count = (what) => readdirSync('/proc/self/' + what).length
-  const homes = process.argv.slice(2)
-  const program = \`
-    const { workerData: { home, cwd, round }, parentPort } = require('node:worker_threads')
-    const lock = require(home)
-    if (round % 4 === 0) lock.acquireLock({ cwd, timeout: Infinity })
-    else if (round % 4 === 1) lock.acquireLockSync({ cwd, timeout: 10000 }).releaseSync()
-    else if (round % 4 === 2) lock.acquireLockSync({ cwd, timeout: 10000 })
-    else lock.acquireLock({ cwd, timeout: 10000 }).then(() => process.exit())
-    parentPort.postMessage('begun')\`
-  async function round(number) {
-    const home = homes[number % homes.length]
-    const worker = new Worker(program, { eval: true, workerData: { home, cwd, round: number } })
-    const exit = once(worker, 'exit')
-    if (number % 3 === 0) await once(worker, 'online')
-    else await once(worker, 'message')
-    if (number % 2 === 0) await worker.terminate()
-    await exit
-    const mine = await lock.acquireLock({ cwd, timeout: 10000 })
-    if (mine.takenOver) throw new Error('a worker left its lock behind: ' + mine.takenOver.reason)
-    await mine.release()
+test('two copies in several threads exclude each other, and end with their own thread alone', async (t) => {
+  const copy = copied(t)
+  const [here, other] = [loaded(root), loaded(copy)]
+  for (const home of [root, copy]) {
+    const [cwd, mine, theirs] = [directory(t), directory(t), directory(t)]
+    const held = [here.acquireLockSync(mine), other.acquireLockSync(theirs)]
+    const [thread, bystander] = [new Thread(t, home), new Thread(t, home === root ? copy : root)]
+    const { holder } = await thread.ask('acquire', cwd)
+    assert.deepEqual([holder?.pid, holder?.thread], [process.pid, thread.id])
+    for (const each of [here, other]) {
+      assert.deepEqual((await rejection(each.acquireLock(cwd))).holder, holder)
+      await each.releaseLock(cwd)
+    }
+    assert.deepEqual((await bystander.ask('acquire', cwd)).holder, holder)
+    await bystander.ask('release', cwd)
+    assert.deepEqual(here.inspectLockSync(cwd).holder, holder)
+    assert.equal((await thread.ask('acquire', mine)).holder?.thread, 0)
+    await bystander.ends('terminate')
+    assert.deepEqual(here.inspectLockSync(cwd).holder, holder, 'the end of another copy releases nothing')
+    await thread.ends('terminate')
+    assert.deepEqual(readdirSync(cwd), [])
+    for (const lock of held) {
+      assert.equal(lock.isHeld(), true)
+      lock.releaseSync()
+    }
   }
-  async function main() {
-    for (let number = 0; number < 20; number += 1) await round(number)
-    await new Promise((resolve) => setTimeout(resolve, 1500))
-    gc()
-    const before = [process.memoryUsage.rss(), count('fd'), count('task')]
-    for (let number = 0; number < 100; number += 1) await round(number)
-    await new Promise((resolve) => setTimeout(resolve, 1500))
-    gc()
-    console.log(JSON.stringify({ before, after: [process.memoryUsage.rss(), count('fd'), count('task')] }))
-  }
-  main()`
+})
 
-test('100 workers that come and go with their locks leave nothing behind, with two copies too', (t) => {
+for (const [how, code, signal, left] of [
+  ['process.exit(3)', 3, null, 0],
+  ["process.kill(process.pid, 'SIGKILL')", null, 'SIGKILL', 3],
+] as const) {
+  test(`the locks of all copies end with the process: ${how}`, (t) => {
+    const cwd = directory(t)
+    const copies = [root, copied(t)].map((home) => JSON.stringify(home))
+    const body = `
+      const copies = [require(${copies[0]}), require(${copies[1]})]
+      for (const path of Object.keys(require.cache)) delete require.cache[path]
+      copies.push(require(${copies[1]}))
+      for (const [index, copy] of copies.entries()) copy.acquireLockSync({ cwd, file: String(index) })
+      ${how}`
+    const end = ended(t, cwd, body)
+    assert.deepEqual([end.code, end.signal], [code, signal], end.stderr)
+    assert.equal(readdirSync(cwd).length, left)
+    for (const file of readdirSync(cwd))
+      assert.equal(loaded(root).inspectLockSync({ cwd, file }).state, 'stale')
+  })
+}
+
+test('threads of two copies count right together while others come and go', async (t) => {
   const cwd = directory(t)
-  const homes = [root, copy(t)].map((home) => JSON.stringify(home))
-  const body = WORKERS.replace('process.argv.slice(2)', `[${homes}]`)
-  const { code, signal, stdout, stderr } = ended(t, cwd, body, ['--expose-gc'])
-  assert.deepEqual([code, signal, stderr], [0, null, ''])
-  const { before, after } = JSON.parse(stdout)
-  const grown = (after[0] - before[0]) / 2 ** 20
-  t.diagnostic(
-    `100 workers: resident grew by ${grown.toFixed(1)} MB; descriptors ${before[1]} and ${after[1]}`,
-  )
-  assert.ok(grown < 40, `memory grew by ${grown} MB`)
-  assert.deepEqual(after.slice(1), before.slice(1), 'descriptors and threads')
+  const homes = [root, copied(t)]
+  const counter = new SharedArrayBuffer(4)
+  const counting = Array.from({ length: 6 }, (_, index) => new Thread(t, homes[index % 2]))
+  let isCounting = true
+  const counted = Promise.all(counting.map((thread) => thread.ask('count', cwd, counter))).finally(() => {
+    isCounting = false
+  })
+  let gone = 0
+  for (; isCounting || gone === 0; gone += 1) {
+    const passing = new Thread(t, homes[gone % 2])
+    await passing.ask(gone % 3 === 0 ? 'loop' : 'wait', cwd)
+    await passing.ends('terminate')
+  }
+  for (const reply of await counted) assert.equal(reply.code, undefined)
+  t.diagnostic(`${gone} threads came and went`)
+  assert.equal(new Int32Array(counter)[0], 600)
+  await Promise.all(counting.map((thread) => thread.ends('terminate')))
   assert.deepEqual(readdirSync(cwd), [])
+})
+
+/** What malloc and the engine keep of a hundred threads that do not use the package is 1 to 5 MB. */
+const GROWTH = 12_000_000
+const generations = fileURLToPath(new URL('fixtures/generations.mjs', import.meta.url))
+
+test('100 threads that come and go leave no memory, no descriptor, no thread and no file', {
+  concurrency: 2,
+}, async (t) => {
+  const copy = copied(t)
+  const plans = {
+    'beside a main thread that has loaded the package': { homes: [root], here: true },
+    'beside one that has not, with two copies': { homes: [root, copy], here: false },
+  }
+  const runs = Object.entries(plans).map(([name, plan]) =>
+    t.test(name, { timeout: 120_000 }, async (t) => {
+      const cwd = directory(t)
+      const child = spawn(
+        process.execPath,
+        ['--expose-gc', generations, JSON.stringify({ cwd, ...plan } satisfies Plan)],
+        { stdio: ['ignore', 'pipe', 'inherit'] },
+      )
+      t.after(() => child.exitCode === null && child.signalCode === null && child.kill('SIGKILL'))
+      let said = ''
+      child.stdout.setEncoding('utf8').on('data', (text: string) => {
+        said += text
+      })
+      assert.deepEqual(await once(child, 'close'), [0, null])
+      const [before, after] = JSON.parse(said) as [Sample, Sample]
+      const growth = after.rss - before.rss
+      t.diagnostic(`resident grew by ${(growth / 1e6).toFixed(1)} MB; ${JSON.stringify(after)}`)
+      assert.ok(growth <= GROWTH, `memory grew by ${growth} bytes`)
+      assert.deepEqual([after.descriptors, after.threads], [before.descriptors, before.threads])
+      assert.deepEqual(readdirSync(cwd), [])
+    }),
+  )
+  await Promise.all(runs)
 })

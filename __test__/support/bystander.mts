@@ -2,8 +2,17 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import type { LockStatus } from 'reconcile-lock'
 
 const bystander = fileURLToPath(new URL('../fixtures/bystander.mjs', import.meta.url))
+
+/** What inspectors have seen, or how often breakers have tried. */
+export interface Seen {
+  count: number
+  states: Partial<Record<LockStatus['state'], number>>
+  /** The pids of all holders. */
+  holders: number[]
+}
 
 /** Processes that inspect or break a lock as often as they can. */
 export class Bystanders {
@@ -19,17 +28,25 @@ export class Bystanders {
     t.after(() => {
       for (const child of children) if (child.exitCode === null) child.kill('SIGKILL')
     })
-    await Promise.all(children.map((child) => once(child, 'message')))
+    await Promise.all(children.map((child) => said(child)))
     return new Bystanders(children)
   }
 
-  /** Ends them, and tells how often they did it. */
-  async end(): Promise<number> {
-    const counts = this.children.map(async (child) => {
-      const answer = once(child, 'message')
-      child.send('end')
-      return Number((await answer)[0])
-    })
-    return (await Promise.all(counts)).reduce((sum, count) => sum + count, 0)
+  /** Ends them, and tells what each has seen. */
+  end(): Promise<Seen[]> {
+    return Promise.all(
+      this.children.map((child) => {
+        const answer = said(child)
+        child.send('end')
+        return answer as Promise<Seen>
+      }),
+    )
   }
+}
+
+async function said(child: ChildProcess): Promise<unknown> {
+  const failed = once(child, 'exit').then(([code, signal]) => {
+    throw new Error(`a bystander has ended with ${code ?? signal}`)
+  })
+  return ((await Promise.race([once(child, 'message'), failed])) as unknown[])[0]
 }
