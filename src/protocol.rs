@@ -566,7 +566,7 @@ fn look<S: System>(
     {
         let holder = found.holder(stat.modified);
         let record = read_record(system, target, file)?;
-        if record.is_some_and(|record| system.process_exists(record.pid)) {
+        if record.is_some_and(|record| !is_elsewhere(system, &record) && system.process_exists(record.pid)) {
             return Ok(Attempt::Refused(Refusal { holder: Some(holder), reason: None }));
         }
     }
