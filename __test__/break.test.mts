@@ -133,6 +133,8 @@ for (const [when, call] of [
     const subject = new Subject(t, { sync: directory(t), async: cwd }, join(log, 'strace'))
     const breaking = subject.traced('break', [call])
     await isOpen(subject.child.pid ?? 0, path)
+    // From the open to the call that is delayed it is microseconds; below the test sees that it was made.
+    await delay(100)
     rmSync(path)
     const lock = acquireLockSync(cwd)
     const { report, sites } = await breaking
