@@ -2,6 +2,7 @@
 
 const { constants } = require('node:os')
 const { getSystemErrorMap } = require('node:util')
+const { fromWin32 } = require('./win32-errors.js')
 
 class LockError extends Error {
   /**
@@ -21,13 +22,15 @@ Object.defineProperty(LockError.prototype, 'name', { value: 'LockError', configu
 
 /**
  * What the system refuses looks like an error of `node:fs`.
- * @param {number} errno
+ * @param {number} systemErrno the system's own number
  * @param {string} syscall
  * @param {string} path
  * @param {string} text
  */
-function systemError(errno, syscall, path, text) {
-  const [code, reason] = getSystemErrorMap().get(-errno) ?? unmapped(errno, text)
+function systemError(systemErrno, syscall, path, text) {
+  const errors = getSystemErrorMap()
+  const errno = process.platform === 'win32' ? fromWin32(systemErrno, errors) : systemErrno
+  const [code, reason] = errors.get(-errno) ?? unmapped(errno, text)
   const message = `${code}: ${reason}, ${syscall} '${path}'`
   return Object.assign(new Error(message), { errno: -errno, code, syscall, path })
 }
@@ -38,8 +41,11 @@ function systemError(errno, syscall, path, text) {
  * @param {string} text
  */
 function unmapped(errno, text) {
+  const reason = text.replace(/ \(os error \d+\)$/, '').toLowerCase()
+  // The numbers in `constants` are the C library's, not those of Windows.
+  if (process.platform === 'win32') return ['UNKNOWN', reason]
   const named = Object.entries(constants.errno).find(([, number]) => number === errno)
-  return [named?.[0] ?? `E${errno}`, text.replace(/ \(os error \d+\)$/, '').toLowerCase()]
+  return [named?.[0] ?? `E${errno}`, reason]
 }
 
 /**

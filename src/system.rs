@@ -141,8 +141,8 @@ pub enum Locking {
 pub struct FileId {
     /// The device.
     pub device: u64,
-    /// The inode number.
-    pub inode: u64,
+    /// The inode number; on Windows the file id, which has 128 bits on `ReFS`.
+    pub inode: u128,
 }
 
 /// What the protocol wants to know about a file.

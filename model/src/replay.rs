@@ -141,7 +141,7 @@ pub enum Busy {
 /// What of a `Stat` differs from file to file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Described {
-    inode: u64,
+    inode: u128,
     links: u64,
     size: u64,
     modified: u64,

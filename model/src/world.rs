@@ -407,7 +407,7 @@ impl World {
     fn described(&self, inode: usize) -> Stat {
         let Inode { data, linked, modified, .. } = self.inodes[inode].as_ref().expect("an inode");
         Stat {
-            id: FileId { device: 1, inode: inode as u64 },
+            id: FileId { device: 1, inode: inode as u128 },
             kind: FileKind::File,
             links: u64::from(*linked || self.filesystem == Filesystem::Shared),
             size: data.len() as u64,

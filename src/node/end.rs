@@ -26,8 +26,12 @@ impl Drop for Environments {
     }
 }
 
-/// Has the end of the process end this environment too, unless it ends before.
+/// Has the end of the process end this environment too, unless it ends before. Not on Windows: there all other
+/// threads are gone before these variables are dropped, and what one of them had locked stays locked for ever.
 pub(super) fn watch(owner: Owner) {
+    if cfg!(windows) {
+        return;
+    }
     ENVIRONMENTS.with(|environments| environments.0.borrow_mut().push(owner));
 }
 

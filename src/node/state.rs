@@ -11,6 +11,7 @@ use napi_derive::napi;
 use super::end;
 use super::failure::{LockErrorArgs, SystemErrorArgs, guarded};
 use super::waiting::Outcome;
+use crate::sys;
 use crate::table::{self, Owner};
 
 /// What the JavaScript side lends to the addon, and whose locks are whose.
@@ -56,6 +57,7 @@ pub fn setup(env: &Env, thread: u32, hooks: Object<'_>) -> Result<()> {
             waits: RefCell::default(),
         };
         env.set_instance_data(state, (), |_| {})?;
+        sys::keep_loaded();
         end::watch(owner);
         // A worker that ends lets go of its own locks and of nobody else's.
         env.add_env_cleanup_hook(owner, end::of)?;

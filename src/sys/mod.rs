@@ -1,16 +1,34 @@
-//! The operating systems: one file per family, each with the same `Os`, and what waiting needs of it.
-#![forbid(unsafe_code)]
+//! The operating systems: `Os`, the protocol's operations, and what waiting needs, from one file per family.
 
 #[cfg(target_os = "linux")]
 mod linux;
-#[cfg(target_os = "linux")]
-pub(crate) use linux::{Bell, Os, Place, Rank, Signal, Signals, Stake, Watch, Watched, Watcher};
-
+#[cfg(target_os = "macos")]
+mod macos;
 #[cfg(not(target_os = "linux"))]
 mod timer;
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+mod unix;
+#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
 mod unsupported;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(target_os = "linux")]
+use linux as own;
+#[cfg(target_os = "macos")]
+use macos as own;
+#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
+use unsupported as own;
+#[cfg(windows)]
+use windows as own;
+
+#[cfg(target_os = "linux")]
+pub(crate) use self::linux::{Bell, Place, Rank, Signal, Signals, Stake, Watch, Watched, Watcher};
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+pub(crate) use self::own::Os;
+#[cfg(all(feature = "node", not(test)))]
+pub(crate) use self::own::keep_loaded;
 #[cfg(not(target_os = "linux"))]
-pub(crate) use timer::{Bell, Place, Rank, Signal, Signals, Stake, Watch, Watched, Watcher};
-#[cfg(not(target_os = "linux"))]
-pub(crate) use unsupported::Os;
+pub(crate) use self::timer::{Bell, Place, Rank, Signal, Signals, Stake, Watch, Watched, Watcher};
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+pub(crate) use self::unix::Os;

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use crate::system::{Access, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System};
 
+/// Nothing to keep: there are no threads.
+#[cfg(all(feature = "node", not(test)))]
+pub(crate) fn keep_loaded() {}
+
 /// A system that can do nothing.
 pub(crate) struct Os {
     here: Here,

@@ -212,7 +212,7 @@ pub struct Process {
 fn described(state: &State, inode: usize) -> Stat {
     let Inode { data, links, modified, mode, .. } = &state.inodes[inode];
     Stat {
-        id: FileId { device: 1, inode: inode as u64 },
+        id: FileId { device: 1, inode: inode as u128 },
         kind: FileKind::File,
         links: *links,
         size: data.len() as u64,

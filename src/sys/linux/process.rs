@@ -1,44 +1,32 @@
-//! Processes, by `kill(2)` and `proc(5)`.
+//! Processes, by `proc(5)`.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use rustix::io::Errno;
-use rustix::process::{self, Pid};
-
+use crate::sys::unix::{self, process_exists};
 use crate::system::{Here, ProcessState};
 
 /// Who and where this process is. What `/proc` does not tell stays unknown.
-pub(super) fn here() -> Here {
+pub(in crate::sys) fn here() -> Here {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     Here {
         pid: std::process::id(),
         start: stat("self").map(|stat| stat.start),
         boot: boot.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()),
         pid_namespace: fs::metadata("/proc/self/ns/pid").ok().map(|namespace| namespace.ino()),
-        host: Some(host).filter(|host| !host.is_empty()),
+        host: unix::host(),
     }
 }
 
-/// `kill(pid, 0)`: only ESRCH says that there is no such process; EPERM says that there is one.
-pub(super) fn exists(pid: u32) -> bool {
-    // 0 and negative numbers address process groups; no such number may reach the call.
-    let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(Pid::from_raw) else {
-        return false;
-    };
-    process::test_kill_process(pid) != Err(Errno::SRCH)
-}
-
-pub(super) fn state(pid: u32) -> ProcessState {
-    if !exists(pid) {
+pub(in crate::sys) fn state(pid: u32) -> ProcessState {
+    if !process_exists(pid) {
         return ProcessState::Dead;
     }
     match stat(&pid.to_string()) {
         Some(stat) if stat.is_zombie() => ProcessState::Zombie,
         Some(stat) => ProcessState::Alive { start: Some(stat.start) },
         // It ended between the two looks, or `/proc` hides it (`hidepid`).
-        None if exists(pid) => ProcessState::Alive { start: None },
+        None if process_exists(pid) => ProcessState::Alive { start: None },
         None => ProcessState::Dead,
     }
 }
@@ -112,13 +100,13 @@ mod tests {
         while state(child.id()) != ProcessState::Zombie {
             std::thread::yield_now();
         }
-        assert!(exists(child.id()), "kill still finds a zombie");
+        assert!(process_exists(child.id()), "kill still finds a zombie");
         child.wait().expect("waited for");
         assert_eq!(state(child.id()), ProcessState::Dead);
     }
 
     #[test]
     fn numbers_that_address_groups_reach_no_call() {
-        assert!(!exists(0) && !exists(u32::MAX) && !exists(1 << 31));
+        assert!(!process_exists(0) && !process_exists(u32::MAX) && !process_exists(1 << 31));
     }
 }

@@ -13,7 +13,7 @@ use nix::libc;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::Os;
+use crate::sys::Os;
 use crate::system::{FsKind, System};
 
 /// As many bytes for each name: 16 us a byte, enough for 35 years since boot.

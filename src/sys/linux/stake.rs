@@ -5,10 +5,10 @@ use std::path::Path;
 
 use rustix::fs::{self, FlockOperation};
 
-use super::Os;
 use crate::error::FileKind;
 use crate::protocol;
 use crate::record::{RECORD_LEN, Record};
+use crate::sys::Os;
 use crate::system::{Access, FileId, FsKind, LockMode, Locking, Opened, Stat, System};
 
 /// A lock file that somebody holds.

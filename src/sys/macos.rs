@@ -1,0 +1,39 @@
+//! macOS: `fstatfs(2)`, `proc_pidinfo` and `sysctl(3)` beside what every Unix has. Waiting is by the timer.
+
+mod calls;
+mod process;
+
+use std::os::fd::OwnedFd;
+
+#[cfg(all(feature = "node", not(test)))]
+pub(crate) use self::calls::keep_loaded;
+pub(super) use self::process::{here, state};
+
+/// Whether this kernel alone has the file's filesystem mounted: `MNT_LOCAL` of `statfs(2)`.
+pub(super) fn is_local(file: &OwnedFd) -> bool {
+    const LOCAL: u32 = libc::MNT_LOCAL.cast_unsigned();
+    rustix::fs::fstatfs(file)
+        .is_ok_and(|stat| stat.f_flags & LOCAL != 0 && !is_shared_folder(&stat.f_fstypename))
+}
+
+/// FUSE and the folders that a virtual machine shares with its host say that they are local.
+fn is_shared_folder(name: &[libc::c_char]) -> bool {
+    const LOCAL: [&str; 5] = ["apfs", "hfs", "msdos", "exfat", "tmpfs"];
+    let bytes = name.iter().take_while(|byte| **byte != 0).map(|byte| byte.cast_unsigned());
+    let name: Vec<u8> = bytes.collect();
+    !LOCAL.iter().any(|local| local.as_bytes() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_known_filesystems_are_local() {
+        let name = |text: &str| text.bytes().map(u8::cast_signed).chain([0, 7]).collect::<Vec<_>>();
+        assert!(!is_shared_folder(&name("apfs")) && !is_shared_folder(&name("hfs")));
+        for shared in ["macfuse", "smbfs", "nfs", "AppleVirtIOFS", "apf", "apfsx", ""] {
+            assert!(is_shared_folder(&name(shared)), "{shared}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Processes, by `proc_pidinfo` of `libproc.h`, and this boot, by `sysctl(3)`.
+#![forbid(unsafe_code)]
+
+use super::calls::{process_info, sysctl_text};
+use crate::sys::unix::{self, process_exists};
+use crate::system::{Here, ProcessState};
+
+/// Who and where this process is.
+pub(in crate::sys) fn here() -> Here {
+    let pid = std::process::id();
+    Here {
+        pid,
+        start: process_info(pid).map(|info| start(&info)),
+        boot: sysctl_text(c"kern.bootsessionuuid"),
+        pid_namespace: None,
+        host: unix::host(),
+    }
+}
+
+pub(in crate::sys) fn state(pid: u32) -> ProcessState {
+    if !process_exists(pid) {
+        return ProcessState::Dead;
+    }
+    match process_info(pid) {
+        Some(info) if info.pbi_status == libc::SZOMB => ProcessState::Zombie,
+        Some(info) => ProcessState::Alive { start: Some(start(&info)) },
+        // It ended between the two looks, or is another user's.
+        None if process_exists(pid) => ProcessState::Alive { start: None },
+        None => ProcessState::Dead,
+    }
+}
+
+/// Microseconds since the Unix epoch: `fork(2)` writes it down once, and no clock step changes it.
+fn start(info: &libc::proc_bsdinfo) -> u64 {
+    info.pbi_start_tvsec.saturating_mul(1_000_000).saturating_add(info.pbi_start_tvusec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_alive_since_its_start() {
+        let here = here();
+        assert_eq!(state(here.pid), ProcessState::Alive { start: here.start });
+        assert!(here.start.is_some() && here.boot.is_some());
+    }
+
+    #[test]
+    fn a_child_that_was_not_waited_for_is_a_zombie_and_then_dead() {
+        let mut child = std::process::Command::new("true").spawn().expect("true runs");
+        while state(child.id()) != ProcessState::Zombie {
+            std::thread::yield_now();
+        }
+        assert!(process_exists(child.id()), "kill still finds a zombie");
+        child.wait().expect("waited for");
+        assert_eq!(state(child.id()), ProcessState::Dead);
+    }
+}

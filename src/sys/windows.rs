@@ -1,0 +1,204 @@
+//! Windows: `CreateFileW`, `LockFileEx`, file ids instead of inodes, deletion that frees the name at once. Waiting is
+//! by the timer.
+
+mod calls;
+mod file;
+mod process;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::windows::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::LazyLock;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use windows_sys::Win32::Foundation::{
+    ERROR_ACCESS_DENIED, ERROR_DELETE_PENDING, ERROR_DIRECTORY, ERROR_FILE_EXISTS, ERROR_FILE_NOT_FOUND,
+    ERROR_INVALID_FUNCTION, ERROR_IO_PENDING, ERROR_LOCK_VIOLATION, ERROR_NOT_SUPPORTED,
+    ERROR_PATH_NOT_FOUND,
+};
+use windows_sys::Win32::Storage::FileSystem::{
+    DELETE, FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT, FILE_READ_ATTRIBUTES,
+    FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE, FILE_WRITE_ATTRIBUTES,
+};
+
+#[cfg(all(feature = "node", not(test)))]
+pub(crate) use self::calls::keep_loaded;
+use crate::error::FileKind;
+use crate::system::{Access, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System};
+
+/// The real system, with what does not change while this process lives.
+#[derive(Debug)]
+pub(crate) struct Os {
+    here: Here,
+    start: Instant,
+}
+
+impl Os {
+    /// The one of this process.
+    pub(crate) fn get() -> &'static Self {
+        static OS: LazyLock<Os> = LazyLock::new(|| Os { here: process::here(), start: Instant::now() });
+        &OS
+    }
+}
+
+/// Others may read, write, rename and delete the file while we have it open, as on every other system.
+const SHARED: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+
+/// Options that open a link itself, not what it points to.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.share_mode(SHARED).custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
+    options
+}
+
+fn is(error: &io::Error, codes: &[u32]) -> bool {
+    error.raw_os_error().is_some_and(|code| codes.contains(&code.cast_unsigned()))
+}
+
+const NOTHING_THERE: [u32; 3] = [ERROR_FILE_NOT_FOUND, ERROR_PATH_NOT_FOUND, ERROR_DIRECTORY];
+
+/// Whether the name belongs to a file that goes with its last handle, where the filesystem cannot free it before.
+fn is_going(error: &io::Error) -> bool {
+    is(error, &[ERROR_DELETE_PENDING])
+        || (is(error, &[ERROR_ACCESS_DENIED]) && calls::last_open_met_a_deletion())
+}
+
+impl System for Os {
+    type File = LockFile;
+
+    fn create(&self, path: &Path) -> io::Result<Option<LockFile>> {
+        match options().read(true).write(true).create_new(true).open(path) {
+            // The name of a device, such as NUL, stands in every directory of older systems.
+            Ok(file) => Ok(calls::is_on_disk(&file).then(|| LockFile(file))),
+            Err(error) if is(&error, &[ERROR_FILE_EXISTS]) || is_going(&error) => Ok(None),
+            // A directory of this name; opening says so.
+            Err(error) if is(&error, &[ERROR_ACCESS_DENIED]) => match self.stat_path(path) {
+                Ok(Some(_)) => Ok(None),
+                _ => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Opened<LockFile>> {
+        let error = match options().read(true).write(access == Access::ReadWrite).open(path) {
+            Ok(file) if calls::is_on_disk(&file) => return Ok(Opened::File(LockFile(file))),
+            Ok(_) => return Ok(Opened::NotAFile(FileKind::Device)),
+            Err(error) if is(&error, &NOTHING_THERE) || is_going(&error) => return Ok(Opened::Missing),
+            Err(error) => error,
+        };
+        match self.stat_path(path) {
+            Ok(Some(stat)) if stat.kind != FileKind::File => Ok(Opened::NotAFile(stat.kind)),
+            _ => Err(error),
+        }
+    }
+
+    fn try_lock(&self, LockFile(file): &LockFile, mode: LockMode) -> io::Result<Locking> {
+        match calls::lock(file, mode == LockMode::Exclusive) {
+            Ok(()) => Ok(Locking::Taken),
+            Err(error) if is(&error, &[ERROR_LOCK_VIOLATION, ERROR_IO_PENDING]) => Ok(Locking::Busy),
+            Err(error) if is(&error, &[ERROR_NOT_SUPPORTED, ERROR_INVALID_FUNCTION]) => {
+                Ok(Locking::Unsupported)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn stat(&self, LockFile(file): &LockFile) -> io::Result<Stat> {
+        file::described(file)
+    }
+
+    fn stat_path(&self, path: &Path) -> io::Result<Option<Stat>> {
+        // Directories can be opened with this flag alone.
+        let flags = FILE_FLAG_OPEN_REPARSE_POINT | FILE_FLAG_BACKUP_SEMANTICS;
+        match options().access_mode(FILE_READ_ATTRIBUTES).custom_flags(flags).open(path) {
+            Ok(file) if calls::is_on_disk(&file) => {
+                file::described(&file).map(|stat| Some(stat).filter(|stat| stat.links > 0))
+            }
+            Ok(_) => Ok(Some(file::device())),
+            Err(error) if is(&error, &NOTHING_THERE) || is_going(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(&self, LockFile(file): &LockFile, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut length = 0;
+        while length < buffer.len() {
+            match file.seek_read(&mut buffer[length..], length as u64)? {
+                0 => break,
+                more => length += more,
+            }
+        }
+        Ok(length)
+    }
+
+    fn write(&self, LockFile(file): &LockFile, bytes: &[u8]) -> io::Result<()> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match file.seek_write(&bytes[written..], written as u64)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                more => written += more,
+            }
+        }
+        Ok(())
+    }
+
+    fn truncate(&self, LockFile(file): &LockFile, length: u64) -> io::Result<()> {
+        file.set_len(length)
+    }
+
+    /// Windows has no such modes: the file has the access list that its directory hands down.
+    fn make_private(&self, _: &LockFile) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<bool> {
+        match options().access_mode(DELETE | FILE_WRITE_ATTRIBUTES).open(path) {
+            Ok(file) => calls::delete(&file).map(|()| true),
+            Err(error) if is(&error, &NOTHING_THERE) || is_going(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn fs_kind(&self, LockFile(file): &LockFile) -> FsKind {
+        if file::is_local(file) { FsKind::Local } else { FsKind::Shared }
+    }
+
+    fn wall_clock(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn pause(&self, duration: Duration) {
+        thread::sleep(duration);
+    }
+
+    fn process_exists(&self, pid: u32) -> bool {
+        process::state(pid) != ProcessState::Dead
+    }
+
+    fn process(&self, pid: u32) -> ProcessState {
+        process::state(pid)
+    }
+
+    fn here(&self) -> &Here {
+        &self.here
+    }
+}
+
+/// An open file. Windows drops the lock of a closed handle "depending on available system resources" (its
+/// documentation of `LockFileEx`), so that it is dropped by name first.
+#[derive(Debug)]
+pub(crate) struct LockFile(File);
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        calls::unlock(&self.0);
+    }
+}

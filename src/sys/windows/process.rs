@@ -1,0 +1,67 @@
+//! Processes, by `OpenProcess`, and this boot, by the registry.
+#![forbid(unsafe_code)]
+
+use super::calls::{self, Found};
+use crate::system::{Here, ProcessState};
+
+/// Who and where this process is.
+pub(super) fn here() -> Here {
+    let host = calls::host();
+    Here {
+        pid: std::process::id(),
+        start: calls::own_start(),
+        boot: boot(host.as_deref()),
+        pid_namespace: None,
+        host,
+    }
+}
+
+/// Windows counts its boots, which names one only together with the machine; copies of a disk share its id.
+fn boot(host: Option<&str>) -> Option<String> {
+    const COUNT: &str =
+        r"SYSTEM\CurrentControlSet\Control\Session Manager\Memory Management\PrefetchParameters";
+    let machine = calls::registry_text(r"SOFTWARE\Microsoft\Cryptography", "MachineGuid")?;
+    let count = calls::registry_number(COUNT, "BootId")?;
+    Some(format!("{machine}/{count}/{}", host?))
+}
+
+pub(super) fn state(pid: u32) -> ProcessState {
+    match calls::process(pid) {
+        Found::Nobody => ProcessState::Dead,
+        Found::Somebody => ProcessState::Alive { start: None },
+        Found::Since(start) => ProcessState::Alive { start: Some(start) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn this_process_is_alive_since_its_start() {
+        let here = here();
+        assert_eq!(state(here.pid), ProcessState::Alive { start: here.start });
+        assert!(here.start.is_some() && here.host.is_some());
+    }
+
+    #[test]
+    fn a_number_beside_a_pid_is_nobody() {
+        // OpenProcess rounds down to a multiple of four.
+        let pid = std::process::id();
+        for near in [pid + 1, pid + 2, pid + 3, 0, u32::MAX] {
+            assert_eq!(state(near), ProcessState::Dead, "{near}");
+        }
+    }
+
+    #[test]
+    fn a_child_that_has_ended_is_dead_although_its_handle_is_open() {
+        let quiet = Stdio::null;
+        let shell =
+            Command::new("cmd").args(["/c", "exit"]).stdin(quiet()).stdout(quiet()).stderr(quiet()).spawn();
+        let mut child = shell.expect("cmd runs");
+        child.wait().expect("waited for");
+        assert_eq!(state(child.id()), ProcessState::Dead);
+    }
+}
