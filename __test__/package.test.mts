@@ -135,6 +135,7 @@ test('the package holds what a user needs and nothing else', () => {
     'lib/held.js',
     'lib/lock.js',
     'lib/native.js',
+    'lib/win32-errors.js',
     'package.json',
   ])
 })

@@ -9,8 +9,9 @@ use crate::system::{FsKind, Here};
 /// Every record is this long, so that one write replaces another whole.
 pub const RECORD_LEN: usize = 512;
 
-/// `PID_MAX_LIMIT` of Linux (`include/linux/threads.h`), above the limits of the other systems.
-pub const PID_LIMIT: u32 = 4 * 1024 * 1024;
+/// `PID_MAX_LIMIT` of Linux (`include/linux/threads.h`), above the limit of macOS too. Windows names none, and has
+/// no numbers that address groups.
+pub const PID_LIMIT: u32 = if cfg!(windows) { u32::MAX } else { 4 * 1024 * 1024 };
 
 /// `HOST_NAME_MAX` of Linux is 64; a longer name would not fit in a record.
 const HOST_LEN: usize = 64;
@@ -232,11 +233,17 @@ mod tests {
 
     #[test]
     fn a_pid_that_no_process_can_have_is_no_record() {
-        for pid in
-            ["0", "-1", "1.5", "2147483648", "9007199254740992", "4194305", "\"7\"", "null", "[]", "1e999"]
-        {
+        for pid in ["0", "-1", "1.5", "4294967296", "9007199254740992", "\"7\"", "null", "[]", "1e999"] {
             let text = format!(r#"{{"pid":{pid},"createdAt":1}}"#);
             assert_eq!(Record::parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pid_above_the_systems_limit_is_no_record() {
+        for pid in [4_194_305_u32, 1 << 31, u32::MAX] {
+            let text = format!(r#"{{"pid":{pid},"createdAt":1}}"#);
+            assert_eq!(Record::parse(text.as_bytes()).is_some(), cfg!(windows), "{text}");
         }
     }
 

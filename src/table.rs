@@ -227,6 +227,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(unix)]
     fn a_lock_is_found_under_another_name_of_its_directory() {
         let directory = tempfile::tempdir().expect("a directory");
         let (real, link) = (directory.path().join("real"), directory.path().join("link"));

@@ -57,6 +57,12 @@ impl LockOptions {
         if has_nul(cwd.as_os_str()) || has_nul(self.file.as_os_str()) {
             return Err(Error::InvalidArgument("The path of a lock must not hold a NUL byte".to_owned()));
         }
+        if cfg!(windows) && names_a_stream(&self.file) {
+            return Err(Error::InvalidArgument(format!(
+                "The \"file\" option must not have any of : < > \" | ? * in its name. Received '{}'",
+                self.file.display()
+            )));
+        }
         let path = cwd.join(&self.file);
         let path = if path.is_absolute() { path } else { current_directory()?.join(path) };
         Ok(Target { path: normalized(&path), message: self.message.clone() })
@@ -111,6 +117,12 @@ fn has_nul(text: &OsStr) -> bool {
     text.as_encoded_bytes().contains(&0)
 }
 
+/// Windows takes what follows a colon for a stream of the file before it, and refuses the others only much later.
+fn names_a_stream(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().as_encoded_bytes();
+    name.iter().any(|byte| *byte < 0x20 || b":<>\"|?*".contains(byte))
+}
+
 fn normalized(path: &Path) -> PathBuf {
     let mut out = PathBuf::with_capacity(path.as_os_str().len());
     for part in path.components() {
@@ -133,6 +145,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(unix)]
     fn joins_as_node_does() {
         for (cwd, file, expected) in [
             ("/a/b", "l", "/a/b/l"),
@@ -144,6 +157,31 @@ mod tests {
         ] {
             assert_eq!(path(cwd, file).expect(file), Path::new(expected));
         }
+    }
+
+    #[test]
+    #[cfg(windows)]
+    fn joins_as_node_does() {
+        for (cwd, file, expected) in [
+            (r"C:\a\b", "l", r"C:\a\b\l"),
+            ("C:/a/b/", "./l", r"C:\a\b\l"),
+            (r"C:\a\.\c\..\d", "l", r"C:\a\d\l"),
+            (r"C:\a", r"..\..\..\l", r"C:\l"),
+            (r"C:\a", r"D:\x\l", r"D:\x\l"),
+            (r"C:\a", r"\x\l", r"C:\x\l"),
+            (r"\\host\share\a", r"..\l", r"\\host\share\l"),
+        ] {
+            assert_eq!(path(cwd, file).expect(file), Path::new(expected));
+        }
+    }
+
+    #[test]
+    fn a_stream_is_not_a_file() {
+        for name in ["l:1", "a/l:stream", "l?", "l*", "<l>", "a|b", "\"l\"", "a\tb"] {
+            assert!(names_a_stream(Path::new(name)), "{name}");
+            assert_eq!(path("a", name).is_err(), cfg!(windows), "{name}");
+        }
+        assert!(!names_a_stream(Path::new(DEFAULT_FILE)) && !names_a_stream(Path::new("a:b/ü 'l'")));
     }
 
     #[test]

@@ -495,6 +495,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(unix)]
     fn an_error_is_an_answer_to_everybody() {
         let directory = tempfile::tempdir().expect("a directory");
         let target = target(&directory);
