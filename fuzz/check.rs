@@ -8,7 +8,7 @@ use reconcile_lock::record::{RECORD_LEN, Record};
 use reconcile_lock::{FsKind, Here, ProcessState};
 
 /// Of Linux, where it is highest.
-const HIGHEST_PID: u32 = 1 << 22;
+const HIGHEST_PID: u32 = if cfg!(windows) { u32::MAX } else { 4_194_304 };
 
 /// What a boot id measures, in characters: it is a UUID.
 const BOOT_ID: usize = 36;
