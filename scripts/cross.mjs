@@ -1,0 +1,64 @@
+// `npm run cross`: every platform that a binary is published for, as far as a Linux machine can check it.
+import { parseArgs } from 'node:util'
+import { build, describe, lint, testCore } from './cross/check.mjs'
+import { targets } from './cross/targets.mjs'
+import { installTools } from './cross/tools.mjs'
+
+const help = `npm run cross -- [--only TARGET,TARGET]
+
+Lints every target, links those that can be linked here, and runs the core's own tests where something can run them:
+natively, under qemu, or under wine. Needs Debian packages, which it installs as root.
+
+Targets: ${targets.map(({ name }) => name).join(', ')}`
+
+function chosen() {
+  const options = { only: { type: 'string' }, help: { type: 'boolean' } }
+  try {
+    const { values } = parseArgs({ options })
+    if (values.help) {
+      console.log(help)
+      process.exit(0)
+    }
+    if (values.only === undefined) return targets
+    return values.only.split(',').map((wanted) => {
+      const target = targets.find(({ name }) => name === wanted)
+      if (target === undefined) throw new Error(`There is no target ${wanted}`)
+      return target
+    })
+  } catch (error) {
+    console.error(`${error.message}\n\n${help}`)
+    process.exit(2)
+  }
+}
+
+const kilobytes = (bytes) => `${(bytes / 1000).toFixed(0)} kB`
+
+/** What was done for a target, in the words of the support table. */
+function check(target) {
+  lint(target)
+  if (!target.link) return { state: 'compiles', about: target.why }
+  const { size, glibc } = describe(build(target))
+  const about = [kilobytes(size), ...(glibc ? [`needs glibc ${glibc}`] : [])]
+  const passed = testCore(target)
+  const where = target.run.length > 0 ? `under ${target.run[0]}` : 'here'
+  about.push(`the core's ${passed} tests pass ${where}`)
+  if (target.standsFor) about.push(`stands for ${target.standsFor}`)
+  return { state: 'built', about: about.join(', ') }
+}
+
+const wanted = chosen()
+installTools()
+const results = wanted.map((target) => {
+  console.log(`\n# ${target.name}`)
+  try {
+    return { name: target.name, ...check(target) }
+  } catch (error) {
+    console.error(error.message)
+    return { name: target.name, state: 'FAILED', about: error.message.split('\n')[0] }
+  }
+})
+console.log()
+for (const { name, state, about } of results) console.log(`${name.padEnd(28)} ${state.padEnd(9)} ${about}`)
+const failed = results.filter(({ state }) => state === 'FAILED').length
+console.log(`${results.length - failed} passed, ${failed} failed`)
+process.exit(failed === 0 ? 0 : 1)
