@@ -1,8 +1,20 @@
 'use strict'
 
 const { threadId } = require('node:worker_threads')
-const native = require('../binding.js')
 const { lockError, systemError } = require('./errors.js')
+const { cutOff } = require('./whole.js')
+const { version } = require('../package.json')
+
+function load() {
+  // The system's loader ends the process (SIGBUS) over a library that was cut off.
+  const broken = cutOff()
+  if (broken !== undefined) throw require('./missing.js').unloadable(broken)
+  try {
+    return require('../binding.js')
+  } catch (error) {
+    throw require('./missing.js').notLoaded(error)
+  }
+}
 
 /**
  * A promise that settles in a later turn of the event loop.
@@ -15,6 +27,8 @@ function later(ok, value) {
   })
 }
 
+const native = load()
+if (native.VERSION !== version) throw require('./missing.js').ofVersion(native.VERSION)
 native.setup(threadId, { lockError, systemError, later })
 
 module.exports = native

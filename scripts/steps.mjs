@@ -30,11 +30,16 @@ export function install() {
   run('npm', ['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund'])
 }
 
+/** Runs a command of napi's own tooling. */
+export function napi(args, cwd = root) {
+  const manifest = `${root}node_modules/@napi-rs/cli/package.json`
+  const cli = `${root}node_modules/@napi-rs/cli/${JSON.parse(readFileSync(manifest, 'utf8')).bin.napi}`
+  run(process.execPath, [cli, ...args], { cwd })
+}
+
 /** Builds the release addon and napi's loader beside `index.js`. */
 export function build() {
-  const napi = `${root}node_modules/@napi-rs/cli/package.json`
-  const cli = `${root}node_modules/@napi-rs/cli/${JSON.parse(readFileSync(napi, 'utf8')).bin.napi}`
-  const args = [
+  napi([
     'build',
     '--package',
     'reconcile-lock',
@@ -44,6 +49,5 @@ export function build() {
     'binding.js',
     '--dts',
     'binding.d.ts',
-  ]
-  run(process.execPath, [cli, ...args])
+  ])
 }

@@ -31,6 +31,10 @@ use lock::{Acquired, JsHolder};
 use promise::promised;
 use state::State;
 
+/// Which version this binary is of: another's JavaScript must not use it.
+#[napi]
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// `inspectLock`'s answer.
 #[napi(object, object_from_js = false)]
 pub struct JsStatus {

@@ -1,0 +1,79 @@
+'use strict'
+
+const { readFileSync } = require('node:fs')
+
+/**
+ * What the header of a native library says.
+ * @typedef {object} Binary
+ * @property {number} size in bytes
+ * @property {string} [os] `process.platform`, or `elf` for the systems that share that format
+ * @property {string} [cpu] `process.arch`; `undefined` in a library: one that this package has no name for
+ * @property {string} [glibc] the oldest version of glibc that it runs with, if it needs glibc
+ */
+
+/** @type {Record<number, string>} */
+const ELF_MACHINES = { 3: 'ia32', 40: 'arm', 62: 'x64', 183: 'arm64', 243: 'riscv64' }
+/** @type {Record<number, string>} */
+const MACH_O_CPUS = { 16777223: 'x64', 16777228: 'arm64' }
+/** @type {Record<number, string>} */
+const PE_MACHINES = { 332: 'ia32', 34404: 'x64', 43620: 'arm64' }
+
+const SHARED_OBJECT = { elf: 3, machO: [6, 8], pe: 0x2000 }
+
+/**
+ * @param {string} path
+ * @returns {Binary}
+ */
+function readBinary(path) {
+  const bytes = readFileSync(path)
+  return { size: bytes.length, ...(elf(bytes) ?? machO(bytes) ?? pe(bytes)) }
+}
+
+/**
+ * The system's loader names only the first version that it misses.
+ * @param {Buffer} bytes
+ */
+function newestGlibc(bytes) {
+  const versions = bytes.toString('latin1').match(/GLIBC_\d+(\.\d+)+/g) ?? []
+  const order = new Intl.Collator('en', { numeric: true })
+  const newest = versions.sort(order.compare).at(-1)
+  return newest === undefined ? {} : { glibc: newest.replace('GLIBC_', '') }
+}
+
+/** @param {Buffer} bytes */
+function elf(bytes) {
+  const [MAGIC, TYPE, MACHINE, HEADER] = [0x7f454c46, 0x10, 0x12, 0x34]
+  if (bytes.length < HEADER || bytes.readUInt32BE() !== MAGIC) return undefined
+  if (bytes.readUInt16LE(TYPE) !== SHARED_OBJECT.elf) return undefined
+  return { os: 'elf', cpu: ELF_MACHINES[bytes.readUInt16LE(MACHINE)], ...newestGlibc(bytes) }
+}
+
+/** @param {Buffer} bytes */
+function machO(bytes) {
+  const [MAGIC, CPU, TYPE, HEADER] = [0xfeedfacf, 0x04, 0x0c, 0x20]
+  if (bytes.length < HEADER || bytes.readUInt32LE() !== MAGIC) return undefined
+  if (!SHARED_OBJECT.machO.includes(bytes.readUInt32LE(TYPE))) return undefined
+  return { os: 'darwin', cpu: MACH_O_CPUS[bytes.readUInt32LE(CPU)] }
+}
+
+/** @param {Buffer} bytes */
+function pe(bytes) {
+  const [MAGIC, HEADER_AT, HEADER] = [0x4d5a, 0x3c, 0x18]
+  if (bytes.length < 0x40 || bytes.readUInt16BE() !== MAGIC) return undefined
+  const at = bytes.readUInt32LE(HEADER_AT)
+  if (bytes.length < at + HEADER || bytes.readUInt32BE(at) !== 0x50450000) return undefined
+  if ((bytes.readUInt16LE(at + 0x16) & SHARED_OBJECT.pe) === 0) return undefined
+  return { os: 'win32', cpu: PE_MACHINES[bytes.readUInt16LE(at + 4)] }
+}
+
+/**
+ * Whether a library can be one for that platform.
+ * @param {Binary} binary
+ * @param {{ os: string, cpu: string }} platform
+ */
+function isFor(binary, { os, cpu }) {
+  const format = os === 'darwin' || os === 'win32' ? os : 'elf'
+  return binary.os === format && binary.cpu === cpu
+}
+
+module.exports = { readBinary, isFor }
