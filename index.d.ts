@@ -124,6 +124,9 @@ export interface Lock {
  * - `E_LOCK_STALE`: the holder is gone, but this filesystem has no kernel locks, so that taking over is not
  *   safe; `message` says which call breaks it.
  * - `E_LOCK_UNSUPPORTED`: this operating system has no implementation.
+ * - `E_LOCK_NATIVE`: thrown by `require` or `import`, not by a call: there is no native binary that works on this
+ *   machine. `message` names the machine, the package that was looked for, why it was not there or not usable, and
+ *   the command that builds one; `path` is the file that was looked for or refused, `cause` what the system said.
  *
  * What the system refuses is no `LockError`: it arrives as Node's own errors do, with `code` (`EACCES`,
  * `ENOENT`, `ENOSPC`, …), `errno`, `syscall` and `path`. Wrong arguments are a `TypeError` or `RangeError`
@@ -140,7 +143,7 @@ export class LockError extends Error {
   readonly name: 'LockError'
   /** One of the codes above. */
   code: string
-  /** The absolute path of the lock file. */
+  /** The absolute path of the lock file; for `E_LOCK_NATIVE` that of the native binary. */
   path: string
   /** Whether the same call can succeed later without anybody doing anything. */
   recoverable: boolean

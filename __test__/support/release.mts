@@ -1,0 +1,108 @@
+// What is published, made as a release makes it: one real binary, that of this machine, and made-up ones.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { root } from './packages.mjs'
+
+export interface Platform {
+  name: string
+  os: string
+  cpu: string
+  libc?: 'glibc' | 'musl'
+}
+
+interface Platforms {
+  platformOf(triple: string): Platform
+  nameHere(isMusl: boolean): string
+  libcHere(): { libc: string; version?: string } | undefined
+}
+
+const require = createRequire(import.meta.url)
+export const { platformOf, nameHere, libcHere }: Platforms = require(join(root, 'lib/platforms.js'))
+
+export const manifest: { name: string; version: string; napi: { targets: string[] } } = JSON.parse(
+  readFileSync(join(root, 'package.json'), 'utf8'),
+)
+export const platforms = manifest.napi.targets.map(platformOf)
+/** The platform that the tests run on. */
+export const here = nameHere(libcHere()?.libc === 'musl')
+export const fileOf = (name: string): string => `reconcile-lock.${name}.node`
+
+const ELF = { x64: 62, arm64: 183 }
+const MACH_O = { x64: 0x01000007, arm64: 0x0100000c }
+const PE = { x64: 0x8664, arm64: 0xaa64 }
+
+/** A library that has a header and nothing else. */
+export function madeUp({ os, cpu, libc }: Platform): Buffer {
+  const bytes = Buffer.alloc(256)
+  const machine = cpu as keyof typeof ELF
+  if (os === 'darwin') {
+    bytes.writeUInt32LE(0xfeedfacf)
+    bytes.writeUInt32LE(MACH_O[machine], 4)
+    bytes.writeUInt32LE(6, 12)
+  } else if (os === 'win32') {
+    bytes.write('MZ')
+    bytes.writeUInt32LE(0x40, 0x3c)
+    bytes.write('PE\0\0', 0x40)
+    bytes.writeUInt16LE(PE[machine], 0x44)
+    bytes.writeUInt16LE(0x2000, 0x56)
+  } else {
+    bytes.write('\x7fELF\x02\x01\x01', 'latin1')
+    bytes.writeUInt16LE(3, 0x10)
+    bytes.writeUInt16LE(ELF[machine], 0x12)
+    if (libc === 'glibc') bytes.write('GLIBC_2.17', 0x80)
+  }
+  return bytes
+}
+
+export interface Release {
+  /** The main package as it is packed, with the platforms' packages in `npm/`. */
+  home: string
+  /** Where the tarballs are. */
+  packed: string
+  /** What the script printed. */
+  said: string
+}
+
+/** Runs the release script, and removes everything when the process ends. */
+export function makeRelease(): Release {
+  const temporary = mkdtempSync(join(tmpdir(), 'reconcile-lock-release-'))
+  process.on('exit', () => rmSync(temporary, { recursive: true, force: true }))
+  const artifacts = join(temporary, 'artifacts')
+  const packed = join(temporary, 'packed')
+  for (const platform of platforms) {
+    const path = join(artifacts, `bindings-${platform.name}`, fileOf(platform.name))
+    mkdirSync(dirname(path), { recursive: true })
+    if (platform.name === here) copyFileSync(join(root, fileOf(here)), path)
+    else writeFileSync(path, madeUp(platform))
+  }
+  const args = [join(root, 'scripts/release.mjs'), '--artifacts', artifacts, '--out', packed]
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
+  assert.equal(status, 0, `${stdout}${stderr}`)
+  return { home: join(packed, 'package'), packed, said: stdout }
+}
+
+/** Lays out `node_modules` of a project, without npm. `name` is the platform whose package is there, if any. */
+export function layOut(release: Release, project: string, name?: string): string {
+  const home = join(project, 'node_modules/reconcile-lock')
+  const left = new Set(['npm', 'src'].map((part) => join(release.home, part)))
+  cpSync(release.home, home, { recursive: true, filter: (path) => !left.has(path) })
+  if (name !== undefined) {
+    const source = join(release.home, 'npm', name)
+    assert.ok(existsSync(source), source)
+    cpSync(source, join(project, 'node_modules', `reconcile-lock-${name}`), { recursive: true })
+  }
+  return home
+}
