@@ -128,14 +128,39 @@ test('the package holds what a user needs and nothing else', () => {
     'cli/waiting-line.js',
     'index.d.ts',
     'index.js',
+    'install/build.js',
+    'install/from-source.js',
     'lib/abort.js',
     'lib/acquire.js',
+    'lib/binary.js',
     'lib/channels.js',
     'lib/errors.js',
     'lib/held.js',
     'lib/lock.js',
+    'lib/missing.js',
     'lib/native.js',
+    'lib/platforms.js',
+    'lib/whole.js',
     'lib/win32-errors.js',
     'package.json',
   ])
+})
+
+test('loading changes nothing that a program could see, as package.json says for bundlers', () => {
+  const program = `
+    const seen = () => JSON.stringify({
+      globals: Reflect.ownKeys(globalThis).map(String),
+      env: process.env,
+      listeners: process.eventNames().map((name) => [String(name), process.listenerCount(name)]),
+      handles: process.getActiveResourcesInfo(),
+      limit: Error.stackTraceLimit,
+      report: process.report.excludeNetwork,
+    })
+    require('node:diagnostics_channel')
+    const before = seen()
+    require('reconcile-lock')
+    console.log(before === seen() ? 'same' : before + seen())`
+  writeFileSync(join(project, 'effects.cjs'), program)
+  assert.equal(execFileSync(process.execPath, ['effects.cjs'], { cwd: project, encoding: 'utf8' }), 'same\n')
+  assert.equal(JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).sideEffects, false)
 })

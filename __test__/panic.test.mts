@@ -27,7 +27,7 @@ test('what is published cannot panic at will', () => {
 for (const place of ['call', 'work', 'settling']) {
   test(`a panic in the ${place} is an error, and the process lives on`, (t) => {
     const cwd = directory(t)
-    copyFileSync(join(root, 'index.js'), join(cwd, 'index.js'))
+    for (const name of ['index.js', 'package.json']) copyFileSync(join(root, name), join(cwd, name))
     cpSync(join(root, 'lib'), join(cwd, 'lib'), { recursive: true })
     copyFileSync(join(target, 'debug', library ?? 'libreconcile_lock.so'), join(cwd, 'probe.node'))
     writeFileSync(join(cwd, 'binding.js'), "module.exports = require('./probe.node')")

@@ -1,4 +1,5 @@
+// What is said after `npm run build --` goes to `napi build`, such as `--target aarch64-apple-darwin`.
 import { build, install } from './steps.mjs'
 
 install()
-build()
+build(process.argv.slice(2))

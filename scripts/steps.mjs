@@ -38,7 +38,7 @@ export function napi(args, cwd = root) {
 }
 
 /** Builds the release addon and napi's loader beside `index.js`. */
-export function build() {
+export function build(more = []) {
   napi([
     'build',
     '--package',
@@ -49,5 +49,6 @@ export function build() {
     'binding.js',
     '--dts',
     'binding.d.ts',
+    ...more,
   ])
 }

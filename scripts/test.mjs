@@ -1,6 +1,6 @@
 // Everything that must hold before a change lands, the quick checks first.
-import { readdirSync, rmSync } from 'node:fs'
 import { build, install, root, run } from './steps.mjs'
+import { compile, suite } from './suite.mjs'
 
 const bin = (name) => `${root}node_modules/.bin/${name}`
 
@@ -13,9 +13,9 @@ run('cargo', ['clippy', '--locked', '--all-targets', '--no-default-features', '-
 run('cargo', ['doc', '--locked', '--no-deps'], { env: { ...process.env, RUSTDOCFLAGS: '-D warnings' } })
 run(bin('biome'), ['ci', '--error-on-warnings', '.'])
 run(bin('tsc'), ['-p', 'tsconfig.facade.json'])
-// A test that was renamed must not go on running under its old name.
-rmSync(`${root}build`, { recursive: true, force: true })
-run(bin('tsc'), ['-p', 'tsconfig.json'])
+compile()
+run(process.execPath, ['scripts/check-workflows.mjs'])
+run(process.execPath, ['scripts/check-dependencies.mjs'])
 
 run('cargo', ['test', '--locked', '--package', 'reconcile-lock'])
 // Minutes in a release build, hours in another.
@@ -28,11 +28,4 @@ for (const args of [
   ['--seconds', '3', '--variant', 'control'],
 ])
   run(process.execPath, ['scripts/storm.mjs', '--no-build', '--workers', '16', ...args])
-const tests = readdirSync(`${root}build/__test__`).filter((name) => name.endsWith('.test.mjs'))
-// A test that hangs is a failure with a name, not a gate that is stopped from outside.
-run(process.execPath, [
-  '--test',
-  '--test-reporter=spec',
-  '--test-timeout=600000',
-  ...tests.map((name) => `build/__test__/${name}`),
-])
+suite()
