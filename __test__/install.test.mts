@@ -93,6 +93,20 @@ test('the main package holds the sources and no binary', () => {
   )
 })
 
+test('the crate holds nothing but itself', () => {
+  const args = ['package', '--package', 'reconcile-lock', '--list', '--allow-dirty', '--offline']
+  const { status, stdout, stderr } = spawnSync('cargo', args, { cwd: root, encoding: 'utf8' })
+  assert.equal(status, 0, stderr)
+  const files = stdout.trim().split(/\r?\n/)
+  assert.ok(files.includes('src/lib.rs') || files.includes('src\\lib.rs'), stdout)
+  const expected =
+    /^(src[/\\].*\.rs|build\.rs|Cargo\.(toml|toml\.orig|lock)|[A-Z]+(\.md)?|\.cargo_vcs_info\.json)$/
+  assert.deepEqual(
+    files.filter((file) => !expected.test(file)),
+    [],
+  )
+})
+
 test('for another machine npm fetches that machine’s binary, and here it is told what is wrong', async (t) => {
   const other = here === 'darwin-arm64' ? ['linux', 'x64', 'glibc'] : ['darwin', 'arm64']
   const [os, cpu, libc] = other
