@@ -83,8 +83,7 @@ for (const way of Object.keys(ways) as (keyof typeof ways)[]) {
       `${process.platform} ${process.arch}${libc ? ` ${libc.libc} ${libc.version ?? ''}` : ''}`.trim()
     assert.ok(seen.message.includes(`${machine}, Node.js`), seen.message)
     assert.equal(seen.path, join(home, fileOf(here)))
-    // A worker's error arrives without its cause.
-    if (way === 'require' || way === 'import') assert.equal(seen.cause?.code, 'MODULE_NOT_FOUND')
+    assert.equal(seen.cause?.code, 'MODULE_NOT_FOUND')
   })
 }
 
