@@ -56,7 +56,7 @@ function ofVersion(found) {
  */
 function failure(name, { why, path, cause }) {
   const message = [
-    `${packageName} has no native binary that works here: ${machine()}, Node.js ${process.version}`,
+    `${packageName} has no native binary that works here: ${machine()}, ${runtime()}`,
     `  package: ${packageName}-${name}`,
     `  cause: ${why}`,
     `  to mend it: npm rebuild ${packageName} --build-from-source`,
@@ -71,6 +71,12 @@ function machine() {
   const here = libcHere()
   const libc = here ? ` ${[here.libc, here.version].join(' ').trim()}` : ''
   return `${process.platform} ${process.arch}${libc}`
+}
+
+function runtime() {
+  const { bun, deno, node } = process.versions
+  if (bun !== undefined) return `Bun ${bun}`
+  return deno === undefined ? `Node.js ${node}` : `Deno ${deno}`
 }
 
 /** @param {string} name of the platform */

@@ -42,6 +42,8 @@ function nameHere(isMusl) {
  */
 function libcHere() {
   if (process.platform !== 'linux' || typeof process.report?.getReport !== 'function') return undefined
+  // Its report is made up.
+  if (process.versions.deno !== undefined) return undefined
   const reporter = /** @type {NodeJS.ProcessReport & { excludeNetwork?: boolean }} */ (process.report)
   const { excludeNetwork = false } = reporter
   // Otherwise every address of this machine is resolved.
