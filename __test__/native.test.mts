@@ -259,6 +259,12 @@ test('the package is there and its binary is not', (t) => {
   assert.equal(seen.cause?.code, 'MODULE_NOT_FOUND')
 })
 
+test('a clone that has not been built says how that is done', (t) => {
+  const project = directory(t)
+  rmSync(join(layOut(release, project), 'binding.js'))
+  proves(failure(project), here, /binding\.js is missing; in a clone, npm run build makes it/)
+})
+
 test('the binary is of another version than the package', (t) => {
   const project = directory(t)
   const home = layOut(release, project, here)

@@ -26,7 +26,7 @@ const published = napi.targets.map(platformOf)
  */
 function notLoaded(error) {
   const name = nameHere(hasLookedForMusl(error))
-  const finding = forced() ?? ofFile(join(root, fileOf(name))) ?? ofPackage(name)
+  const finding = unbuilt() ?? forced() ?? ofFile(join(root, fileOf(name))) ?? ofPackage(name)
   return failure(name, { cause: error, ...finding })
 }
 
@@ -90,6 +90,12 @@ function hasLookedForMusl(error) {
   for (let each = error; each instanceof Error; each = each.cause)
     if (/reconcile-lock[-.]linux-\w+-musl/.test(each.message)) return true
   return false
+}
+
+/** @returns {Finding | undefined} */
+function unbuilt() {
+  if (existsSync(join(root, 'binding.js'))) return undefined
+  return { why: 'binding.js is missing; in a clone, npm run build makes it and the binary' }
 }
 
 /** @returns {Finding | undefined} */
