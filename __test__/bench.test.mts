@@ -1,7 +1,7 @@
 // What the benchmark (scripts/bench) makes of its samples, on made-up ones, and its command line.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -170,6 +170,7 @@ for (const [section, name, figure, good, bad] of [
   ['diagnostics', 'nobody listens: nothing computed', 'computed for nobody', 0, 1],
   ['idle', '200 waiters, paths: 200, CPU < 1 %', 'percent 200', 0.99, 1],
   ['idle', '200 waiters, paths: 1, threads <= +1', 'threads 1', 1, 2],
+  ['load', 'require adds <= 5 ms', 'added reconcile-lock', 5, 5.01],
 ] as const) {
   test(`target ${name}: reached by ${good}, missed by ${bad}`, () => {
     const verdictOn = (value: number) =>
@@ -227,6 +228,39 @@ test('a short run: nothing is computed for nobody, and the figures are in the JS
   assert.equal(computed?.unheard, 0)
   assert.ok(computed.heard > 0)
   assert.equal(report.targets.filter(({ verdict }) => verdict !== 'skipped').length, 2)
+})
+
+test('what loading costs is printed, from 30 processes of each contender', (t) => {
+  const json = join(directory(t), 'bench.json')
+  const { status, stdout, stderr } = command('--no-build', '--only', 'load', '--json', json)
+  assert.equal(status, 0, stdout + stderr)
+  const report = JSON.parse(readFileSync(json, 'utf8')) as {
+    results: { load: { results: { name: string; medianMs: number; addedMs: number; rounds: number[] }[] }[] }
+    targets: Judged[]
+  }
+  const [empty, own, other] = report.results.load[0]?.results ?? []
+  assert.ok(empty && own && other)
+  assert.deepEqual(
+    [empty, own, other].map(({ name, rounds }) => [name, rounds.length]),
+    [
+      ['an empty script', 30],
+      ['reconcile-lock', 30],
+      ['proper-lockfile', 30],
+    ],
+  )
+  assert.equal(own.addedMs, own.medianMs - empty.medianMs)
+  assert.match(stdout, new RegExp(`^ +require\\('reconcile-lock'\\) +${own.medianMs.toFixed(2)} +\\S+$`, 'm'))
+  const judged = report.targets.find(({ section }) => section === 'load')
+  assert.equal(judged?.measured, Math.max(0, own.addedMs))
+})
+
+test('a process that fails is an error, not a time', async (t) => {
+  const { lifetime } = (await module('load')) as { lifetime: (path: string) => number }
+  const script = join(directory(t), 'script.cjs')
+  writeFileSync(script, "require('./nothing')")
+  assert.throws(() => lifetime(script), /script\.cjs failed: 1\n[^]*Cannot find module/)
+  writeFileSync(script, '')
+  assert.ok(lifetime(script) > 0)
 })
 
 for (const args of [

@@ -4,7 +4,6 @@ const { emitWarning } = require('node:process')
 const channels = require('./channels.js')
 const { isContention } = require('./errors.js')
 const held = require('./held.js')
-const { onAbort } = require('./abort.js')
 const { Lock } = require('./lock.js')
 const native = require('./native.js')
 
@@ -181,6 +180,8 @@ async function acquireLock(target) {
   const acquiring = acquire(target, call)
   // Anything else but a signal is the addon's to refuse, and so is one that was aborted before.
   if (typeof signal?.addEventListener !== 'function' || signal.aborted) return acquiring
+  // Who passes no signal need not load it.
+  const { onAbort } = require('./abort.js')
   return new Promise((resolve, reject) => {
     const stopListening = onAbort(signal, () => {
       call.abort()

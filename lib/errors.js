@@ -1,6 +1,5 @@
 'use strict'
 
-const { constants } = require('node:os')
 const { getSystemErrorMap } = require('node:util')
 const { fromWin32 } = require('./win32-errors.js')
 
@@ -44,6 +43,8 @@ function unmapped(errno, text) {
   const reason = text.replace(/ \(os error \d+\)$/, '').toLowerCase()
   // The numbers in `constants` are the C library's, not those of Windows.
   if (process.platform === 'win32') return ['UNKNOWN', reason]
+  // Loaded by few, and it costs more than this file.
+  const { constants } = require('node:os')
   const named = Object.entries(constants.errno).find(([, number]) => number === errno)
   return [named?.[0] ?? `E${errno}`, reason]
 }

@@ -7,6 +7,7 @@ import { diagnostics } from './bench/diagnostics.mjs'
 import { fairness } from './bench/fairness.mjs'
 import { handover, killed } from './bench/handover.mjs'
 import { idle } from './bench/idle.mjs'
+import { load } from './bench/load.mjs'
 import { media as findMedia } from './bench/media.mjs'
 import { help, readOptions, UsageError } from './bench/options.mjs'
 import { pairs } from './bench/pairs.mjs'
@@ -64,6 +65,7 @@ const sections = {
   fairness: onFirst(fairness),
   diagnostics: onFirst(diagnostics),
   idle: onFirst(idle),
+  load: onFirst(load),
 }
 
 const machine = `Node ${process.versions.node}, ${process.platform} ${process.arch}, ${cpus().length} x ${cpus()[0]?.model}`

@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util'
 import { enough } from './statistics.mjs'
 
-export const sectionNames = ['pairs', 'handover', 'killed', 'fairness', 'diagnostics', 'idle']
+export const sectionNames = ['pairs', 'handover', 'killed', 'fairness', 'diagnostics', 'idle', 'load']
 
 export const help = `Usage: npm run bench -- [options]
 
@@ -13,6 +13,7 @@ export const help = `Usage: npm run bench -- [options]
                      fairness     16 processes that each want the lock 200 times
                      diagnostics  what the diagnostics channels cost, with and without listeners
                      idle         processor time and threads of 200 waiters
+                     load         what require('reconcile-lock') adds to the start of a process
   --rounds N       how often pairs and diagnostics run each contender (default 21; the median is reported)
   --samples N      how often handover and killed run each fast contender (default ${enough}; a p99 takes
                    ${enough}); the slow ones run less often
