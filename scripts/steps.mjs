@@ -45,6 +45,8 @@ export function build(more = []) {
     'reconcile-lock',
     '--platform',
     '--release',
+    '--features',
+    'node',
     '--js',
     'binding.js',
     '--dts',

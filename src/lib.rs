@@ -24,6 +24,7 @@
 mod api;
 mod error;
 pub mod judge;
+mod map;
 // napi registers nothing in a test executable, which no Node.js loads.
 #[cfg(all(feature = "node", not(test)))]
 mod node;

@@ -2,17 +2,17 @@
 //! a lost handle must not release.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::Error;
+use crate::map::{HASHER, Map};
 use crate::protocol::{self, Held};
 use crate::sys::Os;
 use crate::system::System;
 
 /// Names one held lock in this process, never a later one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct LockId(u64);
 
 #[cfg(any(feature = "node", test))]
@@ -35,7 +35,7 @@ impl LockId {
 }
 
 /// Who took a lock: one Node.js environment, or the Rust program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner(u64);
 
 impl Owner {
@@ -61,11 +61,12 @@ impl Entry {
 struct Table {
     last: u64,
     /// Environments that have not ended.
-    open: BTreeSet<Owner>,
-    entries: BTreeMap<LockId, Entry>,
+    open: Vec<Owner>,
+    entries: Map<LockId, Entry>,
 }
 
-static TABLE: Mutex<Table> = Mutex::new(Table { last: 0, open: BTreeSet::new(), entries: BTreeMap::new() });
+static TABLE: Mutex<Table> =
+    Mutex::new(Table { last: 0, open: Vec::new(), entries: Map::with_hasher(HASHER) });
 
 fn table() -> MutexGuard<'static, Table> {
     // No code that runs under this mutex can panic half-way through a change.
@@ -84,7 +85,7 @@ impl Table {
 pub(crate) fn open_owner() -> Owner {
     let mut table = table();
     let owner = Owner(table.next());
-    table.open.insert(owner);
+    table.open.push(owner);
     owner
 }
 
@@ -152,7 +153,7 @@ pub(crate) fn release_all(owner: Owner) {
 /// Ends an owner: its locks are released, and so is what it still has under way.
 #[cfg(any(feature = "node", test))]
 pub(crate) fn close_owner(owner: Owner) {
-    table().open.remove(&owner);
+    table().open.retain(|open| *open != owner);
     release_all(owner);
 }
 

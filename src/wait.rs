@@ -11,7 +11,6 @@
 mod spot;
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
@@ -22,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use self::spot::{Found, Look, Next, Queue, Spot, Step, Tried, Try, Waiter};
 use crate::error::Error;
+use crate::map::{HASHER, Map};
 use crate::pool;
 use crate::protocol::{self, Held, LockState};
 use crate::record::Holder;
@@ -66,7 +66,7 @@ pub(crate) struct Order {
 }
 
 struct Service {
-    spots: BTreeMap<PathBuf, Spot>,
+    spots: Map<PathBuf, Spot>,
     /// What tries have found, for the thread that watches.
     found: Vec<(PathBuf, Found)>,
     /// Wakes that thread; `None`: there is none.
@@ -74,7 +74,7 @@ struct Service {
 }
 
 static SERVICE: Mutex<Service> =
-    Mutex::new(Service { spots: BTreeMap::new(), found: Vec::new(), bell: None });
+    Mutex::new(Service { spots: Map::with_hasher(HASHER), found: Vec::new(), bell: None });
 
 fn service() -> MutexGuard<'static, Service> {
     // No code that runs under this mutex can panic half-way through a change.

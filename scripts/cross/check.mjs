@@ -28,7 +28,7 @@ function output(command, args, options = {}) {
 
 /** Clippy, as strict as on this machine, for the addon and for the crate without it. */
 export function lint({ name }) {
-  for (const features of [[], ['--no-default-features']]) {
+  for (const features of [[], ['--features', 'node']]) {
     const args = ['clippy', ...LIBRARY, '--target', name, '--package', 'reconcile-lock', '--lib', ...features]
     output('/usr/bin/cargo-clippy', [...args, '--', '-D', 'warnings'])
   }
@@ -48,7 +48,7 @@ const flags = ({ name }) => (name.endsWith('-musl') ? { RUSTFLAGS: '-Ctarget-fea
 export function build(target) {
   const [program, command] = cargo(target, { zig: 'zigbuild', cargo: 'build' })
   const args = [command, '--release', ...SMALL, '--target', versioned(target), '--package', 'reconcile-lock']
-  output(program, [...args, '--lib'], { env: { ...environment(), ...flags(target) } })
+  output(program, [...args, '--lib', '--features', 'node'], { env: { ...environment(), ...flags(target) } })
   const file = target.name.includes('windows') ? 'reconcile_lock.dll' : 'libreconcile_lock.so'
   return join(work, target.name, 'release', file)
 }
@@ -68,7 +68,7 @@ export function testCore(target) {
   const [program, command] = cargo(target, { zig: 'test', cargo: 'test' })
   const tests = ['--lib', '--test', 'protocol', '--test', 'corpus']
   const args = [command, '--no-run', ...LIBRARY, '--target', versioned(target), '--package', 'reconcile-lock']
-  const options = ['--no-default-features', ...tests, '--message-format=json']
+  const options = [...tests, '--message-format=json']
   const lines = output(program, [...args, ...options]).split('\n')
   const messages = lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line))
   const programs = messages.flatMap(({ executable, profile }) =>

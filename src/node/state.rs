@@ -1,7 +1,6 @@
 //! What belongs to one Node.js environment: the main thread or one worker.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::sync::mpsc::Receiver;
 
 use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsObjectValue, Object, Unknown};
@@ -11,6 +10,7 @@ use napi_derive::napi;
 use super::end;
 use super::failure::{LockErrorArgs, SystemErrorArgs, guarded};
 use super::waiting::Outcome;
+use crate::map::Map;
 use crate::sys;
 use crate::table::{self, Owner};
 
@@ -22,7 +22,7 @@ pub(super) struct State {
     pub(super) system_error: FunctionRef<SystemErrorArgs, Unknown<'static>>,
     pub(super) later: FunctionRef<LaterArgs, Unknown<'static>>,
     /// The waits that the JavaScript thread itself sits out.
-    pub(super) waits: RefCell<BTreeMap<u64, Receiver<Outcome>>>,
+    pub(super) waits: RefCell<Map<u64, Receiver<Outcome>>>,
 }
 
 type LaterArgs = FnArgs<(bool, Unknown<'static>)>;

@@ -1,8 +1,7 @@
 //! Sleeping until something can have changed: `inotify(7)` on lock files, `pidfd_open(2)` on their holders,
 //! `eventfd(2)` to be woken, all in one `poll(2)`.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::stake::Stake;
+use crate::map::{Map, Set};
 
 /// How long to sleep at most where nothing can wake us: descriptors have run out.
 const DEAF: Duration = Duration::from_millis(10);
@@ -41,8 +41,8 @@ pub(crate) struct Watcher {
     bell: Bell,
     inotify: Option<OwnedFd>,
     /// How many watches share a descriptor: two paths can lead to one file.
-    files: BTreeMap<i32, u32>,
-    processes: BTreeMap<u32, (OwnedFd, u32)>,
+    files: Map<i32, u32>,
+    processes: Map<u32, (OwnedFd, u32)>,
 }
 
 /// A file and its holder that are watched; [`Watcher::forget`] ends that.
@@ -72,9 +72,9 @@ pub(crate) enum Watched {
 /// What [`Watcher::wait`] has heard.
 #[derive(Debug, Default)]
 pub(crate) struct Signals {
-    changed: BTreeSet<i32>,
-    closed: BTreeSet<i32>,
-    ended: BTreeSet<u32>,
+    changed: Set<i32>,
+    closed: Set<i32>,
+    ended: Set<u32>,
     lost_some: bool,
 }
 
@@ -105,7 +105,7 @@ impl Watcher {
     pub(crate) fn new() -> Self {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok().map(Arc::new);
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
-        Self { bell: Bell(bell), inotify, files: BTreeMap::new(), processes: BTreeMap::new() }
+        Self { bell: Bell(bell), inotify, files: Map::default(), processes: Map::default() }
     }
 
     pub(crate) fn bell(&self) -> Bell {
