@@ -258,7 +258,7 @@ test('a process that fails is an error, not a time', async (t) => {
   const { lifetime } = (await module('load')) as { lifetime: (path: string) => number }
   const script = join(directory(t), 'script.cjs')
   writeFileSync(script, "require('./nothing')")
-  assert.throws(() => lifetime(script), /script\.cjs failed: 1\n[^]*Cannot find module/)
+  assert.throws(() => lifetime(script), /script\.cjs failed: 1\n[\s\S]*Cannot find module/)
   writeFileSync(script, '')
   assert.ok(lifetime(script) > 0)
 })

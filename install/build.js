@@ -32,7 +32,16 @@ function build() {
  * @param {string} target where it works
  */
 function compiled(target) {
-  const args = ['build', '--release', '--locked', '--lib', '--package', 'reconcile-lock', '--features', 'node']
+  const args = [
+    'build',
+    '--release',
+    '--locked',
+    '--lib',
+    '--package',
+    'reconcile-lock',
+    '--features',
+    'node',
+  ]
   const { status, signal, error, stdout } = spawnSync(
     'cargo',
     [...args, '--target-dir', target, '--message-format', 'json-render-diagnostics'],

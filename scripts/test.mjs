@@ -10,7 +10,9 @@ build()
 run('cargo', ['fmt', '--check'])
 for (const features of [[], ['--features', 'node']])
   run('cargo', ['clippy', '--locked', '--all-targets', ...features, '--', '-D', 'warnings'])
-run('cargo', ['doc', '--locked', '--no-deps', '--features', 'node'], { env: { ...process.env, RUSTDOCFLAGS: '-D warnings' } })
+run('cargo', ['doc', '--locked', '--no-deps', '--features', 'node'], {
+  env: { ...process.env, RUSTDOCFLAGS: '-D warnings' },
+})
 run(bin('biome'), ['ci', '--error-on-warnings', '.'])
 run(bin('tsc'), ['-p', 'tsconfig.facade.json'])
 compile()
