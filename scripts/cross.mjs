@@ -1,6 +1,7 @@
 // `npm run cross`: every platform that a binary is published for, as far as a Linux machine can check it.
 import { parseArgs } from 'node:util'
-import { build, describe, lint, testCore } from './cross/check.mjs'
+import { readBinary } from '../lib/binary.js'
+import { build, lint, testCore } from './cross/check.mjs'
 import { targets } from './cross/targets.mjs'
 import { installTools } from './cross/tools.mjs'
 
@@ -37,7 +38,7 @@ const kilobytes = (bytes) => `${(bytes / 1000).toFixed(0)} kB`
 function check(target) {
   lint(target)
   if (!target.link) return { state: 'compiles', about: target.why }
-  const { size, glibc } = describe(build(target))
+  const { size, glibc } = readBinary(build(target))
   const about = [kilobytes(size), ...(glibc ? [`needs glibc ${glibc}`] : [])]
   const passed = testCore(target)
   const where = target.run.length > 0 ? `under ${target.run[0]}` : 'here'

@@ -1,6 +1,6 @@
 // The checks of one target: lints, the linked addon, and the core's own tests where something can run them.
 import { spawnSync } from 'node:child_process'
-import { closeSync, existsSync, openSync, readFileSync, statSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { root } from '../steps.mjs'
 import { environment, work } from './tools.mjs'
@@ -51,16 +51,6 @@ export function build(target) {
   output(program, [...args, '--lib', '--features', 'node'], { env: { ...environment(), ...flags(target) } })
   const file = target.name.includes('windows') ? 'reconcile_lock.dll' : 'libreconcile_lock.so'
   return join(work, target.name, 'release', file)
-}
-
-/** The size, and the newest version of the GNU C library that one of the symbols needs. */
-export function describe(file) {
-  const size = statSync(file).size
-  if (!file.endsWith('.so')) return { size }
-  const versions = [...output('readelf', ['--version-info', '--wide', file]).matchAll(/GLIBC_(\d+)\.(\d+)/g)]
-  const needs = versions.map(([, major, minor]) => [Number(major), Number(minor)])
-  const [newest] = needs.sort(([a, b], [c, d]) => c - a || d - b)
-  return { size, glibc: newest?.join('.') }
 }
 
 /** Builds the core's tests and runs them; gives how many have passed. */

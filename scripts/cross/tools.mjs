@@ -20,8 +20,6 @@ const debian = {
   wine: '/usr/bin/wine',
 }
 
-const python = { ziglang: '0.17.1', 'cargo-zigbuild': '0.24.0' }
-
 /** Installs what is missing, or ends this process and says what that is. */
 export function installTools() {
   const missing = Object.keys(debian).filter((name) => !existsSync(debian[name]))
@@ -38,8 +36,9 @@ export function installTools() {
   if (existsSync(join(venv, 'bin/cargo-zigbuild'))) return
   mkdirSync(work, { recursive: true })
   run('python3', ['-m', 'venv', venv])
-  const wanted = Object.entries(python).map(([name, version]) => `${name}==${version}`)
-  run(join(venv, 'bin/pip'), ['install', '--quiet', ...wanted])
+  // The very linker of the workflow that builds what is published.
+  const args = ['install', '--quiet', '--no-deps', '--require-hashes', '-r', '.github/zig.txt']
+  run(join(venv, 'bin/pip'), args)
 }
 
 /** The environment of every cargo command: Debian's compiler, which comes with the sources of its library. */

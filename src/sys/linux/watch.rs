@@ -179,7 +179,12 @@ impl Watcher {
         let own = self.bell.0.as_deref().into_iter().chain(&self.inotify);
         let mut fds: Vec<PollFd<'_>> = own.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         let first = fds.len();
-        fds.extend(self.processes.values().map(|(process, _)| PollFd::new(process, PollFlags::IN)));
+        let (pids, processes): (Vec<u32>, Vec<_>) = self
+            .processes
+            .iter()
+            .map(|(pid, (process, _))| (*pid, PollFd::new(process, PollFlags::IN)))
+            .unzip();
+        fds.extend(processes);
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
@@ -192,8 +197,8 @@ impl Watcher {
         if let Some(bell) = &self.bell.0 {
             let _ = rustix::io::read(bell, &mut [0; 8]);
         }
-        let ended = self.processes.keys().zip(&fds[first..]).filter(|(_, fd)| !fd.revents().is_empty());
-        let ended: Vec<u32> = ended.map(|(pid, _)| *pid).collect();
+        let ended = pids.into_iter().zip(&fds[first..]).filter(|(_, fd)| !fd.revents().is_empty());
+        let ended: Vec<u32> = ended.map(|(pid, _)| pid).collect();
         self.heard(&ended)
     }
 
