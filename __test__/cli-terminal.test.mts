@@ -51,6 +51,7 @@ test('Ctrl-C while running reaches the command once, and the lock is held until 
   const cwd = directory(t)
   const listener = new Listener(cwd, ['SIGINT', 'SIGQUIT'])
   const terminal = new Terminal(t, shell(['run', '--', ...listener.command]), cwd)
+  t.after(() => t.diagnostic(`the screen: ${JSON.stringify(terminal.screen)}`))
   await listener.pid()
   const typed: string[] = []
   for (const [key, signal] of [

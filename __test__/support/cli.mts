@@ -87,7 +87,8 @@ export class Listener {
       const heard = []
       for (const signal of signals) process.on(signal, () => {
         heard.push(signal)
-        fs.writeFileSync(cwd + '/heard', heard.join())
+        fs.writeFileSync(cwd + '/hearing', heard.join())
+        fs.renameSync(cwd + '/hearing', cwd + '/heard')
       })
       setInterval(() => fs.existsSync(cwd + '/end') && process.exit(9), 10)
       fs.writeFileSync(cwd + '/pid', String(process.pid))`
@@ -107,7 +108,9 @@ export class Listener {
 
   async hears(signals: string): Promise<void> {
     await until(() => this.heard() === signals, `the command hears ${signals}`).catch((error: Error) => {
-      throw new Error(`${error.message}; it heard ${this.heard()}`)
+      const pid = read(join(this.#cwd, 'pid'))
+      const status = read(`/proc/${pid}/status`) || 'is gone'
+      throw new Error(`${error.message}; it heard ${this.heard()}; process ${pid} ${status}`)
     })
   }
 }
