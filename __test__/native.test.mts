@@ -21,6 +21,9 @@ const release = makeRelease()
 const isGlibc = libcHere()?.libc === 'glibc'
 const onlyGlibc = isGlibc ? false : 'it is about libraries that glibc refuses'
 
+const { bun, deno, node } = process.versions
+const runtime = bun ? `Bun ${bun}` : deno ? `Deno ${deno}` : `Node.js ${node}`
+
 /** What a program sees that loads the package. */
 interface Seen {
   name: string
@@ -64,7 +67,7 @@ function proves(seen: Seen, name: string, cause: RegExp): void {
     seen.message,
   )
   const [first, asked, why, remedy, ...more] = seen.message.split('\n')
-  assert.ok(first?.endsWith(`, Node.js ${process.versions.node}`), first)
+  assert.ok(first?.endsWith(`, ${runtime}`), first)
   assert.equal(asked, `  package: reconcile-lock-${name}`)
   assert.match(why ?? '', /^ {2}cause: /)
   assert.match(why ?? '', cause)
@@ -81,7 +84,7 @@ for (const way of Object.keys(ways) as (keyof typeof ways)[]) {
     const libc = libcHere()
     const machine =
       `${process.platform} ${process.arch}${libc ? ` ${libc.libc} ${libc.version ?? ''}` : ''}`.trim()
-    assert.ok(seen.message.includes(`${machine}, Node.js`), seen.message)
+    assert.ok(seen.message.includes(`${machine}, ${runtime}`), seen.message)
     assert.equal(seen.path, join(home, fileOf(here)))
     assert.equal(seen.cause?.code, 'MODULE_NOT_FOUND')
   })
@@ -174,12 +177,12 @@ for (const [what, made, cause] of [
   [
     'musl for glibc, as Alpine links it',
     ofMusl,
-    /was built for musl, and this Node\.js runs with glibc 2\.\d+: /,
+    /was built for musl, and this process runs with glibc 2\.\d+: /,
   ],
   [
     'musl for glibc, as zig links it',
     (t: TestContext) => ofMusl(t, 'libc.so'),
-    /was built for musl, and this Node\.js runs with glibc 2\.\d+: /,
+    /was built for musl, and this process runs with glibc 2\.\d+: /,
   ],
 ] as const) {
   test(`${what} names both`, { skip: onlyGlibc }, (t) => {
@@ -205,8 +208,8 @@ test('glibc for musl names both', { skip: onlyGlibc }, (t) => {
   layOut(release, project, name)
   copyFileSync(ofFutureGlibc(t), join(project, 'node_modules', `reconcile-lock-${name}`, fileOf(name)))
   const seen = failure(project, 'require', {}, musl)
-  proves(seen, name, /was built for glibc, and this Node\.js runs with musl: /)
-  assert.equal(seen.message.includes(`linux ${process.arch} musl, Node.js`), true, seen.message)
+  proves(seen, name, /was built for glibc, and this process runs with musl: /)
+  assert.equal(seen.message.includes(`linux ${process.arch} musl, ${runtime}`), true, seen.message)
 })
 
 test('node_modules of a machine with the other libc', { skip: onlyGlibc }, (t) => {

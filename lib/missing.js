@@ -203,9 +203,9 @@ function ofLibc(path, said) {
   if (here?.libc === 'glibc' && /version `GLIBC_[\d.]+' not found/.test(said))
     return `${path} needs glibc ${readBinary(path).glibc}, and this machine has ${here.version}`
   if (here?.libc === 'glibc' && /\b(libc\.musl-\w+|ld-musl-\w+|libc)\.so(\.1)?:/.test(said))
-    return `${path} was built for musl, and this Node.js runs with glibc ${here.version}: ${said}`
+    return `${path} was built for musl, and this process runs with glibc ${here.version}: ${said}`
   if (here?.libc === 'musl' && readBinary(path).glibc !== undefined)
-    return `${path} was built for glibc, and this Node.js runs with musl: ${said}`
+    return `${path} was built for glibc, and this process runs with musl: ${said}`
   return undefined
 }
 

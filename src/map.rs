@@ -2,13 +2,14 @@
 //! Their code is smaller than that of B-trees, whose every use brings a copy of it.
 #![forbid(unsafe_code)]
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
 type Hasher = BuildHasherDefault<DefaultHasher>;
 
 pub(crate) type Map<K, V> = HashMap<K, V, Hasher>;
-pub(crate) type Set<K> = HashSet<K, Hasher>;
+#[cfg(target_os = "linux")]
+pub(crate) type Set<K> = std::collections::HashSet<K, Hasher>;
 
 /// For the initial value of a `static`.
 pub(crate) const HASHER: Hasher = Hasher::new();

@@ -41,14 +41,18 @@ const cargo = ({ link }, command) =>
 /** The target's name, with the oldest C library that it is to run on. */
 const versioned = ({ name, glibc, link }) => (glibc && link === 'zig' ? `${name}.${glibc}` : name)
 
-/** musl programs are static, unless they are told that a shared library is wanted. */
-const flags = ({ name }) => (name.endsWith('-musl') ? { RUSTFLAGS: '-Ctarget-feature=-crt-static' } : {})
+/** musl programs are static, unless they are told that a shared library is wanted; zig brings what starts them. */
+const flags = ({ name }, musl) => (name.endsWith('-musl') ? { RUSTFLAGS: musl } : {})
+const SHARED = '-Ctarget-feature=-crt-static'
+const STATIC = '-Clink-self-contained=no'
 
 /** Links the addon and gives its path. */
 export function build(target) {
   const [program, command] = cargo(target, { zig: 'zigbuild', cargo: 'build' })
   const args = [command, '--release', ...SMALL, '--target', versioned(target), '--package', 'reconcile-lock']
-  output(program, [...args, '--lib', '--features', 'node'], { env: { ...environment(), ...flags(target) } })
+  output(program, [...args, '--lib', '--features', 'node'], {
+    env: { ...environment(), ...flags(target, SHARED) },
+  })
   const file = target.name.includes('windows') ? 'reconcile_lock.dll' : 'libreconcile_lock.so'
   return join(work, target.name, 'release', file)
 }
@@ -59,7 +63,8 @@ export function testCore(target) {
   const tests = ['--lib', '--test', 'protocol', '--test', 'corpus']
   const args = [command, '--no-run', ...LIBRARY, '--target', versioned(target), '--package', 'reconcile-lock']
   const options = [...tests, '--message-format=json']
-  const lines = output(program, [...args, ...options]).split('\n')
+  const env = { ...environment(), ...flags(target, STATIC) }
+  const lines = output(program, [...args, ...options], { env }).split('\n')
   const messages = lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line))
   const programs = messages.flatMap(({ executable, profile }) =>
     executable && profile.test ? [executable] : [],

@@ -1,5 +1,6 @@
 // Who takes part in a storm.
-import { findBun } from './bun.mjs'
+import { installRuntime } from '../runtimes/install.mjs'
+import { runtimes } from '../runtimes/list.mjs'
 
 /** In milliseconds; the same for all but threads, of which one kill ends many. */
 const pace = { kill: [60, 180], stop: [60, 180], stopped: [20, 200] }
@@ -18,8 +19,8 @@ const variants = {
     pace: threadPace,
   }),
   bun(workers) {
-    const { skipped, execPath } = findBun()
-    if (skipped) return { skipped }
+    const { missing, execPath } = installRuntime(runtimes.find(({ kind }) => kind === 'bun'))
+    if (missing) return { skipped: missing }
     // Two by two: every other native worker waits for the lock instead of asking again.
     return processes(workers, (place) => (place % 4 < 2 ? native : { kind: 'bun', execPath }))
   },

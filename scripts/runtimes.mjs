@@ -1,0 +1,92 @@
+// `npm run test:runtimes`: the suite on every runtime that the package is for.
+import { existsSync, readdirSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { testArguments } from './runtimes/command.mjs'
+import { exceptions } from './runtimes/exceptions.mjs'
+import { installRuntime } from './runtimes/install.mjs'
+import { runtimes } from './runtimes/list.mjs'
+import { runSuite } from './runtimes/suite.mjs'
+import { build, install, root } from './steps.mjs'
+import { compile } from './suite.mjs'
+
+const help = `npm run test:runtimes -- [--only RUNTIME,RUNTIME] [--file TEST,TEST] [--no-build]
+
+Installs each runtime from its npm package (Linux x64) and runs the suite in it. What cannot pass in one is listed with
+the reason in scripts/runtimes/exceptions.mjs; it is run all the same, and an entry that passes by now is a failure.
+
+Runtimes: ${runtimes.map(({ name }) => name.replace(' ', '@')).join(', ')} or node, bun, deno`
+
+/** They test the tools of this project, which run on the Node.js that it is developed with. */
+const TOOLS = ['bench', 'bundlers', 'check-release', 'install', 'package', 'runtimes', 'storm']
+
+function fail(message) {
+  console.error(`${message}\n\n${help}`)
+  process.exit(2)
+}
+
+function readOptions() {
+  const options = {
+    only: { type: 'string' },
+    file: { type: 'string' },
+    'no-build': { type: 'boolean' },
+    help: { type: 'boolean' },
+  }
+  try {
+    return parseArgs({ options }).values
+  } catch (error) {
+    return fail(error.message)
+  }
+}
+
+function chosenRuntimes(only) {
+  if (only === undefined) return runtimes
+  return only.split(',').flatMap((wanted) => {
+    const found = runtimes.filter(({ name, kind }) => wanted === kind || wanted === name.replace(' ', '@'))
+    return found.length > 0 ? found : fail(`There is no runtime ${wanted}`)
+  })
+}
+
+function chosenFiles(file) {
+  const all = readdirSync(`${root}build/__test__`)
+    .filter((name) => name.endsWith('.test.mjs'))
+    .map((name) => name.replace('.test.mjs', ''))
+  if (file === undefined) return all.filter((name) => !TOOLS.includes(name))
+  return file.split(',').map((name) => (all.includes(name) ? name : fail(`There is no test ${name}`)))
+}
+
+const options = readOptions()
+if (options.help) {
+  console.log(help)
+  process.exit(0)
+}
+const wanted = chosenRuntimes(options.only)
+if (!options['no-build']) {
+  install()
+  build()
+}
+if (!options['no-build'] || !existsSync(`${root}build/__test__`)) compile()
+const files = chosenFiles(options.file)
+if (options.file === undefined) console.log(`not of the runtimes, and not run: ${TOOLS.join(', ')}`)
+
+const total = { passed: 0, failed: 0, skipped: 0 }
+const lines = wanted.map((runtime) => {
+  const { name, kind } = runtime
+  const { execPath, missing } = installRuntime(runtime)
+  const counts = missing
+    ? { passed: 0, failed: 1, skipped: 0 }
+    : runSuite(
+        {
+          name,
+          command: (file, report) => [execPath, ...testArguments(kind, file, report)],
+          exceptions: exceptions.filter(
+            ({ runtimes: those }) => those.includes(kind) || those.includes(name),
+          ),
+        },
+        files,
+      )
+  for (const state of Object.keys(total)) total[state] += counts[state]
+  return `${name.padEnd(16)} ${missing ?? `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`}`
+})
+console.log(`\n${lines.join('\n')}`)
+console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`)
+process.exit(total.failed === 0 ? 0 : 1)
