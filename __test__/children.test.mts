@@ -41,9 +41,19 @@ function killedAfter(t: TestContext, pid: number): void {
   t.after(() => isAlive(pid) && process.kill(pid, 'SIGKILL'))
 }
 
+/** What a descriptor is of; empty when it is closed by now, as those of a runtime that is still starting. */
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ''
+    throw error
+  }
+}
+
 /** What a process has open that it can only have from a parent with locks. */
 function inherited(pid: number, cwd: string): string[] {
-  const open = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`))
+  const open = readdirSync(`/proc/${pid}/fd`).map((fd) => linkOf(`/proc/${pid}/fd/${fd}`))
   const isNode = readlinkSync(`/proc/${pid}/exe`) === process.execPath
   return open.filter((path) => path.startsWith(cwd) || (!isNode && path.startsWith('anon_inode:')))
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync, symlinkSync } from 'node:fs'
+import { existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLockSync, inspectLockSync, resolveLockPath } from 'reconcile-lock'
@@ -20,9 +20,11 @@ test('run runs the command under the lock, and passes its exit status and its st
 })
 
 test('a command keeps its arguments as they are', (t) => {
-  const script = 'console.log(JSON.stringify(process.argv.slice(1)))'
+  const cwd = directory(t)
+  const script = join(cwd, 'arguments.cjs')
+  writeFileSync(script, 'console.log(JSON.stringify(process.argv.slice(2)))')
   const args = ['--help', '--', '-x', '', 'a b', '*', '$HOME']
-  const { stdout } = cli(directory(t), ['run', '--', process.execPath, '-e', script, '--', ...args])
+  const { stdout } = cli(cwd, ['run', '--', process.execPath, script, ...args])
   assert.deepEqual(JSON.parse(stdout), args)
 })
 

@@ -6,6 +6,7 @@ const parser = new XMLParser({
   attributeNamePrefix: '',
   parseAttributeValue: false,
   parseTagValue: false,
+  htmlEntities: true,
   isArray: (name) => name === 'testcase' || name === 'testsuite',
 })
 

@@ -1,7 +1,7 @@
 // The project's tests in another runtime than the one that the project is developed with.
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
-import { join, relative } from 'node:path'
+import { join } from 'node:path'
 import { root } from '../steps.mjs'
 import { readReport } from './report.mjs'
 
@@ -69,7 +69,7 @@ function runFile({ command, env }, file, longest) {
   mkdirSync(directory, { recursive: true })
   const report = join(directory, `${file}.xml`)
   rmSync(report, { force: true })
-  const [program, ...args] = command(`build/__test__/${file}.test.mjs`, relative(root, report))
+  const [program, ...args] = command(`build/__test__/${file}.test.mjs`, report)
   const ended = spawnSync(program, args, {
     cwd: root,
     env: { ...process.env, ...env },
