@@ -2,10 +2,10 @@ import assert from 'node:assert/strict'
 import { AsyncLocalStorage } from 'node:async_hooks'
 import * as fs from 'node:fs'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 import * as api from 'reconcile-lock'
-import { directory, MESSAGE, rejection } from './support/directory.mjs'
+import { directory, isWindows, MESSAGE, PRIVATE, rejection } from './support/directory.mjs'
 
 const { acquireLock, acquireLockSync, breakLock, inspectLock, inspectLockSync, LockError } = api
 const { releaseLock, releaseLockSync, resolveLockPath, withLock } = api
@@ -31,10 +31,11 @@ test('the exports are those of the documentation, by import and by require', () 
 })
 
 test('the defaults are the current directory, its file and its message', async (t) => {
-  const cwd = fs.realpathSync(directory(t))
   const before = process.cwd()
-  process.chdir(cwd)
+  // Before the directory goes: Windows removes no directory that is somebody's current one.
   t.after(() => process.chdir(before))
+  const cwd = fs.realpathSync(directory(t))
+  process.chdir(cwd)
   assert.equal(resolveLockPath(), join(cwd, FILE))
   const lock = await acquireLock()
   process.chdir(before)
@@ -44,10 +45,10 @@ test('the defaults are the current directory, its file and its message', async (
   assert.deepEqual(fs.readdirSync(cwd), [])
 })
 
-test('resolveLockPath joins as node:path does', (t) => {
+test('resolveLockPath resolves as node:path does', (t) => {
   const cwd = directory(t)
   for (const path of [cwd, `${cwd}/`, `${cwd}//a/./b/../c`, '/', '/../x', '/ä/🔒']) {
-    assert.equal(resolveLockPath(path), join(path, FILE))
+    assert.equal(resolveLockPath(path), resolve(path, FILE))
   }
   assert.equal(resolveLockPath('some/where'), join(process.cwd(), 'some/where', FILE))
   assert.equal(resolveLockPath(''), join(process.cwd(), FILE))
@@ -69,7 +70,7 @@ test('file is relative to cwd, or absolute; every lock is its own', async (t) =>
     locks.map((lock) => lock.path),
     names.map((name) => join(cwd, name)),
   )
-  for (const name of names) assert.equal(fs.statSync(join(cwd, name)).mode & 0o7777, 0o600)
+  for (const name of names) assert.equal(fs.statSync(join(cwd, name)).mode & 0o7777, PRIVATE)
   for (const lock of locks) await lock.release()
   assert.deepEqual(fs.readdirSync(cwd), ['sub'])
 })
@@ -188,10 +189,10 @@ const calls: [string, Call, typeof wrong][] = [
 ]
 for (const [name, call, values] of calls) {
   test(`${name} refuses wrong arguments before it touches the disk`, async (t) => {
-    const cwd = directory(t)
     const before = process.cwd()
-    process.chdir(cwd)
     t.after(() => process.chdir(before))
+    const cwd = directory(t)
+    process.chdir(cwd)
     for (const [what, value, code, type] of values) {
       let result: unknown
       try {
@@ -226,7 +227,9 @@ test('withLock wants a function', async () => {
   assert.equal((await rejection(withLock('x' as never))).code, 'ERR_INVALID_ARG_TYPE')
 })
 
-test('a current directory whose name is not UTF-8 is an error, not another file', async (t) => {
+test('a current directory whose name is not UTF-8 is an error, not another file', {
+  skip: isWindows && 'names are UTF-16 there',
+}, async (t) => {
   const odd = Buffer.concat([Buffer.from(`${directory(t)}/`), Buffer.from([0xff, 0xfe])])
   fs.mkdirSync(odd)
   const script = `process.chdir = undefined

@@ -8,7 +8,7 @@ import { type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { acquireLock, acquireLockSync, breakLock, inspectLockSync, resolveLockPath } from 'reconcile-lock'
 import { Bystanders } from './support/bystander.mjs'
-import { Peer } from './support/child.mjs'
+import { Peer, send } from './support/child.mjs'
 import { deadPid, directory, leave, MESSAGE, rejection } from './support/directory.mjs'
 import { root } from './support/packages.mjs'
 import { cannotAttach, Subject } from './support/strace.mjs'
@@ -56,9 +56,9 @@ const holders: Record<string, (t: TestContext, cwd: string) => Promise<Holding>>
   async 'a process that is stopped'(t, cwd) {
     const peer = new Peer(t)
     await peer.acquire(cwd)
-    peer.child.kill('SIGSTOP')
+    send(peer.child, 'SIGSTOP')
     const end = async () => {
-      peer.child.kill('SIGCONT')
+      send(peer.child, 'SIGCONT')
       return (await peer.ask({ do: 'release', cwd })).code
     }
     return { pid: peer.child.pid, thread: 0, end }

@@ -4,6 +4,7 @@ import { chmodSync, copyFileSync, existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { acquireLockSync, inspectLockSync } from 'reconcile-lock'
+import { send } from './support/child.mjs'
 import {
   cli,
   exists,
@@ -26,7 +27,7 @@ test('signals are passed on, once, and the wrapper outlives the command', async 
   await listener.pid()
   const sent: string[] = []
   for (const signal of [...signals, 'SIGCONT', 'SIGINT'] as const) {
-    running.child.kill(signal)
+    send(running.child, signal)
     sent.push(signal)
     await listener.hears(sent.join())
   }
@@ -58,7 +59,7 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR2'] as const) {
     const lock = acquireLockSync(cwd)
     const waiting = new Running(t, cwd, ['run', '--wait', 'forever', '--', 'touch', 'ran'])
     await until(() => waits(waiting.child.pid))
-    waiting.child.kill(signal)
+    send(waiting.child, signal)
     const ended = await waiting.ends()
     assert.deepEqual([ended.signal, ended.stderr], [signal, ''])
     assert.equal(lock.isHeld(), true)
@@ -73,7 +74,7 @@ test('a wait goes on after SIGWINCH and SIGCONT', async (t) => {
   const lock = acquireLockSync(cwd)
   const waiting = new Running(t, cwd, ['run', '--wait', 'forever', '--', 'echo', 'ran'])
   await until(() => waits(waiting.child.pid))
-  for (const signal of ['SIGWINCH', 'SIGCONT'] as const) waiting.child.kill(signal)
+  for (const signal of ['SIGWINCH', 'SIGCONT'] as const) send(waiting.child, signal)
   lock.releaseSync()
   assert.deepEqual(await waiting.ends(), { code: 0, signal: null, stdout: 'ran\n', stderr: '' })
 })
@@ -119,14 +120,14 @@ test('a SIGTSTP that SIGCONT has overtaken stops nobody, as with a quick fg', as
   const within = ['env', `NODE_OPTIONS=--require=${join(cwd, 'busy.cjs')}`]
   const running = new Running(t, cwd, ['run', '--', ...listener.command], within)
   await listener.pid()
-  running.child.kill('SIGTSTP')
+  send(running.child, 'SIGTSTP')
   // Else the kernel would drop it, as it does when neither was caught.
   await until(() => hasHeardAll(running.child.pid), 'SIGTSTP is caught')
-  running.child.kill('SIGCONT')
+  send(running.child, 'SIGCONT')
   await until(() => hasHeardAll(running.child.pid), 'SIGCONT is caught')
   writeFileSync(join(cwd, 'go'), '')
   await until(() => listener.heard() !== '', 'the wrapper passes on what it has caught')
-  running.child.kill('SIGTERM')
+  send(running.child, 'SIGTERM')
   await listener.hears('SIGCONT,SIGTERM')
   writeFileSync(join(cwd, 'end'), '')
   assert.equal((await running.ends()).code, 9)
@@ -156,7 +157,7 @@ test('a command that may not be signalled keeps the lock until it ends, as under
   t.after(() => existsSync(`/proc/${pid}`) && process.kill(pid, 'SIGKILL'))
   const refusal = `reconcile-lock: a signal cannot be passed on to process ${pid}: operation not permitted\n`
   for (const times of [1, 2]) {
-    running.child.kill('SIGTERM')
+    send(running.child, 'SIGTERM')
     await until(() => running.stderr === refusal.repeat(times), `refused ${times} times`)
     assert.equal(inspectLockSync(cwd).state, 'held')
   }
@@ -174,7 +175,7 @@ test('a signal is passed on where there is no /proc', async (t) => {
   const cwd = directory(t)
   const running = new Running(t, cwd, ['run', '--', 'sh', '-c', 'touch ready; exec sleep 30'], hide)
   await until(exists(join(cwd, 'ready')))
-  running.child.kill('SIGINT')
+  send(running.child, 'SIGINT')
   const { signal, stderr } = await running.ends()
   assert.deepEqual([signal, stderr], ['SIGINT', ''])
 })

@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { acquireLock, breakLock, inspectLock, LockError, resolveLockPath } from 'reconcile-lock'
-import { Peer } from './support/child.mjs'
+import { Peer, send } from './support/child.mjs'
 import { deadPid, directory, leave, MESSAGE, readRecord, rejection } from './support/directory.mjs'
 
 /** The text of a record that this process wrote, with some fields replaced. */
@@ -142,7 +142,7 @@ test('a holder that is stopped still holds', async (t) => {
   const cwd = directory(t)
   const holder = new Peer(t)
   await holder.acquire(cwd)
-  holder.child.kill('SIGSTOP')
+  send(holder.child, 'SIGSTOP')
   const until = Date.now() + 5000
   let refusals = 0
   while (Date.now() < until) {
@@ -153,7 +153,7 @@ test('a holder that is stopped still holds', async (t) => {
     await delay(50)
   }
   assert.ok(refusals > 10)
-  holder.child.kill('SIGCONT')
+  send(holder.child, 'SIGCONT')
   assert.equal((await holder.ask({ do: 'release', cwd })).ok, true)
   assert.equal((await inspectLock(cwd)).state, 'free')
 })

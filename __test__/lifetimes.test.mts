@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { readdirSync, rmSync } from 'node:fs'
 import { test } from 'node:test'
 import { acquireLock, acquireLockSync, type Holder, inspectLockSync, resolveLockPath } from 'reconcile-lock'
+import { send } from './support/child.mjs'
 import { directory, rejection } from './support/directory.mjs'
 import { begun, ended } from './support/program.mjs'
 
@@ -109,7 +110,7 @@ test('the exit of one who has lost the lock leaves the next one its file', async
   rmSync(resolveLockPath(cwd))
   const next = acquireLockSync(cwd)
   const exit = once(child, 'exit')
-  child.kill('SIGUSR2')
+  send(child, 'SIGUSR2')
   assert.deepEqual(await exit, [3, null])
   assert.equal(next.isHeld(), true)
   next.releaseSync()

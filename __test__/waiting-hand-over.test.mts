@@ -18,7 +18,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { acquireLock, acquireLockSync, breakLock, type Lock, resolveLockPath } from 'reconcile-lock'
-import { Peer } from './support/child.mjs'
+import { Peer, send } from './support/child.mjs'
 import { deadPid, directory, rejection } from './support/directory.mjs'
 import { container, killContainer, withoutNamespaces } from './support/namespace.mjs'
 import { now, type Outcome, processState, ThreadWaiter, until, Waiter } from './support/waiter.mjs'
@@ -244,12 +244,12 @@ test('the lock file becomes a symbolic link: everybody who waits is told, in eve
 test('a holder that is stopped holds the lock', async (t) => {
   const cwd = directory(t)
   const peer = await held(t, cwd)
-  peer.child.kill('SIGSTOP')
+  send(peer.child, 'SIGSTOP')
   await until('stopped', () => processState(peer.child.pid ?? 0) === 'T')
   const error = await rejection(acquireLock({ cwd, timeout: 700 }))
   assert.equal((error.holder as { pid: number }).pid, peer.child.pid)
   const waiting = acquireLock({ cwd, timeout: 20_000 })
-  peer.child.kill('SIGCONT')
+  send(peer.child, 'SIGCONT')
   await peer.ask({ do: 'release', cwd })
   await (await waiting).release()
 })

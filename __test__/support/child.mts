@@ -75,3 +75,9 @@ export class Peer {
     return code
   }
 }
+
+/** Signals a child that is to live on: to `ChildProcess.kill` of Deno any signal is the end of the channel. */
+export function send(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (child.pid === undefined) throw new Error('the child was never started')
+  process.kill(child.pid, signal)
+}

@@ -1,6 +1,6 @@
 import { type ChildProcess, type StdioOptions, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
@@ -83,7 +83,7 @@ export class Listener {
     this.#cwd = cwd
     const script = `
       const fs = require('node:fs')
-      const [cwd, ...signals] = process.argv.slice(1)
+      const [cwd, ...signals] = process.argv.slice(2)
       const heard = []
       for (const signal of signals) process.on(signal, () => {
         heard.push(signal)
@@ -92,7 +92,10 @@ export class Listener {
       })
       setInterval(() => fs.existsSync(cwd + '/end') && process.exit(9), 10)
       fs.writeFileSync(cwd + '/pid', String(process.pid))`
-    this.command = [process.execPath, '-e', script, cwd, ...signals]
+    // A file: runtimes do not agree on what the arguments of `-e` are.
+    const file = join(cwd, 'listener.cjs')
+    writeFileSync(file, script)
+    this.command = [process.execPath, file, cwd, ...signals]
   }
 
   /** Its pid, once it listens. */

@@ -20,12 +20,24 @@ import { resolveLockPath } from 'reconcile-lock'
 
 export const MESSAGE = 'Another reconcile run is in progress'
 
+export const isWindows = process.platform === 'win32'
+
+/** The mode of a lock file; Windows has access lists instead, of which Node.js shows nothing. */
+export const PRIVATE = isWindows ? 0o666 : 0o600
+
 /** An empty directory that goes away with the test. */
 export function directory(t: TestContext, parent = tmpdir()): string {
   const path = mkdtempSync(join(parent, 'reconcile-lock-'))
   // Others must be able to come in, where a test acts as another user.
   chmodSync(path, 0o755)
-  t.after(() => rmSync(path, { recursive: true, force: true }))
+  t.after(() => {
+    try {
+      rmSync(path, { recursive: true, force: true })
+    } catch (error) {
+      // Windows may keep the name of a file that is open, such as that of a lock that a test has left held.
+      if (!isWindows || (error as NodeJS.ErrnoException).code !== 'ENOTEMPTY') throw error
+    }
+  })
   return path
 }
 
@@ -78,7 +90,8 @@ export const readRecord = (path: string): Record<string, unknown> => JSON.parse(
 
 /** A pid that no process has: one that ended just now. */
 export function deadPid(): number {
-  return Number(execFileSync('sh', ['-c', 'echo $$'], { encoding: 'utf8' }))
+  if (!isWindows) return Number(execFileSync('sh', ['-c', 'echo $$'], { encoding: 'utf8' }))
+  return Number(execFileSync(process.execPath, ['-p', 'process.pid'], { encoding: 'utf8' }))
 }
 
 /** The error that `work` rejects with; it fails if there is none. */

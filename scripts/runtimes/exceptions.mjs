@@ -70,5 +70,126 @@ const bun = [
   },
 ]
 
+const deno = [
+  {
+    file: 'api',
+    name: 'a current directory whose name is not UTF-8 is an error, not another file',
+    why: 'Deno changes such names in the arguments of a command',
+  },
+  {
+    file: 'cli-faults',
+    name: /^a command that (is below a file|is a link to itself|has too long a name) ends with 126/,
+    why: "the errors of Deno's spawn() have a text of their own and no number",
+  },
+  {
+    file: 'cli-faults',
+    name: /^(an answer that cannot be written|a command runs on under its lock although)/,
+    why: 'Deno ends over a standard stream that takes nothing, whoever listens',
+  },
+  {
+    file: 'cli-signals',
+    name: 'a wait goes on after SIGWINCH and SIGCONT',
+    why: 'Deno ends by SIGWINCH',
+  },
+  {
+    file: 'cli-signals',
+    name: 'SIGTSTP by kill stops the command and the wrapper, and SIGCONT continues both',
+    why: 'Deno does not stop by SIGTSTP after its listener was removed',
+  },
+  {
+    file: 'cli-signals',
+    name: 'a SIGTSTP that SIGCONT has overtaken stops nobody, as with a quick fg',
+    why: 'Deno calls the listeners of two signals in no fixed order, with time between them',
+  },
+  {
+    file: 'cli-signals',
+    name: 'a signal is passed on where there is no /proc',
+    why: 'Deno does not start where there is no /proc',
+  },
+  { file: 'cli-terminal', why: 'Deno hears no signal of a terminal while it waits for a command' },
+  {
+    file: 'cli',
+    name: 'it works in a pipeline, and a reader that leaves is no fault',
+    why: 'Deno ends over a reader that has left, whoever listens',
+  },
+  {
+    file: 'copies',
+    name: 'two copies in several threads exclude each other, and end with their own thread alone',
+    why: 'worker.terminate() in Deno tells no addon: the lock of that thread is held until the process ends',
+  },
+  {
+    file: 'copies',
+    name: /^100 threads that come and go/,
+    why: 'a thread that came and went leaves 4 MB of memory in Deno, with or without this package',
+  },
+  {
+    file: 'lifetimes',
+    name: /^a process that ends by an error in the listener of uncaught errors/,
+    why: 'Deno ends then without its exit listeners, and without exit(3)',
+  },
+  {
+    file: 'lifetimes',
+    name: /^a lock that is acquired while the process exits by an uncaught error goes too/,
+    why: 'Deno calls no exit listener after an uncaught error',
+  },
+  {
+    file: 'lifetimes',
+    name: 'many locks and many turns leave no listener behind and cause no warning',
+    why: 'Deno has an exit listener of its own',
+  },
+  {
+    file: 'namespaces',
+    why: 'child_process.fork() of Deno reaches no process that another command, unshare, has started',
+  },
+  {
+    file: 'native',
+    name: /^the platform's package was omitted: (import|require in a worker|import in a worker)$/,
+    why: 'import() of a program in the command line, and the errors of workers, are not those of Node.js',
+  },
+  {
+    file: 'native',
+    name: /^the binary is (garbage|empty|of another system|of another machine), /,
+    why: "Deno's error about a library that it cannot load has no code",
+  },
+  {
+    file: 'soak',
+    name: /^\d+ (calls with wrong arguments|asynchronous) /,
+    why: 'Deno keeps memory for promises until the event loop turns, with or without this package',
+  },
+  {
+    file: 'waiting-abort',
+    name: 'an abort is heard although another listener stops its event',
+    why: "nobody is told before the listeners of Deno's AbortSignal, one of which may stop the event",
+  },
+  {
+    file: 'waiting-cost',
+    name: /^no thread of libuv's pool is blocked/,
+    why: 'Deno has no libuv pool: a blocked thread, the control, does not stop the others',
+  },
+  {
+    file: 'waiting-end',
+    name: 'everybody waits: worker.terminate ends the thread at once, and the others wait on',
+    why: 'worker.terminate() in Deno tells no addon: the lock of that thread is held until the process ends',
+  },
+  {
+    file: 'waiting-hand-over',
+    name: 'a process ends as a zombie: whoever waits acquires at once',
+    why: 'the process that becomes a zombie does not start in Deno',
+  },
+  {
+    file: 'waiting-hand-over',
+    name: /^a process of another pid namespace /,
+    why: 'child_process.fork() of Deno reaches no process that another command, unshare, has started',
+  },
+  {
+    file: 'waiting-without-events',
+    name: 'a user who has used up all inotify instances waits all the same',
+    why: 'child_process.fork() of Deno reaches no process that another command, unshare, has started',
+  },
+]
+
 /** @type {Listed[]} */
-export const exceptions = [...bun.map((each) => ({ runtimes: ['bun'], ...each }))]
+export const exceptions = [
+  ...bun.map((each) => ({ runtimes: ['bun'], ...each })),
+  ...deno.map((each) => ({ runtimes: ['deno'], ...each })),
+]

@@ -6,7 +6,7 @@ import { root } from '../steps.mjs'
 import { readReport } from './report.mjs'
 
 /** A file of tests that takes longer hangs. */
-const LONGEST = 10 * 60_000
+const LONGEST = 5 * 60_000
 
 /** Long enough for a file that is listed as a whole to show that it passes by now. */
 const LONGEST_LISTED = 60_000
