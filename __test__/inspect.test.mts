@@ -14,7 +14,7 @@ import {
 } from 'reconcile-lock'
 import { Bystanders, type Seen } from './support/bystander.mjs'
 import { Peer, send } from './support/child.mjs'
-import { deadPid, directory, leave, readRecord } from './support/directory.mjs'
+import { deadPid, directory, isWindows, leave, readRecord } from './support/directory.mjs'
 
 const INSPECTORS = 3
 const SECONDS = 3
@@ -74,7 +74,7 @@ test('free, held and stale, and by whom', async (t) => {
   const since = new Date(Number(createdAt)).toISOString()
   const held = { path, state: 'held', holder, reason: `process ${pid} on ${host} holds it since ${since}` }
   assert.deepEqual([await inspectLock({ cwd }), inspectLockSync(cwd)], [held, held])
-  send(peer.child, 'SIGSTOP')
+  if (!isWindows) send(peer.child, 'SIGSTOP')
   assert.deepEqual(await inspectLock(cwd), held, 'a holder that is stopped holds')
   await peer.ends('SIGKILL')
   const stale = { path, state: 'stale', holder, reason: `process ${pid} ended without releasing` }

@@ -19,7 +19,7 @@ import { type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { acquireLock, acquireLockSync, breakLock, type Lock, resolveLockPath } from 'reconcile-lock'
 import { Peer, send } from './support/child.mjs'
-import { deadPid, directory, rejection } from './support/directory.mjs'
+import { deadPid, directory, rejection, withoutSignals } from './support/directory.mjs'
 import { container, killContainer, withoutNamespaces } from './support/namespace.mjs'
 import { now, type Outcome, processState, ThreadWaiter, until, Waiter } from './support/waiter.mjs'
 
@@ -145,7 +145,7 @@ const ways: Record<string, Bring> = {
 }
 
 for (const [how, bring] of Object.entries(ways)) {
-  const skip = how.includes('namespace') && withoutNamespaces
+  const skip = how.includes('zombie') ? withoutSignals : how.includes('namespace') && withoutNamespaces
   test(`${how}: whoever waits acquires at once`, { skip }, async (t) => {
     const sync = new Waiter(t)
     const latencies: number[] = []
@@ -241,7 +241,7 @@ test('the lock file becomes a symbolic link: everybody who waits is told, in eve
   assert.equal((await rejection(holder.release())).code, 'E_LOCK_LOST')
 })
 
-test('a holder that is stopped holds the lock', async (t) => {
+test('a holder that is stopped holds the lock', { skip: withoutSignals }, async (t) => {
   const cwd = directory(t)
   const peer = await held(t, cwd)
   send(peer.child, 'SIGSTOP')

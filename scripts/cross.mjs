@@ -2,13 +2,14 @@
 import { parseArgs } from 'node:util'
 import { readBinary } from '../lib/binary.js'
 import { build, lint, testCore } from './cross/check.mjs'
+import { testNode } from './cross/node.mjs'
 import { targets } from './cross/targets.mjs'
 import { installTools } from './cross/tools.mjs'
 
 const help = `npm run cross -- [--only TARGET,TARGET]
 
 Lints every target, links those that can be linked here, and runs the core's own tests where something can run them:
-natively, under qemu, or under wine. Needs Debian packages, which it installs as root.
+natively, under qemu, or under wine; where a Node.js can be run too, the Node tests. Needs Debian packages, which it installs as root.
 
 Targets: ${targets.map(({ name }) => name).join(', ')}`
 
@@ -38,13 +39,19 @@ const kilobytes = (bytes) => `${(bytes / 1000).toFixed(0)} kB`
 function check(target) {
   lint(target)
   if (!target.link) return { state: 'compiles', about: target.why }
-  const { size, glibc } = readBinary(build(target))
+  const addon = build(target)
+  const { size, glibc } = readBinary(addon)
   const about = [kilobytes(size), ...(glibc ? [`needs glibc ${glibc}`] : [])]
   const passed = testCore(target)
   const where = target.run.length > 0 ? `under ${target.run[0]}` : 'here'
   about.push(`the core's ${passed} tests pass ${where}`)
   if (target.standsFor) about.push(`stands for ${target.standsFor}`)
-  return { state: 'built', about: about.join(', ') }
+  if (!target.node) return { state: 'built', about: `${about.join(', ')}; nothing here runs a Node.js of it` }
+  const counts = testNode(target, addon)
+  const text = `the suite under ${target.node.under}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`
+  about.push(text)
+  if (counts.failed > 0) throw new Error(about.join(', '))
+  return { state: 'tested', about: about.join(', ') }
 }
 
 const wanted = chosen()

@@ -1,5 +1,5 @@
 // `npm run test:runtimes`: the suite on every runtime that the package is for.
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { testArguments } from './runtimes/command.mjs'
 import { exceptions } from './runtimes/exceptions.mjs'
@@ -7,7 +7,7 @@ import { installRuntime } from './runtimes/install.mjs'
 import { runtimes } from './runtimes/list.mjs'
 import { runSuite } from './runtimes/suite.mjs'
 import { build, install, root } from './steps.mjs'
-import { compile } from './suite.mjs'
+import { compile, TOOLS, testNames, testsFor } from './suite.mjs'
 
 const help = `npm run test:runtimes -- [--only RUNTIME,RUNTIME] [--file TEST,TEST] [--no-build]
 
@@ -15,9 +15,6 @@ Installs each runtime from its npm package (Linux x64) and runs the suite in it.
 the reason in scripts/runtimes/exceptions.mjs; it is run all the same, and an entry that passes by now is a failure.
 
 Runtimes: ${runtimes.map(({ name }) => name.replace(' ', '@')).join(', ')} or node, bun, deno`
-
-/** They test the tools of this project, which run on the Node.js that it is developed with. */
-const TOOLS = ['bench', 'bundlers', 'check-release', 'install', 'package', 'runtimes', 'storm']
 
 function fail(message) {
   console.error(`${message}\n\n${help}`)
@@ -47,10 +44,8 @@ function chosenRuntimes(only) {
 }
 
 function chosenFiles(file) {
-  const all = readdirSync(`${root}build/__test__`)
-    .filter((name) => name.endsWith('.test.mjs'))
-    .map((name) => name.replace('.test.mjs', ''))
-  if (file === undefined) return all.filter((name) => !TOOLS.includes(name))
+  if (file === undefined) return testsFor('linux')
+  const all = testNames()
   return file.split(',').map((name) => (all.includes(name) ? name : fail(`There is no test ${name}`)))
 }
 

