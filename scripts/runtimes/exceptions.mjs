@@ -104,6 +104,10 @@ const deno = [
     why: 'Deno gives the memory of many threads back later than a hundred have come and gone',
   },
   {
+    file: 'faults',
+    why: 'processes of Deno that strace is attached to end before their time, sometimes one, sometimes another',
+  },
+  {
     file: 'lifetimes',
     name: /^a process that ends by an error in the listener of uncaught errors/,
     why: 'Deno ends then without its exit listeners, and without exit(3)',
