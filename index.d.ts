@@ -140,6 +140,7 @@ export class LockError extends Error {
     message: string,
     about: { code: string; path: string; recoverable: boolean; holder?: Holder; reason?: string },
   )
+  /** As errors of Node.js name their class. */
   readonly name: 'LockError'
   /** One of the codes above. */
   code: string

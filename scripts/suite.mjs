@@ -25,7 +25,17 @@ const LINUX = [
 ]
 
 /** They test the tools of this project, which run on the Node.js that it is developed with. */
-export const TOOLS = ['bench', 'bundlers', 'check-release', 'documents', 'install', 'migrating', 'package', 'runtimes', 'storm']
+export const TOOLS = [
+  'bench',
+  'bundlers',
+  'check-release',
+  'documents',
+  'install',
+  'migrating',
+  'package',
+  'runtimes',
+  'storm',
+]
 
 /** The names of all tests that have been compiled. */
 export function testNames() {

@@ -18,6 +18,7 @@ run(bin('tsc'), ['-p', 'tsconfig.facade.json'])
 compile()
 run(process.execPath, ['scripts/check-workflows.mjs'])
 run(process.execPath, ['scripts/check-dependencies.mjs'])
+run(process.execPath, ['scripts/docs.mjs'])
 
 run('cargo', ['test', '--locked', '--package', 'reconcile-lock'])
 // Minutes in a release build, hours in another.

@@ -123,10 +123,6 @@ const deno = [
     why: 'Deno has an exit listener of its own',
   },
   {
-    file: 'namespaces',
-    why: 'child_process.fork() of Deno reaches no process that another command, unshare, has started',
-  },
-  {
     file: 'native',
     name: /^the platform's package was omitted: (import|require in a worker|import in a worker)$/,
     why: 'import() of a program in the command line, and the errors of workers, are not those of Node.js',
@@ -160,11 +156,6 @@ const deno = [
     file: 'waiting-hand-over',
     name: 'a process ends as a zombie: whoever waits acquires at once',
     why: 'the process that becomes a zombie does not start in Deno',
-  },
-  {
-    file: 'waiting-hand-over',
-    name: /^a process of another pid namespace /,
-    why: 'child_process.fork() of Deno reaches no process that another command, unshare, has started',
   },
   {
     file: 'waiting-without-events',

@@ -1,0 +1,7 @@
+// `npm run docs`: the API pages, out of the comments in index.d.ts. A warning is an error.
+import { join } from 'node:path'
+import { install, root, run } from './steps.mjs'
+
+install()
+const home = join(root, 'scripts/docs')
+run(process.execPath, [join(home, 'node_modules/typedoc/bin/typedoc')], { cwd: home })
