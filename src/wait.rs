@@ -15,7 +15,7 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -131,7 +131,7 @@ pub(crate) fn acquire(
     if timeout.is_zero() {
         return Err(refused);
     }
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = oneshot::channel();
     let order = Order { owner, thread, target: target.clone(), timeout };
     start(id, order, move |answer| drop(tell.send(answer)));
     match told.recv() {
@@ -343,6 +343,7 @@ fn deliver(path: &Path, id: WaiterId, answer: Answer) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
     use std::time::Duration;
 
     use super::*;

@@ -152,10 +152,10 @@ impl Parsed<'_> {
 
     fn wrong_type<T>(&self, name: &str, expected: &str, value: Unknown<'_>) -> Result<T> {
         let received = match value.get_type()? {
-            kind @ (ValueType::Null | ValueType::Undefined) => format!("{kind}").to_lowercase(),
+            kind @ (ValueType::Null | ValueType::Undefined) => format!("{kind}").to_ascii_lowercase(),
             ValueType::Number => format!("type number ({})", f64::from_unknown(value)?),
             ValueType::Object if value.is_array()? => "an instance of Array".to_owned(),
-            kind => format!("type {kind}").to_lowercase(),
+            kind => format!("type {kind}").to_ascii_lowercase(),
         };
         let message = format!("The \"{name}\" argument must be {expected}. Received {received}");
         self.env.throw_type_error(&message, Some("ERR_INVALID_ARG_TYPE"))?;

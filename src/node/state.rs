@@ -1,11 +1,11 @@
 //! What belongs to one Node.js environment: the main thread or one worker.
 
 use std::cell::RefCell;
-use std::sync::mpsc::Receiver;
 
 use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsObjectValue, Object, Unknown};
 use napi::{Env, Error, Result};
 use napi_derive::napi;
+use oneshot::Receiver;
 
 use super::end;
 use super::failure::{LockErrorArgs, SystemErrorArgs, guarded};

@@ -1,12 +1,12 @@
 //! Waiting for a holder to let go: as a promise, or slice by slice on the JavaScript thread.
 
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
 use napi::bindgen_prelude::{ToNapiValue, Unknown};
 use napi::{Env, Result};
 use napi_derive::napi;
+use oneshot::RecvTimeoutError;
 
 use super::args::{Allowed, Request};
 use super::failure::{guarded, internal, thrown};
@@ -64,7 +64,7 @@ pub fn wait<'env>(env: &'env Env, id: f64, target: Unknown<'env>, left: f64) -> 
 pub fn wait_sync(env: &Env, id: f64, target: Unknown<'_>, left: f64) -> Result<()> {
     guarded(env, || {
         let (state, target) = (State::of(env)?, Request::parse(env, target, Allowed::Lock)?.target);
-        let (tell, told) = mpsc::channel();
+        let (tell, told) = oneshot::channel();
         start(state, named(id), target, left, move |outcome| drop(tell.send(outcome)));
         state.waits.borrow_mut().insert(named(id).0, told);
         Ok(())

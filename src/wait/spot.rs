@@ -1,6 +1,5 @@
 //! One path that somebody waits for: when to look at it again, and when to try.
 
-use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::mem;
@@ -60,7 +59,7 @@ pub(super) enum Queue {
 
 /// One path, and those who wait for it.
 pub(super) struct Spot {
-    pub(super) waiters: VecDeque<Waiter>,
+    pub(super) waiters: Vec<Waiter>,
     pub(super) refused: Refused,
     queue: Queue,
     /// The file that is held, unless a look or a try has it with it.
@@ -184,7 +183,7 @@ impl Try {
 impl Spot {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            waiters: VecDeque::new(),
+            waiters: Vec::new(),
             refused: Refused::default(),
             queue: Queue::Unknown,
             stake: None,
@@ -201,12 +200,7 @@ impl Spot {
 
     /// Takes out those who are meant.
     pub(super) fn take(&mut self, mut which: impl FnMut(&Waiter) -> bool) -> Vec<Waiter> {
-        if !self.waiters.iter().any(&mut which) {
-            return Vec::new();
-        }
-        let (taken, left): (Vec<_>, Vec<_>) = self.waiters.drain(..).partition(|waiter| which(waiter));
-        self.waiters = left.into();
-        taken
+        self.waiters.extract_if(.., |waiter| which(waiter)).collect()
     }
 
     /// Takes out one whose wait is cancelled, unless he is trying.
@@ -277,7 +271,7 @@ impl Spot {
 
     /// What there is to do, if it is time to do anything.
     pub(super) fn step(&mut self, path: &Path, now: Instant) -> Option<Step> {
-        let waiter = self.waiters.front().filter(|_| self.trying.is_none() && self.due <= now)?;
+        let waiter = self.waiters.first().filter(|_| self.trying.is_none() && self.due <= now)?;
         if let Some(stake) = self.stake.take_if(|_| !self.must_try) {
             let sees_its_holder = self.sees_its_holder();
             return Some(Step::Look(Look { path: path.to_owned(), stake, sees_its_holder }));
