@@ -41,6 +41,7 @@ function check(target) {
   if (!target.link) return { state: 'compiles', about: target.why }
   const addon = build(target)
   const { size, glibc } = readBinary(addon)
+  if (size > target.most) throw new Error(`${addon}: ${size} bytes, and ${target.most} are the most`)
   const about = [kilobytes(size), ...(glibc ? [`needs glibc ${glibc}`] : [])]
   const passed = testCore(target)
   const where = target.run.length > 0 ? `under ${target.run[0]}` : 'here'

@@ -1,7 +1,5 @@
 import { once } from 'node:events'
-import { readdirSync } from 'node:fs'
 import type { TestContext } from 'node:test'
-import { setTimeout } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import type { Holder } from 'reconcile-lock'
 import { root } from './packages.mjs'
@@ -33,8 +31,6 @@ export interface Reply {
   code?: string
   holder?: Holder
 }
-
-const threads = () => (process.platform === 'linux' ? readdirSync('/proc/self/task').length : 0)
 
 const program = new URL('../fixtures/thread.mjs', import.meta.url)
 
@@ -76,13 +72,8 @@ export class Thread {
 
   /** Waits for its end, and gives the exit code. */
   async ends(how: Ending | 'terminate'): Promise<number> {
-    if (how === 'terminate') {
-      const before = threads()
-      await this.worker.terminate()
-      // Deno says so before the thread has ended.
-      const end = performance.now() + (process.versions.deno ? 2000 : 0)
-      while (performance.now() < end && threads() >= before) await setTimeout(1)
-    } else this.worker.postMessage({ do: how, cwd: '' } satisfies Task)
+    if (how === 'terminate') await this.worker.terminate()
+    else this.worker.postMessage({ do: how, cwd: '' } satisfies Task)
     return this.#exit
   }
 }

@@ -1,7 +1,7 @@
 // The platforms that a binary is published for, and how each is checked on a Linux machine.
 
 /**
- * `link`: what can link it here. `run`: what can run its programs here, as words before the program.
+ * `link`: what can link it here. `most`: bytes of the addon. `run`: what can run its programs here, as words before the program.
  * `standsFor`: this target is checked in place of another that cannot be linked here. `node`: what can run a Node.js of
  * it here, under which name its loader looks for the addon, and `process.platform` there.
  */
@@ -10,6 +10,7 @@ export const targets = [
     name: 'x86_64-unknown-linux-gnu',
     link: 'zig',
     glibc: '2.17',
+    most: 700_000,
     run: [],
     node: { under: 'this machine', platform: 'linux-x64-gnu', system: 'linux' },
   },
