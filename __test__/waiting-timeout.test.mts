@@ -109,9 +109,9 @@ for (const form of ['async', 'sync'] as const) {
 }
 
 test('what is waited for is the lock of the call, wherever the program goes meanwhile', async (t) => {
-  const [here, there] = [directory(t), directory(t)]
   const before = process.cwd()
   t.after(() => process.chdir(before))
+  const [here, there] = [directory(t), directory(t)]
   const holder = acquireLockSync(here)
   const other = acquireLockSync(there)
   process.chdir(here)

@@ -1,10 +1,12 @@
 // Tests that cannot pass where a program for another machine is emulated, and what is missing there. Each is run all
-// the same, see `../runtimes/suite.mjs`; a file without a name is one that tests nothing there.
+// the same: see `../runtimes/suite.mjs`.
+
+/** @typedef {import('../runtimes/suite.mjs').Exception} Exception */
 
 const START_TIME =
   "qemu makes up a process' own /proc/self/stat, and with it another start time than others see"
 
-/** @type {import('../runtimes/suite.mjs').Exception[]} */
+/** @type {Exception[]} */
 export const qemu = [
   {
     file: 'judging',
@@ -14,5 +16,65 @@ export const qemu = [
   { file: 'judging', name: 'keys of a newer version are passed over', why: START_TIME },
 ]
 
-/** @type {import('../runtimes/suite.mjs').Exception[]} */
-export const wine = []
+const NO_LINKS = 'wine 8 makes no symbolic links'
+const NO_DELETION =
+  'wine 8 has no POSIX deletion: a file that is open keeps its name, so nobody can remove or replace the file of a lock'
+const NO_UNIX = 'it starts npm or cargo, which are no Windows programs here'
+
+/** @type {Exception[]} */
+export const wine = [
+  {
+    file: 'api',
+    name: 'withLock tells of a lock that was lost, and of the first failure where there are two',
+    why: NO_DELETION,
+  },
+  { file: 'bad-files', name: /refuses a (dangling )?symbolic link and leaves it alone$/, why: NO_LINKS },
+  {
+    file: 'break',
+    name: /^what (this thread|another thread|another process) holds is refused, and by force removed/,
+    why: NO_DELETION,
+  },
+  { file: 'contract', name: "8: releaseLock does not remove another run's lock", why: NO_DELETION },
+  {
+    file: 'diagnostics',
+    name: /^(a lock that was lost is told of|a release by path is told of|what the exit finds lost)/,
+    why: NO_DELETION,
+  },
+  {
+    file: 'inspect',
+    name: 'inspectors that never rest have no acquirer refused, and see its lock held or none',
+    why: NO_DELETION,
+  },
+  { file: 'native', why: NO_UNIX },
+  { file: 'panic', why: NO_UNIX },
+  {
+    file: 'release',
+    name: /^(a lock whose file was (removed|replaced)|a lock that another process has by now)/,
+    why: NO_DELETION,
+  },
+  {
+    file: 'release',
+    name: /^(a lock whose file was moved, with a link|a lock is found by another name)/,
+    why: NO_LINKS,
+  },
+  {
+    file: 'waiting-hand-over',
+    name: /^somebody (removes the file|breaks the lock by force|renames another file over it): whoever waits/,
+    why: NO_DELETION,
+  },
+  {
+    file: 'waiting-hand-over',
+    name: 'the lock file becomes a symbolic link: everybody who waits is told, in every process',
+    why: NO_LINKS,
+  },
+  {
+    file: 'waiting-timeout',
+    name: 'a wait that began at a holder is over in time although an empty file has taken its place',
+    why: NO_DELETION,
+  },
+  {
+    file: 'waiting-told',
+    name: /tells of its wait when it begins and once a second after that/,
+    why: NO_DELETION,
+  },
+]
