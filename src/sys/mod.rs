@@ -1,5 +1,8 @@
 //! The operating systems: `Os`, the protocol's operations, and what waiting needs, from one file per family.
 
+#[cfg(any(target_os = "linux", target_os = "macos", windows))]
+use std::time::{SystemTime, UNIX_EPOCH};
+
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "macos")]
@@ -32,3 +35,10 @@ pub(crate) use self::own::keep_loaded;
 pub(crate) use self::timer::{Bell, Place, Rank, Signal, Signals, Stake, Watch, Watched, Watcher};
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 pub(crate) use self::unix::Os;
+
+/// Milliseconds since the Unix epoch, as records tell them.
+#[cfg(any(target_os = "linux", target_os = "macos", windows))]
+fn wall_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{self, CWD, FileType, FlockOperation, Mode, OFlags, RawMode};
 use rustix::io::Errno;
@@ -148,8 +148,7 @@ impl System for Os {
     }
 
     fn wall_clock(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        super::wall_clock()
     }
 
     fn monotonic(&self) -> Duration {
@@ -221,5 +220,22 @@ fn kind(mode: RawMode) -> FileKind {
         FileType::Socket => FileKind::Socket,
         FileType::CharacterDevice | FileType::BlockDevice => FileKind::Device,
         FileType::Unknown => FileKind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_was_not_waited_for_is_a_zombie_and_then_dead() {
+        let os = Os::get();
+        let mut child = std::process::Command::new("true").spawn().expect("true runs");
+        while os.process(child.id()) != ProcessState::Zombie {
+            thread::yield_now();
+        }
+        assert!(os.process_exists(child.id()), "kill still finds a zombie");
+        child.wait().expect("waited for");
+        assert_eq!(os.process(child.id()), ProcessState::Dead);
     }
 }

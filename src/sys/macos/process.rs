@@ -45,15 +45,4 @@ mod tests {
         assert_eq!(state(here.pid), ProcessState::Alive { start: here.start });
         assert!(here.start.is_some() && here.boot.is_some());
     }
-
-    #[test]
-    fn a_child_that_was_not_waited_for_is_a_zombie_and_then_dead() {
-        let mut child = std::process::Command::new("true").spawn().expect("true runs");
-        while state(child.id()) != ProcessState::Zombie {
-            std::thread::yield_now();
-        }
-        assert!(process_exists(child.id()), "kill still finds a zombie");
-        child.wait().expect("waited for");
-        assert_eq!(state(child.id()), ProcessState::Dead);
-    }
 }
