@@ -54,7 +54,8 @@ function linkOf(path: string): string {
 /** What a process has open that it can only have from a parent with locks. */
 function inherited(pid: number, cwd: string): string[] {
   const open = readdirSync(`/proc/${pid}/fd`).map((fd) => linkOf(`/proc/${pid}/fd/${fd}`))
-  const isNode = readlinkSync(`/proc/${pid}/exe`) === process.execPath
+  // Not by its executable: where a runtime is emulated, that is the emulator.
+  const isNode = /\.[cm]?js\b/.test(readFileSync(`/proc/${pid}/cmdline`, 'latin1'))
   return open.filter((path) => path.startsWith(cwd) || (!isNode && path.startsWith('anon_inode:')))
 }
 
