@@ -14,6 +14,31 @@ export const qemu = [
     why: START_TIME,
   },
   { file: 'judging', name: 'keys of a newer version are passed over', why: START_TIME },
+  {
+    file: 'cli-signals',
+    name: 'signals are passed on, once, and the wrapper outlives the command',
+    why: "qemu shows its own handlers as those of the command, in the command's /proc/PID/status",
+  },
+  {
+    file: 'cli-signals',
+    name: 'a SIGTSTP that SIGCONT has overtaken stops nobody, as with a quick fg',
+    why: 'qemu takes signals before the program does, so that none is seen to be pending',
+  },
+  {
+    file: 'cli-signals',
+    name: 'a signal is passed on where there is no /proc',
+    why: 'qemu does not end there',
+  },
+  {
+    file: 'cli-terminal',
+    name: 'a wait in the background leaves the terminal to others',
+    why: "qemu makes up a process' own /proc/self/stat, and with it no terminal",
+  },
+  {
+    file: 'copies',
+    name: /^100 threads that come and go|^beside (a main thread|one that has not)/,
+    why: 'a hundred threads take longer than two minutes',
+  },
 ]
 
 const NO_LINKS = 'wine 8 makes no symbolic links'

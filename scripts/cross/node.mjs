@@ -53,7 +53,9 @@ const emulators = {
     const run = `exec qemu-aarch64-static -L /usr/aarch64-linux-gnu ${quote(node)} --require ${quote(preload)} "$@"`
     const path = script('arm64', [run])
     writeFileSync(preload, `process.execPath = ${JSON.stringify(path)}\n`)
-    return { command: (file, report) => [path, ...reporter(report), file], exceptions: exceptions.qemu }
+    // A test that fails may leave a process behind that is waited for.
+    const command = (file, report) => [path, '--test-force-exit', ...reporter(report), file]
+    return { command, exceptions: exceptions.qemu }
   },
 
   /** It wants files as standard streams, and never hears that the channel to a child that has ended was closed. */
