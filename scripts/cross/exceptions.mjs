@@ -17,7 +17,7 @@ export const qemu = [
   {
     file: 'cli-signals',
     name: 'signals are passed on, once, and the wrapper outlives the command',
-    why: "qemu shows its own handlers as those of the command, in the command's /proc/PID/status",
+    why: "qemu makes up a process' own /proc/self/stat: it looks as if a terminal had told the command already",
   },
   {
     file: 'cli-signals',
