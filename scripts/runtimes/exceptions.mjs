@@ -166,7 +166,7 @@ const deno = [
   },
   {
     file: 'worker',
-    name: /^a thread (that is terminated while it waits for ever \(wait\)|that waits .* has the lock of a thread that is terminated|of a thread holds)/,
+    name: /^a thread (that ends by terminate|that is terminated|that waits .* that is terminated|of a thread holds)/,
     why: 'worker.terminate() of Deno resolves before the thread has ended, and its lock goes a moment later',
     sometimes: true,
   },
