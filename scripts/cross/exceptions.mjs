@@ -34,6 +34,17 @@ export const qemu = [
     name: 'a wait in the background leaves the terminal to others',
     why: "qemu makes up a process' own /proc/self/stat, and with it no terminal",
   },
+  { file: 'faults', why: "strace makes the emulator's system calls fail, and not only those of the program" },
+  {
+    file: 'native',
+    name: /^(a glibc that is too old|musl for glibc, as (Alpine|zig) links it|glibc for musl) names both$/,
+    why: "its libraries are made by this machine's compiler, for this machine",
+  },
+  {
+    file: 'panic',
+    name: /^a panic in the (call|work|settling) is an error/,
+    why: 'it builds an addon for this machine',
+  },
   {
     file: 'copies',
     name: /^100 threads that come and go|^beside (a main thread|one that has not)/,
