@@ -126,7 +126,7 @@ test('a new size of the terminal reaches the command once', async (t) => {
   if (!hasTerminal(t)) return
   const cwd = directory(t)
   const listener = new Listener(cwd, ['SIGWINCH'])
-  const terminal = new Terminal(t, `tty > tty; ${shell(['run', '--', ...listener.command])}`, cwd)
+  const terminal = new Terminal(t, shell(['run', '--', ...listener.command]), cwd, 80, 'tty > tty;')
   await listener.pid()
   const heard: string[] = []
   // More than once: two signals that arrive together count as one.

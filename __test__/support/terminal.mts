@@ -18,7 +18,7 @@ export function hasTerminal(t: TestContext): boolean {
 }
 
 /** An interactive shell, for job control; it prompts with `ready> `. */
-export const SHELL = "PS1='ready> ' TERM=dumb bash --norc --noprofile --noediting -i"
+export const SHELL = "env PS1='ready> ' TERM=dumb bash --norc --noprofile --noediting -i"
 
 /** A command in a pseudo-terminal, and somebody who looks at it and types. */
 export class Terminal {
@@ -26,9 +26,13 @@ export class Terminal {
   /** Everything that the screen was sent. */
   screen = ''
 
-  constructor(t: TestContext, command: string, cwd: string, columns = 80) {
-    const script = ['-q', '-e', '-f', '-c', `stty cols ${columns} rows 24; ${command}`, '/dev/null']
-    this.#child = spawn('script', script, { cwd, stdio: ['pipe', 'pipe', 'inherit'] })
+  /** `setUp` is a shell's, before the command. */
+  constructor(t: TestContext, command: string, cwd: string, columns = 80, setUp = '') {
+    // A shell that stays above the command dies of Ctrl-\, and the terminal hangs up on all it runs: dash does.
+    const commands = `stty cols ${columns} rows 24; ${setUp} exec ${command}`
+    const script = ['-q', '-e', '-f', '-c', commands, '/dev/null']
+    const env = { ...process.env, SHELL: '/bin/sh' }
+    this.#child = spawn('script', script, { cwd, env, stdio: ['pipe', 'pipe', 'inherit'] })
     this.#child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       this.screen += text
     })
