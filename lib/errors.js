@@ -1,7 +1,6 @@
 'use strict'
 
 const { getSystemErrorMap } = require('node:util')
-const { fromWin32 } = require('./win32-errors.js')
 
 class LockError extends Error {
   /**
@@ -28,7 +27,9 @@ Object.defineProperty(LockError.prototype, 'name', { value: 'LockError', configu
  */
 function systemError(systemErrno, syscall, path, text) {
   const errors = getSystemErrorMap()
-  const errno = process.platform === 'win32' ? fromWin32(systemErrno, errors) : systemErrno
+  // Loaded where there is need of it.
+  const errno =
+    process.platform === 'win32' ? require('./win32-errors.js').fromWin32(systemErrno, errors) : systemErrno
   const [code, reason] = errors.get(-errno) ?? unmapped(errno, text)
   const message = `${code}: ${reason}, ${syscall} '${path}'`
   return Object.assign(new Error(message), { errno: -errno, code, syscall, path })

@@ -1,6 +1,5 @@
 'use strict'
 
-const { threadId } = require('node:worker_threads')
 const { lockError, systemError } = require('./errors.js')
 const { cutOff } = require('./whole.js')
 const { version } = require('../package.json')
@@ -27,8 +26,11 @@ function later(ok, value) {
   })
 }
 
+/** Loading that module would be a quarter of what loading this package costs. */
+const threadId = () => require('node:worker_threads').threadId
+
 const native = load()
 if (native.VERSION !== version) throw require('./missing.js').ofVersion(native.VERSION)
-native.setup(threadId, { lockError, systemError, later })
+native.setup({ lockError, systemError, later, threadId })
 
 module.exports = native

@@ -25,6 +25,9 @@ pub(super) struct State {
     pub(super) waits: RefCell<Map<u64, Receiver<Outcome>>>,
 }
 
+/// `threadId` of `node:worker_threads` where no worker runs.
+const MAIN_THREAD: u32 = 0;
+
 type LaterArgs = FnArgs<(bool, Unknown<'static>)>;
 
 impl State {
@@ -35,12 +38,12 @@ impl State {
 }
 
 /// Takes what the JavaScript side lends: `lockError` and `systemError` make errors, `later(ok, value)` a promise
-/// that settles in a later turn of the event loop.
+/// that settles in a later turn of the event loop, and `threadId()` is asked on a thread that may be a worker.
 ///
 /// # Errors
 /// If one of them is missing.
 #[napi(catch_unwind)]
-pub fn setup(env: &Env, thread: u32, hooks: Object<'_>) -> Result<()> {
+pub fn setup(env: &Env, hooks: Object<'_>) -> Result<()> {
     guarded(env, || {
         let owner = table::open_owner();
         let lock_error: Function<'_, LockErrorArgs, Unknown<'static>> =
@@ -48,6 +51,12 @@ pub fn setup(env: &Env, thread: u32, hooks: Object<'_>) -> Result<()> {
         let system_error: Function<'_, SystemErrorArgs, Unknown<'static>> =
             hooks.get_named_property("systemError")?;
         let later: Function<'_, LaterArgs, Unknown<'static>> = hooks.get_named_property("later")?;
+        let thread = if sys::is_main_thread() {
+            MAIN_THREAD
+        } else {
+            let thread_id: Function<'_, (), u32> = hooks.get_named_property("threadId")?;
+            thread_id.call(())?
+        };
         let state = State {
             owner,
             thread,

@@ -18,6 +18,12 @@ pub(crate) use self::watch::{Bell, Signal, Signals, Watch, Watched, Watcher};
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) fn keep_loaded() {}
 
+/// Whether this is the thread that the process began with, which no worker ever is: `gettid(2)`.
+#[cfg(all(feature = "node", not(test)))]
+pub(crate) fn is_main_thread() -> bool {
+    rustix::thread::gettid() == rustix::process::getpid()
+}
+
 /// Whether this kernel alone has the file's filesystem mounted.
 pub(super) fn is_local(file: &OwnedFd) -> bool {
     // `f_type` is a signed word: its width and sign differ by architecture, its low 32 bits do not.

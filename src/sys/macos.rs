@@ -6,7 +6,7 @@ mod process;
 use std::os::fd::OwnedFd;
 
 #[cfg(all(feature = "node", not(test)))]
-pub(crate) use self::calls::keep_loaded;
+pub(crate) use self::calls::{is_main_thread, keep_loaded};
 pub(super) use self::process::{here, state};
 
 /// Whether this kernel alone has the file's filesystem mounted: `MNT_LOCAL` of `statfs(2)`.

@@ -30,7 +30,7 @@ pub(crate) use self::linux::{Bell, Place, Rank, Signal, Signals, Stake, Watch, W
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 pub(crate) use self::own::Os;
 #[cfg(all(feature = "node", not(test)))]
-pub(crate) use self::own::keep_loaded;
+pub(crate) use self::own::{is_main_thread, keep_loaded};
 #[cfg(not(target_os = "linux"))]
 pub(crate) use self::timer::{Bell, Place, Rank, Signal, Signals, Stake, Watch, Watched, Watcher};
 #[cfg(any(target_os = "linux", target_os = "macos"))]

@@ -11,6 +11,12 @@ use crate::system::{Access, FsKind, Here, LockMode, Locking, Opened, ProcessStat
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) fn keep_loaded() {}
 
+/// Unknown, so the thread is asked.
+#[cfg(all(feature = "node", not(test)))]
+pub(crate) fn is_main_thread() -> bool {
+    false
+}
+
 /// A system that can do nothing.
 pub(crate) struct Os {
     here: Here,

@@ -43,6 +43,12 @@ impl Os {
     }
 }
 
+/// Never: Windows does not tell a process' first thread from others.
+#[cfg(all(feature = "node", not(test)))]
+pub(crate) fn is_main_thread() -> bool {
+    false
+}
+
 /// Others may read, write, rename and delete the file while we have it open, as on every other system.
 const SHARED: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
 

@@ -46,3 +46,10 @@ pub(crate) fn keep_loaded() {
     // SAFETY: the name is the one that this image was loaded by; nothing is loaded, only marked.
     unsafe { libc::dlopen(found.dli_fname, libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE) };
 }
+
+/// Whether this is the thread that the process began with, which no worker ever is.
+#[cfg(all(feature = "node", not(test)))]
+pub(crate) fn is_main_thread() -> bool {
+    // SAFETY: the call takes nothing and only reads.
+    unsafe { libc::pthread_main_np() != 0 }
+}
