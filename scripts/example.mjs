@@ -25,8 +25,8 @@ export function prepareExample() {
   run('npm', ['pack', '--ignore-scripts', '--silent', '--pack-destination', packed])
   const [tarball] = readdirSync(packed)
   const quiet = ['--no-save', '--no-package-lock', '--ignore-scripts', '--no-audit', '--no-fund']
-  // Its development packages are those of the project: nothing comes from the network.
-  run('npm', ['install', ...quiet, '--omit=dev', '--offline', join(packed, tarball)], { cwd: example })
+  // Its development packages are those of the project; npm asks for what it knows of them all the same.
+  run('npm', ['install', ...quiet, '--omit=dev', '--prefer-offline', join(packed, tarball)], { cwd: example })
   const types = join(root, 'node_modules/@types')
   run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', example, '--typeRoots', types])
   return example
