@@ -1,11 +1,11 @@
 'use strict'
 
-const { emitWarning } = require('node:process')
 const channels = require('./channels.js')
 const { isContention } = require('./errors.js')
 const held = require('./held.js')
 const { Lock } = require('./lock.js')
 const native = require('./native.js')
+const { withLockOf } = require('./with-lock.js')
 
 /**
  * @typedef {import('../index.js').AcquireOptions} AcquireOptions
@@ -16,9 +16,6 @@ const native = require('./native.js')
 
 /** How often those who wait are told, in milliseconds. */
 const TELL = 1000
-
-/** How long a promise that is rejected waits for a try that is under way, in milliseconds. */
-const GRACE = 25
 
 /** How long a synchronous wait keeps the engine from ending its thread, in milliseconds. */
 const SLICE = 20
@@ -181,35 +178,7 @@ async function acquireLock(target) {
   // Anything else but a signal is the addon's to refuse, and so is one that was aborted before.
   if (typeof signal?.addEventListener !== 'function' || signal.aborted) return acquiring
   // Who passes no signal need not load it.
-  const { onAbort } = require('./abort.js')
-  return new Promise((resolve, reject) => {
-    const stopListening = onAbort(signal, () => {
-      call.abort()
-      unwanted(acquiring.then(Lock.giveBack)).then(() => reject(signal.reason))
-    })
-    /** @type {<T>(settle: (value: T) => void) => (value: T) => void} */
-    const unlessAborted = (settle) => (value) => {
-      if (call.isAborted) return
-      stopListening()
-      settle(value)
-    }
-    acquiring.then(unlessAborted(resolve), unlessAborted(reject))
-  })
-}
-
-/**
- * Waits until a lock that is won too late is released, so that who is told of the end finds it free; not for long,
- * because a disk may hang.
- * @param {Promise<unknown>} released
- */
-async function unwanted(released) {
-  /** @type {NodeJS.Timeout | undefined} */
-  let timer
-  const late = new Promise((resolve) => {
-    timer = setTimeout(resolve, GRACE)
-  })
-  await Promise.race([released.catch(() => {}), late])
-  clearTimeout(timer)
+  return require('./abortable.js').abortable(acquiring, signal, call, Lock.giveBack)
 }
 
 /**
@@ -238,7 +207,7 @@ async function wait(call, left) {
   } catch (error) {
     // Nothing is left to cancel, unless it was the listener that failed.
     native.cancelWait(call.id)
-    await unwanted(lock.then(({ id }) => native.giveBack(id)))
+    await require('./abortable.js').unwanted(lock.then(({ id }) => native.giveBack(id)))
     throw call.failure(error)
   }
 }
@@ -271,28 +240,4 @@ async function told(call, lock) {
   }
 }
 
-/**
- * @template T
- * @param {(lock: Held) => T | Promise<T>} fn
- * @param {string | AcquireOptions} [options]
- * @returns {Promise<T>}
- */
-async function withLock(fn, options) {
-  if (typeof fn !== 'function') {
-    const message = `The "fn" argument must be of type function. Received type ${typeof fn}`
-    throw Object.assign(new TypeError(message), { code: 'ERR_INVALID_ARG_TYPE' })
-  }
-  const lock = await acquireLock(options)
-  let result
-  try {
-    result = await fn(lock)
-  } catch (error) {
-    // The caller is told of the first failure; a second one must not be silent.
-    await lock.release().catch(emitWarning)
-    throw error
-  }
-  await lock.release()
-  return result
-}
-
-module.exports = { acquireLock, acquireLockSync, withLock }
+module.exports = { acquireLock, acquireLockSync, withLock: withLockOf(acquireLock) }

@@ -97,4 +97,4 @@ function withoutStack(make) {
  */
 const isContention = (error) => error instanceof LockError && error.code === 'E_LOCK_CONTENTION'
 
-module.exports = { LockError, lockError, systemError, isContention }
+module.exports = { LockError, lockError, systemError, isContention, withoutStack }

@@ -6,7 +6,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writ
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { napi, root, run } from './steps.mjs'
+import { compilePostgres, napi, root, run } from './steps.mjs'
 
 const usage = `usage: npm run release -- --artifacts DIRECTORY [--out DIRECTORY]
 
@@ -70,6 +70,7 @@ const { artifacts, out } = parse()
 const home = join(out, 'package')
 rmSync(out, { recursive: true, force: true })
 mkdirSync(home, { recursive: true })
+compilePostgres()
 copyPackage(home)
 copySources(home)
 napi(['create-npm-dirs'], home)

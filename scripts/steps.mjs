@@ -1,6 +1,6 @@
 // What every command of this project starts with: installed packages and a built addon.
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
 /** The project's directory. */
@@ -37,8 +37,16 @@ export function napi(args, cwd = root) {
   run(process.execPath, [cli, ...args], { cwd })
 }
 
-/** Builds the release addon and napi's loader beside `index.js`. */
+/** Compiles what is published as JavaScript and written in TypeScript. */
+export function compilePostgres() {
+  // A module that was renamed must not be published under its old name.
+  rmSync(`${root}postgres/dist`, { recursive: true, force: true })
+  run(process.execPath, [`${root}node_modules/typescript/bin/tsc`, '-p', 'postgres'])
+}
+
+/** Builds the release addon and napi's loader beside `index.js`, and `postgres/`. */
 export function build(more = []) {
+  compilePostgres()
   napi([
     'build',
     '--package',

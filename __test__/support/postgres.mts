@@ -1,0 +1,132 @@
+// A PostgreSQL of our own: a new cluster in a temporary directory, on a free port of this machine, not as root.
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import pg from 'pg'
+
+const INSTALLED = '/usr/lib/postgresql'
+export const USER = 'keeper'
+export const PASSWORD = 'p@ss:word/1'
+
+/** Where Debian has the server's programs. */
+function programs(): string {
+  const versions = existsSync(INSTALLED) ? readdirSync(INSTALLED).sort((a, b) => Number(b) - Number(a)) : []
+  const [newest] = versions.filter((version) => existsSync(join(INSTALLED, version, 'bin/postgres')))
+  if (newest === undefined) throw new Error('PostgreSQL is not installed: apt-get install postgresql')
+  return join(INSTALLED, newest, 'bin')
+}
+
+/** The user that owns the cluster: the server refuses to run as root. */
+export function owner(): { uid: number; gid: number } | undefined {
+  if (process.getuid?.() !== 0) return undefined
+  const [, , uid, gid] = /^postgres:.*$/m.exec(readFileSync('/etc/passwd', 'utf8'))?.[0].split(':') ?? []
+  if (uid === undefined || gid === undefined) throw new Error('there is no user postgres')
+  return { uid: Number(uid), gid: Number(gid) }
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+/** A server, until the test file ends. */
+export class Postgres {
+  readonly port: number
+  readonly #home: string
+  readonly #bin: string
+  readonly #as: { uid: number; gid: number } | undefined
+  #server: ChildProcess | undefined
+
+  private constructor(home: string, bin: string, port: number) {
+    this.#home = home
+    this.#bin = bin
+    this.port = port
+    this.#as = owner()
+  }
+
+  static async start(): Promise<Postgres> {
+    const home = mkdtempSync(join(realpathSync(tmpdir()), 'reconcile-postgres-'))
+    const postgres = new Postgres(home, programs(), await freePort())
+    postgres.#create()
+    await postgres.up()
+    await postgres.sql(`CREATE ROLE ${USER} LOGIN PASSWORD '${PASSWORD}'`, 'postgres', 'postgres')
+    await postgres.sql(`CREATE DATABASE ledger OWNER ${USER}`, 'postgres', 'postgres')
+    return postgres
+  }
+
+  get #data(): string {
+    return join(this.#home, 'data')
+  }
+
+  #create(): void {
+    if (this.#as) chownSync(this.#home, this.#as.uid, this.#as.gid)
+    const args = ['-D', this.#data, '-U', 'postgres', '--auth=trust', '--auth-host=scram-sha-256']
+    const password = join(this.#home, 'password')
+    execFileSync('sh', ['-c', `printf postgres > '${password}'`], { ...this.#as })
+    execFileSync(join(this.#bin, 'initdb'), [...args, '-N', '-E', 'UTF8', '--locale=C', '--pwfile', password], {
+      ...this.#as,
+      cwd: this.#home,
+      stdio: ['ignore', 'ignore', 'inherit'],
+    })
+  }
+
+  /** Starts the server, and waits until it answers. */
+  async up(): Promise<void> {
+    const settings = [
+      'listen_addresses=127.0.0.1',
+      `unix_socket_directories=${this.#home}`,
+      'max_connections=200',
+      'log_min_messages=fatal',
+      'shared_buffers=32MB',
+    ]
+    const args = ['-D', this.#data, '-p', String(this.port), ...settings.flatMap((each) => ['-c', each])]
+    this.#server = spawn(join(this.#bin, 'postgres'), args, {
+      ...this.#as,
+      cwd: this.#home,
+      stdio: ['ignore', 'ignore', process.env.POSTGRES_LOG ? 'inherit' : 'ignore'],
+    })
+    for (const end = Date.now() + 30_000; Date.now() < end; await delay(20)) {
+      if (this.#server.exitCode !== null) throw new Error(`postgres ended with ${this.#server.exitCode}`)
+      if (await this.sql('SELECT 1', 'postgres', 'postgres').catch(() => undefined)) return
+    }
+    throw new Error('postgres does not answer')
+  }
+
+  /** @param how `SIGINT` is the fast way, `SIGQUIT` the immediate one, as after a crash */
+  async down(how: 'SIGINT' | 'SIGQUIT' = 'SIGINT'): Promise<void> {
+    const server = this.#server
+    if (!server || server.exitCode !== null || server.signalCode !== null) return
+    const exit = once(server, 'exit')
+    server.kill(how)
+    await exit
+  }
+
+  async stop(): Promise<void> {
+    await this.down('SIGQUIT')
+    rmSync(this.#home, { recursive: true, force: true })
+  }
+
+  url(database = 'ledger', user = USER, password = user === USER ? PASSWORD : user, port = this.port): string {
+    return `postgres://${user}:${encodeURIComponent(password)}@127.0.0.1:${port}/${database}`
+  }
+
+  /** Runs a statement in a connection of its own. */
+  async sql<R extends pg.QueryResultRow>(text: string, database = 'ledger', user = USER): Promise<R[]> {
+    const client = new pg.Client({ connectionString: this.url(database, user) })
+    client.on('error', () => {})
+    await client.connect()
+    try {
+      return (await client.query<R>(text)).rows
+    } finally {
+      await client.end()
+    }
+  }
+}

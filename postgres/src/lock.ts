@@ -1,0 +1,123 @@
+import * as held from './held.js'
+import { halves } from './key.js'
+import { endOf, publicHolder, type Recorded, type Rows } from './rows.js'
+import type { Session } from './session.js'
+import type { Sessions } from './sessions.js'
+import { channels, lockError } from './shared.js'
+import { terminateOwn } from './sql.js'
+import type { PostgresHolder, PostgresLock, PostgresTakenOver } from './types.js'
+
+/** What a lock is made of. */
+export interface Acquired {
+  session: Session
+  sessions: Sessions
+  rows: Rows
+  name: string
+  key: bigint
+  path: string
+  recorded: Recorded
+}
+
+/** A lock that a session of this process holds. */
+export class HeldLock {
+  readonly path: string
+  readonly name: string
+  readonly token: bigint
+  readonly holder: PostgresHolder
+  readonly takenOver: PostgresTakenOver | undefined
+  readonly signal: AbortSignal
+  readonly #acquired: Acquired
+  readonly #loss = new AbortController()
+  #isReleased = false
+
+  constructor(acquired: Acquired) {
+    const { holder, before } = acquired.recorded
+    this.#acquired = acquired
+    this.path = acquired.path
+    this.name = acquired.name
+    this.token = BigInt(holder.token)
+    this.holder = publicHolder(holder)
+    this.takenOver = before ? { holder: publicHolder(before), reason: endOf(before) } : undefined
+    this.signal = this.#loss.signal
+    acquired.session.watch((error) => this.#lose(error))
+    held.add(this)
+  }
+
+  isOf(sessions: unknown, name: string): boolean {
+    return this.#acquired.sessions === sessions && this.name === name
+  }
+
+  isHeld(): boolean {
+    return !this.#isReleased && !this.signal.aborted
+  }
+
+  #lose(error: Error): void {
+    const reason = `because its session has ended (${error.message})`
+    const message = `The lock was lost while it was held, ${reason}: ${this.path}`
+    channels.ended(this, { reason })
+    this.#loss.abort(lockError('E_LOCK_LOST', this.path, message, { reason, cause: error }))
+  }
+
+  #end(): void {
+    this.#isReleased = true
+    held.remove(this)
+  }
+
+  async release(): Promise<void> {
+    if (this.#isReleased) return
+    this.#end()
+    const { session, sessions, rows, key } = this.#acquired
+    if (this.signal.aborted) return this.#giveUp()
+    session.use()
+    try {
+      const wasHeld = await rows.release(session, key, this.token)
+      if (!wasHeld) this.#lose(new Error('the server knows nothing of it'))
+    } catch (error) {
+      if (session.isEnded) this.#lose(error as Error)
+      else await this.#endSession(error)
+    }
+    if (this.signal.aborted) return this.#giveUp()
+    channels.ended(this)
+    sessions.giveBack(session)
+  }
+
+  /** The end of the session is the end of the lock, whatever became of the row. */
+  async #endSession(error: unknown): Promise<never> {
+    await this.#acquired.session.close()
+    channels.ended(this)
+    throw error
+  }
+
+  /** What is left of the session must not keep others out, now that nobody relies on it. */
+  async #giveUp(): Promise<never> {
+    const { session, sessions, key } = this.#acquired
+    session.destroy()
+    const values = [...halves(key), session.backend]
+    // Where the server cannot be reached, it notices by itself.
+    await sessions.ask((other) => other.ask(terminateOwn, values)).catch(() => {})
+    throw this.signal.reason
+  }
+
+  /** Ends a lock that the program was never told of. */
+  static async giveBack(lock: PostgresLock): Promise<void> {
+    const mine = lock as unknown as HeldLock
+    const { session, rows, key, recorded } = mine.#acquired
+    if (!recorded.before) return mine.release()
+    mine.#end()
+    session.use()
+    channels.ended(mine)
+    // Should that fail, the next run is told of this one instead of the one before.
+    await rows.restore(session, key, recorded).catch(() => {})
+    await session.close()
+  }
+}
+
+// Node.js 20.0 has no such symbol yet.
+if (Symbol.asyncDispose) {
+  const value = HeldLock.prototype.release
+  Object.defineProperty(HeldLock.prototype, Symbol.asyncDispose, {
+    value,
+    configurable: true,
+    writable: true,
+  })
+}

@@ -1,0 +1,150 @@
+// Wrong arguments, refused before anything is asked of a server. The texts are those of the addon and of Node.js.
+import { inspect } from 'node:util'
+import type { AcquireOptions, LockOptions, PostgresBreakOptions, PostgresOptions } from './types.js'
+
+const MESSAGE = 'Another reconcile run is in progress'
+const NAME = 'reconcile'
+const LONGEST_NAME = 255
+const LONGEST_TIMER = 2 ** 31 - 1
+
+/** A lock, with the defaults filled in. */
+export interface Request {
+  name: string
+  message: string
+  timeout: number
+  signal?: AbortSignal | undefined
+  onWait?: AcquireOptions['onWait']
+  force: boolean
+}
+
+/** The times and places of all locks of one database. */
+export interface Settings {
+  connectionString?: string | undefined
+  connect?: PostgresOptions['connect']
+  schema?: string | undefined
+  sessionTimeout: number
+  connectTimeout: number
+}
+
+type Values = Record<string, unknown>
+type Check = (value: unknown, name: string) => void
+
+function wrongType(name: string, expected: string, value: unknown): never {
+  const received = value === null || value === undefined ? String(value) : `type ${typeof value}`
+  const shown =
+    typeof value === 'number'
+      ? `${received} (${value})`
+      : Array.isArray(value)
+        ? 'an instance of Array'
+        : received
+  const message = `The "${name}" argument must be ${expected}. Received ${shown}`
+  throw Object.assign(new TypeError(message), { code: 'ERR_INVALID_ARG_TYPE' })
+}
+
+function wrongValue(message: string): never {
+  throw Object.assign(new TypeError(message), { code: 'ERR_INVALID_ARG_VALUE' })
+}
+
+function outOfRange(name: string, range: string, value: number): never {
+  const message = `The value of "${name}" is out of range. It must be ${range}. Received ${value}`
+  throw Object.assign(new RangeError(message), { code: 'ERR_OUT_OF_RANGE' })
+}
+
+const isText: Check = (value, name) => {
+  if (typeof value !== 'string') wrongType(name, 'of type string', value)
+}
+
+/** What PostgreSQL can store as a text. */
+const isStorable: Check = (value, name) => {
+  if (typeof value !== 'string') return wrongType(name, 'of type string', value)
+  if (value === '') wrongValue(`The "${name}" argument is empty`)
+  if (value.includes('\0')) wrongValue(`The "${name}" argument contains a null byte: ${inspect(value)}`)
+  if (/\p{Surrogate}/u.test(value)) wrongValue(`The "${name}" argument is not well-formed Unicode`)
+  if ([...value].length > LONGEST_NAME)
+    wrongValue(`The "${name}" argument is longer than ${LONGEST_NAME} characters`)
+}
+
+const isFunction: Check = (value, name) => {
+  if (typeof value !== 'function') wrongType(name, 'of type function', value)
+}
+
+const isTimeout: Check = (value, name) => {
+  if (typeof value !== 'number') return wrongType(name, 'of type number', value)
+  if (!(value >= 0)) outOfRange(name, '>= 0', value)
+}
+
+const isBetween =
+  (least: number, most: number): Check =>
+  (value, name) => {
+    if (typeof value !== 'number') return wrongType(name, 'of type number', value)
+    if (!(value >= least && value <= most)) outOfRange(name, `>= ${least} && <= ${most}`, value)
+  }
+
+const isBoolean: Check = (value, name) => {
+  if (typeof value !== 'boolean') wrongType(name, 'of type boolean', value)
+}
+
+const isSignal: Check = (value, name) => {
+  const isLike =
+    typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value
+  if (!isLike) wrongType(name, 'an instance of AbortSignal', value)
+}
+
+const isFilled: Check = (value, name) => {
+  if (typeof value !== 'string') wrongType(name, 'of type string', value)
+  if (value === '') wrongValue(`The "${name}" argument is empty`)
+}
+
+const ofLock: Record<string, Check> = { name: isStorable, message: isText }
+const ofAcquire = { ...ofLock, timeout: isTimeout, signal: isSignal, onWait: isFunction }
+const ofBreak = { ...ofLock, force: isBoolean }
+const ofLocks: Record<string, Check> = {
+  connectionString: isFilled,
+  connect: isFunction,
+  schema: isStorable,
+  sessionTimeout: isBetween(4000, 3_600_000),
+  connectTimeout: isBetween(1, LONGEST_TIMER),
+}
+
+function check(options: unknown, known: Record<string, Check>, expected: string): Values {
+  if (typeof options !== 'object' || options === null || Array.isArray(options))
+    return wrongType('options', expected, options)
+  const values: Values = {}
+  for (const [name, value] of Object.entries(options)) {
+    const isGood = Object.hasOwn(known, name) ? known[name] : undefined
+    if (!isGood)
+      return wrongValue(`The option "${name}" is unknown. Known options: ${Object.keys(known).join(', ')}`)
+    if (value === undefined) continue
+    isGood(value, `options.${name}`)
+    values[name] = value
+  }
+  return values
+}
+
+function request(options: unknown, known: Record<string, Check>): Request {
+  const given = options === undefined ? {} : typeof options === 'string' ? { name: options } : options
+  const values = check(given, known, 'of type string or an object')
+  return { name: NAME, message: MESSAGE, timeout: 0, force: false, ...values }
+}
+
+export const lockRequest = (options?: string | LockOptions): Request => request(options, ofLock)
+export const breakRequest = (options?: string | PostgresBreakOptions): Request => request(options, ofBreak)
+
+/** An aborted signal is thrown as its reason, as the addon does. */
+export function acquireRequest(options?: string | AcquireOptions): Request {
+  const asked = request(options, ofAcquire)
+  if (asked.signal?.aborted) throw asked.signal.reason
+  return asked
+}
+
+export function settingsOf(options: PostgresOptions): Settings {
+  const values = check(options, ofLocks, 'an object')
+  if ((values.connectionString === undefined) === (values.connect === undefined))
+    wrongValue('Either "connectionString" or "connect" has to be given, and not both')
+  return { sessionTimeout: 20_000, connectTimeout: 10_000, ...values }
+}
+
+export function schemaOf(schema: unknown): string | undefined {
+  if (schema !== undefined) isStorable(schema, 'schema')
+  return schema as string | undefined
+}

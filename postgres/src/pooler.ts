@@ -1,0 +1,51 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Session } from './session.js'
+import { lockError } from './shared.js'
+import { notify, whoami } from './sql.js'
+
+/** How long a notification may take, in milliseconds. */
+const PATIENCE = 2000
+
+/**
+ * Refuses a connection that does not keep its session, as behind a pooler that gives every transaction another one.
+ *
+ * Two process ids of the server for one connection, or one for two connections, show it. Where the pooler has sessions
+ * to spare they may not; then the connection has to hear, at rest, what another one notifies, which takes a session.
+ */
+export async function refusePooler(session: Session, open: () => Promise<Session>): Promise<void> {
+  const other = await open().catch((error) => {
+    throw refusal(
+      session,
+      `a second connection, which could show the opposite, cannot be had: ${error.message}`,
+    )
+  })
+  try {
+    const ids = [await other.ask<number>(whoami), await session.ask<number>(whoami)]
+    if (ids[0] === session.backend || ids[1] !== session.backend || ids[0] !== other.backend)
+      throw refusal(session, 'its statements are run by changing processes of the server')
+    if (!(await hears(session, other))) throw refusal(session, 'it hears no notifications')
+  } finally {
+    await other.close()
+  }
+}
+
+async function hears(session: Session, other: Session): Promise<boolean> {
+  const channel = `reconcile_lock_${randomUUID()}`
+  const heard = new Promise<true>((resolve) => {
+    session.onNotification((name) => name === channel && resolve(true))
+  })
+  await session.ask(`LISTEN "${channel}"`)
+  await other.ask(notify, [channel])
+  // The connection keeps the process running.
+  const hasHeard = await Promise.race([heard, delay(PATIENCE, false, { ref: false })])
+  await session.ask(`UNLISTEN "${channel}"`)
+  return hasHeard
+}
+
+function refusal(session: Session, why: string) {
+  const message =
+    `The connection goes through a pooler that keeps no session for it: ${why}. A lock needs a session of its own: ` +
+    'connect to PostgreSQL itself, or to a pool in session mode'
+  return lockError('E_LOCK_POOLER', session.place, message)
+}

@@ -1,0 +1,154 @@
+import { hostname } from 'node:os'
+import { threadId } from 'node:worker_threads'
+import { halves } from './key.js'
+import type { Session } from './session.js'
+import { lockError } from './shared.js'
+import { lockedByNobodyKnown, type Statements } from './sql.js'
+import type { PostgresHolder } from './types.js'
+
+/** A holder as the table has it: with the server's process that serves its session. */
+export type Row = PostgresHolder & { backend: number; token: string }
+
+/** What was seen in one look. */
+export interface Look {
+  holder: Row | null
+  isReleased: boolean | null
+  /** The session that holds the advisory lock. */
+  backend: number | null
+}
+
+export interface Recorded {
+  holder: Row
+  before: Row | null
+}
+
+/** How PostgreSQL calls what can be wrong: https://www.postgresql.org/docs/current/errcodes-appendix.html */
+const UNDEFINED_TABLE = '42P01'
+const UNDEFINED_SCHEMA = '3F000'
+const UNIQUE_VIOLATION = '23505'
+const INSUFFICIENT_PRIVILEGE = '42501'
+
+const codeOf = (error: unknown): unknown => (error as { code?: unknown }).code
+
+/** The table `reconcile_lock`. */
+export class Rows {
+  readonly #sql: Statements
+
+  constructor(sql: Statements) {
+    this.#sql = sql
+  }
+
+  /** Writes who holds the lock now, in the session that holds it, and says who did before and never released it. */
+  async record(session: Session, name: string, key: bigint): Promise<Recorded> {
+    const values = [name, key, process.pid, threadId, hostname()]
+    const insert = () => session.ask<Recorded>(this.#sql.record, values)
+    try {
+      return await insert()
+    } catch (error) {
+      if (codeOf(error) === UNIQUE_VIOLATION) throw collision(session, name)
+      if (codeOf(error) !== UNDEFINED_TABLE) throw error
+    }
+    await this.#create(session)
+    return insert()
+  }
+
+  async #create(session: Session): Promise<void> {
+    try {
+      await session.ask(this.#sql.create)
+    } catch (error) {
+      // Two that create it at once: the slower one fails, and finds the table.
+      if (codeOf(error) === UNIQUE_VIOLATION) return
+      if (codeOf(error) !== INSUFFICIENT_PRIVILEGE && codeOf(error) !== UNDEFINED_SCHEMA) throw error
+      const reason = (error as Error).message
+      const message =
+        `The table reconcile_lock is missing and cannot be created (${reason}). Somebody who may has to run:\n\n` +
+        `${this.#sql.create};\n\nand to grant SELECT, INSERT and UPDATE on it to the role that holds locks`
+      throw lockError('E_LOCK_TABLE', session.place, message, { reason, cause: error })
+    }
+  }
+
+  /** Gives a lock back as it was found: the next run is still told of the one that never released it. */
+  async restore(session: Session, key: bigint, { holder, before }: Recorded): Promise<void> {
+    const { pid, thread, host, application, backend, createdAt } = before ?? holder
+    await session.ask(this.#sql.restore, [
+      key,
+      holder.token,
+      pid,
+      thread,
+      host,
+      application,
+      backend,
+      createdAt,
+    ])
+  }
+
+  async look(session: Session, name: string, key: bigint): Promise<Look> {
+    try {
+      return await session.ask<Look>(this.#sql.read, [name, ...halves(key)])
+    } catch (error) {
+      if (codeOf(error) !== UNDEFINED_TABLE) throw error
+      return {
+        holder: null,
+        isReleased: null,
+        ...(await session.ask<{ backend: number | null }>(lockedByNobodyKnown, halves(key))),
+      }
+    }
+  }
+
+  /** Marks the row as released, with the lock held; whether that was news. */
+  async clear(session: Session, key: bigint): Promise<boolean> {
+    try {
+      return (await session.ask<boolean | undefined>(this.#sql.clear, [key])) ?? false
+    } catch (error) {
+      if (codeOf(error) !== UNDEFINED_TABLE) throw error
+      return false
+    }
+  }
+
+  /** Releases the lock: the row first. Whether the session had held it. */
+  release(session: Session, key: bigint, token: bigint): Promise<boolean> {
+    return session.ask<boolean>(this.#sql.release(key, token))
+  }
+}
+
+/** The key is the hash of another name too: whoever holds the one would seem to hold the other. */
+function collision(session: Session, name: string) {
+  const message = `The lock ${name} has the key of another name in the table reconcile_lock: choose another name`
+  return lockError('E_LOCK_COLLISION', session.place, message)
+}
+
+/** What a person is told of a holder. */
+export function publicHolder({ backend: _, token: __, ...holder }: Row): PostgresHolder {
+  return holder
+}
+
+/** Who holds the lock, if the session that does has written it. */
+export function holderOf({ holder, isReleased, backend }: Look): PostgresHolder | undefined {
+  return holder && !isReleased && holder.backend === backend ? publicHolder(holder) : undefined
+}
+
+/** Somebody has the lock, and has not said who it is. */
+export const UNKNOWN = 'a session of the database holds it, and the table does not say whose that is'
+
+/** What a refusal tells of the holder. */
+export function whoHolds(look: Look | undefined): { holder: PostgresHolder } | { reason: string } {
+  const holder = look && holderOf(look)
+  return holder ? { holder } : { reason: UNKNOWN }
+}
+
+/** Whether it was a process of this machine, and has ended; the server may hear of that a moment later. */
+export function isGone(holder: PostgresHolder | undefined): boolean {
+  if (holder?.host !== hostname()) return false
+  try {
+    process.kill(holder.pid, 0)
+    return false
+  } catch (error) {
+    return codeOf(error) === 'ESRCH'
+  }
+}
+
+/** Why that run is gone, in one sentence. */
+export function endOf({ pid, host }: PostgresHolder): string {
+  const where = host === hostname() ? '' : ` on ${host}`
+  return `process ${pid}${where} ended without releasing, or lost its connection`
+}

@@ -1,0 +1,146 @@
+import type {
+  BreakOptions,
+  AcquireOptions as FileAcquireOptions,
+  LockStatus as FileLockStatus,
+  TakenOver as FileTakenOver,
+  Holder,
+  Lock,
+} from '../../index.js'
+
+/** How to reach the database. One of `connectionString` and `connect` has to be given. */
+export interface PostgresOptions {
+  /** As `pg` takes it: `postgres://user@host:5432/database`. What it leaves out, `PGUSER` and its like may say. */
+  connectionString?: string | undefined
+  /** Makes a new client that is not connected yet, for what a URL cannot say. */
+  connect?: (() => PostgresClient | Promise<PostgresClient>) | undefined
+  /** The schema of the table `reconcile_lock`. Default: the first of the session's `search_path`. */
+  schema?: string | undefined
+  /**
+   * How long the database and this process may be out of touch before each gives the session up, in milliseconds.
+   * The holder notices after half of it at the latest, the server lets others in after all of it. At least 4000.
+   * Default: 20000.
+   */
+  sessionTimeout?: number | undefined
+  /** How long connecting may take, in milliseconds. Default: 10000. */
+  connectTimeout?: number | undefined
+}
+
+/** What is used of a client of the package `pg`. */
+export interface PostgresClient {
+  connect(): Promise<unknown>
+  query(text: string, values?: unknown[]): Promise<{ rows: unknown[] }>
+  end(): Promise<void>
+  on(event: 'error', listener: (error: Error) => void): unknown
+  on(event: 'end', listener: () => void): unknown
+  on(event: 'notification', listener: (message: { channel: string }) => void): unknown
+  /** The server, as far as the client knows it. */
+  readonly host?: string | undefined
+  readonly port?: number | undefined
+  readonly database?: string | undefined
+}
+
+/** Which lock, and what to say when it is held. */
+export interface LockOptions {
+  /** The name of the lock, up to 255 characters. Default: `reconcile`. */
+  name?: string | undefined
+  /** The whole `message` of the contention error. Default: `Another reconcile run is in progress`. */
+  message?: string | undefined
+}
+
+/** What {@link PostgresLocks.acquireLock} takes. */
+export interface AcquireOptions
+  extends LockOptions,
+    Pick<FileAcquireOptions, 'timeout' | 'signal' | 'onWait'> {}
+
+/** What {@link PostgresLocks.breakLock} takes. */
+export interface PostgresBreakOptions extends LockOptions, Pick<BreakOptions, 'force'> {}
+
+/** Who holds a lock, or left it behind. `createdAt` is of the server's clock. */
+export interface PostgresHolder extends Holder {
+  /** The session's `application_name`. */
+  application: string
+}
+
+/** Whom a lock was taken over from. */
+export interface PostgresTakenOver extends FileTakenOver {
+  holder: PostgresHolder
+}
+
+/** What {@link PostgresLocks.inspectLock} found. */
+export interface PostgresLockStatus extends Omit<FileLockStatus, 'holder'> {
+  /** Who holds the lock or left it behind, if the table says. */
+  holder?: PostgresHolder
+  /** The token of the last acquisition, if there was one. */
+  token?: bigint
+}
+
+/**
+ * A lock that this process holds until it is released or its session ends.
+ *
+ * The session can end without this process' doing, and nobody can tell it of that at once: **until it has noticed,
+ * another process may hold the lock as well.** What protects the data is {@link PostgresLock.token}: write it along
+ * with what the lock guards, and refuse a lower one.
+ */
+export interface PostgresLock extends Pick<Lock, 'isHeld'> {
+  /** The lock, as errors and diagnostics name it: `postgresql://HOST:PORT/DATABASE#NAME`, without a password. */
+  readonly path: string
+  /** The name it was acquired by. */
+  readonly name: string
+  /**
+   * The fencing token: of two acquisitions of a name, the later one has the higher token, always. Microseconds since
+   * the Unix epoch on the server's clock, or one more than the last token if that is higher.
+   */
+  readonly token: bigint
+  /** Is aborted when the lock may have been lost: its session has ended, or does not answer any more. */
+  readonly signal: AbortSignal
+  /** This process, as the table says. */
+  readonly holder: PostgresHolder
+  /** Set if the run before this one never released the lock. It may have died half-way. */
+  readonly takenOver?: PostgresTakenOver | undefined
+  /** Whether the lock is held, as far as this process knows by now. Asks nobody. */
+  isHeld(): boolean
+  /**
+   * Releases the lock. A second release does nothing.
+   *
+   * Rejects with a `LockError` `E_LOCK_LOST` if the session had ended before, so that somebody else may have held
+   * the lock meanwhile. Either way this process holds the lock no more.
+   */
+  release(): Promise<void>
+  /** As {@link PostgresLock.release}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/** The locks of one database, as {@link postgresLocks} gives them. */
+export interface PostgresLocks {
+  /**
+   * Acquires a lock, or rejects. It does not wait for a holder unless `timeout` says so. Not reentrant. A lock whose
+   * holder's session has ended is taken over at once; {@link PostgresLock.takenOver} tells.
+   *
+   * @param options A name stands for `{ name }`.
+   * @throws `LockError` `E_LOCK_CONTENTION`, `E_LOCK_POOLER`, `E_LOCK_TABLE`, `E_LOCK_COLLISION`, `E_LOCK_DRIVER`;
+   *   what the server or the system refuses arrives as `pg` has it; a wrong argument, before anything is asked.
+   */
+  acquireLock(options?: string | AcquireOptions): Promise<PostgresLock>
+  /** Releases the lock if it was acquired through this object, and does nothing otherwise. */
+  releaseLock(options?: string | LockOptions): Promise<void>
+  /**
+   * Runs `fn` while holding the lock and gives its result. The lock is released whatever `fn` does. If `fn` fails,
+   * its error is the one that counts; a failing release is then a process warning.
+   */
+  withLock<T>(fn: (lock: PostgresLock) => T | Promise<T>, options?: string | AcquireOptions): Promise<T>
+  /** Says whether the lock is held, and by whom. Changes nothing, and no acquirer notices. */
+  inspectLock(options?: string | LockOptions): Promise<PostgresLockStatus>
+  /**
+   * Clears what a dead holder left in the table; `true` if there was something. No run needs that.
+   *
+   * With `force` the session of a holder is ended, which takes the rights of `pg_terminate_backend`: the same role or
+   * `pg_signal_backend`. That run is not stopped; its `signal` is aborted and its release gives `E_LOCK_LOST`.
+   *
+   * @throws `LockError` `E_LOCK_CONTENTION` if somebody holds it and `force` is off.
+   */
+  breakLock(options?: string | PostgresBreakOptions): Promise<boolean>
+  /** Closes the connections that wait for their next use, and so do unused ones after 5 s. Locks stay held. */
+  close(): Promise<void>
+  /** As {@link PostgresLocks.close}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>
+}
