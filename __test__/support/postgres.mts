@@ -1,7 +1,16 @@
 // A PostgreSQL of our own: a new cluster in a temporary directory, on a free port of this machine, not as root.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs'
+import {
+  appendFileSync,
+  chownSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+} from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -43,6 +52,7 @@ export class Postgres {
   readonly #home: string
   readonly #bin: string
   readonly #as: { uid: number; gid: number } | undefined
+  readonly #addresses = ['127.0.0.1']
   #server: ChildProcess | undefined
 
   private constructor(home: string, bin: string, port: number) {
@@ -52,10 +62,16 @@ export class Postgres {
     this.#as = owner()
   }
 
-  static async start(): Promise<Postgres> {
+  /** @param network another address to listen at, with the network that may connect to it */
+  static async start(network?: { address: string; clients: string }): Promise<Postgres> {
     const home = mkdtempSync(join(realpathSync(tmpdir()), 'reconcile-postgres-'))
     const postgres = new Postgres(home, programs(), await freePort())
     postgres.#create()
+    if (network) {
+      postgres.#addresses.push(network.address)
+      const rule = `host all all ${network.clients} scram-sha-256\n`
+      appendFileSync(join(postgres.#data, 'pg_hba.conf'), rule)
+    }
     await postgres.up()
     await postgres.sql(`CREATE ROLE ${USER} LOGIN PASSWORD '${PASSWORD}'`, 'postgres', 'postgres')
     await postgres.sql(`CREATE DATABASE ledger OWNER ${USER}`, 'postgres', 'postgres')
@@ -71,17 +87,21 @@ export class Postgres {
     const args = ['-D', this.#data, '-U', 'postgres', '--auth=trust', '--auth-host=scram-sha-256']
     const password = join(this.#home, 'password')
     execFileSync('sh', ['-c', `printf postgres > '${password}'`], { ...this.#as })
-    execFileSync(join(this.#bin, 'initdb'), [...args, '-N', '-E', 'UTF8', '--locale=C', '--pwfile', password], {
-      ...this.#as,
-      cwd: this.#home,
-      stdio: ['ignore', 'ignore', 'inherit'],
-    })
+    execFileSync(
+      join(this.#bin, 'initdb'),
+      [...args, '-N', '-E', 'UTF8', '--locale=C', '--pwfile', password],
+      {
+        ...this.#as,
+        cwd: this.#home,
+        stdio: ['ignore', 'ignore', 'inherit'],
+      },
+    )
   }
 
   /** Starts the server, and waits until it answers. */
   async up(): Promise<void> {
     const settings = [
-      'listen_addresses=127.0.0.1',
+      `listen_addresses=${this.#addresses}`,
       `unix_socket_directories=${this.#home}`,
       'max_connections=200',
       'log_min_messages=fatal',
@@ -114,7 +134,12 @@ export class Postgres {
     rmSync(this.#home, { recursive: true, force: true })
   }
 
-  url(database = 'ledger', user = USER, password = user === USER ? PASSWORD : user, port = this.port): string {
+  url(
+    database = 'ledger',
+    user = USER,
+    password = user === USER ? PASSWORD : user,
+    port = this.port,
+  ): string {
     return `postgres://${user}:${encodeURIComponent(password)}@127.0.0.1:${port}/${database}`
   }
 
