@@ -1,5 +1,11 @@
 /// <reference lib="esnext.disposable" />
 
+/**
+ * A process lock on a file.
+ *
+ * @module reconcile-lock
+ */
+
 /** Which lock, and what to say when it is held. */
 export interface LockOptions {
   /** The directory of the lock file. Default: `process.cwd()` at the call. */
@@ -127,6 +133,8 @@ export interface Lock {
  * - `E_LOCK_NATIVE`: thrown by `require` or `import`, not by a call: there is no native binary that works on this
  *   machine. `message` names the machine, the package that was looked for, why it was not there or not usable, and
  *   the command that builds one; `path` is the file that was looked for or refused, `cause` what the system said.
+ *
+ * Of locks on PostgreSQL, see `docs/postgres.md`: `E_LOCK_POOLER`, `E_LOCK_TABLE`, `E_LOCK_COLLISION`, `E_LOCK_DRIVER`.
  *
  * What the system refuses is no `LockError`: it arrives as Node's own errors do, with `code` (`EACCES`,
  * `ENOENT`, `ENOSPC`, …), `errno`, `syscall` and `path`. Wrong arguments are a `TypeError` or `RangeError`

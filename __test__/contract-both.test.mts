@@ -64,6 +64,7 @@ for (const kind of ['file', 'postgres']) {
     assert.equal(lock.isHeld(), false)
     const again = await locks.acquireLock({ name })
     assert.equal(again.takenOver, undefined)
+    assert.deepEqual((await rejection(locks.acquireLock({ name }))).holder, again.holder)
     await again.release()
   })
 

@@ -52,6 +52,7 @@ test('README.md begins with the picture, and its parts are in order', () => {
     'API',
     'Errors',
     'Command line',
+    'Several machines',
     'How it works',
     'Comparison',
     'Platforms',
@@ -67,7 +68,7 @@ test('the first example has ten lines at most', () => {
 
 test('the code of README.md is right by its types', (t) => {
   const blocks = blocksOf('README.md')
-  assert.equal(blocks.length, 4)
+  assert.equal(blocks.length, 5)
   const declared = 'declare function postPayments(): Promise<void>\nexport {}\n'
   const code = blocks.map((block) => `${block}\n${declared}`)
   assert.equal(complaints(t, code), '')

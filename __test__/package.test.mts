@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -75,6 +83,52 @@ test('the packed package works from TypeScript, as a module of either kind', () 
   assert.equal(execFileSync(process.execPath, ['typed.mjs'], { cwd: project, encoding: 'utf8' }), said)
 })
 
+test('the locks on PostgreSQL have types for a module of either kind, without those of pg, and take a client of it', () => {
+  const use = `
+    const locks = postgresLocks({ connectionString: 'postgres://localhost/x' })
+    const call = async (): Promise<bigint> => {
+      await using lock = await locks.acquireLock({ name: 'n', timeout: 1, signal: new AbortController().signal })
+      const aborted: boolean = lock.signal.aborted
+      return aborted ? 0n : lock.token
+    }
+    console.log(typeof call, typeof LockError, typeof lockKey('x'), tableSql().length > 0)`
+  const imports = `import { LockError, lockKey, postgresLocks, tableSql } from 'reconcile-lock/postgres'\n`
+  for (const name of ['database.mts', 'database.cts']) writeFileSync(join(project, name), imports + use)
+  const options = {
+    module: 'nodenext',
+    target: 'es2022',
+    lib: ['es2023', 'esnext.disposable'],
+    strict: true,
+    exactOptionalPropertyTypes: true,
+    skipLibCheck: false,
+    types: ['node'],
+  }
+  const files = ['database.mts', 'database.cts']
+  const config = (more: string[]) =>
+    writeFileSync(
+      join(project, 'tsconfig.json'),
+      JSON.stringify({ compilerOptions: options, files: [...files, ...more] }),
+    )
+  const compiler = join(root, 'node_modules/typescript/bin/tsc')
+  const compile = () => spawnSync(process.execPath, [compiler, '-p', project], { encoding: 'utf8' })
+  config([])
+  assert.equal(compile().stdout, '')
+  for (const name of ['database.mjs', 'database.cjs'])
+    assert.equal(
+      execFileSync(process.execPath, [name], { cwd: project, encoding: 'utf8' }),
+      'function function bigint true\n',
+    )
+  for (const name of ['pg', 'pg-types', 'pg-protocol', '@types/pg'])
+    symlinkSync(join(root, 'node_modules', name), join(project, 'node_modules', name))
+  const client = `import pg from 'pg'
+    import { postgresLocks } from 'reconcile-lock/postgres'
+    postgresLocks({ connect: () => new pg.Client('postgres://localhost') })
+    postgresLocks({ connect: async () => new pg.Client({ host: 'h' }) })\n`
+  writeFileSync(join(project, 'client.mts'), client)
+  config(['client.mts'])
+  assert.equal(compile().stdout, '')
+})
+
 test('npx finds the command line, in a project that has installed the package and in a clone of it', () => {
   const npx = (cwd: string, ...args: string[]) =>
     execFileSync('npx', ['--no-install', 'reconcile-lock', ...args], { cwd, encoding: 'utf8' })
@@ -100,6 +154,8 @@ test('Ctrl-C under npx reaches the command once, and the lock is held until that
   assert.equal(listener.heard(), 'SIGINT')
   assert.equal(reconcileLock.inspectLockSync({ file: lock }).state, 'free')
 })
+
+const modules = readdirSync(join(root, 'postgres/src')).map((name) => name.replace('.ts', ''))
 
 test('the package holds what a user needs and nothing else', () => {
   const [packed] = JSON.parse(npm(['pack', '--json', '--dry-run', '--ignore-scripts'], root))
@@ -131,6 +187,7 @@ test('the package holds what a user needs and nothing else', () => {
     'install/build.js',
     'install/from-source.js',
     'lib/abort.js',
+    'lib/abortable.js',
     'lib/acquire.js',
     'lib/binary.js',
     'lib/channels.js',
@@ -142,7 +199,10 @@ test('the package holds what a user needs and nothing else', () => {
     'lib/platforms.js',
     'lib/whole.js',
     'lib/win32-errors.js',
+    'lib/with-lock.js',
     'package.json',
+    ...modules.flatMap((name) => [`postgres/dist/${name}.d.ts`, `postgres/dist/${name}.js`]).sort(),
+    'postgres/package.json',
   ])
 })
 

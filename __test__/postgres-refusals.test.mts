@@ -166,6 +166,38 @@ test('a name whose key another name has is refused, and nothing stays locked', a
   }
 })
 
+test("another program's advisory locks are not taken for this one's", async (t) => {
+  const locks = locksOf(t)
+  const client = new pg.Client({ connectionString: postgres.url() })
+  await client.connect()
+  t.after(() => client.end())
+  const bits = BigInt.asUintN(64, lockKey('pair'))
+  const halves = [BigInt.asIntN(32, bits >> 32n), BigInt.asIntN(32, bits)]
+  await client.query('SELECT pg_advisory_lock($1::int, $2::int)', halves)
+  assert.equal((await locks.inspectLock('pair')).state, 'free')
+  const lock = await locks.acquireLock('pair')
+  assert.equal((await locks.inspectLock('pair')).holder?.pid, process.pid)
+  await lock.release()
+  await client.query('SELECT pg_advisory_lock($1)', [lockKey('theirs')])
+  const { code, holder, reason } = await rejection(locks.acquireLock('theirs'))
+  assert.deepEqual([code, holder], ['E_LOCK_CONTENTION', undefined])
+  assert.match(String(reason), /table does not say whose/)
+  assert.equal((await locks.inspectLock('theirs')).state, 'held')
+})
+
+test('what somebody wrote into the table is nothing that a terminal obeys', async (t) => {
+  const locks = locksOf(t)
+  const lock = await locks.acquireLock('hostile')
+  await postgres.sql(
+    `UPDATE reconcile_lock SET host = E'\\x1b[2J\\n\\u202eevil' || repeat('x', 1000) WHERE name = 'hostile'`,
+  )
+  const { holder, reason } = await locks.inspectLock('hostile')
+  assert.match(holder?.host ?? '', /^\\u\{1b\}\[2J\\u\{a\}\\u\{202e\}evilx+…$/)
+  assert.equal(holder?.host?.length, 256)
+  assert.doesNotMatch(reason, /[^ -~…]/)
+  await lock.release()
+})
+
 test('the key is the documented hash, in SQL too', async () => {
   for (const name of ['reconcile', 'ü', "it's"]) {
     const bytes = createHash('sha256').update(`reconcile-lock:${name}`).digest()
@@ -197,9 +229,16 @@ test('what a role has set for its sessions changes nothing', async (t) => {
   ])
     await superuser(`ALTER ROLE odd SET ${setting}`)
   const connectionString = postgres.url('odd', 'odd')
-  const [locks, others] = [locksOf(t, { connectionString }), locksOf(t, { connectionString })]
+  const clients: pg.Client[] = []
+  const connect = () => {
+    const client = new pg.Client({ connectionString })
+    clients.push(client)
+    return client
+  }
+  const [locks, others] = [locksOf(t, { connect }), locksOf(t, { connectionString })]
   const before = Date.now()
   const lock = await locks.acquireLock()
+  assert.deepEqual((await clients[0]?.query('SHOW synchronous_commit'))?.rows, [{ synchronous_commit: 'on' }])
   assert.ok(Math.abs(lock.holder.createdAt - before) < 5000)
   const waiting = others.acquireLock({ timeout: 5000 })
   await delay(700)
@@ -208,6 +247,11 @@ test('what a role has set for its sessions changes nothing', async (t) => {
   const next = await waiting
   assert.ok(next.token > lock.token)
   await next.release()
+  // Serializable transactions on so small a table would fail each other.
+  const many = Array.from({ length: 8 }, async (_, index) => {
+    for (let round = 0; round < 30; round += 1) await (await locks.acquireLock(`odd ${index}`)).release()
+  })
+  await Promise.all(many)
 })
 
 test('the session is set as documented', async (t) => {

@@ -5,7 +5,7 @@
  * Between the loss of a session and its notice two holders can believe in the lock. What protects the data is
  * {@link PostgresLock.token}.
  *
- * @module
+ * @module reconcile-lock/postgres
  */
 import { Locks } from './locks.js'
 import { acquireRequest, breakRequest, lockRequest, schemaOf, settingsOf } from './options.js'

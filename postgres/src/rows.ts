@@ -2,7 +2,7 @@ import { hostname } from 'node:os'
 import { threadId } from 'node:worker_threads'
 import { halves } from './key.js'
 import type { Session } from './session.js'
-import { lockError } from './shared.js'
+import { type LockError, lockError } from './shared.js'
 import { lockedByNobodyKnown, type Statements } from './sql.js'
 import type { PostgresHolder } from './types.js'
 
@@ -24,9 +24,9 @@ export interface Recorded {
 
 /** How PostgreSQL calls what can be wrong: https://www.postgresql.org/docs/current/errcodes-appendix.html */
 const UNDEFINED_TABLE = '42P01'
-const UNDEFINED_SCHEMA = '3F000'
 const UNIQUE_VIOLATION = '23505'
-const INSUFFICIENT_PRIVILEGE = '42501'
+
+const LONGEST = 255
 
 const codeOf = (error: unknown): unknown => (error as { code?: unknown }).code
 
@@ -48,23 +48,20 @@ export class Rows {
       if (codeOf(error) === UNIQUE_VIOLATION) throw collision(session, name)
       if (codeOf(error) !== UNDEFINED_TABLE) throw error
     }
-    await this.#create(session)
-    return insert()
+    // Of several that create it at once the slower ones fail, and find it.
+    const failure: unknown = await session.ask(this.#sql.create).catch((error) => error)
+    return insert().catch((error) => {
+      throw codeOf(error) === UNDEFINED_TABLE && failure instanceof Error
+        ? this.#missing(session, failure)
+        : error
+    })
   }
 
-  async #create(session: Session): Promise<void> {
-    try {
-      await session.ask(this.#sql.create)
-    } catch (error) {
-      // Two that create it at once: the slower one fails, and finds the table.
-      if (codeOf(error) === UNIQUE_VIOLATION) return
-      if (codeOf(error) !== INSUFFICIENT_PRIVILEGE && codeOf(error) !== UNDEFINED_SCHEMA) throw error
-      const reason = (error as Error).message
-      const message =
-        `The table reconcile_lock is missing and cannot be created (${reason}). Somebody who may has to run:\n\n` +
-        `${this.#sql.create};\n\nand to grant SELECT, INSERT and UPDATE on it to the role that holds locks`
-      throw lockError('E_LOCK_TABLE', session.place, message, { reason, cause: error })
-    }
+  #missing(session: Session, cause: Error): LockError {
+    const message =
+      `The table reconcile_lock is missing and cannot be created (${cause.message}). Somebody who may has to run:\n\n` +
+      `${this.#sql.create};\n\nand to grant SELECT, INSERT and UPDATE on it to the role that holds locks`
+    return lockError('E_LOCK_TABLE', session.place, message, { reason: cause.message, cause })
   }
 
   /** Gives a lock back as it was found: the next run is still told of the one that never released it. */
@@ -117,9 +114,18 @@ function collision(session: Session, name: string) {
   return lockError('E_LOCK_COLLISION', session.place, message)
 }
 
-/** What a person is told of a holder. */
+/** What a person is told of a holder: whoever may write to the table may have written this. */
 export function publicHolder({ backend: _, token: __, ...holder }: Row): PostgresHolder {
-  return holder
+  return { ...holder, host: printable(holder.host ?? ''), application: printable(holder.application) }
+}
+
+/** Nothing that a terminal would obey, and no more than the longest name of a host. */
+function printable(text: string): string {
+  const shown = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
+    const code = character.codePointAt(0) ?? 0
+    return `\\u{${code.toString(16)}}`
+  })
+  return shown.length > LONGEST ? `${shown.slice(0, LONGEST)}…` : shown
 }
 
 /** Who holds the lock, if the session that does has written it. */

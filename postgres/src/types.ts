@@ -25,18 +25,32 @@ export interface PostgresOptions {
   connectTimeout?: number | undefined
 }
 
-/** What is used of a client of the package `pg`. */
+/** What is used of a client of the package `pg`, as that package documents it. */
 export interface PostgresClient {
+  /** Opens the connection. */
   connect(): Promise<unknown>
-  query(text: string, values?: unknown[]): Promise<{ rows: unknown[] }>
+  /** Runs a statement, or several without values. */
+  query(text: string, values?: unknown[]): Promise<PostgresResult>
+  /** Closes the connection. */
   end(): Promise<void>
+  /** The connection has failed. */
   on(event: 'error', listener: (error: Error) => void): unknown
+  /** The connection has ended. */
   on(event: 'end', listener: () => void): unknown
+  /** A channel that the session listens on was notified. */
   on(event: 'notification', listener: (message: { channel: string }) => void): unknown
   /** The server, as far as the client knows it. */
   readonly host?: string | undefined
+  /** Its port. */
   readonly port?: number | undefined
+  /** The database. */
   readonly database?: string | undefined
+}
+
+/** What is used of an answer of {@link PostgresClient.query}. */
+export interface PostgresResult {
+  /** One object for each row. */
+  rows: unknown[]
 }
 
 /** Which lock, and what to say when it is held. */

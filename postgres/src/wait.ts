@@ -41,9 +41,11 @@ export class Wait {
   async for(milliseconds: number): Promise<boolean> {
     const waiting = this.#slices(milliseconds)
     this.#isOver = false
-    this.#over = waiting.catch(() => {}).then(() => {
-      this.#isOver = true
-    })
+    this.#over = waiting
+      .catch(() => {})
+      .then(() => {
+        this.#isOver = true
+      })
     // A signal that is under way would end what the session does next.
     await this.#over
     await this.#cancelling
