@@ -122,7 +122,7 @@ test('a blocked event loop loses no lock', async (t) => {
   await lock.release()
 })
 
-type Patience = (milliseconds: number, isQuiet: boolean, onEnd: () => void) => () => void
+type Patience = (milliseconds: number, onEnd: () => void) => () => void
 const { patience }: { patience: Patience } = createRequire(import.meta.url)('../../postgres/dist/patience.js')
 
 test('what arrived while the event loop was blocked is read before patience ends', async (t) => {
@@ -131,7 +131,7 @@ test('what arrived while the event loop was blocked is read before patience ends
   const events: string[] = []
   port1.on('message', () => events.push('answer'))
   const isOver = new Promise<void>((resolve) => {
-    patience(100, false, () => {
+    patience(100, () => {
       events.push('end')
       resolve()
     })

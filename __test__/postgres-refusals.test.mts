@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { after, before, type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { inspect } from 'node:util'
 import pg from 'pg'
 import { LockError, lockKey, type PostgresOptions, postgresLocks, tableSql } from 'reconcile-lock/postgres'
 import { directory, rejection } from './support/directory.mjs'
@@ -70,6 +71,14 @@ test("a wrong password and a missing database are the server's errors, and tell 
       assert.equal(error.code, code)
       assert.doesNotMatch(`${error.message}${JSON.stringify(error)}`, /secret|p@ss|p%40ss/)
     }
+  }
+})
+
+test('a URL that is none is an error that tells no secret', async (t) => {
+  for (const connectionString of ['postgres://u:secret@host:port/d', 'postgres://u:secret@[/d']) {
+    const error = await rejection(locksOf(t, { connectionString }).acquireLock())
+    assert.equal(error.code, 'ERR_INVALID_URL')
+    assert.doesNotMatch(inspect(error), /secret/)
   }
 })
 

@@ -15,10 +15,7 @@ type Client = PostgresClient & Insides
 
 /** Makes a client that is not connected yet. */
 export async function newClient({ connect, connectionString }: Settings): Promise<Client> {
-  const client: Client = connect ? await connect() : fromUrl(connectionString)
-  // Without a listener the end of a connection would be the end of the process.
-  client.on('error', () => {})
-  return client
+  return connect ? connect() : fromUrl(connectionString)
 }
 
 function fromUrl(connectionString: string | undefined): Client {

@@ -13,11 +13,11 @@ export class Session {
   #end: Error | undefined
   #onEnd: ((error: Error) => void) | undefined
   #beat: NodeJS.Timeout | undefined
-  #isQuiet = false
 
   private constructor(client: Client, settings: Settings) {
     this.#client = client
     this.#settings = settings
+    // Without a listener an error would be the end of the process.
     client.on('error', (error) => this.#ended(error))
     client.on('end', () => this.#ended(new Error('Connection terminated')))
   }
@@ -74,7 +74,7 @@ export class Session {
 
   async #send<T>(text: string, values: unknown[] | undefined, milliseconds: number): Promise<T> {
     if (this.#end) throw this.#end
-    const stop = patience(milliseconds, this.#isQuiet, () => {
+    const stop = patience(milliseconds, () => {
       this.#ended(timedOut('The database did not answer', milliseconds))
       destroy(this.#client)
     })
@@ -98,7 +98,7 @@ export class Session {
    */
   watch(onEnd: (error: Error) => void): void {
     this.#onEnd = onEnd
-    this.#quiet(true)
+    keepAlive(this.#client, false)
     this.#listen()
   }
 
@@ -121,17 +121,12 @@ export class Session {
   use(): void {
     clearTimeout(this.#beat)
     this.#onEnd = undefined
-    this.#quiet(false)
+    keepAlive(this.#client, true)
   }
 
   /** Lets the process end although the session is open. */
   rest(): void {
-    this.#quiet(true)
-  }
-
-  #quiet(isQuiet: boolean): void {
-    this.#isQuiet = isQuiet
-    keepAlive(this.#client, !isQuiet)
+    keepAlive(this.#client, false)
   }
 
   /** @param listener hears the names of what is notified */
@@ -145,7 +140,7 @@ export class Session {
     this.#onEnd = undefined
     if (this.#end) return
     this.#end = new Error('the connection was closed')
-    const stop = patience(this.#settings.sessionTimeout / 2, this.#isQuiet, () => destroy(this.#client))
+    const stop = patience(this.#settings.sessionTimeout / 2, () => destroy(this.#client))
     await this.#client.end().catch(() => {})
     stop()
   }
