@@ -1,6 +1,7 @@
 // The Node tests, for the addon that has been built. All on Linux; elsewhere those that use nothing of Linux, and the
 // names of the others.
 import { readdirSync, rmSync } from 'node:fs'
+import { installPostgres } from './postgres.mjs'
 import { root, run } from './steps.mjs'
 
 /** They use /proc, signals, strace, mounts, namespaces, terminals, several users, or the queue of those who wait. */
@@ -23,6 +24,9 @@ const LINUX = [
   'waiting-order',
   'waiting-without-events',
 ]
+
+/** They start PostgreSQL and PgBouncer. */
+const needsDatabase = (/** @type {string} */ name) => name.startsWith('postgres') || name === 'contract-both'
 
 /** They test the tools of this project, which run on the Node.js that it is developed with. */
 export const TOOLS = [
@@ -49,8 +53,8 @@ export function testNames() {
 
 /** The tests of the package for another runtime or system than that of the development. */
 export function testsFor(/** @type {NodeJS.Platform} */ system) {
-  const left = system === 'linux' ? TOOLS : [...TOOLS, ...LINUX.filter((name) => !TOOLS.includes(name))]
-  return testNames().filter((name) => !left.includes(name))
+  const names = testNames().filter((name) => !TOOLS.includes(name))
+  return system === 'linux' ? names : names.filter((name) => !LINUX.includes(name) && !needsDatabase(name))
 }
 
 /** Compiles the tests. */
@@ -64,7 +68,10 @@ export function compile() {
 export function suite() {
   const left = process.platform === 'linux' ? [] : LINUX
   if (left.length > 0) console.log(`skipped on ${process.platform}, as they need Linux: ${left.join(', ')}`)
-  const names = testNames().filter((name) => !left.includes(name))
+  const withoutServer = installPostgres()
+  const unserved = withoutServer === undefined ? [] : testNames().filter(needsDatabase)
+  if (withoutServer !== undefined) console.log(`SKIPPED, as ${withoutServer}: ${unserved.join(', ')}`)
+  const names = testNames().filter((name) => !left.includes(name) && !unserved.includes(name))
   const files = names.map((name) => `build/__test__/${name}.test.mjs`)
   run(process.execPath, ['--test', '--test-reporter=spec', '--test-timeout=600000', ...files])
 }
