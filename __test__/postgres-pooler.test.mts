@@ -1,5 +1,6 @@
 // A real PgBouncer in front of the server.
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { after, before, type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
@@ -104,6 +105,27 @@ test('a session pool that has no second connection for the proof says so', async
   const error = await rejection(locksOf(t, url, { connectTimeout: 1000 }).acquireLock())
   assert.equal(error.code, 'E_LOCK_POOLER')
   assert.match(error.message, /a second connection, which could show the opposite, cannot be had/)
+})
+
+test('a connection that has another session later, whatever is in between, has lost its lock', async (t) => {
+  let isOther = false
+  class Client extends pg.Client {
+    override query(...args: unknown[]): never {
+      if (isOther && String(args[0]).includes('pg_backend_pid()::text'))
+        return Promise.resolve({ rows: [{ answer: '1' }] }) as never
+      return super.query(...(args as [string])) as never
+    }
+  }
+  const connect = () => new Client({ connectionString: postgres.url() }) as pg.Client
+  const locks = postgresLocks({ connect, sessionTimeout: 4000 })
+  t.after(() => locks.close())
+  const lock = await locks.acquireLock('changed')
+  isOther = true
+  if (!lock.signal.aborted) await once(lock.signal, 'abort', { signal: AbortSignal.timeout(4000) })
+  assert.match(lock.signal.reason.message, /a pooler has given the connection another session/)
+  isOther = false
+  assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
+  await (await locks.acquireLock('changed')).release()
 })
 
 test('a lock through a pool that loses its session later is lost', async (t) => {
