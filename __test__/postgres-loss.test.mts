@@ -155,6 +155,19 @@ test('a session that had ended at rest is no failure of the next call', async (t
   }
 })
 
+test('nor is one that has ended and was not read of yet', async (t) => {
+  const locks = locksOf(t)
+  await (await locks.acquireLock('unread')).release()
+  const program = `const { Client } = require('pg')
+    const client = new Client(${JSON.stringify(postgres.url('ledger', 'postgres'))})
+    client.connect()
+      .then(() => client.query("SELECT pg_terminate_backend(backend) FROM reconcile_lock WHERE name = 'unread'"))
+      .then(() => client.end())`
+  // This process reads nothing until that has ended.
+  execFileSync(process.execPath, ['-e', program], { cwd: import.meta.dirname })
+  await (await locks.acquireLock('unread')).release()
+})
+
 test('a waiter whose session is ended is told why', async (t) => {
   const locks = locksOf(t)
   const lock = await locks.acquireLock('waited for')
