@@ -155,17 +155,29 @@ test('a session that had ended at rest is no failure of the next call', async (t
   }
 })
 
-test('nor is one that has ended and was not read of yet', async (t) => {
-  const locks = locksOf(t)
-  await (await locks.acquireLock('unread')).release()
+/** Ends the session of a lock while this process reads nothing. */
+function terminateUnread(name: string): void {
   const program = `const { Client } = require('pg')
     const client = new Client(${JSON.stringify(postgres.url('ledger', 'postgres'))})
     client.connect()
-      .then(() => client.query("SELECT pg_terminate_backend(backend) FROM reconcile_lock WHERE name = 'unread'"))
+      .then(() => client.query("SELECT pg_terminate_backend(backend) FROM reconcile_lock WHERE name = '${name}'"))
       .then(() => client.end())`
-  // This process reads nothing until that has ended.
   execFileSync(process.execPath, ['-e', program], { cwd: import.meta.dirname })
+}
+
+test('nor is one that has ended and was not read of yet', async (t) => {
+  const locks = locksOf(t)
   await (await locks.acquireLock('unread')).release()
+  terminateUnread('unread')
+  await (await locks.acquireLock('unread')).release()
+})
+
+test('a release that is the first to hear of the end of its session says that the lock was lost', async (t) => {
+  const lock = await locksOf(t).acquireLock('unheard')
+  terminateUnread('unheard')
+  const error = await rejection(lock.release())
+  assert.equal(error, lock.signal.reason)
+  assert.equal(error.code, 'E_LOCK_LOST')
 })
 
 test('a waiter whose session is ended is told why', async (t) => {
