@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { cpSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { createServer, Socket } from 'node:net'
 import { join } from 'node:path'
 import { after, before, type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -265,8 +265,16 @@ test('what a role has set for its sessions changes nothing', async (t) => {
 
 test('the session is set as documented', async (t) => {
   let client: pg.Client | undefined
+  const asked: unknown[][] = []
+  class Watched extends Socket {
+    override setKeepAlive(...args: [boolean, number]): this {
+      asked.push(args)
+      return super.setKeepAlive(...args)
+    }
+  }
   const connect = () => {
-    client = new pg.Client({ connectionString: postgres.url(), application_name: 'the ledger' })
+    const config = { connectionString: postgres.url(), application_name: 'the ledger' }
+    client = new pg.Client({ ...config, stream: () => new Watched() as never })
     return client
   }
   const lock = await locksOf(t, { connect, sessionTimeout: 20_000 }).acquireLock('set')
@@ -280,6 +288,7 @@ test('the session is set as documented', async (t) => {
     tcp_keepalives_interval: '2',
     tcp_user_timeout: '20000',
   })
+  assert.deepEqual(asked, [[true, 10_000]])
   await lock.release()
 })
 

@@ -1,10 +1,9 @@
 import * as held from './held.js'
-import { halves } from './key.js'
 import { endOf, publicHolder, type Recorded, type Rows } from './rows.js'
 import type { Session } from './session.js'
 import type { Sessions } from './sessions.js'
 import { channels, lockError } from './shared.js'
-import { terminateOwn } from './sql.js'
+import { endHolder } from './terminate.js'
 import type { PostgresHolder, PostgresLock, PostgresTakenOver } from './types.js'
 
 /** What a lock is made of. */
@@ -92,9 +91,8 @@ export class HeldLock {
   async #giveUp(): Promise<never> {
     const { session, sessions, key } = this.#acquired
     session.destroy()
-    const values = [...halves(key), session.backend]
     // Where the server cannot be reached, it notices by itself.
-    await sessions.ask((other) => other.ask(terminateOwn, values)).catch(() => {})
+    await sessions.ask((other) => endHolder(other, key, session.backend)).catch(() => {})
     throw this.signal.reason
   }
 

@@ -1,18 +1,15 @@
 import { Acquisition } from './acquire.js'
 import * as held from './held.js'
-import { halves, lockKey } from './key.js'
+import { lockKey } from './key.js'
 import { HeldLock } from './lock.js'
 import type { Request } from './options.js'
 import { endOf, holderOf, type Look, publicHolder, type Rows, UNKNOWN, whoHolds } from './rows.js'
 import { pathOf, type Session } from './session.js'
 import type { Sessions } from './sessions.js'
 import { abortable, contention } from './shared.js'
-import { terminate, tryLock, unlock } from './sql.js'
+import { tryLock, unlock } from './sql.js'
+import { endHolder } from './terminate.js'
 import type { PostgresLock, PostgresLockStatus } from './types.js'
-import { Wait } from './wait.js'
-
-/** How long the end of a terminated session may take, in milliseconds. */
-const END = 5000
 
 /** What can be done with the locks of one database. */
 export class Locks {
@@ -61,10 +58,9 @@ export class Locks {
       if (!force) {
         throw contention(message, { path: pathOf(session, name), ...whoHolds(look) })
       }
-      await session.ask(terminate, halves(lockKey(name)))
+      await endHolder(session, lockKey(name), look.backend)
       // Another run may have it by now.
-      if (await new Wait(this.#sessions, session, lockKey(name)).for(END))
-        await this.#clearHeld(session, name)
+      await this.#clear(session, name)
       return true
     })
   }

@@ -75,8 +75,8 @@ function lockedBy(classid: string, objid: string): string {
 }
 
 export const lockedByNobodyKnown = `SELECT json_build_object('backend', ${lockedBy('$1', '$2')})::text AS answer`
-export const terminate = `SELECT coalesce(pg_terminate_backend(${lockedBy('$1', '$2')}), false)::text AS answer`
-export const terminateOwn = `SELECT coalesce(bool_or(pg_terminate_backend(pid)), false)::text AS answer
+/** Ends the session if it still holds the lock. */
+export const terminate = `SELECT coalesce(bool_or(pg_terminate_backend(pid)), false)::text AS answer
 FROM pg_locks WHERE locktype = 'advisory' AND database = ${HERE} AND granted AND pid = $3::int
   AND classid = $1::bigint::oid AND objid = $2::bigint::oid AND objsubid = 1`
 export const tryLock = 'SELECT pg_try_advisory_lock($1)::text AS answer'
