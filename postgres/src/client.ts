@@ -20,7 +20,14 @@ export async function newClient({ connect, connectionString }: Settings): Promis
 
 function fromUrl(connectionString: string | undefined): Client {
   const { Client } = driver()
-  return new Client({ connectionString, fallback_application_name: 'reconcile-lock' })
+  try {
+    return new Client({ connectionString, fallback_application_name: 'reconcile-lock' })
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error
+    // What it says may have the password in it.
+    const message = 'The "options.connectionString" argument is not a URL that pg can read'
+    throw Object.assign(new TypeError(message), { code: 'ERR_INVALID_ARG_VALUE' })
+  }
 }
 
 function driver(): { Client: new (config: object) => Client } {
