@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { LockError, postgresLocks } from 'reconcile-lock/postgres'
 import { Member } from './support/backend.mjs'
+import { watched } from './support/client.mjs'
 import { rejection } from './support/directory.mjs'
 import { pooled } from './support/pgbouncer.mjs'
 import { Postgres } from './support/postgres.mjs'
@@ -39,7 +40,10 @@ async function isRefused(t: TestContext, url: string): Promise<void> {
 
 for (const mode of ['transaction', 'statement'])
   test(`${mode} pooling is refused`, async (t) => {
-    await isRefused(t, await pooled(t, postgres, { pool_mode: mode }))
+    const url = await pooled(t, postgres, { pool_mode: mode })
+    const start = performance.now()
+    await isRefused(t, url)
+    assert.ok(performance.now() - start < 1500, 'the process ids tell at once')
   })
 
 test('transaction pooling is refused although the pool has one connection', async (t) => {
@@ -107,16 +111,29 @@ test('a session pool that has no second connection for the proof says so', async
   assert.match(error.message, /a second connection, which could show the opposite, cannot be had/)
 })
 
+test('a pooler whose process ids tell nothing is found out by what it does not hear', async (t) => {
+  for (const isDeaf of [false, true]) {
+    const connect = () => {
+      const client = watched(postgres.url(), (text) => {
+        return isDeaf && text.startsWith('LISTEN') ? { rows: [] } : undefined
+      })
+      // A pooler gives numbers of its own.
+      client.once('connect', () => Object.assign(client, { processID: 0 }))
+      return client
+    }
+    const locks = postgresLocks({ connect })
+    t.after(() => locks.close())
+    if (isDeaf) assert.equal((await rejection(locks.acquireLock('deaf'))).code, 'E_LOCK_POOLER')
+    else await (await locks.acquireLock('deaf')).release()
+  }
+})
+
 test('a connection that has another session later, whatever is in between, has lost its lock', async (t) => {
   let isOther = false
-  class Client extends pg.Client {
-    override query(...args: unknown[]): never {
-      if (isOther && String(args[0]).includes('pg_backend_pid()::text'))
-        return Promise.resolve({ rows: [{ answer: '1' }] }) as never
-      return super.query(...(args as [string])) as never
-    }
-  }
-  const connect = () => new Client({ connectionString: postgres.url() }) as pg.Client
+  const connect = () =>
+    watched(postgres.url(), (text) => {
+      return isOther && text.includes('pg_backend_pid()::text') ? { rows: [{ answer: '1' }] } : undefined
+    })
   const locks = postgresLocks({ connect, sessionTimeout: 4000 })
   t.after(() => locks.close())
   const lock = await locks.acquireLock('changed')

@@ -8,6 +8,8 @@ export class Line {
   readonly #close: () => void
   readonly #sockets: Set<Socket>
   isSilent = false
+  /** How long bytes are on their way to the server, in milliseconds. */
+  latency = 0
 
   private constructor(port: number, sockets: Set<Socket>, close: () => void) {
     this.port = port
@@ -24,8 +26,9 @@ export class Line {
         [far, near],
       ] as const) {
         sockets.add(from)
-        from.on('data', (bytes) => line.isSilent || into.write(bytes))
-        from.on('end', () => line.isSilent || into.end())
+        const late = (act: () => unknown) => setTimeout(act, from === near ? line.latency : 0)
+        from.on('data', (bytes) => line.isSilent || late(() => into.write(bytes)))
+        from.on('end', () => line.isSilent || late(() => into.end()))
         from.on('error', () => into.destroy())
         from.on('close', () => sockets.delete(from))
       }

@@ -26,7 +26,6 @@ export class Wait {
   #isOver = true
   /** Settles with the statement that waits. */
   #over: Promise<unknown> = Promise.resolve()
-  #cancelling: Promise<void> | undefined
 
   constructor(sessions: Sessions, session: Session, key: bigint) {
     this.#sessions = sessions
@@ -35,10 +34,11 @@ export class Wait {
   }
 
   /**
-   * Says whether the lock is held now; not if the time has passed or the wait was cancelled.
+   * Says whether the lock is held now; not if the time has passed or the wait was cancelled. A session whose wait was
+   * cancelled is of no further use: the next statement may be cancelled too.
    * @param milliseconds never less, and more only by the way of the answer
    */
-  async for(milliseconds: number): Promise<boolean> {
+  for(milliseconds: number): Promise<boolean> {
     const waiting = this.#slices(milliseconds)
     this.#isOver = false
     this.#over = waiting
@@ -46,9 +46,6 @@ export class Wait {
       .then(() => {
         this.#isOver = true
       })
-    // A signal that is under way would end what the session does next.
-    await this.#over
-    await this.#cancelling
     return waiting
   }
 
@@ -68,7 +65,7 @@ export class Wait {
 
   cancel(): void {
     this.#isCancelled = true
-    if (!this.#isOver) this.#cancelling ??= this.#cancel()
+    if (!this.#isOver) void this.#cancel()
   }
 
   async #cancel(): Promise<void> {
