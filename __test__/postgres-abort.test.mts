@@ -100,20 +100,21 @@ test('while what is to be cancelled is on its way to the server: it is cancelled
   const holder = postgresLocks({ connectionString: postgres.url() })
   const lock = await holder.acquireLock('on its way')
   const abort = new AbortController()
-  let clients = 0
+  let waiting: pg.Client | undefined
   const locks = locksBy(() => {
-    clients += 1
-    if (clients > 1) return new pg.Client({ connectionString: postgres.url() })
-    return watched(postgres.url('ledger', undefined, undefined, line.port), (text, isAnswered) => {
+    if (waiting) return new pg.Client({ connectionString: postgres.url() })
+    waiting = watched(postgres.url('ledger', undefined, undefined, line.port), (text, isAnswered) => {
       if (!text.includes('SELECT pg_advisory_lock') || isAnswered) return undefined
       line.latency = 150
       setTimeout(() => abort.abort(reason), 20)
       return undefined
     })
+    return waiting
   })
   const call = rejection(locks.acquireLock({ name: 'on its way', timeout: 60_000, signal: abort.signal }))
   assert.equal(await call, reason)
-  await delay(200)
+  // What is cancelled late would be the next statement of that session.
+  await once(waiting as unknown as pg.Client, 'end', { signal: AbortSignal.timeout(1000) })
   await isQueueEmpty(500)
   await lock.release()
   await Promise.all([locks.close(), holder.close()])
