@@ -5,10 +5,12 @@ import type { TestContext } from 'node:test'
 import { directory } from './directory.mjs'
 import { root } from './packages.mjs'
 
-/** The blocks of TypeScript in a document of this project. */
-export function blocksOf(path: string): string[] {
+/** The blocks of TypeScript, or another language, in a document of this project. */
+export function blocksOf(path: string, language = 'ts'): string[] {
   const text = readFileSync(join(root, path), 'utf8')
-  return [...text.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code = '']) => code)
+  return [...text.matchAll(/^```(\w+)\n(.*?)^```$/gms)].flatMap(([, word, code = '']) =>
+    word === language ? [code] : [],
+  )
 }
 
 /** What the compiler complains of, in a project that has installed the package. `files` are more of its modules. */
