@@ -40,21 +40,27 @@ export class Rows {
 
   /** Writes who holds the lock now, in the session that holds it, and says who did before and never released it. */
   async record(session: Session, name: string, key: bigint): Promise<Recorded> {
-    const values = [name, key, process.pid, threadId, hostname()]
-    const insert = () => session.ask<Recorded>(this.#sql.record, values)
     try {
-      return await insert()
+      return await this.#insert(session, name, key)
     } catch (error) {
-      if (codeOf(error) === UNIQUE_VIOLATION) throw collision(session, name)
       if (codeOf(error) !== UNDEFINED_TABLE) throw error
     }
     // Of several that create it at once the slower ones fail, and find it.
     const failure: unknown = await session.ask(this.#sql.create).catch((error) => error)
-    return insert().catch((error) => {
-      throw codeOf(error) === UNDEFINED_TABLE && failure instanceof Error
-        ? this.#missing(session, failure)
-        : error
-    })
+    try {
+      return await this.#insert(session, name, key)
+    } catch (error) {
+      const isMissing = codeOf(error) === UNDEFINED_TABLE && failure instanceof Error
+      throw isMissing ? this.#missing(session, failure) : error
+    }
+  }
+
+  async #insert(session: Session, name: string, key: bigint): Promise<Recorded> {
+    try {
+      return await session.ask(this.#sql.record, [name, key, process.pid, threadId, hostname()])
+    } catch (error) {
+      throw codeOf(error) === UNIQUE_VIOLATION ? collision(session, name) : error
+    }
   }
 
   #missing(session: Session, cause: Error): LockError {
@@ -67,16 +73,8 @@ export class Rows {
   /** Gives a lock back as it was found: the next run is still told of the one that never released it. */
   async restore(session: Session, key: bigint, { holder, before }: Recorded): Promise<void> {
     const { pid, thread, host, application, backend, createdAt } = before ?? holder
-    await session.ask(this.#sql.restore, [
-      key,
-      holder.token,
-      pid,
-      thread,
-      host,
-      application,
-      backend,
-      createdAt,
-    ])
+    const values = [key, holder.token, pid, thread, host, application, backend, createdAt]
+    await session.ask(this.#sql.restore, values)
   }
 
   async look(session: Session, name: string, key: bigint): Promise<Look> {
@@ -84,11 +82,8 @@ export class Rows {
       return await session.ask<Look>(this.#sql.read, [name, ...halves(key)])
     } catch (error) {
       if (codeOf(error) !== UNDEFINED_TABLE) throw error
-      return {
-        holder: null,
-        isReleased: null,
-        ...(await session.ask<{ backend: number | null }>(lockedByNobodyKnown, halves(key))),
-      }
+      const locked = await session.ask<Pick<Look, 'backend'>>(lockedByNobodyKnown, halves(key))
+      return { holder: null, isReleased: null, ...locked }
     }
   }
 

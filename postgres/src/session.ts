@@ -66,8 +66,8 @@ export class Session {
    * @param milliseconds how long the statement itself may take beyond that
    */
   ask<T>(text: string, values?: unknown[], milliseconds = 0): Promise<T> {
-    const patience = this.#settings.sessionTimeout / 4
-    const answer = this.#turn.then(() => this.#send<T>(text, values, patience + milliseconds))
+    const limit = milliseconds + this.#settings.sessionTimeout / 4
+    const answer = this.#turn.then(() => this.#send<T>(text, values, limit))
     this.#turn = answer.catch(() => {})
     return answer
   }

@@ -117,7 +117,8 @@ export interface PostgresLock extends Pick<Lock, 'isHeld'> {
    * Releases the lock. A second release does nothing.
    *
    * Rejects with a `LockError` `E_LOCK_LOST` if the session had ended before, so that somebody else may have held
-   * the lock meanwhile. Either way this process holds the lock no more.
+   * the lock meanwhile; what the server still has of that session is ended first, so this is the time to stop relying
+   * on it. Either way this process holds the lock no more.
    */
   release(): Promise<void>
   /** As {@link PostgresLock.release}, for `await using`. */
