@@ -1,6 +1,6 @@
 // inspectLock: what it says, that it changes nothing, and that it stands in nobody's way.
 import assert from 'node:assert/strict'
-import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, statSync, utimesSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -14,7 +14,7 @@ import {
 } from 'reconcile-lock'
 import { Bystanders, type Seen } from './support/bystander.mjs'
 import { Peer, send } from './support/child.mjs'
-import { deadPid, directory, isWindows, leave, readRecord } from './support/directory.mjs'
+import { deadPid, directory, isLinux, isWindows, leave, readRecord } from './support/directory.mjs'
 
 const INSPECTORS = 3
 const SECONDS = 3
@@ -145,9 +145,12 @@ for (const [state, sentence, make] of states) {
     const cwd = directory(t)
     await make(cwd)
     const path = resolveLockPath(cwd)
+    const bytes = readFileSync(path)
+    // A read makes the time of the last access a new one where that is older than the last change.
+    utimesSync(path, 0, statSync(path).mtimeMs / 1000)
     const seen = () => {
-      const { atimeNs: _, atimeMs: __, atime: ___, ...stat } = statSync(path, { bigint: true })
-      return { stat, bytes: readFileSync(path), files: readdirSync(cwd), directory: statSync(cwd).mtimeMs }
+      const { atimeNs, atimeMs: _, atime: __, ...stat } = statSync(path, { bigint: true })
+      return { stat, ...(isLinux && { atimeNs }), files: readdirSync(cwd), directory: statSync(cwd).mtimeMs }
     }
     const before = seen()
     const { reason } = inspectLockSync(cwd)
@@ -155,6 +158,7 @@ for (const [state, sentence, make] of states) {
     assert.doesNotMatch(reason, /\n|undefined|null|\.$/)
     for (let look = 0; look < 50; look += 1) assert.deepEqual(await inspectLock(cwd), inspectLockSync(cwd))
     assert.deepEqual(seen(), before)
+    assert.deepEqual(readFileSync(path), bytes)
     releaseLockSync(cwd)
   })
 }

@@ -9,6 +9,8 @@ mod watch;
 
 use std::os::fd::OwnedFd;
 
+use rustix::fs::OFlags;
+
 pub(super) use self::process::{here, state};
 pub(crate) use self::queue::{Place, Rank};
 pub(crate) use self::stake::Stake;
@@ -23,6 +25,9 @@ pub(crate) fn keep_loaded() {}
 pub(crate) fn is_main_thread() -> bool {
     rustix::thread::gettid() == rustix::process::getpid()
 }
+
+/// What keeps a look from changing the time of the last access.
+pub(super) const NO_TRACE: OFlags = OFlags::NOATIME;
 
 /// Whether this kernel alone has the file's filesystem mounted.
 pub(super) fn is_local(file: &OwnedFd) -> bool {

@@ -5,9 +5,14 @@ mod process;
 
 use std::os::fd::OwnedFd;
 
+use rustix::fs::OFlags;
+
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) use self::calls::{is_main_thread, keep_loaded};
 pub(super) use self::process::{here, state};
+
+/// What keeps a look from changing the time of the last access: macOS has nothing of the kind.
+pub(super) const NO_TRACE: OFlags = OFlags::empty();
 
 /// Whether this kernel alone has the file's filesystem mounted: `MNT_LOCAL` of `statfs(2)`.
 pub(super) fn is_local(file: &OwnedFd) -> bool {

@@ -59,12 +59,12 @@ impl System for Os {
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Opened<OwnedFd>> {
         let access = match access {
-            Access::Read => OFlags::RDONLY,
+            Access::Read => OFlags::RDONLY | own::NO_TRACE,
             Access::ReadWrite => OFlags::RDWR,
         };
         // O_NONBLOCK: opening a FIFO for reading waits for a writer otherwise.
         let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let error = match retried(|| fs::openat(CWD, path, flags, Mode::empty())) {
+        let error = match retried(|| opened(path, flags)) {
             Ok(file) => return Ok(Opened::File(file)),
             Err(Errno::NOENT) => return Ok(Opened::Missing),
             Err(error) => error,
@@ -169,6 +169,16 @@ impl System for Os {
 
     fn here(&self) -> &Here {
         &self.here
+    }
+}
+
+/// Opens what exists. Only a file's owner may ask for no trace; a look that leaves one is better than none.
+fn opened(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    match fs::openat(CWD, path, flags, Mode::empty()) {
+        Err(Errno::PERM) if flags.intersects(own::NO_TRACE) => {
+            fs::openat(CWD, path, flags.difference(own::NO_TRACE), Mode::empty())
+        }
+        outcome => outcome,
     }
 }
 
