@@ -43,10 +43,10 @@ export class Terminal {
     this.#child.stdin?.write(text)
   }
 
-  /** Waits until the screen has shown it. */
-  async shows(what: RegExp): Promise<RegExpExecArray> {
+  /** Waits until the screen has shown it, after its first `from` characters. */
+  async shows(what: RegExp, from = 0): Promise<RegExpExecArray> {
     for (const end = Date.now() + LONG; Date.now() < end; ) {
-      const found = what.exec(this.screen)
+      const found = what.exec(this.screen.slice(from))
       if (found) return found
       await setTimeout(10)
     }
