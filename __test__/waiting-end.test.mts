@@ -1,13 +1,19 @@
 // Nobody's end is held up by a wait, and no wait outlives the one who waits.
 import assert from 'node:assert/strict'
-import { existsSync } from 'node:fs'
+import { once } from 'node:events'
+import { existsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { acquireLock, acquireLockSync, resolveLockPath } from 'reconcile-lock'
-import { directory } from './support/directory.mjs'
+import { send } from './support/child.mjs'
+import { directory, withoutSignals } from './support/directory.mjs'
+import { begun } from './support/program.mjs'
 import { type Outcome, ThreadWaiter, Waiter } from './support/waiter.mjs'
 
 const PROMPT = 1000
+const home = fileURLToPath(new URL('../../index.js', import.meta.url))
 
 interface Waits {
   inThread: boolean
@@ -89,6 +95,44 @@ for (const [name, waits] of SCENES) {
     await assertFree(cwd)
   })
 }
+
+test('each of many threads that block in a wait holds up process.exit for a moment', {
+  skip: withoutSignals,
+}, async (t) => {
+  const cwd = directory(t)
+  const holder = acquireLockSync(cwd)
+  const threads = 16
+  const took = async (acquire: 'acquireLock' | 'acquireLockSync') => {
+    const program = join(directory(t), 'waiter.cjs')
+    const waiter = `
+      const { parentPort, workerData: cwd } = require('node:worker_threads')
+      const onWait = () => parentPort.postMessage('waits')
+      require(${JSON.stringify(home)}).${acquire}({ cwd, timeout: Infinity, onWait })`
+    writeFileSync(program, waiter)
+    const body = `
+      const { Worker } = require('node:worker_threads')
+      const waits = Array.from({ length: ${threads} }, () => {
+        const worker = new Worker(${JSON.stringify(program)}, { workerData: cwd })
+        return new Promise((resolve) => worker.once('message', resolve))
+      })
+      process.on('SIGUSR2', () => process.exit(7))
+      Promise.all(waits).then(() => console.log('all wait'))`
+    const [child] = await begun(t, cwd, body)
+    const exit = once(child, 'exit')
+    const before = performance.now()
+    send(child, 'SIGUSR2')
+    assert.deepEqual(await exit, [7, null])
+    return performance.now() - before
+  }
+  let least = Number.POSITIVE_INFINITY
+  for (let round = 0; round < 5; round += 1) {
+    const own = await took('acquireLock')
+    least = Math.min(least, (await took('acquireLockSync')) - own)
+  }
+  t.diagnostic(`${least.toFixed(1)} ms more than threads that do not block`)
+  assert.ok(least < threads * 5, `${least} ms for ${threads} threads`)
+  holder.releaseSync()
+})
 
 test('a process that ends while the lock comes leaves nothing behind', async (t) => {
   for (let round = 0; round < 20; round += 1) {

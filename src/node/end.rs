@@ -6,9 +6,17 @@
 
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::table::{self, Owner};
 use crate::wait;
+
+/// How long after one worker another is likely to end: a process that exits ends and awaits them one by one.
+const SERIES: Duration = Duration::from_millis(100);
+
+/// When the last one ended.
+static LAST: Mutex<Option<Instant>> = Mutex::new(None);
 
 thread_local! {
     static ENVIRONMENTS: Environments = const { Environments(RefCell::new(Vec::new())) };
@@ -42,6 +50,12 @@ pub(super) fn of(owner: Owner) {
         wait::cancel_all(owner);
         ENVIRONMENTS.with(|environments| environments.0.borrow_mut().retain(|other| *other != owner));
     });
+    *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+}
+
+/// Whether the process may be ending its workers, this one next.
+pub(super) fn may_come() -> bool {
+    LAST.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|last| last.elapsed() < SERIES)
 }
 
 /// Nobody is left to tell of a panic.

@@ -9,6 +9,7 @@ use napi_derive::napi;
 use oneshot::RecvTimeoutError;
 
 use super::args::{Allowed, Request};
+use super::end;
 use super::failure::{guarded, internal, thrown};
 use super::lock::{Acquired, JsHolder, JsLock};
 use super::promise::deferred;
@@ -19,6 +20,9 @@ use crate::wait::{self, Order, WaiterId};
 
 /// How long the try of a wait that is cancelled may hold up its thread: it hangs on a disk, or waits for a birth.
 const GRACE: Duration = Duration::from_millis(25);
+
+/// The longest slice while workers end, each of which the process awaits before it ends the next.
+const SHORT: Duration = Duration::from_millis(1);
 
 /// How a wait ended; a panic is an outcome too.
 pub(super) type Outcome = thread::Result<std::result::Result<Acquired, Error>>;
@@ -79,9 +83,10 @@ pub fn wait_sync(env: &Env, id: f64, target: Unknown<'_>, left: f64) -> Result<(
 #[napi(catch_unwind)]
 pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Option<JsLock>> {
     guarded(env, || {
-        let id = named(id);
+        let (id, slice) = (named(id), milliseconds(slice));
+        let slice = if end::may_come() { slice.min(SHORT) } else { slice };
         let mut waits = State::of(env)?.waits.borrow_mut();
-        let outcome = match waits.get(&id.0).map(|told| told.recv_timeout(milliseconds(slice))) {
+        let outcome = match waits.get(&id.0).map(|told| told.recv_timeout(slice)) {
             Some(Ok(outcome)) => outcome,
             Some(Err(RecvTimeoutError::Timeout)) => return Ok(None),
             Some(Err(RecvTimeoutError::Disconnected)) | None => {
