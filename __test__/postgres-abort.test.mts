@@ -115,6 +115,7 @@ test('while what is to be cancelled is on its way to the server: it is cancelled
   assert.equal(await call, reason)
   // What is cancelled late would be the next statement of that session.
   await once(waiting as unknown as pg.Client, 'end', { signal: AbortSignal.timeout(1000) })
+  await delay(2 * line.latency)
   await isQueueEmpty(500)
   await lock.release()
   await Promise.all([locks.close(), holder.close()])

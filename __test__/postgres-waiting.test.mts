@@ -33,13 +33,18 @@ test('a holder of this machine that has ended is waited out, although the server
 test('those who wait are served in the order in which they came', async () => {
   const lock = await locks.acquireLock('order')
   const order: number[] = []
-  const waiting = [0, 1, 2, 3, 4, 5].map(async (index) => {
-    await delay(index * 60)
-    const mine = await locks.acquireLock({ name: 'order', timeout: 10_000 })
-    order.push(index)
-    await mine.release()
-  })
-  await delay(600)
+  const waiting: Promise<unknown>[] = []
+  const queue = `SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`
+  for (const index of [0, 1, 2, 3, 4, 5]) {
+    const mine = locks.acquireLock({ name: 'order', timeout: 10_000 })
+    waiting.push(
+      mine.then((won) => {
+        order.push(index)
+        return won.release()
+      }),
+    )
+    while ((await postgres.sql(queue)).length <= index);
+  }
   await lock.release()
   await Promise.all(waiting)
   assert.deepEqual(order, [0, 1, 2, 3, 4, 5])
