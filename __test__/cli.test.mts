@@ -96,6 +96,7 @@ test('the help names every exit code', (t) => {
     [['run'], [64, 73, 74, 75, 126, 127]],
     [['status'], [0, 1, 2, 64, 73, 74]],
     [['break'], [0, 64, 73, 74, 75]],
+    [['sql'], [0, 64, 74]],
   ] as const) {
     const { stdout } = cli(cwd, [...command, '--help'])
     const told = stdout.slice(stdout.indexOf('Exit codes')).match(/(?<=[ ,])\d+(?=[, ])/g) ?? []
@@ -117,6 +118,7 @@ test('help and version, for every command', (t) => {
     [['--help', 'run'], '--wait SECONDS'],
     [['status', '--help'], '--json'],
     [['break', '--help'], '--force'],
+    [['sql', '--help'], 'reconcile-lock sql | psql'],
   ] as const) {
     const { code, stdout, stderr } = cli(cwd, [...args])
     assert.equal(code, 0)

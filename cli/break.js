@@ -1,8 +1,7 @@
 'use strict'
 
-const { resolve } = require('node:path')
-const { breakLock, resolveLockPath } = require('../index.js')
 const exitCodes = require('./exit-codes.js')
+const { withNamed } = require('./named.js')
 const { describe, say } = require('./say.js')
 
 /**
@@ -11,10 +10,12 @@ const { describe, say } = require('./say.js')
  */
 
 /** @param {Break} options */
-async function breakIt({ file, force }) {
-  const path = file === undefined ? resolveLockPath() : resolve(file)
+async function breakIt({ force, ...names }) {
   try {
-    const isRemoved = await breakLock({ file, force })
+    const [path, isRemoved] = await withNamed(names, async (lock) => [
+      await lock.path(),
+      await lock.break(force),
+    ])
     console.log(isRemoved ? `${path}: removed` : `${path}: there is no lock`)
   } catch (error) {
     const { code, message, holder, reason } = /** @type {LockError} */ (error)

@@ -16,17 +16,28 @@ const { hasTold } = require('./terminal.js')
  * Runs a command to its end.
  * @param {string} command
  * @param {string[]} args
- * @param {InstanceType<typeof import('./signals.js').Signals>} signals what it is told of
+ * @param {object} about
+ * @param {NodeJS.ProcessEnv} about.env
+ * @param {InstanceType<typeof import('./signals.js').Signals>} about.signals what it is told of
+ * @param {AbortSignal | undefined} about.loss of the lock, after which it should not go on
  * @returns {Promise<End>}
  */
-function runCommand(command, args, signals) {
+function runCommand(command, args, { env, signals, loss }) {
   return new Promise((resolve) => {
-    const refused = (/** @type {unknown} */ error) =>
-      resolve(notRun(command, /** @type {NodeJS.ErrnoException} */ (error)))
     /** @type {ChildProcess} */
     let child
+    const lost = () => {
+      sayLost(loss?.reason)
+      child.kill('SIGTERM')
+    }
+    const ended = (/** @type {End} */ end) => {
+      loss?.removeEventListener('abort', lost)
+      resolve(end)
+    }
+    const refused = (/** @type {unknown} */ error) =>
+      ended(notRun(command, /** @type {NodeJS.ErrnoException} */ (error)))
     try {
-      child = spawn(command, args, { stdio: 'inherit' })
+      child = spawn(command, args, { stdio: 'inherit', env })
     } catch (error) {
       // Some refusals of the system are thrown, others arrive as an event.
       return refused(error)
@@ -36,11 +47,18 @@ function runCommand(command, args, signals) {
       // The command, of another user now, lives on, and so does the lock.
       say(`reconcile-lock: a signal cannot be passed on to process ${child.pid}: ${textOf(error)}`)
     })
-    child.once('exit', (code, signal) => resolve(signal ?? code ?? exitCodes.ok))
+    child.once('exit', (code, signal) => ended(signal ?? code ?? exitCodes.ok))
     signals.listen((signal) => {
       if (!hasTold(signal, child.pid)) child.kill(signal)
     })
+    loss?.addEventListener('abort', lost)
   })
+}
+
+/** @param {Error} reason */
+function sayLost({ message }) {
+  say(`reconcile-lock: ${message}`)
+  say('reconcile-lock: another run may be at work by now: the command is asked to end, by SIGTERM')
 }
 
 /**

@@ -6,7 +6,11 @@ const { help, version } = require('./help.js')
 const { UsageError, parseCommand } = require('./options.js')
 const { run } = require('./run.js')
 const { say } = require('./say.js')
+const { sql } = require('./sql.js')
 const { status } = require('./status.js')
+
+/** What the package says of an argument that only it can judge. */
+const WRONG = new Set(['ERR_INVALID_ARG_VALUE', 'ERR_INVALID_URL'])
 
 /** @param {string[]} args what a person typed, without the program's name */
 async function main(args) {
@@ -16,12 +20,23 @@ async function main(args) {
   try {
     await carryOut(parseCommand(args))
   } catch (error) {
-    const { code, message } = /** @type {NodeJS.ErrnoException} */ (error)
-    const isUsage = error instanceof UsageError || code === 'ERR_INVALID_ARG_VALUE'
-    say(`reconcile-lock: ${message}`)
+    const { code } = /** @type {NodeJS.ErrnoException} */ (error)
+    const message = textOf(/** @type {Error} */ (error))
+    const isUsage = error instanceof UsageError || WRONG.has(code ?? '')
+    // That message begins with the name.
+    say(code === 'E_LOCK_NATIVE' ? message : `reconcile-lock: ${message}`)
     if (isUsage) say('reconcile-lock --help shows the usage')
     process.exitCode = isUsage ? exitCodes.usage : exitCodes.cannotLock
   }
+}
+
+/**
+ * What is wrong, also where `pg` says it of its own code: a server asked for a password, and there was none.
+ * @param {Error} error
+ */
+function textOf({ message }) {
+  if (!message.endsWith('client password must be a string')) return message
+  return 'the server asks for a password, and neither the URL nor PGPASSWORD nor ~/.pgpass has one'
 }
 
 /** @param {import('./options.js').Command} command */
@@ -37,6 +52,8 @@ async function carryOut(command) {
       return status(command)
     case 'break':
       return breakIt(command)
+    case 'sql':
+      return sql()
   }
 }
 

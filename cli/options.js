@@ -6,17 +6,20 @@ const { parseArgs } = require('node:util')
 class UsageError extends Error {}
 
 /**
- * @typedef {'overview' | 'run' | 'status' | 'break'} Topic
+ * @typedef {'overview' | 'run' | 'status' | 'break' | 'sql'} Topic
+ * @typedef {import('./named.js').Names} Names
  * @typedef {{ name: 'help', topic: Topic } | { name: 'version' }} Asked
- * @typedef {{ name: 'run', file?: string, timeout: number, message?: string, command: string[] }} Run
- * @typedef {{ name: 'status', file?: string, json: boolean }} Status
- * @typedef {{ name: 'break', file?: string, force: boolean }} Break
- * @typedef {Asked | Run | Status | Break} Command
- * @typedef {{ file?: string, wait?: string, message?: string, json?: boolean, force?: boolean, help?: boolean, version?: boolean }} Values
+ * @typedef {Names & { name: 'run', timeout: number, message?: string, command: string[] }} Run
+ * @typedef {Names & { name: 'status', json: boolean }} Status
+ * @typedef {Names & { name: 'break', force: boolean }} Break
+ * @typedef {Asked | Run | Status | Break | { name: 'sql' }} Command
+ * @typedef {{ file?: string, postgres?: string, name?: string, wait?: string, message?: string, json?: boolean, force?: boolean, help?: boolean, version?: boolean }} Values
  */
 
 const options = /** @type {const} */ ({
   file: { type: 'string' },
+  postgres: { type: 'string' },
+  name: { type: 'string' },
   wait: { type: 'string' },
   message: { type: 'string' },
   json: { type: 'boolean' },
@@ -25,12 +28,17 @@ const options = /** @type {const} */ ({
   version: { type: 'boolean' },
 })
 
+const ofLock = ['file', 'postgres', 'name']
+
 /** @type {Record<Exclude<Topic, 'overview'>, string[]>} */
 const taken = {
-  run: ['file', 'wait', 'message'],
-  status: ['file', 'json'],
-  break: ['file', 'force'],
+  run: [...ofLock, 'wait', 'message'],
+  status: [...ofLock, 'json'],
+  break: [...ofLock, 'force'],
+  sql: [],
 }
+
+const COMMANDS = 'run, status, break or sql'
 
 /** @param {string | undefined} word @returns {word is keyof typeof taken} */
 const isCommand = (word) => word !== undefined && Object.hasOwn(taken, word)
@@ -46,8 +54,8 @@ function parseCommand(args) {
   const [name, ...more] = positionals
   if (values.help) return { name: 'help', topic: isCommand(name) ? name : 'overview' }
   if (values.version) return { name: 'version' }
-  if (name === undefined) throw new UsageError('a command is missing: run, status or break')
-  if (!isCommand(name)) throw new UsageError(`there is no command ${name}: run, status or break`)
+  if (name === undefined) throw new UsageError(`a command is missing: ${COMMANDS}`)
+  if (!isCommand(name)) throw new UsageError(`there is no command ${name}: ${COMMANDS}`)
   if (name === 'run' && end < 0) {
     const example = more.length > 0 ? more.join(' ') : 'COMMAND'
     throw new UsageError(`-- and the command to run are missing: reconcile-lock run -- ${example}`)
@@ -68,14 +76,32 @@ function parseCommand(args) {
  * @returns {Command}
  */
 function commandOf(name, values, command) {
-  const { file, message } = values
-  if (file === '') throw new UsageError('--file needs the path of a file')
-  const about = file === undefined ? {} : { file }
-  if (name === 'status') return { name, ...about, json: values.json === true }
-  if (name === 'break') return { name, ...about, force: values.force === true }
+  if (name === 'sql') return { name }
+  const { message } = values
+  const lock = parseLock(values)
+  if (name === 'status') return { name, ...lock, json: values.json === true }
+  if (name === 'break') return { name, ...lock, force: values.force === true }
   if (!command[0]) throw new UsageError('the command to run is missing after --')
   const timeout = parseWait(values.wait)
-  return { name, ...about, ...(message !== undefined && { message }), timeout, command }
+  return { name, ...lock, ...(message !== undefined && { message }), timeout, command }
+}
+
+/**
+ * @param {Values} values
+ * @returns {Names}
+ */
+function parseLock({ file, postgres, name }) {
+  if (file === '') throw new UsageError('--file needs the path of a file')
+  if (name === '') throw new UsageError('--name needs the name of a lock')
+  if (postgres === undefined) {
+    if (name !== undefined) throw new UsageError('--name needs --postgres; a lock file is named by --file')
+    return file === undefined ? {} : { file }
+  }
+  if (file !== undefined) throw new UsageError('--file does not go with --postgres: a lock is on one of them')
+  // A mistyped one may hold a password, and is not repeated.
+  if (!/^postgres(ql)?:\/\//.test(postgres))
+    throw new UsageError('--postgres needs a URL, such as postgres://USER@HOST/DATABASE')
+  return { postgres, ...(name !== undefined && { lockName: name }) }
 }
 
 /** @param {string[]} args */

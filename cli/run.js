@@ -1,14 +1,15 @@
 'use strict'
 
-const { acquireLock } = require('../index.js')
 const { runCommand } = require('./command.js')
 const exitCodes = require('./exit-codes.js')
+const { withNamed } = require('./named.js')
 const { duration, describe, nameOf, say } = require('./say.js')
 const { Signals, dieOf } = require('./signals.js')
 const { WaitingLine } = require('./waiting-line.js')
 
 /**
- * @typedef {import('../index.js').Lock} Lock
+ * @typedef {import('./named.js').Lock} Lock
+ * @typedef {import('./named.js').Named} Named
  * @typedef {import('../index.js').LockError} LockError
  * @typedef {import('../index.js').TakenOver} TakenOver
  * @typedef {import('./command.js').End} End
@@ -21,19 +22,22 @@ const FATAL = new Set(['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIG
 /** @param {Run} options */
 async function run(options) {
   const signals = new Signals()
-  const lock = await acquire(options, signals)
-  const end = typeof lock === 'object' ? await runUnder(lock, options.command, signals) : lock
+  const end = await withNamed(options, async (named) => {
+    const lock = await acquire(named, options, signals)
+    return typeof lock === 'object' ? runUnder(lock, options.command, signals) : lock
+  })
   signals.end()
   if (typeof end === 'string') dieOf(end)
   else process.exitCode = end
 }
 
 /**
+ * @param {Named} named
  * @param {Run} options
  * @param {InstanceType<typeof Signals>} signals
  * @returns {Promise<Lock | End>}
  */
-async function acquire({ file, message, timeout }, signals) {
+async function acquire(named, { message, timeout }, signals) {
   const line = new WaitingLine()
   const abort = new AbortController()
   signals.listen((signal) => {
@@ -41,8 +45,7 @@ async function acquire({ file, message, timeout }, signals) {
     if (FATAL.has(signal)) abort.abort(signal)
   })
   try {
-    const lock = await acquireLock({
-      file,
+    const lock = await named.acquire({
       message,
       timeout,
       signal: abort.signal,
@@ -77,10 +80,14 @@ function took({ holder, reason }) {
  * @returns {Promise<End>}
  */
 async function runUnder(lock, [command = '', ...args], signals) {
-  const end = await runCommand(command, args, signals)
+  const { token, signal: loss } = 'token' in lock ? lock : {}
+  const env = token === undefined ? process.env : { ...process.env, RECONCILE_LOCK_TOKEN: String(token) }
+  const end = await runCommand(command, args, { env, signals, loss })
+  const hasBeenTold = loss?.aborted
   try {
     await lock.release()
   } catch (error) {
+    if (hasBeenTold) return exitCodes.ioError
     say(`reconcile-lock: ${/** @type {Error} */ (error).message}`)
     return end === exitCodes.ok ? exitCodes.ioError : end
   }

@@ -1,15 +1,22 @@
 'use strict'
 
-const { inspectLock } = require('../index.js')
 const exitCodes = require('./exit-codes.js')
+const { withNamed } = require('./named.js')
 
 const codes = { free: exitCodes.ok, held: exitCodes.held, stale: exitCodes.stale }
 
 /** @param {import('./options.js').Status} options */
-async function status({ file, json }) {
-  const found = await inspectLock({ file })
+async function status({ json, ...names }) {
+  const found = await withNamed(names, (lock) => lock.inspect())
   process.exitCode = codes[found.state]
-  console.log(json ? JSON.stringify(found) : `${found.path}: ${found.state}: ${found.reason}`)
+  console.log(json ? JSON.stringify(found, plain) : `${found.path}: ${found.state}: ${found.reason}`)
 }
+
+/**
+ * JSON has no number for a token that every reader would keep whole.
+ * @param {string} _
+ * @param {unknown} value
+ */
+const plain = (_, value) => (typeof value === 'bigint' ? String(value) : value)
 
 module.exports = { status }

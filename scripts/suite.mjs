@@ -16,6 +16,7 @@ const LINUX = [
   'lifetimes',
   'namespaces',
   'package',
+  'postgres-cli',
   'soak',
   'storm',
   'system-errors',
