@@ -1,12 +1,28 @@
-// The example's own tests, against the addon as it is built and packed.
+// The example's own tests, against the addon as it is built and packed, and a PostgreSQL of their own.
+import { spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { prepareExample } from './example.mjs'
-import { run } from './steps.mjs'
+import { compile } from './suite.mjs'
 
 const example = prepareExample()
 // By name: what `node --test` does with a directory differs between versions of Node.
 const tests = readdirSync(join(example, 'dist/test')).filter((name) => name.endsWith('.test.js'))
 if (tests.length === 0) throw new Error('the example has no tests')
 const files = tests.map((name) => join('dist/test', name))
-run(process.execPath, ['--test', '--test-reporter=spec', ...files], { cwd: example })
+
+compile()
+const { Postgres } = await import('../build/__test__/support/postgres.mjs')
+const postgres = await Postgres.start().catch((error) => {
+  if (process.env.CI) throw error
+  console.log(`the example's lock on PostgreSQL: skipped: ${error.message}`)
+})
+const env = { ...process.env, RECONCILE_TEST_POSTGRES: postgres?.url() ?? '' }
+// Not `run`: the server has to be stopped whatever comes of it.
+const { status } = spawnSync(process.execPath, ['--test', '--test-reporter=spec', ...files], {
+  cwd: example,
+  env,
+  stdio: 'inherit',
+})
+await postgres?.stop()
+process.exitCode = status ?? 1

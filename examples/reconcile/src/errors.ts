@@ -1,5 +1,5 @@
 /** The exit codes, as in sysexits.h. */
-export const exitCode = { ok: 0, failure: 1, usage: 64, data: 65, busy: 75 } as const
+export const exitCode = { ok: 0, failure: 1, usage: 64, data: 65, lost: 74, busy: 75 } as const
 
 /** The command line is wrong. */
 export class UsageError extends Error {}

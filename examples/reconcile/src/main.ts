@@ -14,13 +14,13 @@ async function main(args: string[]): Promise<number> {
       console.log(help)
       return exitCode.ok
     case 'status':
-      await status(command.dir)
+      await status(command)
       return exitCode.ok
     case 'ping':
       await ping(command.dir)
       return exitCode.ok
     case 'dry-run':
-      await dryRun(command.dir)
+      await dryRun(command)
       return exitCode.ok
     case 'execute':
       return execute(command)
@@ -39,5 +39,7 @@ try {
     process.exitCode = exitCode.data
   } else if (codeOf(error) === 'E_LOCK_CONTENTION') {
     process.exitCode = exitCode.busy
+  } else if (codeOf(error) === 'E_LOCK_LOST') {
+    process.exitCode = exitCode.lost
   }
 }

@@ -7,6 +7,19 @@ test('commands', () => {
   assert.deepEqual(parseCommand([]), { name: 'dry-run', dir: '.' })
   assert.deepEqual(parseCommand(['status', '--dir', 'd']), { name: 'status', dir: 'd' })
   assert.deepEqual(parseCommand(['ping']), { name: 'ping', dir: '.' })
+  const lockUrl = 'postgres://h/d'
+  for (const [words, name] of [
+    [[], 'dry-run'],
+    [['status'], 'status'],
+  ] as const)
+    assert.deepEqual(parseCommand([...words, '--lock-url', lockUrl]), { name, dir: '.', lockUrl })
+  assert.deepEqual(parseCommand(['--execute', '--lock-url', lockUrl]), {
+    name: 'execute',
+    dir: '.',
+    lockUrl,
+    pauseMs: 0,
+    resolutions: [],
+  })
   assert.deepEqual(parseCommand(['--help', 'status']), { name: 'help' })
   assert.deepEqual(parseCommand(['--execute', '--pause-ms', '5', '--resolve', 'inv-1=retry']), {
     name: 'execute',
@@ -26,6 +39,10 @@ test('wrong arguments', () => {
     'status --execute',
     'ping --execute',
     'ping more',
+    'ping --lock-url postgres://h/d',
+    '--lock-url',
+    '--lock-url=',
+    '--lock-url keeper:secret@h/d',
     '--pause-ms 5',
     '--resolve A=retry',
     '--execute --pause-ms -1',

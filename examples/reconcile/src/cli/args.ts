@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util'
 import { UsageError } from '../errors.js'
 import { normalise } from '../matching/reference.js'
+import type { Place } from '../state/run-lock.js'
 
 export interface Resolution {
   invoice: string
@@ -9,8 +10,9 @@ export interface Resolution {
 
 export type Command =
   | { name: 'help' }
-  | { name: 'dry-run' | 'ping' | 'status'; dir: string }
-  | { name: 'execute'; dir: string; pauseMs: number; resolutions: Resolution[] }
+  | { name: 'ping'; dir: string }
+  | ({ name: 'dry-run' | 'status' } & Place)
+  | ({ name: 'execute'; pauseMs: number; resolutions: Resolution[] } & Place)
 
 // The longest delay that a timer of Node takes; beyond it, it would not wait at all.
 const longestPause = 2 ** 31 - 1
@@ -22,18 +24,19 @@ export function parseCommand(args: string[]): Command {
   if (word !== undefined && word !== 'status' && word !== 'ping')
     throw new UsageError(`unknown argument: ${positionals.join(' ')}`)
   if (more.length > 0) throw new UsageError(`unknown argument: ${more.join(' ')}`)
-  const dir = values.dir ?? '.'
-  if (dir === '') throw new UsageError('--dir needs a directory')
   if (word && values.execute) throw new UsageError(`${word} does not go with --execute`)
+  const place = parsePlace(values.dir, values['lock-url'])
   if (!values.execute) {
     if (values['pause-ms'] !== undefined) throw new UsageError('--pause-ms needs --execute')
     if (values.resolve !== undefined) throw new UsageError('--resolve needs --execute')
-    return { name: word ?? 'dry-run', dir }
+    if (word !== 'ping') return { name: word ?? 'dry-run', ...place }
+    if (place.lockUrl !== undefined) throw new UsageError('ping takes no lock')
+    return { name: word, dir: place.dir }
   }
   const resolutions = (values.resolve ?? []).map(parseResolution)
   if (new Set(resolutions.map(({ invoice }) => invoice)).size < resolutions.length)
     throw new UsageError('--resolve names an invoice twice')
-  return { name: 'execute', dir, pauseMs: parsePause(values['pause-ms'] ?? '0'), resolutions }
+  return { name: 'execute', ...place, pauseMs: parsePause(values['pause-ms'] ?? '0'), resolutions }
 }
 
 function parse(args: string[]) {
@@ -44,6 +47,7 @@ function parse(args: string[]) {
       options: {
         execute: { type: 'boolean' },
         dir: { type: 'string' },
+        'lock-url': { type: 'string' },
         'pause-ms': { type: 'string' },
         resolve: { type: 'string', multiple: true },
         help: { type: 'boolean', short: 'h' },
@@ -52,6 +56,15 @@ function parse(args: string[]) {
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error))
   }
+}
+
+function parsePlace(dir = '.', lockUrl?: string): Place {
+  if (dir === '') throw new UsageError('--dir needs a directory')
+  if (lockUrl === undefined) return { dir }
+  // It may hold a password, and is not repeated.
+  if (!/^postgres(ql)?:\/\//.test(lockUrl))
+    throw new UsageError('--lock-url needs a URL, such as postgres://USER@HOST/DATABASE')
+  return { dir, lockUrl }
 }
 
 function parsePause(text: string): number {

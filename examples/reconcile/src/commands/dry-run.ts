@@ -1,15 +1,16 @@
-import { inspectLock } from 'reconcile-lock'
 import { begun, describe } from '../cli/describe.js'
 import { readInput } from '../input.js'
 import { match } from '../matching/match.js'
 import { readAudit } from '../state/audit-log.js'
 import { check } from '../state/check.js'
+import { inspectRunLock, type Place } from '../state/run-lock.js'
 import { readState } from '../state/state-file.js'
 
 /** Shows what `--execute` would post. Takes no lock and writes nothing. */
-export async function dryRun(dir: string): Promise<void> {
+export async function dryRun(place: Place): Promise<void> {
+  const { dir } = place
   const { transactions, invoices } = await readInput(dir)
-  const { state } = await inspectLock(dir)
+  const { state } = await inspectRunLock(place)
   const events = await readAudit(dir)
   const posted = await readState(dir)
   const { unsettled, unsaved } = check(posted, events)

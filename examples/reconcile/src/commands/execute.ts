@@ -6,49 +6,53 @@ import { DataError, exitCode } from '../errors.js'
 import { readInput } from '../input.js'
 import { match } from '../matching/match.js'
 import { Books } from '../state/books.js'
-import { acquireLock, releaseLock } from '../state/lock.js'
+import { acquireRunLock, type Place, type RunLock } from '../state/run-lock.js'
 import { accessToken } from '../token/access-token.js'
 
-export interface ExecuteOptions {
-  dir: string
+export interface ExecuteOptions extends Place {
   pauseMs: number
   resolutions: Resolution[]
 }
 
-/** Posts what matches, as the only run in its directory, and gives the exit code. */
+/** Posts what matches, as the only run, and gives the exit code. */
 export async function execute(options: ExecuteOptions): Promise<number> {
   const stop = new StopRequest()
-  let held = false
+  const lock = await acquireRunLock(options)
   try {
-    const { takenOver } = await acquireLock(options.dir)
-    held = true
+    const { takenOver } = lock
     if (takenOver) {
       const who = takenOver.holder ? `process ${takenOver.holder.pid}` : 'an unknown process'
       console.error(`took over the lock of ${who}: ${takenOver.reason}`)
     }
-    const books = await Books.open(options.dir)
+    const books = await Books.open(options.dir, lock.token)
     try {
-      return await postAll(books, options, stop)
+      return await postAll(books, options, lock, stop)
     } finally {
       await books.close()
     }
   } finally {
-    if (held) await releaseLock(options.dir)
+    await lock.release()
   }
 }
 
-async function postAll(books: Books, options: ExecuteOptions, stop: StopRequest): Promise<number> {
+async function postAll(
+  books: Books,
+  options: ExecuteOptions,
+  lock: RunLock,
+  stop: StopRequest,
+): Promise<number> {
   const { dir, pauseMs, resolutions } = options
   const { transactions, invoices } = await readInput(dir)
   await resolveAll(books, resolutions)
   for (const payment of books.unsettled) console.error(needsLook(payment))
   const { payments, unmatched } = match(transactions, invoices, books.settledOrDoubtful)
-  const send = accounting(dir, pauseMs)
+  const send = accounting(dir, pauseMs, lock.token)
   let count = 0
   for (const payment of payments) {
     // Before the intent is logged: without a token nothing goes out.
     const token = await accessToken(dir)
     if (stop.exitCode !== undefined) break
+    lock.signal?.throwIfAborted()
     await books.post(payment, (payment) => send(payment, token))
     count += 1
     console.log(`posted ${describe(payment)}`)

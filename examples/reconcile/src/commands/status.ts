@@ -1,12 +1,13 @@
-import { inspectLock } from 'reconcile-lock'
 import { begun } from '../cli/describe.js'
 import { readAudit } from '../state/audit-log.js'
 import { check } from '../state/check.js'
+import { inspectRunLock, type Place } from '../state/run-lock.js'
 import { readState } from '../state/state-file.js'
 
 /** Shows the lock and what is posted. Disturbs no run. */
-export async function status(dir: string): Promise<void> {
-  const { state, reason } = await inspectLock(dir)
+export async function status(place: Place): Promise<void> {
+  const { dir } = place
+  const { state, reason } = await inspectRunLock(place)
   // The log before the state: a posting that ends in between must not look doubtful.
   const events = await readAudit(dir)
   const posted = await readState(dir)

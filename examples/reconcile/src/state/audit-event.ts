@@ -11,6 +11,8 @@ export interface AuditEvent extends Payment {
   pid: number
   /** Who says so if it was not the run itself: a person by `--resolve`, or the check against the state file. */
   by?: 'person' | 'check'
+  /** The token of the run's lock, if that has one: which of two runs was the later. */
+  fence?: string
 }
 
 /** The whole lines of a log. A last line without its end was being written when its run died: it never counted. */

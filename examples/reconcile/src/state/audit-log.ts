@@ -19,9 +19,12 @@ export async function readAudit(dir: string): Promise<AuditEvent[]> {
 
 /** The log, open for appending. Only the lock's holder may have it. */
 export class AuditLog {
-  private constructor(private readonly handle: FileHandle) {}
+  private constructor(
+    private readonly handle: FileHandle,
+    private readonly fence: bigint | undefined,
+  ) {}
 
-  static async open(dir: string): Promise<AuditLog> {
+  static async open(dir: string, fence?: bigint): Promise<AuditLog> {
     const handle = await open(join(dir, name), 'a+', 0o600)
     try {
       const text = await handle.readFile('utf8')
@@ -29,7 +32,7 @@ export class AuditLog {
       // The next line must not continue one that a killed run left half written.
       if (whole.length < text.length) await handle.truncate(Buffer.byteLength(whole))
       await syncDirectory(dir)
-      return new AuditLog(handle)
+      return new AuditLog(handle, fence)
     } catch (error) {
       await handle.close()
       throw error
@@ -41,7 +44,8 @@ export class AuditLog {
     const { invoice, transaction, cents } = payment
     const at = new Date().toISOString()
     const line = { event, at, pid: process.pid, invoice, transaction, cents, ...(by && { by }) }
-    await this.handle.appendFile(`${JSON.stringify(line)}\n`)
+    const fence = this.fence === undefined ? {} : { fence: String(this.fence) }
+    await this.handle.appendFile(`${JSON.stringify({ ...line, ...fence })}\n`)
     await this.handle.datasync()
   }
 

@@ -13,8 +13,8 @@ export class Books {
   ) {}
 
   /** Opens both and mends what one of them proves about the other. */
-  static async open(dir: string): Promise<Books> {
-    const log = await AuditLog.open(dir)
+  static async open(dir: string, fence?: bigint): Promise<Books> {
+    const log = await AuditLog.open(dir, fence)
     try {
       const posted = await readState(dir)
       const { unsettled, unlogged, unsaved } = check(posted, await readAudit(dir))
