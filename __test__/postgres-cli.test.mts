@@ -407,7 +407,7 @@ const wrong: [args: string[], hint: RegExp][] = [
   [['status', '--postgres', ''], /--postgres needs a URL/],
   [['status', '--postgres', 'keeper:secret@h/d'], /--postgres needs a URL/],
   [['status', '--postgres', 'mysql://keeper:secret@h/d'], /--postgres needs a URL/],
-  [['status', '--postgres', 'postgres://keeper:secret@[/d'], /Invalid URL/],
+  [['status', '--postgres', 'postgres://keeper:secret@[/d'], /not a URL that pg can read/],
   [['status', '--postgres'], /postgres/],
   [['sql', '--postgres', 'postgres://h/d'], /sql takes no --postgres/],
   [['sql', 'now'], /sql takes no now/],

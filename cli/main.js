@@ -9,9 +9,6 @@ const { say } = require('./say.js')
 const { sql } = require('./sql.js')
 const { status } = require('./status.js')
 
-/** What the package says of an argument that only it can judge. */
-const WRONG = new Set(['ERR_INVALID_ARG_VALUE', 'ERR_INVALID_URL'])
-
 /** @param {string[]} args what a person typed, without the program's name */
 async function main(args) {
   process.stdout.on('error', unwritable)
@@ -22,7 +19,7 @@ async function main(args) {
   } catch (error) {
     const { code } = /** @type {NodeJS.ErrnoException} */ (error)
     const message = textOf(/** @type {Error} */ (error))
-    const isUsage = error instanceof UsageError || WRONG.has(code ?? '')
+    const isUsage = error instanceof UsageError || code === 'ERR_INVALID_ARG_VALUE'
     // That message begins with the name.
     say(code === 'E_LOCK_NATIVE' ? message : `reconcile-lock: ${message}`)
     if (isUsage) say('reconcile-lock --help shows the usage')

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { prepareExample } from './example.mjs'
+import { installPostgres } from './postgres.mjs'
 import { compile } from './suite.mjs'
 
 const example = prepareExample()
@@ -11,12 +12,16 @@ const tests = readdirSync(join(example, 'dist/test')).filter((name) => name.ends
 if (tests.length === 0) throw new Error('the example has no tests')
 const files = tests.map((name) => join('dist/test', name))
 
-compile()
-const { Postgres } = await import('../build/__test__/support/postgres.mjs')
-const postgres = await Postgres.start().catch((error) => {
-  if (process.env.CI) throw error
-  console.log(`the example's lock on PostgreSQL: skipped: ${error.message}`)
-})
+/** A server for the tests; `undefined`, with the reason printed, where none can be had. */
+async function startPostgres() {
+  const missing = installPostgres()
+  if (missing !== undefined) return void console.log(`SKIPPED, as ${missing}: the lock on PostgreSQL`)
+  compile()
+  const { Postgres } = await import('../build/__test__/support/postgres.mjs')
+  return Postgres.start()
+}
+
+const postgres = await startPostgres()
 const env = { ...process.env, RECONCILE_TEST_POSTGRES: postgres?.url() ?? '' }
 // Not `run`: the server has to be stopped whatever comes of it.
 const { status } = spawnSync(process.execPath, ['--test', '--test-reporter=spec', ...files], {

@@ -16,7 +16,6 @@ const LINUX = [
   'lifetimes',
   'namespaces',
   'package',
-  'postgres-cli',
   'soak',
   'storm',
   'system-errors',
