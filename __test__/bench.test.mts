@@ -1,11 +1,13 @@
 // What the benchmark (scripts/bench) makes of its samples, on made-up ones, and its command line.
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { directory } from './support/directory.mjs'
+import { until } from './support/waiter.mjs'
 
 interface Hold {
   enter: bigint
@@ -171,6 +173,14 @@ for (const [section, name, figure, good, bad] of [
   ['idle', '200 waiters, paths: 200, CPU < 1 %', 'percent 200', 0.99, 1],
   ['idle', '200 waiters, paths: 1, threads <= +1', 'threads 1', 1, 2],
   ['load', 'require adds <= 5 ms', 'added reconcile-lock', 5, 5.01],
+  ['postgres', 'acquireLock pair <= 6 x two statements with a row updated', 'acquireLock + release', 6, 6.01],
+  [
+    'postgres',
+    'acquireLock hand-over p50 >= 20 x better than polling',
+    'pg_try_advisory_lock, polled every 200 ms p50',
+    20,
+    19.9,
+  ],
 ] as const) {
   test(`target ${name}: reached by ${good}, missed by ${bad}`, () => {
     const verdictOn = (value: number) =>
@@ -252,6 +262,103 @@ test('what loading costs is printed, from 30 processes of each contender', (t) =
   assert.match(stdout, new RegExp(`^ +require\\('reconcile-lock'\\) +${own.medianMs.toFixed(2)} +\\S+$`, 'm'))
   const judged = report.targets.find(({ section }) => section === 'load')
   assert.equal(judged?.measured, Math.max(0, own.addedMs))
+})
+
+interface PostgresReport {
+  version: string
+  pairs: { name: string; medianNs: number; perSecond: number; ratio: number; rounds: number[] }[]
+  handovers: { name: string; n: number; p50: number; samples: number[] }[]
+}
+const { installPostgres } = (await import(new URL('../../scripts/postgres.mjs', import.meta.url).href)) as {
+  installPostgres: () => string | undefined
+}
+
+test('locks on PostgreSQL: pairs beside two statements, and hand-overs beside those of the server', async (t) => {
+  const missing = installPostgres()
+  if (missing !== undefined) return t.skip(missing)
+  const json = join(directory(t), 'bench.json')
+  const short = ['--rounds', '1', '--samples', '4']
+  const { status, stdout, stderr } = command('--no-build', '--only', 'postgres', ...short, '--json', json)
+  assert.equal(status, 0, stdout + stderr)
+  assert.equal(stderr, '')
+  const report = JSON.parse(readFileSync(json, 'utf8')) as {
+    results: { postgres: { medium: string; results: PostgresReport }[] }
+    targets: Judged[]
+  }
+  const [{ results } = assert.fail('nothing was measured')] = report.results.postgres
+  const [floor, , own] = results.pairs
+  assert.deepEqual(
+    results.pairs.map(({ name, rounds }) => [name, rounds.length]),
+    [
+      ['pg_try_advisory_lock + pg_advisory_unlock', 1],
+      ['the same, with a row updated in between', 1],
+      ['acquireLock + release', 1],
+    ],
+  )
+  assert.ok(floor && own && own.ratio === own.medianNs / floor.medianNs && own.ratio > 1)
+  assert.equal(own.perSecond, 1e9 / own.medianNs)
+  assert.deepEqual(
+    results.handovers.map(({ name, n }) => [name, n]),
+    [
+      ['acquireLock', 4],
+      ['pg_advisory_lock', 4],
+      ['pg_try_advisory_lock, polled every 200 ms', 1],
+    ],
+  )
+  const rate = Math.round(own.perSecond).toLocaleString('en-US')
+  assert.match(stdout, new RegExp(`^ +acquireLock \\+ release +${rate} +\\S+ +${own.ratio.toFixed(2)}$`, 'm'))
+  const judged = report.targets.filter(({ section }) => section === 'postgres')
+  assert.deepEqual(
+    judged.map(({ medium, verdict }) => [medium, verdict === 'skipped']),
+    [
+      ['PostgreSQL', false],
+      ['PostgreSQL', false],
+    ],
+  )
+})
+
+test('a bench that is ended leaves no server and no files behind', async (t) => {
+  const missing = installPostgres()
+  if (missing !== undefined) return t.skip(missing)
+  const tmp = directory(t)
+  const child = spawn(process.execPath, [bench, '--no-build', '--only', 'postgres'], {
+    stdio: 'ignore',
+    env: { ...process.env, TMPDIR: tmp },
+  })
+  const exit = once(child, 'exit')
+  const found = () => {
+    const homes = readdirSync(tmp).filter((name) => name.startsWith('reconcile-postgres-'))
+    return homes.map((name) => join(tmp, name, 'data/postmaster.pid')).filter((path) => existsSync(path))
+  }
+  await until('a server', () => found().length > 0)
+  const server = Number.parseInt(readFileSync(found()[0] ?? '', 'utf8'), 10)
+  child.kill()
+  assert.deepEqual(await exit, [1, null])
+  assert.deepEqual(readdirSync(tmp), [])
+  await until('the end of the server', () => !existsSync(`/proc/${server}`))
+})
+
+test('where PostgreSQL is not installed the bench says so, and its targets decide nothing', async () => {
+  const { postgres } = (await module('postgres')) as {
+    postgres: (
+      setting: { rounds: number; samples: number },
+      missing: string,
+    ) => Promise<{ medium: string; text: string; figures: Figures }[]>
+  }
+  const reason = 'these Debian packages are needed: postgresql'
+  const [{ medium, text, figures: found } = assert.fail('nothing was said')] = await postgres(
+    { rounds: 1, samples: 1 },
+    reason,
+  )
+  assert.equal(text, `skipped, ${reason}`)
+  const judged = judge({ postgres: { [medium]: found } }, {}).filter(({ section }) => section === 'postgres')
+  assert.deepEqual(
+    judged.map((each) => [each.verdict, each.reason]),
+    [
+      ['skipped', reason],
+      ['skipped', reason],
+    ],
+  )
 })
 
 test('a process that fails is an error, not a time', async (t) => {

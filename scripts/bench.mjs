@@ -12,6 +12,7 @@ import { media as findMedia } from './bench/media.mjs'
 import { help, readOptions, UsageError } from './bench/options.mjs'
 import { pairs } from './bench/pairs.mjs'
 import { endAll } from './bench/peers.mjs'
+import { postgres } from './bench/postgres.mjs'
 import { verdicts } from './bench/report.mjs'
 import { judge } from './bench/targets.mjs'
 import { build, install, root, run } from './steps.mjs'
@@ -66,6 +67,7 @@ const sections = {
   diagnostics: onFirst(diagnostics),
   idle: onFirst(idle),
   load: onFirst(load),
+  postgres,
 }
 
 const machine = `Node ${process.versions.node}, ${process.platform} ${process.arch}, ${cpus().length} x ${cpus()[0]?.model}`
@@ -86,8 +88,9 @@ for (const name of chosen.sections) {
   figures[name] = Object.fromEntries(measured.map(({ medium, figures }) => [medium, figures]))
   const seconds = ((performance.now() - started) / 1000).toFixed(0)
   for (const { medium, text } of measured) {
-    const { filesystem, parent } = media.find((each) => each.name === medium)
-    console.log(`\n${name} on ${medium} (${filesystem}, ${parent}): ${text}`)
+    const place = media.find((each) => each.name === medium)
+    const where = place ? `${medium} (${place.filesystem}, ${place.parent})` : medium
+    console.log(`\n${name} on ${where}: ${text}`)
   }
   console.log(`  (${seconds} s)`)
   await endAll()

@@ -66,6 +66,7 @@ export class Postgres {
   static async start(network?: { address: string; clients: string }): Promise<Postgres> {
     const home = mkdtempSync(join(realpathSync(tmpdir()), 'reconcile-postgres-'))
     const postgres = new Postgres(home, programs(), await freePort())
+    process.once('exit', () => postgres.#abandon())
     postgres.#create()
     if (network) {
       postgres.#addresses.push(network.address)
@@ -132,6 +133,12 @@ export class Postgres {
   async stop(): Promise<void> {
     await this.down('SIGQUIT')
     rmSync(this.#home, { recursive: true, force: true })
+  }
+
+  /** What a process that ends early would leave behind. */
+  #abandon(): void {
+    this.#server?.kill('SIGQUIT')
+    rmSync(this.#home, { recursive: true, force: true, maxRetries: 10, retryDelay: 20 })
   }
 
   url(

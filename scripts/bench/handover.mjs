@@ -13,9 +13,9 @@ import { period, pollingName, properOptions } from './waits.mjs'
 const peerPath = fileURLToPath(new URL('peer.mjs', import.meta.url))
 
 /** When to release after the waiter has gone to sleep, in milliseconds. */
-const soon = [20, 80]
+export const soon = [20, 80]
 /** A whole period of the poller: every phase of its sleep is as likely as another. */
-const withinPeriod = [20, 20 + period]
+export const withinPeriod = [20, 20 + period]
 /** Within the first pause of `retry`, which is 1 s. */
 const withinSecond = [20, 1000]
 
@@ -47,15 +47,14 @@ class Contender {
    * @param {string} [about.native] what the bench `flock` calls it, if that one waits
    * @param {number[]} about.wait
    * @param {number} about.times
-   * @param {string} about.directory
-   * @param {string} about.executable
+   * @param {string} about.place a directory, or the URL of a database
+   * @param {string} [about.executable]
    */
-  constructor({ kind, native, wait, times, directory, executable }) {
-    mkdirSync(directory)
+  constructor({ kind, native, wait, times, place, executable }) {
     // One more for the round that does not count.
     this.pauses = momentsOf(wait, times + 1)
-    this.holderCommand = [process.execPath, peerPath, kind, directory]
-    const nativeCommand = [executable, native, join(directory, 'flock.lock')]
+    this.holderCommand = [process.execPath, peerPath, kind, place]
+    const nativeCommand = [executable, native, join(place, 'flock.lock')]
     this.waiterCommand = native ? nativeCommand : this.holderCommand
   }
 
@@ -99,24 +98,38 @@ class Contender {
   }
 }
 
-async function measure({ what, contenders, directory, executables, samples }) {
-  const missing = noCommand()
-  const present = contenders.filter(({ kind }) => kind !== 'flock' || !missing)
+/**
+ * @param {'handOver' | 'kill'} what
+ * @param {object[]} contenders what each is made of, and the share of the samples that a slow one takes
+ * @param {number} samples
+ */
+export async function samplesOf(what, contenders, samples) {
   const taking = []
-  for (const [index, { share = 1, ...about }] of present.entries()) {
+  for (const { share = 1, ...about } of contenders) {
     const times = Math.max(1, Math.round(samples * share))
-    const place = { executable: executables.flock, directory: join(directory, `${what}-${index}`) }
-    const contender = new Contender({ ...about, ...place, times })
+    const contender = new Contender({ ...about, times })
     await contender.start()
     taking.push({ times, sample: () => contender[what]() })
   }
   const taken = await takeTurns(taking, samples)
-  const results = present.map(({ name }, index) => ({ name, ...spread(taken[index]), samples: taken[index] }))
+  return contenders.map(({ name }, index) => ({ name, ...spread(taken[index]), samples: taken[index] }))
+}
+
+async function measure({ what, contenders, directory, executables, samples }) {
+  const missing = noCommand()
+  const present = contenders.filter(({ kind }) => kind !== 'flock' || !missing)
+  const placed = present.map((about, index) => {
+    const place = join(directory, `${what}-${index}`)
+    mkdirSync(place)
+    return { ...about, place, executable: executables.flock }
+  })
+  const results = await samplesOf(what, placed, samples)
   const absent = contenders.filter((about) => !present.includes(about))
   return { results, skipped: absent.map(({ name }) => ({ name, reason: missing })) }
 }
 
-function table({ results, skipped }) {
+/** @param {{ results: object[], skipped?: { name: string, reason: string }[] }} measured */
+export function table({ results, skipped = [] }) {
   const head = ['contender', 'n', 'p50 us', 'p99 us', 'max us']
   const rows = results.map(({ name, n, p50, p99, max }) => [
     name,
@@ -129,8 +142,11 @@ function table({ results, skipped }) {
   return columns([head, ...rows], 1) + remarks.join('')
 }
 
-/** By name, for the targets. */
-function figuresOf({ results, skipped }) {
+/**
+ * By name, for the targets.
+ * @param {{ results: object[], skipped?: { name: string, reason: string }[] }} measured
+ */
+export function figuresOf({ results, skipped = [] }) {
   const figures = {}
   for (const { name, p50, p99 } of results) {
     figures[`${name} p50`] = p50

@@ -16,7 +16,7 @@ const names = new Map([
   [0x6969, 'nfs'],
 ])
 
-function filesystem(path) {
+export function filesystem(path) {
   // Some kernels answer with the number sign-extended from 32 bits.
   const type = statfsSync(path).type >>> 0
   return names.get(type) ?? `filesystem 0x${type.toString(16)}`

@@ -2,7 +2,16 @@
 import { parseArgs } from 'node:util'
 import { enough } from './statistics.mjs'
 
-export const sectionNames = ['pairs', 'handover', 'killed', 'fairness', 'diagnostics', 'idle', 'load']
+export const sectionNames = [
+  'pairs',
+  'handover',
+  'killed',
+  'fairness',
+  'diagnostics',
+  'idle',
+  'load',
+  'postgres',
+]
 
 export const help = `Usage: npm run bench -- [options]
 
@@ -14,8 +23,10 @@ export const help = `Usage: npm run bench -- [options]
                      diagnostics  what the diagnostics channels cost, with and without listeners
                      idle         processor time and threads of 200 waiters
                      load         what require('reconcile-lock') adds to the start of a process
-  --rounds N       how often pairs and diagnostics run each contender (default 21; the median is reported)
-  --samples N      how often handover and killed run each fast contender (default ${enough}; a p99 takes
+                     postgres     acquire and release, and from a release until a waiting process holds the lock,
+                                  by locks on PostgreSQL
+  --rounds N       how often pairs, diagnostics and postgres run each contender (default 21; the median is reported)
+  --samples N      how often handover, killed and postgres run each fast contender (default ${enough}; a p99 takes
                    ${enough}); the slow ones run less often
   --no-build       the addon and the tests are built already
   --json FILE      also write every figure to FILE

@@ -1,5 +1,5 @@
 // A process that holds or waits for a lock, and tells when.
-// Usage: node peer.mjs KIND DIRECTORY; orders come as lines on standard input, answers go to standard output:
+// Usage: node peer.mjs KIND PLACE, a directory or the URL of a database; orders come as lines on standard input, answers go to standard output:
 //   hold     `asked PID` before it asks for the lock (PID is the process that will sleep), `held NS` after
 //   release  `released NS` with the moment just before it released
 // NS is CLOCK_MONOTONIC, the clock of `process.hrtime.bigint()` on Linux: libuv's `uv__hrtime` calls
@@ -15,12 +15,12 @@ import { root } from '../steps.mjs'
 import { period, properOptions } from './waits.mjs'
 
 const require = createRequire(import.meta.url)
-const [kind, directory] = process.argv.slice(2)
+const [kind, place] = process.argv.slice(2)
 const now = () => process.hrtime.bigint()
 // Written at once, also by one that blocks its event loop next.
 const say = (line) => writeSync(1, `${line}\n`)
 
-const waiting = { cwd: directory, timeout: Infinity }
+const waiting = { cwd: place, timeout: Infinity }
 
 /** Each gives a function that acquires, which gives a function that releases. */
 const kinds = {
@@ -41,25 +41,25 @@ const kinds = {
   async original() {
     const original = await import(pathToFileURL(`${root}build/__test__/legacy/lock.mjs`).href)
     const acquire = () =>
-      original.acquireLock(directory).catch(async (error) => {
+      original.acquireLock(place).catch(async (error) => {
         if (error.code !== 'E_LOCK_CONTENTION') throw error
         await setTimeout(period)
         return acquire()
       })
     return async () => {
       await acquire()
-      return () => original.releaseLock(directory)
+      return () => original.releaseLock(place)
     }
   },
   async proper() {
     const { lock } = require('proper-lockfile')
     // It locks a file that exists, by making a directory beside it.
-    const subject = join(directory, 'subject.json')
+    const subject = join(place, 'subject.json')
     writeFileSync(subject, '{}')
     return () => lock(subject, properOptions)
   },
   async flock() {
-    const path = join(directory, 'flock.lock')
+    const path = join(place, 'flock.lock')
     return () => {
       const file = openSync(path, 'a')
       // The lock belongs to the open file, which the command shares as its standard input.
@@ -68,6 +68,38 @@ const kinds = {
       return () => closeSync(file)
     }
   },
+  async postgres() {
+    const { postgresLocks } = require(`${root}postgres/dist/index.js`)
+    const locks = postgresLocks({ connectionString: place })
+    return async () => {
+      const lock = await locks.acquireLock({ timeout: Infinity })
+      return () => lock.release()
+    }
+  },
+  async 'postgres-bare'() {
+    const client = await connected()
+    return async () => {
+      await client.query('SELECT pg_advisory_lock(1)')
+      return () => client.query('SELECT pg_advisory_unlock(1)')
+    }
+  },
+  async 'postgres-polled'() {
+    const client = await connected()
+    const acquire = async () => {
+      const { rows } = await client.query('SELECT pg_try_advisory_lock(2) AS "isHeld"')
+      if (rows[0].isHeld) return () => client.query('SELECT pg_advisory_unlock(2)')
+      await setTimeout(period)
+      return acquire()
+    }
+    return acquire
+  },
+}
+
+async function connected() {
+  const { Client } = require('pg')
+  const client = new Client(place)
+  await client.connect()
+  return client
 }
 
 const acquire = await kinds[kind]()

@@ -1,5 +1,5 @@
 // What is to be reached. Pure functions.
-import { pollingName } from './waits.mjs'
+import { pollingName, postgresFlushed, postgresPollingName } from './waits.mjs'
 
 /**
  * @typedef {object} Target
@@ -99,7 +99,23 @@ const crowds = [
 /** @type {Target[]} */
 const starts = [{ section: 'load', name: 'require adds <= 5 ms', of: 'added reconcile-lock', most: 5 }]
 
-export const targets = [...pairs, ...waits, ...crowds, ...starts]
+/** @type {Target[]} */
+const databases = [
+  {
+    name: 'acquireLock pair <= 6 x two statements with a row updated',
+    of: 'acquireLock + release',
+    to: postgresFlushed,
+    most: 6,
+  },
+  {
+    name: 'acquireLock hand-over p50 >= 20 x better than polling',
+    of: `${postgresPollingName} p50`,
+    to: 'acquireLock p50',
+    least: 20,
+  },
+].map((target) => ({ section: 'postgres', ...target }))
+
+export const targets = [...pairs, ...waits, ...crowds, ...starts, ...databases]
 
 /** @param {Figures} figures */
 function compare({ of, to, most, least, below }, figures) {

@@ -1,4 +1,4 @@
-// How the others wait.
+// How the others wait, and what they are called.
 
 /** How long the original sleeps between two tries, in milliseconds. */
 export const period = 200
@@ -11,3 +11,8 @@ export const period = 200
 export const properOptions = { retries: 10, stale: 2000 }
 
 export const pollingName = `original, polled every ${period} ms`
+
+/** What PostgreSQL itself offers: two statements, those with a row that is on the disk when they are over, and a wait. */
+export const postgresFloor = 'pg_try_advisory_lock + pg_advisory_unlock'
+export const postgresFlushed = 'the same, with a row updated in between'
+export const postgresPollingName = `pg_try_advisory_lock, polled every ${period} ms`
