@@ -22,6 +22,8 @@ const isGlibc = libcHere()?.libc === 'glibc'
 const onlyGlibc = isGlibc ? false : 'it is about libraries that glibc refuses'
 
 const { bun, deno, node } = process.versions
+/** What Node.js calls a library that the system refuses; the errors of Deno have no code there. */
+const REFUSED = deno ? undefined : 'ERR_DLOPEN_FAILED'
 const runtime = bun ? `Bun ${bun}` : deno ? `Deno ${deno}` : `Node.js ${node}`
 
 /** What a program sees that loads the package. */
@@ -132,13 +134,13 @@ spoils(
   'the binary is garbage',
   (_, path) => writeFileSync(path, 'garbage '.repeat(512)),
   /is no native library \(4096 bytes\)/,
-  'ERR_DLOPEN_FAILED',
+  REFUSED,
 )
 spoils(
   'the binary is empty',
   (_, path) => writeFileSync(path, ''),
   /is no native library \(0 bytes\)/,
-  'ERR_DLOPEN_FAILED',
+  REFUSED,
 )
 spoils(
   'the binary is of another system',
@@ -148,7 +150,7 @@ spoils(
       madeUp(platformOf(process.platform === 'darwin' ? 'x86_64-pc-windows-msvc' : 'aarch64-apple-darwin')),
     ),
   /was built for another machine: (darwin arm64|win32 x64)/,
-  'ERR_DLOPEN_FAILED',
+  REFUSED,
 )
 if (process.platform === 'linux') {
   spoils(
@@ -159,7 +161,7 @@ if (process.platform === 'linux') {
       writeFileSync(path, bytes)
     },
     /was built for another machine: Linux (arm64|x64)/,
-    'ERR_DLOPEN_FAILED',
+    REFUSED,
   )
   for (const part of [0.01, 0.5, 0.999])
     spoils(
@@ -191,16 +193,17 @@ for (const [what, made, cause] of [
     copyFileSync(made(t), join(project, 'node_modules', `reconcile-lock-${here}`, fileOf(here)))
     const seen = failure(project)
     proves(seen, here, cause)
-    assert.equal(seen.cause?.code, 'ERR_DLOPEN_FAILED')
+    assert.equal(seen.cause?.code, REFUSED)
   })
 }
 
-/** A process that believes to run with musl, as napi's loader and Node.js tell. */
+/** A process that believes to run with musl, as napi's loader, Node.js and Deno tell. */
 const musl = `
   const fs = require('node:fs')
   const { readFileSync } = fs
   fs.readFileSync = (path, ...rest) => (path === '/usr/bin/ldd' ? 'musl libc' : readFileSync(path, ...rest))
-  process.report.getReport = () => ({ header: {}, sharedObjects: ['/lib/ld-musl-x86_64.so.1'] })`
+  process.report.getReport = () => ({ header: {}, sharedObjects: ['/lib/ld-musl-x86_64.so.1'] })
+  if (globalThis.Deno) Object.defineProperty(Deno, 'build', { value: { ...Deno.build, env: 'musl' } })`
 
 test('glibc for musl names both', { skip: onlyGlibc }, (t) => {
   const project = directory(t)

@@ -200,12 +200,13 @@ function flawOf(path) {
  */
 function ofLibc(path, said) {
   const here = libcHere()
+  const runs = `this process runs with ${here?.libc} ${here?.version ?? ''}`.trim()
   if (here?.libc === 'glibc' && /version `GLIBC_[\d.]+' not found/.test(said))
-    return `${path} needs glibc ${readBinary(path).glibc}, and this machine has ${here.version}`
+    return `${path} needs glibc ${readBinary(path).glibc}, and this machine has ${here.version ?? 'an older one'}`
   if (here?.libc === 'glibc' && /\b(libc\.musl-\w+|ld-musl-\w+|libc)\.so(\.1)?:/.test(said))
-    return `${path} was built for musl, and this process runs with glibc ${here.version}: ${said}`
+    return `${path} was built for musl, and ${runs}: ${said}`
   if (here?.libc === 'musl' && readBinary(path).glibc !== undefined)
-    return `${path} was built for glibc, and this process runs with musl: ${said}`
+    return `${path} was built for glibc, and ${runs}: ${said}`
   return undefined
 }
 

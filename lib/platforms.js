@@ -1,5 +1,7 @@
 'use strict'
 
+const { readFileSync } = require('node:fs')
+
 /**
  * @typedef {object} Platform
  * @property {string} name as in the name of its package, such as `linux-x64-gnu`
@@ -41,9 +43,9 @@ function nameHere(isMusl) {
  * @returns {{ libc: 'glibc' | 'musl', version?: string } | undefined} `undefined` where it cannot be told
  */
 function libcHere() {
-  if (process.platform !== 'linux' || typeof process.report?.getReport !== 'function') return undefined
-  // Its report is made up.
-  if (process.versions.deno !== undefined) return undefined
+  if (process.platform !== 'linux') return undefined
+  if (process.versions.deno !== undefined) return libcOfDeno()
+  if (typeof process.report?.getReport !== 'function') return undefined
   const reporter = /** @type {NodeJS.ProcessReport & { excludeNetwork?: boolean }} */ (process.report)
   const { excludeNetwork = false } = reporter
   // Otherwise every address of this machine is resolved.
@@ -57,6 +59,28 @@ function libcHere() {
   return report.sharedObjects?.some((path) => /ld-musl-|libc\.musl-/.test(path))
     ? { libc: 'musl' }
     : undefined
+}
+
+/**
+ * Deno's report is made up.
+ * @returns {{ libc: 'glibc' | 'musl', version?: string } | undefined}
+ */
+function libcOfDeno() {
+  const { Deno } = /** @type {{ Deno?: { build: { env?: string } } }} */ (globalThis)
+  if (Deno?.build.env === 'musl') return { libc: 'musl' }
+  const version = mappedGlibc()
+  return { libc: 'glibc', ...(version === undefined ? {} : { version }) }
+}
+
+/** The version of the glibc that this process has mapped, if it may know. */
+function mappedGlibc() {
+  try {
+    const path = /\/\S*\/libc(\.so\.6|-[\d.]+\.so)$/m.exec(readFileSync('/proc/self/maps', 'utf8'))?.[0]
+    return path && /GNU C Library .* version ([\d.]+\d)/.exec(readFileSync(path, 'latin1'))?.[1]
+  } catch {
+    // Without --allow-all Deno reads nothing in /proc.
+    return undefined
+  }
 }
 
 module.exports = { platformOf, nameHere, libcHere }

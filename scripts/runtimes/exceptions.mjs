@@ -129,11 +129,6 @@ const deno = [
     why: 'import() of a program in the command line, and the errors of workers, are not those of Node.js',
   },
   {
-    file: 'native',
-    name: /^the binary is (garbage|empty|of another system|of another machine), /,
-    why: "Deno's error about a library that it cannot load has no code",
-  },
-  {
     file: 'soak',
     name: /^\d+ (calls with wrong arguments|asynchronous) /,
     why: 'resident memory goes up and down by more in Deno; it does not grow with the calls',
