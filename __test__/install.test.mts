@@ -143,6 +143,21 @@ test('without optional dependencies it says so, and the command that it names me
   node(project, '-e', lockOnce)
 })
 
+test('where npm does not know that option, the other command mends it', async (t) => {
+  const project = await installed(t, '--omit=optional')
+  const { stderr } = spawnSync(process.execPath, ['-e', lockOnce], { cwd: project, encoding: 'utf8' })
+  const [, script = '', option = ''] = /^ {2}or, .*: node "(.*)" (--\S+)$/m.exec(stderr) ?? []
+  const env = { ...process.env, ...target, npm_config_build_from_source: undefined }
+  const built = spawnSync(process.execPath, [script, option], {
+    cwd: project,
+    encoding: 'utf8',
+    env,
+  })
+  assert.equal(built.status, 0, built.stderr)
+  assert.match(built.stdout, /^reconcile-lock: built .*\.node\n$/)
+  node(project, '-e', lockOnce)
+})
+
 /** The install script, as npm runs it. */
 function install(home: string, env: NodeJS.ProcessEnv) {
   const args = [join(home, 'install/from-source.js')]

@@ -68,12 +68,13 @@ function proves(seen: Seen, name: string, cause: RegExp): void {
     ['E_LOCK_NATIVE', 'LockError', false],
     seen.message,
   )
-  const [first, asked, why, remedy, ...more] = seen.message.split('\n')
+  const [first, asked, why, remedy, other, ...more] = seen.message.split('\n')
   assert.ok(first?.endsWith(`, ${runtime}`), first)
   assert.equal(asked, `  package: reconcile-lock-${name}`)
   assert.match(why ?? '', /^ {2}cause: /)
   assert.match(why ?? '', cause)
   assert.equal(remedy, '  to mend it: npm rebuild reconcile-lock --build-from-source')
+  assert.match(other ?? '', /^ {2}or, .*: node ".+from-source\.js" --build-from-source$/)
   assert.deepEqual(more, [])
 }
 
@@ -98,7 +99,7 @@ test('the command line says it in one message, without a stack', (t) => {
   const args = [join(home, 'bin/reconcile-lock.js'), 'status']
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: project, encoding: 'utf8' })
   assert.deepEqual([status, stdout], [73, ''])
-  assert.match(stderr, /^reconcile-lock has no native binary that works here: .*\n( {2}.*\n){3}$/)
+  assert.match(stderr, /^reconcile-lock has no native binary that works here: .*\n( {2}.*\n){4}$/)
 })
 
 test('the layout that the other tests spoil does load', (t) => {
@@ -269,6 +270,12 @@ test('a clone that has not been built says how that is done', (t) => {
   const project = directory(t)
   rmSync(join(layOut(release, project), 'binding.js'))
   proves(failure(project), here, /binding\.js is missing; in a clone, npm run build makes it/)
+})
+
+test('musl is named although no loader has looked for a binary', { skip: onlyGlibc }, (t) => {
+  const project = directory(t)
+  rmSync(join(layOut(release, project), 'binding.js'))
+  proves(failure(project, 'require', {}, musl), here.replace('gnu', 'musl'), /binding\.js is missing/)
 })
 
 test('the binary is of another version than the package', (t) => {

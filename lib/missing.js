@@ -11,6 +11,7 @@ const { isCutOff } = require('./whole.js')
 const { name: packageName, napi, version } = require('../package.json')
 
 const root = join(__dirname, '..')
+const fromSource = join(root, 'install/from-source.js')
 const published = napi.targets.map(platformOf)
 
 /**
@@ -25,7 +26,7 @@ const published = napi.targets.map(platformOf)
  * @param {unknown} error what it threw
  */
 function notLoaded(error) {
-  const name = nameHere(hasLookedForMusl(error))
+  const name = nameHere((libcLookedFor(error) ?? libcHere()?.libc) === 'musl')
   const finding = unbuilt() ?? forced() ?? ofFile(join(root, fileOf(name))) ?? ofPackage(name)
   return failure(name, { cause: error, ...finding })
 }
@@ -60,6 +61,7 @@ function failure(name, { why, path, cause }) {
     `  package: ${packageName}-${name}`,
     `  cause: ${why}`,
     `  to mend it: npm rebuild ${packageName} --build-from-source`,
+    `  or, where npm (from 12 on) refuses that option: node "${fromSource}" --build-from-source`,
   ].join('\n')
   const about = { code: 'E_LOCK_NATIVE', path: path ?? join(root, fileOf(name)), recoverable: false }
   const error = new LockError(message, about)
@@ -85,11 +87,14 @@ const fileOf = (name) => `${napi.binaryName}.${name}.node`
 /**
  * The errors of napi's loader stand in a chain.
  * @param {unknown} error
+ * @returns {'glibc' | 'musl' | undefined} `undefined` if it has looked for nothing
  */
-function hasLookedForMusl(error) {
-  for (let each = error; each instanceof Error; each = each.cause)
-    if (/reconcile-lock[-.]linux-\w+-musl/.test(each.message)) return true
-  return false
+function libcLookedFor(error) {
+  for (let each = error; each instanceof Error; each = each.cause) {
+    const [, found] = /reconcile-lock[-.]linux-\w+-(musl|gnu)/.exec(each.message) ?? []
+    if (found !== undefined) return found === 'musl' ? 'musl' : 'glibc'
+  }
+  return undefined
 }
 
 /** @returns {Finding | undefined} */
