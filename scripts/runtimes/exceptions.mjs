@@ -103,6 +103,7 @@ const deno = [
     file: 'copies',
     name: /^100 threads that come and go/,
     why: 'Deno gives the memory of many threads back later than a hundred have come and gone',
+    sometimes: true,
   },
   {
     file: 'faults',
@@ -132,6 +133,7 @@ const deno = [
     file: 'soak',
     name: /^\d+ (calls with wrong arguments|asynchronous) /,
     why: 'resident memory goes up and down by more in Deno; it does not grow with the calls',
+    sometimes: true,
   },
   {
     file: 'waiting-abort',
