@@ -2,7 +2,8 @@
 //!
 //! A listener of `exit`, in `lib/held.js`, sees most ends of the process. It is not called if a listener before it
 //! throws or exits, or if one of `uncaughtException` throws, and it comes too early for a lock that a listener after
-//! it acquires. The last chance then is `exit(3)`, in which the C library drops the variables of the main thread.
+//! it acquires. The last chance then is `exit(3)`, in which the C library drops the variables of the main thread, or,
+//! where that is musl, calls a function.
 
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
@@ -25,13 +26,24 @@ thread_local! {
 /// Those of this thread that have not ended.
 struct Environments(RefCell<Vec<Owner>>);
 
-impl Drop for Environments {
-    fn drop(&mut self) {
+impl Environments {
+    fn end(&self) {
         for owner in self.0.take() {
             // Not the waits: an answer would need the engine, which has gone.
             quietly(|| table::close_owner(owner));
         }
     }
+}
+
+impl Drop for Environments {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[cfg(target_env = "musl")]
+extern "C" fn end_this_thread() {
+    let _ = ENVIRONMENTS.try_with(Environments::end);
 }
 
 /// Has the end of the process end this environment too, unless it ends before. Not on Windows: there all other
@@ -40,6 +52,8 @@ pub(super) fn watch(owner: Owner) {
     if cfg!(windows) {
         return;
     }
+    #[cfg(target_env = "musl")]
+    super::at_exit::call(end_this_thread);
     ENVIRONMENTS.with(|environments| environments.0.borrow_mut().push(owner));
 }
 

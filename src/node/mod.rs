@@ -3,6 +3,8 @@
 #![allow(clippy::trivially_copy_pass_by_ref, reason = "the lifetime of `&Env` is that of the scope's values")]
 
 mod args;
+#[cfg(target_env = "musl")]
+mod at_exit;
 mod detach;
 mod end;
 mod failure;
