@@ -6,8 +6,10 @@
 const START_TIME =
   "qemu makes up a process' own /proc/self/stat, and with it another start time than others see"
 
+const OTHER_MACHINE = 'it builds an addon for this machine'
+
 /** @type {Exception[]} */
-export const qemu = [
+const emulated = [
   {
     file: 'judging',
     name: 'our boot, a live pid and its start time: held, whatever the kernel lock says',
@@ -35,22 +37,36 @@ export const qemu = [
     why: "qemu makes up a process' own /proc/self/stat, and with it no terminal",
   },
   { file: 'faults', why: "strace makes the emulator's system calls fail, and not only those of the program" },
-  {
-    file: 'native',
-    name: /^(a glibc that is too old|musl for glibc, as (Alpine|zig) links it|glibc for musl) names both$/,
-    why: "its libraries are made by this machine's compiler, for this machine",
-  },
-  {
-    file: 'panic',
-    name: /^a panic in the (call|work|settling) is an error/,
-    why: 'it builds an addon for this machine',
-  },
+  { file: 'panic', name: /^a panic in the (call|work|settling) is an error/, why: OTHER_MACHINE },
   {
     file: 'copies',
     name: /^100 threads that come and go|^beside (a main thread|one that has not)/,
     why: 'a hundred threads take longer than two minutes',
   },
 ]
+
+/** @type {Exception[]} */
+export const qemu = [
+  ...emulated,
+  {
+    file: 'native',
+    name: /^(a glibc that is too old|musl for glibc, as (Alpine|zig) links it|glibc for musl) names both$/,
+    why: "its libraries are made by this machine's compiler, for this machine",
+  },
+]
+
+/** @type {Exception[]} */
+export const musl = [
+  {
+    file: 'native',
+    name: /^the binary is of another machine, /,
+    why: 'musl looks at no machine in a header',
+  },
+  { file: 'panic', name: /^a panic in the (call|work|settling) is an error/, why: OTHER_MACHINE },
+]
+
+/** @type {Exception[]} */
+export const emulatedMusl = [...emulated, ...musl]
 
 const NO_LINKS = 'wine 8 makes no symbolic links'
 const NO_DELETION =

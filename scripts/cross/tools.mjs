@@ -7,22 +7,30 @@ import { root, run } from '../steps.mjs'
 /** Everything of these checks stands below this directory. */
 export const work = join(root, 'target/cross')
 
-/** A file of each Debian package. */
+/** A file of each Debian package, by what needs it: everything, or what programs are run with. */
 const debian = {
-  'rustc-web': '/usr/bin/rustc',
-  'rust-web-src': '/usr/lib/rustlib/src/rust/library/std/Cargo.toml',
-  'rust-web-clippy': '/usr/bin/clippy-driver',
-  'qemu-user-static': '/usr/bin/qemu-aarch64-static',
-  'libc6-arm64-cross': '/usr/aarch64-linux-gnu/lib/libc.so.6',
-  'libstdc++6-arm64-cross': '/usr/aarch64-linux-gnu/lib/libstdc++.so.6',
-  'gcc-mingw-w64-x86-64': '/usr/bin/x86_64-w64-mingw32-gcc',
-  wine64: '/usr/lib/x86_64-linux-gnu/wine/x86_64-windows/kernelbase.dll',
-  wine: '/usr/bin/wine',
+  all: {
+    'rustc-web': '/usr/bin/rustc',
+    'rust-web-src': '/usr/lib/rustlib/src/rust/library/std/Cargo.toml',
+    'rust-web-clippy': '/usr/bin/clippy-driver',
+  },
+  'qemu-aarch64-static': {
+    'qemu-user-static': '/usr/bin/qemu-aarch64-static',
+    'libc6-arm64-cross': '/usr/aarch64-linux-gnu/lib/libc.so.6',
+    'libstdc++6-arm64-cross': '/usr/aarch64-linux-gnu/lib/libstdc++.so.6',
+  },
+  wine: {
+    'gcc-mingw-w64-x86-64': '/usr/bin/x86_64-w64-mingw32-gcc',
+    wine64: '/usr/lib/x86_64-linux-gnu/wine/x86_64-windows/kernelbase.dll',
+    wine: '/usr/bin/wine',
+  },
 }
 
 /** Installs what is missing, or ends this process and says what that is. */
-export function installTools() {
-  const missing = Object.keys(debian).filter((name) => !existsSync(debian[name]))
+export function installTools(/** @type {typeof import('./targets.mjs').targets} */ targets) {
+  const runners = new Set(targets.flatMap(({ run = [] }) => run.slice(0, 1)))
+  const needed = Object.assign({}, debian.all, ...[...runners].map((runner) => debian[runner]))
+  const missing = Object.keys(needed).filter((name) => !existsSync(needed[name]))
   if (missing.length > 0) {
     if (process.getuid?.() !== 0 || spawnSync('apt-get', ['--version']).status !== 0) {
       console.error(`These Debian packages are needed: ${missing.join(' ')}`)
