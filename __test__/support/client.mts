@@ -10,14 +10,14 @@ export function watched(
 ): pg.Client {
   class Watched extends pg.Client {
     override query(...args: unknown[]): never {
-      const [text, values] = args as [string, unknown[]]
-      return this.#ask(text, values) as never
+      return this.#ask(args[0] as string | pg.QueryConfig) as never
     }
 
-    async #ask(text: string, values: unknown[]): Promise<unknown> {
+    async #ask(statement: string | pg.QueryConfig): Promise<unknown> {
+      const text = typeof statement === 'string' ? statement : statement.text
       const told = hear(text, false)
       if (told) return told
-      const answer = await super.query(text, values)
+      const answer = await super.query(statement)
       return hear(text, true) ?? answer
     }
   }

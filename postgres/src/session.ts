@@ -2,6 +2,17 @@ import { type Client, connectClient, destroy, keepAlive, newClient, placeOf } fr
 import type { Settings } from './options.js'
 import { patience, timedOut } from './patience.js'
 import { applySettings, sessionSettings, watchClient, whoami } from './sql.js'
+import type { PostgresStatement } from './types.js'
+
+/** The names of prepared statements. */
+const names = new Map<string, string>()
+
+/** A statement that the server plans once in a session: planning costs as much as running it. */
+function prepared(text: string, values: unknown[]): PostgresStatement {
+  const name = names.get(text) ?? `reconcile_lock_${names.size}`
+  names.set(text, name)
+  return { name, text, values }
+}
 
 /** One connection and the session behind it, asked one question after the other. */
 export class Session {
@@ -79,7 +90,7 @@ export class Session {
       destroy(this.#client)
     })
     try {
-      const result = await this.#client.query(text, values)
+      const result = await this.#client.query(values ? prepared(text, values) : text)
       // Several statements have several results, of which the last one answers.
       const { rows } = Array.isArray(result) ? result.at(-1) : result
       const [row] = rows as { answer: string }[]

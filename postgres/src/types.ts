@@ -29,8 +29,8 @@ export interface PostgresOptions {
 export interface PostgresClient {
   /** Opens the connection. */
   connect(): Promise<unknown>
-  /** Runs a statement, or several without values. */
-  query(text: string, values?: unknown[]): Promise<PostgresResult>
+  /** Runs a statement with values, or several without. */
+  query(statement: string | PostgresStatement): Promise<PostgresResult>
   /** Closes the connection. */
   end(): Promise<void>
   /** The connection has failed. */
@@ -45,6 +45,16 @@ export interface PostgresClient {
   readonly port?: number | undefined
   /** The database. */
   readonly database?: string | undefined
+}
+
+/** A statement that {@link PostgresClient.query} prepares under a name. */
+export interface PostgresStatement {
+  /** What the session knows it by. */
+  name: string
+  /** The SQL. */
+  text: string
+  /** Its parameters. */
+  values: unknown[]
 }
 
 /** What is used of an answer of {@link PostgresClient.query}. */
