@@ -127,8 +127,9 @@ test('an acquisition that the server confirmed outlives its crash, also where it
 test(`${ACQUISITIONS} acquisitions with kills, terminations and a crash of the server: no token repeats or goes back`, async (t) => {
   const locks = locksOf(t)
   await tokenOf(locks, BY_ROW)
-  await setBack(BY_ROW)
   await takeNotes(postgres)
+  // Noted as well: what follows has to be above it.
+  await setBack(BY_ROW)
   const names = [BY_CLOCK, BY_ROW]
   const run = new Storm(postgres, { names, ways: ['wait'], clients: 2, writes: 0, falls: 1 / 400 })
   t.after(() => run.end())
