@@ -5,40 +5,24 @@ import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync
 import { join } from 'node:path'
 import { after, before, type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
-import { type PostgresLock, postgresLocks, tableSql } from 'reconcile-lock/postgres'
+import { tableSql } from 'reconcile-lock/postgres'
 import { send } from './support/child.mjs'
 import { bin, cli, exists, Listener, Running, read, shell, until } from './support/cli.mjs'
+import { Database } from './support/database.mjs'
 import { directory, MESSAGE } from './support/directory.mjs'
-import { freePort, PASSWORD, Postgres, USER } from './support/postgres.mjs'
-import { hasTerminal, Terminal } from './support/terminal.mjs'
+import { freePort, PASSWORD, type Postgres, USER } from './support/postgres.mjs'
 
 const root = join(bin, '../..')
-const ERASE = '\r\x1b\\[2K'
 
+let database: Database
 let postgres: Postgres
 before(async () => {
-  postgres = await Postgres.start()
+  database = await Database.start()
+  postgres = database.postgres
 })
 after(() => postgres.stop())
 
-/** The words of a command about the lock that is named as the test is. */
-const on = (t: TestContext, ...args: string[]) => ['--postgres', postgres.url(), '--name', t.name, ...args]
-const pathOf = (name: string) => `postgresql://127.0.0.1:${postgres.port}/ledger#${encodeURIComponent(name)}`
-
-function locksOf(t: TestContext) {
-  const locks = postgresLocks({ connectionString: postgres.url() })
-  t.after(() => locks.close())
-  return locks
-}
-const stateOf = async (t: TestContext) => (await locksOf(t).inspectLock(t.name)).state
-const held = (t: TestContext): Promise<PostgresLock> => locksOf(t).acquireLock(t.name)
-
-/** Waits until so many sessions queue for a lock. */
-async function queues(count: number): Promise<void> {
-  const waiting = `SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`
-  for (const end = Date.now() + 20_000; (await postgres.sql(waiting)).length !== count; await delay(10))
-    assert.ok(Date.now() < end, `never ${count} in the queue`)
-}
+const on = (t: TestContext, ...args: string[]) => database.words(t, ...args)
 
 /** Ends the session of a run, as whoever runs the server may. */
 async function terminates(t: TestContext): Promise<void> {
@@ -53,7 +37,7 @@ async function leaves(t: TestContext): Promise<number | undefined> {
   await until(() => Number(read(join(cwd, 'pid'))) > 0)
   killed.child.kill('SIGKILL')
   process.kill(Number(read(join(cwd, 'pid'))), 'SIGKILL')
-  for (const end = Date.now() + 20_000; (await stateOf(t)) !== 'stale'; ) assert.ok(Date.now() < end)
+  for (const end = Date.now() + 20_000; (await database.state(t)) !== 'stale'; ) assert.ok(Date.now() < end)
   return killed.child.pid
 }
 
@@ -63,10 +47,13 @@ test('run runs the command under the lock reconcile, and passes its exit status 
   const cwd = directory(t)
   const { code, stdout, stderr } = cli(cwd, ['run', ...url, '--', 'sh', '-c', inner], 'from stdin\n')
   assert.equal(code, 7)
-  const said = `from stdin\n${pathOf('reconcile')}: held: process `
+  const said = `from stdin\n${database.pathOf('reconcile')}: held: process `
   assert.equal(stdout.slice(0, said.length), said)
   assert.equal(stderr, 'to stderr\n')
-  assert.equal(cli(cwd, ['status', ...url]).stdout, `${pathOf('reconcile')}: free: nobody holds the lock\n`)
+  assert.equal(
+    cli(cwd, ['status', ...url]).stdout,
+    `${database.pathOf('reconcile')}: free: nobody holds the lock\n`,
+  )
   assert.equal(existsSync(join(cwd, '.xero-reconcile-lock.json')), false)
 })
 
@@ -82,7 +69,7 @@ test('the command finds a token that grows; that of a lock file finds none', (t)
 
 test('a held lock ends run with 75 and the message alone, before the command is run', async (t) => {
   const cwd = directory(t)
-  const lock = await held(t)
+  const lock = await database.acquire(t)
   const run = ['run', '--', 'touch', 'ran']
   assert.deepEqual(cli(cwd, on(t, ...run)), { code: 75, signal: null, stdout: '', stderr: `${MESSAGE}\n` })
   assert.equal(cli(cwd, on(t, '--message', 'Nicht jetzt', ...run)).stderr, 'Nicht jetzt\n')
@@ -94,12 +81,12 @@ test('a held lock ends run with 75 and the message alone, before the command is 
 
 test('run waits for the holder with --wait, and says nothing on a pipe', async (t) => {
   const cwd = directory(t)
-  const lock = await held(t)
+  const lock = await database.acquire(t)
   const started = performance.now()
   assert.equal(cli(cwd, on(t, 'run', '--wait', '.3', '--', 'true')).code, 75)
   assert.ok(performance.now() - started >= 300)
   const waiting = new Running(t, cwd, on(t, 'run', '--wait', 'forever', '--', 'echo', 'ran'))
-  await queues(1)
+  await database.queues(1)
   await lock.release()
   assert.deepEqual(await waiting.ends(), { code: 0, signal: null, stdout: 'ran\n', stderr: '' })
 })
@@ -107,18 +94,18 @@ test('run waits for the holder with --wait, and says nothing on a pipe', async (
 test('status tells free, held and stale, also to programs', async (t) => {
   const cwd = directory(t)
   const status = (...args: string[]) => cli(cwd, on(t, 'status', ...args))
-  assert.deepEqual(JSON.parse(status('--json').stdout), await locksOf(t).inspectLock(t.name))
-  const lock = await held(t)
+  assert.deepEqual(JSON.parse(status('--json').stdout), await database.locks(t).inspectLock(t.name))
+  const lock = await database.acquire(t)
   const { code, stdout } = status('--json')
   assert.equal(code, 1)
-  const inspected = await locksOf(t).inspectLock(t.name)
+  const inspected = await database.locks(t).inspectLock(t.name)
   assert.deepEqual(JSON.parse(stdout), { ...inspected, token: String(lock.token) })
   assert.equal(stdout.trim().split('\n').length, 1)
-  assert.equal(status().stdout, `${pathOf(t.name)}: held: ${inspected.reason}\n`)
+  assert.equal(status().stdout, `${database.pathOf(t.name)}: held: ${inspected.reason}\n`)
   await lock.release()
   const pid = await leaves(t)
   const gone = `process ${pid} ended without releasing, or lost its connection`
-  const stale = { code: 2, signal: null, stdout: `${pathOf(t.name)}: stale: ${gone}\n`, stderr: '' }
+  const stale = { code: 2, signal: null, stdout: `${database.pathOf(t.name)}: stale: ${gone}\n`, stderr: '' }
   for (const _ of ['status', 'changes', 'nothing']) assert.deepEqual(status(), stale)
 })
 
@@ -136,13 +123,18 @@ test('break removes a stale lock, refuses a held one, and --force ends its sessi
   const cwd = directory(t)
   await leaves(t)
   const broken = cli(cwd, on(t, 'break'))
-  assert.deepEqual(broken, { code: 0, signal: null, stdout: `${pathOf(t.name)}: removed\n`, stderr: '' })
-  assert.equal(cli(cwd, on(t, 'break')).stdout, `${pathOf(t.name)}: there is no lock\n`)
-  const lock = await held(t)
+  assert.deepEqual(broken, {
+    code: 0,
+    signal: null,
+    stdout: `${database.pathOf(t.name)}: removed\n`,
+    stderr: '',
+  })
+  assert.equal(cli(cwd, on(t, 'break')).stdout, `${database.pathOf(t.name)}: there is no lock\n`)
+  const lock = await database.acquire(t)
   const refused = cli(cwd, on(t, 'break'))
   assert.equal(refused.code, 75)
   assert.match(refused.stderr, new RegExp(`^${MESSAGE}\nprocess ${process.pid} on .* held .*--force`))
-  assert.equal(await stateOf(t), 'held')
+  assert.equal(await database.state(t), 'held')
   assert.equal(cli(cwd, on(t, 'break', '--force')).code, 0)
   await assert.rejects(lock.release(), { code: 'E_LOCK_LOST' })
 })
@@ -160,7 +152,7 @@ test('a lock that is lost is told at once, the command gets SIGTERM, and whateve
     told,
     /^reconcile-lock: The lock was lost while it was held, because .+\n.+ another run may .+\n$/,
   )
-  assert.ok(told.includes(pathOf(t.name)))
+  assert.ok(told.includes(database.pathOf(t.name)))
   writeFileSync(join(cwd, 'end'), '')
   assert.deepEqual(await running.ends(), { code: 74, signal: null, stdout: '', stderr: told })
 })
@@ -194,74 +186,20 @@ test('a lock that is lost after the command has ended is told as that of a file'
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const) {
   test(`${signal} while waiting ends the wait, takes no lock and leaves the queue`, async (t) => {
     const cwd = directory(t)
-    const lock = await held(t)
+    const lock = await database.acquire(t)
     const waiting = new Running(t, cwd, on(t, 'run', '--wait', 'forever', '--', 'touch', 'ran'))
-    await queues(1)
+    await database.queues(1)
     send(waiting.child, signal)
     const ended = await waiting.ends()
     // Dying of SIGQUIT would write a core file.
     assert.deepEqual([ended.code, ended.signal], signal === 'SIGQUIT' ? [131, null] : [null, signal])
     assert.equal(ended.stderr, '')
-    await queues(0)
+    await database.queues(0)
     await lock.release()
-    assert.equal(await stateOf(t), 'free')
+    assert.equal(await database.state(t), 'free')
     assert.equal(existsSync(join(cwd, 'ran')), false)
   })
 }
-
-test('on a terminal one line that rewrites itself says who is waited for', async (t) => {
-  if (!hasTerminal(t)) return
-  const cwd = directory(t)
-  const lock = await held(t)
-  const terminal = new Terminal(t, shell(on(t, 'run', '--wait', 'forever', '--', 'echo', 'it', 'ran')), cwd)
-  for (const time of ['0 s', '1 s', '2 s'])
-    await terminal.shows(
-      new RegExp(`${ERASE}waiting for ${time}: process ${process.pid} on \\S+ has held the lock for \\d+ s`),
-    )
-  await lock.release()
-  await terminal.shows(new RegExp(`${ERASE}it ran`))
-  assert.equal(await terminal.ends(), 0)
-  assert.equal(terminal.screen.trim().split('\n').length, 1, JSON.stringify(terminal.screen))
-})
-
-test('Ctrl-C while waiting removes the line, ends by SIGINT and leaves the lock alone', async (t) => {
-  if (!hasTerminal(t)) return
-  const cwd = directory(t)
-  const lock = await held(t)
-  const terminal = new Terminal(t, shell(on(t, 'run', '--wait', 'forever', '--', 'touch', 'ran')), cwd)
-  await terminal.shows(/waiting for 0 s/)
-  terminal.type('\x03')
-  assert.equal(await terminal.ends(), 130)
-  assert.match(terminal.screen, new RegExp(`${ERASE}$`), JSON.stringify(terminal.screen))
-  assert.equal(await stateOf(t), 'held')
-  await lock.release()
-  assert.equal(existsSync(join(cwd, 'ran')), false)
-})
-
-test('Ctrl-C while running reaches the command once, and the lock is held until that has ended', async (t) => {
-  if (!hasTerminal(t)) return
-  const cwd = directory(t)
-  const listener = new Listener(cwd, ['SIGINT'])
-  const terminal = new Terminal(t, shell(on(t, 'run', '--', ...listener.command)), cwd)
-  await listener.pid()
-  terminal.type('\x03')
-  await listener.hears('SIGINT')
-  assert.equal(await stateOf(t), 'held')
-  writeFileSync(join(cwd, 'end'), '')
-  assert.equal(await terminal.ends(), 9)
-  assert.equal(listener.heard(), 'SIGINT')
-  assert.equal(await stateOf(t), 'free')
-})
-
-test('on a terminal a refusal says who holds the lock', async (t) => {
-  if (!hasTerminal(t)) return
-  const lock = await held(t)
-  const terminal = new Terminal(t, shell(on(t, 'run', '--', 'true')), directory(t))
-  assert.equal(await terminal.ends(), 75)
-  const who = `process ${process.pid} on \\S+ has held the lock for \\d+ s`
-  assert.match(terminal.screen, new RegExp(`^${MESSAGE}\r\n${who}\r\n$`))
-  await lock.release()
-})
 
 test('it works in a pipeline, and a reader that leaves is no fault', (t) => {
   const cwd = directory(t)
@@ -281,7 +219,7 @@ test('a command that cannot be run ends with 127 or 126, and one that dies takes
   assert.equal(cli(cwd, on(t, 'run', '--', 'no-such-command')).code, 127)
   assert.equal(cli(cwd, on(t, 'run', '--', './')).code, 126)
   assert.equal(cli(cwd, on(t, 'run', '--', 'sh', '-c', 'kill -USR1 $$')).signal, 'SIGUSR1')
-  assert.equal(await stateOf(t), 'free')
+  assert.equal(await database.state(t), 'free')
 })
 
 test('what the server or the network refuses ends with 73 and one line, without a password', async (t) => {
@@ -306,16 +244,16 @@ test('what the server or the network refuses ends with 73 and one line, without 
   assert.match(stderr, /^reconcile-lock: .*reconcile_lock.*\n/, 'the table is another role’s')
 })
 
-/** Runs the program with an environment of its own. */
-function within(cwd: string, args: string[], more: NodeJS.ProcessEnv, program = bin) {
+/** Runs a program with an environment of its own. */
+function within(cwd: string, words: string[], more: NodeJS.ProcessEnv = {}) {
   const entries = Object.entries(process.env).filter(([name]) => !name.startsWith('PG'))
   const env = { ...Object.fromEntries(entries), PGPASSFILE: join(cwd, 'pgpass'), ...more }
-  return spawnSync(process.execPath, [program, ...args], { cwd, env, encoding: 'utf8' })
+  return spawnSync(process.execPath, words, { cwd, env, encoding: 'utf8' })
 }
 
 test('a password is taken from the environment or a file, and asked for where there is none', (t) => {
   const cwd = directory(t)
-  const status = ['status', '--postgres', `postgres://127.0.0.1:${postgres.port}/ledger`]
+  const status = [bin, 'status', '--postgres', `postgres://127.0.0.1:${postgres.port}/ledger`]
   const missing = within(cwd, status, { PGUSER: USER })
   assert.equal(missing.status, 73)
   assert.match(missing.stderr, /^reconcile-lock: the server asks for a password, .*PGPASSWORD.*\n$/)
@@ -324,7 +262,7 @@ test('a password is taken from the environment or a file, and asked for where th
   writeFileSync(join(cwd, 'pgpass'), `*:*:*:${USER}:${escaped}\n`, { mode: 0o600 })
   assert.equal(within(cwd, status, { PGUSER: USER }).status, 0)
   const all = { PGHOST: '127.0.0.1', PGPORT: String(postgres.port), PGDATABASE: 'ledger', PGUSER: USER }
-  assert.equal(within(cwd, ['status', '--postgres', 'postgres://'], all).status, 0)
+  assert.equal(within(cwd, [bin, 'status', '--postgres', 'postgres://'], all).status, 0)
 })
 
 test('every session is closed, and none is abandoned', async (t) => {
@@ -356,7 +294,7 @@ function loaded(t: TestContext, args: string[]): string {
   const hook = `process.on('exit', () =>
     require('node:fs').writeFileSync('loaded', Object.keys(require.cache).join('\\n')))`
   writeFileSync(join(cwd, 'hook.cjs'), hook)
-  within(cwd, args, { NODE_OPTIONS: `--require=${join(cwd, 'hook.cjs')}` })
+  within(cwd, ['--require', join(cwd, 'hook.cjs'), bin, ...args])
   return readFileSync(join(cwd, 'loaded'), 'utf8')
 }
 
@@ -387,14 +325,14 @@ test('without a native binary --postgres works, and without pg it says what to i
     cpSync(join(root, name), join(home, name), { recursive: true })
   const program = join(home, 'bin/reconcile-lock.js')
   const run = on(t, 'run', '--', 'echo', 'ran')
-  const missing = within(cwd, run, {}, program)
+  const missing = within(cwd, [program, ...run])
   assert.deepEqual([missing.status, missing.stdout], [73, ''])
   assert.match(missing.stderr, /^reconcile-lock: .* npm install pg\n$/)
   mkdirSync(join(cwd, 'node_modules'), { recursive: true })
   symlinkSync(join(root, 'node_modules/pg'), join(cwd, 'node_modules/pg'))
-  const ran = within(cwd, run, {}, program)
+  const ran = within(cwd, [program, ...run])
   assert.deepEqual([ran.status, ran.stdout, ran.stderr], [0, 'ran\n', ''])
-  const native = within(cwd, ['status'], {}, program)
+  const native = within(cwd, [program, 'status'])
   assert.equal(native.status, 73)
   assert.match(native.stderr, /^reconcile-lock has no native binary that works here/)
 })
