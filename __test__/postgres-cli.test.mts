@@ -5,7 +5,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync
 import { join } from 'node:path'
 import { after, before, type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
-import { tableSql } from 'reconcile-lock/postgres'
+import { postgresLocks, tableSql } from 'reconcile-lock/postgres'
 import { send } from './support/child.mjs'
 import { bin, cli, exists, Listener, Running, read, shell, until } from './support/cli.mjs'
 import { Database } from './support/database.mjs'
@@ -267,15 +267,21 @@ test('a password is taken from the environment or a file, and asked for where th
 
 test('every session is closed, and none is abandoned', async (t) => {
   await postgres.sql('CREATE DATABASE polite OWNER keeper', 'postgres', 'postgres')
-  const about = ['--postgres', postgres.url('polite')]
+  const url = postgres.url('polite')
   const cwd = directory(t)
-  const inner = `${shell([...about, 'run', '--', 'true'])}; ${shell([...about, 'status'])}; kill -TERM $$`
-  assert.equal(cli(cwd, [...about, 'run', '--', 'sh', '-c', inner]).signal, 'SIGTERM')
+  const locks = postgresLocks({ connectionString: url })
+  const lock = await locks.acquireLock()
+  for (const command of [['run', '--', 'true'], ['status'], ['break']])
+    assert.notEqual(cli(cwd, ['--postgres', url, ...command]).code, 0)
+  await lock.release()
+  await locks.close()
+  const dies = cli(cwd, ['--postgres', url, 'run', '--', 'sh', '-c', 'kill -TERM $$'])
+  assert.equal(dies.signal, 'SIGTERM')
   const count = `SELECT sessions::int, sessions_abandoned::int AS abandoned FROM pg_stat_database WHERE datname = 'polite'`
   type Row = { sessions: number; abandoned: number }
   const counted = async () => (await postgres.sql<Row>(count, 'postgres', 'postgres'))[0]
   // Sessions are counted a moment after they have ended.
-  for (const end = Date.now() + 20_000; ((await counted())?.sessions ?? 0) < 3; await delay(50))
+  for (const end = Date.now() + 20_000; ((await counted())?.sessions ?? 0) < 5; await delay(50))
     assert.ok(Date.now() < end, JSON.stringify(await counted()))
   assert.equal((await counted())?.abandoned, 0)
 })

@@ -130,6 +130,20 @@ const deno = [
     why: 'import() of a program in the command line, and the errors of workers, are not those of Node.js',
   },
   {
+    file: 'postgres-cli',
+    name: 'it works in a pipeline, and a reader that leaves is no fault',
+    why: 'Deno, called by a shell, may do nothing',
+  },
+  {
+    file: 'postgres-cli',
+    name: 'a lock file needs nothing of PostgreSQL, and that no native binary',
+    why: 'Deno has no --require',
+  },
+  {
+    file: 'postgres-cli-terminal',
+    why: 'Deno, called by a shell, asks on the terminal what the program may do',
+  },
+  {
     file: 'soak',
     name: /^\d+ (calls with wrong arguments|asynchronous) /,
     why: 'resident memory goes up and down by more in Deno; it does not grow with the calls',
