@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import * as held from './held.js'
 import { endOf, publicHolder, type Recorded, type Rows } from './rows.js'
 import type { Session } from './session.js'
@@ -5,6 +6,9 @@ import type { Sessions } from './sessions.js'
 import { channels, lockError } from './shared.js'
 import { endHolder } from './terminate.js'
 import type { PostgresHolder, PostgresLock, PostgresTakenOver } from './types.js'
+
+/** How long it may take to reach the server again, in milliseconds. */
+const REACHABLE = 2000
 
 /** What a lock is made of. */
 export interface Acquired {
@@ -91,8 +95,9 @@ export class HeldLock {
   async #giveUp(): Promise<never> {
     const { session, sessions, key } = this.#acquired
     session.destroy()
-    // Where the server cannot be reached, it notices by itself.
-    await sessions.ask((other) => endHolder(other, key, session.backend)).catch(() => {})
+    const ending = sessions.ask((other) => endHolder(other, key, session.backend)).catch(() => {})
+    // A server that cannot be reached notices by itself, and nobody need wait for that.
+    await Promise.race([ending, delay(REACHABLE, undefined, { ref: false })])
     throw this.signal.reason
   }
 
