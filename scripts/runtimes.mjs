@@ -7,7 +7,7 @@ import { installRuntime } from './runtimes/install.mjs'
 import { runtimes } from './runtimes/list.mjs'
 import { runSuite } from './runtimes/suite.mjs'
 import { build, install, root } from './steps.mjs'
-import { compile, TOOLS, testNames, testsFor } from './suite.mjs'
+import { compile, TOOLS, testNames, testsForRuntimes } from './suite.mjs'
 
 const help = `npm run test:runtimes -- [--only RUNTIME,RUNTIME] [--file TEST,TEST] [--no-build]
 
@@ -44,7 +44,7 @@ function chosenRuntimes(only) {
 }
 
 function chosenFiles(file) {
-  if (file === undefined) return testsFor('linux')
+  if (file === undefined) return testsForRuntimes()
   const all = testNames()
   return file.split(',').map((name) => (all.includes(name) ? name : fail(`There is no test ${name}`)))
 }

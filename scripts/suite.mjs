@@ -51,10 +51,18 @@ export function testNames() {
   return names
 }
 
-/** The tests of the package for another runtime or system than that of the development. */
+/** The tests of the addon for another system than that of the development. */
 export function testsFor(/** @type {NodeJS.Platform} */ system) {
-  const names = testNames().filter((name) => !TOOLS.includes(name))
-  return system === 'linux' ? names : names.filter((name) => !LINUX.includes(name) && !needsDatabase(name))
+  const names = testNames().filter((name) => !TOOLS.includes(name) && !needsDatabase(name))
+  return system === 'linux' ? names : names.filter((name) => !LINUX.includes(name))
+}
+
+/** The tests of the package for another runtime, with those of locks on PostgreSQL where there is one. */
+export function testsForRuntimes() {
+  const why = installPostgres()
+  const served = why === undefined ? testNames().filter(needsDatabase) : []
+  if (why !== undefined) console.log(`SKIPPED, as ${why}: the tests of locks on PostgreSQL`)
+  return [...testsFor('linux'), ...served]
 }
 
 /** Compiles the tests. */
