@@ -1,7 +1,7 @@
 // What the cross checks need from Debian and PyPI, installed where that is possible.
-import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { file, installPackages } from '../debian.mjs'
 import { root, run } from '../steps.mjs'
 
 /** Everything of these checks stands below this directory. */
@@ -30,15 +30,12 @@ const debian = {
 export function installTools(/** @type {typeof import('./targets.mjs').targets} */ targets) {
   const runners = new Set(targets.flatMap(({ run = [] }) => run.slice(0, 1)))
   const needed = Object.assign({}, debian.all, ...[...runners].map((runner) => debian[runner]))
-  const missing = Object.keys(needed).filter((name) => !existsSync(needed[name]))
-  if (missing.length > 0) {
-    if (process.getuid?.() !== 0 || spawnSync('apt-get', ['--version']).status !== 0) {
-      console.error(`These Debian packages are needed: ${missing.join(' ')}`)
-      process.exit(1)
-    }
-    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
-    run('apt-get', ['update', '-qq'], { env })
-    run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...missing], { env })
+  const why = installPackages(
+    Object.fromEntries(Object.entries(needed).map(([name, path]) => [name, file(path)])),
+  )
+  if (why !== undefined) {
+    console.error(why)
+    process.exit(1)
   }
   const venv = join(work, 'python')
   if (existsSync(join(venv, 'bin/cargo-zigbuild'))) return
