@@ -86,7 +86,7 @@ test('the main package holds the sources and no binary', () => {
   for (const file of ['src/lib.rs', 'build.rs', 'Cargo.toml', 'Cargo.lock', 'install/build.js', 'LICENSE'])
     assert.ok(files.includes(`package/${file}`), file)
   const expected =
-    /^package\/((src|lib|cli|bin|install)\/|index\.|binding\.|Cargo\.|build\.rs|package\.json|[A-Z]+\b)/
+    /^package\/((src|lib|cli|bin|install|postgres\/dist)\/|postgres\/package\.json|index\.|binding\.|Cargo\.|build\.rs|package\.json|[A-Z]+\b)/
   assert.deepEqual(
     files.filter((file) => !expected.test(file) || file.endsWith('.node')),
     [],

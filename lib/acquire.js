@@ -5,7 +5,6 @@ const { isContention } = require('./errors.js')
 const held = require('./held.js')
 const { Lock } = require('./lock.js')
 const native = require('./native.js')
-const { withLockOf } = require('./with-lock.js')
 
 /**
  * @typedef {import('../index.js').AcquireOptions} AcquireOptions
@@ -240,4 +239,7 @@ async function told(call, lock) {
   }
 }
 
-module.exports = { acquireLock, acquireLockSync, withLock: withLockOf(acquireLock) }
+/** @type {typeof import('../index.js').withLock} */
+const withLock = (fn, options) => require('./with-lock.js').withLockOf(acquireLock)(fn, options)
+
+module.exports = { acquireLock, acquireLockSync, withLock }

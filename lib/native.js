@@ -1,17 +1,45 @@
 'use strict'
 
+const { readFileSync } = require('node:fs')
 const { lockError, systemError } = require('./errors.js')
-const { cutOff } = require('./whole.js')
+const { binaryHere, isCutOff } = require('./whole.js')
 const { version } = require('../package.json')
 
 function load() {
+  const path = binaryHere()
   // The system's loader ends the process (SIGBUS) over a library that was cut off.
-  const broken = cutOff()
-  if (broken !== undefined) throw require('./missing.js').unloadable(broken)
+  if (path !== undefined && isCutOff(path)) throw require('./missing.js').unloadable(path)
+  const native = loadAt(path)
+  if (native !== undefined) return native
   try {
     return require('../binding.js')
   } catch (error) {
     throw require('./missing.js').notLoaded(error)
+  }
+}
+
+/**
+ * napi's loader takes longer than all else here, and is for what a look does not find, or what does not load.
+ * @param {string | undefined} path
+ * @returns {typeof import('../binding.js') | undefined}
+ */
+function loadAt(path) {
+  const { NAPI_RS_NATIVE_LIBRARY_PATH, NAPI_RS_FORCE_WASI } = process.env
+  if (NAPI_RS_NATIVE_LIBRARY_PATH || NAPI_RS_FORCE_WASI || !path?.includes('-gnu') || !isGlibc())
+    return undefined
+  try {
+    return require(path)
+  } catch {
+    return undefined
+  }
+}
+
+/** As that loader tells it first. */
+function isGlibc() {
+  try {
+    return !readFileSync('/usr/bin/ldd', 'latin1').includes('musl')
+  } catch {
+    return false
   }
 }
 

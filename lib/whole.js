@@ -4,15 +4,15 @@ const { closeSync, existsSync, fstatSync, openSync, readSync } = require('node:f
 const { join } = require('node:path')
 
 /**
- * The binary that Linux would be asked to load, if it was cut off: its end is missing.
+ * The binary for this machine, on Linux, if there is one. With those for both C libraries it may be the wrong one.
  * @returns {string | undefined} its path
  */
-function cutOff() {
+function binaryHere() {
   if (process.platform !== 'linux') return undefined
   for (const libc of ['gnu', 'musl']) {
     const local = join(__dirname, `../reconcile-lock.linux-${process.arch}-${libc}.node`)
     const path = existsSync(local) ? local : installedAs(`reconcile-lock-linux-${process.arch}-${libc}`)
-    if (path !== undefined) return isCutOff(path) ? path : undefined
+    if (path !== undefined) return path
   }
   return undefined
 }
@@ -55,4 +55,4 @@ function isCutOff(path) {
   }
 }
 
-module.exports = { cutOff, isCutOff }
+module.exports = { binaryHere, isCutOff }
