@@ -238,7 +238,10 @@ for (const { order, on, normally, calls } of OPERATIONS) {
       const traced = await subject.traced(order, injection === undefined ? [] : [injection])
       const matters = at !== undefined && !DOES_NOT_MATTER.includes(at.syscall)
       const bare = at?.syscall === 'flock' && NO_KERNEL_LOCKS.includes(error)
-      const fails = matters && !bare && !(error === 'EINTR' && RETRIED.includes(at.syscall))
+      const isRetried = matters && error === 'EINTR' && RETRIED.includes(at.syscall)
+      // A look that is refused leaving no trace leaves one.
+      const isAskedAgain = matters && error === 'EPERM' && order === 'inspect' && at.syscall === 'open'
+      const fails = matters && !bare && !isRetried && !isAskedAgain
       for (const form of ['sync', 'async'] as const) {
         const cwd = directories[form]
         const outcome = traced.report[form]

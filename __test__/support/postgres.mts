@@ -138,6 +138,11 @@ export class Postgres {
   /** What a process that ends early would leave behind. */
   #abandon(): void {
     this.#server?.kill('SIGQUIT')
+    // It removes that file when the last of its processes has ended, which may write until then.
+    const sleeper = new Int32Array(new SharedArrayBuffer(4))
+    const running = join(this.#data, 'postmaster.pid')
+    for (const end = Date.now() + 5000; existsSync(running) && Date.now() < end; )
+      Atomics.wait(sleeper, 0, 0, 5)
     rmSync(this.#home, { recursive: true, force: true, maxRetries: 10, retryDelay: 20 })
   }
 
