@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { after, before, type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
+import { inspect } from 'node:util'
 import pg from 'pg'
 import { LockError, postgresLocks } from 'reconcile-lock/postgres'
 import { Member } from './support/backend.mjs'
@@ -27,7 +28,7 @@ async function isRefused(t: TestContext, url: string): Promise<void> {
   const locks = locksOf(t, url)
   for (const call of [() => locks.acquireLock(), () => locks.inspectLock(), () => locks.breakLock()]) {
     const error = await rejection(call())
-    assert.ok(error instanceof LockError)
+    assert.ok(error instanceof LockError, inspect(error))
     assert.deepEqual([error.code, error.recoverable], ['E_LOCK_POOLER', false])
     assert.match(error.message, /pooler that keeps no session for it.*in session mode/)
     assert.doesNotMatch(error.message, /word/, 'no password')
@@ -70,7 +71,7 @@ test('transaction pooling is refused amid the traffic of others', async (t) => {
     const client = await connected(t, url)
     while (!isOver) await client.query('SELECT pg_sleep(0.002)')
   })
-  for (let round = 0; round < 5; round += 1) await isRefused(t, url)
+  for (let round = 0; round < 15; round += 1) await isRefused(t, url)
   isOver = true
   await Promise.all(traffic)
 })

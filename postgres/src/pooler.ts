@@ -36,7 +36,7 @@ async function hears(session: Session, other: Session): Promise<boolean> {
     session.onNotification((name) => name === channel && resolve(true))
   })
   await session.ask(`LISTEN "${channel}"`)
-  await other.ask(notify, [channel])
+  await other.ask(notify(channel))
   // The connection keeps the process running.
   const hasHeard = await Promise.race([heard, delay(PATIENCE, false, { ref: false })])
   await session.ask(`UNLISTEN "${channel}"`)

@@ -82,7 +82,9 @@ FROM pg_locks WHERE locktype = 'advisory' AND database = ${HERE} AND granted AND
 export const tryLock = 'SELECT pg_try_advisory_lock($1)::text AS answer'
 export const unlock = 'SELECT pg_advisory_unlock($1)::text AS answer'
 export const cancel = 'SELECT pg_cancel_backend($1)::text AS answer'
-export const notify = `SELECT to_json(pg_notify($1, '')::text)::text AS answer`
+/** Without parameters, and so not prepared: in a session that others share, that name may be taken. */
+export const notify = (channel: string): string =>
+  `SELECT to_json(pg_notify('${channel}', '')::text)::text AS answer`
 export const whoami = 'SELECT pg_backend_pid()::text AS answer'
 
 /** Waits; an error, such as the end of that time, undoes the setting with the rest of the implicit transaction. */
