@@ -12,6 +12,7 @@ const bun = [
     file: 'cli-signals',
     name: 'a SIGTSTP that SIGCONT has overtaken stops nobody, as with a quick fg',
     why: 'Bun calls the listeners of two signals in the order of their arrival, with time between them',
+    sometimes: true,
   },
   {
     file: 'cli-signals',
@@ -27,6 +28,7 @@ const bun = [
     file: 'copies',
     name: '100 threads that come and go leave no memory, no descriptor, no thread and no file',
     why: 'Bun starts threads of its own meanwhile',
+    sometimes: true,
   },
   {
     file: 'diagnostics',
@@ -57,6 +59,7 @@ const bun = [
     file: 'waiting-cost',
     name: /^200 waiters for one lock, and 200 for as many locks/,
     why: 'Bun starts and ends threads of its own meanwhile',
+    sometimes: true,
   },
   {
     file: 'waiting-cost',
