@@ -3,7 +3,7 @@ import { threadId } from 'node:worker_threads'
 import { halves } from './key.js'
 import type { Session } from './session.js'
 import { type LockError, lockError } from './shared.js'
-import { lockedByNobodyKnown, type Statements } from './sql.js'
+import { readWithoutTable, type Statements } from './sql.js'
 import type { PostgresHolder } from './types.js'
 
 /** A holder as the table has it: with the server's process that serves its session. */
@@ -82,7 +82,7 @@ export class Rows {
       return await session.ask<Look>(this.#sql.read, [name, ...halves(key)])
     } catch (error) {
       if (codeOf(error) !== UNDEFINED_TABLE) throw error
-      const locked = await session.ask<Pick<Look, 'backend'>>(lockedByNobodyKnown, halves(key))
+      const locked = await session.ask<Pick<Look, 'backend'>>(readWithoutTable, halves(key))
       return { holder: null, isReleased: null, ...locked }
     }
   }

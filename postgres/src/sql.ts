@@ -74,7 +74,7 @@ function lockedBy(classid: string, objid: string): string {
     AND classid = ${classid}::bigint::oid AND objid = ${objid}::bigint::oid AND objsubid = 1 LIMIT 1)`
 }
 
-export const lockedByNobodyKnown = `SELECT json_build_object('backend', ${lockedBy('$1', '$2')})::text AS answer`
+export const readWithoutTable = `SELECT json_build_object('backend', ${lockedBy('$1', '$2')})::text AS answer`
 /** Ends the session if it still holds the lock. */
 export const terminate = `SELECT coalesce(bool_or(pg_terminate_backend(pid)), false)::text AS answer
 FROM pg_locks WHERE locktype = 'advisory' AND database = ${HERE} AND granted AND pid = $3::int

@@ -4,7 +4,6 @@ import type {
   LockStatus as FileLockStatus,
   TakenOver as FileTakenOver,
   Holder,
-  Lock,
 } from '../../index.js'
 
 /** How to reach the database. One of `connectionString` and `connect` has to be given. */
@@ -105,7 +104,7 @@ export interface PostgresLockStatus extends Omit<FileLockStatus, 'holder'> {
  * another process may hold the lock as well.** What protects the data is {@link PostgresLock.token}: write it along
  * with what the lock guards, and refuse a lower one.
  */
-export interface PostgresLock extends Pick<Lock, 'isHeld'> {
+export interface PostgresLock {
   /** The lock, as errors and diagnostics name it: `postgresql://HOST:PORT/DATABASE#NAME`, without a password. */
   readonly path: string
   /** The name it was acquired by. */

@@ -12,10 +12,21 @@ const home = join(work, 'musl')
 const architectures = { x86_64: 'amd64', aarch64: 'arm64' }
 
 function call(command, args, cwd) {
-  const { status, signal, stderr, error } = spawnSync(command, args, { cwd, encoding: 'utf8' })
-  if (status === 0) return
+  const { status, signal, stdout, stderr, error } = spawnSync(command, args, { cwd, encoding: 'utf8' })
+  if (status === 0) return stdout
   const why = error?.message ?? signal ?? `exit code ${status}: ${stderr.trim().split('\n').at(-1)}`
   throw new Error(`${command} ${args.at(-1)}: ${why}`)
+}
+
+/** Where this machine has its Debian from, which has the next one too. */
+function archive() {
+  const format = '$(REPO_URI)'
+  const asked = ['indextargets', '--format', format, 'Created-By: Packages', 'Origin: Debian']
+  const [found] = call('apt-get', asked)
+    .split('\n')
+    .filter((uri) => uri.endsWith('/debian/'))
+  if (found === undefined) throw new Error('apt-get knows no archive of Debian')
+  return found
 }
 
 /** Asks that Debian for a package, and leaves what this machine knows of packages as it is. */
@@ -25,7 +36,7 @@ function unpackMusl(/** @type {string} */ architecture, /** @type {string} */ di
     mkdirSync(path, { recursive: true })
   const sources = join(home, 'apt/sources.list')
   const key = '/usr/share/keyrings/debian-archive-keyring.gpg'
-  writeFileSync(sources, `deb [signed-by=${key}] http://deb.debian.org/debian ${DEBIAN} main\n`)
+  writeFileSync(sources, `deb [signed-by=${key}] ${archive()} ${DEBIAN} main\n`)
   const settings = {
     'Dir::Etc::SourceList': sources,
     'Dir::Etc::SourceParts': '/dev/null',
