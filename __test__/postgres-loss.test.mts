@@ -6,6 +6,7 @@ import { createRequire } from 'node:module'
 import { after, before, type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { MessageChannel, Worker } from 'node:worker_threads'
+import pg from 'pg'
 import { type PostgresLock, type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
 import { Member } from './support/backend.mjs'
 import { rejection } from './support/directory.mjs'
@@ -60,6 +61,21 @@ test('the end of the session by pg_terminate_backend is noticed at once', async 
   await isLost(lock, /terminating connection due to administrator command/)
   assert.equal(next.isHeld(), true, 'the loser takes nothing away from the next holder')
   await next.release()
+})
+
+test('a program that ends the client of its lock has lost the lock', async (t) => {
+  const clients: pg.Client[] = []
+  const connect = () => {
+    const client = new pg.Client({ connectionString: postgres.url() })
+    clients.push(client)
+    return client
+  }
+  const locks = postgresLocks({ connect })
+  t.after(() => locks.close())
+  const lock = await locks.acquireLock('ended')
+  await clients[0]?.end()
+  await isTold(lock, 1000)
+  await isLost(lock, /Connection terminated/)
 })
 
 test('a release aborts no signal', async (t) => {
