@@ -17,7 +17,7 @@ async function startPostgres() {
   const missing = installPostgres()
   if (missing !== undefined) return void console.log(`SKIPPED, as ${missing}: the lock on PostgreSQL`)
   compile()
-  const { Postgres } = await import('../build/__test__/support/postgres.mjs')
+  const { Postgres } = await import('../build/__test__/postgres/postgres.mjs')
   return Postgres.start()
 }
 

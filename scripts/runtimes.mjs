@@ -7,7 +7,7 @@ import { installRuntime } from './runtimes/install.mjs'
 import { runtimes } from './runtimes/list.mjs'
 import { runSuite } from './runtimes/suite.mjs'
 import { build, install, root } from './steps.mjs'
-import { compile, TOOLS, testNames, testsForRuntimes } from './suite.mjs'
+import { compile, testNames, testsForRuntimes } from './suite.mjs'
 
 const help = `npm run test:runtimes -- [--only RUNTIME,RUNTIME] [--file TEST,TEST] [--no-build]
 
@@ -61,7 +61,6 @@ if (!options['no-build']) {
 }
 if (!options['no-build'] || !existsSync(`${root}build/__test__`)) compile()
 const files = chosenFiles(options.file)
-if (options.file === undefined) console.log(`not of the runtimes, and not run: ${TOOLS.join(', ')}`)
 
 const total = { passed: 0, failed: 0, skipped: 0 }
 const lines = wanted.map((runtime) => {

@@ -1,68 +1,61 @@
-// The Node tests, for the addon that has been built. All on Linux; elsewhere those that use nothing of Linux, and the
-// names of the others.
+// The Node.js tests by folder, and what the tests of each folder need.
 import { readdirSync, rmSync } from 'node:fs'
 import { installPostgres } from './postgres.mjs'
 import { root, run } from './steps.mjs'
 
-/** They use /proc, signals, strace, mounts, namespaces, terminals, several users, or the queue of those who wait. */
-const LINUX = [
-  'children',
-  'cli',
-  'cli-faults',
-  'cli-signals',
-  'cli-terminal',
-  'copies',
-  'faults',
-  'lifetimes',
-  'namespaces',
-  'package',
-  'soak',
-  'storm',
-  'system-errors',
-  'users',
-  'waiting-cost',
-  'waiting-order',
-  'waiting-without-events',
-]
+/**
+ * @typedef {object} Needs of the tests of a folder, beside a built addon
+ * @property {true} [linux] /proc, signals, strace, mounts, namespaces, terminals, several users, or the wait queue
+ * @property {true} [server] PostgreSQL and PgBouncer
+ * @property {true} [development] the Node.js and the packages that this project is developed with
+ * @property {true} [long] minutes: `npm run test:all` runs them, `npm test` does not
+ */
 
-/** They start PostgreSQL and PgBouncer. */
-const needsDatabase = (/** @type {string} */ name) => name.startsWith('postgres') || name === 'contract-both'
-
-/** They test the tools of this project, which run on the Node.js that it is developed with. */
-export const TOOLS = [
-  'bench',
-  'bundlers',
-  'check-release',
-  'documents',
-  'install',
-  'migrating',
-  'package',
-  'runtimes',
-  'storm',
-]
-
-/** The names of all tests that have been compiled. */
-export function testNames() {
-  const ending = '.test.mjs'
-  const files = readdirSync(`${root}build/__test__`).filter((name) => name.endsWith(ending))
-  const names = files.map((name) => name.slice(0, -ending.length))
-  const unknown = [...LINUX, ...TOOLS].filter((name) => !names.includes(name))
-  if (unknown.length > 0) throw new Error(`there is no test ${unknown.join(', ')}`)
-  return names
+/** @type {Record<string, Needs>} */
+export const folders = {
+  api: {},
+  waiting: {},
+  linux: { linux: true },
+  cli: { linux: true },
+  postgres: { linux: true, server: true },
+  package: { development: true },
+  tools: { development: true },
+  long: { linux: true, long: true },
 }
+
+/** Folders of `__test__/` without tests. */
+const SUPPORT = ['legacy', 'support', 'types']
+
+/**
+ * The compiled tests of the folders that `isWanted` accepts, as `folder/name`.
+ * @param {(needs: Needs) => boolean} [isWanted]
+ */
+export function testNames(isWanted = () => true) {
+  const compiled = `${root}build/__test__`
+  const found = readdirSync(compiled).filter((name) => !SUPPORT.includes(name))
+  const unknown = found.find((name) => !(name in folders))
+  if (unknown !== undefined) throw new Error(`scripts/suite.mjs does not say what __test__/${unknown}/ needs`)
+  return found.filter((folder) => isWanted(folders[folder])).flatMap((folder) => namesIn(compiled, folder))
+}
+
+function namesIn(compiled, folder) {
+  const ending = '.test.mjs'
+  const files = readdirSync(`${compiled}/${folder}`).filter((name) => name.endsWith(ending))
+  return files.map((name) => `${folder}/${name.slice(0, -ending.length)}`)
+}
+
+/** @param {string} name */
+export const compiledTest = (name) => `build/__test__/${name}.test.mjs`
 
 /** The tests of the addon for another system than that of the development. */
-export function testsFor(/** @type {NodeJS.Platform} */ system) {
-  const names = testNames().filter((name) => !TOOLS.includes(name) && !needsDatabase(name))
-  return system === 'linux' ? names : names.filter((name) => !LINUX.includes(name))
-}
+export const testsFor = (/** @type {NodeJS.Platform} */ system) =>
+  testNames(({ linux, server, development }) => !server && !development && (system === 'linux' || !linux))
 
-/** The tests of the package for another runtime, with those of locks on PostgreSQL where there is one. */
+/** The tests of the package for another runtime, with those of locks on PostgreSQL if there is a server. */
 export function testsForRuntimes() {
   const why = installPostgres()
-  const served = why === undefined ? testNames().filter(needsDatabase) : []
   if (why !== undefined) console.log(`SKIPPED, as ${why}: the tests of locks on PostgreSQL`)
-  return [...testsFor('linux'), ...served]
+  return testNames(({ server, development }) => !development && (why === undefined || !server))
 }
 
 /** Compiles the tests. */
@@ -74,14 +67,17 @@ export function compile() {
 
 /** Runs them. A test that hangs is a failure with a name, not a gate that is stopped from outside. */
 export function suite() {
-  const left = process.platform === 'linux' ? [] : LINUX
-  if (left.length > 0) console.log(`skipped on ${process.platform}, as they need Linux: ${left.join(', ')}`)
-  const withoutServer = installPostgres()
-  const unserved = withoutServer === undefined ? [] : testNames().filter(needsDatabase)
-  if (withoutServer !== undefined) console.log(`SKIPPED, as ${withoutServer}: ${unserved.join(', ')}`)
-  const names = testNames().filter((name) => !left.includes(name) && !unserved.includes(name))
-  const files = names.map((name) => `build/__test__/${name}.test.mjs`)
-  run(process.execPath, ['--test', '--test-reporter=spec', '--test-timeout=600000', ...files])
+  const isLinux = process.platform === 'linux'
+  if (!isLinux) console.log(`skipped on ${process.platform}, as they need Linux: the folders that say so`)
+  const why = installPostgres()
+  if (why !== undefined) console.log(`SKIPPED, as ${why}: the tests of locks on PostgreSQL`)
+  const names = testNames(({ linux, server }) => (isLinux || !linux) && (why === undefined || !server))
+  run(process.execPath, [
+    '--test',
+    '--test-reporter=spec',
+    '--test-timeout=600000',
+    ...names.map(compiledTest),
+  ])
 }
 
 if (process.argv[1] === import.meta.filename) {

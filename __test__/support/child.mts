@@ -4,7 +4,7 @@ import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Holder } from 'reconcile-lock'
 
-const peer = fileURLToPath(new URL('../fixtures/peer.mjs', import.meta.url))
+const peer = fileURLToPath(new URL('peer.mjs', import.meta.url))
 
 export interface Answer {
   ok: boolean

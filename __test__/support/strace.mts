@@ -52,7 +52,7 @@ export interface Traced {
   injected: { sync: number; async: number }
 }
 
-const subject = fileURLToPath(new URL('../fixtures/subject.mjs', import.meta.url))
+const subject = fileURLToPath(new URL('strace-subject.mjs', import.meta.url))
 
 const named: [RegExp, string][] = [
   [/^open/, 'open'],

@@ -32,7 +32,7 @@ export interface Reply {
   holder?: Holder
 }
 
-const program = new URL('../fixtures/thread.mjs', import.meta.url)
+const program = new URL('thread-program.mjs', import.meta.url)
 
 /** A worker thread that acquires and releases on command, with the package from `home`. */
 export class Thread {

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import type { AcquireOptions, Holder, TakenOver, WaitStatus } from 'reconcile-lock'
 
-const fixture = fileURLToPath(new URL('../fixtures/waiter.mjs', import.meta.url))
+const fixture = fileURLToPath(new URL('waiter-process.mjs', import.meta.url))
 
 /** How to wait. */
 interface Way {

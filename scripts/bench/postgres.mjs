@@ -119,7 +119,7 @@ function skipped(reason) {
 export async function postgres({ rounds, samples }, missing = installPostgres()) {
   if (missing !== undefined) return [skipped(missing)]
   // Only after the build there is anything to import.
-  const { Postgres } = await import(`${root}build/__test__/support/postgres.mjs`)
+  const { Postgres } = await import(`${root}build/__test__/postgres/postgres.mjs`)
   const server = await Postgres.start()
   try {
     return [await measured(server, rounds, samples)]

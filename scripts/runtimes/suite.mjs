@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { root } from '../steps.mjs'
+import { compiledTest } from '../suite.mjs'
 import { readReport } from './report.mjs'
 
 /** A file of tests that takes longer hangs. */
@@ -68,9 +69,9 @@ function add(counts, results) {
 function runFile({ command, env }, file, longest) {
   const directory = join(root, 'target/runtimes/reports')
   mkdirSync(directory, { recursive: true })
-  const report = join(directory, `${file}.xml`)
+  const report = join(directory, `${file.replace('/', '-')}.xml`)
   rmSync(report, { force: true })
-  const [program, ...args] = command(`build/__test__/${file}.test.mjs`, report)
+  const [program, ...args] = command(compiledTest(file), report)
   const ended = spawnSync(program, args, {
     cwd: root,
     env: { ...process.env, ...env },

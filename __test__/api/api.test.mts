@@ -1,0 +1,275 @@
+import assert from 'node:assert/strict'
+import { AsyncLocalStorage } from 'node:async_hooks'
+import * as fs from 'node:fs'
+import { createRequire } from 'node:module'
+import { join, resolve } from 'node:path'
+import { test } from 'node:test'
+import * as api from 'reconcile-lock'
+import { directory, isWindows, MESSAGE, PRIVATE, rejection } from '../support/directory.mjs'
+
+const { acquireLock, acquireLockSync, breakLock, inspectLock, inspectLockSync, LockError } = api
+const { releaseLock, releaseLockSync, resolveLockPath, withLock } = api
+const FILE = '.xero-reconcile-lock.json'
+
+test('the exports are those of the documentation, by import and by require', () => {
+  const names = Object.keys(api).filter((name) => name !== 'default' && name !== 'module.exports')
+  assert.deepEqual(names.sort(), [
+    'LockError',
+    'acquireLock',
+    'acquireLockSync',
+    'breakLock',
+    'inspectLock',
+    'inspectLockSync',
+    'releaseLock',
+    'releaseLockSync',
+    'resolveLockPath',
+    'withLock',
+  ])
+  const required = createRequire(import.meta.url)('reconcile-lock')
+  assert.equal(required.acquireLock, acquireLock)
+  assert.deepEqual(Object.keys(required).sort(), names)
+})
+
+test('the defaults are the current directory, its file and its message', async (t) => {
+  const before = process.cwd()
+  // Before the directory goes: Windows removes no directory that is somebody's current one.
+  t.after(() => process.chdir(before))
+  const cwd = fs.realpathSync(directory(t))
+  process.chdir(cwd)
+  assert.equal(resolveLockPath(), join(cwd, FILE))
+  const lock = await acquireLock()
+  process.chdir(before)
+  assert.equal(lock.path, join(cwd, FILE))
+  assert.equal((await rejection(acquireLock(cwd))).message, MESSAGE)
+  await lock.release()
+  assert.deepEqual(fs.readdirSync(cwd), [])
+})
+
+test('resolveLockPath resolves as node:path does', (t) => {
+  const cwd = directory(t)
+  for (const path of [cwd, `${cwd}/`, `${cwd}//a/./b/../c`, '/', '/../x', '/ä/🔒']) {
+    assert.equal(resolveLockPath(path), resolve(path, FILE))
+  }
+  assert.equal(resolveLockPath('some/where'), join(process.cwd(), 'some/where', FILE))
+  assert.equal(resolveLockPath(''), join(process.cwd(), FILE))
+  assert.deepEqual(fs.readdirSync(cwd), [])
+})
+
+test('file is relative to cwd, or absolute; every lock is its own', async (t) => {
+  const cwd = directory(t)
+  fs.mkdirSync(join(cwd, 'sub'))
+  const locks = [
+    await acquireLock(cwd),
+    await acquireLock({ cwd, file: 'other.lock' }),
+    await acquireLock({ cwd, file: 'sub/third.lock' }),
+    await acquireLock({ file: join(cwd, 'fourth.lock') }),
+    acquireLockSync({ cwd, file: './sub/../fünf 🔒.lock' }),
+  ]
+  const names = [FILE, 'other.lock', 'sub/third.lock', 'fourth.lock', 'fünf 🔒.lock']
+  assert.deepEqual(
+    locks.map((lock) => lock.path),
+    names.map((name) => join(cwd, name)),
+  )
+  for (const name of names) assert.equal(fs.statSync(join(cwd, name)).mode & 0o7777, PRIVATE)
+  for (const lock of locks) await lock.release()
+  assert.deepEqual(fs.readdirSync(cwd), ['sub'])
+})
+
+test('contention says the configured message and nothing more, and who holds the lock', async (t) => {
+  const cwd = directory(t)
+  const before = Date.now()
+  const lock = await acquireLock(cwd)
+  const { pid, createdAt, host, thread } = lock.holder
+  assert.deepEqual([pid, thread], [process.pid, 0])
+  assert.ok(createdAt >= before && createdAt <= Date.now())
+  assert.equal(typeof host, 'string')
+  for (const message of [MESSAGE, 'Token refresh already in progress', '', 'ü 🔒 \0 end']) {
+    const options = { cwd, ...(message === MESSAGE ? {} : { message }) }
+    const errors = [await rejection(acquireLock(options))]
+    try {
+      acquireLockSync(options)
+    } catch (error) {
+      errors.push(error as Error & Record<string, unknown>)
+    }
+    assert.equal(errors.length, 2)
+    for (const error of errors) {
+      assert.ok(error instanceof LockError && error instanceof Error)
+      assert.deepEqual([error.name, error.message], ['LockError', message])
+      assert.deepEqual([error.code, error.recoverable, error.path], ['E_LOCK_CONTENTION', true, lock.path])
+      assert.deepEqual(error.holder, lock.holder)
+    }
+  }
+  assert.equal(Error.stackTraceLimit > 0, true, 'making an error leaves the setting alone')
+  await lock.release()
+})
+
+test('withLock holds the lock while fn runs, and gives its result', async (t) => {
+  const cwd = directory(t)
+  const result = await withLock(async (lock) => {
+    assert.equal(lock.isHeld(), true)
+    assert.equal((await rejection(withLock(() => 1, cwd))).code, 'E_LOCK_CONTENTION')
+    return 42
+  }, cwd)
+  assert.equal(result, 42)
+  assert.equal(await withLock((lock) => lock.path, { cwd, file: 'f' }), join(cwd, 'f'))
+  const failure = new Error('mine')
+  assert.equal(
+    await rejection(
+      withLock(() => {
+        throw failure
+      }, cwd),
+    ),
+    failure,
+  )
+  assert.deepEqual(fs.readdirSync(cwd), [])
+})
+
+test('withLock tells of a lock that was lost, and of the first failure where there are two', async (t) => {
+  const cwd = directory(t)
+  const lose = () => fs.rmSync(resolveLockPath(cwd))
+  assert.equal((await rejection(withLock(lose, cwd))).code, 'E_LOCK_LOST')
+  const warned = new Promise((resolve) => process.once('warning', resolve))
+  const failure = new Error('mine')
+  const both = withLock(() => {
+    lose()
+    throw failure
+  }, cwd)
+  assert.equal(await rejection(both), failure)
+  assert.equal(((await warned) as { code: string }).code, 'E_LOCK_LOST')
+})
+
+const wrong: [string, unknown, string, new () => Error][] = [
+  ['null', null, 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['a number', 5, 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['a boolean', true, 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['a function', () => 1, 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['an array', ['x'], 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['a symbol', Symbol('x'), 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['cwd null', { cwd: null }, 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['cwd a number', { cwd: 1 }, 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['file an object', { file: {} }, 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['message a number', { message: 1 }, 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['an unknown option', { retries: 1 }, 'ERR_INVALID_ARG_VALUE', TypeError],
+  ['a NUL byte in cwd', '/tmp/a\0b', 'ERR_INVALID_ARG_VALUE', TypeError],
+  ['a NUL byte in file', { file: 'a\0b' }, 'ERR_INVALID_ARG_VALUE', TypeError],
+  ['a lone surrogate in cwd', '/tmp/\ud800', 'ERR_INVALID_ARG_VALUE', TypeError],
+  ['a lone surrogate in file', { file: '\udfff' }, 'ERR_INVALID_ARG_VALUE', TypeError],
+  ['an empty file', { file: '' }, 'ERR_INVALID_ARG_VALUE', TypeError],
+  ['a file that is a directory', { file: 'a/' }, 'ERR_INVALID_ARG_VALUE', TypeError],
+  ['a file named ..', { file: '..' }, 'ERR_INVALID_ARG_VALUE', TypeError],
+]
+const acquiring: typeof wrong = [
+  ['timeout a string', { timeout: '1' }, 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['timeout null', { timeout: null }, 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['timeout -1', { timeout: -1 }, 'ERR_OUT_OF_RANGE', RangeError],
+  ['timeout NaN', { timeout: Number.NaN }, 'ERR_OUT_OF_RANGE', RangeError],
+  ['signal an object', { signal: {} }, 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['signal null', { signal: null }, 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['force', { force: true }, 'ERR_INVALID_ARG_VALUE', TypeError],
+]
+const breaking: typeof wrong = [
+  ['force a number', { force: 1 }, 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['timeout', { timeout: 1 }, 'ERR_INVALID_ARG_VALUE', TypeError],
+]
+type Call = (target: never) => unknown
+const calls: [string, Call, typeof wrong][] = [
+  ['acquireLock', acquireLock, [...wrong, ...acquiring]],
+  ['acquireLockSync', acquireLockSync, [...wrong, ...acquiring]],
+  ['withLock', (target) => withLock(() => assert.fail('it ran'), target), [...wrong, ...acquiring]],
+  ['releaseLock', releaseLock, wrong],
+  ['releaseLockSync', releaseLockSync, wrong],
+  ['inspectLock', inspectLock, wrong],
+  ['inspectLockSync', inspectLockSync, wrong],
+  ['breakLock', breakLock, [...wrong, ...breaking]],
+  [
+    'resolveLockPath',
+    resolveLockPath,
+    wrong.filter(([, value]) => typeof value !== 'object' || value === null),
+  ],
+]
+for (const [name, call, values] of calls) {
+  test(`${name} refuses wrong arguments before it touches the disk`, async (t) => {
+    const before = process.cwd()
+    t.after(() => process.chdir(before))
+    const cwd = directory(t)
+    process.chdir(cwd)
+    for (const [what, value, code, type] of values) {
+      let result: unknown
+      try {
+        result = call(value as never)
+        assert.ok(result instanceof Promise, `${what} was accepted`)
+      } catch (error) {
+        assert.match(name, /Sync$|^resolve/, `${what}: an asynchronous call throws`)
+        result = Promise.reject(error)
+      }
+      const error = await rejection(result as Promise<unknown>)
+      assert.equal(error.code, code, what)
+      assert.ok(error instanceof type && !(error instanceof LockError), what)
+    }
+    assert.deepEqual(fs.readdirSync(cwd), [])
+  })
+}
+
+test('undefined stands for the default', async (t) => {
+  const cwd = directory(t)
+  const lock = await acquireLock({
+    cwd,
+    file: undefined,
+    message: undefined,
+    timeout: undefined,
+    signal: undefined,
+  })
+  assert.equal(lock.path, join(cwd, FILE))
+  await releaseLock({ cwd, file: undefined })
+})
+
+test('withLock wants a function', async () => {
+  assert.equal((await rejection(withLock('x' as never))).code, 'ERR_INVALID_ARG_TYPE')
+})
+
+test('a current directory whose name is not UTF-8 is an error, not another file', {
+  skip: isWindows && 'names are UTF-16 there',
+}, async (t) => {
+  const odd = Buffer.concat([Buffer.from(`${directory(t)}/`), Buffer.from([0xff, 0xfe])])
+  fs.mkdirSync(odd)
+  const script = `process.chdir = undefined
+    const { acquireLock } = require('reconcile-lock')
+    acquireLock().catch((error) => console.log(error.code, error.message))`
+  const { execFileSync } = await import('node:child_process')
+  const main = createRequire(import.meta.url).resolve('reconcile-lock')
+  const program = script.replace('reconcile-lock', main)
+  const shell = 'cd "$(printf "%s/\\377\\376" "$1")" && exec "$2" -e "$3"'
+  const parent = odd.subarray(0, -3).toString()
+  const said = execFileSync('sh', ['-c', shell, 'sh', parent, process.execPath, program], {
+    encoding: 'utf8',
+  })
+  assert.match(said, /^ERR_INVALID_ARG_VALUE .*UTF-8/)
+  assert.deepEqual(fs.readdirSync(odd), [])
+})
+
+test('a program that tries again and again does not stop its own timers', async (t) => {
+  const cwd = directory(t)
+  const holder = await acquireLock(cwd)
+  setTimeout(() => holder.releaseSync(), 20)
+  let tries = 0
+  for (;;) {
+    try {
+      await (await acquireLock(cwd)).release()
+      break
+    } catch {
+      tries += 1
+      assert.ok(tries < 100_000, 'the timer never ran')
+    }
+  }
+  assert.ok(tries > 0)
+})
+
+test('the asynchronous context is kept', async (t) => {
+  const store = new AsyncLocalStorage<string>()
+  await store.run('mine', async () => {
+    const lock = await acquireLock(directory(t))
+    assert.equal(store.getStore(), 'mine')
+    await lock.release()
+    assert.equal(store.getStore(), 'mine')
+  })
+})

@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import * as fs from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import {
+  acquireLock,
+  acquireLockSync,
+  breakLock,
+  inspectLock,
+  inspectLockSync,
+  resolveLockPath,
+} from 'reconcile-lock'
+import { directory, isWindows, leave, PRIVATE, rejection } from '../support/directory.mjs'
+
+const calls = {
+  acquireLock,
+  acquireLockSync: async (cwd: string) => acquireLockSync(cwd),
+  inspectLock,
+  inspectLockSync: async (cwd: string) => inspectLockSync(cwd),
+  breakLock,
+  'breakLock with force': (cwd: string) => breakLock({ cwd, force: true }),
+}
+
+const traps: Record<string, [code: string, make: (path: string) => unknown]> = {
+  'a directory': ['E_LOCK_NOT_A_FILE', (path) => fs.mkdirSync(path)],
+  'a FIFO': ['E_LOCK_NOT_A_FILE', (path) => execFileSync('mkfifo', [path])],
+  'a socket': [
+    'E_LOCK_NOT_A_FILE',
+    (path) => new Promise((done) => servers.push(createServer().listen(path, () => done(0)))),
+  ],
+  'a hard link': [
+    'E_LOCK_NOT_A_FILE',
+    (path) => {
+      fs.writeFileSync(`${path}.other`, 'precious')
+      fs.linkSync(`${path}.other`, path)
+    },
+  ],
+  'a symbolic link': [
+    'E_LOCK_SYMLINK',
+    (path) => {
+      fs.writeFileSync(`${path}.other`, 'precious')
+      fs.symlinkSync(`${path}.other`, path)
+    },
+  ],
+  'a dangling symbolic link': ['E_LOCK_SYMLINK', (path) => fs.symlinkSync('nowhere', path)],
+}
+const servers: ReturnType<typeof createServer>[] = []
+const elsewhere = isWindows && 'Windows has no such files'
+
+for (const [what, [code, make]] of Object.entries(traps)) {
+  for (const [name, call] of Object.entries(calls)) {
+    const skip = /FIFO|socket/.test(what) && elsewhere
+    test(`${name} refuses ${what} and leaves it alone`, { timeout: 5000, skip }, async (t) => {
+      const cwd = directory(t)
+      const path = resolveLockPath(cwd)
+      await make(path)
+      t.after(() => servers.pop()?.close())
+      const before = fs.lstatSync(path)
+      const error = await rejection(call(cwd))
+      assert.equal(error.code, code)
+      assert.equal(error.name, 'LockError')
+      assert.equal(error.path, path)
+      if (code === 'E_LOCK_SYMLINK')
+        assert.equal(error.message, `Refusing to read symlinked lock file: ${path}`)
+      const after = fs.lstatSync(path)
+      assert.deepEqual([after.ino, after.mode, after.size], [before.ino, before.mode, before.size])
+      assert.deepEqual(fs.readdirSync(cwd).includes('nowhere'), false)
+      if (fs.existsSync(`${path}.other`)) assert.equal(fs.readFileSync(`${path}.other`, 'utf8'), 'precious')
+    })
+  }
+}
+
+const strange: Record<string, string | Buffer> = {
+  'random bytes': randomBytes(700),
+  'deep JSON': '['.repeat(100_000),
+  'a deep value': `{"pid":${'['.repeat(400)}`,
+  'no JSON': 'hello',
+  'an array': '[1,2]',
+  'no pid': '{"createdAt":1}',
+}
+/** Linux counts to 2 ** 22 (proc(5), pid_max), Windows uses 32 bits. */
+const tooLarge = isWindows ? [2 ** 32] : [2 ** 31, 4_194_305]
+for (const pid of [0, -1, 1.5, ...tooLarge, 2 ** 53, 'a string', null, true, {}]) {
+  strange[`pid ${JSON.stringify(pid)}`] = JSON.stringify({ pid, createdAt: 1 })
+}
+
+for (const [what, content] of Object.entries(strange)) {
+  test(`a file with ${what} is no record: stale, taken over, broken`, async (t) => {
+    const cwd = directory(t)
+    const path = leave(cwd, content, 0)
+    const status = await inspectLock(cwd)
+    assert.deepEqual([status.state, status.holder], ['stale', undefined])
+    assert.deepEqual(fs.readFileSync(path), Buffer.from(content), 'inspecting changes no byte')
+    const lock = await acquireLock(cwd)
+    assert.deepEqual(lock.takenOver, { reason: 'the file was not a lock record' })
+    assert.equal(fs.statSync(path).size, 512)
+    assert.equal(JSON.parse(fs.readFileSync(path, 'utf8')).pid, process.pid)
+    assert.equal(fs.statSync(path).mode & 0o777, PRIVATE)
+    await lock.release()
+    leave(cwd, content, 0)
+    assert.equal(await breakLock(cwd), true)
+    assert.equal(fs.existsSync(path), false)
+  })
+}
+
+test('a file of 1 GiB is not read whole', async (t) => {
+  const cwd = directory(t)
+  const path = leave(cwd, '{')
+  fs.truncateSync(path, 2 ** 30)
+  const before = process.hrtime.bigint()
+  assert.equal((await inspectLock(cwd)).state, 'stale')
+  const lock = await acquireLock(cwd)
+  assert.ok(process.hrtime.bigint() - before < 1_000_000_000n)
+  assert.equal(fs.statSync(path).size, 512)
+  await lock.release()
+})
+
+test('a record of the old tool may be written in any way JSON allows', async (t) => {
+  const cwd = directory(t)
+  const path = join(cwd, '.xero-reconcile-lock.json')
+  for (const text of [`\n{ "createdAt" : 5, "pid":\t${process.ppid} }\n\n`, `{"pid":${process.ppid}.0}`]) {
+    fs.writeFileSync(path, text)
+    const error = await rejection(acquireLock(cwd))
+    assert.equal((error.holder as { pid: number }).pid, process.ppid)
+  }
+})

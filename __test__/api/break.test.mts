@@ -1,0 +1,204 @@
+// breakLock: what it removes, by which protocol, and what it refuses.
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import { acquireLock, acquireLockSync, breakLock, inspectLockSync, resolveLockPath } from 'reconcile-lock'
+import { Peer, send } from '../support/child.mjs'
+import {
+  deadPid,
+  directory,
+  isLinux,
+  leave,
+  MESSAGE,
+  rejection,
+  withoutSignals,
+} from '../support/directory.mjs'
+import { root } from '../support/packages.mjs'
+import { cannotAttach, Subject } from '../support/strace.mjs'
+import { Thread } from '../support/thread.mjs'
+import { Bystanders } from './bystander.mjs'
+
+const SECONDS = 3
+const stale = () => JSON.stringify({ pid: deadPid(), createdAt: 1 })
+
+test('a stale lock is removed, and where there is none nothing is', async (t) => {
+  const cwd = directory(t)
+  assert.equal(await breakLock(cwd), false)
+  assert.equal(await breakLock({ cwd, force: true }), false)
+  for (const content of [stale(), 'no record', '']) {
+    leave(cwd, content)
+    assert.equal(await breakLock(cwd), true)
+    assert.deepEqual(readdirSync(cwd), [])
+  }
+  const killed = new Peer(t)
+  await killed.acquire(cwd)
+  await killed.ends('SIGKILL')
+  assert.equal(await breakLock({ cwd }), true)
+  const lock = acquireLockSync(cwd)
+  assert.equal(lock.takenOver, undefined)
+  lock.releaseSync()
+})
+
+type Holding = { pid: number | undefined; thread: number; end: () => Promise<unknown> }
+
+/** Holders, and how they notice that they have lost the lock. */
+const holders: Record<string, (t: TestContext, cwd: string) => Promise<Holding>> = {
+  async 'this thread'(_, cwd) {
+    const lock = await acquireLock(cwd)
+    return { pid: process.pid, thread: 0, end: async () => (await rejection(lock.release())).code }
+  },
+  async 'another thread'(t, cwd) {
+    const thread = new Thread(t)
+    await thread.ask('acquire', cwd)
+    return { pid: process.pid, thread: thread.id, end: async () => (await thread.ask('release', cwd)).code }
+  },
+  async 'another process'(t, cwd) {
+    const peer = new Peer(t)
+    await peer.acquire(cwd)
+    return { pid: peer.child.pid, thread: 0, end: async () => (await peer.ask({ do: 'release', cwd })).code }
+  },
+  async 'a process that is stopped'(t, cwd) {
+    const peer = new Peer(t)
+    await peer.acquire(cwd)
+    send(peer.child, 'SIGSTOP')
+    const end = async () => {
+      send(peer.child, 'SIGCONT')
+      return (await peer.ask({ do: 'release', cwd })).code
+    }
+    return { pid: peer.child.pid, thread: 0, end }
+  },
+}
+
+for (const [who, hold] of Object.entries(holders)) {
+  const skip = who.includes('stopped') && withoutSignals
+  test(`what ${who} holds is refused, and by force removed: its holder learns of it, the next keeps its own`, {
+    skip,
+  }, async (t) => {
+    const cwd = directory(t)
+    const path = resolveLockPath(cwd)
+    const { pid, thread, end } = await hold(t, cwd)
+    const before = readFileSync(path)
+    const { holder } = inspectLockSync(cwd)
+    assert.deepEqual([holder?.pid, holder?.thread], [pid, thread])
+    for (const options of [{ cwd }, { cwd, force: false }, { cwd, message: 'Held' }]) {
+      const error = await rejection(breakLock(options))
+      const message = 'message' in options ? 'Held' : MESSAGE
+      assert.deepEqual(
+        [error.name, error.code, error.message, error.recoverable, error.path, error.holder],
+        ['LockError', 'E_LOCK_CONTENTION', message, true, path, holder],
+      )
+      assert.deepEqual(readFileSync(path), before)
+    }
+    assert.equal(await breakLock({ cwd, force: true }), true)
+    assert.deepEqual(readdirSync(cwd), [])
+    const next = acquireLockSync(cwd)
+    assert.equal(next.takenOver, undefined)
+    assert.equal(await end(), 'E_LOCK_LOST')
+    assert.equal(next.isHeld(), true)
+    next.releaseSync()
+    assert.deepEqual(readdirSync(cwd), [])
+  })
+}
+
+test('a stale record is not broken while somebody has its kernel lock', {
+  skip: !isLinux && 'there is no flock(1)',
+}, async (t) => {
+  const cwd = directory(t)
+  const path = leave(cwd, stale())
+  const before = readFileSync(path)
+  const locker = spawn('flock', [path, 'sh', '-c', 'echo locked; read line'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  await once(locker.stdout, 'data')
+  const refused = await rejection(breakLock(cwd))
+  assert.deepEqual([refused.code, refused.message], ['E_LOCK_CONTENTION', MESSAGE])
+  assert.deepEqual(readFileSync(path), before)
+  const ended = once(locker, 'exit')
+  locker.stdin.end('go\n')
+  await ended
+  assert.equal(await breakLock(cwd), true)
+  assert.equal(existsSync(path), false)
+})
+
+test('the lock of one who creates it right now is waited for, and refused once it is signed', async (t) => {
+  const cwd = directory(t)
+  const path = leave(cwd, '', 0)
+  const refused = rejection(breakLock(cwd))
+  await delay(200)
+  writeFileSync(path, JSON.stringify({ pid: process.ppid, createdAt: 5 }))
+  const error = await refused
+  assert.deepEqual([error.code, error.holder], ['E_LOCK_CONTENTION', { pid: process.ppid, createdAt: 5 }])
+})
+
+const skip = cannotAttach()
+
+for (const [when, call] of [
+  ['before the kernel lock is asked for', 'flock:delay_enter=400000'],
+  ['after the kernel lock was got', 'flock:delay_exit=400000'],
+] as const) {
+  test(`a lock that takes the place of a stale one ${when} is not broken`, { skip }, async (t) => {
+    const [cwd, log] = [directory(t), directory(t)]
+    const path = leave(cwd, stale())
+    const subject = new Subject(t, { sync: directory(t), async: cwd }, join(log, 'strace'))
+    const breaking = subject.traced('break', [call])
+    await isOpen(subject.child.pid ?? 0, path)
+    // From the open to the call that is delayed it is microseconds; below the test sees that it was made.
+    await delay(100)
+    rmSync(path)
+    const lock = acquireLockSync(cwd)
+    const { report, sites } = await breaking
+    assert.ok(
+      sites.async.some((site) => site.call === 'flock'),
+      'it has asked for the kernel lock',
+    )
+    assert.equal(report.async?.error?.code, 'E_LOCK_CONTENTION')
+    assert.equal(lock.isHeld(), true)
+    lock.releaseSync()
+  })
+}
+
+/** Waits until a process has opened a file. */
+async function isOpen(pid: number, path: string): Promise<void> {
+  for (const end = performance.now() + 20_000; performance.now() < end; await delay(1)) {
+    const descriptors = readdirSync(`/proc/${pid}/fd`)
+    if (descriptors.some((fd) => linkOf(`/proc/${pid}/fd/${fd}`) === path)) return
+  }
+  assert.fail(`process ${pid} does not open ${path}`)
+}
+
+function linkOf(path: string): string | undefined {
+  try {
+    return readlinkSync(path)
+  } catch {
+    // It was closed meanwhile.
+    return undefined
+  }
+}
+
+test('breakers that never rest take no lock away', async (t) => {
+  const cwd = directory(t)
+  const breakers = await Bystanders.start(t, 3, 'break', cwd)
+  const left = stale()
+  let pairs = 0
+  for (const end = performance.now() + SECONDS * 1000; performance.now() < end || pairs < 1000; pairs += 1) {
+    if (pairs % 50 === 0) writeFileSync(resolveLockPath(cwd), left)
+    const lock = acquireLockSync({ cwd, timeout: 10_000 })
+    assert.equal(lock.isHeld(), true)
+    lock.releaseSync()
+  }
+  const breaks = (await breakers.end()).reduce((sum, { count }) => sum + count, 0)
+  t.diagnostic(`${pairs} pairs beside ${breaks} tries to break`)
+  assert.ok(breaks > 100)
+})
+
+test('the documentation of force says what it does', () => {
+  const types = readFileSync(join(root, 'index.d.ts'), 'utf8')
+  const documented = /\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\s*export function breakLock/.exec(types)?.[1] ?? ''
+  assert.match(documented, /With `force` a held lock goes too\.[^@]*`E_LOCK_LOST`/)
+  const [option = ''] = /interface BreakOptions[\s\S]*?force\?: boolean/.exec(types) ?? []
+  assert.match(option, /even if somebody holds it\.[\s\S]*`E_LOCK_LOST`/)
+})

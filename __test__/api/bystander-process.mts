@@ -1,0 +1,33 @@
+// Inspects or breaks a lock again and again, until told to end. Usage: bystander.mjs inspect|break DIRECTORY
+import { setImmediate as turn } from 'node:timers/promises'
+import { breakLock, inspectLock, inspectLockSync, type LockStatus } from 'reconcile-lock'
+import type { Seen } from './bystander.mjs'
+
+const [, , what = '', cwd = ''] = process.argv
+const seen: Seen = { count: 0, states: {}, holders: [] }
+let go = true
+process.on('message', () => {
+  go = false
+})
+const holders = new Set<number>()
+function saw({ state, holder }: LockStatus): void {
+  seen.states[state] = (seen.states[state] ?? 0) + 1
+  if (holder) holders.add(holder.pid)
+}
+const refused = (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'E_LOCK_CONTENTION') throw error
+}
+
+process.send?.('ready')
+while (go) {
+  if (what === 'break') {
+    await breakLock(cwd).catch(refused)
+  } else {
+    saw(inspectLockSync(cwd))
+    saw(await inspectLock(cwd))
+  }
+  seen.count += 1
+  if (seen.count % 10 === 0) await turn()
+}
+process.send?.({ ...seen, holders: [...holders] })
+process.disconnect()

@@ -1,0 +1,52 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import type { TestContext } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import type { LockStatus } from 'reconcile-lock'
+
+const bystander = fileURLToPath(new URL('bystander-process.mjs', import.meta.url))
+
+/** What inspectors have seen, or how often breakers have tried. */
+export interface Seen {
+  count: number
+  states: Partial<Record<LockStatus['state'], number>>
+  /** The pids of all holders. */
+  holders: number[]
+}
+
+/** Processes that inspect or break a lock as often as they can. */
+export class Bystanders {
+  private constructor(private readonly children: ChildProcess[]) {}
+
+  static async start(
+    t: TestContext,
+    count: number,
+    what: 'inspect' | 'break',
+    cwd: string,
+  ): Promise<Bystanders> {
+    const children = Array.from({ length: count }, () => fork(bystander, [what, cwd]))
+    t.after(() => {
+      for (const child of children) if (child.exitCode === null) child.kill('SIGKILL')
+    })
+    await Promise.all(children.map((child) => said(child)))
+    return new Bystanders(children)
+  }
+
+  /** Ends them, and tells what each has seen. */
+  end(): Promise<Seen[]> {
+    return Promise.all(
+      this.children.map((child) => {
+        const answer = said(child)
+        child.send('end')
+        return answer as Promise<Seen>
+      }),
+    )
+  }
+}
+
+async function said(child: ChildProcess): Promise<unknown> {
+  const failed = once(child, 'exit').then(([code, signal]) => {
+    throw new Error(`a bystander has ended with ${code ?? signal}`)
+  })
+  return ((await Promise.race([once(child, 'message'), failed])) as unknown[])[0]
+}

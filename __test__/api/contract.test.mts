@@ -1,0 +1,161 @@
+// The table "what is wrong with it": each fault is shown on the original, and shown to be gone.
+import assert from 'node:assert/strict'
+import { chownSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { acquireLock, inspectLock, releaseLock, resolveLockPath } from 'reconcile-lock'
+import * as old from '../legacy/lock.mjs'
+import { Peer } from '../support/child.mjs'
+import {
+  deadPid,
+  directory,
+  fill,
+  leave,
+  MESSAGE,
+  mounted,
+  readRecord,
+  rejection,
+} from '../support/directory.mjs'
+
+test('1: a file that appears between check and creation is no raw EEXIST', async (t) => {
+  const cwd = directory(t)
+  const beforeCreate = async () => writeFileSync(old.resolveLockPath(cwd), '')
+  assert.equal((await rejection(old.acquireLock(cwd, { beforeCreate }))).code, 'EEXIST', 'the control')
+
+  const race = directory(t)
+  const outcomes = await Promise.allSettled(Array.from({ length: 50 }, () => acquireLock(race)))
+  const refused = outcomes.filter((outcome) => outcome.status === 'rejected').map((outcome) => outcome.reason)
+  assert.equal(refused.length, 49)
+  for (const error of refused) assert.deepEqual([error.code, error.message], ['E_LOCK_CONTENTION', MESSAGE])
+})
+
+test('2: two that judge the same lock stale do not both take it over', async (t) => {
+  const cwd = directory(t)
+  leave(cwd, { pid: deadPid(), createdAt: 1 })
+  const slow = old.acquireLock(cwd, { beforeUnlink: () => old.acquireLock(cwd) })
+  await assert.doesNotReject(slow, 'the control: both hold the lock')
+
+  const here = directory(t)
+  leave(here, { pid: deadPid(), createdAt: 1 })
+  const outcomes = await Promise.allSettled(Array.from({ length: 50 }, () => acquireLock(here)))
+  assert.equal(outcomes.filter((outcome) => outcome.status === 'fulfilled').length, 1)
+})
+
+test('3: a process of another user is alive', async (t) => {
+  const eperm = () => {
+    throw Object.assign(new Error('kill EPERM'), { code: 'EPERM' })
+  }
+  const cwd = directory(t)
+  leave(cwd, { pid: 1, createdAt: 1 })
+  await assert.doesNotReject(old.acquireLock(cwd, { kill: eperm }), 'the control: stolen')
+
+  if (process.getuid?.() !== 0) return t.skip('only root can act as another user')
+  const theirs = directory(t)
+  const path = leave(theirs, { pid: 1, createdAt: 1 })
+  chownSync(theirs, 65534, 65534)
+  chownSync(path, 65534, 65534)
+  const other = new Peer(t, { uid: 65534 })
+  assert.equal((await other.acquire(theirs)).message, MESSAGE)
+})
+
+test('4: a pid that an unrelated process has got does not keep the lock', async (t) => {
+  const cwd = directory(t)
+  leave(cwd, { pid: process.ppid, createdAt: 1 })
+  assert.equal((await rejection(old.acquireLock(cwd))).code, 'E_LOCK_CONTENTION', 'the control: locked')
+
+  leave(cwd, 'no record')
+  const killed = new Peer(t)
+  assert.equal((await killed.acquire(cwd)).ok, true)
+  await killed.ends('SIGKILL')
+  const record = { ...readRecord(resolveLockPath(cwd)), pid: process.ppid }
+  leave(cwd, record)
+  const lock = await acquireLock(cwd)
+  assert.match(lock.takenOver?.reason ?? '', /another process has its pid/)
+  await lock.release()
+})
+
+test('5: our own pid, recorded by a predecessor that is dead, does not keep the lock', async (t) => {
+  const cwd = directory(t)
+  leave(cwd, { pid: process.pid, createdAt: 1 })
+  assert.equal((await rejection(old.acquireLock(cwd))).code, 'E_LOCK_CONTENTION', 'the control: locked')
+
+  leave(cwd, 'no record')
+  const killed = new Peer(t)
+  assert.equal((await killed.acquire(cwd)).ok, true)
+  await killed.ends('SIGKILL')
+  leave(cwd, { ...readRecord(resolveLockPath(cwd)), pid: process.pid })
+  await (await acquireLock(cwd)).release()
+})
+
+for (const pid of [0, -1]) {
+  test(`6: pid ${pid} reaches no signal call`, async (t) => {
+    const asked: number[] = []
+    const cwd = directory(t)
+    leave(cwd, { pid, createdAt: 1 })
+    await rejection(old.acquireLock(cwd, { kill: (asked_) => Boolean(asked.push(asked_)) }))
+    assert.deepEqual(asked, [pid], 'the control: the process group was addressed')
+
+    const lock = await acquireLock(cwd)
+    assert.equal(lock.takenOver?.reason, 'the file was not a lock record')
+    await lock.release()
+  })
+}
+
+test('7: a write that fails on a full disk leaves no empty file', async (t) => {
+  const cwd = mounted(t, 'size=64k')
+  if (cwd === undefined) return
+  fill(cwd)
+  const path = resolveLockPath(cwd)
+  assert.equal((await rejection(old.acquireLock(cwd))).code, 'ENOSPC')
+  assert.equal(readFileSync(path, 'utf8'), '', 'the control: an orphan')
+  await old.releaseLock(cwd)
+  assert.equal((await rejection(acquireLock(cwd))).code, 'ENOSPC')
+  assert.equal(existsSync(path), false)
+})
+
+test('7: an empty file is recovered', async (t) => {
+  const cwd = directory(t)
+  leave(cwd, '')
+  assert.equal((await inspectLock(cwd)).state, 'stale')
+  const lock = await acquireLock(cwd)
+  assert.match(lock.takenOver?.reason ?? '', /empty/)
+  await lock.release()
+  assert.equal(existsSync(lock.path), false)
+})
+
+test("8: releaseLock does not remove another run's lock", async (t) => {
+  const cwd = directory(t)
+  const holder = new Peer(t)
+  await holder.acquire(cwd)
+  const before = readFileSync(resolveLockPath(cwd))
+  await releaseLock(cwd)
+  assert.deepEqual(readFileSync(resolveLockPath(cwd)), before)
+  await old.releaseLock(cwd)
+  assert.equal(existsSync(resolveLockPath(cwd)), false, 'the control: gone')
+})
+
+test('9: the control: the original leaves its file behind at process.exit, and a reused pid keeps it', async (t) => {
+  const cwd = directory(t)
+  const holder = new Peer(t)
+  assert.equal((await holder.acquire(cwd, 'old')).ok, true)
+  await holder.ends({ do: 'exit', cwd })
+  assert.equal(existsSync(resolveLockPath(cwd)), true)
+  const kill = (pid: number) => pid === holder.child.pid
+  assert.equal((await rejection(old.acquireLock(cwd, { kill }))).code, 'E_LOCK_CONTENTION')
+})
+
+for (const how of ['SIGKILL', 'SIGTERM', 'SIGINT', 'exit', 'throw', 'end'] as const) {
+  test(`9: a run that ends by ${how} without releasing leaves a lock that is free at once`, async (t) => {
+    const cwd = directory(t)
+    const holder = new Peer(t)
+    assert.equal((await holder.acquire(cwd)).ok, true)
+    const signal = how.startsWith('SIG')
+    await holder.ends(signal ? (how as NodeJS.Signals) : { do: how as 'exit', cwd })
+    assert.equal(existsSync(resolveLockPath(cwd)), signal, 'only a signal leaves the file')
+    assert.equal((await inspectLock(cwd)).state, signal ? 'stale' : 'free')
+    const lock = await acquireLock(cwd)
+    const pid = holder.child.pid
+    assert.equal(lock.takenOver?.reason, signal ? `process ${pid} ended without releasing` : undefined)
+    assert.equal(lock.takenOver?.holder?.pid, signal ? pid : undefined)
+    await lock.release()
+  })
+}

@@ -1,0 +1,185 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { acquireLock, acquireLockSync, type LockChannels, releaseLock, releaseLockSync } from 'reconcile-lock'
+import { Peer } from '../support/child.mjs'
+import { deadPid, directory, leave, rejection } from '../support/directory.mjs'
+
+const home = fileURLToPath(new URL('../../../index.js', import.meta.url))
+const names = ['acquired', 'contended', 'waiting', 'takenover', 'released', 'lost'] as const
+
+type Event = { name: string } & Record<string, unknown>
+
+/** Everything that is published about locks in `cwd` from now on, without the times, which `times` has. */
+function listen(t: TestContext, cwd: string): { events: Event[]; times: number[] } {
+  const heard = { events: [] as Event[], times: [] as number[] }
+  for (const name of names) {
+    const listener = (message: unknown) => {
+      const { at, waited, held, ...rest } = message as Record<string, unknown> & { path: string; at: number }
+      if (!rest.path.startsWith(cwd)) return
+      assert.ok(Math.abs(Date.now() - at) < 5000, `${name} at ${at}`)
+      const time = waited ?? held
+      if (time !== undefined) heard.times.push(time as number)
+      heard.events.push({ name, ...rest })
+    }
+    subscribe(`reconcile-lock:${name}`, listener)
+    t.after(() => unsubscribe(`reconcile-lock:${name}`, listener))
+  }
+  return heard
+}
+
+const calls = [
+  ['async', acquireLock, (lock: { release(): Promise<void> }) => lock.release()],
+  [
+    'sync',
+    async (o: object) => acquireLockSync(o),
+    async (lock: { releaseSync(): void }) => lock.releaseSync(),
+  ],
+] as const
+
+for (const [kind, acquire, release] of calls) {
+  test(`a lock is told of once when it is acquired and once when it is released, ${kind}`, async (t) => {
+    const cwd = directory(t)
+    const { events, times } = listen(t, cwd)
+    const lock = await acquire({ cwd })
+    const { path, holder } = lock
+    assert.deepEqual(events, [{ name: 'acquired', path, holder }])
+    await new Promise((resolve) => setTimeout(resolve, 30))
+    await release(lock)
+    await release(lock)
+    assert.deepEqual(events.slice(1), [{ name: 'released', path, holder }])
+    assert.equal(times[0], 0)
+    assert.ok((times[1] ?? 0) >= 28 && (times[1] ?? 0) < 10_000, `${times[1]} ms held`)
+  })
+
+  test(`a refusal and a wait are told of, with the holder, ${kind}`, async (t) => {
+    const cwd = directory(t)
+    const peer = new Peer(t)
+    await peer.acquire(cwd)
+    const { events, times } = listen(t, cwd)
+    const { holder, path } = await rejection(acquire({ cwd }))
+    assert.equal((holder as { pid: number }).pid, peer.child.pid)
+    assert.deepEqual(events, [{ name: 'contended', path, holder }])
+    await rejection(acquire({ cwd, timeout: 40 }))
+    assert.deepEqual(events.slice(1), [
+      { name: 'contended', path, holder },
+      { name: 'waiting', path, holder },
+    ])
+    assert.ok(times.every((time) => time >= 0 && time < 40))
+  })
+
+  test(`a lock that is taken over is told of, with whom it was taken from, ${kind}`, async (t) => {
+    const cwd = directory(t)
+    const from = { pid: deadPid(), createdAt: 5 }
+    leave(cwd, from)
+    const { events } = listen(t, cwd)
+    const { path, holder, takenOver } = await acquire({ cwd })
+    assert.deepEqual(events, [
+      { name: 'takenover', path, holder, from, reason: takenOver?.reason },
+      { name: 'acquired', path, holder, takenOver },
+    ])
+    await releaseLock(cwd)
+  })
+
+  test(`a lock that was lost is told of when it is released, and not before, ${kind}`, async (t) => {
+    const cwd = directory(t)
+    const { events } = listen(t, cwd)
+    const lock = await acquire({ cwd })
+    rmSync(lock.path)
+    assert.equal(lock.isHeld(), false)
+    assert.equal(events.length, 1)
+    const { reason } = await rejection(release(lock))
+    assert.deepEqual(events.slice(1), [{ name: 'lost', path: lock.path, holder: lock.holder, reason }])
+  })
+}
+
+test('a release by path is told of too', async (t) => {
+  const cwd = directory(t)
+  const { events } = listen(t, cwd)
+  await releaseLock(cwd)
+  assert.deepEqual(events, [])
+  for (const release of [releaseLock, async (target: string) => releaseLockSync(target)]) {
+    const { path, holder } = await acquireLock(cwd)
+    await release(cwd)
+    assert.deepEqual(events.splice(0).slice(1), [{ name: 'released', path, holder }])
+    await acquireLock(cwd)
+    rmSync(path)
+    writeFileSync(path, 'another’s')
+    await rejection(release(cwd))
+    assert.deepEqual(
+      events.splice(0).map(({ name }) => name),
+      ['acquired', 'lost'],
+    )
+    rmSync(path)
+  }
+})
+
+test('a lock that was waited for says for how long', async (t) => {
+  const cwd = directory(t)
+  const first = await acquireLock(cwd)
+  const { events, times } = listen(t, cwd)
+  const waiting = acquireLock({ cwd, timeout: 10_000 })
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  await first.release()
+  await (await waiting).release()
+  const waited = times[events.findIndex(({ name }) => name === 'acquired') - 1] ?? 0
+  assert.ok(waited >= 48 && waited < 10_000, `${waited} ms`)
+})
+
+/** What a program prints on standard error. */
+function printed(t: TestContext, program: string, env: NodeJS.ProcessEnv = {}): string {
+  const file = join(directory(t), 'program.cjs')
+  writeFileSync(file, `const lock = require(${JSON.stringify(home)})\nconst cwd = __dirname\n${program}`)
+  const child = spawnSync(process.execPath, [file], { encoding: 'utf8', env: { ...process.env, ...env } })
+  assert.equal(child.status, 0, child.stderr)
+  return child.stderr
+}
+
+test('NODE_DEBUG prints what happens, also what the exit releases', (t) => {
+  const program = `
+    const first = lock.acquireLockSync(cwd)
+    try { lock.acquireLockSync(cwd) } catch {}
+    first.releaseSync()
+    lock.acquireLockSync(cwd)`
+  const lines = printed(t, program, { NODE_DEBUG: 'reconcile-lock' }).trim().split('\n')
+  const events = lines.map((line) => /^RECONCILE-LOCK \d+: (\w+) \{"path":"(?:\/|\w:).*json"/.exec(line)?.[1])
+  assert.deepEqual(events, ['acquired', 'contended', 'released', 'acquired', 'released'], lines.join('\n'))
+  assert.equal(printed(t, program), '', 'and without it nothing')
+})
+
+test('what the exit finds lost is told of', (t) => {
+  const program = `
+    const { subscribe } = require('node:diagnostics_channel')
+    for (const name of ['released', 'lost'])
+      subscribe('reconcile-lock:' + name, ({ path, reason }) => console.error(name, path, reason))
+    const { path } = lock.acquireLockSync(cwd)
+    lock.acquireLockSync({ cwd, file: 'other.lock' })
+    require('node:fs').rmSync(path)`
+  const told = printed(t, program)
+  assert.match(told, /^lost (?:\/|\w:).*json because somebody removed or replaced the file$/m)
+  assert.match(told, /^released (?:\/|\w:).*other.lock undefined$/m)
+})
+
+test('no message is made while nobody listens', (t) => {
+  // The record of this process is read by `whoami` alone, which every message but a refusal needs.
+  const program = `
+    const native = require(${JSON.stringify(join(home, '../lib/native.js'))})
+    const { whoami } = native
+    let made = 0
+    native.whoami = () => { made += 1; return whoami() }
+    lock.acquireLockSync(cwd).releaseSync()
+    console.error(made)
+    require('node:diagnostics_channel').subscribe('reconcile-lock:released', () => {})
+    lock.acquireLockSync(cwd).releaseSync()
+    console.error(made)`
+  assert.deepEqual(printed(t, program).trim().split('\n'), ['0', '1'])
+})
+
+test('the channels are typed', () => {
+  const channel: Record<`reconcile-lock:${(typeof names)[number]}`, { path: string }> = {} as LockChannels
+  assert.ok(channel)
+})

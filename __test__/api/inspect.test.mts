@@ -1,0 +1,174 @@
+// inspectLock: what it says, that it changes nothing, and that it stands in nobody's way.
+import assert from 'node:assert/strict'
+import { mkdirSync, readdirSync, readFileSync, statSync, utimesSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import {
+  acquireLock,
+  acquireLockSync,
+  inspectLock,
+  inspectLockSync,
+  releaseLockSync,
+  resolveLockPath,
+} from 'reconcile-lock'
+import { Peer, send } from '../support/child.mjs'
+import { deadPid, directory, isLinux, isWindows, leave, readRecord } from '../support/directory.mjs'
+import { Bystanders, type Seen } from './bystander.mjs'
+
+const INSPECTORS = 3
+const SECONDS = 3
+const looks = (seen: Seen[]) => seen.reduce((sum, { count }) => sum + 2 * count, 0)
+
+test('inspectors that never rest have no acquirer refused, and see its lock held or none', async (t) => {
+  const cwd = directory(t)
+  const inspectors = await Bystanders.start(t, INSPECTORS, 'inspect', cwd)
+  let pairs = 0
+  for (const end = performance.now() + SECONDS * 1000; performance.now() < end || pairs < 2000; pairs += 1) {
+    const lock = pairs % 2 === 0 ? acquireLockSync(cwd) : await acquireLock(cwd)
+    assert.deepEqual([lock.isHeld(), lock.takenOver], [true, undefined])
+    lock.releaseSync()
+  }
+  const seen = await inspectors.end()
+  t.diagnostic(`${pairs} pairs beside ${looks(seen)} looks, ${JSON.stringify(seen[0]?.states)}`)
+  for (const { states, holders } of seen) {
+    assert.ok((states.free ?? 0) > 0 && (states.held ?? 0) > 0, JSON.stringify(states))
+    assert.equal(states.stale, undefined, 'a holder that lives was called gone')
+    assert.deepEqual(holders, [process.pid])
+  }
+})
+
+test('inspectors that never rest hinder no take-over', async (t) => {
+  const cwd = directory(t)
+  const dead = deadPid()
+  const inspectors = await Bystanders.start(t, INSPECTORS, 'inspect', cwd)
+  let takeovers = 0
+  for (
+    const end = performance.now() + SECONDS * 1000;
+    performance.now() < end || takeovers < 100;
+    takeovers += 1
+  ) {
+    leave(cwd, { pid: dead, createdAt: 1 })
+    const lock = takeovers % 2 === 0 ? acquireLockSync(cwd) : await acquireLock(cwd)
+    assert.equal(lock.takenOver?.holder?.pid, dead)
+    assert.equal(lock.isHeld(), true)
+    lock.releaseSync()
+  }
+  const seen = await inspectors.end()
+  t.diagnostic(`${takeovers} take-overs beside ${looks(seen)} looks, ${JSON.stringify(seen[0]?.states)}`)
+  assert.ok(seen.some(({ states }) => (states.stale ?? 0) > 0))
+  for (const { holders } of seen) assert.ok(holders.every((pid) => pid === dead || pid === process.pid))
+})
+
+test('free, held and stale, and by whom', async (t) => {
+  const cwd = directory(t)
+  const path = resolveLockPath(cwd)
+  const free = { path, state: 'free', reason: 'no lock file is there: nobody holds the lock' }
+  assert.deepEqual([await inspectLock(cwd), inspectLockSync({ cwd })], [free, free])
+  const peer = new Peer(t)
+  await peer.acquire(cwd)
+  const { pid = 0 } = peer.child
+  const { createdAt, host, thread } = readRecord(path)
+  const holder = { pid, createdAt, host, thread }
+  assert.deepEqual([host, thread], [hostname(), 0])
+  const since = new Date(Number(createdAt)).toISOString()
+  const held = { path, state: 'held', holder, reason: `process ${pid} on ${host} holds it since ${since}` }
+  assert.deepEqual([await inspectLock({ cwd }), inspectLockSync(cwd)], [held, held])
+  if (!isWindows) send(peer.child, 'SIGSTOP')
+  assert.deepEqual(await inspectLock(cwd), held, 'a holder that is stopped holds')
+  await peer.ends('SIGKILL')
+  const stale = { path, state: 'stale', holder, reason: `process ${pid} ended without releasing` }
+  assert.deepEqual([await inspectLock(cwd), inspectLockSync(cwd)], [stale, stale])
+})
+
+test('the time of a lock whose file does not tell it is that of the file', (t) => {
+  const cwd = directory(t)
+  leave(cwd, { pid: process.ppid }, 3600)
+  const { reason, holder } = inspectLockSync(cwd)
+  assert.ok(Math.abs(Date.now() - 3_600_000 - (holder?.createdAt ?? 0)) < 60_000)
+  assert.equal(
+    reason,
+    `process ${process.ppid} holds it since ${new Date(holder?.createdAt ?? 0).toISOString()}`,
+  )
+})
+
+const dead = deadPid()
+
+/** What is left, what is said of it, and how it came to be. */
+const states: [string, RegExp, (cwd: string) => unknown][] = [
+  ['held', /^process \d+ on .+ holds it since \d{4}-\d\d-\d\dT[\d:.]+Z$/, (cwd) => acquireLockSync(cwd)],
+  [
+    'left by a killed run',
+    /^process \d+ ended without releasing$/,
+    async (cwd) => leave(cwd, { ...(await ownRecord(cwd)), pid: dead }),
+  ],
+  [
+    'left before the machine was restarted',
+    /^the machine was restarted$/,
+    async (cwd) => leave(cwd, { ...(await ownRecord(cwd)), bootId: 'another' }),
+  ],
+  [
+    'left by another machine',
+    /^process \d+ on ledger-2 holds it, or was cut off: .+/,
+    async (cwd) =>
+      leave(cwd, { ...(await ownRecord(cwd)), bootId: 'another', host: 'ledger-2', fs: 'shared' }),
+  ],
+  [
+    'that of a pid that another process has now',
+    /^process \d+ ended without releasing, and another process has its pid now$/,
+    async (cwd) => leave(cwd, { ...(await ownRecord(cwd)), startTime: 1 }),
+  ],
+  [
+    'that of an old run that lives',
+    /^process \d+ holds it since 1970-01-01T00:00:00.001Z$/,
+    (cwd) => leave(cwd, { pid: process.pid, createdAt: 1 }),
+  ],
+  [
+    'that of an old run that is gone',
+    /^process \d+ ended without releasing$/,
+    (cwd) => leave(cwd, { pid: dead }),
+  ],
+  ['empty and old', /^the file was empty: a run ended between .+/, (cwd) => leave(cwd, '')],
+  ['empty and young', /^a process is creating it right now$/, (cwd) => leave(cwd, '', -3600)],
+  ['no record', /^the file was not a lock record$/, (cwd) => leave(cwd, 'hello')],
+  ['longer than any record', /^the file was not a lock record$/, (cwd) => leave(cwd, 'x'.repeat(100_000))],
+]
+async function ownRecord(cwd: string): Promise<object> {
+  const lock = await acquireLock(cwd)
+  const record = readRecord(lock.path)
+  await lock.release()
+  return record
+}
+
+for (const [state, sentence, make] of states) {
+  test(`a look at a file that is ${state} says so, and changes nothing`, async (t) => {
+    const cwd = directory(t)
+    await make(cwd)
+    const path = resolveLockPath(cwd)
+    const bytes = readFileSync(path)
+    // A read makes the time of the last access a new one where that is older than the last change.
+    utimesSync(path, 0, statSync(path).mtimeMs / 1000)
+    const seen = () => {
+      const { atimeNs, atimeMs: _, atime: __, ...stat } = statSync(path, { bigint: true })
+      return { stat, ...(isLinux && { atimeNs }), files: readdirSync(cwd), directory: statSync(cwd).mtimeMs }
+    }
+    const before = seen()
+    const { reason } = inspectLockSync(cwd)
+    assert.match(reason, sentence)
+    assert.doesNotMatch(reason, /\n|undefined|null|\.$/)
+    for (let look = 0; look < 50; look += 1) assert.deepEqual(await inspectLock(cwd), inspectLockSync(cwd))
+    assert.deepEqual(seen(), before)
+    assert.deepEqual(readFileSync(path), bytes)
+    releaseLockSync(cwd)
+  })
+}
+
+test('a look where no file is makes none', async (t) => {
+  const cwd = directory(t)
+  mkdirSync(join(cwd, 'sub'))
+  for (const target of [cwd, join(cwd, 'sub'), join(cwd, 'missing')]) {
+    assert.equal((await inspectLock(target)).state, 'free')
+    assert.equal(inspectLockSync(target).state, 'free')
+  }
+  assert.deepEqual(readdirSync(cwd, { recursive: true }), ['sub'])
+})

@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
+import { test } from 'node:test'
+import { acquireLock, resolveLockPath } from 'reconcile-lock'
+import { Peer } from '../support/child.mjs'
+import { deadPid, directory, leave, MESSAGE, rejection } from '../support/directory.mjs'
+
+const PROCESSES = 64
+const ROUNDS = 50
+
+test(`${PROCESSES} processes at once, ${ROUNDS} rounds: one winner each, every loser refused`, async (t) => {
+  const peers = Array.from({ length: PROCESSES }, () => new Peer(t))
+  const dead = deadPid()
+  const states: [string, (cwd: string) => unknown][] = [
+    ['free', () => {}],
+    ['stale', (cwd) => leave(cwd, { pid: dead, createdAt: 1 })],
+  ]
+  for (const [state, prepare] of states) {
+    await t.test(`on a ${state} lock`, async (t) => {
+      for (let round = 0; round < ROUNDS; round += 1) {
+        const cwd = directory(t)
+        prepare(cwd)
+        const at = Date.now() + 15
+        const answers = await Promise.all(peers.map((peer) => peer.ask({ do: 'acquire', cwd, at })))
+        const winners = peers.filter((_, index) => answers[index]?.ok)
+        assert.equal(winners.length, 1, `round ${round}: ${winners.length} winners`)
+        for (const answer of answers.filter((answer) => !answer.ok)) {
+          assert.deepEqual([answer.code, answer.message], ['E_LOCK_CONTENTION', MESSAGE])
+        }
+        assert.equal((await winners[0]?.ask({ do: 'release', cwd }))?.ok, true)
+        assert.equal(existsSync(resolveLockPath(cwd)), false)
+      }
+    })
+  }
+})
+
+test('the holder is killed: the next acquires at once', async (t) => {
+  const cwd = directory(t)
+  for (let round = 0; round < 10; round += 1) {
+    const holder = new Peer(t)
+    assert.equal((await holder.acquire(cwd)).ok, true)
+    assert.equal((await rejection(acquireLock(cwd))).code, 'E_LOCK_CONTENTION')
+    await holder.ends('SIGKILL')
+    const before = Date.now()
+    const lock = await acquireLock(cwd)
+    assert.ok(Date.now() - before < 500)
+    assert.equal(lock.takenOver?.holder?.pid, holder.child.pid)
+    await lock.release()
+  }
+})
+
+test('old and new lock side by side', async (t) => {
+  const cwd = directory(t)
+  const [older, newer] = [new Peer(t), new Peer(t)]
+  for (const [first, second] of [
+    [
+      { peer: older, lock: 'old' },
+      { peer: newer, lock: 'native' },
+    ],
+    [
+      { peer: newer, lock: 'native' },
+      { peer: older, lock: 'old' },
+    ],
+  ] as const) {
+    assert.equal((await first.peer.acquire(cwd, first.lock)).ok, true)
+    const refused = await second.peer.acquire(cwd, second.lock)
+    assert.deepEqual([refused.ok, refused.message, refused.code], [false, MESSAGE, 'E_LOCK_CONTENTION'])
+    assert.equal((await first.peer.ask({ do: 'release', lock: first.lock, cwd })).ok, true)
+    assert.equal(existsSync(resolveLockPath(cwd)), false)
+  }
+  await older.acquire(cwd, 'old')
+  await older.ends('SIGKILL')
+  assert.equal((await newer.acquire(cwd)).ok, true, 'the new one takes over from the old one')
+  await newer.ends('SIGKILL')
+  const third = new Peer(t)
+  assert.equal((await third.acquire(cwd, 'old')).ok, true, 'the old one takes over from the new one')
+})

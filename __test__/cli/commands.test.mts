@@ -1,0 +1,238 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { acquireLockSync, inspectLockSync, resolveLockPath } from 'reconcile-lock'
+import { bin, cli, Running, shell, until, waits } from '../support/cli.mjs'
+import { deadPid, directory, leave, MESSAGE } from '../support/directory.mjs'
+
+const { version } = JSON.parse(readFileSync(join(bin, '../../package.json'), 'utf8'))
+
+test('run runs the command under the lock, and passes its exit status and its streams through', (t) => {
+  const cwd = directory(t)
+  const inner = `read line; echo "$line"; echo to stderr >&2; ${shell(['status'])}; exit 7`
+  const { code, stdout, stderr } = cli(cwd, ['run', '--', 'sh', '-c', inner], 'from stdin\n')
+  assert.equal(code, 7)
+  assert.match(stdout, /^from stdin\n.*: held: process \d+ on .* holds it since/)
+  assert.equal(stderr, 'to stderr\n')
+  assert.equal(inspectLockSync(cwd).state, 'free')
+})
+
+test('a command keeps its arguments as they are', (t) => {
+  const cwd = directory(t)
+  const script = join(cwd, 'arguments.cjs')
+  writeFileSync(script, 'console.log(JSON.stringify(process.argv.slice(2)))')
+  const args = ['--help', '--', '-x', '', 'a b', '*', '$HOME']
+  const { stdout } = cli(cwd, ['run', '--', process.execPath, script, ...args])
+  assert.deepEqual(JSON.parse(stdout), args)
+})
+
+test('a held lock ends run with 75 and the message alone, before the command is run', (t) => {
+  const cwd = directory(t)
+  const lock = acquireLockSync(cwd)
+  const refused = cli(cwd, ['run', '--', 'touch', 'ran'])
+  assert.deepEqual(refused, { code: 75, signal: null, stdout: '', stderr: `${MESSAGE}\n` })
+  const { stderr } = cli(cwd, ['run', '--message', 'Nicht jetzt', '--', 'touch', 'ran'])
+  assert.equal(stderr, 'Nicht jetzt\n')
+  assert.equal(existsSync(join(cwd, 'ran')), false)
+  assert.equal(cli(cwd, ['run', '--file', 'other', '--', 'touch', 'ran']).code, 0)
+  assert.equal(existsSync(join(cwd, 'ran')), true)
+  lock.releaseSync()
+})
+
+test('--wait waits for the holder, and says nothing on a pipe', async (t) => {
+  const cwd = directory(t)
+  const lock = acquireLockSync(cwd)
+  const started = performance.now()
+  assert.equal(cli(cwd, ['run', '--wait', '.3', '--', 'true']).code, 75)
+  assert.ok(performance.now() - started >= 300)
+  const waiting = new Running(t, cwd, ['run', '--wait', 'forever', '--', 'echo', 'ran'])
+  await until(() => waits(waiting.child.pid))
+  lock.releaseSync()
+  assert.deepEqual(await waiting.ends(), { code: 0, signal: null, stdout: 'ran\n', stderr: '' })
+})
+
+test('status tells free, held and stale, also to programs', (t) => {
+  const cwd = directory(t)
+  const path = resolveLockPath(cwd)
+  const said = (...args: string[]) => cli(cwd, ['status', ...args])
+  assert.deepEqual([said().code, said().stdout], [0, `${path}: free: ${inspectLockSync(cwd).reason}\n`])
+  const lock = acquireLockSync(cwd)
+  assert.equal(said().code, 1)
+  const { code, stdout } = said('--json')
+  assert.equal(code, 1)
+  assert.deepEqual(JSON.parse(stdout), inspectLockSync(cwd))
+  assert.equal(stdout.trim().split('\n').length, 1)
+  assert.equal(said('--file', 'other').code, 0)
+  lock.releaseSync()
+  leave(cwd, { pid: deadPid(), createdAt: 1 })
+  assert.equal(said().code, 2)
+  assert.match(said().stdout, /: stale: process \d+ ended without releasing\n$/)
+  assert.equal(existsSync(path), true, 'status changes nothing')
+})
+
+test('break removes a stale lock, refuses a held one, and --force removes that too', (t) => {
+  const cwd = directory(t)
+  const path = leave(cwd, { pid: deadPid(), createdAt: 1 })
+  assert.deepEqual(cli(cwd, ['break']), { code: 0, signal: null, stdout: `${path}: removed\n`, stderr: '' })
+  assert.equal(existsSync(path), false)
+  const again = cli(cwd, ['break'])
+  assert.deepEqual([again.code, again.stdout], [0, `${path}: there is no lock\n`])
+  const lock = acquireLockSync(cwd)
+  const refused = cli(cwd, ['break'])
+  assert.equal(refused.code, 75)
+  assert.match(refused.stderr, new RegExp(`^${MESSAGE}\nprocess ${process.pid} .*--force`))
+  assert.equal(lock.isHeld(), true)
+  assert.equal(cli(cwd, ['break', '--force']).code, 0)
+  assert.equal(lock.isHeld(), false)
+  assert.throws(() => lock.releaseSync(), { code: 'E_LOCK_LOST' })
+})
+
+test('the help names every exit code', (t) => {
+  const cwd = directory(t)
+  for (const [command, codes] of [
+    [[], [0, 1, 2, 64, 73, 74, 75, 126, 127]],
+    [['run'], [64, 73, 74, 75, 126, 127]],
+    [['status'], [0, 1, 2, 64, 73, 74]],
+    [['break'], [0, 64, 73, 74, 75]],
+    [['sql'], [0, 64, 74]],
+  ] as const) {
+    const { stdout } = cli(cwd, [...command, '--help'])
+    const told = stdout.slice(stdout.indexOf('Exit codes')).match(/(?<=[ ,])\d+(?=[, ])/g) ?? []
+    assert.deepEqual(
+      [...new Set(told.map(Number))].sort((a, b) => a - b),
+      codes,
+      stdout,
+    )
+  }
+})
+
+test('help and version, for every command', (t) => {
+  const cwd = directory(t)
+  assert.deepEqual(cli(cwd, ['--version']), { code: 0, signal: null, stdout: `${version}\n`, stderr: '' })
+  for (const [args, text] of [
+    [['--help'], 'Usage: reconcile-lock run'],
+    [['-h'], 'Usage: reconcile-lock run'],
+    [['run', '--help'], '--wait SECONDS'],
+    [['--help', 'run'], '--wait SECONDS'],
+    [['status', '--help'], '--json'],
+    [['break', '--help'], '--force'],
+    [['sql', '--help'], 'reconcile-lock sql | psql'],
+  ] as const) {
+    const { code, stdout, stderr } = cli(cwd, [...args])
+    assert.equal(code, 0)
+    assert.ok(stdout.includes(text), stdout)
+    assert.ok(
+      stdout.split('\n').every((line) => line.length <= 80),
+      'a terminal has 80 columns',
+    )
+    assert.equal(stderr, '')
+  }
+  const inner = cli(cwd, ['run', '--', 'sh', '-c', 'echo $0', '--help'])
+  assert.equal(inner.stdout, '--help\n', 'behind -- all is the command’s')
+})
+
+const wrong = [
+  [[], /a command is missing/],
+  [['walk'], /there is no command walk/],
+  [['toString'], /there is no command toString/],
+  [['run'], /the command to run are missing/],
+  [['run', '--'], /the command to run is missing/],
+  [['run', '--', ''], /the command to run is missing/],
+  [['run', 'true'], /reconcile-lock run -- true/],
+  [['run', 'a', '--', 'true'], /takes no a/],
+  [['--', 'true'], /a command is missing/],
+  [['run', '--wait', '--', 'true'], /wait/],
+  [['run', '--wait', '-1', '--', 'true'], /wait/],
+  [['run', '--wait', 'soon', '--', 'true'], /a number of seconds/],
+  [['run', '--wait', '1e3', '--', 'true'], /a number of seconds/],
+  [['run', '--wait', '', '--', 'true'], /a number of seconds/],
+  [['run', '--wait', 'NaN', '--', 'true'], /a number of seconds/],
+  [['run', '--wait', '1', '--wait', '2', '--', 'true'], /--wait was given twice/],
+  [['run', '--json', '--', 'true'], /run takes no --json/],
+  [['run', '--colour', '--', 'true'], /colour/],
+  [['run', '--file', '', '--', 'true'], /--file needs/],
+  [['run', '--file', 'a/', '--', 'true'], /must name a file/],
+  [['status', '--force'], /status takes no --force/],
+  [['status', 'now'], /status takes no now/],
+  [['status', '--', 'true'], /status takes no command/],
+  [['break', '--json'], /break takes no --json/],
+  [['status', '--file'], /file/],
+] as const
+
+for (const [args, hint] of wrong) {
+  test(`a usage error ends with 64, a reason and a hint: ${args.join(' ')}`, (t) => {
+    const cwd = directory(t)
+    const { code, stdout, stderr } = cli(cwd, [...args])
+    assert.equal(code, 64, stderr)
+    assert.equal(stdout, '')
+    assert.match(stderr, hint)
+    assert.match(stderr, /--help shows the usage\n$/)
+    assert.equal(existsSync(resolveLockPath(cwd)), false)
+  })
+}
+
+test('options may come before the command', (t) => {
+  const cwd = directory(t)
+  assert.equal(cli(cwd, ['--file', 'mine', '--wait', '1', 'run', '--', 'test', '-f', 'mine']).code, 0)
+  assert.equal(JSON.parse(cli(cwd, ['--json', 'status', '--file', 'mine']).stdout).path, join(cwd, 'mine'))
+})
+
+test('a lock that cannot be acquired for another reason ends with 73 and that reason', (t) => {
+  const cwd = directory(t)
+  symlinkSync('/nowhere', resolveLockPath(cwd))
+  for (const args of [['run', '--', 'true'], ['status'], ['break']]) {
+    const { code, stderr } = cli(cwd, args)
+    assert.equal(code, 73)
+    assert.match(stderr, /^reconcile-lock: Refusing to read symlinked lock file: \//)
+  }
+  assert.match(cli(cwd, ['run', '--file', 'no/dir', '--', 'true']).stderr, /^reconcile-lock: ENOENT/)
+})
+
+test('a lock that was lost while the command ran is told, and is a failure', (t) => {
+  const cwd = directory(t)
+  const lost = cli(cwd, ['run', '--file', 'l', '--', 'rm', 'l'])
+  assert.equal(lost.code, 74)
+  assert.match(lost.stderr, /^reconcile-lock: The lock was lost while it was held/)
+  assert.equal(cli(cwd, ['run', '--file', 'l', '--', 'sh', '-c', 'rm l; exit 3']).code, 3)
+})
+
+test('a lock that is taken over is told: whose it was, and why', (t) => {
+  const cwd = directory(t)
+  const pid = deadPid()
+  leave(cwd, { pid, createdAt: Date.now() - 72_500, host: 'ledger' })
+  const { code, stderr } = cli(cwd, ['run', '--', 'true'])
+  assert.equal(code, 0)
+  const whose = `took over the lock of process ${pid} on ledger, acquired 1 min 1\\d s ago`
+  assert.match(stderr, new RegExp(`^reconcile-lock: ${whose}: process ${pid} ended without releasing\n$`))
+  leave(cwd, 'no record')
+  const unknown = 'reconcile-lock: took over a lock, nobody knows whose: the file was not a lock record\n'
+  assert.equal(cli(cwd, ['run', '--', 'true']).stderr, unknown)
+})
+
+test('it works in a pipeline, and a reader that leaves is no fault', (t) => {
+  const cwd = directory(t)
+  const sh = (line: string) =>
+    spawnSync('bash', ['-c', `set -o pipefail; ${line}`], { cwd, encoding: 'utf8' })
+  const piped = sh(`printf 'b\\na\\n' | ${shell(['run', '--', 'sort'])} | tr a-z A-Z`)
+  assert.deepEqual([piped.status, piped.stdout], [0, 'A\nB\n'])
+  // More than a pipe holds, for a reader that is late: what is shared with the command must block.
+  const late = sh(`${shell(['run', '--', 'head', '-c', '3000000', '/dev/zero'])} | { sleep 0.3; wc -c; }`)
+  assert.deepEqual([late.status, late.stdout.trim(), late.stderr], [0, '3000000', ''])
+  for (const args of [['--help'], ['status', '--json']]) {
+    // The reader is gone before anything is written.
+    const { stderr } = sh(`{ sleep 0.3; ${shell(args)}; } | true`)
+    assert.equal(stderr, '')
+  }
+})
+
+test('a child that outlives the command does not keep the lock', async (t) => {
+  const cwd = directory(t)
+  const { code } = cli(cwd, ['run', '--', 'sh', '-c', 'sleep 30 >/dev/null 2>&1 & echo $! > pid'])
+  assert.equal(code, 0)
+  const pid = Number(readFileSync(join(cwd, 'pid'), 'utf8'))
+  t.after(() => process.kill(pid, 'SIGKILL'))
+  acquireLockSync(cwd).releaseSync()
+  assert.equal(process.kill(pid, 0), true)
+})

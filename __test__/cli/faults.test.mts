@@ -1,0 +1,64 @@
+// What goes wrong around the command line: commands that cannot be run, output that cannot be written.
+import assert from 'node:assert/strict'
+import { chmodSync, closeSync, existsSync, openSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { inspectLockSync } from 'reconcile-lock'
+import { cli } from '../support/cli.mjs'
+import { deadPid, directory, leave } from '../support/directory.mjs'
+
+const unable: [what: string, command: string, code: number, reason: string][] = [
+  ['is not in the PATH', 'no-such-command', 127, 'command not found'],
+  ['is no file', './missing', 127, 'command not found'],
+  ['lacks its interpreter', './script', 127, 'the interpreter in its first line was not found'],
+  ['is not executable', './plain', 126, 'permission denied'],
+  ['is a directory', './', 126, 'permission denied'],
+  // Node.js throws these, where it emits those before.
+  ['is below a file', './plain/x', 126, 'not a directory'],
+  ['is a link to itself', './loop', 126, 'too many symbolic links encountered'],
+  ['has too long a name', `./${'x'.repeat(300)}`, 126, 'name too long'],
+]
+
+for (const [what, command, code, reason] of unable) {
+  test(`a command that ${what} ends with ${code}, and the lock is released`, (t) => {
+    const cwd = directory(t)
+    writeFileSync(join(cwd, 'plain'), 'echo\n', { mode: 0o644 })
+    writeFileSync(join(cwd, 'script'), '#!/no/such/interpreter\n')
+    chmodSync(join(cwd, 'script'), 0o755)
+    symlinkSync('loop', join(cwd, 'loop'))
+    const ended = cli(cwd, ['run', '--', command])
+    const stderr = `reconcile-lock: ${command}: ${reason}\n`
+    assert.deepEqual(ended, { code, signal: null, stdout: '', stderr })
+    assert.equal(inspectLockSync(cwd).state, 'free')
+  })
+}
+
+/** A file that takes nothing; `undefined`, with the test skipped and the reason printed, where there is none. */
+function full(t: TestContext): number | undefined {
+  if (!existsSync('/dev/full')) return void t.skip('there is no /dev/full here')
+  const descriptor = openSync('/dev/full', 'w')
+  t.after(() => closeSync(descriptor))
+  return descriptor
+}
+
+test('an answer that cannot be written is a failure of its own, and no state of the lock', (t) => {
+  const descriptor = full(t)
+  if (descriptor === undefined) return
+  const cwd = directory(t)
+  for (const args of [['status'], ['status', '--json'], ['break'], ['--help'], ['--version']]) {
+    const { code, stderr } = cli(cwd, args, '', ['pipe', descriptor, 'pipe'])
+    assert.equal(code, 74, args.join())
+    assert.match(stderr, /^reconcile-lock: standard output: ENOSPC: [^\n]+\n$/, 'one line, no stack')
+  }
+})
+
+test('a command runs on under its lock although nobody can be told anything', (t) => {
+  const descriptor = full(t)
+  if (descriptor === undefined) return
+  const cwd = directory(t)
+  // There is something to say before the command runs, and after it.
+  leave(cwd, { pid: deadPid(), createdAt: 1 })
+  const command = 'sleep 0.3; rm .xero-reconcile-lock.json; exit 7'
+  const { code } = cli(cwd, ['run', '--', 'sh', '-c', command], '', ['pipe', 'pipe', descriptor])
+  assert.equal(code, 7)
+})

@@ -1,0 +1,181 @@
+import assert from 'node:assert/strict'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { chmodSync, copyFileSync, existsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { acquireLockSync, inspectLockSync } from 'reconcile-lock'
+import { send } from '../support/child.mjs'
+import {
+  cli,
+  exists,
+  hasHeardAll,
+  Listener,
+  Running,
+  read,
+  shell,
+  stateOf,
+  until,
+  waits,
+} from '../support/cli.mjs'
+import { directory } from '../support/directory.mjs'
+
+test('signals are passed on, once, and the wrapper outlives the command', async (t) => {
+  const cwd = directory(t)
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'] as const
+  const listener = new Listener(cwd, [...signals, 'SIGCONT'])
+  const running = new Running(t, cwd, ['run', '--', ...listener.command])
+  await listener.pid()
+  const sent: string[] = []
+  for (const signal of [...signals, 'SIGCONT', 'SIGINT'] as const) {
+    send(running.child, signal)
+    sent.push(signal)
+    await listener.hears(sent.join())
+  }
+  assert.equal(inspectLockSync(cwd).state, 'held')
+  writeFileSync(join(cwd, 'end'), '')
+  const { code, stderr } = await running.ends()
+  assert.deepEqual([code, stderr], [9, ''])
+  assert.equal(listener.heard(), sent.join())
+  assert.equal(inspectLockSync(cwd).state, 'free')
+})
+
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGKILL', 'SIGUSR1', 'SIGPIPE', 'SIGALRM'] as const) {
+  test(`a command that dies of ${signal} takes the wrapper with it, by the same signal`, (t) => {
+    const cwd = directory(t)
+    const ended = cli(cwd, ['run', '--', 'sh', '-c', `kill -${signal.slice(3)} $$`])
+    assert.deepEqual([ended.code, ended.signal], [null, signal])
+    assert.equal(inspectLockSync(cwd).state, 'free')
+  })
+}
+
+test('a command that dumps core does not have the wrapper dump another', (t) => {
+  const ended = cli(directory(t), ['run', '--', 'sh', '-c', 'ulimit -c 0; kill -SEGV $$'])
+  assert.deepEqual([ended.code, ended.signal], [139, null])
+})
+
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR2'] as const) {
+  test(`${signal} while waiting ends the wait and takes no lock`, async (t) => {
+    const cwd = directory(t)
+    const lock = acquireLockSync(cwd)
+    const waiting = new Running(t, cwd, ['run', '--wait', 'forever', '--', 'touch', 'ran'])
+    await until(() => waits(waiting.child.pid))
+    send(waiting.child, signal)
+    const ended = await waiting.ends()
+    assert.deepEqual([ended.signal, ended.stderr], [signal, ''])
+    assert.equal(lock.isHeld(), true)
+    lock.releaseSync()
+    assert.equal(inspectLockSync(cwd).state, 'free')
+    assert.equal(existsSync(join(cwd, 'ran')), false)
+  })
+}
+
+test('a wait goes on after SIGWINCH and SIGCONT', async (t) => {
+  const cwd = directory(t)
+  const lock = acquireLockSync(cwd)
+  const waiting = new Running(t, cwd, ['run', '--wait', 'forever', '--', 'echo', 'ran'])
+  await until(() => waits(waiting.child.pid))
+  for (const signal of ['SIGWINCH', 'SIGCONT'] as const) send(waiting.child, signal)
+  lock.releaseSync()
+  assert.deepEqual(await waiting.ends(), { code: 0, signal: null, stdout: 'ran\n', stderr: '' })
+})
+
+test('SIGTSTP by kill stops the command and the wrapper, and SIGCONT continues both', async (t) => {
+  const cwd = directory(t)
+  // The kernel stops nobody in a group that no shell could continue: this shell is there for that.
+  const job = shell(['run', '--', 'sh', '-c', 'echo $$ > command; while :; do sleep 0.1; done'])
+  const script = `set -m; ${job} & echo $! > wrapper; read end`
+  const bash = spawn('bash', ['-c', script], { cwd, detached: true, stdio: ['pipe', 'ignore', 'ignore'] })
+  const pidIn = (name: string) => Number(read(join(cwd, name)))
+  t.after(() => {
+    bash.kill('SIGKILL')
+    for (const name of ['wrapper', 'command']) if (existsSync(`/proc/${pidIn(name)}`)) kill(name, 'SIGKILL')
+  })
+  const kill = (name: string, signal: NodeJS.Signals) => process.kill(pidIn(name), signal)
+  const states = () => ['wrapper', 'command'].map((name) => stateOf(pidIn(name)))
+  await until(() => pidIn('wrapper') > 0 && pidIn('command') > 0)
+  for (const _ of [1, 2]) {
+    kill('wrapper', 'SIGTSTP')
+    await until(() => states().every((state) => state === 'T'), 'both are stopped')
+    assert.equal(inspectLockSync(cwd).state, 'held')
+    kill('wrapper', 'SIGCONT')
+    await until(() => states().every((state) => state !== 'T'), 'both go on')
+  }
+  kill('wrapper', 'SIGTERM')
+  await until(() => inspectLockSync(cwd).state === 'free')
+})
+
+test('a SIGTSTP that SIGCONT has overtaken stops nobody, as with a quick fg', async (t) => {
+  const cwd = directory(t)
+  // The wrapper gets to its signals only after both have arrived.
+  const busy = `
+    const processes = require('node:child_process')
+    const { spawn } = processes
+    processes.spawn = (...args) => {
+      const child = spawn(...args)
+      while (!require('node:fs').existsSync('go'));
+      return child
+    }`
+  writeFileSync(join(cwd, 'busy.cjs'), busy)
+  const listener = new Listener(cwd, ['SIGTSTP', 'SIGCONT', 'SIGTERM'])
+  const within = ['env', `NODE_OPTIONS=--require=${join(cwd, 'busy.cjs')}`]
+  const running = new Running(t, cwd, ['run', '--', ...listener.command], within)
+  await listener.pid()
+  send(running.child, 'SIGTSTP')
+  // Else the kernel would drop it, as it does when neither was caught.
+  await until(() => hasHeardAll(running.child.pid), 'SIGTSTP is caught')
+  send(running.child, 'SIGCONT')
+  await until(() => hasHeardAll(running.child.pid), 'SIGCONT is caught')
+  writeFileSync(join(cwd, 'go'), '')
+  await until(() => listener.heard() !== '', 'the wrapper passes on what it has caught')
+  send(running.child, 'SIGTERM')
+  await listener.hears('SIGCONT,SIGTERM')
+  writeFileSync(join(cwd, 'end'), '')
+  assert.equal((await running.ends()).code, 9)
+})
+
+/** A program that becomes root for whoever calls it; `undefined`, with the test skipped and the reason printed. */
+function becomesRoot(t: TestContext, cwd: string): string | undefined {
+  if (process.getuid?.() !== 0) return void t.skip('only root can make a program that becomes root')
+  const path = join(cwd, 'setpriv')
+  copyFileSync(execFileSync('which', ['setpriv'], { encoding: 'utf8' }).trim(), path)
+  chmodSync(path, 0o4755)
+  const tried = spawnSync('setpriv', [...asNobody, path, '--reuid', '0', 'id', '-ru'], { encoding: 'utf8' })
+  if (tried.stdout?.trim() === '0') return path
+  return void t.skip(`no program can become root here: ${tried.stderr?.trim() || tried.error}`)
+}
+const asNobody = ['--reuid', '65534', '--regid', '65534', '--clear-groups']
+
+test('a command that may not be signalled keeps the lock until it ends, as under sudo', async (t) => {
+  const cwd = directory(t)
+  const root = becomesRoot(t, cwd)
+  if (root === undefined) return
+  chmodSync(cwd, 0o777)
+  const listener = new Listener(cwd, ['SIGTERM'])
+  const command = [root, '--reuid', '0', ...listener.command]
+  const running = new Running(t, cwd, ['run', '--', ...command], ['setpriv', ...asNobody])
+  const pid = await listener.pid()
+  t.after(() => existsSync(`/proc/${pid}`) && process.kill(pid, 'SIGKILL'))
+  const refusal = `reconcile-lock: a signal cannot be passed on to process ${pid}: operation not permitted\n`
+  for (const times of [1, 2]) {
+    send(running.child, 'SIGTERM')
+    await until(() => running.stderr === refusal.repeat(times), `refused ${times} times`)
+    assert.equal(inspectLockSync(cwd).state, 'held')
+  }
+  writeFileSync(join(cwd, 'end'), '')
+  assert.equal((await running.ends()).code, 9)
+  assert.equal(listener.heard(), '')
+  assert.equal(inspectLockSync(cwd).state, 'free')
+})
+
+test('a signal is passed on where there is no /proc', async (t) => {
+  const hide = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs none /proc && exec "$@"', 'sh']
+  const [command = '', ...args] = hide
+  const tried = spawnSync(command, [...args, 'true'], { encoding: 'utf8' })
+  if (tried.status !== 0) return t.skip(`/proc cannot be hidden here: ${tried.stderr?.trim() || tried.error}`)
+  const cwd = directory(t)
+  const running = new Running(t, cwd, ['run', '--', 'sh', '-c', 'touch ready; exec sleep 30'], hide)
+  await until(exists(join(cwd, 'ready')))
+  send(running.child, 'SIGINT')
+  const { signal, stderr } = await running.ends()
+  assert.deepEqual([signal, stderr], ['SIGINT', ''])
+})

@@ -1,0 +1,428 @@
+// What a real system does only when it is ill: strace makes single calls on the lock's path fail or hang.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { constants } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { acquireLock, acquireLockSync, breakLock, inspectLock, resolveLockPath } from 'reconcile-lock'
+import { deadPid, directory, leave, rejection } from '../support/directory.mjs'
+import {
+  assertSystemError,
+  cannotAttach,
+  type Outcome,
+  type Site,
+  Subject,
+  type Traced,
+} from '../support/strace.mjs'
+
+const main = createRequire(import.meta.url).resolve('reconcile-lock')
+const missing = spawnSync('strace', ['-V']).status !== 0 && 'strace is not installed'
+const unattachable = cannotAttach()
+
+/** Runs `program` with `cwd` and the package's functions in scope, and gives what it prints, as JSON. */
+function traced(cwd: string, inject: string, program: string): Record<string, unknown> {
+  const text = `
+    const cwd = ${JSON.stringify(cwd)}
+    const { acquireLock, acquireLockSync, breakLock, inspectLock } = require(${JSON.stringify(main)})
+    const told = ({ code, message, syscall, errno, holder }) => ({ code, message, syscall, errno, holder })
+    ;(async () => {${program}})().then((said) => console.log(JSON.stringify(said ?? {})))`
+  const strace = ['-f', '-qq', '-o', '/dev/null', '-P', resolveLockPath(cwd), '-e', `inject=${inject}`]
+  const { stdout, stderr, status } = spawnSync('strace', [...strace, process.execPath, '-e', text], {
+    encoding: 'utf8',
+  })
+  assert.equal(status, 0, stderr)
+  return JSON.parse(stdout)
+}
+
+test('without kernel locks: creating is exclusive, a stale file is reported and not taken over', {
+  skip: missing,
+}, async (t) => {
+  const cwd = directory(t)
+  const said = traced(
+    cwd,
+    'flock:error=ENOLCK',
+    `const lock = await acquireLock(cwd)
+     const refused = await acquireLock(cwd).catch(told)
+     process.kill(process.pid, 0)
+     await lock.release()
+     return { refused, free: (await inspectLock(cwd)).state }`,
+  )
+  assert.equal((said.refused as { code: string }).code, 'E_LOCK_CONTENTION')
+  assert.equal(said.free, 'free')
+
+  const killed = await acquireLock(cwd)
+  const record = JSON.parse((await import('node:fs')).readFileSync(killed.path, 'utf8'))
+  await killed.release()
+  leave(cwd, { ...record, pid: deadPid() })
+  const stale = traced(
+    cwd,
+    'flock:error=EOPNOTSUPP',
+    `const error = await acquireLock(cwd).catch(told)
+     return { ...error, state: (await inspectLock(cwd)).state, broken: await breakLock(cwd) }`,
+  )
+  assert.deepEqual([stale.code, stale.state, stale.broken], ['E_LOCK_STALE', 'stale', true])
+  assert.match(String(stale.message), /ended without releasing.*breakLock\(\)/)
+  assert.equal(existsSync(resolveLockPath(cwd)), false)
+})
+
+for (const [call, error, syscall] of [
+  ['open,openat', 'EMFILE', 'open'],
+  ['flock', 'EIO', 'flock'],
+  ['fstat,newfstatat,statx', 'EIO', 'fstat'],
+  ['pwrite64', 'EDQUOT', 'write'],
+] as const) {
+  test(`${syscall} that fails with ${error} is that error, and leaves nothing behind`, {
+    skip: missing,
+  }, (t) => {
+    const cwd = directory(t)
+    for (const form of ['await acquireLock(cwd)', 'acquireLockSync(cwd)']) {
+      const said = traced(
+        cwd,
+        `${call}:error=${error}`,
+        `try { ${form} } catch (error) { return told(error) }`,
+      )
+      assert.deepEqual([said.code, said.syscall], [error, syscall])
+      assert.match(String(said.message), new RegExp(`^${error}: .+, ${syscall} '`))
+      assert.deepEqual(readdirSync(cwd), [])
+    }
+  })
+}
+
+test('a slow disk does not hold up the event loop', { skip: missing }, async (t) => {
+  const cwd = directory(t)
+  const said = traced(
+    cwd,
+    'open,openat,unlink,unlinkat:delay_enter=400000',
+    `let longest = 0
+     let ticks = 0
+     let last = performance.now()
+     const timer = setInterval(() => {
+       const now = performance.now()
+       longest = Math.max(longest, now - last)
+       last = now
+       ticks += 1
+     }, 5)
+     const before = performance.now()
+     const lock = await acquireLock(cwd)
+     const acquired = performance.now() - before
+     await lock.release()
+     const released = performance.now() - before - acquired
+     clearInterval(timer)
+     return { longest, ticks, acquired, released }`,
+  )
+  const { longest, ticks, acquired, released } = said as Record<string, number>
+  assert.ok(
+    Number(acquired) >= 400 && Number(released) >= 400,
+    `the disk was not slow: ${JSON.stringify(said)}`,
+  )
+  assert.ok(
+    Number(longest) < 150 && Number(ticks) > 50,
+    `the event loop stood still: ${JSON.stringify(said)}`,
+  )
+  assert.equal((await inspectLock(cwd)).state, 'free')
+  assert.equal(await breakLock(cwd), false)
+})
+
+type State = 'free' | 'stale' | 'long' | 'held' | 'own'
+
+interface Operation {
+  order: 'acquire' | 'release' | 'inspect' | 'break' | 'force'
+  on: State
+  /** The outcome if nothing fails, or what fails does not matter. */
+  normally: unknown
+  /** What of it must be seen, so that no fault goes unseen if the addon comes to make other calls. */
+  calls: string
+}
+
+const CONTENTION = 'E_LOCK_CONTENTION'
+const OPERATIONS: Operation[] = [
+  { order: 'acquire', on: 'free', normally: {}, calls: 'open flock fstat write' },
+  {
+    order: 'acquire',
+    on: 'stale',
+    normally: { takenOver: 'dead' },
+    calls: 'open open fstat flock lstat read write lstat',
+  },
+  {
+    order: 'acquire',
+    on: 'long',
+    normally: { takenOver: 'dead' },
+    calls: 'open open fstat flock lstat read ftruncate write lstat',
+  },
+  { order: 'acquire', on: 'held', normally: CONTENTION, calls: 'open open fstat flock fstat flock read' },
+  { order: 'release', on: 'own', normally: undefined, calls: 'lstat unlink' },
+  { order: 'inspect', on: 'free', normally: 'free', calls: 'open' },
+  { order: 'inspect', on: 'stale', normally: 'stale', calls: 'open fstat read flock lstat read' },
+  { order: 'inspect', on: 'held', normally: 'held', calls: 'open fstat read' },
+  { order: 'break', on: 'stale', normally: true, calls: 'open fstat flock lstat read unlink' },
+  { order: 'break', on: 'held', normally: CONTENTION, calls: 'open fstat flock flock read' },
+  { order: 'force', on: 'held', normally: true, calls: 'open fstat flock lstat unlink' },
+]
+
+/** What each manual page lists, and what filesystems answer beyond that. */
+const ERRORS: Record<string, string> = {
+  open: 'EACCES EBUSY EDQUOT EINTR EIO ELOOP EMFILE ENFILE ENODEV ENOMEM ENOSPC ENXIO EOVERFLOW EPERM EROFS ESTALE',
+  flock: 'EACCES EBADF EINTR EINVAL EIO ENOLCK ENOMEM ENOSYS EOPNOTSUPP EPERM ESTALE',
+  fstat: 'EACCES EIO ENOMEM EOVERFLOW ESTALE',
+  lstat: 'EACCES EIO ELOOP ENOMEM EOVERFLOW ESTALE',
+  read: 'EINTR EIO ENOMEM ESTALE',
+  write: 'EACCES EAGAIN EDQUOT EFBIG EINTR EIO ENOMEM ENOSPC EPERM EROFS ESTALE',
+  ftruncate: 'EACCES EFBIG EINTR EIO EPERM EROFS',
+  fchmod: 'EIO EPERM EROFS',
+  fstatfs: 'EACCES EINTR EIO ENOMEM ENOSYS',
+  unlink: 'EACCES EBUSY EIO ENOMEM EPERM EROFS ESTALE',
+}
+const RETRIED = ['open', 'flock', 'read', 'write', 'ftruncate']
+const DOES_NOT_MATTER = ['fstatfs', 'fchmod']
+const NO_KERNEL_LOCKS = ['EINVAL', 'ENOLCK', 'ENOSYS', 'EOPNOTSUPP']
+
+type Directories = { sync: string; async: string }
+
+/** Brings a lock into a state, by this process, which strace does not see; gives a check that it is still in it. */
+async function bring(cwd: string, state: State, dead: number): Promise<(removed?: boolean) => Promise<void>> {
+  const lock = await acquireLock(cwd)
+  const record = readFileSync(lock.path, 'utf8')
+  if (state === 'held') {
+    return async (removed) => {
+      if (removed) return assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
+      assert.equal(readFileSync(lock.path, 'utf8'), record, 'the held file has changed')
+      assert.equal((await rejection(acquireLock(cwd))).code, CONTENTION)
+      await lock.release()
+    }
+  }
+  await lock.release()
+  const stale = record.trimEnd().replace(/"pid":\d+/, `"pid":${dead}`)
+  const left = state === 'long' ? stale.padEnd(700) : stale
+  if (state === 'stale' || state === 'long') leave(cwd, left)
+  return async () => {
+    if (state === 'free') assert.deepEqual(readdirSync(cwd), [], 'something was left behind')
+    else if (state === 'own') assertCut(lock.path)
+    else assert.equal(readFileSync(lock.path, 'utf8').trimEnd(), stale, 'the stale file has changed')
+  }
+}
+
+/** That the record was cut away. */
+const assertCut = (path: string) => assert.equal(statSync(path).size, 1, 'the record is still there')
+
+/** Another process, this one, acquires at once; it gives whom the lock was taken over from. */
+function nextRun(cwd: string): string | undefined {
+  const before = performance.now()
+  const lock = acquireLockSync(cwd)
+  const took = performance.now() - before
+  lock.releaseSync()
+  assert.ok(took < 100, `the next run had to wait for ${took} ms`)
+  return lock.takenOver?.reason
+}
+
+for (const { order, on, normally, calls } of OPERATIONS) {
+  test(`${order} on a ${on} lock: every system call on it fails once with every error`, {
+    skip: unattachable,
+  }, async (t) => {
+    const { subject, directories, all } = dissect(t)
+    const dead = deadPid()
+    const usual = (outcome: Outcome) =>
+      outcome.error?.code ??
+      JSON.parse(JSON.stringify(outcome.value ?? null).replaceAll(String(dead), '"dead"'))
+
+    /** Runs the operation once in each form, checks everything, and gives the calls that it made. */
+    async function attempt(injection: string | undefined, at: Site | undefined, error = ''): Promise<Traced> {
+      const intact = {
+        sync: await bring(directories.sync, on, dead),
+        async: await bring(directories.async, on, dead),
+      }
+      const before = await subject.descriptors('count')
+      if (on === 'own') await subject.order('hold')
+      const traced = await subject.traced(order, injection === undefined ? [] : [injection])
+      const matters = at !== undefined && !DOES_NOT_MATTER.includes(at.syscall)
+      const bare = at?.syscall === 'flock' && NO_KERNEL_LOCKS.includes(error)
+      const isRetried = matters && error === 'EINTR' && RETRIED.includes(at.syscall)
+      // A look that is refused leaving no trace leaves one.
+      const isAskedAgain = matters && error === 'EPERM' && order === 'inspect' && at.syscall === 'open'
+      const fails = matters && !bare && !isRetried && !isAskedAgain
+      for (const form of ['sync', 'async'] as const) {
+        const cwd = directories[form]
+        const outcome = traced.report[form]
+        if (outcome === undefined || outcome.skipped) {
+          await intact[form]()
+          nextRun(cwd)
+          continue
+        }
+        if (at) assert.ok(traced.injected[form] > 0, `${form}: no call was made to fail`)
+        const path = resolveLockPath(cwd)
+        if (fails) {
+          const errno = -(constants.errno[error as keyof typeof constants.errno] ?? 0)
+          assertSystemError(outcome, { code: error, errno, syscall: at.syscall, path }, form)
+        } else if (bare && order === 'acquire' && (on === 'stale' || on === 'long')) {
+          assert.equal(outcome.error?.code, 'E_LOCK_STALE', form)
+        } else {
+          assert.deepEqual(usual(outcome), normally ?? null, form)
+        }
+        // Found by the look after the write: the old record is gone then, and ours would keep others out.
+        const emptied = fails && at.syscall === 'lstat' && at.nth === 2
+        if (emptied) assertCut(path)
+        else if (outcome.error || order === 'inspect') await intact[form]()
+        else if (on === 'held') await intact[form](true)
+      }
+      assert.equal(await subject.descriptors('settle'), before, 'a descriptor was leaked')
+      for (const cwd of all) {
+        const found = existsSync(resolveLockPath(cwd)) ? statSync(resolveLockPath(cwd)).size : undefined
+        const reason = nextRun(cwd)
+        if (found === undefined) assert.equal(reason, undefined)
+        else if (found === 1) assert.match(String(reason), /the file was not a lock record/)
+        else assert.match(String(reason), new RegExp(`process ${dead} ended`))
+      }
+      return traced
+    }
+
+    const { sites } = await attempt(undefined, undefined)
+    const seen = sites.async.map((site) => site.syscall)
+    for (const syscall of new Set(calls.split(' '))) {
+      const wanted = calls.split(' ').filter((call) => call === syscall).length
+      assert.ok(seen.filter((call) => call === syscall).length >= wanted, `${syscall} in ${seen.join(' ')}`)
+    }
+    if (order !== 'break' && order !== 'force') assert.deepEqual(sites.sync, sites.async)
+    let cases = 0
+    for (const site of sites.async) {
+      const errors = ERRORS[site.syscall]
+      assert.ok(errors, `no errors are known of ${site.syscall}`)
+      await t.test(`${site.syscall}, call ${site.nth} of ${site.call}`, async () => {
+        for (const error of errors.split(' ')) {
+          await attempt(`${site.call}:error=${error}:when=${site.nth}`, site, error).catch((reason) => {
+            throw new Error(`${error}: ${(reason as Error).message}`, { cause: reason })
+          })
+          cases += 1
+        }
+        // Whatever is done about it meets the same failure.
+        if (site.nth === 1) await attempt(`${site.call}:error=EIO`, site, 'EIO')
+      })
+    }
+    t.diagnostic(`${cases} cases`)
+  })
+}
+
+/** A subject, and the directories of its two calls. */
+function dissect(t: TestContext): { subject: Subject; directories: Directories; all: string[] } {
+  const root = directory(t)
+  const directories: Directories = { sync: join(root, 'sync'), async: join(root, 'async') }
+  const all = Object.values(directories)
+  for (const cwd of all) mkdirSync(cwd)
+  return { subject: new Subject(t, directories, join(root, 'log')), directories, all }
+}
+
+const code = ({ report }: Pick<Traced, 'report'>) => [report.sync?.error?.code, report.async?.error?.code]
+const UNLINK = 'unlink,unlinkat:error=EBUSY'
+
+for (const [syscall, injection] of [
+  ['flock', 'flock:error=EIO'],
+  ['fstat', 'fstat,statx:error=EIO'],
+  ['write', 'write,pwrite64:error=EIO'],
+] as const) {
+  test(`${syscall} fails, and so does the removal of the new file: the next run takes over at once`, {
+    skip: unattachable,
+  }, async (t) => {
+    const { subject, all } = dissect(t)
+    assert.deepEqual(code(await subject.traced('acquire', [injection, UNLINK])), ['EIO', 'EIO'])
+    for (const cwd of all) {
+      assert.equal(statSync(resolveLockPath(cwd)).size, 1)
+      assert.match(String(nextRun(cwd)), /not a lock record/)
+    }
+  })
+
+  test(`${syscall} fails, and so does every attempt to clean up: it is empty, and taken over after 2 s`, {
+    skip: unattachable,
+  }, async (t) => {
+    const { subject, all } = dissect(t)
+    const injections = [injection, UNLINK, 'ftruncate:error=EIO']
+    assert.deepEqual(code(await subject.traced('acquire', injections)), ['EIO', 'EIO'])
+    const before = performance.now()
+    await Promise.all(
+      all.map(async (cwd) => {
+        assert.equal(statSync(resolveLockPath(cwd)).size, 0)
+        const lock = await acquireLock(cwd)
+        assert.match(String(lock.takenOver?.reason), /the file was empty/)
+        await lock.release()
+      }),
+    )
+    const waited = performance.now() - before
+    assert.ok(waited > 1000 && waited < 2500, `the next run waited for ${waited} ms`)
+  })
+}
+
+for (const [what, order, injections] of [
+  ['a release', 'release', [UNLINK, 'ftruncate:error=EIO']],
+  ['the last step of a take-over', 'acquire', ['lstat,newfstatat:error=EIO:when=2', 'ftruncate:error=EIO']],
+] as const) {
+  test(`${what} fails, and so does its clean-up: the record keeps others out until that process ends`, {
+    skip: unattachable,
+  }, async (t) => {
+    const { subject, all } = dissect(t)
+    if (order === 'release') await subject.order('hold')
+    else for (const cwd of all) await bring(cwd, 'stale', deadPid())
+    const before = await subject.descriptors('count')
+    const expected = order === 'release' ? 'EBUSY' : 'EIO'
+    assert.deepEqual(code(await subject.traced(order, [...injections])), [expected, expected])
+    const held = order === 'release' ? 2 : 0
+    assert.equal(await subject.descriptors('settle'), before - held, 'a descriptor was leaked')
+    for (const cwd of all) {
+      const refused = await rejection(acquireLock(cwd))
+      assert.deepEqual(
+        [refused.code, (refused.holder as { pid: number }).pid],
+        [CONTENTION, subject.child.pid],
+      )
+    }
+    const ended = once(subject.child, 'exit')
+    subject.child.kill('SIGKILL')
+    await ended
+    for (const cwd of all) assert.match(String(nextRun(cwd)), /ended without releasing/)
+  })
+}
+
+test('a write that takes nothing is EIO, and leaves nothing behind', { skip: unattachable }, async (t) => {
+  const { subject, all } = dissect(t)
+  assert.deepEqual(code(await subject.traced('acquire', ['write,pwrite64:retval=0'])), ['EIO', 'EIO'])
+  for (const cwd of all) {
+    assert.deepEqual(readdirSync(cwd), [])
+    assert.equal(nextRun(cwd), undefined)
+  }
+})
+
+test('no thread can be made: a release lets go all the same, and a failed acquire leaves nothing behind', {
+  skip: unattachable,
+}, async (t) => {
+  for (const order of ['release', 'acquire'] as const) {
+    const { subject, directories } = dissect(t)
+    // Node.js itself needs threads for its start.
+    await subject.order('count')
+    if (order === 'release') await subject.order('hold')
+    const { report, injected } = await subject.traced(order, ['clone,clone3:error=EAGAIN'], 'clone,clone3')
+    assert.ok(injected.sync > 0, 'a thread was made')
+    assert.deepEqual(code({ report }), [undefined, undefined])
+    if (order === 'acquire') await subject.order('settle')
+    assert.deepEqual(readdirSync(directories.async), [])
+    assert.equal(nextRun(directories.async), undefined)
+  }
+})
+
+const unlimited = spawnSync('prlimit', ['--version']).status !== 0 && 'prlimit is not installed'
+
+for (const on of ['free', 'stale'] as const) {
+  test(`a write on a ${on} lock that fails half-way keeps nobody out`, { skip: unlimited }, async (t) => {
+    for (const size of [1, 100, 300, 400, 511]) {
+      await t.test(`after ${size} bytes`, async (t) => {
+        const { subject, all } = dissect(t)
+        for (const cwd of all) await bring(cwd, on, deadPid())
+        // Only the soft limit, which needs no privilege. Node.js ignores the signal.
+        const limit = ['--pid', String(subject.child.pid), `--fsize=${size}:`]
+        assert.equal(spawnSync('prlimit', limit).status, 0)
+        assert.deepEqual(code({ report: await subject.order('acquire') }), ['EFBIG', 'EFBIG'])
+        for (const cwd of all) {
+          if (on === 'free') assert.deepEqual(readdirSync(cwd), [])
+          assert.equal(nextRun(cwd) === undefined, on === 'free')
+        }
+      })
+    }
+  })
+}

@@ -1,0 +1,206 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { readdirSync, rmSync } from 'node:fs'
+import { test } from 'node:test'
+import { acquireLock, acquireLockSync, type Holder, inspectLockSync, resolveLockPath } from 'reconcile-lock'
+import { send } from '../support/child.mjs'
+import { directory, rejection } from '../support/directory.mjs'
+import { begun, ended } from '../support/program.mjs'
+
+const LOCKS = `
+  const other = lock.acquireLockSync({ cwd, file: 'other.lock' })
+  lock.acquireLock(cwd).then((mine) => {`
+
+for (const [how, body, code] of [
+  ['process.exit', 'process.exit(3)', 3],
+  ['its natural end', '', 0],
+  ['an uncaught error', "throw new Error('on purpose')", 1],
+  ['an error in a timer', "setTimeout(() => { throw new Error('on purpose') })", 1],
+  ['an unhandled rejection', "Promise.reject(new Error('on purpose'))", 1],
+  ['an exit within an exit', "process.on('exit', () => process.exit(4)); process.exit(3)", 4],
+  ['an exit within an exit, before ours', "process.prependListener('exit', () => process.exit(4))", 4],
+  [
+    'an exit that a listener fails in, before ours',
+    "process.prependListener('exit', () => { throw new Error('on purpose') }); process.exit(3)",
+    undefined,
+  ],
+  [
+    'an error in the listener of uncaught errors',
+    "process.on('uncaughtException', () => { throw new Error('again') }); setTimeout(() => { throw new Error('once') })",
+    7,
+  ],
+  ['an exit without listeners', "process.removeAllListeners('exit'); process.exit(3)", 3],
+  [
+    'a handler of a signal',
+    "process.on('SIGTERM', () => process.exit(6)); process.kill(process.pid); setInterval(() => {}, 1e6)",
+    6,
+  ],
+  [
+    'an exit before it has heard of its lock',
+    "lock.acquireLock({ cwd, file: 'third.lock' }); process.exit(5)",
+    5,
+  ],
+] as const) {
+  test(`a process that ends by ${how} removes the files of its locks`, (t) => {
+    const cwd = directory(t)
+    const end = ended(t, cwd, `${LOCKS} ${body} })`)
+    assert.equal(end.signal, null)
+    if (code === undefined) assert.notEqual(end.code, 0)
+    else assert.equal(end.code, code, end.stderr)
+    assert.deepEqual(
+      readdirSync(cwd).filter((name) => name !== 'third.lock'),
+      [],
+    )
+    const lock = acquireLockSync(cwd)
+    assert.equal(lock.takenOver, undefined)
+    lock.releaseSync()
+  })
+}
+
+for (const [how, body, code] of [
+  ['its natural end', '', 0],
+  ['process.exit', 'process.exit(3)', 3],
+  ['an uncaught error', "throw new Error('on purpose')", 1],
+] as const) {
+  for (const first of ['', "lock.acquireLockSync({ cwd, file: 'first.lock' });"]) {
+    test(`a lock that is acquired while the process exits by ${how} goes too, ${first ? 'not' : 'as'} the first`, (t) => {
+      const cwd = directory(t)
+      const late = "process.on('exit', () => console.log(lock.acquireLockSync(cwd).isHeld()))"
+      const end = ended(t, cwd, `${first} ${late}; ${body}`)
+      assert.deepEqual([end.code, end.stdout], [code, 'true\n'], end.stderr)
+      assert.deepEqual(readdirSync(cwd), [])
+    })
+  }
+}
+
+test('the files are gone before later listeners of the exit are called, and a release there is no fault', (t) => {
+  const cwd = directory(t)
+  const body = `
+    const { readdirSync } = require('node:fs')
+    const mine = lock.acquireLockSync(cwd)
+    process.on('exit', () => {
+      console.log(readdirSync(cwd).length, mine.isHeld())
+      mine.releaseSync()
+      lock.releaseLockSync(cwd)
+    })`
+  const end = ended(t, cwd, body)
+  assert.deepEqual([end.code, end.stdout, end.stderr], [0, '0 false\n', ''])
+})
+
+test('an error that a handler deals with releases nothing', async (t) => {
+  const cwd = directory(t)
+  const body = `
+    lock.acquireLockSync(cwd)
+    process.on('uncaughtException', (error) => console.log(error.message))
+    setInterval(() => {}, 1e6)
+    throw new Error('on purpose')`
+  const [child, line] = await begun(t, cwd, body)
+  assert.equal(line, 'on purpose')
+  const error = await rejection(acquireLock(cwd))
+  assert.deepEqual([error.code, (error.holder as Holder).pid], ['E_LOCK_CONTENTION', child.pid])
+})
+
+test('the exit of one who has lost the lock leaves the next one its file', async (t) => {
+  const cwd = directory(t)
+  const [child] = await begun(
+    t,
+    cwd,
+    `lock.acquireLockSync(cwd); process.on('SIGUSR2', () => process.exit(3)); console.log(1); setInterval(() => {}, 1e6)`,
+  )
+  rmSync(resolveLockPath(cwd))
+  const next = acquireLockSync(cwd)
+  const exit = once(child, 'exit')
+  send(child, 'SIGUSR2')
+  assert.deepEqual(await exit, [3, null])
+  assert.equal(next.isHeld(), true)
+  next.releaseSync()
+})
+
+for (const [signal, how] of [
+  ['SIGINT', 'process.kill(process.pid, "SIGINT")'],
+  ['SIGTERM', 'process.kill(process.pid, "SIGTERM")'],
+  ['SIGHUP', 'process.kill(process.pid, "SIGHUP")'],
+  ['SIGKILL', 'process.kill(process.pid, "SIGKILL")'],
+  ['SIGABRT', 'process.abort()'],
+] as const) {
+  test(`${signal} keeps its meaning: the lock is stale at once, and taken over at once`, async (t) => {
+    const cwd = directory(t)
+    const end = ended(t, cwd, `${LOCKS} ${how}; setTimeout(() => {}, 60_000) })`)
+    assert.equal(end.signal, signal)
+    const { state, holder, reason } = inspectLockSync(cwd)
+    assert.equal(state, 'stale')
+    assert.equal(reason, `process ${holder?.pid} ended without releasing`)
+    const started = performance.now()
+    const lock = await acquireLock(cwd)
+    assert.ok(performance.now() - started < 1500)
+    assert.equal(lock.takenOver?.holder?.pid, holder?.pid)
+    await lock.release()
+  })
+}
+
+test('the exit is watched from the first lock that is held or wanted to the last, and no signal at all', (t) => {
+  const body = `
+    const { rmSync } = require('node:fs')
+    const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGPIPE']
+    const events = [...signals, 'beforeExit', 'uncaughtException', 'unhandledRejection', 'disconnect']
+    const seen = []
+    const count = (what) => {
+      const others = events.filter((name) => process.listenerCount(name) > 0)
+      seen.push([what, process.listenerCount('exit'), ...others].join(' '))
+    }
+    const file = (name) => ({ cwd, file: name })
+    async function main() {
+      count('loaded')
+      const one = lock.acquireLockSync(cwd)
+      count('one')
+      const two = await lock.acquireLock(file('two'))
+      count('two')
+      await lock.acquireLock(cwd).catch(() => count('refused'))
+      const waiting = lock.acquireLock({ cwd, timeout: Infinity })
+      one.releaseSync()
+      one.releaseSync()
+      count('one less')
+      await two.release()
+      count('wanted')
+      const three = await waiting
+      count('three')
+      await lock.releaseLock(cwd)
+      count('none')
+      three.releaseSync()
+      const lost = lock.acquireLockSync(cwd)
+      rmSync(lost.path)
+      count('lost')
+      await lost.release().catch(() => count('known'))
+      await lock.withLock(() => count('within'), cwd)
+      const asked = lock.acquireLock({ cwd: cwd + '/missing' })
+      count('asked')
+      await asked.catch(() => count('failed'))
+    }
+    main().then(() => console.log(JSON.stringify(seen)))`
+  const end = ended(t, directory(t), body)
+  assert.deepEqual(JSON.parse(end.stdout), [
+    'loaded 0',
+    'one 1',
+    'two 1',
+    'refused 1',
+    'one less 1',
+    'wanted 1',
+    'three 1',
+    'none 0',
+    'lost 1',
+    'known 0',
+    'within 1',
+    'asked 1',
+    'failed 0',
+  ])
+})
+
+test('many locks and many turns leave no listener behind and cause no warning', (t) => {
+  const body = `
+    for (let pair = 0; pair < 1000; pair += 1) lock.acquireLockSync(cwd).releaseSync()
+    const many = Array.from({ length: 50 }, (_, file) => lock.acquireLockSync({ cwd, file: String(file) }))
+    for (const one of many) one.releaseSync()
+    setTimeout(() => console.log(process.listenerCount('exit')), 10)`
+  const end = ended(t, directory(t), body)
+  assert.deepEqual([end.code, end.stdout, end.stderr], [0, '0\n', ''])
+})

@@ -1,0 +1,129 @@
+// Two containers on one directory: each process is pid 1 to itself, and what a record says of pids means nothing to the other.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { type TestContext, test } from 'node:test'
+import { type LockStatus, resolveLockPath, type TakenOver } from 'reconcile-lock'
+import { type Answer, Peer } from '../support/child.mjs'
+import { directory, MESSAGE, readRecord } from '../support/directory.mjs'
+import { container, killContainer as kill, withoutNamespaces } from '../support/namespace.mjs'
+
+const skip = withoutNamespaces
+
+function assertRefused(answer: Answer, pid: number | undefined): void {
+  const { ok, code, message, holder } = answer
+  assert.deepEqual([ok, code, message], [false, 'E_LOCK_CONTENTION', MESSAGE])
+  assert.equal(holder?.pid, pid, 'the holder by its own pid')
+}
+
+async function assertHeld(asker: Peer, cwd: string, pid: number | undefined): Promise<void> {
+  assertRefused(await asker.acquire(cwd), pid)
+  assertRefused(await asker.ask({ do: 'break', cwd }), pid)
+  const status = (await asker.ask({ do: 'inspect', cwd })).value as LockStatus
+  assert.equal(status.state, 'held')
+  assert.equal(status.holder?.pid, pid)
+  assert.match(status.reason, new RegExp(`process ${pid} .*holds it`))
+}
+
+async function assertTakenOver(asker: Peer, cwd: string, pid: number | undefined): Promise<void> {
+  const status = (await asker.ask({ do: 'inspect', cwd })).value as LockStatus
+  assert.deepEqual([status.state, status.holder?.pid], ['stale', pid], status.reason)
+  const before = performance.now()
+  const answer = await asker.acquire(cwd)
+  const took = performance.now() - before
+  assert.equal(answer.ok, true, answer.message)
+  assert.ok(took < 500, `the take-over took ${took} ms`)
+  const { holder, reason } = answer.value as TakenOver
+  assert.equal(holder?.pid, pid)
+  assert.match(reason, new RegExp(`^process ${pid} .*ended without releasing`))
+}
+
+async function assertReleased(holder: Peer, cwd: string): Promise<void> {
+  assert.equal((await holder.ask({ do: 'release', cwd })).ok, true)
+  assert.equal(existsSync(resolveLockPath(cwd)), false)
+}
+
+/** Each holds in turn, and the other sees it; then a dead one is taken over. */
+async function meet(
+  t: TestContext,
+  make: () => [Peer, Peer],
+  pids: (a: Peer, b: Peer) => (number | undefined)[],
+) {
+  for (const first of [0, 1] as const) {
+    await t.test(first === 0 ? 'one way' : 'the other way', async (t) => {
+      const cwd = directory(t)
+      const peers = make()
+      const named = pids(...peers)
+      const [holder, asker] = first === 0 ? peers : [peers[1], peers[0]]
+      assert.equal((await holder.acquire(cwd)).ok, true)
+      assert.equal(readRecord(resolveLockPath(cwd)).pid, named[first])
+      await assertHeld(asker, cwd, named[first])
+      await assertReleased(holder, cwd)
+      assert.equal((await asker.acquire(cwd)).value, undefined)
+      await assertHeld(holder, cwd, named[1 - first])
+      await assertReleased(asker, cwd)
+      assert.equal((await holder.acquire(cwd)).ok, true)
+      if (named[first] === 1) await kill(holder)
+      else await holder.ends('SIGKILL')
+      await assertTakenOver(asker, cwd, named[first])
+      await assertReleased(asker, cwd)
+    })
+  }
+}
+
+test('pid 1 of one namespace against pid 1 of another', { skip }, async (t) => {
+  await meet(
+    t,
+    () => [container(t), container(t)],
+    () => [1, 1],
+  )
+})
+
+test('a namespace against the host', { skip }, async (t) => {
+  await meet(
+    t,
+    () => [container(t), new Peer(t)],
+    (_, host) => [1, host.child.pid],
+  )
+})
+
+test('a container that is started again takes over from itself', { skip }, async (t) => {
+  const cwd = directory(t)
+  // The kernel gives the number of a namespace that has ended to the next one.
+  for (let round = 0; round < 3; round += 1) {
+    const killed = container(t)
+    assert.equal((await killed.acquire(cwd)).ok, true)
+    await kill(killed)
+    const next = container(t)
+    await assertTakenOver(next, cwd, 1)
+    await assertReleased(next, cwd)
+    await kill(next)
+  }
+})
+
+const traceless = spawnSync('strace', ['-V']).status !== 0 && 'strace is not installed'
+
+test('without kernel locks a record of another namespace is held, dead or alive', {
+  skip: skip || traceless,
+}, async (t) => {
+  const cwd = directory(t)
+  const path = resolveLockPath(cwd)
+  const holder = container(t)
+  const inject = ['-P', path, '-e', 'inject=flock:error=ENOLCK']
+  const asker = container(t, ['strace', '-f', '-qq', '-o', '/dev/null', ...inject])
+  assert.equal((await holder.acquire(cwd)).ok, true)
+  const record = readFileSync(path)
+  const look = async () => {
+    assertRefused(await asker.acquire(cwd), 1)
+    assertRefused(await asker.ask({ do: 'break', cwd }), 1)
+    const status = (await asker.ask({ do: 'inspect', cwd })).value as LockStatus
+    assert.equal(status.state, 'held')
+    assert.match(status.reason, /another pid namespace, out of sight/)
+    assert.deepEqual(readFileSync(path), record)
+  }
+  await look()
+  await kill(holder)
+  await look()
+  assert.equal((await asker.ask({ do: 'force', cwd })).value, true)
+  assert.equal((await asker.acquire(cwd)).ok, true)
+})

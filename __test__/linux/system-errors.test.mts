@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict'
+import * as fs from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { acquireLock, acquireLockSync, inspectLock, releaseLock, resolveLockPath } from 'reconcile-lock'
+import { Peer } from '../support/child.mjs'
+import { deadPid, directory, fill, leave, MESSAGE, mounted, rejection } from '../support/directory.mjs'
+
+/** The error of `node:fs` for the same call on the same path. */
+function nodes(path: string): Record<string, unknown> {
+  try {
+    fs.closeSync(fs.openSync(path, 'wx'))
+  } catch (error) {
+    const { name, message, code, errno, syscall } = error as NodeJS.ErrnoException
+    return { name, message, code, errno, syscall, path: (error as NodeJS.ErrnoException).path }
+  }
+  throw new Error('node:fs was not refused')
+}
+
+const seen = ({ name, message, code, errno, syscall, path }: Error & Record<string, unknown>) => {
+  return { name, message, code, errno, syscall, path }
+}
+
+const file = (path: string) => {
+  fs.writeFileSync(path, '')
+  return path
+}
+const loop = (path: string) => {
+  fs.symlinkSync(path, path)
+  return path
+}
+
+for (const [what, place] of [
+  ['ENOENT', (cwd: string) => join(cwd, 'missing')],
+  ['ENOTDIR', (cwd: string) => file(join(cwd, 'file'))],
+  ['ENAMETOOLONG', (cwd: string) => join(cwd, 'x'.repeat(300))],
+  ['ELOOP', (cwd: string) => loop(join(cwd, 'loop'))],
+] as const) {
+  test(`${what} arrives as from node:fs`, async (t) => {
+    const cwd = place(directory(t))
+    const expected = nodes(resolveLockPath(cwd))
+    assert.equal(expected.code, what)
+    assert.deepEqual(seen(await rejection(acquireLock(cwd))), expected)
+    assert.throws(
+      () => acquireLockSync(cwd),
+      (error: Error & Record<string, unknown>) => {
+        assert.deepEqual(seen(error), expected)
+        return true
+      },
+    )
+  })
+}
+
+test('a directory that may not be written is EACCES, and nothing appears in it', async (t) => {
+  if (process.getuid?.() !== 0) return t.skip('only root can act as another user')
+  const cwd = directory(t)
+  const other = new Peer(t, { uid: 65534 })
+  const answer = await other.acquire(cwd)
+  assert.deepEqual([answer.ok, answer.code], [false, 'EACCES'])
+  assert.match(answer.message ?? '', /^EACCES: permission denied, open '/)
+  assert.deepEqual(fs.readdirSync(cwd), [])
+})
+
+test('a read-only filesystem is EROFS', async (t) => {
+  const cwd = mounted(t, 'ro')
+  if (cwd === undefined) return
+  assert.deepEqual(seen(await rejection(acquireLock(cwd))), nodes(resolveLockPath(cwd)))
+  assert.equal((await inspectLock(cwd)).state, 'free')
+})
+
+test('a full disk is ENOSPC and leaves no file behind', async (t) => {
+  const cwd = mounted(t, 'size=64k')
+  if (cwd === undefined) return
+  fill(cwd)
+  const error = await rejection(acquireLock(cwd))
+  assert.deepEqual([error.code, error.syscall], ['ENOSPC', 'write'])
+  assert.deepEqual(fs.readdirSync(cwd), ['ballast'])
+  fs.rmSync(join(cwd, 'ballast'))
+  await (await acquireLock(cwd)).release()
+})
+
+test('a stale file on a full disk is taken over in place, or stays for the next run', async (t) => {
+  const cwd = mounted(t, 'size=64k')
+  if (cwd === undefined) return
+  const pid = deadPid()
+  leave(cwd, { pid, createdAt: 1 })
+  fill(cwd)
+  const lock = await acquireLock(cwd)
+  assert.equal(lock.takenOver?.holder?.pid, pid)
+  await lock.release()
+})
+
+for (const umask of [0o777, 0o000]) {
+  for (const uid of [0, 65534]) {
+    test(`umask ${umask.toString(8)}, uid ${uid}: the file is 0600, and the second run is refused`, async (t) => {
+      if (process.getuid?.() !== 0) return t.skip('only root can act as another user')
+      const cwd = directory(t)
+      fs.chownSync(cwd, uid, uid)
+      const peers = Array.from({ length: 8 }, () => new Peer(t, { uid, umask }))
+      for (let round = 0; round < 20; round += 1) {
+        const at = Date.now() + 10
+        const answers = await Promise.all(peers.map((peer) => peer.ask({ do: 'acquire', cwd, at })))
+        assert.equal(answers.filter((answer) => answer.ok).length, 1)
+        for (const answer of answers) if (!answer.ok) assert.equal(answer.message, MESSAGE)
+        assert.equal(fs.statSync(resolveLockPath(cwd)).mode & 0o7777, 0o600)
+        await Promise.all(peers.map((peer) => peer.ask({ do: 'release', cwd })))
+      }
+    })
+  }
+}
+
+test('a release that cannot remove the file says so and lets go all the same', async (t) => {
+  if (process.getuid?.() !== 0) return t.skip('only root can act as another user')
+  const cwd = directory(t)
+  fs.chownSync(cwd, 65534, 65534)
+  const other = new Peer(t, { uid: 65534 })
+  assert.equal((await other.acquire(cwd)).ok, true)
+  fs.chmodSync(cwd, 0o555)
+  fs.chownSync(cwd, 0, 0)
+  const answer = await other.ask({ do: 'release', cwd })
+  assert.deepEqual([answer.ok, answer.code], [false, 'EACCES'])
+  // Not empty: that could be a birth, and would hold up the next run.
+  assert.equal(fs.statSync(resolveLockPath(cwd)).size, 1)
+  const before = performance.now()
+  const lock = await acquireLock(cwd)
+  assert.match(String(lock.takenOver?.reason), /not a lock record/)
+  assert.ok(performance.now() - before < 1000)
+  await lock.release()
+})
+
+test('releasing what is not there is no error, wherever it is', async (t) => {
+  await releaseLock(join(directory(t), 'missing'))
+})

@@ -1,0 +1,213 @@
+// Two users, root and nobody, with one lock: whoever may not touch the other's file is told so, and takes nothing.
+import assert from 'node:assert/strict'
+import { chmodSync, chownSync, existsSync, readFileSync, statSync, utimesSync } from 'node:fs'
+import { type TestContext, test } from 'node:test'
+import { resolveLockPath } from 'reconcile-lock'
+import { type Answer, Peer } from '../support/child.mjs'
+import { deadPid, directory, leave, MESSAGE, readRecord } from '../support/directory.mjs'
+
+const NOBODY = 65534
+const isRoot = process.getuid?.() === 0
+const skip = !isRoot && 'only root can act as another user'
+
+/** Like the system's directory for temporary files, one that all may write, and one that only root may. */
+const MODES = [0o1777, 0o777, 0o755]
+const writable = (mode: number) => (mode & 0o002) !== 0
+const octal = (mode: number) => mode.toString(8).padStart(4, '0')
+
+function place(t: TestContext, mode: number) {
+  const cwd = directory(t)
+  chmodSync(cwd, mode)
+  return { cwd, path: resolveLockPath(cwd), root: new Peer(t), nobody: new Peer(t, { uid: NOBODY }) }
+}
+
+/** That the system refused, in the words of `node:fs`, and that the message names the file. */
+function assertDenied(answer: Answer, path: string, code = 'EACCES', syscall = 'open'): void {
+  const text = code === 'EACCES' ? 'permission denied' : 'operation not permitted'
+  assert.deepEqual(answer, {
+    ok: false,
+    name: 'Error',
+    code,
+    syscall,
+    path,
+    message: `${code}: ${text}, ${syscall} '${path}'`,
+  })
+}
+
+function assertRefused(answer: Answer, pid: number | undefined): void {
+  const { ok, name, code, message, holder } = answer
+  assert.deepEqual([ok, name, code, message], [false, 'LockError', 'E_LOCK_CONTENTION', MESSAGE])
+  assert.equal(holder?.pid, pid)
+}
+
+function assertAcquired(answer: Answer, takenOverFrom?: number): void {
+  assert.equal(answer.ok, true, answer.message)
+  const from = answer.value as { holder?: { pid: number } } | undefined
+  assert.equal(from?.holder?.pid, takenOverFrom)
+}
+
+function assertStays(path: string, content: string, uid = 0): void {
+  assert.equal(readFileSync(path, 'utf8'), content)
+  assert.equal(statSync(path).uid, uid)
+}
+
+for (const mode of MODES) {
+  test(`${octal(mode)}: root holds, and nobody is denied whatever it tries`, { skip }, async (t) => {
+    const { cwd, path, root, nobody } = place(t, mode)
+    assertAcquired(await root.acquire(cwd))
+    const record = readFileSync(path, 'utf8')
+    for (const what of ['acquire', 'inspect', 'break', 'force'] as const) {
+      assertDenied(await nobody.ask({ do: what, cwd }), path)
+      assertStays(path, record)
+    }
+    assert.equal((await nobody.ask({ do: 'release', cwd })).ok, true, 'nothing of its own to release')
+    assertStays(path, record)
+    assert.equal((await root.ask({ do: 'release', cwd })).ok, true, 'root still held it')
+    if (writable(mode)) assertAcquired(await nobody.acquire(cwd))
+    else assertDenied(await nobody.acquire(cwd), path)
+    assert.equal(existsSync(path), writable(mode))
+  })
+
+  test(`${octal(mode)}: root was killed, and nobody does not take over what it left`, { skip }, async (t) => {
+    const { cwd, path, root, nobody } = place(t, mode)
+    assertAcquired(await root.acquire(cwd))
+    await root.ends('SIGKILL')
+    const record = readFileSync(path, 'utf8')
+    for (const what of ['acquire', 'inspect', 'break', 'force'] as const) {
+      assertDenied(await nobody.ask({ do: what, cwd }), path)
+      assertStays(path, record)
+    }
+    const next = new Peer(t)
+    assertAcquired(await next.acquire(cwd), root.child.pid)
+  })
+}
+
+for (const mode of MODES.filter(writable)) {
+  test(`${octal(mode)}: nobody holds, and root is refused`, { skip }, async (t) => {
+    const { cwd, path, root, nobody } = place(t, mode)
+    t.diagnostic(`fs.protected_regular is ${readFileSync('/proc/sys/fs/protected_regular', 'utf8').trim()}`)
+    assertAcquired(await nobody.acquire(cwd))
+    const record = readFileSync(path, 'utf8')
+    assertRefused(await root.acquire(cwd), nobody.child.pid)
+    assertRefused(await root.ask({ do: 'break', cwd }), nobody.child.pid)
+    const { state } = (await root.ask({ do: 'inspect', cwd })).value as { state: string }
+    assert.equal(state, 'held')
+    assertStays(path, record, NOBODY)
+    assert.equal((await nobody.ask({ do: 'release', cwd })).ok, true)
+    assertAcquired(await root.acquire(cwd))
+  })
+
+  test(`${octal(mode)}: nobody was killed, root takes over, and nobody can acquire again`, {
+    skip,
+  }, async (t) => {
+    const { cwd, path, root, nobody } = place(t, mode)
+    assertAcquired(await nobody.acquire(cwd))
+    await nobody.ends('SIGKILL')
+    assertAcquired(await root.acquire(cwd), nobody.child.pid)
+    const { uid, mode: permissions } = statSync(path)
+    assert.deepEqual([uid, permissions & 0o7777], [NOBODY, 0o600], 'taken over in place')
+    // Its own file, so that nobody can read who holds it; and EPERM of `kill` says that root is alive.
+    const second = new Peer(t, { uid: NOBODY })
+    assertRefused(await second.acquire(cwd), root.child.pid)
+    const { state } = (await second.ask({ do: 'inspect', cwd })).value as { state: string }
+    assert.equal(state, 'held')
+    assertRefused(await second.ask({ do: 'break', cwd }), root.child.pid)
+    assert.equal((await root.ask({ do: 'release', cwd })).ok, true)
+    assertAcquired(await second.acquire(cwd))
+    assert.equal((await second.ask({ do: 'release', cwd })).ok, true)
+    assertAcquired(await second.acquire(cwd))
+    assert.equal(statSync(path).uid, NOBODY)
+  })
+
+  test(`${octal(mode)}: both are killed in turn, and each next run takes over`, { skip }, async (t) => {
+    const { cwd, root, nobody } = place(t, mode)
+    assertAcquired(await nobody.acquire(cwd))
+    await nobody.ends('SIGKILL')
+    assertAcquired(await root.acquire(cwd), nobody.child.pid)
+    await root.ends('SIGKILL')
+    assertAcquired(await new Peer(t, { uid: NOBODY }).acquire(cwd), root.child.pid)
+  })
+
+  test(`${octal(mode)}: root breaks nobody's lock by force, and nobody learns of it`, { skip }, async (t) => {
+    const { cwd, path, root, nobody } = place(t, mode)
+    assertAcquired(await nobody.acquire(cwd))
+    assert.equal((await root.ask({ do: 'force', cwd })).value, true)
+    assertAcquired(await root.acquire(cwd))
+    assert.equal((await nobody.ask({ do: 'release', cwd })).code, 'E_LOCK_LOST')
+    assert.equal(statSync(path).uid, 0, "root's lock stays")
+    assertDenied(await nobody.acquire(cwd), path)
+  })
+
+  for (const [kind, record] of [
+    ['the old record of a process of root', (peer: Peer) => ({ pid: peer.child.pid, createdAt: 1 })],
+    ['the old record of process 1', () => ({ pid: 1, createdAt: 1 })],
+    ['the record of a process of root', (_: Peer, path: string) => readRecord(path)],
+  ] as const) {
+    test(`${octal(mode)}: ${kind} is held for nobody, who may not signal it`, { skip }, async (t) => {
+      const elsewhere = directory(t)
+      const { cwd, path, root, nobody } = place(t, mode)
+      assertAcquired(await root.acquire(elsewhere))
+      const content = record(root, resolveLockPath(elsewhere))
+      // Without its kernel lock, so that the process alone decides.
+      leave(cwd, content, 3600)
+      chmodSync(path, 0o666)
+      const before = readFileSync(path, 'utf8')
+      const { pid } = content as { pid: number }
+      assertRefused(await nobody.acquire(cwd), pid)
+      assertRefused(await nobody.ask({ do: 'break', cwd }), pid)
+      const status = (await nobody.ask({ do: 'inspect', cwd })).value as { state: string; reason: string }
+      assert.equal(status.state, 'held')
+      assert.match(status.reason, new RegExp(`process ${pid} `))
+      assertStays(path, before)
+      // One that nobody can only read can at least be looked at.
+      chmodSync(path, 0o644)
+      const looked = (await nobody.ask({ do: 'inspect', cwd })).value as { state: string }
+      assert.equal(looked.state, 'held')
+      assertDenied(await nobody.acquire(cwd), path)
+      assertStays(path, before)
+    })
+  }
+
+  test(`${octal(mode)}: nobody is refused by the kernel lock of root in a file that all may write`, {
+    skip,
+  }, async (t) => {
+    const { cwd, path, root, nobody } = place(t, mode)
+    assertAcquired(await root.acquire(cwd))
+    chmodSync(path, 0o666)
+    assertRefused(await nobody.acquire(cwd), root.child.pid)
+    assertRefused(await nobody.ask({ do: 'break', cwd }), root.child.pid)
+    assert.equal((await root.ask({ do: 'release', cwd })).ok, true)
+  })
+}
+
+test('a sticky directory: nobody cannot remove a file of root, and is told so', { skip }, async (t) => {
+  const { cwd, path, root, nobody } = place(t, 0o1777)
+  const pid = deadPid()
+  leave(cwd, { pid, createdAt: 1 })
+  chmodSync(path, 0o666)
+  const before = readFileSync(path, 'utf8')
+  for (const what of ['break', 'force'] as const) {
+    assertDenied(await nobody.ask({ do: what, cwd }), path, 'EPERM', 'unlink')
+    assertStays(path, before)
+  }
+  // It may write into it, so it can hold the lock; only the file stays when it lets go.
+  assertAcquired(await nobody.acquire(cwd), pid)
+  assertRefused(await root.acquire(cwd), nobody.child.pid)
+  assertDenied(await nobody.ask({ do: 'release', cwd }), path, 'EPERM', 'unlink')
+  assert.ok(statSync(path).size < 2, 'the record was cut away')
+  utimesSync(path, 1, 1)
+  assertAcquired(await root.acquire(cwd))
+  assert.equal(statSync(path).mode & 0o7777, 0o600, 'the owner made it private')
+})
+
+test('a directory of nobody: the file that root creates there keeps nobody out until root is done', {
+  skip,
+}, async (t) => {
+  const { cwd, path, root, nobody } = place(t, 0o755)
+  chownSync(cwd, NOBODY, NOBODY)
+  assertAcquired(await root.acquire(cwd))
+  assertDenied(await nobody.acquire(cwd), path)
+  assert.equal((await root.ask({ do: 'release', cwd })).ok, true)
+  assertAcquired(await nobody.acquire(cwd))
+  assertRefused(await root.acquire(cwd), nobody.child.pid)
+})

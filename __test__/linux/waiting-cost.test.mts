@@ -1,0 +1,156 @@
+// What those who wait cost: at most one thread, no processor time, no thread of libuv's pool, and nothing afterwards.
+import assert from 'node:assert/strict'
+import { execFileSync, spawn } from 'node:child_process'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import { acquireLock, acquireLockSync, type Lock, resolveLockPath } from 'reconcile-lock'
+import { directory, leave, readRecord } from '../support/directory.mjs'
+import { type Outcome, type Usage, until, Waiter } from '../support/waiter.mjs'
+
+const WAITERS = 200
+const SECONDS = 5
+const LONG = 120_000
+
+interface Crowd {
+  waiter: Waiter
+  before: Usage
+  outcomes: Promise<Outcome>[]
+  /** Lets each of them acquire and release, and says what is left. */
+  end: () => Promise<void>
+}
+
+/** Many who wait in a process of their own, for locks that this one holds. */
+async function crowd(t: TestContext, paths: 'one path' | 'many paths'): Promise<Crowd> {
+  const root = directory(t)
+  const many = Array.from({ length: WAITERS }, (_, index) => join(root, String(index)))
+  const directories = paths === 'one path' ? [root] : many
+  if (paths === 'many paths') for (const cwd of many) mkdirSync(cwd)
+  const locks: Lock[] = directories.map((cwd) => acquireLockSync(cwd))
+  const waiter = new Waiter(t)
+  // What is compiled, opened and started at the first use is no cost of waiting.
+  await waiter.wait({ cwd: directories[0], timeout: 30 })
+  await delay(1500)
+  const before = await waiter.usage()
+  const outcomes = await Promise.all(
+    Array.from({ length: WAITERS }, async (_, index) => {
+      const cwd = directories[index % directories.length] ?? root
+      const { outcome } = await waiter.begin({ cwd, timeout: LONG, quiet: true })
+      return { cwd, outcome }
+    }),
+  )
+  const end = async () => {
+    for (const lock of locks) lock.releaseSync()
+    for (const { cwd, outcome } of outcomes) {
+      const { ok, code } = await outcome
+      assert.ok(ok, code)
+      await waiter.release(cwd)
+    }
+    await until('as it was', async () => {
+      const { threads, descriptors } = await waiter.usage()
+      return threads <= before.threads && descriptors <= before.descriptors
+    })
+  }
+  return { waiter, before, outcomes: outcomes.map(({ outcome }) => outcome), end }
+}
+
+test(`${WAITERS} waiters for one lock, and ${WAITERS} for as many locks: a thread, no processor time, nothing left`, async (t) => {
+  const crowds = await Promise.all([crowd(t, 'one path'), crowd(t, 'many paths')])
+  // The threads of the first tries go.
+  for (const { waiter, before } of crowds) {
+    await until('one thread more', async () => (await waiter.usage()).threads <= before.threads + 1, 5000)
+  }
+  const begins = await Promise.all(crowds.map(({ waiter }) => waiter.usage()))
+  await delay(SECONDS * 1000)
+  const ends = await Promise.all(crowds.map(({ waiter }) => waiter.usage()))
+  for (const [index, what] of ['one lock', 'many locks'].entries()) {
+    const [before, begin, end] = [crowds[index]?.before, begins[index], ends[index]]
+    assert.ok(before && begin && end)
+    const share = (end.cpu - begin.cpu) / (SECONDS * 1000)
+    t.diagnostic(
+      `${what}: ${(share * 100).toFixed(2)} % of a processor, ${end.threads - before.threads} threads and ` +
+        `${end.descriptors - before.descriptors} descriptors more`,
+    )
+    assert.ok(share < 0.01, `${what}: ${share * 100} % of a processor`)
+    assert.ok(end.threads <= before.threads + 1, `${what}: ${end.threads - before.threads} threads more`)
+  }
+  await Promise.all(crowds.map(({ end }) => end()))
+})
+
+test('a holder of whom nothing can be seen costs next to nothing', async (t) => {
+  const cwd = directory(t)
+  const lock = await acquireLock(cwd)
+  const record = readRecord(lock.path)
+  await lock.release()
+  // A run of another machine, on a filesystem that it shares with this one.
+  leave(cwd, { ...record, bootId: '00000000-0000-4000-8000-000000000000', host: 'elsewhere', fs: 'shared' })
+  const waiter = new Waiter(t)
+  const { status, outcome } = await waiter.begin({ cwd, timeout: LONG, quiet: true })
+  assert.match(String(status.reason), /on elsewhere holds it/)
+  await delay(300)
+  const before = await waiter.usage()
+  await delay(1000)
+  const { cpu } = await waiter.usage()
+  t.diagnostic(`${(cpu - before.cpu).toFixed(1)} ms of the processor in 1000 ms`)
+  assert.ok(cpu - before.cpu < 100, `${cpu - before.cpu} ms`)
+  execFileSync('rm', [resolveLockPath(cwd)])
+  assert.equal((await outcome).ok, true)
+})
+
+test("no thread of libuv's pool is blocked: with one alone, files can be read while many wait", async (t) => {
+  const cwd = directory(t)
+  const holder = await acquireLock(cwd)
+  const waiter = new Waiter(t, { env: { UV_THREADPOOL_SIZE: '1' } })
+  const waits = await Promise.all(
+    Array.from({ length: 50 }, () => waiter.begin({ cwd, timeout: LONG, quiet: true })),
+  )
+  const took = await waiter.ask<number>({ do: 'files' })
+  t.diagnostic(`${took.toFixed(1)} ms for 50 files`)
+  assert.ok(took < 500, `${took} ms for 50 files`)
+  const fifo = join(cwd, 'fifo')
+  execFileSync('mkfifo', [fifo])
+  const blocked = await waiter.ask<number>({ do: 'files', fifo })
+  assert.equal(
+    blocked,
+    Number.POSITIVE_INFINITY,
+    'the control: one thread that is blocked is all that there is',
+  )
+  await holder.release()
+  for (const { outcome } of waits) {
+    assert.equal((await outcome).ok, true)
+    await waiter.release(cwd)
+  }
+})
+
+test('a wait that is over leaves no descriptor, however it ended', async (t) => {
+  const root = directory(t)
+  const waiter = new Waiter(t)
+  const held = join(root, 'held')
+  mkdirSync(held)
+  const holder = await acquireLock(held)
+  await waiter.wait({ cwd: held, timeout: 30 })
+  await delay(1500)
+  const before = await waiter.usage()
+  for (let round = 0; round < 20; round += 1) {
+    const cwd = join(root, String(round))
+    mkdirSync(cwd)
+    const sleeper = spawn('sleep', ['60'])
+    writeFileSync(resolveLockPath(cwd), JSON.stringify({ pid: sleeper.pid, createdAt: 1 }))
+    const taken = await waiter.begin({ cwd, timeout: LONG })
+    const [late, aborted] = await Promise.all([
+      waiter.wait({ cwd: held, timeout: 10 }),
+      waiter.wait({ cwd: held, timeout: LONG, abortAfter: 15, form: 'async' }),
+      waiter.wait({ cwd: held, timeout: 5, form: 'sync' }),
+    ])
+    assert.deepEqual([late.ok, aborted.ok], [false, false])
+    sleeper.kill('SIGKILL')
+    assert.equal((await taken.outcome).ok, true)
+    await waiter.release(cwd)
+  }
+  await until('as it was', async () => {
+    const { threads, descriptors } = await waiter.usage()
+    return threads <= before.threads && descriptors <= before.descriptors
+  })
+  await holder.release()
+})

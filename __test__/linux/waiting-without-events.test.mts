@@ -1,0 +1,202 @@
+// A system that refuses what wakes a waiter: then a timer does, later but not late.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import { acquireLock, resolveLockPath } from 'reconcile-lock'
+import { Peer } from '../support/child.mjs'
+import { directory } from '../support/directory.mjs'
+import { attach, cannotAttach } from '../support/strace.mjs'
+import { now, type Outcome, Waiter } from '../support/waiter.mjs'
+
+const skip = cannotAttach()
+const LONG = 30_000
+/** A timer takes a quarter of a second at most; the rest is for a busy machine and for strace. */
+const BOUND = 2000
+
+interface Held {
+  what: string
+  cwd: string
+  letGo: () => unknown
+}
+
+/** Locks of others, and what lets go of each. */
+async function holders(t: TestContext): Promise<{ root: string; all: Held[] }> {
+  const root = directory(t)
+  const all: Held[] = []
+  for (const lock of ['native', 'old'] as const) {
+    for (const how of ['released', 'killed']) {
+      const [peer, cwd] = [new Peer(t), join(root, `${lock}-${how}`)]
+      mkdirSync(cwd)
+      assert.equal((await peer.acquire(cwd, lock)).ok, true)
+      const letGo = () => (how === 'killed' ? peer.ends('SIGKILL') : peer.ask({ do: 'release', lock, cwd }))
+      all.push({ what: `a lock of a ${lock} peer that is ${how}`, cwd, letGo })
+    }
+  }
+  return { root, all }
+}
+
+/** Lets go of each lock, and checks that the one who waits for it gets it soon. */
+async function assertHandedOver(waiter: Waiter, all: Held[], outcomes: Promise<Outcome>[]): Promise<string> {
+  const latencies = []
+  for (const [index, { what, cwd, letGo }] of all.entries()) {
+    const before = now()
+    await letGo()
+    const outcome = await outcomes[index]
+    assert.equal(outcome?.ok, true, `${what}: ${outcome?.code}`)
+    const took = (outcome?.at ?? 0) - before
+    assert.ok(took < BOUND, `${what}: ${took} ms`)
+    latencies.push(took.toFixed(1))
+    await waiter.release(cwd)
+    assert.equal(existsSync(resolveLockPath(cwd)), false)
+  }
+  return `${latencies.join(' ')} ms`
+}
+
+const FAULTS: [string, string[]][] = [
+  ['no inotify instance', ['inotify_init1:error=EMFILE']],
+  ['no inotify watch', ['inotify_add_watch:error=ENOSPC']],
+  ['a kernel without pidfds', ['pidfd_open:error=ENOSYS']],
+  ['no eventfd', ['eventfd2:error=EMFILE']],
+  ['no poll', ['poll,ppoll:error=ENOMEM']],
+  ['no lock for a place in the queue', ['fcntl:error=ENOLCK']],
+  [
+    'none of them',
+    ['inotify_init1,pidfd_open,eventfd2:error=EMFILE', 'poll,ppoll:error=ENOMEM', 'fcntl:error=ENOLCK'],
+  ],
+]
+
+for (const [what, injections] of FAULTS) {
+  test(`${what}: whoever waits gets the lock all the same, and does not burn the processor`, {
+    skip,
+  }, async (t) => {
+    const { root, all } = await holders(t)
+    const waiter = new Waiter(t)
+    await waiter.usage()
+    const log = join(root, 'log')
+    const calls = injections.map((injection) => injection.split(':')[0])
+    const inject = injections.flatMap((injection) => ['-e', `inject=${injection}`])
+    const detach = await attach(waiter.pid, ['-f', '-o', log, '-e', `trace=${calls},openat`, ...inject])
+    const waits = await Promise.all(all.map(({ cwd }) => waiter.begin({ cwd, timeout: LONG })))
+    await delay(100)
+    const lines = () => readFileSync(log, 'utf8').split('\n')
+    const tries = () => lines().filter((line) => line.includes('O_CREAT')).length
+    const before = tries()
+    await delay(500)
+    const asked = tries() - before
+    const latencies = await assertHandedOver(
+      waiter,
+      all,
+      waits.map(({ outcome }) => outcome),
+    )
+    await detach()
+    t.diagnostic(`${asked} tries in half a second for ${all.length} locks; ${latencies}`)
+    assert.ok(
+      lines().some((line) => line.includes('(INJECTED)')),
+      'nothing was made to fail',
+    )
+    // A pause is 25 ms at least, once the first few are over.
+    assert.ok(asked <= all.length * 25, `${asked} tries in half a second`)
+  })
+}
+
+test('the directory cannot be opened: there is no queue, and everything else is as ever', {
+  skip,
+}, async (t) => {
+  const { root, all } = await holders(t)
+  const waiter = new Waiter(t)
+  await waiter.usage()
+  const log = join(root, 'log')
+  const only = all.flatMap(({ cwd }) => ['-P', cwd])
+  const inject = 'inject=openat:error=EMFILE'
+  const detach = await attach(waiter.pid, ['-f', '-o', log, '-e', 'trace=openat', '-e', inject, ...only])
+  const waits = await Promise.all(all.map(({ cwd }) => waiter.begin({ cwd, timeout: LONG })))
+  await delay(100)
+  const outcomes = waits.map(({ outcome }) => outcome)
+  t.diagnostic(await assertHandedOver(waiter, all, outcomes))
+  await detach()
+  assert.match(readFileSync(log, 'utf8'), /O_DIRECTORY.*\(INJECTED\)/)
+})
+
+test('no thread can be made: that is an error at once, and no wait for ever', { skip }, async (t) => {
+  const cwd = directory(t)
+  const holder = await acquireLock(cwd)
+  const waiter = new Waiter(t)
+  await waiter.usage()
+  const inject = 'inject=clone,clone3:error=EAGAIN'
+  const detach = await attach(waiter.pid, ['-f', '-o', '/dev/null', '-e', 'trace=clone,clone3', '-e', inject])
+  for (const form of ['async', 'sync'] as const) {
+    const { ok, code, message } = await waiter.wait({ cwd, form, timeout: LONG })
+    assert.deepEqual([ok, code], [false, 'EAGAIN'])
+    assert.match(String(message), /pthread_create/)
+  }
+  await detach()
+  const { outcome } = await waiter.begin({ cwd, timeout: LONG })
+  await holder.release()
+  assert.equal((await outcome).ok, true, 'it recovers')
+})
+
+const inotifies = (pid: number) =>
+  readdirSync(`/proc/${pid}/fd`).filter((fd) => {
+    try {
+      return readlinkSync(`/proc/${pid}/fd/${fd}`) === 'anon_inode:inotify'
+    } catch {
+      // It was closed meanwhile.
+      return false
+    }
+  }).length
+
+const LIMIT = '/proc/sys/user/max_inotify_instances'
+const LIMITED = ['unshare', '--user', '--map-root-user', 'sh', '-c', `echo 0 > ${LIMIT} && exec "$@"`, 'sh']
+const [unshare = '', ...args] = LIMITED
+const tried = spawnSync(unshare, [...args, 'true'], { encoding: 'utf8' })
+const unlimited =
+  tried.status !== 0 && `no user namespace with limits can be made here: ${tried.stderr ?? tried.error}`
+
+test('a user who has used up all inotify instances waits all the same', { skip: unlimited }, async (t) => {
+  const { all } = await holders(t)
+  const waiter = new Waiter(t, { within: LIMITED })
+  const usual = new Waiter(t)
+  const begin = (waiter: Waiter) => Promise.all(all.map(({ cwd }) => waiter.begin({ cwd, timeout: LONG })))
+  const first = await begin(waiter)
+  const second = await begin(usual)
+  assert.deepEqual([inotifies(waiter.pid), inotifies(usual.pid)], [0, 1])
+  for (const [index, { what, cwd, letGo }] of all.entries()) {
+    const before = now()
+    await letGo()
+    // Who has no events may be overtaken by one who has them.
+    const served = [
+      { waiter, wait: first[index] },
+      { waiter: usual, wait: second[index] },
+    ].map(async ({ waiter, wait }) => {
+      const outcome = await wait?.outcome
+      assert.equal(outcome?.ok, true, what)
+      await waiter.release(cwd)
+      return (outcome?.at ?? Number.NaN) - before
+    })
+    const latencies = await Promise.all(served)
+    assert.ok(Math.max(...latencies) < BOUND, `${what}: ${latencies} ms`)
+  }
+})
+
+test('a disk that is slow to look at does not hold up the event loop of one who waits', {
+  skip,
+}, async (t) => {
+  const cwd = directory(t)
+  const holder = await acquireLock(cwd)
+  const waiter = new Waiter(t)
+  const waiting = await waiter.begin({ cwd, timeout: LONG })
+  const [log, calls] = [join(cwd, 'log'), 'newfstatat,lstat,statx']
+  const slow = ['-e', `trace=${calls}`, '-e', `inject=${calls}:delay_enter=300000`, '-P', holder.path]
+  const detach = await attach(waiter.pid, ['-f', '-o', log, ...slow])
+  const longest = await waiter.ask<number>({ do: 'restless', cwd, for: 1500 })
+  await detach()
+  t.diagnostic(`the event loop stood still for ${longest.toFixed(1)} ms at most`)
+  assert.match(readFileSync(log, 'utf8'), /DELAYED/)
+  assert.ok(longest < 200, `the event loop stood still for ${longest} ms`)
+  await holder.release()
+  assert.equal((await waiting.outcome).ok, true)
+  await waiter.release(cwd)
+})

@@ -1,0 +1,172 @@
+// docs/migrating.md: what runs of another lock and runs of this one do to each other, and that its code is right.
+import assert from 'node:assert/strict'
+import { existsSync, mkdirSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import * as lockfile from 'lockfile'
+import * as properLockfile from 'proper-lockfile'
+import { acquireLock, inspectLockSync, resolveLockPath, withLock } from 'reconcile-lock'
+import * as old from '../legacy/lock.mjs'
+import { blocksOf, complaints } from '../support/blocks.mjs'
+import { Peer } from '../support/child.mjs'
+import { deadPid, directory, leave, rejection } from '../support/directory.mjs'
+
+const HOUR = 3600
+
+test('a hand-written pid file: each refuses while the other lives, and takes over when that is dead', async (t) => {
+  const cwd = directory(t)
+  const peer = new Peer(t)
+  assert.equal((await peer.acquire(cwd, 'old')).ok, true)
+  assert.equal((await rejection(acquireLock(cwd))).code, 'E_LOCK_CONTENTION')
+  await peer.ends('SIGKILL')
+  const lock = await acquireLock(cwd)
+  assert.equal(lock.takenOver?.holder?.pid, peer.child.pid)
+  assert.equal((await rejection(old.acquireLock(cwd))).code, 'E_LOCK_CONTENTION')
+  await lock.release()
+  await old.acquireLock(cwd)
+  await old.releaseLock(cwd)
+})
+
+test('a hand-written pid file: what an old run has judged before, it may remove; the new one learns of it', async (t) => {
+  const cwd = directory(t)
+  leave(cwd, { pid: deadPid(), createdAt: 1 })
+  let lock: Awaited<ReturnType<typeof acquireLock>> | undefined
+  await old.acquireLock(cwd, {
+    beforeUnlink: async () => {
+      lock = await acquireLock(cwd)
+    },
+  })
+  assert.ok(lock)
+  assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
+  assert.equal(existsSync(resolveLockPath(cwd)), true, "the old run's file stays")
+})
+
+for (const [what, content, code] of [
+  ['an object with a pid', JSON.stringify({ pid: process.ppid }), 'E_LOCK_CONTENTION'],
+  [
+    'an object with a pid and more',
+    JSON.stringify({ pid: process.ppid, startedAt: 'x', argv: [] }),
+    'E_LOCK_CONTENTION',
+  ],
+  ['a bare number', `${process.ppid}\n`, undefined],
+] as const) {
+  test(`a hand-written pid file that is ${what} ${code ? 'is held' : 'is taken over, whoever lives'}`, async (t) => {
+    const cwd = directory(t)
+    leave(cwd, content, HOUR)
+    if (code) assert.equal((await rejection(acquireLock(cwd))).code, code)
+    else assert.ok((await acquireLock(cwd)).takenOver)
+  })
+}
+
+/** A file that proper-lockfile locks, and the path of its lock. */
+function target(t: TestContext): { cwd: string; data: string; file: string } {
+  const cwd = directory(t)
+  const data = join(cwd, 'data.csv')
+  writeFileSync(data, '')
+  return { cwd, data, file: `${data}.lock` }
+}
+
+test('proper-lockfile holds: a new run is refused, and does not wait', async (t) => {
+  const { data, file } = target(t)
+  const release = await properLockfile.lock(data)
+  const before = performance.now()
+  assert.equal((await rejection(acquireLock({ file, timeout: 10_000 }))).code, 'E_LOCK_NOT_A_FILE')
+  assert.ok(performance.now() - before < 5000)
+  await release()
+  await (await acquireLock({ file })).release()
+})
+
+test('a new run holds: proper-lockfile is refused, and never gets in, however old the file is', async (t) => {
+  const { data, file } = target(t)
+  const lock = await acquireLock({ file })
+  assert.equal((await rejection(properLockfile.lock(data))).code, 'ELOCKED')
+  utimesSync(file, 1, 1)
+  assert.equal((await rejection(properLockfile.lock(data))).code, 'ENOTDIR')
+  assert.equal(lock.isHeld(), true)
+  await lock.release()
+})
+
+test('the directory that a killed run of proper-lockfile has left is nobody’s but another old one’s', async (t) => {
+  const { data, file } = target(t)
+  mkdirSync(file)
+  utimesSync(file, 1, 1)
+  assert.equal((await rejection(acquireLock({ file }))).code, 'E_LOCK_NOT_A_FILE')
+  await (await properLockfile.lock(data))()
+})
+
+test('on another path proper-lockfile and a new run know nothing of each other', async (t) => {
+  const { cwd, data } = target(t)
+  const release = await properLockfile.lock(data)
+  const lock = await acquireLock(cwd)
+  assert.equal(lock.isHeld(), true)
+  await lock.release()
+  await release()
+})
+
+test('two names of one directory are one lock', async (t) => {
+  const cwd = directory(t)
+  mkdirSync(join(cwd, 'one'))
+  symlinkSync('one', join(cwd, 'two'))
+  const lock = await acquireLock(join(cwd, 'one'))
+  assert.equal((await rejection(acquireLock(join(cwd, 'two')))).code, 'E_LOCK_CONTENTION')
+  await lock.release()
+})
+
+test('lockfile holds: a new run takes its empty file over when it is two seconds old', async (t) => {
+  const file = join(directory(t), 'data.lock')
+  lockfile.lockSync(file)
+  const before = Date.now()
+  const lock = await acquireLock({ file })
+  assert.ok(Date.now() - before > 1500, 'not before')
+  assert.match(lock.takenOver?.reason ?? '', /empty/)
+  await lock.release()
+})
+
+test('a new run holds: lockfile is refused, but with `stale` it removes the file, and both run', async (t) => {
+  const file = join(directory(t), 'data.lock')
+  const lock = await acquireLock({ file })
+  assert.throws(() => lockfile.lockSync(file), { code: 'EEXIST' })
+  await delay(60)
+  lockfile.lockSync(file, { stale: 20 })
+  assert.equal(lock.isHeld(), false)
+  assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
+  lockfile.unlockSync(file)
+})
+
+test('who holds both keeps old runs out, and new ones', async (t) => {
+  const { cwd, data } = target(t)
+  const file = join(cwd, 'data.new.lock')
+  const both = (work: () => Promise<void>) =>
+    withLock(
+      async () => {
+        const release = await properLockfile.lock(data)
+        try {
+          await work()
+        } finally {
+          await release()
+        }
+      },
+      { file },
+    )
+  await both(async () => {
+    assert.equal((await rejection(properLockfile.lock(data))).code, 'ELOCKED')
+    assert.equal((await rejection(both(async () => {}))).code, 'E_LOCK_CONTENTION')
+  })
+  const release = await properLockfile.lock(data)
+  assert.equal((await rejection(both(async () => {}))).code, 'ELOCKED')
+  assert.equal(inspectLockSync({ file }).state, 'free', 'and its own lock is released')
+  await release()
+})
+
+test('the code of the document is right by its types', (t) => {
+  // One block may show two versions of the same names.
+  const parts = blocksOf('docs/migrating.md')
+    .flatMap((code) => code.split(/^\/\/ (?:before|after)$/m))
+    .filter((code) => code.trim() !== '')
+  assert.equal(parts.length, 7)
+  const declared = 'declare function work(): Promise<void>\ndeclare function workSync(): void\nexport {}\n'
+  const blocks = parts.map((code) => `${code.replace('./state/lock.js', './lock.mjs')}\n${declared}`)
+  const old = 'export { acquireLock, releaseLock } from "reconcile-lock"\n'
+  assert.equal(complaints(t, blocks, { 'lock.mts': old }), '')
+})

@@ -1,0 +1,87 @@
+// An npm registry that has this project's release and nothing else, on loopback.
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { readdirSync, readFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { basename, join } from 'node:path'
+import { manifest, type Release } from '../support/release.mjs'
+
+export interface Registry {
+  url: string
+  /** The tarballs that were asked for since the last look. */
+  fetched(): string[]
+  close(): void
+}
+
+/** What the registry knows of a package, by its name. */
+function packuments({ home, packed }: Release, url: string): Map<string, unknown> {
+  const homes = [home, ...readdirSync(join(home, 'npm')).map((name) => join(home, 'npm', name))]
+  return new Map(
+    homes.map((each) => {
+      const described = JSON.parse(readFileSync(join(each, 'package.json'), 'utf8'))
+      const { name, version } = described
+      const file = `${name}-${version}.tgz`
+      const integrity = `sha512-${createHash('sha512')
+        .update(readFileSync(join(packed, file)))
+        .digest('base64')}`
+      const hasInstallScript = described.scripts?.install !== undefined
+      const published = { ...described, hasInstallScript, dist: { tarball: `${url}/-/${file}`, integrity } }
+      return [name, { name, 'dist-tags': { latest: version }, versions: { [version]: published } }]
+    }),
+  )
+}
+
+export async function serve(release: Release): Promise<Registry> {
+  let known = new Map<string, unknown>()
+  let fetched: string[] = []
+  const server = createServer((request, response) => {
+    const name = basename(request.url ?? '')
+    if (request.url?.startsWith('/-/')) {
+      fetched.push(name)
+      response.end(readFileSync(join(release.packed, name)))
+    } else if (known.has(name)) response.end(JSON.stringify(known.get(name)))
+    else response.writeHead(404).end('{}')
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  known = packuments(release, url)
+  assert.ok(known.has(manifest.name))
+  return {
+    url,
+    fetched() {
+      const seen = fetched.sort()
+      fetched = []
+      return seen
+    },
+    close: () => server.close(),
+  }
+}
+
+export interface End {
+  code: number
+  stdout: string
+  stderr: string
+}
+
+/** Runs npm in a project, with that registry and a cache of its own. */
+export function npm(
+  registry: Registry,
+  cwd: string,
+  args: string[],
+  env: NodeJS.ProcessEnv = {},
+): Promise<End> {
+  const settings = ['--registry', registry.url, '--cache', join(cwd, '.npm-cache'), '--no-audit', '--no-fund']
+  return new Promise((resolve) => {
+    execFile(
+      'npm',
+      [...args, ...settings],
+      { cwd, encoding: 'utf8', env: { ...process.env, ...env }, shell: process.platform === 'win32' },
+      (error, stdout, stderr) =>
+        resolve({ code: error ? (typeof error.code === 'number' ? error.code : -1) : 0, stdout, stderr }),
+    )
+  })
+}

@@ -1,0 +1,89 @@
+// Locks on files and on PostgreSQL behind one face, so that one suite tests what both promise.
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import * as files from 'reconcile-lock'
+import { type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
+
+/** What a call of either kind takes. */
+export interface Asked {
+  name?: string | undefined
+  message?: string | undefined
+  timeout?: number | undefined
+  signal?: AbortSignal | undefined
+  onWait?: ((status: files.WaitStatus) => void) | undefined
+  force?: boolean | undefined
+}
+
+export type AnyLock = Pick<
+  files.Lock,
+  'path' | 'holder' | 'takenOver' | 'isHeld' | 'release' | typeof Symbol.asyncDispose
+>
+
+export interface Backend {
+  acquireLock(asked: Asked): Promise<AnyLock>
+  releaseLock(asked: Asked): Promise<void>
+  withLock<T>(fn: (lock: AnyLock) => T | Promise<T>, asked: Asked): Promise<T>
+  inspectLock(asked: Asked): Promise<Omit<files.LockStatus, never>>
+  breakLock(asked: Asked): Promise<boolean>
+}
+
+/** @param place a directory, or the URL of a database */
+export function backendFor(kind: string, place: string): Backend {
+  if (kind === 'postgres') return postgresLocks({ connectionString: place })
+  const here = <T extends Asked>({ name, ...rest }: T) => ({ cwd: place, file: name, ...rest })
+  return {
+    acquireLock: (asked) => files.acquireLock(here(asked)),
+    releaseLock: (asked) => files.releaseLock(here(asked)),
+    withLock: (fn, asked) => files.withLock(fn, here(asked)),
+    inspectLock: (asked) => files.inspectLock(here(asked)),
+    breakLock: (asked) => files.breakLock(here(asked)),
+  }
+}
+
+export const close = async (backend: Backend): Promise<void> => (backend as Partial<PostgresLocks>).close?.()
+
+/** Takes a lock away from its holder by the means of whoever runs the machine. */
+export function taker(kind: string, place: string, sql: (text: string) => Promise<unknown>) {
+  return async (name: string) => {
+    if (kind === 'file') return rmSync(join(place, name))
+    await sql(`SELECT pg_terminate_backend(backend) FROM reconcile_lock WHERE name = '${name}'`)
+  }
+}
+
+export interface Answer {
+  ok: boolean
+  message?: string
+  code?: string
+  holder?: files.Holder
+}
+
+const member = fileURLToPath(new URL('member.mjs', import.meta.url))
+
+/** Another process. */
+export class Member {
+  readonly child: ChildProcess
+
+  constructor(t: TestContext, kind: string, place: string) {
+    this.child = fork(member, [kind, place])
+    t.after(
+      () => this.child.exitCode === null && this.child.signalCode === null && this.child.kill('SIGKILL'),
+    )
+  }
+
+  async asks(what: string, asked: Asked): Promise<Answer> {
+    const answer = once(this.child, 'message')
+    this.child.send({ do: what, asked })
+    return (await answer)[0] as Answer
+  }
+
+  async ends(how: string): Promise<void> {
+    const exit = once(this.child, 'exit')
+    if (how.startsWith('SIG')) process.kill(this.child.pid ?? 0, how)
+    else this.child.send({ do: how, asked: {} })
+    await exit
+  }
+}

@@ -1,0 +1,67 @@
+// In a network namespace of its own: a server, and a client in a second namespace, whose cable is pulled while it holds
+// the lock. Prints when the client noticed, and when the lock was free.
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { setTimeout as delay } from 'node:timers/promises'
+import { postgresLocks } from 'reconcile-lock/postgres'
+import { Postgres } from './postgres.mjs'
+
+const sessionTimeout = Number(process.argv[2])
+
+// TEST-NET-2 of RFC 5737. Nothing of it leaves the namespaces.
+const [SERVER, CLIENT] = ['198.51.100.1', '198.51.100.2']
+
+const holder = `
+  const { postgresLocks } = require('reconcile-lock/postgres')
+  console.log('ready')
+  process.stdin.once('data', async (url) => {
+    const locks = postgresLocks({ connectionString: String(url), sessionTimeout: ${sessionTimeout} })
+    const lock = await locks.acquireLock()
+    lock.signal.addEventListener('abort', () => console.log(lock.signal.reason.code))
+    console.log('held')
+  })`
+
+const ip = (...args: string[]) => execFileSync('ip', args)
+
+/** Runs a command in the network of another process. */
+const beside = ({ pid }: ChildProcess, ...command: string[]) =>
+  execFileSync('nsenter', ['--net', '--target', String(pid), ...command])
+
+function connect(child: ChildProcess): void {
+  ip('link', 'add', 'cable', 'type', 'veth', 'peer', 'name', 'cable', 'netns', String(child.pid))
+  ip('addr', 'add', `${SERVER}/24`, 'dev', 'cable')
+  ip('link', 'set', 'cable', 'up')
+  beside(child, 'ip', 'addr', 'add', `${CLIENT}/24`, 'dev', 'cable')
+  beside(child, 'ip', 'link', 'set', 'cable', 'up')
+}
+
+ip('link', 'set', 'lo', 'up')
+const child = spawn('unshare', ['--net', process.execPath, '-e', holder], {
+  cwd: import.meta.dirname,
+  stdio: ['pipe', 'pipe', 'inherit'],
+})
+const lines = createInterface(child.stdout)
+const says = async () => (await once(lines, 'line'))[0]
+await says()
+connect(child)
+const postgres = await Postgres.start({ address: SERVER, clients: `${CLIENT}/32` })
+try {
+  child.stdin.write(postgres.url().replace('127.0.0.1', SERVER))
+  await says()
+  // Amid a period between two questions, neither end has anything to acknowledge.
+  await delay(sessionTimeout / 8)
+  beside(child, 'ip', 'link', 'set', 'cable', 'down')
+  const start = performance.now()
+  const passed = () => Math.round(performance.now() - start)
+  const noticed = says().then((code) => ({ code, noticed: passed() }))
+  const locks = postgresLocks({ connectionString: postgres.url() })
+  const lock = await locks.acquireLock({ timeout: 4 * sessionTimeout })
+  const free = passed()
+  console.log(JSON.stringify({ ...(await noticed), free, from: lock.takenOver?.holder.pid === child.pid }))
+  await lock.release()
+  await locks.close()
+} finally {
+  child.kill('SIGKILL')
+  await postgres.stop()
+}

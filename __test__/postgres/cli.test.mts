@@ -1,0 +1,367 @@
+// The command line with --postgres, on a real server.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, type TestContext, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import { postgresLocks, tableSql } from 'reconcile-lock/postgres'
+import { send } from '../support/child.mjs'
+import { bin, cli, exists, Listener, Running, read, shell, until } from '../support/cli.mjs'
+import { directory, MESSAGE } from '../support/directory.mjs'
+import { Database } from './database.mjs'
+import { freePort, PASSWORD, type Postgres, USER } from './postgres.mjs'
+
+const root = join(bin, '../..')
+
+let database: Database
+let postgres: Postgres
+before(async () => {
+  database = await Database.start()
+  postgres = database.postgres
+})
+after(() => postgres.stop())
+
+const on = (t: TestContext, ...args: string[]) => database.words(t, ...args)
+
+/** Ends the session of a run, as whoever runs the server may. */
+async function terminates(t: TestContext): Promise<void> {
+  const holder = `SELECT pg_terminate_backend(backend) FROM reconcile_lock WHERE name = '${t.name}'`
+  await postgres.sql(holder, 'ledger', 'postgres')
+}
+
+/** Leaves the lock of a run that was killed. */
+async function leaves(t: TestContext): Promise<number | undefined> {
+  const cwd = directory(t)
+  const killed = new Running(t, cwd, on(t, 'run', '--', 'sh', '-c', 'echo $$ > pid; exec sleep 60'))
+  await until(() => Number(read(join(cwd, 'pid'))) > 0)
+  killed.child.kill('SIGKILL')
+  process.kill(Number(read(join(cwd, 'pid'))), 'SIGKILL')
+  for (const end = Date.now() + 20_000; (await database.state(t)) !== 'stale'; ) assert.ok(Date.now() < end)
+  return killed.child.pid
+}
+
+test('run runs the command under the lock reconcile, and passes its exit status and its streams', (t) => {
+  const url = ['--postgres', postgres.url()]
+  const inner = `read line; echo "$line"; echo to stderr >&2; ${shell(['status', ...url])}; exit 7`
+  const cwd = directory(t)
+  const { code, stdout, stderr } = cli(cwd, ['run', ...url, '--', 'sh', '-c', inner], 'from stdin\n')
+  assert.equal(code, 7)
+  const said = `from stdin\n${database.pathOf('reconcile')}: held: process `
+  assert.equal(stdout.slice(0, said.length), said)
+  assert.equal(stderr, 'to stderr\n')
+  assert.equal(
+    cli(cwd, ['status', ...url]).stdout,
+    `${database.pathOf('reconcile')}: free: nobody holds the lock\n`,
+  )
+  assert.equal(existsSync(join(cwd, '.xero-reconcile-lock.json')), false)
+})
+
+test('the command finds a token that grows; that of a lock file finds none', (t) => {
+  const cwd = directory(t)
+  const tell = ['run', '--', 'sh', '-c', 'printenv RECONCILE_LOCK_TOKEN || echo none']
+  const [first, second] = [0, 1].map(() => cli(cwd, on(t, ...tell)).stdout.trim())
+  assert.match(first ?? '', /^\d+$/)
+  assert.ok(BigInt(second ?? '') > BigInt(first ?? ''))
+  assert.equal(JSON.parse(cli(cwd, on(t, 'status', '--json')).stdout).token, second)
+  assert.equal(cli(cwd, tell).stdout, 'none\n')
+})
+
+test('a held lock ends run with 75 and the message alone, before the command is run', async (t) => {
+  const cwd = directory(t)
+  const lock = await database.acquire(t)
+  const run = ['run', '--', 'touch', 'ran']
+  assert.deepEqual(cli(cwd, on(t, ...run)), { code: 75, signal: null, stdout: '', stderr: `${MESSAGE}\n` })
+  assert.equal(cli(cwd, on(t, '--message', 'Nicht jetzt', ...run)).stderr, 'Nicht jetzt\n')
+  assert.equal(existsSync(join(cwd, 'ran')), false)
+  assert.equal(cli(cwd, ['--postgres', postgres.url(), '--name', 'another', ...run]).code, 0)
+  assert.equal(existsSync(join(cwd, 'ran')), true)
+  await lock.release()
+})
+
+test('run waits for the holder with --wait, and says nothing on a pipe', async (t) => {
+  const cwd = directory(t)
+  const lock = await database.acquire(t)
+  const started = performance.now()
+  assert.equal(cli(cwd, on(t, 'run', '--wait', '.3', '--', 'true')).code, 75)
+  assert.ok(performance.now() - started >= 300)
+  const waiting = new Running(t, cwd, on(t, 'run', '--wait', 'forever', '--', 'echo', 'ran'))
+  await database.queues(1)
+  await lock.release()
+  assert.deepEqual(await waiting.ends(), { code: 0, signal: null, stdout: 'ran\n', stderr: '' })
+})
+
+test('status tells free, held and stale, also to programs', async (t) => {
+  const cwd = directory(t)
+  const status = (...args: string[]) => cli(cwd, on(t, 'status', ...args))
+  assert.deepEqual(JSON.parse(status('--json').stdout), await database.locks(t).inspectLock(t.name))
+  const lock = await database.acquire(t)
+  const { code, stdout } = status('--json')
+  assert.equal(code, 1)
+  const inspected = await database.locks(t).inspectLock(t.name)
+  assert.deepEqual(JSON.parse(stdout), { ...inspected, token: String(lock.token) })
+  assert.equal(stdout.trim().split('\n').length, 1)
+  assert.equal(status().stdout, `${database.pathOf(t.name)}: held: ${inspected.reason}\n`)
+  await lock.release()
+  const pid = await leaves(t)
+  const gone = `process ${pid} ended without releasing, or lost its connection`
+  const stale = { code: 2, signal: null, stdout: `${database.pathOf(t.name)}: stale: ${gone}\n`, stderr: '' }
+  for (const _ of ['status', 'changes', 'nothing']) assert.deepEqual(status(), stale)
+})
+
+test('a lock that is taken over is told', async (t) => {
+  const pid = await leaves(t)
+  const { code, stderr } = cli(directory(t), on(t, 'run', '--', 'true'))
+  assert.equal(code, 0)
+  assert.match(
+    stderr,
+    new RegExp(`^reconcile-lock: took over the lock of process ${pid} on \\S+, acquired \\d+ s ago: .+\n$`),
+  )
+})
+
+test('break removes a stale lock, refuses a held one, and --force ends its session', async (t) => {
+  const cwd = directory(t)
+  await leaves(t)
+  const broken = cli(cwd, on(t, 'break'))
+  assert.deepEqual(broken, {
+    code: 0,
+    signal: null,
+    stdout: `${database.pathOf(t.name)}: removed\n`,
+    stderr: '',
+  })
+  assert.equal(cli(cwd, on(t, 'break')).stdout, `${database.pathOf(t.name)}: there is no lock\n`)
+  const lock = await database.acquire(t)
+  const refused = cli(cwd, on(t, 'break'))
+  assert.equal(refused.code, 75)
+  assert.match(refused.stderr, new RegExp(`^${MESSAGE}\nprocess ${process.pid} on .* held .*--force`))
+  assert.equal(await database.state(t), 'held')
+  assert.equal(cli(cwd, on(t, 'break', '--force')).code, 0)
+  await assert.rejects(lock.release(), { code: 'E_LOCK_LOST' })
+})
+
+test('a lock that is lost is told at once, the command gets SIGTERM, and whatever it makes of that is 74', async (t) => {
+  const cwd = directory(t)
+  const listener = new Listener(cwd, ['SIGTERM'])
+  const running = new Running(t, cwd, on(t, 'run', '--', ...listener.command))
+  await listener.pid()
+  await terminates(t)
+  await listener.hears('SIGTERM')
+  await until(() => running.stderr.endsWith('SIGTERM\n'), 'the loss is told while the command runs')
+  const told = running.stderr
+  assert.match(
+    told,
+    /^reconcile-lock: The lock was lost while it was held, because .+\n.+ another run may .+\n$/,
+  )
+  assert.ok(told.includes(database.pathOf(t.name)))
+  writeFileSync(join(cwd, 'end'), '')
+  assert.deepEqual(await running.ends(), { code: 74, signal: null, stdout: '', stderr: told })
+})
+
+test('a command that dies of the loss of the lock has lost it, and was not ended by a signal', async (t) => {
+  const cwd = directory(t)
+  const running = new Running(t, cwd, on(t, 'run', '--', 'sh', '-c', 'touch ready; exec sleep 60'))
+  await until(exists(join(cwd, 'ready')))
+  await terminates(t)
+  const { code, signal } = await running.ends()
+  assert.deepEqual([code, signal], [74, null])
+})
+
+test('a lock that is lost after the command has ended is told as that of a file', async (t) => {
+  const cwd = directory(t)
+  cli(cwd, on(t, 'run', '--', 'true'))
+  const mine = `name = '${t.name}'`
+  for (const statement of [
+    `CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql
+      AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END'`,
+    `CREATE TRIGGER lose BEFORE UPDATE ON reconcile_lock FOR EACH ROW
+      WHEN (NEW.${mine} AND NEW.released_at IS NOT NULL) EXECUTE FUNCTION lose()`,
+  ])
+    await postgres.sql(statement)
+  const { code, stderr } = cli(cwd, on(t, 'run', '--', 'true'))
+  assert.equal(code, 74)
+  assert.match(stderr, /^reconcile-lock: The lock was lost while it was held.+\n$/, 'one line')
+  assert.equal(cli(cwd, on(t, 'run', '--', 'sh', '-c', 'exit 3')).code, 3)
+})
+
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const) {
+  test(`${signal} while waiting ends the wait, takes no lock and leaves the queue`, async (t) => {
+    const cwd = directory(t)
+    const lock = await database.acquire(t)
+    const waiting = new Running(t, cwd, on(t, 'run', '--wait', 'forever', '--', 'touch', 'ran'))
+    await database.queues(1)
+    send(waiting.child, signal)
+    const ended = await waiting.ends()
+    // Dying of SIGQUIT would write a core file.
+    assert.deepEqual([ended.code, ended.signal], signal === 'SIGQUIT' ? [131, null] : [null, signal])
+    assert.equal(ended.stderr, '')
+    await database.queues(0)
+    await lock.release()
+    assert.equal(await database.state(t), 'free')
+    assert.equal(existsSync(join(cwd, 'ran')), false)
+  })
+}
+
+test('it works in a pipeline, and a reader that leaves is no fault', (t) => {
+  const cwd = directory(t)
+  const sh = (line: string) =>
+    spawnSync('bash', ['-c', `set -o pipefail; ${line}`], { cwd, encoding: 'utf8' })
+  const piped = sh(`printf 'b\\na\\n' | ${shell(on(t, 'run', '--', 'sort'))} | tr a-z A-Z`)
+  assert.deepEqual([piped.status, piped.stdout], [0, 'A\nB\n'])
+  for (const args of [['sql'], on(t, 'status', '--json')]) {
+    // The reader is gone before anything is written.
+    const { stderr } = sh(`{ sleep 0.3; ${shell(args)}; } | true`)
+    assert.equal(stderr, '')
+  }
+})
+
+test('a command that cannot be run ends with 127 or 126, and one that dies takes run with it', async (t) => {
+  const cwd = directory(t)
+  assert.equal(cli(cwd, on(t, 'run', '--', 'no-such-command')).code, 127)
+  assert.equal(cli(cwd, on(t, 'run', '--', './')).code, 126)
+  assert.equal(cli(cwd, on(t, 'run', '--', 'sh', '-c', 'kill -USR1 $$')).signal, 'SIGUSR1')
+  assert.equal(await database.state(t), 'free')
+})
+
+test('what the server or the network refuses ends with 73 and one line, without a password', async (t) => {
+  const cwd = directory(t)
+  await postgres.sql('CREATE ROLE guest LOGIN PASSWORD $$guest$$', 'postgres', 'postgres')
+  const closed = await freePort()
+  for (const [url, reason] of [
+    [postgres.url('ledger', USER, 'wrong-secret'), /password authentication failed for user "keeper"/],
+    [postgres.url('none'), /database "none" does not exist/],
+    [postgres.url('ledger', USER, 'wrong-secret', closed), /ECONNREFUSED 127\.0\.0\.1:\d+/],
+    ['postgres://no-such-host.invalid/ledger', /ENOTFOUND no-such-host\.invalid/],
+    [postgres.url('ledger', 'nobody'), /password authentication failed for user "nobody"/],
+  ] as const)
+    for (const command of [['run', '--', 'true'], ['status'], ['break']]) {
+      const { code, stdout, stderr } = cli(cwd, ['--postgres', url, ...command])
+      assert.deepEqual([code, stdout], [73, ''], stderr)
+      assert.match(stderr, new RegExp(`^reconcile-lock: .*${reason.source}.*\n$`))
+      assert.doesNotMatch(stderr, /secret/)
+    }
+  const { code, stderr } = cli(cwd, ['--postgres', postgres.url('ledger', 'guest'), 'run', '--', 'true'])
+  assert.equal(code, 73)
+  assert.match(stderr, /^reconcile-lock: .*reconcile_lock.*\n/, 'the table is another role’s')
+})
+
+/** Runs a program with an environment of its own. */
+function within(cwd: string, words: string[], more: NodeJS.ProcessEnv = {}) {
+  const entries = Object.entries(process.env).filter(([name]) => !name.startsWith('PG'))
+  const env = { ...Object.fromEntries(entries), PGPASSFILE: join(cwd, 'pgpass'), ...more }
+  return spawnSync(process.execPath, words, { cwd, env, encoding: 'utf8' })
+}
+
+test('a password is taken from the environment or a file, and asked for where there is none', (t) => {
+  const cwd = directory(t)
+  const status = [bin, 'status', '--postgres', `postgres://127.0.0.1:${postgres.port}/ledger`]
+  const missing = within(cwd, status, { PGUSER: USER })
+  assert.equal(missing.status, 73)
+  assert.match(missing.stderr, /^reconcile-lock: the server asks for a password, .*PGPASSWORD.*\n$/)
+  assert.equal(within(cwd, status, { PGUSER: USER, PGPASSWORD: PASSWORD }).status, 0)
+  const escaped = PASSWORD.replaceAll(':', '\\:')
+  writeFileSync(join(cwd, 'pgpass'), `*:*:*:${USER}:${escaped}\n`, { mode: 0o600 })
+  assert.equal(within(cwd, status, { PGUSER: USER }).status, 0)
+  const all = { PGHOST: '127.0.0.1', PGPORT: String(postgres.port), PGDATABASE: 'ledger', PGUSER: USER }
+  assert.equal(within(cwd, [bin, 'status', '--postgres', 'postgres://'], all).status, 0)
+})
+
+test('every session is closed, and none is abandoned', async (t) => {
+  await postgres.sql('CREATE DATABASE polite OWNER keeper', 'postgres', 'postgres')
+  const url = postgres.url('polite')
+  const cwd = directory(t)
+  const locks = postgresLocks({ connectionString: url })
+  const lock = await locks.acquireLock()
+  for (const command of [['run', '--', 'true'], ['status'], ['break']])
+    assert.notEqual(cli(cwd, ['--postgres', url, ...command]).code, 0)
+  await lock.release()
+  await locks.close()
+  const dies = cli(cwd, ['--postgres', url, 'run', '--', 'sh', '-c', 'kill -TERM $$'])
+  assert.equal(dies.signal, 'SIGTERM')
+  const count = `SELECT sessions::int, sessions_abandoned::int AS abandoned FROM pg_stat_database WHERE datname = 'polite'`
+  type Row = { sessions: number; abandoned: number }
+  const counted = async () => (await postgres.sql<Row>(count, 'postgres', 'postgres'))[0]
+  // Sessions are counted a moment after they have ended.
+  for (const end = Date.now() + 20_000; ((await counted())?.sessions ?? 0) < 5; await delay(50))
+    assert.ok(Date.now() < end, JSON.stringify(await counted()))
+  assert.equal((await counted())?.abandoned, 0)
+})
+
+test('sql prints what creates the table', async (t) => {
+  const printed = cli(directory(t), ['sql'])
+  assert.deepEqual(printed, { code: 0, signal: null, stdout: tableSql(), stderr: '' })
+  await postgres.sql('CREATE DATABASE empty', 'postgres', 'postgres')
+  await postgres.sql(printed.stdout, 'empty', 'postgres')
+  assert.equal((await postgres.sql('SELECT * FROM reconcile_lock', 'empty', 'postgres')).length, 0)
+})
+
+/** The files that the program has loaded in the end. */
+function loaded(t: TestContext, args: string[]): string {
+  const cwd = directory(t)
+  const hook = `process.on('exit', () =>
+    require('node:fs').writeFileSync('loaded', Object.keys(require.cache).join('\\n')))`
+  writeFileSync(join(cwd, 'hook.cjs'), hook)
+  within(cwd, ['--require', join(cwd, 'hook.cjs'), bin, ...args])
+  return readFileSync(join(cwd, 'loaded'), 'utf8')
+}
+
+test('a lock file needs nothing of PostgreSQL, and that no native binary', (t) => {
+  const native = /\.node$/m
+  const database = /node_modules.pg\b|postgres.dist/m
+  const file = loaded(t, ['status'])
+  assert.match(file, native)
+  assert.doesNotMatch(file, database)
+  const table = loaded(t, on(t, 'status'))
+  assert.match(table, database)
+  assert.doesNotMatch(table, native)
+  for (const args of [['--help'], ['walk'], ['sql']]) assert.doesNotMatch(loaded(t, args), native)
+})
+
+test('without a native binary --postgres works, and without pg it says what to install', (t) => {
+  const cwd = directory(t)
+  const home = join(cwd, 'node_modules/reconcile-lock')
+  for (const name of [
+    'bin',
+    'cli',
+    'lib',
+    'postgres/dist',
+    'postgres/package.json',
+    'index.js',
+    'package.json',
+  ])
+    cpSync(join(root, name), join(home, name), { recursive: true })
+  const program = join(home, 'bin/reconcile-lock.js')
+  const run = on(t, 'run', '--', 'echo', 'ran')
+  const missing = within(cwd, [program, ...run])
+  assert.deepEqual([missing.status, missing.stdout], [73, ''])
+  assert.match(missing.stderr, /^reconcile-lock: .* npm install pg\n$/)
+  mkdirSync(join(cwd, 'node_modules'), { recursive: true })
+  symlinkSync(join(root, 'node_modules/pg'), join(cwd, 'node_modules/pg'))
+  const ran = within(cwd, [program, ...run])
+  assert.deepEqual([ran.status, ran.stdout, ran.stderr], [0, 'ran\n', ''])
+  const native = within(cwd, [program, 'status'])
+  assert.equal(native.status, 73)
+  assert.match(native.stderr, /^reconcile-lock has no native binary that works here/)
+})
+
+const wrong: [args: string[], hint: RegExp][] = [
+  [['status', '--name', 'n'], /--name needs --postgres/],
+  [['status', '--postgres', 'postgres://h/d', '--file', 'f'], /--file does not go with --postgres/],
+  [['status', '--postgres', 'postgres://h/d', '--name', ''], /--name needs the name/],
+  [['status', '--postgres', 'postgres://h/d', '--name', 'n'.repeat(256)], /longer than 255 characters/],
+  [['status', '--postgres', ''], /--postgres needs a URL/],
+  [['status', '--postgres', 'keeper:secret@h/d'], /--postgres needs a URL/],
+  [['status', '--postgres', 'mysql://keeper:secret@h/d'], /--postgres needs a URL/],
+  [['status', '--postgres', 'postgres://keeper:secret@[/d'], /not a URL that pg can read/],
+  [['status', '--postgres'], /postgres/],
+  [['sql', '--postgres', 'postgres://h/d'], /sql takes no --postgres/],
+  [['sql', 'now'], /sql takes no now/],
+  [['sql', '--', 'true'], /sql takes no command/],
+]
+for (const [args, hint] of wrong)
+  test(`a usage error ends with 64, a reason and a hint: ${args.join(' ').slice(0, 80)}`, (t) => {
+    const { code, stdout, stderr } = cli(directory(t), args)
+    assert.deepEqual([code, stdout], [64, ''], stderr)
+    assert.match(stderr, hint)
+    assert.match(stderr, /--help shows the usage\n$/)
+    assert.doesNotMatch(stderr, /secret/)
+  })

@@ -1,0 +1,369 @@
+// What a lock promises, whatever holds it: one suite for files and for PostgreSQL.
+import assert from 'node:assert/strict'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { getEventListeners } from 'node:events'
+import { mkdtempSync, realpathSync, rmSync } from 'node:fs'
+import { hostname, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, type TestContext, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import * as files from 'reconcile-lock'
+import * as databases from 'reconcile-lock/postgres'
+import { MESSAGE, rejection } from '../support/directory.mjs'
+import { type Asked, type Backend, backendFor, close, Member, taker } from './backend.mjs'
+import { Postgres } from './postgres.mjs'
+
+let postgres: Postgres
+const directory = mkdtempSync(join(realpathSync(tmpdir()), 'reconcile-contract-'))
+before(async () => {
+  postgres = await Postgres.start()
+})
+after(async () => {
+  rmSync(directory, { recursive: true })
+  await postgres.stop()
+})
+
+test('both kinds have one class of errors', () => {
+  assert.equal(databases.LockError, files.LockError)
+})
+
+interface Place {
+  locks: Backend
+  /** A lock of this test's own. */
+  name: string
+  member(): Member
+  take(name: string): Promise<unknown>
+}
+
+let count = 0
+function place(t: TestContext, kind: string): Place {
+  const where = kind === 'file' ? directory : postgres.url()
+  const locks = backendFor(kind, where)
+  t.after(() => close(locks))
+  count += 1
+  const superuser = (text: string) => postgres.sql(text, 'ledger', 'postgres')
+  return {
+    locks,
+    name: `lock ${count} ü`,
+    member: () => new Member(t, kind, where),
+    take: taker(kind, where, superuser),
+  }
+}
+
+for (const kind of ['file', 'postgres']) {
+  const both = (name: string, run: (t: TestContext, place: Place) => Promise<unknown>) =>
+    test(`${kind}: ${name}`, async (t) => {
+      await run(t, place(t, kind))
+    })
+
+  both('a lock excludes, in one process too, and is free after its release', async (_, { locks, name }) => {
+    const lock = await locks.acquireLock({ name })
+    assert.deepEqual([lock.isHeld(), lock.takenOver], [true, undefined])
+    assert.equal((await rejection(locks.acquireLock({ name }))).code, 'E_LOCK_CONTENTION')
+    await lock.release()
+    assert.equal(lock.isHeld(), false)
+    const again = await locks.acquireLock({ name })
+    assert.equal(again.takenOver, undefined)
+    assert.deepEqual((await rejection(locks.acquireLock({ name }))).holder, again.holder)
+    await again.release()
+  })
+
+  both(
+    'a refusal has the exact message, the code, the path and the holder',
+    async (_, { locks, name, member }) => {
+      const other = member()
+      const { holder } = await other.asks('acquire', { name })
+      assert.equal(holder?.pid, other.child.pid)
+      assert.equal(holder?.host, hostname())
+      for (const message of [undefined, 'Token refresh already in progress', '', 'ü 🔒 end']) {
+        const error = await rejection(locks.acquireLock({ name, message }))
+        assert.ok(error instanceof files.LockError)
+        assert.deepEqual(
+          [error.name, error.message, error.code],
+          ['LockError', message ?? MESSAGE, 'E_LOCK_CONTENTION'],
+        )
+        assert.equal(error.recoverable, true)
+        assert.deepEqual(error.holder, holder)
+        assert.equal(error.path, (await locks.inspectLock({ name })).path)
+      }
+    },
+  )
+
+  both('of many that try at once one acquires, and no other error is seen', async (_, { locks, name }) => {
+    const outcomes = await Promise.allSettled(Array.from({ length: 30 }, () => locks.acquireLock({ name })))
+    const refused = outcomes.filter((outcome) => outcome.status === 'rejected').map(({ reason }) => reason)
+    assert.equal(refused.length, 29)
+    for (const error of refused) assert.deepEqual([error.code, error.message], ['E_LOCK_CONTENTION', MESSAGE])
+    for (const outcome of outcomes) if (outcome.status === 'fulfilled') await outcome.value.release()
+  })
+
+  both('a timeout is never early and not late', async (_, { locks, name }) => {
+    const lock = await locks.acquireLock({ name })
+    for (const timeout of [0, 1, 40, 300]) {
+      const start = performance.now()
+      assert.equal((await rejection(locks.acquireLock({ name, timeout }))).code, 'E_LOCK_CONTENTION')
+      const took = performance.now() - start
+      assert.ok(took >= timeout && took < timeout + 250, `${timeout} ms: ${took}`)
+    }
+    await lock.release()
+  })
+
+  both('a waiter acquires when the holder releases', async (_, { locks, name, member }) => {
+    const other = member()
+    await other.asks('acquire', { name })
+    const waiting = locks.acquireLock({ name, timeout: Number.POSITIVE_INFINITY })
+    await delay(100)
+    await other.asks('release', { name })
+    const start = performance.now()
+    const lock = await waiting
+    assert.ok(performance.now() - start < 250)
+    assert.equal(lock.takenOver, undefined)
+    await lock.release()
+  })
+
+  both('who waits is told at once and once a second, with the holder', async (_, { locks, name, member }) => {
+    const other = member()
+    const { holder } = await other.asks('acquire', { name })
+    const told: files.WaitStatus[] = []
+    const start = performance.now()
+    await rejection(locks.acquireLock({ name, timeout: 2500, onWait: (status) => told.push(status) }))
+    assert.equal(told.length, 3)
+    for (const [index, status] of told.entries()) {
+      assert.deepEqual(status.holder, holder)
+      assert.equal(status.path, (await locks.inspectLock({ name })).path)
+      assert.ok(status.waited >= index * 1000 && status.waited < index * 1000 + 400, `${status.waited} ms`)
+    }
+    assert.ok(performance.now() - start >= 2500)
+    const failure = new Error('mine')
+    const onWait = () => {
+      throw failure
+    }
+    assert.equal(await rejection(locks.acquireLock({ name, timeout: 60_000, onWait })), failure)
+    assert.equal((await locks.inspectLock({ name })).state, 'held')
+  })
+
+  both('an abort ends a wait at once, with its reason, and nothing is held', async (_, { locks, name }) => {
+    const reason = new Error('enough')
+    assert.equal(await rejection(locks.acquireLock({ name, signal: AbortSignal.abort(reason) })), reason)
+    const lock = await locks.acquireLock({ name })
+    const abort = new AbortController()
+    const mine = () => {}
+    abort.signal.onabort = mine
+    const waiting = rejection(locks.acquireLock({ name, timeout: 60_000, signal: abort.signal }))
+    await delay(100)
+    const start = performance.now()
+    abort.abort(reason)
+    assert.equal(await waiting, reason)
+    assert.ok(performance.now() - start < 100, `${performance.now() - start} ms`)
+    assert.equal(abort.signal.onabort, mine)
+    await lock.release()
+    await (await locks.acquireLock({ name })).release()
+  })
+
+  both('listeners of a signal are removed', async (_, { locks, name }) => {
+    const { signal } = new AbortController()
+    const lock = await locks.acquireLock({ name, signal })
+    await rejection(locks.acquireLock({ name, signal }))
+    assert.equal(getEventListeners(signal, 'abort').length, 0)
+    await lock.release()
+  })
+
+  both(
+    'whoever is aborted in the very moment of winning does not hold the lock',
+    async (_, { locks, name }) => {
+      for (let round = 0; round < 30; round += 1) {
+        const lock = await locks.acquireLock({ name })
+        const abort = new AbortController()
+        const waiting = locks.acquireLock({ name, timeout: 5000, signal: abort.signal })
+        const outcome = waiting.then(
+          (won) => won,
+          (error) => error,
+        )
+        await delay(5)
+        const released = lock.release()
+        if (round % 3 > 0) await delay(round % 3)
+        abort.abort()
+        await released
+        const won = await outcome
+        if (!(won instanceof Error)) await won.release()
+        const next = await locks.acquireLock({ name, timeout: 2000 })
+        assert.equal(next.takenOver, undefined)
+        await next.release()
+      }
+    },
+  )
+
+  both('a second release does nothing, and releaseLock only ends a lock of its own', async (_, where) => {
+    const { locks, name, member } = where
+    const lock = await locks.acquireLock({ name })
+    await Promise.all([lock.release(), lock.release()])
+    await lock.release()
+    const other = member()
+    await other.asks('acquire', { name })
+    await locks.releaseLock({ name })
+    await lock.release()
+    assert.equal((await locks.inspectLock({ name })).state, 'held')
+    await other.asks('release', { name })
+    await locks.acquireLock({ name })
+    await locks.releaseLock({ name })
+    assert.equal((await locks.inspectLock({ name })).state, 'free')
+  })
+
+  both('withLock holds the lock while fn runs, whatever that does', async (_, { locks, name }) => {
+    const states: string[] = []
+    const look = async () => void states.push((await locks.inspectLock({ name })).state)
+    const result = locks.withLock(
+      async (lock) => {
+        await look()
+        return lock.isHeld() && 42
+      },
+      { name },
+    )
+    assert.equal(await result, 42)
+    const failure = new Error('mine')
+    const failing = locks.withLock(
+      async () => {
+        await look()
+        throw failure
+      },
+      { name },
+    )
+    assert.equal(await rejection(failing), failure)
+    await look()
+    assert.deepEqual(states, ['held', 'held', 'free'])
+    const noFunction = locks.withLock(5 as never, { name })
+    assert.equal((await rejection(noFunction)).code, 'ERR_INVALID_ARG_TYPE')
+  })
+
+  both('await using releases', async (_, { locks, name }) => {
+    {
+      await using lock = await locks.acquireLock({ name })
+      assert.equal(lock.isHeld(), true)
+    }
+    assert.equal((await locks.inspectLock({ name })).state, 'free')
+  })
+
+  for (const how of ['SIGKILL', 'SIGTERM', 'exit', 'throw', 'end'])
+    both(`a holder that ends by ${how} lets go at once`, async (_, { locks, name, member }) => {
+      const other = member()
+      await other.asks('acquire', { name })
+      await other.ends(how)
+      const lock = await locks.acquireLock({ name })
+      const isTold = how.startsWith('SIG') || (kind === 'postgres' && how !== 'end')
+      assert.equal(lock.takenOver?.holder?.pid, isTold ? other.child.pid : undefined)
+      if (isTold) assert.match(lock.takenOver?.reason ?? '', /^process \d+ ended without releasing/)
+      await lock.release()
+    })
+
+  both('a killed holder leaves a stale lock, which break removes', async (_, { locks, name, member }) => {
+    const other = member()
+    const { holder } = await other.asks('acquire', { name })
+    const held = await locks.inspectLock({ name })
+    assert.deepEqual([held.state, held.holder], ['held', holder])
+    assert.match(held.reason, new RegExp(`^process ${holder?.pid} on ${hostname()} holds it since 20`))
+    const refused = await rejection(locks.breakLock({ name, message: 'busy' }))
+    assert.deepEqual([refused.code, refused.message, refused.holder], ['E_LOCK_CONTENTION', 'busy', holder])
+    await other.ends('SIGKILL')
+    await until(async () => (await locks.inspectLock({ name })).state === 'stale')
+    assert.deepEqual((await locks.inspectLock({ name })).holder, holder)
+    assert.deepEqual([await locks.breakLock({ name }), await locks.breakLock({ name })], [true, false])
+    assert.equal((await locks.inspectLock({ name })).state, 'free')
+    const lock = await locks.acquireLock({ name })
+    assert.equal(lock.takenOver, undefined)
+    await lock.release()
+  })
+
+  both('break with force ends a held lock, whose holder learns of it', async (_, { locks, name }) => {
+    const lock = await locks.acquireLock({ name })
+    assert.equal(await locks.breakLock({ name, force: true }), true)
+    const next = await locks.acquireLock({ name })
+    await until(async () => !lock.isHeld())
+    const error = await rejection(lock.release())
+    assert.deepEqual([error.code, error.recoverable], ['E_LOCK_LOST', false])
+    assert.match(error.message, /^The lock was lost while it was held, because /)
+    await lock.release()
+    assert.equal(next.isHeld(), true)
+    await next.release()
+  })
+
+  both('a lock that was taken away is lost', async (_, { locks, name, take }) => {
+    const lock = await locks.acquireLock({ name })
+    await take(name)
+    await until(async () => !lock.isHeld())
+    assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
+    await (await locks.acquireLock({ name })).release()
+  })
+
+  both('inspectors disturb nobody', async (_, { locks, name }) => {
+    let isOver = false
+    const inspectors = Array.from({ length: 3 }, async () => {
+      for (; !isOver; await delay(0)) assert.notEqual((await locks.inspectLock({ name })).state, 'stale')
+    })
+    for (let round = 0; round < 200; round += 1) await (await locks.acquireLock({ name })).release()
+    isOver = true
+    await Promise.all(inspectors)
+  })
+
+  both('wrong arguments are refused before anything is asked', async (_, { locks }) => {
+    const wrong: [Asked, string][] = [
+      [{ name: '' }, 'ERR_INVALID_ARG_VALUE'],
+      [{ name: 'a\0b' }, 'ERR_INVALID_ARG_VALUE'],
+      [{ name: '\ud800' }, 'ERR_INVALID_ARG_VALUE'],
+      [{ name: 5 as never }, 'ERR_INVALID_ARG_TYPE'],
+      [{ message: 1 as never }, 'ERR_INVALID_ARG_TYPE'],
+      [{ timeout: -1 }, 'ERR_OUT_OF_RANGE'],
+      [{ timeout: Number.NaN }, 'ERR_OUT_OF_RANGE'],
+      [{ timeout: '1' as never }, 'ERR_INVALID_ARG_TYPE'],
+      [{ timeout: null as never }, 'ERR_INVALID_ARG_TYPE'],
+      [{ signal: {} as never }, 'ERR_INVALID_ARG_TYPE'],
+      [{ onWait: 1 as never }, 'ERR_INVALID_ARG_TYPE'],
+      [{ retries: 1 } as never, 'ERR_INVALID_ARG_VALUE'],
+      [{ force: true }, 'ERR_INVALID_ARG_VALUE'],
+    ]
+    for (const [asked, code] of wrong) {
+      const error = await rejection(locks.acquireLock(asked))
+      assert.equal(error.code, code, JSON.stringify(asked))
+      assert.ok(error instanceof (code === 'ERR_OUT_OF_RANGE' ? RangeError : TypeError))
+    }
+    assert.equal((await rejection(locks.breakLock({ force: 1 as never }))).code, 'ERR_INVALID_ARG_TYPE')
+  })
+
+  both('the channels tell what happens', async (t, { locks, name, member }) => {
+    const events: { event: string; pid?: number | undefined }[] = []
+    const { path } = await locks.inspectLock({ name })
+    for (const event of ['acquired', 'contended', 'waiting', 'takenover', 'released', 'lost'] as const) {
+      const hear = (message: unknown) => {
+        const told = message as { path: string; at: number; holder?: files.Holder; from?: files.Holder }
+        if (told.path !== path) return
+        assert.ok(Math.abs(Date.now() - told.at) < 5000)
+        events.push({ event, pid: (told.from ?? told.holder)?.pid })
+      }
+      subscribe(`reconcile-lock:${event}`, hear)
+      t.after(() => unsubscribe(`reconcile-lock:${event}`, hear))
+    }
+    const other = member()
+    await other.asks('acquire', { name })
+    await rejection(locks.acquireLock({ name, timeout: 50 }))
+    await other.ends('SIGKILL')
+    const lock = await locks.acquireLock({ name })
+    await lock.release()
+    const lost = await locks.acquireLock({ name })
+    await locks.breakLock({ name, force: true })
+    await rejection(lost.release())
+    const [theirs, mine] = [other.child.pid, process.pid]
+    assert.deepEqual(events, [
+      { event: 'contended', pid: theirs },
+      { event: 'waiting', pid: theirs },
+      { event: 'takenover', pid: theirs },
+      { event: 'acquired', pid: mine },
+      { event: 'released', pid: mine },
+      { event: 'acquired', pid: mine },
+      { event: 'lost', pid: mine },
+    ])
+  })
+}
+
+async function until(isSo: () => Promise<boolean>): Promise<void> {
+  for (const end = performance.now() + 5000; !(await isSo()); await delay(2))
+    assert.ok(performance.now() < end, 'never')
+}

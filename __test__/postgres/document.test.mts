@@ -1,0 +1,77 @@
+// The code of docs/postgres.md: its types, and its SQL run by a server.
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import pg from 'pg'
+import { lockKey, postgresLocks, tableSql } from 'reconcile-lock/postgres'
+import { blocksOf, complaints } from '../support/blocks.mjs'
+import { rejection } from '../support/directory.mjs'
+import { Postgres } from './postgres.mjs'
+
+const DOCUMENT = 'docs/postgres.md'
+let postgres: Postgres
+let client: pg.Client
+before(async () => {
+  postgres = await Postgres.start()
+  client = new pg.Client({ connectionString: postgres.url() })
+  await client.connect()
+})
+after(async () => {
+  await client.end()
+  await postgres.stop()
+})
+
+test('its example is right by its types', (t) => {
+  const declared = `declare const payments: object[]
+declare function post(payment: object, token: bigint): Promise<void>\n`
+  const blocks = blocksOf(DOCUMENT)
+  assert.equal(blocks.length, 1)
+  const code = blocks.map((block) => `${block}\n${declared}`)
+  assert.equal(complaints(t, code), '')
+})
+
+test('its fence refuses the token of a holder that was overtaken, and keeps the order of writes', async () => {
+  const [table = '', fence = ''] = blocksOf(DOCUMENT, 'sql')
+  await client.query(table)
+  const locks = postgresLocks({ connectionString: postgres.url() })
+  const old = await locks.acquireLock()
+  await locks.breakLock({ force: true })
+  const next = await locks.acquireLock()
+  const passes = async (token: bigint, by = client) => (await by.query(fence, [token])).rowCount
+  assert.equal(await passes(old.token), 1, 'nobody has overtaken it yet')
+  assert.equal(await passes(next.token), 1)
+  assert.equal(await passes(next.token), 1, 'a holder books more than once')
+  assert.equal(await passes(old.token), 0)
+
+  const other = new pg.Client({ connectionString: postgres.url() })
+  await other.connect()
+  await client.query('BEGIN')
+  await passes(next.token)
+  let isThrough = false
+  const late = passes(next.token, other).then(() => {
+    isThrough = true
+  })
+  await client.query('SELECT pg_sleep(0.1)')
+  assert.equal(isThrough, false)
+  await client.query('COMMIT')
+  await late
+  await other.end()
+  await next.release()
+  await rejection(old.release())
+  await locks.close()
+})
+
+test('its SQL gives the key, and the SQL of the table is what a lock creates', async () => {
+  const [, , key = ''] = blocksOf(DOCUMENT, 'sql')
+  const [row] = (await client.query(key)).rows
+  assert.equal(String(Object.values(row)[0]), String(lockKey('reconcile')))
+  const columns = async () =>
+    (
+      await client.query(`SELECT column_name, data_type, is_nullable FROM information_schema.columns
+        WHERE table_name = 'reconcile_lock' ORDER BY ordinal_position`)
+    ).rows
+  const created = await columns()
+  await client.query('DROP TABLE reconcile_lock')
+  await client.query(tableSql())
+  assert.deepEqual(await columns(), created)
+  assert.ok(created.length > 6)
+})

@@ -1,0 +1,282 @@
+// A session that ends without its holder's doing.
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
+import { createRequire } from 'node:module'
+import { after, before, type TestContext, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import { MessageChannel, Worker } from 'node:worker_threads'
+import pg from 'pg'
+import { type PostgresLock, type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
+import { rejection } from '../support/directory.mjs'
+import { Member } from './backend.mjs'
+import { Line } from './line.mjs'
+import { Postgres } from './postgres.mjs'
+
+let postgres: Postgres
+before(async () => {
+  postgres = await Postgres.start()
+})
+after(() => postgres.stop())
+
+/** The least that is allowed, so that the tests end soon. */
+const SESSION_TIMEOUT = 4000
+
+function locksOf(t: TestContext, options: { url?: string; sessionTimeout?: number } = {}): PostgresLocks {
+  const { url = postgres.url(), ...rest } = options
+  const locks = postgresLocks({ connectionString: url, ...rest })
+  t.after(() => locks.close())
+  return locks
+}
+
+const superuser = (text: string) => postgres.sql(text, 'ledger', 'postgres')
+const terminate = (name: string) =>
+  superuser(`SELECT pg_terminate_backend(backend) FROM reconcile_lock WHERE name = '${name}'`)
+
+/** How long it takes, in milliseconds, until the holder is told. */
+async function isTold(lock: PostgresLock, limit: number): Promise<number> {
+  const start = performance.now()
+  if (!lock.signal.aborted) await once(lock.signal, 'abort', { signal: AbortSignal.timeout(limit) })
+  return performance.now() - start
+}
+
+async function isLost(lock: PostgresLock, why: RegExp): Promise<void> {
+  const { reason } = lock.signal
+  assert.deepEqual([reason.code, reason.name, reason.path], ['E_LOCK_LOST', 'LockError', lock.path])
+  assert.match(reason.message, why)
+  assert.equal(lock.isHeld(), false)
+  assert.equal(await rejection(lock.release()), reason)
+  await lock.release()
+}
+
+test('the end of the session by pg_terminate_backend is noticed at once', async (t) => {
+  const locks = locksOf(t)
+  const lock = await locks.acquireLock('terminated')
+  assert.equal(lock.signal.aborted, false)
+  await terminate('terminated')
+  assert.ok((await isTold(lock, 1000)) < 250)
+  const next = await locks.acquireLock('terminated')
+  assert.ok(next.token > lock.token)
+  assert.equal(next.takenOver?.holder.pid, process.pid)
+  await isLost(lock, /terminating connection due to administrator command/)
+  assert.equal(next.isHeld(), true, 'the loser takes nothing away from the next holder')
+  await next.release()
+})
+
+test('a program that ends the client of its lock has lost the lock', async (t) => {
+  const clients: pg.Client[] = []
+  const connect = () => {
+    const client = new pg.Client({ connectionString: postgres.url() })
+    clients.push(client)
+    return client
+  }
+  const locks = postgresLocks({ connect })
+  t.after(() => locks.close())
+  const lock = await locks.acquireLock('ended')
+  await clients[0]?.end()
+  await isTold(lock, 1000)
+  await isLost(lock, /Connection terminated/)
+})
+
+test('a release aborts no signal', async (t) => {
+  const lock = await locksOf(t).acquireLock('released')
+  await lock.release()
+  await delay(50)
+  assert.equal(lock.signal.aborted, false)
+})
+
+for (const [name, how, why] of [
+  ['fast', 'SIGINT', /terminating connection due to administrator command|has ended/],
+  ['immediate', 'SIGQUIT', /because of crash|immediate|Connection terminated|has ended/],
+] as const)
+  test(`a ${name} restart of the server is noticed at once, and tokens go on growing`, async (t) => {
+    const locks = locksOf(t)
+    const lock = await locks.acquireLock(name)
+    const waiting = rejection(locks.acquireLock({ name, timeout: 60_000 }))
+    await delay(50)
+    await postgres.down(how)
+    assert.ok((await isTold(lock, 2000)) < 500)
+    assert.match(String((await waiting).code), /^57P0[123]$|^ECONN|undefined/, 'a waiter is told, too')
+    assert.ok(await rejection(locks.acquireLock(name)))
+    await postgres.up()
+    const next = await locks.acquireLock(name)
+    assert.ok(next.token > lock.token)
+    assert.equal(next.takenOver?.holder.pid, process.pid)
+    await next.release()
+    await isLost(lock, why)
+  })
+
+test('a connection that is cut without a FIN is noticed in half the session timeout', async (t) => {
+  const line = await Line.start(t, postgres.port)
+  const url = postgres.url('ledger', undefined, undefined, line.port)
+  const locks = locksOf(t, { url, sessionTimeout: SESSION_TIMEOUT })
+  const lock = await locks.acquireLock('cut')
+  await delay(SESSION_TIMEOUT / 2 + 500)
+  assert.equal(lock.isHeld(), true, 'silence of the program is no silence of the server')
+  line.isSilent = true
+  const took = await isTold(lock, SESSION_TIMEOUT)
+  t.diagnostic(`noticed after ${Math.round(took)} ms`)
+  assert.ok(took <= SESSION_TIMEOUT / 2 + 250, `${took} ms`)
+  const direct = locksOf(t)
+  const held = await rejection(direct.acquireLock('cut'))
+  assert.equal(held.code, 'E_LOCK_CONTENTION', "the server's end of the line is alive")
+  line.isSilent = false
+  await isLost(lock, /the database did not answer within 1000 ms/i)
+  await (await direct.acquireLock('cut')).release()
+})
+
+test('a blocked event loop loses no lock', async (t) => {
+  const locks = locksOf(t, { sessionTimeout: SESSION_TIMEOUT })
+  const lock = await locks.acquireLock('blocked')
+  for (let round = 0; round < 3; round += 1) {
+    await delay(SESSION_TIMEOUT / 4 - 5)
+    const end = performance.now() + SESSION_TIMEOUT / 2 + 100
+    while (performance.now() < end);
+    await delay(10)
+    assert.equal(lock.isHeld(), true)
+  }
+  await lock.release()
+})
+
+type Patience = (milliseconds: number, onEnd: () => void) => () => void
+const { patience }: { patience: Patience } = createRequire(import.meta.url)(
+  '../../../postgres/dist/patience.js',
+)
+
+test('what arrived while the event loop was blocked is read before patience ends', async (t) => {
+  const { port1, port2 } = new MessageChannel()
+  t.after(() => port1.close())
+  const events: string[] = []
+  port1.on('message', () => events.push('answer'))
+  const isOver = new Promise<void>((resolve) => {
+    patience(100, () => {
+      events.push('end')
+      resolve()
+    })
+  })
+  new Worker(`require('node:worker_threads').workerData.postMessage('answer')`, {
+    eval: true,
+    workerData: port2,
+    transferList: [port2],
+  })
+  for (const end = performance.now() + 500; performance.now() < end; );
+  await isOver
+  assert.deepEqual(events, ['answer', 'end'])
+})
+
+test('a session that had ended at rest is no failure of the next call', async (t) => {
+  const locks = locksOf(t)
+  for (let round = 0; round < 5; round += 1) {
+    await (await locks.acquireLock('rested')).release()
+    await terminate('rested')
+    await (await locks.acquireLock('rested')).release()
+  }
+})
+
+/** Ends the session of a lock while this process reads nothing. */
+function terminateUnread(name: string): void {
+  const program = `const { Client } = require('pg')
+    const client = new Client(${JSON.stringify(postgres.url('ledger', 'postgres'))})
+    client.connect()
+      .then(() => client.query("SELECT pg_terminate_backend(backend) FROM reconcile_lock WHERE name = '${name}'"))
+      .then(() => client.end())`
+  execFileSync(process.execPath, ['-e', program], { cwd: import.meta.dirname })
+}
+
+test('nor is one that has ended and was not read of yet', async (t) => {
+  const locks = locksOf(t)
+  await (await locks.acquireLock('unread')).release()
+  terminateUnread('unread')
+  await (await locks.acquireLock('unread')).release()
+})
+
+test('a release that is the first to hear of the end of its session says that the lock was lost', async (t) => {
+  const lock = await locksOf(t).acquireLock('unheard')
+  terminateUnread('unheard')
+  const error = await rejection(lock.release())
+  assert.equal(error, lock.signal.reason)
+  assert.equal(error.code, 'E_LOCK_LOST')
+})
+
+test('a waiter whose session is ended is told why', async (t) => {
+  const locks = locksOf(t)
+  const lock = await locks.acquireLock('waited for')
+  const waiting = rejection(locks.acquireLock({ name: 'waited for', timeout: 60_000 }))
+  const waiters = `FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`
+  while ((await superuser(`SELECT 1 ${waiters}`)).length === 0);
+  await superuser(`SELECT pg_terminate_backend(pid) ${waiters}`)
+  assert.equal((await waiting).code, '57P01')
+  await lock.release()
+})
+
+test('a killed waiter leaves the queue, and does not get the lock', async (t) => {
+  const locks = locksOf(t)
+  const lock = await locks.acquireLock('queue')
+  const member = new Member(t, 'postgres', postgres.url())
+  void member.asks('acquire', { name: 'queue', timeout: 60_000 })
+  const waiting = `SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`
+  while ((await superuser(waiting)).length === 0);
+  await member.ends('SIGKILL')
+  for (const end = Date.now() + 8000; (await superuser(waiting)).length > 0; await delay(100))
+    assert.ok(Date.now() < end, 'the server waits for a client that is dead')
+  await lock.release()
+  const next = await locks.acquireLock('queue')
+  assert.equal(next.takenOver, undefined)
+  await next.release()
+})
+
+test('a waiter whose line goes dead does not wait for ever', async (t) => {
+  const lock = await locksOf(t).acquireLock('silent')
+  const line = await Line.start(t, postgres.port)
+  const url = postgres.url('ledger', undefined, undefined, line.port)
+  const waiting = locksOf(t, { url, sessionTimeout: SESSION_TIMEOUT }).acquireLock({
+    name: 'silent',
+    timeout: 1000,
+  })
+  const failed = rejection(waiting)
+  await delay(300)
+  line.isSilent = true
+  assert.equal((await failed).code, 'ETIMEDOUT')
+  await lock.release()
+})
+
+for (const [what, program] of [
+  ['holds a lock', `locks.acquireLock('alive')`],
+  ['has released one', `locks.acquireLock('alive').then((lock) => lock.release())`],
+] as const)
+  test(`a process that ${what} ends when it has nothing more to do`, async () => {
+    const url = JSON.stringify(postgres.url())
+    const text = `const { postgresLocks } = require('reconcile-lock/postgres')
+      const locks = postgresLocks({ connectionString: ${url} }); ${program}`
+    const start = performance.now()
+    execFileSync(process.execPath, ['-e', text], {
+      cwd: import.meta.dirname,
+      timeout: 20_000,
+    })
+    assert.ok(performance.now() - start < 3000)
+    const [row] = await superuser(`SELECT released_at FROM reconcile_lock WHERE name = 'alive'`)
+    assert.ok(row?.released_at, 'it was released, not dropped')
+  })
+
+test('a child that outlives its parent does not keep the lock', async (t) => {
+  const text = `
+    const { postgresLocks } = require('reconcile-lock/postgres')
+    postgresLocks({ connectionString: ${JSON.stringify(postgres.url())} }).acquireLock('parent').then(() => {
+      const child = require('node:child_process').spawn('sleep', ['60'], { detached: true, stdio: 'ignore' })
+      console.log(child.pid)
+      process.kill(process.pid, 'SIGKILL')
+    })`
+  const parent = saidBefore(text)
+  t.after(() => process.kill(Number(parent), 'SIGKILL'))
+  assert.ok(Number(parent) > 0)
+  await (await locksOf(t).acquireLock('parent')).release()
+})
+
+function saidBefore(text: string): string {
+  try {
+    execFileSync(process.execPath, ['-e', text], { cwd: import.meta.dirname, encoding: 'utf8' })
+    return assert.fail('it was not killed')
+  } catch (error) {
+    return (error as { stdout: string }).stdout.trim()
+  }
+}

@@ -1,0 +1,156 @@
+// A real PgBouncer in front of the server.
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { after, before, type TestContext, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import { inspect } from 'node:util'
+import pg from 'pg'
+import { LockError, postgresLocks } from 'reconcile-lock/postgres'
+import { rejection } from '../support/directory.mjs'
+import { Member } from './backend.mjs'
+import { watched } from './client.mjs'
+import { pooled } from './pgbouncer.mjs'
+import { Postgres } from './postgres.mjs'
+
+let postgres: Postgres
+before(async () => {
+  postgres = await Postgres.start()
+})
+after(() => postgres.stop())
+
+function locksOf(t: TestContext, connectionString: string, options: object = {}) {
+  const locks = postgresLocks({ connectionString, ...options })
+  t.after(() => locks.close())
+  return locks
+}
+
+async function isRefused(t: TestContext, url: string): Promise<void> {
+  const locks = locksOf(t, url)
+  for (const call of [() => locks.acquireLock(), () => locks.inspectLock(), () => locks.breakLock()]) {
+    const error = await rejection(call())
+    assert.ok(error instanceof LockError, inspect(error))
+    assert.deepEqual([error.code, error.recoverable], ['E_LOCK_POOLER', false])
+    assert.match(error.message, /pooler that keeps no session for it.*in session mode/)
+    assert.doesNotMatch(error.message, /word/, 'no password')
+  }
+  const [{ count } = { count: undefined }] = await postgres.sql<{ count: string }>(
+    `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'`,
+  )
+  assert.equal(count, '0', 'nothing is left locked')
+}
+
+for (const mode of ['transaction', 'statement'])
+  test(`${mode} pooling is refused`, async (t) => {
+    const url = await pooled(t, postgres, { pool_mode: mode })
+    const start = performance.now()
+    await isRefused(t, url)
+    assert.ok(performance.now() - start < 1500, 'the process ids tell at once')
+  })
+
+test('transaction pooling is refused although the pool has one connection', async (t) => {
+  await isRefused(t, await pooled(t, postgres, { pool_mode: 'transaction', default_pool_size: 1 }))
+})
+
+test('transaction pooling is refused although no process id changes, as other connections take turns', async (t) => {
+  const settings = { pool_mode: 'transaction', server_round_robin: 1, default_pool_size: 3, min_pool_size: 3 }
+  const url = await pooled(t, postgres, settings)
+  // Three idle sessions in turn: with as many statements between, a connection meets its own again.
+  const others = await Promise.all([1, 2, 3].map(() => connected(t, url)))
+  await Promise.all(others.map((client) => client.query('BEGIN')))
+  await Promise.all(others.map((client) => client.query('COMMIT')))
+  for (let round = 0; round < 4; round += 1) {
+    await isRefused(t, url)
+    await others[0]?.query('SELECT 1')
+  }
+})
+
+test('transaction pooling is refused amid the traffic of others', async (t) => {
+  const url = await pooled(t, postgres, { pool_mode: 'transaction', default_pool_size: 5 })
+  let isOver = false
+  const traffic = Array.from({ length: 8 }, async () => {
+    const client = await connected(t, url)
+    while (!isOver) await client.query('SELECT pg_sleep(0.002)')
+  })
+  for (let round = 0; round < 15; round += 1) await isRefused(t, url)
+  isOver = true
+  await Promise.all(traffic)
+})
+
+async function connected(t: TestContext, connectionString: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString })
+  client.on('error', () => {})
+  await client.connect()
+  t.after(() => client.end().catch(() => {}))
+  return client
+}
+
+test('session pooling works: exclusion, waiting, abort, a killed holder', async (t) => {
+  const url = await pooled(t, postgres, { pool_mode: 'session' })
+  const [locks, direct] = [locksOf(t, url), locksOf(t, postgres.url())]
+  const lock = await locks.acquireLock()
+  assert.equal((await rejection(direct.acquireLock())).code, 'E_LOCK_CONTENTION')
+  const abort = new AbortController()
+  const waiting = rejection(locks.acquireLock({ timeout: 60_000, signal: abort.signal }))
+  await delay(100)
+  abort.abort()
+  assert.equal((await waiting).name, 'AbortError')
+  const next = direct.acquireLock({ timeout: 5000 })
+  await lock.release()
+  await (await next).release()
+  const member = new Member(t, 'postgres', url)
+  assert.equal((await member.asks('acquire', { name: 'reconcile' })).ok, true)
+  await member.ends('SIGKILL')
+  const taken = await direct.acquireLock()
+  assert.equal(taken.takenOver?.holder.pid, member.child.pid)
+  await taken.release()
+})
+
+test('a session pool that has no second connection for the proof says so', async (t) => {
+  const url = await pooled(t, postgres, { pool_mode: 'session', default_pool_size: 1 })
+  const error = await rejection(locksOf(t, url, { connectTimeout: 1000 }).acquireLock())
+  assert.equal(error.code, 'E_LOCK_POOLER')
+  assert.match(error.message, /a second connection, which could show the opposite, cannot be had/)
+})
+
+test('a pooler whose process ids tell nothing is found out by what it does not hear', async (t) => {
+  for (const isDeaf of [false, true]) {
+    const connect = () => {
+      const client = watched(postgres.url(), (text) => {
+        return isDeaf && text.startsWith('LISTEN') ? { rows: [] } : undefined
+      })
+      // A pooler gives numbers of its own.
+      client.once('connect', () => Object.assign(client, { processID: 0 }))
+      return client
+    }
+    const locks = postgresLocks({ connect })
+    t.after(() => locks.close())
+    if (isDeaf) assert.equal((await rejection(locks.acquireLock('deaf'))).code, 'E_LOCK_POOLER')
+    else await (await locks.acquireLock('deaf')).release()
+  }
+})
+
+test('a connection that has another session later, whatever is in between, has lost its lock', async (t) => {
+  let isOther = false
+  const connect = () =>
+    watched(postgres.url(), (text) => {
+      return isOther && text.includes('pg_backend_pid()::text') ? { rows: [{ answer: '1' }] } : undefined
+    })
+  const locks = postgresLocks({ connect, sessionTimeout: 4000 })
+  t.after(() => locks.close())
+  const lock = await locks.acquireLock('changed')
+  isOther = true
+  if (!lock.signal.aborted) await once(lock.signal, 'abort', { signal: AbortSignal.timeout(4000) })
+  assert.match(lock.signal.reason.message, /a pooler has given the connection another session/)
+  isOther = false
+  assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
+  await (await locks.acquireLock('changed')).release()
+})
+
+test('a lock through a pool that loses its session later is lost', async (t) => {
+  const url = await pooled(t, postgres, { pool_mode: 'session', server_lifetime: 3600 })
+  const locks = locksOf(t, url)
+  const lock = await locks.acquireLock('later')
+  await postgres.sql(`SELECT pg_terminate_backend(backend) FROM reconcile_lock WHERE name = 'later'`)
+  for (const end = Date.now() + 5000; !lock.signal.aborted; await delay(10)) assert.ok(Date.now() < end)
+  assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
+})

@@ -1,0 +1,363 @@
+// What a server, or its absence, makes of a call; and what roles and programs have set for themselves.
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { cpSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createServer, Socket } from 'node:net'
+import { join } from 'node:path'
+import { after, before, type TestContext, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { inspect } from 'node:util'
+import pg from 'pg'
+import { LockError, lockKey, type PostgresOptions, postgresLocks, tableSql } from 'reconcile-lock/postgres'
+import { directory, rejection } from '../support/directory.mjs'
+import { freePort, Postgres, USER } from './postgres.mjs'
+
+const root = fileURLToPath(new URL('../../..', import.meta.url))
+let postgres: Postgres
+before(async () => {
+  postgres = await Postgres.start()
+})
+after(() => postgres.stop())
+
+function locksOf(t: TestContext, options: PostgresOptions = { connectionString: postgres.url() }) {
+  const locks = postgresLocks(options)
+  t.after(() => locks.close())
+  return locks
+}
+const superuser = <R extends pg.QueryResultRow>(text: string, database = 'ledger') =>
+  postgres.sql<R>(text, database, 'postgres')
+
+const wrong: [string, unknown, string][] = [
+  ['nothing', undefined, 'ERR_INVALID_ARG_TYPE'],
+  ['null', null, 'ERR_INVALID_ARG_TYPE'],
+  ['a URL alone', 'postgres://localhost', 'ERR_INVALID_ARG_TYPE'],
+  ['neither connectionString nor connect', {}, 'ERR_INVALID_ARG_VALUE'],
+  ['both', { connectionString: 'postgres:', connect: () => new pg.Client() }, 'ERR_INVALID_ARG_VALUE'],
+  ['an empty connectionString', { connectionString: '' }, 'ERR_INVALID_ARG_VALUE'],
+  [
+    'a connectionString that is a URL object',
+    { connectionString: new URL('pg://x') },
+    'ERR_INVALID_ARG_TYPE',
+  ],
+  ['a connect that is a client', { connect: new pg.Client() }, 'ERR_INVALID_ARG_TYPE'],
+  ['an unknown option', { connectionString: 'x', retries: 1 }, 'ERR_INVALID_ARG_VALUE'],
+  ['a schema with a null byte', { connectionString: 'x', schema: 'a\0' }, 'ERR_INVALID_ARG_VALUE'],
+  ['a sessionTimeout below the least', { connectionString: 'x', sessionTimeout: 3999 }, 'ERR_OUT_OF_RANGE'],
+  ['a sessionTimeout without end', { connectionString: 'x', sessionTimeout: Infinity }, 'ERR_OUT_OF_RANGE'],
+  ['a connectTimeout of nothing', { connectionString: 'x', connectTimeout: 0 }, 'ERR_OUT_OF_RANGE'],
+]
+for (const [what, options, code] of wrong)
+  test(`${what} is refused`, () => {
+    assert.throws(() => postgresLocks(options as PostgresOptions), { code })
+  })
+
+test('a name has 255 characters at most, whatever their bytes', async (t) => {
+  const locks = locksOf(t)
+  const name = '🔒'.repeat(255)
+  await (await locks.acquireLock(name)).release()
+  assert.equal((await rejection(locks.acquireLock(`${name}x`))).code, 'ERR_INVALID_ARG_VALUE')
+})
+
+test("a wrong password and a missing database are the server's errors, and tell no secret", async (t) => {
+  for (const [url, code] of [
+    [postgres.url('ledger', USER, 'wrong-secret'), '28P01'],
+    [postgres.url('nowhere'), '3D000'],
+  ] as const) {
+    const locks = locksOf(t, { connectionString: url })
+    for (const call of [() => locks.acquireLock({ timeout: 1000 }), () => locks.inspectLock()]) {
+      const error = await rejection(call())
+      assert.equal(error.code, code)
+      assert.doesNotMatch(`${error.message}${JSON.stringify(error)}`, /secret|p@ss|p%40ss/)
+    }
+  }
+})
+
+test('a URL that is none is an error that tells no secret', async (t) => {
+  for (const connectionString of ['postgres://u:secret@host:port/d', 'postgres://u:secret@[/d']) {
+    const error = await rejection(locksOf(t, { connectionString }).acquireLock())
+    assert.equal(error.code, 'ERR_INVALID_ARG_VALUE')
+    assert.doesNotMatch(inspect(error), /secret/)
+  }
+})
+
+test('nobody at that port: an error with a message', async (t) => {
+  const port = await freePort()
+  for (const host of ['127.0.0.1', 'localhost']) {
+    const error = await rejection(
+      locksOf(t, { connectionString: `postgres://u:secret@${host}:${port}/d` }).acquireLock(),
+    )
+    assert.equal(error.code, 'ECONNREFUSED')
+    assert.match(error.message, new RegExp(`ECONNREFUSED .*:${port}`))
+  }
+})
+
+test('a server that never answers is given up in time', async (t) => {
+  const port = await freePort()
+  const server = createServer(() => {}).listen(port, '127.0.0.1')
+  t.after(() => server.close())
+  const start = performance.now()
+  const locks = locksOf(t, { connectionString: `postgres://u@127.0.0.1:${port}/d`, connectTimeout: 300 })
+  const error = await rejection(locks.acquireLock())
+  assert.deepEqual(
+    [error.code, error.message],
+    ['ETIMEDOUT', 'The database could not be reached within 300 ms'],
+  )
+  assert.ok(performance.now() - start < 1000)
+})
+
+test('a role that may not create the table is told the SQL, holds nothing, and works once it was run', async (t) => {
+  await superuser(`CREATE ROLE clerk LOGIN PASSWORD 'clerk'`)
+  await superuser('CREATE DATABASE strict')
+  const locks = locksOf(t, { connectionString: postgres.url('strict', 'clerk') })
+  const error = await rejection(locks.acquireLock())
+  assert.ok(error instanceof LockError)
+  assert.deepEqual([error.code, error.recoverable], ['E_LOCK_TABLE', false])
+  const sql = tableSql()
+  assert.ok(error.message.includes(sql.trim()), error.message)
+  assert.equal((error.cause as { code: string }).code, '42501')
+  const [locked] = await superuser<{ count: string }>(
+    `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'`,
+    'strict',
+  )
+  assert.equal(locked?.count, '0')
+  assert.equal((await locks.inspectLock()).state, 'free')
+  assert.equal(await locks.breakLock(), false)
+
+  await superuser(sql, 'strict')
+  assert.equal((await rejection(locks.acquireLock())).code, '42501')
+  await superuser('GRANT SELECT, INSERT, UPDATE ON reconcile_lock TO clerk', 'strict')
+  const lock = await locks.acquireLock()
+  assert.equal((await locks.inspectLock()).state, 'held')
+  await lock.release()
+})
+
+test('a role without the right to end sessions cannot break with force', async (t) => {
+  await superuser(`CREATE ROLE meek LOGIN PASSWORD 'meek'`)
+  const lock = await locksOf(t).acquireLock('forced')
+  await superuser('GRANT SELECT, INSERT, UPDATE ON reconcile_lock TO meek')
+  const meek = locksOf(t, { connectionString: postgres.url('ledger', 'meek') })
+  assert.equal((await rejection(meek.breakLock({ name: 'forced', force: true }))).code, '42501')
+  assert.equal((await meek.inspectLock('forced')).holder?.pid, process.pid, 'but sees who holds it')
+  assert.equal(lock.isHeld(), true)
+  await lock.release()
+})
+
+test('a schema of its own, and one that is missing', async (t) => {
+  await postgres.sql('CREATE SCHEMA "o""dd"')
+  const locks = locksOf(t, { connectionString: postgres.url(), schema: 'o"dd' })
+  await (await locks.acquireLock('there')).release()
+  assert.equal((await postgres.sql('SELECT name FROM "o""dd".reconcile_lock'))[0]?.name, 'there')
+  const missing = locksOf(t, { connectionString: postgres.url(), schema: 'missing' })
+  const error = await rejection(missing.acquireLock())
+  assert.equal(error.code, 'E_LOCK_TABLE')
+  assert.ok(error.message.includes(tableSql('missing').trim()))
+})
+
+test('many that create the table at once all find it', async (t) => {
+  await postgres.sql('DROP TABLE IF EXISTS reconcile_lock')
+  const locks = Array.from({ length: 20 }, () => locksOf(t))
+  await Promise.all(locks.map(async (each, index) => (await each.acquireLock(`n${index}`)).release()))
+})
+
+test('a name whose key another name has is refused, and nothing stays locked', async (t) => {
+  const locks = locksOf(t)
+  await (await locks.acquireLock('first')).release()
+  await postgres.sql(
+    `INSERT INTO reconcile_lock SELECT 'twin', ${lockKey('collides')}, token, pid, thread, host, application, backend,
+      acquired_at, released_at FROM reconcile_lock WHERE name = 'first'`,
+  )
+  for (let round = 0; round < 2; round += 1) {
+    const error = await rejection(locks.acquireLock('collides'))
+    assert.ok(error instanceof LockError)
+    assert.equal(error.code, 'E_LOCK_COLLISION')
+  }
+})
+
+test("another program's advisory locks are not taken for this one's", async (t) => {
+  const locks = locksOf(t)
+  const client = new pg.Client({ connectionString: postgres.url() })
+  await client.connect()
+  t.after(() => client.end())
+  const bits = BigInt.asUintN(64, lockKey('pair'))
+  const halves = [BigInt.asIntN(32, bits >> 32n), BigInt.asIntN(32, bits)]
+  await client.query('SELECT pg_advisory_lock($1::int, $2::int)', halves)
+  assert.equal((await locks.inspectLock('pair')).state, 'free')
+  const lock = await locks.acquireLock('pair')
+  assert.equal((await locks.inspectLock('pair')).holder?.pid, process.pid)
+  await lock.release()
+  const dead = await locks.acquireLock('theirs')
+  await superuser(`SELECT pg_terminate_backend(backend) FROM reconcile_lock WHERE name = 'theirs'`)
+  await rejection(dead.release())
+  await client.query('SELECT pg_advisory_lock($1)', [lockKey('theirs')])
+  const { code, holder, reason } = await rejection(locks.acquireLock('theirs'))
+  assert.deepEqual([code, holder], ['E_LOCK_CONTENTION', undefined])
+  assert.match(String(reason), /table does not say whose/)
+  assert.equal((await locks.inspectLock('theirs')).state, 'held')
+})
+
+test('what somebody wrote into the table is nothing that a terminal obeys', async (t) => {
+  const locks = locksOf(t)
+  const lock = await locks.acquireLock('hostile')
+  await postgres.sql(
+    `UPDATE reconcile_lock SET host = E'\\x1b[2J\\n\\u202eevil' || repeat('x', 1000) WHERE name = 'hostile'`,
+  )
+  const { holder, reason } = await locks.inspectLock('hostile')
+  assert.match(holder?.host ?? '', /^\\u\{1b\}\[2J\\u\{a\}\\u\{202e\}evilx+…$/)
+  assert.equal(holder?.host?.length, 256)
+  assert.doesNotMatch(reason, /[^ -~…]/)
+  await lock.release()
+})
+
+test('the key is the documented hash, in SQL too', async () => {
+  for (const name of ['reconcile', 'ü', "it's"]) {
+    const bytes = createHash('sha256').update(`reconcile-lock:${name}`).digest()
+    assert.equal(lockKey(name), bytes.readBigInt64BE())
+    const text = `reconcile-lock:${name}`.replaceAll("'", "''")
+    const [row] = await postgres.sql<{ key: string }>(
+      `SELECT ('x' || left(encode(sha256(convert_to('${text}', 'UTF8')), 'hex'), 16))::bit(64)::bigint AS key`,
+    )
+    assert.equal(row?.key, String(lockKey(name)))
+  }
+})
+
+test('what a role has set for its sessions changes nothing', async (t) => {
+  await superuser(`CREATE ROLE odd LOGIN PASSWORD 'odd'`)
+  await superuser('CREATE DATABASE odd OWNER odd')
+  for (const setting of [
+    `statement_timeout = '50ms'`,
+    `lock_timeout = '50ms'`,
+    `idle_session_timeout = '300ms'`,
+    `idle_in_transaction_session_timeout = '50ms'`,
+    `default_transaction_isolation = 'serializable'`,
+    'default_transaction_read_only = on',
+    'synchronous_commit = off',
+    `client_connection_check_interval = '0'`,
+    `DateStyle = 'German'`,
+    `TimeZone = 'Asia/Kolkata'`,
+    `bytea_output = 'escape'`,
+    'extra_float_digits = 0',
+  ])
+    await superuser(`ALTER ROLE odd SET ${setting}`)
+  const connectionString = postgres.url('odd', 'odd')
+  const clients: pg.Client[] = []
+  const connect = () => {
+    const client = new pg.Client({ connectionString })
+    clients.push(client)
+    return client
+  }
+  const [locks, others] = [locksOf(t, { connect }), locksOf(t, { connectionString })]
+  const before = Date.now()
+  const lock = await locks.acquireLock()
+  assert.deepEqual((await clients[0]?.query('SHOW synchronous_commit'))?.rows, [{ synchronous_commit: 'on' }])
+  assert.ok(Math.abs(lock.holder.createdAt - before) < 5000)
+  const waiting = others.acquireLock({ timeout: 5000 })
+  await delay(700)
+  assert.equal(lock.isHeld(), true)
+  await lock.release()
+  const next = await waiting
+  assert.ok(next.token > lock.token)
+  await next.release()
+  // Serializable transactions on so small a table would fail each other.
+  const many = Array.from({ length: 8 }, async (_, index) => {
+    for (let round = 0; round < 30; round += 1) await (await locks.acquireLock(`odd ${index}`)).release()
+  })
+  await Promise.all(many)
+})
+
+test('the session is set as documented', async (t) => {
+  let client: pg.Client | undefined
+  const asked: unknown[][] = []
+  class Watched extends Socket {
+    override setKeepAlive(...args: [boolean, number]): this {
+      asked.push(args)
+      return super.setKeepAlive(...args)
+    }
+  }
+  const connect = () => {
+    const config = { connectionString: postgres.url(), application_name: 'the ledger' }
+    client = new pg.Client({ ...config, stream: () => new Watched() as never })
+    return client
+  }
+  const lock = await locksOf(t, { connect, sessionTimeout: 20_000 }).acquireLock('set')
+  assert.equal(lock.holder.application, 'the ledger')
+  const { rows } = await (client as unknown as pg.Client).query(`SELECT name, setting FROM pg_settings
+    WHERE name LIKE 'tcp_%' OR name LIKE 'client_connection%' ORDER BY name`)
+  assert.deepEqual(Object.fromEntries(rows.map(({ name, setting }) => [name, setting])), {
+    client_connection_check_interval: '5000',
+    tcp_keepalives_count: '5',
+    tcp_keepalives_idle: '10',
+    tcp_keepalives_interval: '2',
+    tcp_user_timeout: '20000',
+  })
+  assert.deepEqual(asked, [[true, 10_000]])
+  await lock.release()
+})
+
+test('what a program has set for its own types changes nothing', async (t) => {
+  const oids = [16, 20, 114, 1184]
+  const parsers = oids.map((oid) => pg.types.getTypeParser(oid))
+  t.after(() => oids.forEach((oid, index) => void pg.types.setTypeParser(oid, parsers[index] as never)))
+  for (const oid of oids) pg.types.setTypeParser(oid, () => 'parsed by somebody else')
+  const locks = locksOf(t)
+  const lock = await locks.acquireLock('types')
+  assert.equal(typeof lock.token, 'bigint')
+  assert.equal((await rejection(locks.acquireLock('types'))).code, 'E_LOCK_CONTENTION')
+  await lock.release()
+})
+
+test('connect may be asynchronous; what it throws arrives', async (t) => {
+  const connect = async () => new pg.Client({ connectionString: postgres.url() })
+  await (await locksOf(t, { connect }).acquireLock('async')).release()
+  const failure = new Error('no credentials')
+  const failing = async () => {
+    throw failure
+  }
+  assert.equal(await rejection(locksOf(t, { connect: failing }).acquireLock()), failure)
+})
+
+/** A project that has installed the package, without pg or with it, and without the addon. */
+function project(t: TestContext, packages: string[]): string {
+  const home = directory(t)
+  const dependencies = Object.fromEntries(['reconcile-lock', ...packages].map((name) => [name, '*']))
+  writeFileSync(join(home, 'package.json'), JSON.stringify({ dependencies }))
+  const installed = join(home, 'node_modules/reconcile-lock')
+  mkdirSync(installed, { recursive: true })
+  for (const part of ['package.json', 'index.js', 'index.d.ts', 'lib', 'postgres'])
+    cpSync(join(root, part), join(installed, part), { recursive: true })
+  for (const name of packages) symlinkSync(join(root, 'node_modules', name), join(home, 'node_modules', name))
+  return home
+}
+
+test('without the package pg the call says what to install', async (t) => {
+  const home = project(t, [])
+  writeFileSync(
+    join(home, 'app.mjs'),
+    `import { LockError, postgresLocks } from 'reconcile-lock/postgres'
+    const error = await postgresLocks({ connectionString: 'postgres://x' }).acquireLock().catch((error) => error)
+    console.log(error instanceof LockError, error.code, error.message)`,
+  )
+  const said = execFileSync(process.execPath, ['app.mjs'], { cwd: home, encoding: 'utf8' })
+  assert.match(said, /^true E_LOCK_DRIVER .*npm install pg\n$/)
+})
+
+test('the addon is neither needed nor loaded, and the main package loads no pg', async (t) => {
+  const home = project(t, ['pg'])
+  writeFileSync(
+    join(home, 'app.cjs'),
+    `const { postgresLocks } = require('reconcile-lock/postgres')
+    const loaded = (word) => Object.keys(require.cache).filter((path) => path.includes(word)).length
+    const before = loaded('/pg/')
+    const locks = postgresLocks({ connectionString: ${JSON.stringify(postgres.url())} })
+    locks.acquireLock('without').then(async (lock) => {
+      console.log(before, loaded('/pg/') > 0, loaded('.node'), loaded('binding'), lock.isHeld())
+      await lock.release()
+    })`,
+  )
+  const run = (args: string[], cwd: string) => execFileSync(process.execPath, args, { cwd, encoding: 'utf8' })
+  assert.equal(run(['app.cjs'], home), '0 true 0 0 true\n')
+  const main = `require('reconcile-lock')
+    console.log(Object.keys(require.cache).filter((path) => /node_modules.pg.|postgres/.test(path)).length)`
+  assert.equal(run(['-e', main], import.meta.dirname), '0\n')
+})

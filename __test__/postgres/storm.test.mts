@@ -1,0 +1,86 @@
+// 32 clients in a storm, judged by the tokens in a table that checks them.
+import assert from 'node:assert/strict'
+import { after, before, type TestContext, test } from 'node:test'
+import { postgresLocks } from 'reconcile-lock/postgres'
+import { until } from '../support/waiter.mjs'
+import { Postgres } from './postgres.mjs'
+import { Storm } from './storm.mjs'
+import { ATTEMPT, takeNotes, verdict } from './tokens.mjs'
+
+const NAME = 'storm'
+const PROCESSES = 16
+const CLIENTS = 2
+const SECONDS = 20
+
+let postgres: Postgres
+before(async () => {
+  postgres = await Postgres.start()
+  await using locks = postgresLocks({ connectionString: postgres.url() })
+  await (await locks.acquireLock(NAME)).release()
+  await takeNotes(postgres)
+})
+after(() => postgres.stop())
+
+function storm(t: TestContext, plan: Partial<ConstructorParameters<typeof Storm>[1]> = {}): Storm {
+  const made = new Storm(postgres, { names: [NAME], ways: ['once', 'wait', 'abort'], ...plan })
+  t.after(() => made.end())
+  return made
+}
+
+test(`${PROCESSES * CLIENTS} clients, some killed and some without their session: nobody writes with an old token`, async (t) => {
+  const run = storm(t, { clients: CLIENTS })
+  run.start(PROCESSES)
+  const end = AbortSignal.timeout(SECONDS * 1000)
+  await Promise.all([run.strike('killOne', 800, end), run.strike('terminateOne', 300, end)])
+  await run.stop()
+  const found = await verdict(postgres)
+  run.report(t, found)
+  assert.deepEqual(run.faults, [])
+  assert.equal(new Set(run.tokens).size, run.tokens.length, 'a token was given twice')
+  assert.deepEqual([found.notGrown, found.shared, found.staleAccepted], [0, 0, 0])
+  const documented = ['released', 'contention', 'aborted', 'lost', 'session ended']
+  assert.deepEqual(
+    Object.keys(run.kinds).filter((kind) => !documented.includes(kind)),
+    [],
+  )
+  assert.equal(run.overlaps, 0)
+  // A storm that never struck a holder would prove nothing.
+  assert.ok(run.kills > 20 && run.terminations > 20 && run.takeOvers > 20 && (run.kinds.lost ?? 0) > 5)
+  await using locks = postgresLocks({ connectionString: postgres.url() })
+  await using lock = await locks.acquireLock({ name: NAME, timeout: 10_000 })
+  assert.equal(lock.name, NAME)
+})
+
+test('the control: what the table refuses is counted, and what it should have refused is found', async () => {
+  await using locks = postgresLocks({ connectionString: postgres.url() })
+  const first = await locks.acquireLock(NAME)
+  await first.release()
+  await using second = await locks.acquireLock(NAME)
+  const attempt = async (token: bigint, client: string) => {
+    const [answer] = await postgres.sql<{ isAccepted: boolean }>(
+      ATTEMPT.replace('$1', String(token)).replace('$2', `'${client}'`),
+    )
+    return answer?.isAccepted
+  }
+  const before = await verdict(postgres)
+  assert.equal(await attempt(second.token, 'new'), true)
+  assert.equal(await attempt(first.token, 'old'), false)
+  const between = await verdict(postgres)
+  assert.deepEqual([between.refused, between.staleAccepted], [before.refused + 1, 0])
+  await postgres.sql(`UPDATE guarded SET token = 0`)
+  assert.equal(await attempt(first.token, 'old'), true)
+  assert.equal(await attempt(first.token, 'another'), true)
+  await postgres.sql(`UPDATE reconcile_lock SET token = token`)
+  const { staleAccepted, shared, notGrown } = await verdict(postgres)
+  assert.deepEqual([staleAccepted, shared, notGrown], [2, 1, 1])
+})
+
+test('the control: a client that takes no lock is seen as an overlap', async (t) => {
+  const run = storm(t, { ways: ['wait'] })
+  run.start(3)
+  run.start(1, { takesLocks: false })
+  await until('an overlap', () => run.overlaps > 0)
+  await run.stop()
+  assert.deepEqual(run.faults, [])
+  t.diagnostic(`${run.overlaps} overlaps`)
+})

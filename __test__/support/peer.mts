@@ -1,0 +1,49 @@
+// Does what the test asks for, in a process of its own.
+import { acquireLock, breakLock, inspectLock, type LockError, releaseLock } from 'reconcile-lock'
+import * as old from '../legacy/lock.mjs'
+import type { Answer, Command } from './child.mjs'
+
+const umask = process.env.PEER_UMASK
+if (umask) process.umask(Number(umask))
+
+async function act(command: Command): Promise<unknown> {
+  const { cwd } = command
+  const lock = command.lock === 'old' ? old : { acquireLock, releaseLock }
+  while (command.at !== undefined && Date.now() < command.at);
+  switch (command.do) {
+    case 'acquire':
+      return ((await lock.acquireLock(cwd)) as { takenOver?: unknown } | undefined)?.takenOver
+    case 'release':
+      return lock.releaseLock(cwd)
+    case 'inspect':
+      return inspectLock(cwd)
+    case 'break':
+    case 'force':
+      return breakLock({ cwd, force: command.do === 'force' })
+    case 'exit':
+      return process.exit(3)
+    case 'end':
+      return process.disconnect()
+    case 'throw':
+      setImmediate(() => {
+        throw new Error('uncaught')
+      })
+      return undefined
+    case 'forget':
+      globalThis.gc?.()
+      await new Promise((resolve) => setImmediate(resolve))
+      globalThis.gc?.()
+      return typeof globalThis.gc
+  }
+}
+
+process.on('message', (command: Command) => {
+  act(command).then(
+    (value) => process.connected && process.send?.({ ok: true, value } satisfies Answer),
+    (error: NodeJS.ErrnoException & Partial<LockError>) => {
+      const { name, message, syscall, path, holder } = error
+      const answer = { ok: false, name, message, code: String(error.code), syscall, path, holder }
+      process.send?.(answer satisfies Answer)
+    },
+  )
+})

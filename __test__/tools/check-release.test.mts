@@ -1,0 +1,169 @@
+// The check of a release finds every way in which one can be incomplete.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { directory } from '../support/directory.mjs'
+import { root } from '../support/packages.mjs'
+import {
+  fileOf,
+  here,
+  madeUp,
+  makeRelease,
+  manifest,
+  type Platform,
+  platformOf,
+} from '../support/release.mjs'
+
+const release = makeRelease()
+
+function check(home: string): { status: number | null; said: string } {
+  const args = [join(root, 'scripts/check-release.mjs'), home]
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
+  return { status, said: `${stdout}${stderr}` }
+}
+
+function edit(path: string, change: (content: Record<string, unknown>) => void): void {
+  const content = JSON.parse(readFileSync(path, 'utf8'))
+  change(content)
+  writeFileSync(path, JSON.stringify(content))
+}
+
+test('a complete release passes, and its sizes are printed', () => {
+  const { status, said } = check(release.home)
+  assert.equal(status, 0, said)
+  assert.match(said, /the release is complete/)
+  assert.match(said, /^reconcile-lock \d+ bytes packed/m)
+  for (const triple of manifest.napi.targets)
+    assert.match(said, new RegExp(`^reconcile-lock-${platformOf(triple).name} \\d+ bytes`, 'm'))
+})
+
+test('without a directory it shows its usage', () => {
+  const { status, stderr } = spawnSync(process.execPath, [join(root, 'scripts/check-release.mjs')], {
+    encoding: 'utf8',
+  })
+  assert.equal(status, 64)
+  assert.match(stderr, /^usage: /)
+})
+
+const target = (triple: string): Platform => platformOf(triple)
+const musl = 'aarch64-unknown-linux-musl'
+const windows = 'aarch64-pc-windows-msvc'
+const apple = 'x86_64-apple-darwin'
+
+const binary = (home: string, triple: string) =>
+  join(home, 'npm', target(triple).name, fileOf(target(triple).name))
+const manifestOf = (home: string, triple: string) => join(home, 'npm', target(triple).name, 'package.json')
+
+const faults: Record<string, [spoil: (home: string) => void, said: RegExp]> = {
+  'a binary is missing': [
+    (home) => rmSync(binary(home, musl)),
+    /aarch64-unknown-linux-musl: .*\.node is missing/,
+  ],
+  'a package is missing': [
+    (home) => rmSync(join(home, 'npm', target(apple).name), { recursive: true }),
+    /x86_64-apple-darwin: .*package\.json is missing/,
+  ],
+  'a binary is empty': [(home) => writeFileSync(binary(home, apple), ''), /x86_64-apple-darwin: .* is empty/],
+  'a binary is garbage': [
+    (home) => writeFileSync(binary(home, windows), 'garbage'.repeat(100)),
+    /aarch64-pc-windows-msvc: .* is no native library/,
+  ],
+  'a Linux binary is of another machine': [
+    (home) => writeFileSync(binary(home, musl), madeUp(target('x86_64-unknown-linux-musl'))),
+    /aarch64-unknown-linux-musl: .* is for elf x64/,
+  ],
+  'a macOS binary is of another machine': [
+    (home) => writeFileSync(binary(home, apple), madeUp(target('aarch64-apple-darwin'))),
+    /x86_64-apple-darwin: .* is for darwin arm64/,
+  ],
+  'a Windows binary is of another machine': [
+    (home) => writeFileSync(binary(home, windows), madeUp(target('x86_64-pc-windows-msvc'))),
+    /aarch64-pc-windows-msvc: .* is for win32 x64/,
+  ],
+  'a binary is of another system': [
+    (home) => writeFileSync(binary(home, windows), madeUp(target(musl))),
+    /aarch64-pc-windows-msvc: .* is for elf arm64/,
+  ],
+  'a binary is of the other libc': [
+    (home) => writeFileSync(binary(home, musl), madeUp(target('aarch64-unknown-linux-gnu'))),
+    /aarch64-unknown-linux-musl: .* needs glibc 2\.17/,
+  ],
+  'a binary was cut off': [
+    (home) => {
+      const bytes = madeUp(target(musl))
+      // Where the table of sections would be.
+      bytes.writeBigUInt64LE(BigInt(bytes.length + 1), 0x28)
+      writeFileSync(binary(home, musl), bytes)
+    },
+    /was cut off/,
+  ],
+  'a package is of another version': [
+    (home) => edit(manifestOf(home, apple), (content) => Object.assign(content, { version: '0.0.9' })),
+    /x86_64-apple-darwin: version is "0\.0\.9"/,
+  ],
+  'a package says the wrong processor': [
+    (home) => edit(manifestOf(home, apple), (content) => Object.assign(content, { cpu: ['arm64'] })),
+    /x86_64-apple-darwin: cpu is \["arm64"\]/,
+  ],
+  'a package says the wrong system': [
+    (home) => edit(manifestOf(home, windows), (content) => Object.assign(content, { os: ['linux'] })),
+    /aarch64-pc-windows-msvc: os is \["linux"\]/,
+  ],
+  'a package does not say its libc': [
+    (home) => edit(manifestOf(home, musl), (content) => delete content.libc),
+    /aarch64-unknown-linux-musl: libc is undefined/,
+  ],
+  'a package has another main file': [
+    (home) => edit(manifestOf(home, apple), (content) => Object.assign(content, { main: 'index.js' })),
+    /x86_64-apple-darwin: main is "index\.js"/,
+  ],
+  'the main package is of another version': [
+    (home) => edit(join(home, 'package.json'), (content) => Object.assign(content, { version: '0.0.9' })),
+    /the main package is of version 0\.0\.9/,
+  ],
+  'the main package does not depend on all': [
+    (home) =>
+      edit(join(home, 'package.json'), (content) => {
+        delete (content.optionalDependencies as Record<string, string>)['reconcile-lock-darwin-x64']
+      }),
+    /optionalDependencies: reconcile-lock-darwin-x64 is undefined/,
+  ],
+  'the main package depends on a range': [
+    (home) =>
+      edit(join(home, 'package.json'), (content) => {
+        Object.assign(content.optionalDependencies as object, { 'reconcile-lock-darwin-x64': '^0.1.0' })
+      }),
+    /optionalDependencies: reconcile-lock-darwin-x64 is \^0\.1\.0/,
+  ],
+  'the main package declares fewer targets': [
+    (home) => {
+      edit(join(home, 'package.json'), (content) => Object.assign(content.napi as object, { targets: [] }))
+      rmSync(join(home, 'npm'), { recursive: true })
+    },
+    /x86_64-apple-darwin: .*package\.json is missing/,
+  ],
+  'the main package holds a binary': [
+    (home) => {
+      writeFileSync(join(home, fileOf(here)), 'x')
+      edit(join(home, 'package.json'), (content) => (content.files as string[]).push('*.node'))
+    },
+    /the main package holds reconcile-lock\..*\.node/,
+  ],
+  'the main package lacks the sources': [
+    (home) => rmSync(join(home, 'src'), { recursive: true }),
+    /the main package lacks src\/lib\.rs/,
+  ],
+}
+
+for (const [what, [spoil, expected]] of Object.entries(faults)) {
+  test(`it fails when ${what}`, (t) => {
+    const home = join(directory(t), 'package')
+    cpSync(release.home, home, { recursive: true })
+    spoil(home)
+    const { status, said } = check(home)
+    assert.equal(status, 1, said)
+    assert.match(said, expected)
+  })
+}

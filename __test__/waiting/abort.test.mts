@@ -1,0 +1,384 @@
+// A signal ends a wait at once, leaves nothing behind, and nobody but the caller notices.
+import assert from 'node:assert/strict'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { getEventListeners } from 'node:events'
+import { existsSync, readdirSync } from 'node:fs'
+import { type TestContext, test } from 'node:test'
+import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises'
+import {
+  type AcquireOptions,
+  acquireLock,
+  acquireLockSync,
+  inspectLockSync,
+  type Lock,
+  withLock,
+} from 'reconcile-lock'
+import { deadPid, directory, leave, rejection } from '../support/directory.mjs'
+import { until, Waiter } from '../support/waiter.mjs'
+
+/** At once, on a busy machine. */
+const SOON = 500
+const LONG = 20_000
+
+const listeners = (signal: AbortSignal) => getEventListeners(signal, 'abort').length
+const spin = (milliseconds: number) => {
+  for (const end = performance.now() + milliseconds; performance.now() < end; );
+}
+
+/** Starts a wait, and comes back when it has begun. */
+async function begin(options: AcquireOptions): Promise<{ waiting: Promise<Lock> }> {
+  let begun = () => {}
+  const waits = new Promise<void>((resolve) => {
+    begun = resolve
+  })
+  const waiting = acquireLock({ timeout: LONG, ...options, onWait: () => begun() })
+  waiting.catch(() => {})
+  await Promise.race([waits, waiting])
+  return { waiting }
+}
+
+/** What was printed as a warning while the test ran. */
+function warnings(t: TestContext): string[] {
+  const heard: string[] = []
+  const hear = (warning: Error) => heard.push(`${warning.name}: ${warning.message}`)
+  process.on('warning', hear)
+  t.after(() => process.off('warning', hear))
+  return heard
+}
+
+const calls = [
+  ['acquireLock', acquireLock],
+  ['acquireLockSync', async (options: AcquireOptions) => acquireLockSync(options)],
+  ['withLock', (options: AcquireOptions) => withLock(() => assert.fail('it ran'), options)],
+] as const
+
+for (const [name, acquire] of calls) {
+  test(`${name} with a signal that was aborted before touches nothing`, async (t) => {
+    const timedOut = AbortSignal.timeout(1)
+    await until('aborted', () => timedOut.aborted)
+    const reason = new Error('stop')
+    const signals: [AbortSignal, unknown][] = [
+      [AbortSignal.abort(reason), reason],
+      [AbortSignal.abort('a string'), 'a string'],
+      [AbortSignal.abort(0), 0],
+      [timedOut, timedOut.reason],
+      [AbortSignal.any([new AbortController().signal, AbortSignal.abort(reason)]), reason],
+    ]
+    const standard = AbortSignal.abort()
+    signals.push([standard, standard.reason])
+    for (const [signal, expected] of signals) {
+      for (const timeout of [0, 50, LONG]) {
+        const cwd = directory(t)
+        assert.equal(await rejection(acquire({ cwd, timeout, signal })), expected)
+        assert.deepEqual(readdirSync(cwd), [])
+        const path = leave(cwd, 'what a dead run has left')
+        assert.equal(await rejection(acquire({ cwd, timeout, signal })), expected)
+        assert.deepEqual(readdirSync(cwd).length, 1, `${path} is gone`)
+        assert.equal(listeners(signal), 0)
+      }
+    }
+  })
+}
+
+for (const [name, make] of [
+  [
+    'a controller',
+    () => {
+      const controller = new AbortController()
+      setTimeout(() => controller.abort(new Error('stop')), 60)
+      return controller.signal
+    },
+  ],
+  ['AbortSignal.timeout', () => AbortSignal.timeout(60)],
+  ['AbortSignal.any', () => AbortSignal.any([new AbortController().signal, AbortSignal.timeout(60)])],
+] as const) {
+  test(`an abort during a wait rejects with the reason at once: ${name}`, async (t) => {
+    const cwd = directory(t)
+    const holder = await acquireLock(cwd)
+    const signal = make()
+    let aborted = 0
+    const before = performance.now()
+    const { waiting } = await begin({ cwd, signal })
+    signal.addEventListener('abort', () => {
+      aborted = performance.now()
+    })
+    const error = await rejection(waiting)
+    assert.equal(error, signal.reason)
+    const late = performance.now() - aborted
+    assert.ok(aborted - before >= 59 && late < SOON, `${late} ms after the abort`)
+    assert.equal(holder.isHeld(), true)
+    await holder.release()
+    await delay(50)
+    assert.equal(existsSync(holder.path), false, 'nobody has taken the lock')
+  })
+}
+
+test('an abort in the turn of the call ends it too, and so does one in onWait', async (t) => {
+  const cwd = directory(t)
+  for (const held of [false, true]) {
+    const holder = held ? await acquireLock(cwd) : undefined
+    const controller = new AbortController()
+    const waiting = acquireLock({ cwd, timeout: LONG, signal: controller.signal })
+    controller.abort('now')
+    assert.equal(await rejection(waiting), 'now')
+    await holder?.release()
+    assert.deepEqual(readdirSync(cwd), [])
+  }
+  const holder = await acquireLock(cwd)
+  const controller = new AbortController()
+  const onWait = () => controller.abort('told')
+  assert.equal(
+    await rejection(acquireLock({ cwd, timeout: LONG, signal: controller.signal, onWait })),
+    'told',
+  )
+  await holder.release()
+  await (await acquireLock(cwd)).release()
+})
+
+test('an abort is heard although another listener stops its event', async (t) => {
+  const cwd = directory(t)
+  const holder = await acquireLock(cwd)
+  const controller = new AbortController()
+  controller.signal.addEventListener('abort', (event) => event.stopImmediatePropagation())
+  const { waiting } = await begin({ cwd, signal: controller.signal })
+  const before = performance.now()
+  controller.abort('stop')
+  assert.equal(await rejection(waiting), 'stop')
+  assert.ok(performance.now() - before < SOON)
+  await holder.release()
+})
+
+test('listeners are removed however the call ends, and onabort is left alone', async (t) => {
+  const cwd = directory(t)
+  const controller = new AbortController()
+  const { signal } = controller
+  const onabort = () => {}
+  signal.onabort = onabort
+  const before = listeners(signal)
+  const check = (what: string) => {
+    assert.equal(listeners(signal), before, what)
+    assert.equal(signal.onabort, onabort, what)
+  }
+  const lock = await acquireLock({ cwd, signal })
+  check('success')
+  await rejection(acquireLock({ cwd, signal }))
+  check('contention')
+  await rejection(acquireLock({ cwd, signal, timeout: 20 }))
+  check('contention after a wait')
+  await rejection(acquireLock({ cwd: `${cwd}/nowhere`, signal, timeout: 20 }))
+  check('an error of the system')
+  await rejection(acquireLock({ cwd, signal, timeout: -1 }))
+  check('a wrong argument')
+  const failing = () => {
+    throw new Error('mine')
+  }
+  await rejection(acquireLock({ cwd, signal, timeout: LONG, onWait: failing }))
+  check('a listener that fails')
+  const { waiting } = await begin({ cwd, signal })
+  assert.equal(listeners(signal), before + 1, 'the control: it listens meanwhile')
+  await lock.release()
+  await (await waiting).release()
+  check('success after a wait')
+  await withLock(() => check('while fn runs'), { cwd, signal, timeout: 20 })
+  const again = await acquireLock(cwd)
+  const many = await Promise.all(Array.from({ length: 20 }, () => begin({ cwd, signal })))
+  controller.abort('stop')
+  for (const { waiting } of many) assert.equal(await rejection(waiting), 'stop')
+  await again.release()
+  // Its own listener stands for `onabort`.
+  check('abort')
+})
+
+test('many waits on one signal warn nobody, and leave it as it was one by one', async (t) => {
+  const printed = warnings(t)
+  const cwd = directory(t)
+  const holder = await acquireLock(cwd)
+  const controller = new AbortController()
+  const { signal } = controller
+  const waits = await Promise.all(Array.from({ length: 50 }, () => begin({ cwd, signal })))
+  await delay(20)
+  assert.deepEqual(printed, [])
+  await holder.release()
+  for (const [index, { waiting }] of waits.entries()) {
+    if (index >= 40) {
+      assert.equal(await rejection(waiting), 'enough')
+      continue
+    }
+    const lock = await waiting
+    if (index === 39) controller.abort('enough')
+    await lock.release()
+  }
+  assert.equal(listeners(signal), 0)
+  assert.equal(existsSync(holder.path), false)
+})
+
+test('one of several waits is aborted: the others go on, in their order', async (t) => {
+  const cwd = directory(t)
+  const holder = await acquireLock(cwd)
+  const controllers = Array.from({ length: 6 }, () => new AbortController())
+  const order: number[] = []
+  const waits = []
+  for (const [index, { signal }] of controllers.entries()) {
+    const { waiting } = await begin({ cwd, signal })
+    waits.push(
+      waiting.then(
+        async (lock) => {
+          order.push(index)
+          await lock.release()
+        },
+        (reason) => assert.equal(reason, index),
+      ),
+    )
+  }
+  for (const index of [0, 3, 5]) controllers[index]?.abort(index)
+  await holder.release()
+  await Promise.all(waits)
+  assert.deepEqual(order, [1, 2, 4])
+})
+
+test('an abort after the lock was handed over changes nothing', async (t) => {
+  const cwd = directory(t)
+  const acquired = 'reconcile-lock:acquired'
+  let [kept, refused] = [0, 0]
+  // From the moment at which the lock is there, an abort comes later and later, within one turn of the event loop.
+  for (let ticks = 0; ticks < 12; ticks += 1) {
+    const holder = acquireLockSync(cwd)
+    const controller = new AbortController()
+    const abort = () => {
+      let later = Promise.resolve()
+      for (let tick = 0; tick < ticks; tick += 1) later = later.then(() => {})
+      later.then(() => controller.abort())
+    }
+    const { waiting } = await begin({ cwd, signal: controller.signal })
+    subscribe(acquired, abort)
+    await holder.release()
+    const outcome = await waiting.catch((error: Error) => error)
+    unsubscribe(acquired, abort)
+    await until('aborted', () => controller.signal.aborted)
+    await delay(5)
+    if (outcome instanceof Error) {
+      assert.equal(outcome.name, 'AbortError')
+      refused += 1
+    } else {
+      assert.equal(outcome.isHeld(), true, `the abort ${ticks} ticks after the lock took it away`)
+      await outcome.release()
+      kept += 1
+    }
+    assert.deepEqual(readdirSync(cwd), [])
+  }
+  assert.ok(kept > 0 && refused > 0, `${kept} kept, ${refused} refused`)
+})
+
+test('a wait that was aborted does not end up with the lock, not even for a moment', async (t) => {
+  const cwd = directory(t)
+  const held = acquireLockSync(cwd)
+  const controller = new AbortController()
+  const { waiting } = await begin({ cwd, signal: controller.signal })
+  await delay(30)
+  controller.abort()
+  assert.equal((await rejection(waiting)).name, 'AbortError')
+  held.releaseSync()
+  // No turn of the event loop in which a lock that was won could be given back, and longer than any pause.
+  for (const end = performance.now() + 300; performance.now() < end; ) acquireLockSync(cwd).releaseSync()
+})
+
+/** Rounds in which the lock comes and is not wanted any more, in one moment. */
+const RACES: [string, (cwd: string, holder: Lock, round: number) => Promise<Lock>][] = [
+  [
+    'a release and an abort',
+    async (cwd, holder, round) => {
+      const controller = new AbortController()
+      const waiting = acquireLock({ cwd, timeout: LONG, signal: controller.signal })
+      waiting.catch(() => {})
+      if (round % 2 === 0) {
+        const released = turn().then(() => holder.release())
+        await delay(1)
+        spin(Math.random())
+        controller.abort()
+        await released
+      } else {
+        await delay(1)
+        holder.releaseSync()
+        spin(Math.random() / 2)
+        controller.abort()
+      }
+      return waiting
+    },
+  ],
+  ...calls.slice(0, 2).map(([name, acquire]): (typeof RACES)[0] => [
+    `a release and a listener of ${name} that fails`,
+    (cwd, holder) => {
+      const onWait = () => {
+        holder.releaseSync()
+        spin(Math.random() / 2)
+        throw new Error('mine')
+      }
+      return acquire({ cwd, timeout: LONG, onWait })
+    },
+  ]),
+]
+for (const [name, race] of RACES) {
+  test(`${name} race: nobody is left with the lock`, async (t) => {
+    const cwd = directory(t)
+    const rounds = 300
+    let [won, late] = [0, 0]
+    for (let round = 0; round < rounds; round += 1) {
+      const outcome = await race(cwd, acquireLockSync(cwd), round).catch(() => undefined)
+      if (outcome) {
+        won += 1
+        assert.equal(outcome.isHeld(), true)
+        await outcome.release()
+      }
+      const third = await acquireLock(cwd).catch(() => undefined)
+      if (!third) {
+        // Only where a try took longer than the rejection waits for it.
+        late += 1
+        await until(
+          'free',
+          async () => (await acquireLock(cwd).catch(() => undefined))?.release() !== undefined,
+        )
+      }
+      await third?.release()
+    }
+    t.diagnostic(`${won} of ${rounds} won; ${late} times the lock was free only a moment later`)
+    assert.ok(late <= rounds / 20, `${late} times somebody held a lock that nobody had`)
+    assert.deepEqual(readdirSync(cwd), [])
+  })
+}
+
+test('what a dead run has left is told to the next one, though an aborted one had taken it over', async (t) => {
+  const cwd = directory(t)
+  const record = { pid: deadPid(), createdAt: 1_700_000_000_000 }
+  leave(cwd, record)
+  const controller = new AbortController()
+  const acquiring = acquireLock({ cwd, signal: controller.signal })
+  controller.abort()
+  await rejection(acquiring)
+  await until('given back', () => inspectLockSync(cwd).state !== 'held')
+  const lock = await acquireLock(cwd)
+  assert.deepEqual(lock.takenOver, {
+    holder: record,
+    reason: `process ${record.pid} ended without releasing`,
+  })
+  await lock.release()
+  assert.deepEqual(readdirSync(cwd), [])
+})
+
+for (const [what, options, took] of [
+  ['its time is over', { timeout: 800 }, 800],
+  ['its wait is aborted', { abortAfter: 800 }, 800],
+] as const) {
+  test(`a process that does nothing but wait stays, and ends when ${what}`, async (t) => {
+    const cwd = directory(t)
+    const holder = await acquireLock(cwd)
+    const waiter = new Waiter(t)
+    const begun = performance.now()
+    await waiter.begin({ cwd, ...options })
+    const began = performance.now()
+    await waiter.ends({ do: 'disconnect' })
+    const ended = performance.now()
+    assert.ok(ended - begun >= took, `it stayed for ${ended - begun} ms at most`)
+    assert.ok(ended - began < took + 1500, `it stayed for ${ended - began} ms at least`)
+    await holder.release()
+  })
+}

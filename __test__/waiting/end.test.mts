@@ -1,0 +1,171 @@
+// Nobody's end is held up by a wait, and no wait outlives the one who waits.
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { existsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { acquireLock, acquireLockSync, resolveLockPath } from 'reconcile-lock'
+import { send } from '../support/child.mjs'
+import { directory, withoutSignals } from '../support/directory.mjs'
+import { begun } from '../support/program.mjs'
+import { type Outcome, ThreadWaiter, Waiter } from '../support/waiter.mjs'
+
+const PROMPT = 1000
+const home = fileURLToPath(new URL('../../../index.js', import.meta.url))
+
+interface Waits {
+  inThread: boolean
+  form: 'async' | 'sync'
+}
+
+/** What can be waiting when a process ends. */
+const SCENES: [string, Waits[]][] = [
+  ['the main thread waits', [{ inThread: false, form: 'async' }]],
+  ['a thread waits', [{ inThread: true, form: 'async' }]],
+  ['a thread blocks', [{ inThread: true, form: 'sync' }]],
+  [
+    'everybody waits',
+    [
+      { inThread: false, form: 'async' },
+      { inThread: false, form: 'async' },
+      { inThread: true, form: 'async' },
+      { inThread: true, form: 'sync' },
+    ],
+  ],
+]
+
+/** A process that waits for a lock that this one holds; `mine` are the waits of its main thread. */
+async function scene(t: TestContext, waits: Waits[], stderr: 'inherit' | 'ignore' = 'inherit') {
+  const cwd = directory(t)
+  const holder = await acquireLock(cwd)
+  const waiter = new Waiter(t, { stderr })
+  const mine: Promise<Outcome>[] = []
+  // An order after the one that blocks a thread would not be heard.
+  for (const wait of waits) {
+    const { outcome } = await waiter.begin({ cwd, ...wait })
+    if (!wait.inThread) mine.push(outcome)
+  }
+  return { cwd, holder, waiter, mine }
+}
+
+/** That the lock is nobody's, now and later. */
+async function assertFree(cwd: string): Promise<void> {
+  const lock = await acquireLock(cwd)
+  assert.equal(lock.takenOver, undefined, 'somebody has left it behind')
+  await lock.release()
+  await delay(20)
+  assert.equal(existsSync(resolveLockPath(cwd)), false)
+}
+
+for (const [name, waits] of SCENES) {
+  for (const [how, end, expected] of [
+    ['process.exit', { do: 'exit' }, 7],
+    ['an uncaught error', { do: 'throw' }, 1],
+    ['SIGTERM', 'SIGTERM', null],
+  ] as const) {
+    test(`${name}: ${how} ends the process at once, and the lock is nobody's`, async (t) => {
+      const { cwd, holder, waiter } = await scene(
+        t,
+        waits,
+        how === 'an uncaught error' ? 'ignore' : 'inherit',
+      )
+      const { took, code } = await waiter.ends(end)
+      assert.equal(code, expected)
+      assert.ok(took < PROMPT, `it took ${took} ms`)
+      assert.equal(holder.isHeld(), true)
+      await holder.release()
+      await assertFree(cwd)
+    })
+  }
+
+  const inThread = waits.filter((wait) => wait.inThread)
+  if (inThread.length === 0) continue
+  test(`${name}: worker.terminate ends the thread at once, and the others wait on`, async (t) => {
+    const { cwd, holder, waiter, mine } = await scene(t, waits)
+    const took = await waiter.ask<number>({ do: 'terminate' })
+    assert.ok(took < PROMPT, `it took ${took} ms`)
+    const { outcome } = await waiter.begin({ cwd, timeout: 20_000 })
+    await holder.release()
+    for (const waiting of [...mine, outcome]) {
+      assert.equal((await waiting).ok, true)
+      await waiter.release(cwd)
+    }
+    await assertFree(cwd)
+  })
+}
+
+test('each of many threads that block in a wait holds up process.exit for a moment', {
+  skip: withoutSignals,
+}, async (t) => {
+  const cwd = directory(t)
+  const holder = acquireLockSync(cwd)
+  const threads = 16
+  const took = async (acquire: 'acquireLock' | 'acquireLockSync') => {
+    const program = join(directory(t), 'waiter.cjs')
+    const waiter = `
+      const { parentPort, workerData: cwd } = require('node:worker_threads')
+      const onWait = () => parentPort.postMessage('waits')
+      require(${JSON.stringify(home)}).${acquire}({ cwd, timeout: Infinity, onWait })`
+    writeFileSync(program, waiter)
+    const body = `
+      const { Worker } = require('node:worker_threads')
+      const waits = Array.from({ length: ${threads} }, () => {
+        const worker = new Worker(${JSON.stringify(program)}, { workerData: cwd })
+        return new Promise((resolve) => worker.once('message', resolve))
+      })
+      process.on('SIGUSR2', () => process.exit(7))
+      Promise.all(waits).then(() => console.log('all wait'))`
+    const [child] = await begun(t, cwd, body)
+    const exit = once(child, 'exit')
+    const before = performance.now()
+    send(child, 'SIGUSR2')
+    assert.deepEqual(await exit, [7, null])
+    return performance.now() - before
+  }
+  let least = Number.POSITIVE_INFINITY
+  for (let round = 0; round < 5; round += 1) {
+    const own = await took('acquireLock')
+    least = Math.min(least, (await took('acquireLockSync')) - own)
+  }
+  t.diagnostic(`${least.toFixed(1)} ms more than threads that do not block`)
+  assert.ok(least < threads * 5, `${least} ms for ${threads} threads`)
+  holder.releaseSync()
+})
+
+test('a process that ends while the lock comes leaves nothing behind', async (t) => {
+  for (let round = 0; round < 20; round += 1) {
+    const { cwd, holder, waiter } = await scene(t, [
+      { inThread: false, form: 'async' },
+      { inThread: false, form: 'async' },
+    ])
+    const end = waiter.ends({ do: 'exit' })
+    await delay(Math.random() * 6)
+    holder.releaseSync()
+    const { code } = await end
+    assert.equal(code, 7)
+    const before = performance.now()
+    const lock = await acquireLock({ cwd, timeout: 20_000 })
+    assert.ok(performance.now() - before < PROMPT, 'the next one had to wait')
+    await lock.release()
+  }
+})
+
+test('threads that are terminated while the lock comes leave nothing behind', async (t) => {
+  const cwd = directory(t)
+  for (let round = 0; round < 30; round += 1) {
+    const holder = acquireLockSync(cwd)
+    const thread = new ThreadWaiter(t)
+    const form = round % 2 === 0 ? 'async' : 'sync'
+    await thread.begin({ cwd, form })
+    const end = thread.worker.terminate()
+    if (round % 3 > 0) await delay(Math.random() * 4)
+    holder.releaseSync()
+    await end
+    const lock = await acquireLock({ cwd, timeout: 20_000 })
+    assert.equal(lock.takenOver, undefined)
+    await lock.release()
+  }
+  assert.equal(existsSync(resolveLockPath(cwd)), false)
+})

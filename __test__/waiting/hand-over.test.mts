@@ -1,0 +1,255 @@
+// However a holder loses the lock, those who wait for it notice, and soon.
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import { acquireLock, acquireLockSync, breakLock, type Lock, resolveLockPath } from 'reconcile-lock'
+import { Peer, send } from '../support/child.mjs'
+import { deadPid, directory, rejection, withoutSignals } from '../support/directory.mjs'
+import { container, killContainer, withoutNamespaces } from '../support/namespace.mjs'
+import { now, type Outcome, processState, ThreadWaiter, until, Waiter } from '../support/waiter.mjs'
+
+/** Without an event it would be a quarter of a second, or less by luck. */
+const AT_ONCE = 60
+const ROUNDS = 6
+/** How many rounds luck alone would not bring. */
+const ENOUGH = 5
+
+/** Brings a lock into somebody's hands; gives what ends that, and what the next one is told of it. */
+type Bring = (cwd: string, t: TestContext) => Promise<{ end: () => unknown; told?: RegExp }>
+
+const ended = (pid: number | undefined) => new RegExp(`^process ${pid} .*ended without releasing`)
+
+async function held(t: TestContext, cwd: string, lock: 'native' | 'old' = 'native'): Promise<Peer> {
+  const peer = new Peer(t)
+  assert.equal((await peer.acquire(cwd, lock)).ok, true)
+  return peer
+}
+
+/** Starts a program whose end nobody waits for, and gives its pid. */
+async function unreaped(t: TestContext, program: string[]): Promise<{ pid: number; parent: ChildProcess }> {
+  // The shell starts it and becomes a program that never waits.
+  const parent = spawn('sh', ['-c', '"$@" & echo $!; exec sleep 60', 'sh', ...program], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  t.after(() => parent.kill('SIGKILL'))
+  const pid = Number(await new Promise((resolve) => parent.stdout.once('data', resolve)))
+  t.after(() => process.kill(pid, 'SIGKILL'))
+  return { pid, parent }
+}
+
+const HOLDER = `
+  require(process.argv[1]).acquireLockSync(process.argv[2])
+  setInterval(() => {}, 1000)`
+
+/** Puts a record in the place of another in one call, so that nobody reads a part of either. */
+function overwrite(path: string, record: object): void {
+  const file = openSync(path, 'r+')
+  writeSync(file, JSON.stringify(record).padEnd(fstatSync(file).size), 0)
+  closeSync(file)
+  utimesSync(path, 1, 1)
+}
+
+const ways: Record<string, Bring> = {
+  'this process releases': async (cwd) => {
+    const lock = await acquireLock(cwd)
+    return { end: () => lock.release() }
+  },
+  'this process releases before it goes on': async (cwd) => {
+    const lock = acquireLockSync(cwd)
+    return { end: () => lock.releaseSync() }
+  },
+  'another process releases': async (cwd, t) => {
+    const peer = await held(t, cwd)
+    return { end: () => peer.ask({ do: 'release', cwd }) }
+  },
+  'a thread releases': async (cwd, t) => {
+    const thread = new ThreadWaiter(t)
+    assert.equal((await thread.wait({ cwd })).ok, true)
+    return { end: () => thread.release(cwd) }
+  },
+  'a thread is terminated': async (cwd, t) => {
+    const thread = new ThreadWaiter(t)
+    assert.equal((await thread.wait({ cwd })).ok, true)
+    return { end: () => thread.worker.terminate() }
+  },
+  'a process is killed': async (cwd, t) => {
+    const peer = await held(t, cwd)
+    return { end: () => peer.child.kill('SIGKILL'), told: ended(peer.child.pid) }
+  },
+  'a process exits with the lock': async (cwd, t) => {
+    const peer = await held(t, cwd)
+    return { end: () => peer.ends({ do: 'exit', cwd }) }
+  },
+  'a process ends as a zombie': async (cwd, t) => {
+    const main = new URL('../../../index.js', import.meta.url).pathname
+    const { pid } = await unreaped(t, [process.execPath, '-e', HOLDER, main, cwd])
+    await until('held', () => existsSync(resolveLockPath(cwd)))
+    const end = async () => {
+      process.kill(pid, 'SIGKILL')
+      await until('a zombie', () => processState(pid) === 'Z')
+    }
+    return { end, told: ended(pid) }
+  },
+  'an old run releases': async (cwd, t) => {
+    const peer = await held(t, cwd, 'old')
+    return { end: () => peer.ask({ do: 'release', lock: 'old', cwd }) }
+  },
+  'an old run is killed': async (cwd, t) => {
+    const peer = await held(t, cwd, 'old')
+    return { end: () => peer.child.kill('SIGKILL'), told: ended(peer.child.pid) }
+  },
+  'somebody removes the file': async (cwd, t) => {
+    await held(t, cwd)
+    return { end: () => rmSync(resolveLockPath(cwd)) }
+  },
+  'somebody breaks the lock by force': async (cwd, t) => {
+    await held(t, cwd)
+    return { end: () => breakLock({ cwd, force: true }) }
+  },
+  'somebody renames another file over it': async (cwd, t) => {
+    await held(t, cwd)
+    const other = join(cwd, 'other')
+    writeFileSync(other, 'no record')
+    return { end: () => renameSync(other, resolveLockPath(cwd)), told: /^the file was not a lock record/ }
+  },
+  'somebody writes another record into it': async (cwd, t) => {
+    await held(t, cwd, 'old')
+    const pid = deadPid()
+    return { end: () => overwrite(resolveLockPath(cwd), { pid, createdAt: 1 }), told: ended(pid) }
+  },
+  'a process of another pid namespace releases': async (cwd, t) => {
+    const peer = container(t)
+    assert.equal((await peer.acquire(cwd)).ok, true)
+    return { end: () => peer.ask({ do: 'release', cwd }) }
+  },
+  'a process of another pid namespace is killed': async (cwd, t) => {
+    const peer = container(t)
+    assert.equal((await peer.acquire(cwd)).ok, true)
+    return { end: () => killContainer(peer), told: ended(1) }
+  },
+}
+
+for (const [how, bring] of Object.entries(ways)) {
+  const skip = how.includes('zombie') ? withoutSignals : how.includes('namespace') && withoutNamespaces
+  test(`${how}: whoever waits acquires at once`, { skip }, async (t) => {
+    const sync = new Waiter(t)
+    const latencies: number[] = []
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const cwd = directory(t)
+      const { end, told } = await bring(cwd, t)
+      // One waits in this process, the other one blocks its own.
+      const first = acquireLock({ cwd, timeout: 20_000 }).then((lock) => ({ lock, at: now() }))
+      const second = (await sync.begin({ cwd, timeout: 20_000, form: 'sync' })).outcome
+      const check = ({ takenOver }: { takenOver?: Outcome['takenOver'] | Lock['takenOver'] }) => {
+        if (told) assert.match(String(takenOver?.reason), told)
+        else assert.equal(takenOver, undefined)
+      }
+      // They fall asleep, at another moment in each round.
+      await delay(20 + round * 17)
+      const before = now()
+      const released = end()
+      const winner = await Promise.race([first, second])
+      if ('lock' in winner) {
+        check(winner.lock)
+        latencies.push(winner.at - before)
+        await winner.lock.release()
+        assert.equal((await second).ok, true)
+        await sync.release(cwd)
+      } else {
+        assert.equal(winner.ok, true)
+        check(winner)
+        latencies.push(winner.at - before)
+        await sync.release(cwd)
+        await (await first).lock.release()
+      }
+      assert.equal(existsSync(resolveLockPath(cwd)), false)
+      await released
+    }
+    const shown = latencies.map((latency) => latency.toFixed(1)).join(' ')
+    t.diagnostic(`${shown} ms`)
+    assert.ok(latencies.filter((latency) => latency < AT_ONCE).length >= ENOUGH, `${shown} ms`)
+    assert.ok(Math.max(...latencies) < 2000, `${shown} ms`)
+  })
+}
+
+test('the directory is renamed away and a new one made: no event tells, and it is noticed all the same', async (t) => {
+  const parent = directory(t)
+  const cwd = join(parent, 'a')
+  mkdirSync(cwd)
+  const holder = await acquireLock(cwd)
+  const waiting = acquireLock({ cwd, timeout: 20_000 })
+  await delay(50)
+  const before = performance.now()
+  renameSync(cwd, join(parent, 'b'))
+  mkdirSync(cwd)
+  const lock = await waiting
+  assert.ok(performance.now() - before < 2000, `${performance.now() - before} ms`)
+  assert.equal(lock.takenOver, undefined)
+  await lock.release()
+  assert.equal((await rejection(holder.release())).code, 'E_LOCK_LOST')
+})
+
+test('the directory is renamed away: everybody is told that it is not there', async (t) => {
+  const parent = directory(t)
+  const cwd = join(parent, 'a')
+  mkdirSync(cwd)
+  const holder = await acquireLock(cwd)
+  const waits = Array.from({ length: 3 }, () => rejection(acquireLock({ cwd, timeout: 20_000 })))
+  await delay(50)
+  renameSync(cwd, join(parent, 'b'))
+  for (const { code, syscall } of await Promise.all(waits)) {
+    assert.deepEqual([code, syscall], ['ENOENT', 'open'])
+  }
+  await rejection(holder.release())
+})
+
+test('the lock file becomes a symbolic link: everybody who waits is told, in every process', async (t) => {
+  const cwd = directory(t)
+  const path = resolveLockPath(cwd)
+  const holder = await acquireLock(cwd)
+  const waits = Array.from({ length: 3 }, () => rejection(acquireLock({ cwd, timeout: 20_000 })))
+  const others = await Promise.all(
+    (['async', 'sync'] as const).map((form) => new Waiter(t).begin({ cwd, form, timeout: 20_000 })),
+  )
+  await delay(50)
+  symlinkSync('/nowhere', join(cwd, 'link'))
+  const before = now()
+  renameSync(join(cwd, 'link'), path)
+  for (const error of await Promise.all(waits)) {
+    assert.deepEqual([error.code, error.path], ['E_LOCK_SYMLINK', path])
+  }
+  for (const { outcome } of others) {
+    const { code, at } = await outcome
+    assert.equal(code, 'E_LOCK_SYMLINK')
+    assert.ok(at - before < 2000, `${at - before} ms`)
+  }
+  assert.equal((await rejection(holder.release())).code, 'E_LOCK_LOST')
+})
+
+test('a holder that is stopped holds the lock', { skip: withoutSignals }, async (t) => {
+  const cwd = directory(t)
+  const peer = await held(t, cwd)
+  send(peer.child, 'SIGSTOP')
+  await until('stopped', () => processState(peer.child.pid ?? 0) === 'T')
+  const error = await rejection(acquireLock({ cwd, timeout: 700 }))
+  assert.equal((error.holder as { pid: number }).pid, peer.child.pid)
+  const waiting = acquireLock({ cwd, timeout: 20_000 })
+  send(peer.child, 'SIGCONT')
+  await peer.ask({ do: 'release', cwd })
+  await (await waiting).release()
+})

@@ -1,0 +1,159 @@
+// What `onWait` is told, and that its failure ends the wait.
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync, renameSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import {
+  type AcquireOptions,
+  acquireLock,
+  acquireLockSync,
+  resolveLockPath,
+  type WaitStatus,
+  withLock,
+} from 'reconcile-lock'
+import { Peer } from '../support/child.mjs'
+import { directory, leave, readRecord, rejection } from '../support/directory.mjs'
+
+const calls = [
+  ['acquireLock', acquireLock],
+  ['acquireLockSync', async (options: AcquireOptions) => acquireLockSync(options)],
+  ['withLock', (options: AcquireOptions) => withLock((lock) => lock, options)],
+] as const
+
+for (const [name, acquire] of calls.slice(0, 2)) {
+  test(`${name} tells of its wait when it begins and once a second after that, and who has the lock then`, async (t) => {
+    const [cwd, ...peers] = [directory(t), new Peer(t), new Peer(t)] as const
+    const path = resolveLockPath(cwd)
+    await peers[0].acquire(cwd)
+    const next = { pid: peers[1].child.pid ?? 0, createdAt: 1_700_000_000_000 }
+    const other = join(cwd, 'other')
+    writeFileSync(other, JSON.stringify(next))
+    const told: WaitStatus[] = []
+    const at: number[] = []
+    const onWait = (status: WaitStatus) => {
+      at.push(performance.now())
+      told.push(status)
+      if (told.length === 1) renameSync(other, path)
+    }
+    const before = performance.now()
+    const error = await rejection(acquire({ cwd, timeout: 2600, onWait }))
+    const took = performance.now() - before
+    // On a busy machine one may be late, never early.
+    assert.ok(told.length === 3 || (took > 2800 && told.length >= 2), `${told.length} times in ${took} ms`)
+    assert.equal(told[0]?.holder?.pid, peers[0].child.pid)
+    for (const status of told.slice(1)) assert.deepEqual(status.holder, next)
+    assert.deepEqual(error.holder, next)
+    for (const [index, status] of told.entries()) {
+      assert.equal(status.path, path)
+      const passed = (at[index] ?? 0) - before
+      assert.ok(Number.isInteger(status.waited), `${status.waited}`)
+      assert.ok(Math.abs(status.waited - passed) < 50, `${status.waited} of ${passed} ms`)
+      const gap = (at[index] ?? 0) - (at[index - 1] ?? Number.NEGATIVE_INFINITY)
+      assert.ok(gap >= 1000, `${gap} ms after the one before`)
+    }
+    assert.ok((told[0]?.waited ?? 0) < 500)
+    if (name !== 'acquireLock') return
+    await delay(1100)
+    assert.ok(told.length <= 3, 'it was told of a wait that was over')
+  })
+}
+
+for (const [name, acquire] of calls) {
+  test(`${name} tells nobody if it does not wait`, async (t) => {
+    const cwd = directory(t)
+    const onWait = () => assert.fail('it was told')
+    const lock = await acquireLock({ cwd, timeout: 1000, onWait })
+    await rejection(acquire({ cwd, onWait }))
+    await lock.release()
+    const again = await acquire({ cwd, timeout: 1000, onWait })
+    await again.release()
+  })
+
+  test(`an onWait of ${name} that is no function is refused before anything is touched`, async (t) => {
+    const cwd = directory(t)
+    for (const onWait of [null, 'x', 1, {}, true]) {
+      for (const timeout of [0, 1000]) {
+        const options = { cwd, timeout, onWait } as unknown as AcquireOptions
+        const error = await rejection(acquire(options))
+        assert.ok(error instanceof TypeError)
+        assert.equal(error.code, 'ERR_INVALID_ARG_TYPE')
+        assert.match(error.message, /"options\.onWait" argument must be of type function/)
+      }
+    }
+    assert.deepEqual(readdirSync(cwd), [])
+    await (await acquire({ cwd, onWait: undefined })).release()
+  })
+
+  test(`an onWait of ${name} that throws ends the wait with its error`, async (t) => {
+    const [cwd, peer] = [directory(t), new Peer(t)]
+    await peer.acquire(cwd)
+    for (const thrown of [new Error('mine'), 'a string', undefined]) {
+      const before = performance.now()
+      const failing = () => {
+        throw thrown
+      }
+      assert.equal(await rejection(acquire({ cwd, timeout: 20_000, onWait: failing })), thrown)
+      assert.ok(performance.now() - before < 1000)
+    }
+    let times = 0
+    const later = () => {
+      times += 1
+      if (times === 2) throw new Error('the second time')
+    }
+    const error = await rejection(acquire({ cwd, timeout: 20_000, onWait: later }))
+    assert.deepEqual([error.message, times], ['the second time', 2])
+    await peer.ask({ do: 'release', cwd })
+    await delay(30)
+    assert.equal(existsSync(resolveLockPath(cwd)), false, 'nobody has taken the lock')
+  })
+
+  test(`an onWait of ${name} that throws when the lock was won just now: it is free at once`, async (t) => {
+    const cwd = directory(t)
+    for (const pause of [0, 0.1, 0.3, 1, 20]) {
+      const holder = acquireLockSync(cwd)
+      const onWait = () => {
+        holder.releaseSync()
+        for (const end = performance.now() + pause; performance.now() < end; );
+        throw new Error('mine')
+      }
+      assert.equal((await rejection(acquire({ cwd, timeout: 20_000, onWait }))).message, 'mine')
+      if (pause === 20) assert.deepEqual(readdirSync(cwd), [], 'the lock that was won is still held')
+    }
+    await delay(50)
+    assert.deepEqual(readdirSync(cwd), [])
+  })
+}
+
+test('what the holder does not tell is told by the reason', async (t) => {
+  const cwd = directory(t)
+  const lock = await acquireLock(cwd)
+  const record = readRecord(lock.path)
+  await lock.release()
+  leave(cwd, { ...record, bootId: '00000000-0000-4000-8000-000000000000', host: 'elsewhere', fs: 'shared' })
+  const told: WaitStatus[] = []
+  await rejection(acquireLock({ cwd, timeout: 50, onWait: (status) => told.push(status) }))
+  assert.equal(told.length, 1)
+  assert.equal(told[0]?.holder?.host, 'elsewhere')
+  assert.match(String(told[0]?.reason), /cannot be seen from here/)
+})
+
+test('withLock waits, and runs fn with the lock', async (t) => {
+  const cwd = directory(t)
+  const holder = await acquireLock(cwd)
+  let [told, ran] = [0, 0]
+  const onWait = () => {
+    told += 1
+    setTimeout(() => holder.release(), 20)
+  }
+  const { signal } = new AbortController()
+  const result = await withLock(
+    (lock) => {
+      ran += 1
+      return lock.isHeld()
+    },
+    { cwd, timeout: 20_000, signal, onWait },
+  )
+  assert.deepEqual([result, told, ran], [true, 1, 1])
+  assert.deepEqual(readdirSync(cwd), [])
+})

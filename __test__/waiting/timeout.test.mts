@@ -1,0 +1,200 @@
+// How long a call waits: never shorter than it was asked to, and not much longer.
+import assert from 'node:assert/strict'
+import { spawn, spawnSync } from 'node:child_process'
+import { readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { type TestContext, test } from 'node:test'
+import { acquireLock, acquireLockSync, type LockError, resolveLockPath, withLock } from 'reconcile-lock'
+import { Peer } from '../support/child.mjs'
+import { directory, leave, MESSAGE, rejection } from '../support/directory.mjs'
+import { until, Waiter } from '../support/waiter.mjs'
+
+/** What a busy machine may add; on an idle one it is a few milliseconds. */
+const LATE = 1000
+
+const calls = [
+  ['acquireLock', acquireLock],
+  ['acquireLockSync', async (options: object) => acquireLockSync(options)],
+  ['withLock', (options: object) => withLock(() => assert.fail('it ran'), options)],
+] as const
+
+/** A lock that another process holds. */
+async function held(t: TestContext): Promise<{ cwd: string; peer: Peer }> {
+  const [cwd, peer] = [directory(t), new Peer(t)]
+  assert.equal((await peer.acquire(cwd)).ok, true)
+  return { cwd, peer }
+}
+
+for (const [name, acquire] of calls) {
+  test(`${name} gives up neither early, by any clock, nor late, and says who holds the lock`, async (t) => {
+    const { cwd, peer } = await held(t)
+    for (const timeout of [0.001, 0.5, 1, 1.5, 2, 5, 30, 33.3, 100]) {
+      for (let round = 0; round < (timeout < 10 ? 20 : 3); round += 1) {
+        const [clock, wall] = [performance.now(), Date.now()]
+        const error = await rejection(acquire({ cwd, timeout, message: `${timeout} are over` }))
+        const [took, passed] = [performance.now() - clock, Date.now() - wall]
+        assert.ok(took >= timeout, `${took} ms instead of ${timeout}`)
+        assert.ok(passed >= Math.floor(timeout), `${passed} ms of the wall clock instead of ${timeout}`)
+        assert.ok(took < timeout + LATE, `${took} ms instead of ${timeout}`)
+        const { code, message, path, recoverable, holder } = error as unknown as LockError
+        assert.deepEqual(
+          [code, message, path, recoverable],
+          ['E_LOCK_CONTENTION', `${timeout} are over`, resolveLockPath(cwd), true],
+        )
+        assert.equal(holder?.pid, peer.child.pid, `after ${timeout} ms`)
+      }
+    }
+  })
+
+  test(`${name} does not wait unless it is told to`, async (t) => {
+    const { cwd, peer } = await held(t)
+    for (const options of [{ cwd }, { cwd, timeout: 0 }, { cwd, timeout: -0 }, { cwd, timeout: undefined }]) {
+      const onWait = () => assert.fail('it waited')
+      const error = (await rejection(acquire({ ...options, onWait }))) as unknown as LockError
+      assert.deepEqual([error.code, error.message], ['E_LOCK_CONTENTION', MESSAGE])
+      assert.equal(error.holder?.pid, peer.child.pid)
+    }
+  })
+}
+
+for (const [name, acquire] of calls) {
+  test(`${name} refuses what is no time to wait, before anything is touched`, async (t) => {
+    const cwd = directory(t)
+    const wrong: [unknown, string, new () => Error][] = [
+      ...[-1, -0.001, -1e300, Number.NEGATIVE_INFINITY, Number.NaN].map((timeout): (typeof wrong)[0] => [
+        timeout,
+        'ERR_OUT_OF_RANGE',
+        RangeError,
+      ]),
+      ...['5', '', null, true, false, {}, [5], 5n, Symbol('5'), () => 5, Object(5), new Date(5)].map(
+        (timeout): (typeof wrong)[0] => [timeout, 'ERR_INVALID_ARG_TYPE', TypeError],
+      ),
+    ]
+    for (const [timeout, code, type] of wrong) {
+      const onWait = () => assert.fail('it waited')
+      const error = await rejection(acquire({ cwd, timeout: timeout as number, onWait }))
+      assert.ok(error instanceof type, `${String(timeout)}: ${error}`)
+      assert.equal(error.code, code, String(timeout))
+      assert.match(error.message, /"options\.timeout"/)
+    }
+    assert.deepEqual(readdirSync(cwd), [])
+  })
+}
+
+for (const timeout of [1e300, Number.MAX_VALUE, 2 ** 53, 1e12, Number.POSITIVE_INFINITY]) {
+  test(`a timeout of ${timeout} is none of a few milliseconds`, async (t) => {
+    const { cwd, peer } = await held(t)
+    const waiter = new Waiter(t)
+    const sync = await waiter.begin({ cwd, timeout, form: 'sync' })
+    const waiting = acquireLock({ cwd, timeout })
+    const first = await Promise.race([waiting, sync.outcome, new Promise((done) => setTimeout(done, 120))])
+    assert.equal(first, undefined, 'it is over')
+    await peer.ask({ do: 'release', cwd })
+    const outcomes = [sync.outcome.then(() => waiter.release(cwd)), waiting.then((lock) => lock.release())]
+    await Promise.all(outcomes)
+  })
+}
+
+for (const form of ['async', 'sync'] as const) {
+  test(`a wait costs no processor time, ${form}`, async (t) => {
+    const { cwd } = await held(t)
+    const waiter = new Waiter(t)
+    // What is compiled at the first use is no cost of waiting.
+    await waiter.wait({ cwd, timeout: 30, form })
+    const before = await waiter.usage()
+    await waiter.wait({ cwd, timeout: 1000, form })
+    const { cpu } = await waiter.usage()
+    t.diagnostic(`${(cpu - before.cpu).toFixed(1)} ms of the processor in 1000 ms`)
+    assert.ok(cpu - before.cpu < 60, `${cpu - before.cpu} ms`)
+  })
+}
+
+test('what is waited for is the lock of the call, wherever the program goes meanwhile', async (t) => {
+  const before = process.cwd()
+  t.after(() => process.chdir(before))
+  const [here, there] = [directory(t), directory(t)]
+  const holder = acquireLockSync(here)
+  const other = acquireLockSync(there)
+  process.chdir(here)
+  const options = { timeout: 20_000, message: 'mine' }
+  const [mine, changed] = [acquireLock({ timeout: 20_000 }), acquireLock(options)]
+  const late = rejection(acquireLock({ timeout: 50, message: 'too late' }))
+  process.chdir(there)
+  Object.assign(options, { cwd: there, timeout: 0, message: 'another', onWait: 'wrong' })
+  const { path, message } = await late
+  assert.deepEqual([path, message], [resolveLockPath(here), 'too late'])
+  await holder.release()
+  for (const waiting of [mine, changed]) {
+    const lock = await waiting
+    assert.equal(lock.path, resolveLockPath(here))
+    await lock.release()
+  }
+  await other.release()
+})
+
+test('an empty file of a dead creator is waited for as long as there is time', async (t) => {
+  const cwd = directory(t)
+  leave(cwd, '', 0)
+  for (const [, acquire] of calls) {
+    const before = performance.now()
+    const error = await rejection(acquire({ cwd, timeout: 100 }))
+    const took = performance.now() - before
+    assert.equal(error.code, 'E_LOCK_CONTENTION')
+    assert.match(String(error.reason), /is creating it right now/)
+    assert.ok(took >= 100 && took < 100 + LATE, `${took} ms`)
+  }
+  leave(cwd, '', 0)
+  const before = performance.now()
+  const lock = await acquireLock({ cwd, timeout: 20_000 })
+  const took = performance.now() - before
+  await lock.release()
+  assert.match(String(lock.takenOver?.reason), /the file was empty/)
+  assert.ok(took > 1500 && took < 2000 + LATE, `${took} ms`)
+})
+
+const flockless = spawnSync('flock', ['--version']).status !== 0 && 'flock(1) is not installed'
+
+test('somebody who only looks, for ever, does not make a wait longer', { skip: flockless }, async (t) => {
+  const cwd = directory(t)
+  const path = leave(cwd, 'what a dead run has left')
+  const looker = spawn('flock', ['--shared', '--no-fork', path, 'sleep', '60'], { stdio: 'ignore' })
+  t.after(() => looker.kill('SIGKILL'))
+  await until('a shared lock', () => spawnSync('flock', ['--nonblock', path, 'true']).status !== 0)
+  for (const [, acquire] of calls) {
+    const before = performance.now()
+    const error = await rejection(acquire({ cwd, timeout: 100 }))
+    const took = performance.now() - before
+    assert.equal(error.code, 'E_LOCK_CONTENTION')
+    assert.ok(took >= 100 && took < 100 + LATE, `${took} ms`)
+  }
+  const held = directory(t)
+  const holder = await acquireLock(held)
+  const [long, other] = [acquireLock({ cwd, timeout: 20_000 }), acquireLock({ cwd: held, timeout: 20_000 })]
+  await holder.release()
+  await (await other).release()
+  looker.kill('SIGKILL')
+  const lock = await long
+  assert.equal(lock.takenOver?.reason, 'the file was not a lock record')
+  await lock.release()
+})
+
+test('a wait that began at a holder is over in time although an empty file has taken its place', async (t) => {
+  const { cwd } = await held(t)
+  const path = resolveLockPath(cwd)
+  const [short, long] = [acquireLock({ cwd, timeout: 300 }), acquireLock({ cwd, timeout: 20_000 })]
+  const before = performance.now()
+  rmSync(path)
+  writeFileSync(path, '')
+  const outcome = await short.catch((error) => error.code)
+  // Between the removal and the new file the first of them may have won.
+  if (typeof outcome !== 'string') {
+    await rejection(outcome.release())
+    return t.skip('the lock was won between the two calls, which is allowed')
+  }
+  const took = performance.now() - before
+  assert.equal(outcome, 'E_LOCK_CONTENTION')
+  assert.ok(took < 300 + LATE, `${took} ms`)
+  const lock = await long
+  // The one whose time was over took over first, and gave back what it did not want any more.
+  assert.match(String(lock.takenOver?.reason), /the file was (empty|not a lock record)/)
+  await lock.release()
+})
