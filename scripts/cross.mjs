@@ -41,7 +41,7 @@ function named(only) {
 const kilobytes = (bytes) => `${(bytes / 1000).toFixed(0)} kB`
 
 /** What was done for a target, in the words of the support table. */
-function check(target) {
+async function check(target) {
   if (!sizes) lint(target)
   if (!target.link) return { state: sizes ? 'no size' : 'compiles', about: target.why }
   const addon = build(target)
@@ -53,7 +53,7 @@ function check(target) {
   const where = target.run.length > 0 ? `under ${target.run[0]}` : 'here'
   about.push(`the core's ${passed} tests pass ${where}`)
   if (target.standsFor) about.push(`stands for ${target.standsFor}`)
-  const counts = testNode(target, addon)
+  const counts = await testNode(target, addon)
   if (counts.missing) return { state: 'built', about: `${about.join(', ')}; ${counts.missing}` }
   const text = `the suite under ${target.node.under}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`
   about.push(text)
@@ -63,15 +63,16 @@ function check(target) {
 
 const { wanted, sizes } = chosen()
 installTools(wanted)
-const results = wanted.map((target) => {
+const results = []
+for (const target of wanted) {
   console.log(`\n# ${target.name}`)
   try {
-    return { name: target.name, ...check(target) }
+    results.push({ name: target.name, ...(await check(target)) })
   } catch (error) {
     console.error(error.message)
-    return { name: target.name, state: 'FAILED', about: error.message.split('\n')[0] }
+    results.push({ name: target.name, state: 'FAILED', about: error.message.split('\n')[0] })
   }
-})
+}
 console.log()
 for (const { name, state, about } of results) console.log(`${name.padEnd(28)} ${state.padEnd(9)} ${about}`)
 const failed = results.filter(({ state }) => state === 'FAILED').length

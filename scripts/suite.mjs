@@ -1,5 +1,11 @@
 // The Node.js tests by folder, and what the tests of each folder need.
-import { readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import { run as runTests } from 'node:test'
+import { spec } from 'node:test/reporters'
+import { parseArgs } from 'node:util'
 import { installPostgres } from './postgres.mjs'
 import { root, run } from './steps.mjs'
 
@@ -65,22 +71,65 @@ export function compile() {
   run(process.execPath, [`${root}node_modules/typescript/bin/tsc`, '-p', 'tsconfig.json'])
 }
 
-/** Runs them. A test that hangs is a failure with a name, not a gate that is stopped from outside. */
-export function suite() {
+/** The tests that can run on this machine; prints why the others cannot. */
+function testsHere(long) {
   const isLinux = process.platform === 'linux'
-  if (!isLinux) console.log(`skipped on ${process.platform}, as they need Linux: the folders that say so`)
-  const why = installPostgres()
-  if (why !== undefined) console.log(`SKIPPED, as ${why}: the tests of locks on PostgreSQL`)
-  const names = testNames(({ linux, server }) => (isLinux || !linux) && (why === undefined || !server))
-  run(process.execPath, [
-    '--test',
-    '--test-reporter=spec',
-    '--test-timeout=600000',
-    ...names.map(compiledTest),
-  ])
+  const withoutServer = installPostgres()
+  const withoutLinux = isLinux ? undefined : `${process.platform} is not Linux`
+  const isLeftOut = (/** @type {Needs} */ { linux, server }) =>
+    (linux && withoutLinux) || (server && withoutServer)
+  const inPart = (/** @type {Needs} */ needs) => (needs.long ?? false) === long
+  for (const [folder, needs] of Object.entries(folders))
+    if (inPart(needs) && isLeftOut(needs)) console.log(`SKIPPED, as ${isLeftOut(needs)}: __test__/${folder}/`)
+  return testNames((needs) => inPart(needs) && !isLeftOut(needs))
 }
 
+/** Runs tests, several files at once: most of their time they wait. */
+async function suite(/** @type {string[]} */ names) {
+  const log = join(mkdtempSync(join(tmpdir(), 'reconcile-lock-sleeps-')), 'log')
+  process.on('exit', () => rmSync(dirname(log), { recursive: true, force: true }))
+  process.env.RECONCILE_TEST_SLEEPS = log
+  const files = names.map((name) => join(root, compiledTest(name)))
+  // A test that hangs is a failure with a name, not a gate that is stopped from outside.
+  const stream = runTests({ files, concurrency: 2 * availableParallelism(), timeout: 600_000 })
+  stream.on('test:fail', ({ todo }) => {
+    if (todo === undefined || todo === false) process.exitCode = 1
+  })
+  await pipeline(stream, new spec(), process.stdout, { end: false })
+  console.log(sleeps(existsSync(log) ? readFileSync(log, 'utf8') : ''))
+}
+
+/** What the tests have slept, by reason. */
+function sleeps(/** @type {string} */ log) {
+  const all = new Map()
+  for (const line of log.split('\n').filter(Boolean)) {
+    const { milliseconds, why } = JSON.parse(line)
+    const { times, sum } = all.get(why) ?? { times: 0, sum: 0 }
+    all.set(why, { times: times + 1, sum: sum + milliseconds })
+  }
+  const sorted = [...all].toSorted(([, a], [, b]) => b.sum - a.sum)
+  const lines = sorted.map(([why, { times, sum }]) => `${sum.toFixed(0).padStart(9)} ms ${times} x: ${why}`)
+  const total = sorted.reduce((total, [, { sum }]) => total + sum, 0)
+  return ['', ...lines, `the tests have slept ${(total / 1000).toFixed(1)} s, as listed`].join('\n')
+}
+
+const help = `npm run test:suite -- [--long] [FOLDER/NAME ...]
+
+Compiles the tests and runs them, or those that are named, such as cli/signals. --long runs those of npm run test:all.`
+
 if (process.argv[1] === import.meta.filename) {
-  compile()
-  suite()
+  const options = {
+    compile: { type: 'boolean' },
+    run: { type: 'boolean' },
+    long: { type: 'boolean' },
+    help: { type: 'boolean' },
+  }
+  const { values, positionals } = parseArgs({ options, allowPositionals: true })
+  if (values.help) console.log(help)
+  else {
+    if (!values.run) compile()
+    const unknown = positionals.find((name) => !testNames().includes(name))
+    if (unknown !== undefined) throw new Error(`there is no test ${unknown}`)
+    if (!values.compile) await suite(positionals.length > 0 ? positionals : testsHere(values.long ?? false))
+  }
 }

@@ -1,0 +1,95 @@
+// The driver of `npm test`: what it reads from the runners, and that nothing that went wrong counts as passed.
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { root } from '../support/packages.mjs'
+
+interface Counts {
+  passed: number
+  failed: number
+  skipped: number
+}
+interface Timed {
+  name: string
+  seconds: number
+}
+type Result = Counts & { name: string; seconds: number; longest: Timed[] }
+
+const script = (name: string) => import(join(root, `scripts/test/${name}.mjs`))
+const { readOutput }: { readOutput(output: string): Counts & { tests: Timed[] } } = await script('output')
+const { table }: { table(results: Result[]): string } = await script('table')
+type Run = (stage: object, print: (text: string) => void) => Promise<Result>
+const { runStage }: { runStage: Run } = await script('run')
+const { stages }: { stages: { name: string; hasTests?: true }[] } = await script('stages')
+
+for (const [what, output, counts, tests] of [
+  [
+    'Cargo',
+    `running 2 tests
+test judge::a_row ... ok <0.250s>
+test slow ... ok <2.000s>
+test ignored ... ignored
+
+test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 2.10s`,
+    { passed: 2, failed: 0, skipped: 1 },
+    [
+      { name: 'judge::a_row', seconds: 0.25 },
+      { name: 'slow', seconds: 2 },
+    ],
+  ],
+  [
+    'Node.js, with colours',
+    `\u001b[32m✔ acquires (12.5ms)\u001b[39m
+\u001b[31m✖ waits (500ms)\u001b[39m
+ℹ tests 4
+ℹ pass 1
+ℹ fail 1
+ℹ cancelled 1
+ℹ skipped 1
+ℹ todo 0`,
+    { passed: 1, failed: 2, skipped: 1 },
+    [{ name: 'acquires', seconds: 0.0125 }],
+  ],
+  ['this project', '\n3 passed, 1 failed, 2 skipped\n', { passed: 3, failed: 1, skipped: 2 }, []],
+  ['a line that is not the total', 'node 22: 3 passed, 1 failed', { passed: 0, failed: 0, skipped: 0 }, []],
+] as const) {
+  test(`reads the output of ${what}`, () => {
+    const { tests: found, ...sums } = readOutput(output)
+    assert.deepEqual(sums, counts)
+    assert.deepEqual(found, tests)
+  })
+}
+
+const node = (...programs: string[]) =>
+  programs.map((program) => ({ command: process.execPath, args: ['-e', program] }))
+
+for (const [what, stage, failed] of [
+  ['whose commands succeed', { commands: node('', 'console.log("1 passed, 0 failed")') }, 0],
+  ['whose first command fails', { commands: node('process.exit(3)', '') }, 1],
+  ['whose command is killed', { commands: node('process.kill(process.pid, "SIGKILL")') }, 1],
+  ['whose command does not exist', { commands: [{ command: './nothing-there', args: [] }] }, 1],
+  ['with a failed test and exit code 0', { commands: node('console.log("0 passed, 2 failed")') }, 2],
+  ['that is to have tests and has none', { hasTests: true, commands: node('') }, 1],
+] as const) {
+  test(`a stage ${what}: ${failed} failed`, async () => {
+    const result = await runStage({ name: 'a stage', ...stage }, () => {})
+    assert.equal(result.failed, failed)
+  })
+}
+
+test('the table shows stages, the ten longest tests, and the sums last', () => {
+  const longest = Array.from({ length: 12 }, (_, index) => ({ name: `test ${index}`, seconds: index }))
+  const lines = table([
+    { name: 'build', seconds: 46, passed: 0, failed: 0, skipped: 0, longest: [] },
+    { name: 'core', seconds: 12.34, passed: 88, failed: 1, skipped: 2, longest },
+  ]).split('\n')
+  assert.match(lines[1] ?? '', /^build +46\.0 +-$/)
+  assert.match(lines[2] ?? '', /^core +12\.3 +88, 1 FAILED, 2 skipped$/)
+  assert.equal(lines.filter((line) => line.includes('(core)')).length, 10)
+  assert.match(lines.find((line) => line.includes('(core)')) ?? '', /^ +11\.0 test 11 \(core\)$/)
+  assert.equal(lines.at(-1), '88 passed, 1 failed, 2 skipped')
+})
+
+test('every stage has a name of its own', () => {
+  assert.equal(new Set(stages.map(({ name }) => name)).size, stages.length)
+})

@@ -1,0 +1,82 @@
+// The stages of the gate, in the order in which they run.
+import { root } from '../steps.mjs'
+
+/** @typedef {import('./run.mjs').Stage} Stage */
+
+const node = (/** @type {string} */ script, ...args) => ({
+  command: process.execPath,
+  args: [`scripts/${script}.mjs`, ...args],
+})
+const bin = (/** @type {string} */ name, ...args) => ({ command: `${root}node_modules/.bin/${name}`, args })
+const cargo = (/** @type {string[]} */ ...args) => ({ command: 'cargo', args })
+const clippy = (/** @type {string[]} */ ...features) =>
+  cargo('clippy', '--locked', '--all-targets', ...features, '--', '-D', 'warnings')
+
+/** Tests of Rust, with the time that each takes, which a stable compiler shows if it takes itself for a nightly one. */
+const cargoTest = (/** @type {string[]} */ options, /** @type {string[]} */ ...names) =>
+  cargo(
+    ...[
+      'test',
+      '--locked',
+      '--config',
+      `target."cfg(all())".runner = ["env", "RUSTC_BOOTSTRAP=1"]`,
+      ...options,
+    ],
+    ...['--', '-Zunstable-options', '--report-time', ...names],
+  )
+const MODEL = ['--profile', 'model', '--test', 'model']
+
+const storm = (/** @type {string[]} */ ...args) => node('storm', '--no-build', '--workers', '16', ...args)
+
+/** @type {Stage[]} */
+export const stages = [
+  { name: 'build', commands: [node('build')] },
+  { name: 'format', commands: [cargo('fmt', '--check'), bin('biome', 'ci', '--error-on-warnings', '.')] },
+  {
+    name: 'lint',
+    commands: [
+      clippy(),
+      clippy('--features', 'node'),
+      {
+        ...cargo('doc', '--locked', '--no-deps', '--features', 'node'),
+        env: { RUSTDOCFLAGS: '-D warnings' },
+      },
+      node('check-workflows'),
+      node('check-dependencies'),
+      node('docs'),
+    ],
+  },
+  { name: 'types', commands: [bin('tsc', '-p', 'tsconfig.facade.json'), node('suite', '--compile')] },
+  {
+    name: 'core',
+    hasTests: true,
+    commands: [
+      cargoTest(['--package', 'reconcile-lock', '--lib', '--tests']),
+      cargo('test', '--locked', '--package', 'reconcile-lock', '--doc'),
+    ],
+  },
+  { name: 'model, two processes', hasTests: true, commands: [cargoTest(MODEL, 'two_')] },
+  { name: 'node', hasTests: true, commands: [node('suite', '--run')] },
+  { name: 'example', hasTests: true, commands: [node('example-test')] },
+  { name: 'storm', hasTests: true, commands: [storm('--seconds', '10')] },
+  { name: 'model', long: true, hasTests: true, commands: [cargoTest(MODEL)] },
+  { name: 'node, long', long: true, hasTests: true, commands: [node('suite', '--run', '--long')] },
+  {
+    name: 'storms',
+    long: true,
+    hasTests: true,
+    commands: [
+      storm('--seconds', '20', '--variant', 'native'),
+      storm('--seconds', '6', '--variant', 'native', '--on', 'disk,overlayfs,nfs'),
+      storm('--seconds', '10', '--variant', 'threads,bun,old-peers'),
+      storm('--seconds', '3', '--variant', 'control'),
+    ],
+  },
+  {
+    name: 'sizes',
+    long: true,
+    hasTests: true,
+    commands: [node('cross', '--only', 'x86_64-unknown-linux-gnu', '--sizes')],
+  },
+  { name: 'runtimes', long: true, hasTests: true, commands: [node('runtimes', '--no-build')] },
+]
