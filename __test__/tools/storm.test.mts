@@ -1,4 +1,5 @@
-// The judge of the storm (scripts/storm), on made-up intervals and logs, and short storms from their command line.
+// The judge of the storm (scripts/storm), on made-up intervals and logs, its schedule, and short storms from their
+// command line.
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -48,6 +49,19 @@ interface Figures extends Run {
   faults: string[]
   afterwards: { milliseconds: number; error?: string; left: string[] }
 }
+interface Mix {
+  processes: number
+  threads: number
+  pace: Record<string, [number, number]>
+}
+interface ScheduledEvent {
+  act: 'kill' | 'stop' | 'terminate'
+  at: number
+  place: number
+  holder?: boolean
+  lasting?: number
+  thread?: number
+}
 type Process = { name: string; kind: string; pid: number; killing?: bigint; killed?: bigint }
 
 const storm = fileURLToPath(new URL('../../../scripts/storm.mjs', import.meta.url))
@@ -62,6 +76,11 @@ const { findOverlaps, longestGap, judge, findFailures, exitCode } = (await modul
 const { collect } = (await module('collect')) as {
   collect: (logs: string, processes: Process[]) => Omit<Run, 'from' | 'to'>
 }
+const { schedule, nextFrom } = (await module('schedule')) as {
+  schedule: (seed: string, mix: Mix, seconds: number) => ScheduledEvent[]
+  nextFrom: <W extends { place: number }>(place: number, workers: W[]) => W | undefined
+}
+const { mixOf } = (await module('variants')) as { mixOf: (name: string, workers: number) => Mix }
 
 const ms = (milliseconds: number) => BigInt(Math.round(milliseconds * 1e6))
 let serial = 0
@@ -300,6 +319,73 @@ for (const [what, run, expected] of [
     assert.equal(exitCode([figures({}), run, { skipped: 'x' }]), expected ? 1 : 0)
   })
 }
+
+const threads = mixOf('threads', 16)
+
+test('the same seed makes the same schedule', () => {
+  assert.deepEqual(schedule('7', threads, 60), schedule('7', threads, 60))
+})
+
+test('another seed makes another schedule', () => {
+  const places = (seed: string) => schedule(seed, threads, 60).map(({ place }) => place)
+  const times = (seed: string) => schedule(seed, threads, 60).map(({ at }) => at)
+  assert.notDeepEqual(places('7'), places('8'))
+  assert.notDeepEqual(times('7'), times('8'))
+})
+
+test('a longer schedule begins with the shorter one', () => {
+  const short = schedule('7', threads, 5)
+  assert.deepEqual(schedule('7', threads, 60).slice(0, short.length), short)
+})
+
+test('the pace of one kind does not change another kind', () => {
+  const kills = (mix: Mix) => schedule('7', mix, 60).filter(({ act }) => act === 'kill')
+  const pace = { ...threads.pace, stop: [1, 2] as [number, number] }
+  assert.deepEqual(kills({ ...threads, pace }), kills(threads))
+})
+
+for (const name of ['native', 'threads']) {
+  test(`every event of the schedule is within the pace: ${name}`, () => {
+    const mix = mixOf(name, 16)
+    const events = schedule('7', mix, 600)
+    const within = (value: number | undefined, [low, high]: readonly [number, number]) =>
+      assert.ok(value !== undefined && Number.isInteger(value) && value >= low && value <= high, `${value}`)
+    const all = (low: number, high: number) =>
+      new Set(Array.from({ length: high - low + 1 }, (_, i) => low + i))
+    for (const act of ['kill', 'stop', 'terminate'] as const) {
+      const ofKind = events.filter((event) => event.act === act)
+      const range = mix.pace[act]
+      if (!range) {
+        assert.deepEqual(ofKind, [])
+        continue
+      }
+      let before = 0
+      for (const { at, place, lasting, thread } of ofKind) {
+        within(at - before, range)
+        within(place, [0, mix.processes - 1])
+        if (act === 'stop') within(lasting, mix.pace.stopped ?? [0, 0])
+        if (act === 'terminate') within(thread, [0, mix.threads - 1])
+        before = at
+      }
+      assert.ok(before <= 600_000 && before > 600_000 - range[1])
+      assert.deepEqual(new Set(ofKind.map(({ place }) => place)), all(0, mix.processes - 1))
+    }
+    const preferring = events.filter(({ holder }) => holder).length
+    const kills = events.filter(({ act }) => act === 'kill').length
+    assert.ok(preferring > 0.65 * kills && preferring < 0.85 * kills, `${preferring} of ${kills}`)
+    assert.deepEqual(
+      events.map(({ at }) => at),
+      events.map(({ at }) => at).sort((a, b) => a - b),
+    )
+  })
+}
+
+test('an event takes the next eligible place', () => {
+  const workers = [1, 3, 4].map((place) => ({ place }))
+  const taken = [0, 1, 2, 3, 4, 5].map((place) => nextFrom(place, workers)?.place)
+  assert.deepEqual(taken, [1, 1, 3, 3, 4, 1])
+  assert.equal(nextFrom(0, []), undefined)
+})
 
 /** Runs the storm's command line with temporary files in `directory`. */
 function command(tmp: string, ...args: string[]) {
