@@ -48,7 +48,7 @@ function lookAfterwards(addon, cwd, lock) {
 let logs
 
 /** One variant in one place, from its mount to its figures. */
-async function runOne({ name, on }, { seconds, workers, keep }, addon) {
+async function runOne({ name, on }, { seconds, workers, seed, keep }, addon) {
   const mix = mixOf(name, workers)
   if (mix.skipped) return { name, on, ...mix }
   const place = await openPlace(on)
@@ -58,13 +58,18 @@ async function runOne({ name, on }, { seconds, workers, keep }, addon) {
   const lock = addon.resolveLockPath(cwd)
   logs = mkdtempSync(join(tmpdir(), 'reconcile-lock-storm-logs-'))
   const progress = (text) => process.stderr.write(`  ${name} on ${on}: ${text}\n`)
-  const ran = await storm({ mix, lock, cwd, logs, seconds }, progress)
+  // The schedule of a variant does not depend on the other variants of this run.
+  const own = `${seed} ${name} ${on}`
+  const ran = await storm({ mix, lock, cwd, logs, seed: own, seconds }, progress)
   const afterwards = lookAfterwards(addon, cwd, lock)
   cleanUp()
   const collected = collect(logs, ran.processes)
   const figures = {
     name,
     on,
+    seconds,
+    workers,
+    seed,
     control: name === 'control',
     ...ran,
     ...judge({ ...ran, ...collected }),
@@ -103,6 +108,7 @@ for (const signal of ['SIGINT', 'SIGTERM'])
 console.log(
   `\nNode ${process.versions.node}, ${process.platform} ${process.arch}, ${cpus().length} x ${cpus()[0]?.model}`,
 )
+console.log(`seed ${chosen.seed}`)
 // Only now is there anything to load.
 const addon = createRequire(import.meta.url)(`${root}index.js`)
 const runs = []

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
@@ -62,6 +63,7 @@ interface ScheduledEvent {
   lasting?: number
   thread?: number
 }
+type PlayedEvent = ScheduledEvent & { played: number; worker?: string }
 type Process = { name: string; kind: string; pid: number; killing?: bigint; killed?: bigint }
 
 const storm = fileURLToPath(new URL('../../../scripts/storm.mjs', import.meta.url))
@@ -81,6 +83,9 @@ const { schedule, nextFrom } = (await module('schedule')) as {
   nextFrom: <W extends { place: number }>(place: number, workers: W[]) => W | undefined
 }
 const { mixOf } = (await module('variants')) as { mixOf: (name: string, workers: number) => Mix }
+const { loop } = (await module('loop')) as {
+  loop: (setting: Record<string, unknown>, stopped: () => boolean) => Promise<void>
+}
 
 const ms = (milliseconds: number) => BigInt(Math.round(milliseconds * 1e6))
 let serial = 0
@@ -387,11 +392,100 @@ test('an event takes the next eligible place', () => {
   assert.equal(nextFrom(0, []), undefined)
 })
 
+/** Records the attempts of a worker. Every `nth` attempt is refused. */
+const recorder = (nth: number) => `
+const attempts = (exports.attempts = [])
+const lock = {
+  holder: { createdAt: 0 },
+  release: async () => {},
+  releaseSync() {},
+  async [Symbol.asyncDispose ?? 'dispose']() {},
+}
+function attempt(way, { timeout }) {
+  attempts.push({ way, timeout })
+  if (attempts.length % ${nth} === 0) throw Object.assign(new Error('held'), { code: 'E_LOCK_CONTENTION' })
+  return lock
+}
+exports.acquireLock = async (options) => attempt('acquireLock', options)
+exports.acquireLockSync = (options) => attempt('acquireLockSync', options)
+exports.withLock = async (work, options) => work(attempt('withLock', options))
+exports.releaseLock = async () => {}
+`
+
+/** The first attempts of a worker. */
+async function attemptsOf(t: TestContext, seed: string, name: string, nth = 1000) {
+  const root = `${directory(t)}/`
+  writeFileSync(join(root, 'index.js'), recorder(nth))
+  const { attempts } = createRequire(import.meta.url)(join(root, 'index.js')) as { attempts: unknown[] }
+  const setting = { seed, name, kind: 'native', index: 0, cwd: root, logs: root, root }
+  await loop(setting, () => attempts.length === 50)
+  return attempts
+}
+
+test('the attempts of a worker depend on the seed and its name', async (t) => {
+  const first = await attemptsOf(t, '7', 'w0')
+  assert.equal(first.length, 50)
+  assert.deepEqual(await attemptsOf(t, '7', 'w0'), first)
+  assert.notDeepEqual(await attemptsOf(t, '8', 'w0'), first)
+  assert.notDeepEqual(await attemptsOf(t, '7', 'w1'), first)
+})
+
+test('contention does not change the next attempts', async (t) => {
+  assert.deepEqual(await attemptsOf(t, '7', 'w0', 2), await attemptsOf(t, '7', 'w0'))
+})
+
 /** Runs the storm's command line with temporary files in `directory`. */
 function command(tmp: string, ...args: string[]) {
   const env = { ...process.env, TMPDIR: tmp }
   return spawnSync(process.execPath, [storm, '--no-build', ...args], { env, encoding: 'utf8' })
 }
+
+/** The schedule in a directory of logs. */
+const playedIn = (logs: string) =>
+  readFileSync(join(logs, 'schedule.jsonl'), 'utf8')
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as PlayedEvent)
+
+/** The schedules that a storm played, by variant. `Math.random` throws in all of its processes and threads. */
+function play(t: TestContext, ...args: string[]) {
+  const tmp = directory(t)
+  const poison = join(tmp, 'poison.cjs')
+  writeFileSync(poison, `Math.random = () => { throw new Error('Math.random was called') }`)
+  const env = { ...process.env, TMPDIR: tmp, NODE_OPTIONS: `--require ${poison}` }
+  const all = [storm, '--no-build', '--keep', '--workers', '8', ...args]
+  const { status, stdout, stderr } = spawnSync(process.execPath, all, { env, encoding: 'utf8' })
+  assert.equal(status, 0, stdout + stderr)
+  const runs = stdout.matchAll(/^(\w+) on tmpfs \(.*?^ {2}logs: ([^\n]+)$/gms)
+  const byVariant = new Map(Array.from(runs, ([, name = '', logs = '']) => [name, playedIn(logs)]))
+  return { stdout, byVariant }
+}
+const planned = (events: PlayedEvent[] = []) =>
+  events.map(({ played: _, worker: __, ...event }): ScheduledEvent => event)
+
+test('a storm plays the schedule of its seed', (t) => {
+  const { stdout, byVariant } = play(t, '--seconds', '2', '--seed', '7', '--variant', 'threads,native')
+  assert.match(stdout, /^seed 7$/m)
+  for (const name of ['threads', 'native']) {
+    const events = byVariant.get(name) ?? []
+    assert.deepEqual(planned(events), schedule(`7 ${name} tmpfs`, mixOf(name, 8), 2))
+    // A timer may fire a millisecond early.
+    for (const { at, played } of events) assert.ok(played >= at - 2, `${played} is before ${at}`)
+    assert.ok(events.some(({ worker }) => worker !== undefined))
+  }
+  const alone = play(t, '--seconds', '1', '--seed', '7', '--variant', 'native').byVariant.get('native')
+  assert.ok(alone)
+  assert.deepEqual(planned(alone), planned(byVariant.get('native')).slice(0, alone.length))
+})
+
+test('a storm without a seed chooses and prints one', (t) => {
+  const seeds = [1, 2].map(() => {
+    const { stdout } = command(directory(t), '--seconds', '1', '--workers', '4')
+    return /^seed (\d+)$/m.exec(stdout)?.[1]
+  })
+  assert.ok(seeds[0])
+  assert.notEqual(seeds[0], seeds[1])
+})
 
 /** The processes that work in a directory: their arguments name it. */
 function working(path: string): number[] {
@@ -473,9 +567,21 @@ async function says(child: ChildProcess, line: RegExp) {
 }
 
 /** A storm whose workers have all begun to write their logs. */
-async function begun(t: TestContext, seconds = '60') {
+async function begun(t: TestContext, seconds = '60', ...more: string[]) {
   const tmp = directory(t)
-  const args = [storm, '--no-build', '--seconds', seconds, '--workers', '4', '--on', 'disk']
+  const args = [
+    storm,
+    '--no-build',
+    '--seconds',
+    seconds,
+    '--workers',
+    '4',
+    '--on',
+    'disk',
+    '--seed',
+    '7',
+    ...more,
+  ]
   const env = { ...process.env, TMPDIR: tmp }
   const child = spawn(process.execPath, args, { env, stdio: ['ignore', 'pipe', 'inherit'] })
   t.after(() => {
@@ -513,10 +619,30 @@ test('a worker that another ended: the storm exits with 1 and keeps the logs', a
   for (const pid of working(tmp)) signal(pid, 'SIGKILL')
   assert.deepEqual(await exit, [1, null])
   assert.match(printed, /FAILED: w\d+ \(native\) ended by itself: SIGKILL/)
+  assert.match(
+    printed,
+    /rerun: npm run storm -- --variant native --on disk --seconds 2 --workers 4 --seed 7$/m,
+  )
   assert.match(printed, /^storm: 1 variant, 0 overlaps, native on disk failed: /m)
   const [logs = ''] = readdirSync(tmp)
   assert.match(printed, new RegExp(`logs: .*${logs}$`, 'm'))
   assert.ok(readdirSync(join(tmp, logs)).length >= 4)
+})
+
+test('a suspended storm does not play the missed events in a burst', async (t) => {
+  const { tmp, child, exit } = await begun(t, '3', '--keep')
+  child.kill('SIGSTOP')
+  await setTimeout(1000)
+  child.kill('SIGCONT')
+  await exit
+  const kills = playedIn(join(tmp, readdirSync(tmp)[0] ?? '')).filter(({ act }) => act === 'kill')
+  const early = kills.slice(1).map(({ at, played }, index) => {
+    const before = kills[index]
+    assert.ok(before)
+    return at - before.at - (played - before.played)
+  })
+  // The schedule allows an event to be 50 ms late; a timer may fire early, and times are rounded.
+  assert.ok(Math.max(...early) <= 53, `${early}`)
 })
 
 test('a killed storm leaves no worker behind but those that it stopped', async (t) => {
@@ -535,6 +661,10 @@ for (const args of [
   ['--variant', 'unknown'],
   ['--variant', 'native,'],
   ['--on', 'floppy'],
+  ['--seed', 'x'],
+  ['--seed', '1.5'],
+  ['--seed='],
+  ['--seed=-1'],
   ['--unknown'],
   ['surplus'],
 ]) {

@@ -1,19 +1,22 @@
-// Runs one storm: starts the workers, kills, stops and continues them at random, and starts others in their place.
+// Runs one storm: starts the workers, kills, stops and continues them by the schedule, and starts others in their
+// place.
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { root } from '../steps.mjs'
 import { now } from './clock.mjs'
+import { nextFrom, schedule } from './schedule.mjs'
 
 /** How long the workers have to end by themselves, in milliseconds. */
 const patience = 10_000
 /** How often a kill looks for the holder in the lock file before it takes anybody. */
 const looks = 200
+/** An event that is later than this delays the rest of the schedule, in milliseconds: it is not played in a burst. */
+const maxLateness = 50
 const workerPath = fileURLToPath(new URL('worker.mjs', import.meta.url))
-const random = (low, high) => low + Math.random() * (high - low)
-const pick = (choices) => choices[Math.floor(Math.random() * choices.length)]
 
 /** Every child that runs. */
 const running = new Set()
@@ -42,19 +45,21 @@ class Storm {
   started = false
   over = false
   timers = new Set()
+  /** Each event of the schedule, when it was played, and on which worker; no worker if none was eligible. */
+  played = []
 
-  /** @param {{ mix: Mix, lock: string, cwd: string, logs: string }} about */
+  /** @param {{ mix: Mix, lock: string, cwd: string, logs: string, seed: string }} about */
   constructor(about) {
     this.about = about
   }
 
   /** Starts a worker in a place; it begins at once if the storm has. */
   start(place) {
-    const { mix, cwd, logs } = this.about
+    const { mix, cwd, logs, seed } = this.about
     const { kind, execPath = process.execPath } = mix.member(place)
     const name = `w${this.all.length}`
     const { threads, logUnlinks } = mix
-    const setting = { name, kind, index: place, cwd, logs, root, threads, logUnlinks }
+    const setting = { name, kind, index: place, cwd, logs, root, threads, logUnlinks, seed }
     const spawning = now()
     const child = fork(workerPath, [JSON.stringify(setting)], { execPath, execArgv: [] })
     running.add(child)
@@ -117,15 +122,16 @@ class Storm {
   }
 
   /** Mostly the holder, so that a stale lock is left behind. */
-  kill() {
+  kill({ place, holder: prefersHolder }) {
     const targets = this.targets
-    const holder = Math.random() < 0.75 ? this.holder(targets) : undefined
-    const worker = holder ?? pick(targets)
-    if (!worker) return
+    const holder = prefersHolder ? this.holder(targets) : undefined
+    const worker = holder ?? nextFrom(place, targets)
+    if (!worker) return undefined
     this.end(worker)
     this.counts.kills += 1
     if (holder) this.counts.holdersKilled += 1
     this.start(worker.place)
+    return worker
   }
 
   end(worker) {
@@ -134,16 +140,20 @@ class Storm {
     worker.killed = now()
   }
 
-  stop() {
-    const worker = pick(this.targets.filter(({ stopped }) => !stopped))
-    if (!worker) return
+  stop({ place, lasting }) {
+    const targets = this.targets.filter(({ stopped }) => !stopped)
+    const worker = nextFrom(place, targets)
+    if (!worker) return undefined
     worker.stopped = true
     worker.child.kill('SIGSTOP')
     this.counts.stops += 1
-    this.later(this.about.mix.pace.stopped, () => {
+    const timer = setTimeout(() => {
+      this.timers.delete(timer)
       if (!worker.gone) this.counts.continued += 1
       this.continue(worker)
-    })
+    }, lasting)
+    this.timers.add(timer)
+    return worker
   }
 
   continue(worker) {
@@ -151,29 +161,31 @@ class Storm {
     if (!worker.gone) worker.child.kill('SIGCONT')
   }
 
-  terminate() {
-    const worker = pick(this.members.filter(({ ready, gone }) => ready && !gone))
-    if (!worker) return
-    this.tell(worker, 'terminate')
+  terminate({ place, thread }) {
+    const targets = this.members.filter(({ ready, gone }) => ready && !gone)
+    const worker = nextFrom(place, targets)
+    if (!worker) return undefined
+    this.tell(worker, { terminate: thread })
     this.counts.terminations += 1
+    return worker
   }
 
-  later([low, high], act) {
-    const timer = setTimeout(
-      () => {
-        this.timers.delete(timer)
-        act()
-      },
-      random(low, high),
-    )
-    this.timers.add(timer)
+  /** Milliseconds since the start. */
+  get passed() {
+    return Number(now() - this.from) / 1e6
   }
 
-  again(range, act) {
-    this.later(range, () => {
-      act()
-      this.again(range, act)
-    })
+  /** Plays each event at its time. */
+  async play(events) {
+    let shift = 0
+    for (const event of events) {
+      await delay(Math.max(0, event.at + shift - this.passed))
+      const late = this.passed - event.at - shift
+      if (late > maxLateness) shift += late
+      const played = Math.round(this.passed)
+      const worker = this[event.act](event)
+      this.played.push({ ...event, played, worker: worker?.name })
+    }
   }
 
   async begin() {
@@ -183,9 +195,6 @@ class Storm {
     this.started = true
     this.from = now()
     for (const worker of this.members) this.tell(worker, 'go')
-    this.again(mix.pace.kill, () => this.kill())
-    this.again(mix.pace.stop, () => this.stop())
-    if (mix.pace.terminate) this.again(mix.pace.terminate, () => this.terminate())
   }
 
   /** All workers end by themselves, within bounds. */
@@ -207,12 +216,14 @@ class Storm {
 }
 
 /**
- * @param {{ mix: Mix, lock: string, cwd: string, logs: string, seconds: number }} about
+ * The schedule as it was played is in the directory of the logs, one event per line.
+ * @param {{ mix: Mix, lock: string, cwd: string, logs: string, seed: string, seconds: number }} about
  * @param {(text: string) => void} progress
  */
 export async function storm({ seconds, ...about }, progress) {
   const storm = new Storm(about)
   await storm.begin()
+  const playing = storm.play(schedule(about.seed, about.mix, seconds))
   for (let passed = 0; passed < seconds; ) {
     const step = Math.min(5, seconds - passed)
     await delay(step * 1000)
@@ -220,7 +231,10 @@ export async function storm({ seconds, ...about }, progress) {
     const { kills, stops } = storm.counts
     if (passed < seconds) progress(`${passed} of ${seconds} s: ${kills} kills, ${stops} stops`)
   }
+  await playing
   await storm.finish()
+  const lines = storm.played.map((event) => `${JSON.stringify(event)}\n`)
+  writeFileSync(join(about.logs, 'schedule.jsonl'), lines.join(''))
   const { all, counts, faults, from, to } = storm
   const processes = all.map(({ name, kind, pid, killing, killed }) => ({ name, kind, pid, killing, killed }))
   return { processes, ...counts, faults, from, to }

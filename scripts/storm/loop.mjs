@@ -4,6 +4,7 @@ import { setImmediate, setTimeout } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { now } from './clock.mjs'
 import { openLog } from './log.mjs'
+import { randomFrom } from './random.mjs'
 
 /**
  * @typedef {object} Setting
@@ -14,54 +15,65 @@ import { openLog } from './log.mjs'
  * @property {string} name the name of the log
  * @property {string} root the project's directory
  * @property {boolean} logUnlinks whether old peers log what they remove; it slows them in their race
+ * @property {string} seed the random choices of a worker depend on it and on the worker's name
  */
 
-const pick = (choices) => choices[Math.floor(Math.random() * choices.length)]
-const between = (low, high) => low + Math.random() * (high - low)
-
-/** Mostly short, some longer, in milliseconds. */
-const sectionLength = () => (Math.random() < 0.8 ? between(0, 0.3) : between(0.3, 3))
+/** Each kind of choice has its own stream: contention does not change how long the next section takes. */
+function choicesOf({ seed, name }) {
+  const attempts = randomFrom(seed, `${name} attempts`)
+  const sections = randomFrom(seed, `${name} sections`)
+  const pauses = randomFrom(seed, `${name} pauses`)
+  return {
+    attempt: (ways) => ({ way: attempts.pick(ways), timeout: attempts.between(10, 400) }),
+    /** Mostly short, some longer. Half of them give way to the event loop, as those of programs do. */
+    section: () => ({
+      milliseconds: sections.chance(0.8) ? sections.between(0, 0.3) : sections.between(0.3, 3),
+      yields: sections.chance(0.5),
+    }),
+    /** Half of the pauses are none but for the event loop. */
+    pause: () => (pauses.chance(0.5) ? undefined : pauses.between(0, 2)),
+  }
+}
 
 function spin(milliseconds) {
   const end = now() + BigInt(Math.round(milliseconds * 1e6))
   while (now() < end);
 }
 
-/** Half of the sections give way to the event loop, as those of programs do. */
-async function pass(milliseconds) {
-  if (Math.random() < 0.5) spin(milliseconds)
+async function pass({ milliseconds, yields }) {
+  if (!yields) spin(milliseconds)
   else if (milliseconds < 1) await setImmediate()
   else await setTimeout(milliseconds)
 }
 
 /** Each way to use this package: `enter` and `leave` enclose the critical section. */
-function nativeWays({ acquireLock, acquireLockSync, releaseLock, withLock }) {
+function nativeWays({ acquireLock, acquireLockSync, releaseLock, withLock }, section) {
   return [
     async (options, enter, leave) => {
       const lock = await acquireLock(options)
       enter(lock)
-      await pass(sectionLength())
+      await pass(section())
       leave()
       await lock.release()
     },
     (options, enter, leave) => {
       const lock = acquireLockSync(options)
       enter(lock)
-      spin(sectionLength())
+      spin(section().milliseconds)
       leave()
       lock.releaseSync()
     },
     (options, enter, leave) =>
       withLock(async (lock) => {
         enter(lock)
-        await pass(sectionLength())
+        await pass(section())
         leave()
       }, options),
     // As `await using` does, which Node.js 20 cannot parse.
     async (options, enter, leave) => {
       const lock = await acquireLock(options)
       enter(lock)
-      await pass(sectionLength())
+      await pass(section())
       leave()
       // Node.js 20.0 has no such symbol.
       await (Symbol.asyncDispose ? lock[Symbol.asyncDispose]() : lock.release())
@@ -69,7 +81,7 @@ function nativeWays({ acquireLock, acquireLockSync, releaseLock, withLock }) {
     async (options, enter, leave) => {
       const lock = await acquireLock(options)
       enter(lock)
-      await pass(sectionLength())
+      await pass(section())
       leave()
       await releaseLock(options.cwd)
     },
@@ -83,21 +95,22 @@ function ownSince(asked, { holder }, stamp) {
   return written > asked ? written : asked
 }
 
-function nativeTurn({ root, cwd, index }, log) {
-  const ways = nativeWays(createRequire(import.meta.url)(`${root}index.js`))
+function nativeTurn({ root, cwd, index }, log, { attempt, section }) {
+  const ways = nativeWays(createRequire(import.meta.url)(`${root}index.js`), section)
   const waits = index % 2 === 0
   return (entered, leave) => {
-    const options = { cwd, timeout: waits ? between(10, 400) : 0 }
+    const { way, timeout } = attempt(ways)
+    const options = { cwd, timeout: waits ? timeout : 0 }
     const asked = now()
     const enter = (lock) => {
       log.enter(lock.takenOver !== undefined, (stamp) => ownSince(asked, lock, stamp))
       entered()
     }
-    return pick(ways)(options, enter, leave)
+    return way(options, enter, leave)
   }
 }
 
-async function oldTurn({ root, cwd, logUnlinks }, log) {
+async function oldTurn({ root, cwd, logUnlinks }, log, { section }) {
   const old = await import(pathToFileURL(`${root}build/__test__/legacy/lock.mjs`).href)
   return async (entered, leave) => {
     let unlinking = false
@@ -119,7 +132,7 @@ async function oldTurn({ root, cwd, logUnlinks }, log) {
     await old.acquireLock(cwd, hooks).finally(ended)
     log.enter(takenOver, (stamp) => stamp)
     entered()
-    await pass(sectionLength())
+    await pass(section())
     leave()
     if (logUnlinks) log.unlink()
     await old.releaseLock(cwd)
@@ -134,7 +147,8 @@ async function oldTurn({ root, cwd, logUnlinks }, log) {
  */
 export async function loop(setting, stopped) {
   const log = openLog(`${setting.logs}/${setting.name}.log`)
-  const turn = await (setting.kind === 'old' ? oldTurn : nativeTurn)(setting, log)
+  const choices = choicesOf(setting)
+  const turn = await (setting.kind === 'old' ? oldTurn : nativeTurn)(setting, log, choices)
   while (!stopped()) {
     let inside = false
     try {
@@ -145,8 +159,9 @@ export async function loop(setting, stopped) {
       if (!inside && error.code === 'E_LOCK_CONTENTION') log.refused()
       else log.error(inside ? 'release' : 'acquire', error)
     }
-    // Half of the pauses are none but for the event loop, which must see the message that ends this.
-    await (Math.random() < 0.5 ? setImmediate() : setTimeout(between(0, 2)))
+    // The event loop must see the message that ends this.
+    const pause = choices.pause()
+    await (pause === undefined ? setImmediate() : setTimeout(pause))
   }
   log.flush()
 }

@@ -1,4 +1,5 @@
 // The command line of the storm.
+import { randomInt } from 'node:crypto'
 import { parseArgs } from 'node:util'
 import { placeNames } from './places.mjs'
 import { variantNames } from './variants.mjs'
@@ -19,8 +20,10 @@ logs tell afterwards whether two ever held it at once.
                          control    only the TypeScript original: must show overlaps
                          all        all of these on tmpfs, and native in every other place
   --on PLACE,...       where the lock file is (default tmpfs): tmpfs, disk, overlayfs, nfs
+  --seed N             repeats the schedule of kills and stops, and the random choices of the workers
+                       (default: a random seed, which is printed)
   --no-build           the addon and the tests are built already
-  --keep               keep the logs; those of a failed run are always kept
+  --keep               keep the logs and the schedule; those of a failed run are always kept
   --help               show this
 
 What this machine cannot do is skipped, with the reason. Exits with 1 if two held the lock at once, nobody held
@@ -30,7 +33,7 @@ it for more than 2.5 s, an error was none that the documentation names, or anyth
 export class UsageError extends Error {}
 
 function whole(name, value, least) {
-  const number = Number(value)
+  const number = /^\d+$/.test(value) ? Number(value) : Number.NaN
   if (!Number.isSafeInteger(number) || number < least)
     throw new UsageError(`--${name} ${value}: a whole number from ${least}`)
   return number
@@ -61,6 +64,7 @@ function parse(args) {
         workers: { type: 'string', default: '16' },
         variant: { type: 'string', default: 'native' },
         on: { type: 'string' },
+        seed: { type: 'string' },
         'no-build': { type: 'boolean', default: false },
         keep: { type: 'boolean', default: false },
         help: { type: 'boolean', default: false },
@@ -73,13 +77,14 @@ function parse(args) {
 
 /** @param {string[]} args */
 export function readOptions(args) {
-  const { seconds, workers, variant, on, keep, help, 'no-build': built } = parse(args)
+  const { seconds, workers, variant, on, seed, keep, help, 'no-build': built } = parse(args)
   const variants = listed('variant', variant, [...variantNames, 'all'])
   const places = on === undefined ? undefined : listed('on', on, placeNames)
   return {
     seconds: whole('seconds', seconds, 1),
     workers: whole('workers', workers, 4),
     runs: plan(variants, places),
+    seed: seed === undefined ? randomInt(2 ** 32) : whole('seed', seed, 0),
     keep,
     help,
     built,

@@ -30,10 +30,15 @@ function remarks({ byKind, control }) {
   return 'old' in byKind ? ofOldPeers : []
 }
 
+/** The command that plays the schedule of a run again. */
+const rerun = ({ name, on, seconds, workers, seed }) =>
+  `npm run storm -- --variant ${name} --on ${on} --seconds ${seconds} --workers ${workers} --seed ${seed}`
+
 /** The figures of one run as text. */
 export function report(figures) {
   const { acquisitions, byKind, kills, holdersKilled, stops, continued, terminations, takeovers } = figures
   const { pairs, refused, errorCodes, gap, overlaps, from, afterwards } = figures
+  const failures = findFailures(figures)
   const terminated = terminations > 0 ? `, ${whole(terminations)} threads terminated` : ''
   const after = afterwards.error ?? `acquired in ${afterwards.milliseconds.toFixed(1)} ms`
   return [
@@ -51,7 +56,8 @@ export function report(figures) {
       .toSorted((a, b) => isReal(b) - isReal(a))
       .slice(0, shown)
       .map((overlap) => describe(overlap, from)),
-    ...findFailures(figures).map((failure) => `  FAILED: ${failure}`),
+    ...failures.map((failure) => `  FAILED: ${failure}`),
+    ...(failures.length > 0 ? [`  rerun: ${rerun(figures)}`] : []),
   ].join('\n')
 }
 

@@ -26,8 +26,7 @@ function startThread(place) {
 }
 
 /** A thread is ended in the midst of what it does, and another one starts in its place. */
-function terminate(log) {
-  const place = Math.floor(Math.random() * threads.length)
+function terminate(place, log) {
   const { name, worker } = threads[place]
   log.end(name)
   worker.terminate()
@@ -43,7 +42,7 @@ async function runThreads() {
   const log = openLog(`${setting.logs}/${setting.name}.log`)
   for (let place = 0; place < setting.threads; place += 1) startThread(place)
   process.on('message', (message) => {
-    if (message === 'terminate') terminate(log)
+    if (message.terminate !== undefined) terminate(message.terminate, log)
     else tell(message)
   })
   const stamps = await Promise.all(threads.map(({ ready }) => ready))
