@@ -15,8 +15,8 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
-import { setTimeout as delay } from 'node:timers/promises'
 import { resolveLockPath } from 'reconcile-lock'
+import { until } from './time.mjs'
 
 export const MESSAGE = 'Another reconcile run is in progress'
 
@@ -47,8 +47,7 @@ export function directory(t: TestContext, parent = tmpdir()): string {
 
 /** Waits until a directory is empty: what a thread had under way when it ended, a thread of the addon undoes. */
 export async function emptied(path: string): Promise<void> {
-  for (const end = performance.now() + 5000; readdirSync(path).length > 0; await delay(1))
-    assert.ok(performance.now() < end, `still there: ${readdirSync(path)}`)
+  await until(() => readdirSync(path).length === 0, `${path} is empty`)
 }
 
 /** A mounted tmpfs; `undefined`, with the test skipped and the reason printed, where that is not allowed. */

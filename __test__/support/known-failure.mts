@@ -13,7 +13,7 @@ export type KnownFailure = Environment & {
   sometimes?: true
 }
 
-type Body = (t: TestContext) => unknown
+type Body = (t: TestContext) => void | Promise<void>
 
 /** The runtime; then what `npm run cross` runs it on. */
 const environments = new Set(process.env.RECONCILE_TEST_PLATFORM?.split(' '))

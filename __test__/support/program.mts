@@ -28,7 +28,7 @@ export function ended(t: TestContext, cwd: string, body: string, execArgv: strin
   const args = [...execArgv, written(t, cwd, body)]
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, args, {
     encoding: 'utf8',
-    timeout: 120_000,
+    timeout: 60_000,
   })
   return { code: status, signal, stdout, stderr }
 }

@@ -1,9 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import type { TestContext } from 'node:test'
-import { setTimeout } from 'node:timers/promises'
-
-const LONG = 20_000
+import { until } from './time.mjs'
 
 /** Words as a shell reads them. */
 export const quoted = (words: string[]): string =>
@@ -45,12 +43,10 @@ export class Terminal {
 
   /** Waits until the screen has shown it, after its first `from` characters. */
   async shows(what: RegExp, from = 0): Promise<RegExpExecArray> {
-    for (const end = Date.now() + LONG; Date.now() < end; ) {
-      const found = what.exec(this.screen.slice(from))
-      if (found) return found
-      await setTimeout(10)
-    }
-    throw new Error(`the screen never showed ${what}: ${JSON.stringify(this.screen)}`)
+    const found = until(() => what.exec(this.screen.slice(from)), `the screen shows ${what}`)
+    return found.catch((error: Error) => {
+      throw new Error(`${error.message}; it shows ${JSON.stringify(this.screen)}`)
+    }) as Promise<RegExpExecArray>
   }
 
   /** The exit code of the command, 128 and its number if that was a signal. */

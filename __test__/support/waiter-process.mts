@@ -12,6 +12,7 @@ import {
   releaseLock,
   type WaitStatus,
 } from 'reconcile-lock'
+import { sleep } from './time.mjs'
 import { type Message, now, type Order, type Outcome, type Usage } from './waiter.mjs'
 
 const tell = (message: Message) => {
@@ -81,7 +82,7 @@ async function restless(order: Extract<Order, { do: 'restless' }>): Promise<numb
     const signal = AbortSignal.timeout(40)
     const waiting = acquireLock({ cwd: order.cwd, timeout: 10_000, signal, onWait() {} })
     waits.push(waiting.then((lock) => lock.release()).catch(() => {}))
-    await delay(10)
+    await sleep(10, 'the pace of waits that begin and end')
     longest = Math.max(longest, performance.now() - last)
     last = performance.now()
   }
@@ -89,7 +90,10 @@ async function restless(order: Extract<Order, { do: 'restless' }>): Promise<numb
   return longest
 }
 
-/** How long it takes to read files by libuv's pool; with a FIFO that nobody writes to, one of its threads hangs. */
+/**
+ * How long it takes to read files by libuv's pool. With a FIFO that no process writes to, one of its threads hangs;
+ * then the result is infinite if no other thread reads them.
+ */
 async function readFiles(fifo: string | undefined): Promise<number> {
   const before = performance.now()
   const hanging = fifo === undefined ? undefined : fs.open(fifo, 'r')
@@ -97,7 +101,8 @@ async function readFiles(fifo: string | undefined): Promise<number> {
     for (let index = 0; index < 50; index += 1) await fs.readFile('/proc/self/stat')
     return performance.now() - before
   })()
-  const took = await Promise.race([reading, delay(500, Number.POSITIVE_INFINITY)])
+  const limit = fifo === undefined ? 10_000 : 500
+  const took = await Promise.race([reading, delay(limit, Number.POSITIVE_INFINITY)])
   if (fifo !== undefined) closeSync(openSync(fifo, 'r+'))
   await hanging?.then((file) => file.close())
   await reading

@@ -1,0 +1,9 @@
+// What wine 8 lacks.
+import type { KnownFailure } from './known-failure.mjs'
+
+export const noLinks: KnownFailure = { platform: 'wine', why: 'wine 8 makes no symbolic links' }
+
+export const noDeletion: KnownFailure = {
+  platform: 'wine',
+  why: 'wine 8 has no POSIX deletion: an open file keeps its name, so no process removes or replaces a lock file',
+}
