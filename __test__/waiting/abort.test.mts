@@ -4,7 +4,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { getEventListeners } from 'node:events'
 import { existsSync, readdirSync } from 'node:fs'
 import { type TestContext, test } from 'node:test'
-import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises'
+import { setImmediate as turn } from 'node:timers/promises'
 import {
   type AcquireOptions,
   acquireLock,
@@ -13,28 +13,20 @@ import {
   type Lock,
   withLock,
 } from 'reconcile-lock'
-import { deadPid, directory, leave, rejection } from '../support/directory.mjs'
-import { until, Waiter } from '../support/waiter.mjs'
+import { deadPid, directory, emptied, leave, rejection } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
+import { later, sleep, until } from '../support/time.mjs'
+import { Waiter } from '../support/waiter.mjs'
+import { asleep, begin } from '../support/waits.mjs'
+import { within } from '../support/within.mjs'
 
-/** At once, on a busy machine. */
-const SOON = 500
+/** Far less than the second after which a wait reports again. */
+const SOON = 200
 const LONG = 20_000
 
 const listeners = (signal: AbortSignal) => getEventListeners(signal, 'abort').length
 const spin = (milliseconds: number) => {
   for (const end = performance.now() + milliseconds; performance.now() < end; );
-}
-
-/** Starts a wait, and comes back when it has begun. */
-async function begin(options: AcquireOptions): Promise<{ waiting: Promise<Lock> }> {
-  let begun = () => {}
-  const waits = new Promise<void>((resolve) => {
-    begun = resolve
-  })
-  const waiting = acquireLock({ timeout: LONG, ...options, onWait: () => begun() })
-  waiting.catch(() => {})
-  await Promise.race([waits, waiting])
-  return { waiting }
 }
 
 /** What was printed as a warning while the test ran. */
@@ -55,7 +47,7 @@ const calls = [
 for (const [name, acquire] of calls) {
   test(`${name} with a signal that was aborted before touches nothing`, async (t) => {
     const timedOut = AbortSignal.timeout(1)
-    await until('aborted', () => timedOut.aborted)
+    await until(() => timedOut.aborted, 'the signal is aborted')
     const reason = new Error('stop')
     const signals: [AbortSignal, unknown][] = [
       [AbortSignal.abort(reason), reason],
@@ -85,30 +77,32 @@ for (const [name, make] of [
     'a controller',
     () => {
       const controller = new AbortController()
-      setTimeout(() => controller.abort(new Error('stop')), 60)
+      later(30, 'the wait has begun by then', () => controller.abort(new Error('stop')))
       return controller.signal
     },
   ],
-  ['AbortSignal.timeout', () => AbortSignal.timeout(60)],
-  ['AbortSignal.any', () => AbortSignal.any([new AbortController().signal, AbortSignal.timeout(60)])],
+  ['AbortSignal.timeout', () => AbortSignal.timeout(30)],
+  ['AbortSignal.any', () => AbortSignal.any([new AbortController().signal, AbortSignal.timeout(30)])],
 ] as const) {
   test(`an abort during a wait rejects with the reason at once: ${name}`, async (t) => {
     const cwd = directory(t)
     const holder = await acquireLock(cwd)
-    const signal = make()
-    let aborted = 0
-    const before = performance.now()
-    const { waiting } = await begin({ cwd, signal })
-    signal.addEventListener('abort', () => {
-      aborted = performance.now()
+    await within(SOON, async () => {
+      const signal = make()
+      let [begun, aborted] = [false, Number.NaN]
+      signal.addEventListener('abort', () => {
+        aborted = performance.now()
+      })
+      const onWait = () => {
+        begun = true
+      }
+      assert.equal(await rejection(acquireLock({ cwd, timeout: LONG, signal, onWait })), signal.reason)
+      assert.equal(holder.isHeld(), true)
+      // On a busy machine the abort may come before the wait.
+      return begun ? performance.now() - aborted : Number.POSITIVE_INFINITY
     })
-    const error = await rejection(waiting)
-    assert.equal(error, signal.reason)
-    const late = performance.now() - aborted
-    assert.ok(aborted - before >= 59 && late < SOON, `${late} ms after the abort`)
-    assert.equal(holder.isHeld(), true)
     await holder.release()
-    await delay(50)
+    await sleep(50, 'a wait that goes on would take the lock')
     assert.equal(existsSync(holder.path), false, 'nobody has taken the lock')
   })
 }
@@ -122,7 +116,7 @@ test('an abort in the turn of the call ends it too, and so does one in onWait', 
     controller.abort('now')
     assert.equal(await rejection(waiting), 'now')
     await holder?.release()
-    assert.deepEqual(readdirSync(cwd), [])
+    await emptied(cwd)
   }
   const holder = await acquireLock(cwd)
   const controller = new AbortController()
@@ -135,18 +129,26 @@ test('an abort in the turn of the call ends it too, and so does one in onWait', 
   await (await acquireLock(cwd)).release()
 })
 
-test('an abort is heard although another listener stops its event', async (t) => {
-  const cwd = directory(t)
-  const holder = await acquireLock(cwd)
-  const controller = new AbortController()
-  controller.signal.addEventListener('abort', (event) => event.stopImmediatePropagation())
-  const { waiting } = await begin({ cwd, signal: controller.signal })
-  const before = performance.now()
-  controller.abort('stop')
-  assert.equal(await rejection(waiting), 'stop')
-  assert.ok(performance.now() - before < SOON)
-  await holder.release()
-})
+test(
+  'an abort is heard although another listener stops its event',
+  knownFailure(
+    {
+      runtime: 'deno',
+      why: "in Deno no listener of an AbortSignal comes before the program's own, one of which may stop the event",
+    },
+    async (t) => {
+      const cwd = directory(t)
+      const holder = await acquireLock(cwd)
+      const controller = new AbortController()
+      controller.signal.addEventListener('abort', (event) => event.stopImmediatePropagation())
+      const { waiting } = await begin({ cwd, signal: controller.signal, timeout: 10_000 })
+      controller.abort('stop')
+      // An abort that is not heard is contention, in the end.
+      assert.equal(await rejection(waiting), 'stop')
+      await holder.release()
+    },
+  ),
+)
 
 test('listeners are removed however the call ends, and onabort is left alone', async (t) => {
   const cwd = directory(t)
@@ -196,7 +198,7 @@ test('many waits on one signal warn nobody, and leave it as it was one by one', 
   const controller = new AbortController()
   const { signal } = controller
   const waits = await Promise.all(Array.from({ length: 50 }, () => begin({ cwd, signal })))
-  await delay(20)
+  await turn()
   assert.deepEqual(printed, [])
   await holder.release()
   for (const [index, { waiting }] of waits.entries()) {
@@ -254,8 +256,8 @@ test('an abort after the lock was handed over changes nothing', async (t) => {
     await holder.release()
     const outcome = await waiting.catch((error: Error) => error)
     unsubscribe(acquired, abort)
-    await until('aborted', () => controller.signal.aborted)
-    await delay(5)
+    await until(() => controller.signal.aborted, 'the signal is aborted')
+    await sleep(5, 'an abort that takes the lock away does it by then')
     if (outcome instanceof Error) {
       assert.equal(outcome.name, 'AbortError')
       refused += 1
@@ -264,7 +266,7 @@ test('an abort after the lock was handed over changes nothing', async (t) => {
       await outcome.release()
       kept += 1
     }
-    assert.deepEqual(readdirSync(cwd), [])
+    await emptied(cwd)
   }
   assert.ok(kept > 0 && refused > 0, `${kept} kept, ${refused} refused`)
 })
@@ -274,7 +276,7 @@ test('a wait that was aborted does not end up with the lock, not even for a mome
   const held = acquireLockSync(cwd)
   const controller = new AbortController()
   const { waiting } = await begin({ cwd, signal: controller.signal })
-  await delay(30)
+  await asleep()
   controller.abort()
   assert.equal((await rejection(waiting)).name, 'AbortError')
   held.releaseSync()
@@ -292,12 +294,12 @@ const RACES: [string, (cwd: string, holder: Lock, round: number) => Promise<Lock
       waiting.catch(() => {})
       if (round % 2 === 0) {
         const released = turn().then(() => holder.release())
-        await delay(1)
+        await sleep(1, 'the call has begun by then')
         spin(Math.random())
         controller.abort()
         await released
       } else {
-        await delay(1)
+        await sleep(1, 'the call has begun by then')
         holder.releaseSync()
         spin(Math.random() / 2)
         controller.abort()
@@ -334,8 +336,8 @@ for (const [name, race] of RACES) {
         // Only where a try took longer than the rejection waits for it.
         late += 1
         await until(
-          'free',
           async () => (await acquireLock(cwd).catch(() => undefined))?.release() !== undefined,
+          'the lock is free',
         )
       }
       await third?.release()
@@ -354,7 +356,7 @@ test('what a dead run has left is told to the next one, though an aborted one ha
   const acquiring = acquireLock({ cwd, signal: controller.signal })
   controller.abort()
   await rejection(acquiring)
-  await until('given back', () => inspectLockSync(cwd).state !== 'held')
+  await until(() => inspectLockSync(cwd).state !== 'held', 'the lock is rolled back')
   const lock = await acquireLock(cwd)
   assert.deepEqual(lock.takenOver, {
     holder: record,
@@ -378,7 +380,7 @@ for (const [what, options, took] of [
     await waiter.ends({ do: 'disconnect' })
     const ended = performance.now()
     assert.ok(ended - begun >= took, `it stayed for ${ended - begun} ms at most`)
-    assert.ok(ended - began < took + 1500, `it stayed for ${ended - began} ms at least`)
+    assert.ok(ended - began < took + 10_000, `it stayed for ${ended - began} ms at least`)
     await holder.release()
   })
 }

@@ -4,15 +4,19 @@ import { once } from 'node:events'
 import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { acquireLock, acquireLockSync, resolveLockPath } from 'reconcile-lock'
 import { send } from '../support/child.mjs'
 import { directory, withoutSignals } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
 import { begun } from '../support/program.mjs'
+import { sleep } from '../support/time.mjs'
 import { type Outcome, ThreadWaiter, Waiter } from '../support/waiter.mjs'
+import { median, within } from '../support/within.mjs'
 
 const PROMPT = 1000
+/** In how many rounds one is to be prompt: a busy machine makes some slow. */
+const ROUNDS = 3
 const home = fileURLToPath(new URL('../../../index.js', import.meta.url))
 
 interface Waits {
@@ -50,12 +54,18 @@ async function scene(t: TestContext, waits: Waits[], stderr: 'inherit' | 'ignore
   return { cwd, holder, waiter, mine }
 }
 
+const LATE_END = {
+  runtime: 'deno',
+  why: 'worker.terminate() of Deno resolves before the thread has ended, and its lock goes a moment later',
+  sometimes: true,
+} as const
+
 /** That the lock is nobody's, now and later. */
 async function assertFree(cwd: string): Promise<void> {
   const lock = await acquireLock(cwd)
   assert.equal(lock.takenOver, undefined, 'somebody has left it behind')
   await lock.release()
-  await delay(20)
+  await sleep(20, 'a wait that outlives its thread would take the lock')
   assert.equal(existsSync(resolveLockPath(cwd)), false)
 }
 
@@ -66,34 +76,40 @@ for (const [name, waits] of SCENES) {
     ['SIGTERM', 'SIGTERM', null],
   ] as const) {
     test(`${name}: ${how} ends the process at once, and the lock is nobody's`, async (t) => {
-      const { cwd, holder, waiter } = await scene(
-        t,
-        waits,
-        how === 'an uncaught error' ? 'ignore' : 'inherit',
-      )
-      const { took, code } = await waiter.ends(end)
-      assert.equal(code, expected)
-      assert.ok(took < PROMPT, `it took ${took} ms`)
-      assert.equal(holder.isHeld(), true)
-      await holder.release()
-      await assertFree(cwd)
+      const stderr = how === 'an uncaught error' ? 'ignore' : 'inherit'
+      const round = async () => {
+        const { cwd, holder, waiter } = await scene(t, waits, stderr)
+        const { took, code } = await waiter.ends(end)
+        assert.equal(code, expected)
+        assert.equal(holder.isHeld(), true)
+        await holder.release()
+        await assertFree(cwd)
+        return took
+      }
+      await within(PROMPT, round, ROUNDS)
     })
   }
 
   const inThread = waits.filter((wait) => wait.inThread)
   if (inThread.length === 0) continue
-  test(`${name}: worker.terminate ends the thread at once, and the others wait on`, async (t) => {
-    const { cwd, holder, waiter, mine } = await scene(t, waits)
-    const took = await waiter.ask<number>({ do: 'terminate' })
-    assert.ok(took < PROMPT, `it took ${took} ms`)
-    const { outcome } = await waiter.begin({ cwd, timeout: 20_000 })
-    await holder.release()
-    for (const waiting of [...mine, outcome]) {
-      assert.equal((await waiting).ok, true)
-      await waiter.release(cwd)
-    }
-    await assertFree(cwd)
-  })
+  test(
+    `${name}: worker.terminate ends the thread at once, and the others wait on`,
+    knownFailure(name === 'everybody waits' ? LATE_END : [], async (t) => {
+      const round = async () => {
+        const { cwd, holder, waiter, mine } = await scene(t, waits)
+        const took = await waiter.ask<number>({ do: 'terminate' })
+        const { outcome } = await waiter.begin({ cwd, timeout: 20_000 })
+        await holder.release()
+        for (const waiting of [...mine, outcome]) {
+          assert.equal((await waiting).ok, true)
+          await waiter.release(cwd)
+        }
+        await assertFree(cwd)
+        return took
+      }
+      await within(PROMPT, round, ROUNDS)
+    }),
+  )
 }
 
 test('each of many threads that block in a wait holds up process.exit for a moment', {
@@ -124,32 +140,35 @@ test('each of many threads that block in a wait holds up process.exit for a mome
     assert.deepEqual(await exit, [7, null])
     return performance.now() - before
   }
-  let least = Number.POSITIVE_INFINITY
-  for (let round = 0; round < 5; round += 1) {
+  await within(threads * 5, async () => {
     const own = await took('acquireLock')
-    least = Math.min(least, (await took('acquireLockSync')) - own)
-  }
-  t.diagnostic(`${least.toFixed(1)} ms more than threads that do not block`)
-  assert.ok(least < threads * 5, `${least} ms for ${threads} threads`)
+    const more = (await took('acquireLockSync')) - own
+    t.diagnostic(`${more.toFixed(1)} ms more than threads that do not block`)
+    return more
+  })
   holder.releaseSync()
 })
 
 test('a process that ends while the lock comes leaves nothing behind', async (t) => {
+  const times: number[] = []
   for (let round = 0; round < 20; round += 1) {
     const { cwd, holder, waiter } = await scene(t, [
       { inThread: false, form: 'async' },
       { inThread: false, form: 'async' },
     ])
     const end = waiter.ends({ do: 'exit' })
-    await delay(Math.random() * 6)
+    await sleep(Math.random() * 6, 'a release at another moment in each round')
     holder.releaseSync()
     const { code } = await end
     assert.equal(code, 7)
     const before = performance.now()
     const lock = await acquireLock({ cwd, timeout: 20_000 })
-    assert.ok(performance.now() - before < PROMPT, 'the next one had to wait')
+    times.push(performance.now() - before)
+    // An empty file would have to become two seconds old first.
+    assert.doesNotMatch(String(lock.takenOver?.reason), /empty/, 'the next one had to wait')
     await lock.release()
   }
+  assert.ok(median(times) < PROMPT, `the next one had to wait: ${times.join(' ')} ms`)
 })
 
 test('threads that are terminated while the lock comes leave nothing behind', async (t) => {
@@ -160,7 +179,7 @@ test('threads that are terminated while the lock comes leave nothing behind', as
     const form = round % 2 === 0 ? 'async' : 'sync'
     await thread.begin({ cwd, form })
     const end = thread.worker.terminate()
-    if (round % 3 > 0) await delay(Math.random() * 4)
+    if (round % 3 > 0) await sleep(Math.random() * 4, 'a release at another moment in each round')
     holder.releaseSync()
     await end
     const lock = await acquireLock({ cwd, timeout: 20_000 })

@@ -3,13 +3,25 @@ import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { type TestContext, test } from 'node:test'
-import { acquireLock, acquireLockSync, type LockError, resolveLockPath, withLock } from 'reconcile-lock'
+import {
+  acquireLock,
+  acquireLockSync,
+  type Lock,
+  type LockError,
+  resolveLockPath,
+  withLock,
+} from 'reconcile-lock'
 import { Peer } from '../support/child.mjs'
 import { directory, leave, MESSAGE, rejection } from '../support/directory.mjs'
-import { until, Waiter } from '../support/waiter.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
+import { sleep, until } from '../support/time.mjs'
+import { Waiter } from '../support/waiter.mjs'
+import { begin } from '../support/waits.mjs'
+import { noDeletion } from '../support/wine.mjs'
+import { within } from '../support/within.mjs'
 
-/** What a busy machine may add; on an idle one it is a few milliseconds. */
-const LATE = 1000
+/** How late the most punctual of several waits may be; on an idle machine each is late by a few milliseconds. */
+const LATE = 200
 
 const calls = [
   ['acquireLock', acquireLock],
@@ -28,13 +40,14 @@ for (const [name, acquire] of calls) {
   test(`${name} gives up neither early, by any clock, nor late, and says who holds the lock`, async (t) => {
     const { cwd, peer } = await held(t)
     for (const timeout of [0.001, 0.5, 1, 1.5, 2, 5, 30, 33.3, 100]) {
+      let earliest = Number.POSITIVE_INFINITY
       for (let round = 0; round < (timeout < 10 ? 20 : 3); round += 1) {
         const [clock, wall] = [performance.now(), Date.now()]
         const error = await rejection(acquire({ cwd, timeout, message: `${timeout} are over` }))
         const [took, passed] = [performance.now() - clock, Date.now() - wall]
         assert.ok(took >= timeout, `${took} ms instead of ${timeout}`)
         assert.ok(passed >= Math.floor(timeout), `${passed} ms of the wall clock instead of ${timeout}`)
-        assert.ok(took < timeout + LATE, `${took} ms instead of ${timeout}`)
+        earliest = Math.min(earliest, took)
         const { code, message, path, recoverable, holder } = error as unknown as LockError
         assert.deepEqual(
           [code, message, path, recoverable],
@@ -42,6 +55,7 @@ for (const [name, acquire] of calls) {
         )
         assert.equal(holder?.pid, peer.child.pid, `after ${timeout} ms`)
       }
+      assert.ok(earliest < timeout + LATE, `${earliest} ms instead of ${timeout}`)
     }
   })
 
@@ -85,8 +99,12 @@ for (const timeout of [1e300, Number.MAX_VALUE, 2 ** 53, 1e12, Number.POSITIVE_I
     const { cwd, peer } = await held(t)
     const waiter = new Waiter(t)
     const sync = await waiter.begin({ cwd, timeout, form: 'sync' })
-    const waiting = acquireLock({ cwd, timeout })
-    const first = await Promise.race([waiting, sync.outcome, new Promise((done) => setTimeout(done, 120))])
+    const { waiting } = await begin({ cwd, timeout })
+    const first = await Promise.race([
+      waiting,
+      sync.outcome,
+      sleep(50, 'a timeout that overflows ends by then'),
+    ])
     assert.equal(first, undefined, 'it is over')
     await peer.ask({ do: 'release', cwd })
     const outcomes = [sync.outcome.then(() => waiter.release(cwd)), waiting.then((lock) => lock.release())]
@@ -100,11 +118,13 @@ for (const form of ['async', 'sync'] as const) {
     const waiter = new Waiter(t)
     // What is compiled at the first use is no cost of waiting.
     await waiter.wait({ cwd, timeout: 30, form })
-    const before = await waiter.usage()
-    await waiter.wait({ cwd, timeout: 1000, form })
-    const { cpu } = await waiter.usage()
-    t.diagnostic(`${(cpu - before.cpu).toFixed(1)} ms of the processor in 1000 ms`)
-    assert.ok(cpu - before.cpu < 60, `${cpu - before.cpu} ms`)
+    await within(60, async () => {
+      const before = await waiter.usage()
+      await waiter.wait({ cwd, timeout: 1000, form })
+      const cpu = (await waiter.usage()).cpu - before.cpu
+      t.diagnostic(`${cpu.toFixed(1)} ms of the processor in 1000 ms`)
+      return cpu
+    })
   })
 }
 
@@ -133,22 +153,25 @@ test('what is waited for is the lock of the call, wherever the program goes mean
 
 test('an empty file of a dead creator is waited for as long as there is time', async (t) => {
   const cwd = directory(t)
-  leave(cwd, '', 0)
   for (const [, acquire] of calls) {
-    const before = performance.now()
-    const error = await rejection(acquire({ cwd, timeout: 100 }))
-    const took = performance.now() - before
-    assert.equal(error.code, 'E_LOCK_CONTENTION')
-    assert.match(String(error.reason), /is creating it right now/)
-    assert.ok(took >= 100 && took < 100 + LATE, `${took} ms`)
+    await within(100 + LATE, async () => {
+      leave(cwd, '', 0)
+      const before = performance.now()
+      const error = await rejection(acquire({ cwd, timeout: 100 }))
+      const took = performance.now() - before
+      assert.equal(error.code, 'E_LOCK_CONTENTION')
+      assert.match(String(error.reason), /is creating it right now/)
+      assert.ok(took >= 100, `${took} ms`)
+      return took
+    })
   }
-  leave(cwd, '', 0)
   const before = performance.now()
+  leave(cwd, '', 0)
   const lock = await acquireLock({ cwd, timeout: 20_000 })
   const took = performance.now() - before
   await lock.release()
   assert.match(String(lock.takenOver?.reason), /the file was empty/)
-  assert.ok(took > 1500 && took < 2000 + LATE, `${took} ms`)
+  assert.ok(took > 1900 && took < 5000, `${took} ms`)
 })
 
 const flockless = spawnSync('flock', ['--version']).status !== 0 && 'flock(1) is not installed'
@@ -158,13 +181,19 @@ test('somebody who only looks, for ever, does not make a wait longer', { skip: f
   const path = leave(cwd, 'what a dead run has left')
   const looker = spawn('flock', ['--shared', '--no-fork', path, 'sleep', '60'], { stdio: 'ignore' })
   t.after(() => looker.kill('SIGKILL'))
-  await until('a shared lock', () => spawnSync('flock', ['--nonblock', path, 'true']).status !== 0)
+  await until(
+    () => spawnSync('flock', ['--nonblock', path, 'true']).status !== 0,
+    'flock holds a shared lock',
+  )
   for (const [, acquire] of calls) {
-    const before = performance.now()
-    const error = await rejection(acquire({ cwd, timeout: 100 }))
-    const took = performance.now() - before
-    assert.equal(error.code, 'E_LOCK_CONTENTION')
-    assert.ok(took >= 100 && took < 100 + LATE, `${took} ms`)
+    await within(100 + LATE, async () => {
+      const before = performance.now()
+      const error = await rejection(acquire({ cwd, timeout: 100 }))
+      const took = performance.now() - before
+      assert.equal(error.code, 'E_LOCK_CONTENTION')
+      assert.ok(took >= 100, `${took} ms`)
+      return took
+    })
   }
   const held = directory(t)
   const holder = await acquireLock(held)
@@ -177,24 +206,33 @@ test('somebody who only looks, for ever, does not make a wait longer', { skip: f
   await lock.release()
 })
 
-test('a wait that began at a holder is over in time although an empty file has taken its place', async (t) => {
-  const { cwd } = await held(t)
-  const path = resolveLockPath(cwd)
-  const [short, long] = [acquireLock({ cwd, timeout: 300 }), acquireLock({ cwd, timeout: 20_000 })]
-  const before = performance.now()
-  rmSync(path)
-  writeFileSync(path, '')
-  const outcome = await short.catch((error) => error.code)
-  // Between the removal and the new file the first of them may have won.
-  if (typeof outcome !== 'string') {
-    await rejection(outcome.release())
-    return t.skip('the lock was won between the two calls, which is allowed')
-  }
-  const took = performance.now() - before
-  assert.equal(outcome, 'E_LOCK_CONTENTION')
-  assert.ok(took < 300 + LATE, `${took} ms`)
-  const lock = await long
-  // The one whose time was over took over first, and gave back what it did not want any more.
-  assert.match(String(lock.takenOver?.reason), /the file was (empty|not a lock record)/)
-  await lock.release()
-})
+test(
+  'a wait that began at a holder is over in time although an empty file has taken its place',
+  knownFailure(noDeletion, async (t) => {
+    let long: Promise<Lock> | undefined
+    await within(300 + LATE, async () => {
+      const { cwd } = await held(t)
+      const path = resolveLockPath(cwd)
+      const before = performance.now()
+      const { waiting: short } = await begin({ cwd, timeout: 300 })
+      long = (await begin({ cwd })).waiting
+      rmSync(path)
+      writeFileSync(path, '')
+      const outcome = await short.catch((error) => error.code)
+      const took = performance.now() - before
+      if (typeof outcome === 'string') {
+        assert.equal(outcome, 'E_LOCK_CONTENTION')
+        return took
+      }
+      // Between the removal and the new file the first of them may win.
+      assert.equal(outcome.takenOver, undefined)
+      await outcome.release().catch(() => {})
+      return Number.POSITIVE_INFINITY
+    })
+    assert.ok(long)
+    const lock = await long
+    // The one whose time was over took over first, and gave back what it did not want any more.
+    assert.match(String(lock.takenOver?.reason), /the file was (empty|not a lock record)/)
+    await lock.release()
+  }),
+)
