@@ -6,6 +6,9 @@ import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 import * as api from 'reconcile-lock'
 import { directory, isWindows, MESSAGE, PRIVATE, rejection } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
+import { later } from '../support/time.mjs'
+import { noDeletion } from '../support/wine.mjs'
 
 const { acquireLock, acquireLockSync, breakLock, inspectLock, inspectLockSync, LockError } = api
 const { releaseLock, releaseLockSync, resolveLockPath, withLock } = api
@@ -124,19 +127,22 @@ test('withLock holds the lock while fn runs, and gives its result', async (t) =>
   assert.deepEqual(fs.readdirSync(cwd), [])
 })
 
-test('withLock tells of a lock that was lost, and of the first failure where there are two', async (t) => {
-  const cwd = directory(t)
-  const lose = () => fs.rmSync(resolveLockPath(cwd))
-  assert.equal((await rejection(withLock(lose, cwd))).code, 'E_LOCK_LOST')
-  const warned = new Promise((resolve) => process.once('warning', resolve))
-  const failure = new Error('mine')
-  const both = withLock(() => {
-    lose()
-    throw failure
-  }, cwd)
-  assert.equal(await rejection(both), failure)
-  assert.equal(((await warned) as { code: string }).code, 'E_LOCK_LOST')
-})
+test(
+  'withLock tells of a lock that was lost, and of the first failure where there are two',
+  knownFailure(noDeletion, async (t) => {
+    const cwd = directory(t)
+    const lose = () => fs.rmSync(resolveLockPath(cwd))
+    assert.equal((await rejection(withLock(lose, cwd))).code, 'E_LOCK_LOST')
+    const warned = new Promise((resolve) => process.once('warning', resolve))
+    const failure = new Error('mine')
+    const both = withLock(() => {
+      lose()
+      throw failure
+    }, cwd)
+    assert.equal(await rejection(both), failure)
+    assert.equal(((await warned) as { code: string }).code, 'E_LOCK_LOST')
+  }),
+)
 
 const wrong: [string, unknown, string, new () => Error][] = [
   ['null', null, 'ERR_INVALID_ARG_TYPE', TypeError],
@@ -227,30 +233,38 @@ test('withLock wants a function', async () => {
   assert.equal((await rejection(withLock('x' as never))).code, 'ERR_INVALID_ARG_TYPE')
 })
 
-test('a current directory whose name is not UTF-8 is an error, not another file', {
-  skip: isWindows && 'names are UTF-16 there',
-}, async (t) => {
-  const odd = Buffer.concat([Buffer.from(`${directory(t)}/`), Buffer.from([0xff, 0xfe])])
-  fs.mkdirSync(odd)
-  const script = `process.chdir = undefined
+test(
+  'a current directory whose name is not UTF-8 is an error, not another file',
+  {
+    skip: isWindows && 'names are UTF-16 there',
+  },
+  knownFailure(
+    { runtime: 'deno', why: 'Deno changes such names in the arguments of a command' },
+    async (t) => {
+      const odd = Buffer.concat([Buffer.from(`${directory(t)}/`), Buffer.from([0xff, 0xfe])])
+      fs.mkdirSync(odd)
+      const script = `process.chdir = undefined
     const { acquireLock } = require('reconcile-lock')
     acquireLock().catch((error) => console.log(error.code, error.message))`
-  const { execFileSync } = await import('node:child_process')
-  const main = createRequire(import.meta.url).resolve('reconcile-lock')
-  const program = script.replace('reconcile-lock', main)
-  const shell = 'cd "$(printf "%s/\\377\\376" "$1")" && exec "$2" -e "$3"'
-  const parent = odd.subarray(0, -3).toString()
-  const said = execFileSync('sh', ['-c', shell, 'sh', parent, process.execPath, program], {
-    encoding: 'utf8',
-  })
-  assert.match(said, /^ERR_INVALID_ARG_VALUE .*UTF-8/)
-  assert.deepEqual(fs.readdirSync(odd), [])
-})
+      const { execFileSync } = await import('node:child_process')
+      const main = createRequire(import.meta.url).resolve('reconcile-lock')
+      const program = script.replace('reconcile-lock', main)
+      const shell = 'cd "$(printf "%s/\\377\\376" "$1")" && exec "$2" -e "$3"'
+      const parent = odd.subarray(0, -3).toString()
+      const said = execFileSync('sh', ['-c', shell, 'sh', parent, process.execPath, program], {
+        encoding: 'utf8',
+        timeout: 30_000,
+      })
+      assert.match(said, /^ERR_INVALID_ARG_VALUE .*UTF-8/)
+      assert.deepEqual(fs.readdirSync(odd), [])
+    },
+  ),
+)
 
 test('a program that tries again and again does not stop its own timers', async (t) => {
   const cwd = directory(t)
   const holder = await acquireLock(cwd)
-  setTimeout(() => holder.releaseSync(), 20)
+  later(20, 'the program tries until then', () => holder.releaseSync())
   let tries = 0
   for (;;) {
     try {

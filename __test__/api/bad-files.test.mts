@@ -14,6 +14,9 @@ import {
   resolveLockPath,
 } from 'reconcile-lock'
 import { directory, isWindows, leave, PRIVATE, rejection } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
+import { noLinks } from '../support/wine.mjs'
+import { within } from '../support/within.mjs'
 
 const calls = {
   acquireLock,
@@ -53,23 +56,29 @@ const elsewhere = isWindows && 'Windows has no such files'
 for (const [what, [code, make]] of Object.entries(traps)) {
   for (const [name, call] of Object.entries(calls)) {
     const skip = /FIFO|socket/.test(what) && elsewhere
-    test(`${name} refuses ${what} and leaves it alone`, { timeout: 5000, skip }, async (t) => {
-      const cwd = directory(t)
-      const path = resolveLockPath(cwd)
-      await make(path)
-      t.after(() => servers.pop()?.close())
-      const before = fs.lstatSync(path)
-      const error = await rejection(call(cwd))
-      assert.equal(error.code, code)
-      assert.equal(error.name, 'LockError')
-      assert.equal(error.path, path)
-      if (code === 'E_LOCK_SYMLINK')
-        assert.equal(error.message, `Refusing to read symlinked lock file: ${path}`)
-      const after = fs.lstatSync(path)
-      assert.deepEqual([after.ino, after.mode, after.size], [before.ino, before.mode, before.size])
-      assert.deepEqual(fs.readdirSync(cwd).includes('nowhere'), false)
-      if (fs.existsSync(`${path}.other`)) assert.equal(fs.readFileSync(`${path}.other`, 'utf8'), 'precious')
-    })
+    const marks = what.includes('symbolic link') ? noLinks : []
+    // A call that opens the FIFO hangs.
+    test(
+      `${name} refuses ${what} and leaves it alone`,
+      { timeout: 60_000, skip },
+      knownFailure(marks, async (t) => {
+        const cwd = directory(t)
+        const path = resolveLockPath(cwd)
+        await make(path)
+        t.after(() => servers.pop()?.close())
+        const before = fs.lstatSync(path)
+        const error = await rejection(call(cwd))
+        assert.equal(error.code, code)
+        assert.equal(error.name, 'LockError')
+        assert.equal(error.path, path)
+        if (code === 'E_LOCK_SYMLINK')
+          assert.equal(error.message, `Refusing to read symlinked lock file: ${path}`)
+        const after = fs.lstatSync(path)
+        assert.deepEqual([after.ino, after.mode, after.size], [before.ino, before.mode, before.size])
+        assert.deepEqual(fs.readdirSync(cwd).includes('nowhere'), false)
+        if (fs.existsSync(`${path}.other`)) assert.equal(fs.readFileSync(`${path}.other`, 'utf8'), 'precious')
+      }),
+    )
   }
 }
 
@@ -108,14 +117,25 @@ for (const [what, content] of Object.entries(strange)) {
 
 test('a file of 1 GiB is not read whole', async (t) => {
   const cwd = directory(t)
+  const size = 2 ** 30
   const path = leave(cwd, '{')
-  fs.truncateSync(path, 2 ** 30)
-  const before = process.hrtime.bigint()
-  assert.equal((await inspectLock(cwd)).state, 'stale')
-  const lock = await acquireLock(cwd)
-  assert.ok(process.hrtime.bigint() - before < 1_000_000_000n)
-  assert.equal(fs.statSync(path).size, 512)
-  await lock.release()
+  fs.truncateSync(path, size)
+  const whole = performance.now()
+  const file = fs.openSync(path, 'r')
+  for (const part = Buffer.alloc(2 ** 20); fs.readSync(file, part) > 0; );
+  fs.closeSync(file)
+  const control = performance.now() - whole
+  await within(control / 4, async () => {
+    leave(cwd, '{')
+    fs.truncateSync(path, size)
+    const before = performance.now()
+    assert.equal((await inspectLock(cwd)).state, 'stale')
+    const lock = await acquireLock(cwd)
+    const took = performance.now() - before
+    assert.equal(fs.statSync(path).size, 512)
+    await lock.release()
+    return took
+  })
 })
 
 test('a record of the old tool may be written in any way JSON allows', async (t) => {

@@ -2,10 +2,9 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { setTimeout as delay } from 'node:timers/promises'
 import { acquireLock, acquireLockSync, breakLock, inspectLockSync, resolveLockPath } from 'reconcile-lock'
 import { Peer, send } from '../support/child.mjs'
 import {
@@ -17,9 +16,12 @@ import {
   rejection,
   withoutSignals,
 } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
 import { root } from '../support/packages.mjs'
 import { cannotAttach, Subject } from '../support/strace.mjs'
 import { Thread } from '../support/thread.mjs'
+import { sleep, until } from '../support/time.mjs'
+import { noDeletion } from '../support/wine.mjs'
 import { Bystanders } from './bystander.mjs'
 
 const SECONDS = 3
@@ -75,33 +77,37 @@ const holders: Record<string, (t: TestContext, cwd: string) => Promise<Holding>>
 
 for (const [who, hold] of Object.entries(holders)) {
   const skip = who.includes('stopped') && withoutSignals
-  test(`what ${who} holds is refused, and by force removed: its holder learns of it, the next keeps its own`, {
-    skip,
-  }, async (t) => {
-    const cwd = directory(t)
-    const path = resolveLockPath(cwd)
-    const { pid, thread, end } = await hold(t, cwd)
-    const before = readFileSync(path)
-    const { holder } = inspectLockSync(cwd)
-    assert.deepEqual([holder?.pid, holder?.thread], [pid, thread])
-    for (const options of [{ cwd }, { cwd, force: false }, { cwd, message: 'Held' }]) {
-      const error = await rejection(breakLock(options))
-      const message = 'message' in options ? 'Held' : MESSAGE
-      assert.deepEqual(
-        [error.name, error.code, error.message, error.recoverable, error.path, error.holder],
-        ['LockError', 'E_LOCK_CONTENTION', message, true, path, holder],
-      )
-      assert.deepEqual(readFileSync(path), before)
-    }
-    assert.equal(await breakLock({ cwd, force: true }), true)
-    assert.deepEqual(readdirSync(cwd), [])
-    const next = acquireLockSync(cwd)
-    assert.equal(next.takenOver, undefined)
-    assert.equal(await end(), 'E_LOCK_LOST')
-    assert.equal(next.isHeld(), true)
-    next.releaseSync()
-    assert.deepEqual(readdirSync(cwd), [])
-  })
+  test(
+    `what ${who} holds is refused, and by force removed: its holder learns of it, the next keeps its own`,
+    {
+      skip,
+    },
+    knownFailure(noDeletion, async (t) => {
+      const cwd = directory(t)
+      const path = resolveLockPath(cwd)
+      const { pid, thread, end } = await hold(t, cwd)
+      const before = readFileSync(path)
+      const { holder } = inspectLockSync(cwd)
+      assert.deepEqual([holder?.pid, holder?.thread], [pid, thread])
+      for (const options of [{ cwd }, { cwd, force: false }, { cwd, message: 'Held' }]) {
+        const error = await rejection(breakLock(options))
+        const message = 'message' in options ? 'Held' : MESSAGE
+        assert.deepEqual(
+          [error.name, error.code, error.message, error.recoverable, error.path, error.holder],
+          ['LockError', 'E_LOCK_CONTENTION', message, true, path, holder],
+        )
+        assert.deepEqual(readFileSync(path), before)
+      }
+      assert.equal(await breakLock({ cwd, force: true }), true)
+      assert.deepEqual(readdirSync(cwd), [])
+      const next = acquireLockSync(cwd)
+      assert.equal(next.takenOver, undefined)
+      assert.equal(await end(), 'E_LOCK_LOST')
+      assert.equal(next.isHeld(), true)
+      next.releaseSync()
+      assert.deepEqual(readdirSync(cwd), [])
+    }),
+  )
 }
 
 test('a stale record is not broken while somebody has its kernel lock', {
@@ -128,7 +134,7 @@ test('the lock of one who creates it right now is waited for, and refused once i
   const cwd = directory(t)
   const path = leave(cwd, '', 0)
   const refused = rejection(breakLock(cwd))
-  await delay(200)
+  await sleep(50, 'the call looks at the empty file')
   writeFileSync(path, JSON.stringify({ pid: process.ppid, createdAt: 5 }))
   const error = await refused
   assert.deepEqual([error.code, error.holder], ['E_LOCK_CONTENTION', { pid: process.ppid, createdAt: 5 }])
@@ -142,41 +148,43 @@ for (const [when, call] of [
 ] as const) {
   test(`a lock that takes the place of a stale one ${when} is not broken`, { skip }, async (t) => {
     const [cwd, log] = [directory(t), directory(t)]
-    const path = leave(cwd, stale())
     const subject = new Subject(t, { sync: directory(t), async: cwd }, join(log, 'strace'))
-    const breaking = subject.traced('break', [call])
-    await isOpen(subject.child.pid ?? 0, path)
-    // From the open to the call that is delayed it is microseconds; below the test sees that it was made.
-    await delay(100)
-    rmSync(path)
-    const lock = acquireLockSync(cwd)
-    const { report, sites } = await breaking
-    assert.ok(
-      sites.async.some((site) => site.call === 'flock'),
-      'it has asked for the kernel lock',
-    )
-    assert.equal(report.async?.error?.code, 'E_LOCK_CONTENTION')
-    assert.equal(lock.isHeld(), true)
-    lock.releaseSync()
+    const isDelayed = () => isInFlock(subject.child.pid ?? 0)
+    await until(async () => {
+      const path = leave(cwd, stale())
+      const breaking = subject.traced('break', [call])
+      await until(isDelayed, 'strace delays flock')
+      rmSync(path, { force: true })
+      const lock = acquireLockSync(cwd)
+      const isInTime = isDelayed()
+      const { report, sites } = await breaking
+      assert.ok(
+        sites.async.some((site) => site.call === 'flock'),
+        'it has asked for the kernel lock',
+      )
+      if (isInTime) {
+        assert.equal(report.async?.error?.code, 'E_LOCK_CONTENTION')
+        assert.equal(lock.isHeld(), true)
+      }
+      lock.releaseSync()
+      return isInTime
+    }, 'a lock is acquired during the delay')
   })
 }
 
-/** Waits until a process has opened a file. */
-async function isOpen(pid: number, path: string): Promise<void> {
-  for (const end = performance.now() + 20_000; performance.now() < end; await delay(1)) {
-    const descriptors = readdirSync(`/proc/${pid}/fd`)
-    if (descriptors.some((fd) => linkOf(`/proc/${pid}/fd/${fd}`) === path)) return
-  }
-  assert.fail(`process ${pid} does not open ${path}`)
-}
-
-function linkOf(path: string): string | undefined {
-  try {
-    return readlinkSync(path)
-  } catch {
-    // It was closed meanwhile.
-    return undefined
-  }
+/** Whether strace has stopped a thread of a process in flock(2). */
+function isInFlock(pid: number): boolean {
+  const home = `/proc/${pid}/task`
+  const number = { x64: '73', arm64: '32' }[process.arch as string]
+  return readdirSync(home).some((thread) => {
+    try {
+      const isStopped = /\) t /.test(readFileSync(`${home}/${thread}/stat`, 'latin1'))
+      return isStopped && readFileSync(`${home}/${thread}/syscall`, 'latin1').split(' ')[0] === number
+    } catch {
+      // The thread has ended.
+      return false
+    }
+  })
 }
 
 test('breakers that never rest take no lock away', async (t) => {

@@ -15,6 +15,8 @@ import {
   readRecord,
   rejection,
 } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
+import { noDeletion } from '../support/wine.mjs'
 
 test('1: a file that appears between check and creation is no raw EEXIST', async (t) => {
   const cwd = directory(t)
@@ -122,16 +124,19 @@ test('7: an empty file is recovered', async (t) => {
   assert.equal(existsSync(lock.path), false)
 })
 
-test("8: releaseLock does not remove another run's lock", async (t) => {
-  const cwd = directory(t)
-  const holder = new Peer(t)
-  await holder.acquire(cwd)
-  const before = readFileSync(resolveLockPath(cwd))
-  await releaseLock(cwd)
-  assert.deepEqual(readFileSync(resolveLockPath(cwd)), before)
-  await old.releaseLock(cwd)
-  assert.equal(existsSync(resolveLockPath(cwd)), false, 'the control: gone')
-})
+test(
+  "8: releaseLock does not remove another run's lock",
+  knownFailure(noDeletion, async (t) => {
+    const cwd = directory(t)
+    const holder = new Peer(t)
+    await holder.acquire(cwd)
+    const before = readFileSync(resolveLockPath(cwd))
+    await releaseLock(cwd)
+    assert.deepEqual(readFileSync(resolveLockPath(cwd)), before)
+    await old.releaseLock(cwd)
+    assert.equal(existsSync(resolveLockPath(cwd)), false, 'the control: gone')
+  }),
+)
 
 test('9: the control: the original leaves its file behind at process.exit, and a reused pid keeps it', async (t) => {
   const cwd = directory(t)

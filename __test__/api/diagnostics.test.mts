@@ -8,6 +8,10 @@ import { fileURLToPath } from 'node:url'
 import { acquireLock, acquireLockSync, type LockChannels, releaseLock, releaseLockSync } from 'reconcile-lock'
 import { Peer } from '../support/child.mjs'
 import { deadPid, directory, leave, rejection } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
+import { sleep } from '../support/time.mjs'
+import { begin } from '../support/waits.mjs'
+import { noDeletion } from '../support/wine.mjs'
 
 const home = fileURLToPath(new URL('../../../index.js', import.meta.url))
 const names = ['acquired', 'contended', 'waiting', 'takenover', 'released', 'lost'] as const
@@ -48,7 +52,7 @@ for (const [kind, acquire, release] of calls) {
     const lock = await acquire({ cwd })
     const { path, holder } = lock
     assert.deepEqual(events, [{ name: 'acquired', path, holder }])
-    await new Promise((resolve) => setTimeout(resolve, 30))
+    await sleep(30, 'a lock is held for a while')
     await release(lock)
     await release(lock)
     assert.deepEqual(events.slice(1), [{ name: 'released', path, holder }])
@@ -64,12 +68,12 @@ for (const [kind, acquire, release] of calls) {
     const { holder, path } = await rejection(acquire({ cwd }))
     assert.equal((holder as { pid: number }).pid, peer.child.pid)
     assert.deepEqual(events, [{ name: 'contended', path, holder }])
-    await rejection(acquire({ cwd, timeout: 40 }))
+    await rejection(acquire({ cwd, timeout: 300 }))
     assert.deepEqual(events.slice(1), [
       { name: 'contended', path, holder },
       { name: 'waiting', path, holder },
     ])
-    assert.ok(times.every((time) => time >= 0 && time < 40))
+    assert.ok(times.every((time) => time >= 0 && time < 300))
   })
 
   test(`a lock that is taken over is told of, with whom it was taken from, ${kind}`, async (t) => {
@@ -85,84 +89,102 @@ for (const [kind, acquire, release] of calls) {
     await releaseLock(cwd)
   })
 
-  test(`a lock that was lost is told of when it is released, and not before, ${kind}`, async (t) => {
-    const cwd = directory(t)
-    const { events } = listen(t, cwd)
-    const lock = await acquire({ cwd })
-    rmSync(lock.path)
-    assert.equal(lock.isHeld(), false)
-    assert.equal(events.length, 1)
-    const { reason } = await rejection(release(lock))
-    assert.deepEqual(events.slice(1), [{ name: 'lost', path: lock.path, holder: lock.holder, reason }])
-  })
+  test(
+    `a lock that was lost is told of when it is released, and not before, ${kind}`,
+    knownFailure(noDeletion, async (t) => {
+      const cwd = directory(t)
+      const { events } = listen(t, cwd)
+      const lock = await acquire({ cwd })
+      rmSync(lock.path)
+      assert.equal(lock.isHeld(), false)
+      assert.equal(events.length, 1)
+      const { reason } = await rejection(release(lock))
+      assert.deepEqual(events.slice(1), [{ name: 'lost', path: lock.path, holder: lock.holder, reason }])
+    }),
+  )
 }
 
-test('a release by path is told of too', async (t) => {
-  const cwd = directory(t)
-  const { events } = listen(t, cwd)
-  await releaseLock(cwd)
-  assert.deepEqual(events, [])
-  for (const release of [releaseLock, async (target: string) => releaseLockSync(target)]) {
-    const { path, holder } = await acquireLock(cwd)
-    await release(cwd)
-    assert.deepEqual(events.splice(0).slice(1), [{ name: 'released', path, holder }])
-    await acquireLock(cwd)
-    rmSync(path)
-    writeFileSync(path, 'another’s')
-    await rejection(release(cwd))
-    assert.deepEqual(
-      events.splice(0).map(({ name }) => name),
-      ['acquired', 'lost'],
-    )
-    rmSync(path)
-  }
-})
+test(
+  'a release by path is told of too',
+  knownFailure(noDeletion, async (t) => {
+    const cwd = directory(t)
+    const { events } = listen(t, cwd)
+    await releaseLock(cwd)
+    assert.deepEqual(events, [])
+    for (const release of [releaseLock, async (target: string) => releaseLockSync(target)]) {
+      const { path, holder } = await acquireLock(cwd)
+      await release(cwd)
+      assert.deepEqual(events.splice(0).slice(1), [{ name: 'released', path, holder }])
+      await acquireLock(cwd)
+      rmSync(path)
+      writeFileSync(path, 'another’s')
+      await rejection(release(cwd))
+      assert.deepEqual(
+        events.splice(0).map(({ name }) => name),
+        ['acquired', 'lost'],
+      )
+      rmSync(path)
+    }
+  }),
+)
 
 test('a lock that was waited for says for how long', async (t) => {
   const cwd = directory(t)
   const first = await acquireLock(cwd)
   const { events, times } = listen(t, cwd)
-  const waiting = acquireLock({ cwd, timeout: 10_000 })
-  await new Promise((resolve) => setTimeout(resolve, 50))
+  const { waiting } = await begin({ cwd })
+  await sleep(50, 'a wait lasts for a while')
   await first.release()
   await (await waiting).release()
   const waited = times[events.findIndex(({ name }) => name === 'acquired') - 1] ?? 0
-  assert.ok(waited >= 48 && waited < 10_000, `${waited} ms`)
+  assert.ok(waited >= 48 && waited < 20_000, `${waited} ms`)
 })
 
 /** What a program prints on standard error. */
 function printed(t: TestContext, program: string, env: NodeJS.ProcessEnv = {}): string {
   const file = join(directory(t), 'program.cjs')
   writeFileSync(file, `const lock = require(${JSON.stringify(home)})\nconst cwd = __dirname\n${program}`)
-  const child = spawnSync(process.execPath, [file], { encoding: 'utf8', env: { ...process.env, ...env } })
+  const child = spawnSync(process.execPath, [file], {
+    encoding: 'utf8',
+    env: { ...process.env, ...env },
+    timeout: 30_000,
+  })
   assert.equal(child.status, 0, child.stderr)
   return child.stderr
 }
 
-test('NODE_DEBUG prints what happens, also what the exit releases', (t) => {
-  const program = `
+test(
+  'NODE_DEBUG prints what happens, also what the exit releases',
+  knownFailure({ runtime: 'bun', why: 'util.debuglog() prints nothing in Bun' }, (t) => {
+    const program = `
     const first = lock.acquireLockSync(cwd)
     try { lock.acquireLockSync(cwd) } catch {}
     first.releaseSync()
     lock.acquireLockSync(cwd)`
-  const lines = printed(t, program, { NODE_DEBUG: 'reconcile-lock' }).trim().split('\n')
-  const events = lines.map((line) => /^RECONCILE-LOCK \d+: (\w+) \{"path":"(?:\/|\w:).*json"/.exec(line)?.[1])
-  assert.deepEqual(events, ['acquired', 'contended', 'released', 'acquired', 'released'], lines.join('\n'))
-  assert.equal(printed(t, program), '', 'and without it nothing')
-})
+    const lines = printed(t, program, { NODE_DEBUG: 'reconcile-lock' }).trim().split('\n')
+    const events = lines.map(
+      (line) => /^RECONCILE-LOCK \d+: (\w+) \{"path":"(?:\/|\w:).*json"/.exec(line)?.[1],
+    )
+    assert.deepEqual(events, ['acquired', 'contended', 'released', 'acquired', 'released'], lines.join('\n'))
+    assert.equal(printed(t, program), '', 'and without it nothing')
+  }),
+)
 
-test('what the exit finds lost is told of', (t) => {
-  const program = `
+test(
+  'what the exit finds lost is told of',
+  knownFailure(noDeletion, (t) => {
+    const program = `
     const { subscribe } = require('node:diagnostics_channel')
     for (const name of ['released', 'lost'])
       subscribe('reconcile-lock:' + name, ({ path, reason }) => console.error(name, path, reason))
     const { path } = lock.acquireLockSync(cwd)
     lock.acquireLockSync({ cwd, file: 'other.lock' })
     require('node:fs').rmSync(path)`
-  const told = printed(t, program)
-  assert.match(told, /^lost (?:\/|\w:).*json because somebody removed or replaced the file$/m)
-  assert.match(told, /^released (?:\/|\w:).*other.lock undefined$/m)
-})
+    const told = printed(t, program)
+    assert.match(told, /^lost (?:\/|\w:).*json because somebody removed or replaced the file$/m)
+    assert.match(told, /^released (?:\/|\w:).*other.lock undefined$/m)
+  }),
+)
 
 test('no message is made while nobody listens', (t) => {
   // The record of this process is read by `whoami` alone, which every message but a refusal needs.

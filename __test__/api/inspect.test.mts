@@ -14,29 +14,38 @@ import {
 } from 'reconcile-lock'
 import { Peer, send } from '../support/child.mjs'
 import { deadPid, directory, isLinux, isWindows, leave, readRecord } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
+import { noDeletion } from '../support/wine.mjs'
 import { Bystanders, type Seen } from './bystander.mjs'
 
 const INSPECTORS = 3
 const SECONDS = 3
 const looks = (seen: Seen[]) => seen.reduce((sum, { count }) => sum + 2 * count, 0)
 
-test('inspectors that never rest have no acquirer refused, and see its lock held or none', async (t) => {
-  const cwd = directory(t)
-  const inspectors = await Bystanders.start(t, INSPECTORS, 'inspect', cwd)
-  let pairs = 0
-  for (const end = performance.now() + SECONDS * 1000; performance.now() < end || pairs < 2000; pairs += 1) {
-    const lock = pairs % 2 === 0 ? acquireLockSync(cwd) : await acquireLock(cwd)
-    assert.deepEqual([lock.isHeld(), lock.takenOver], [true, undefined])
-    lock.releaseSync()
-  }
-  const seen = await inspectors.end()
-  t.diagnostic(`${pairs} pairs beside ${looks(seen)} looks, ${JSON.stringify(seen[0]?.states)}`)
-  for (const { states, holders } of seen) {
-    assert.ok((states.free ?? 0) > 0 && (states.held ?? 0) > 0, JSON.stringify(states))
-    assert.equal(states.stale, undefined, 'a holder that lives was called gone')
-    assert.deepEqual(holders, [process.pid])
-  }
-})
+test(
+  'inspectors that never rest have no acquirer refused, and see its lock held or none',
+  knownFailure(noDeletion, async (t) => {
+    const cwd = directory(t)
+    const inspectors = await Bystanders.start(t, INSPECTORS, 'inspect', cwd)
+    let pairs = 0
+    for (
+      const end = performance.now() + SECONDS * 1000;
+      performance.now() < end || pairs < 2000;
+      pairs += 1
+    ) {
+      const lock = pairs % 2 === 0 ? acquireLockSync(cwd) : await acquireLock(cwd)
+      assert.deepEqual([lock.isHeld(), lock.takenOver], [true, undefined])
+      lock.releaseSync()
+    }
+    const seen = await inspectors.end()
+    t.diagnostic(`${pairs} pairs beside ${looks(seen)} looks, ${JSON.stringify(seen[0]?.states)}`)
+    for (const { states, holders } of seen) {
+      assert.ok((states.free ?? 0) > 0 && (states.held ?? 0) > 0, JSON.stringify(states))
+      assert.equal(states.stale, undefined, 'a holder that lives was called gone')
+      assert.deepEqual(holders, [process.pid])
+    }
+  }),
+)
 
 test('inspectors that never rest hinder no take-over', async (t) => {
   const cwd = directory(t)

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { setTimeout as delay } from 'node:timers/promises'
 import { acquireLock, breakLock, inspectLock, LockError, resolveLockPath } from 'reconcile-lock'
 import { Peer, send } from '../support/child.mjs'
 import {
@@ -15,6 +14,14 @@ import {
   rejection,
   withoutSignals,
 } from '../support/directory.mjs'
+import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
+import { sleep, until } from '../support/time.mjs'
+import { processState } from '../support/waiter.mjs'
+
+const startTime: KnownFailure = {
+  platform: 'qemu',
+  why: 'qemu makes up /proc/self/stat, and with it another start time than other processes read',
+}
 
 /** The text of a record that this process wrote, with some fields replaced. */
 async function record(cwd: string, fields: object): Promise<string> {
@@ -50,12 +57,12 @@ async function isStale(cwd: string, content: string | object, reason: RegExp): P
 
 test('an empty file younger than 2 s is being born: it is waited for, then taken over', async (t) => {
   const cwd = directory(t)
+  const before = Date.now()
   leave(cwd, '', 0)
   assert.equal((await inspectLock(cwd)).state, 'held')
-  const before = Date.now()
   const lock = await acquireLock(cwd)
   const waited = Date.now() - before
-  assert.ok(waited >= 1500 && waited < 3000, `waited ${waited} ms`)
+  assert.ok(waited >= 1900 && waited < 5000, `waited ${waited} ms`)
   assert.match(lock.takenOver?.reason ?? '', /the file was empty/)
   await lock.release()
 })
@@ -66,7 +73,7 @@ test('an empty file that a clock ahead of ours dates in the future is waited for
   const before = Date.now()
   const lock = await acquireLock(cwd)
   const waited = Date.now() - before
-  assert.ok(waited >= 1900 && waited < 3500, `waited ${waited} ms`)
+  assert.ok(waited >= 1900 && waited < 5000, `waited ${waited} ms`)
   await lock.release()
 })
 
@@ -74,7 +81,7 @@ test('an empty file whose creator writes meanwhile is its lock', async (t) => {
   const cwd = directory(t)
   const path = leave(cwd, '', 0)
   const refused = rejection(acquireLock(cwd))
-  await delay(200)
+  await sleep(50, 'the call looks at the empty file')
   writeFileSync(path, JSON.stringify({ pid: process.ppid, createdAt: 5 }))
   const error = await refused
   assert.deepEqual(error.holder, { pid: process.ppid, createdAt: 5 })
@@ -96,20 +103,23 @@ test('a record without a boot id and with a dead pid is stale', async (t) => {
 
 test('a zombie is as dead, though a signal still finds it', { skip: withoutSignals }, async (t) => {
   // The shell starts a child and becomes a program that never waits for it.
-  const script = 'sleep 0.2 & echo $!; exec sleep 60'
+  const script = 'sleep 60 & echo $!; exec sleep 60'
   const parent = spawn('sh', ['-c', script], { stdio: ['ignore', 'pipe', 'ignore'] })
   t.after(() => parent.kill('SIGKILL'))
   const pid = Number(await new Promise((resolve) => parent.stdout.once('data', resolve)))
-  const state = () => readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.[0]
-  while (state() !== 'Z') await delay(5)
+  process.kill(pid, 'SIGKILL')
+  await until(() => processState(pid) === 'Z', 'the child is a zombie')
   assert.doesNotThrow(() => process.kill(pid, 0))
   await isStale(directory(t), { pid, createdAt: 1 }, /ended without releasing/)
 })
 
-test('our boot, a live pid and its start time: held, whatever the kernel lock says', async (t) => {
-  const cwd = directory(t)
-  await isHeld(cwd, await record(cwd, {}))
-})
+test(
+  'our boot, a live pid and its start time: held, whatever the kernel lock says',
+  knownFailure(startTime, async (t) => {
+    const cwd = directory(t)
+    await isHeld(cwd, await record(cwd, {}))
+  }),
+)
 
 test('our boot, a live pid with another start time: stale', async (t) => {
   const cwd = directory(t)
@@ -144,26 +154,26 @@ for (const fs of ['shared', 'something new', undefined]) {
   })
 }
 
-test('keys of a newer version are passed over', async (t) => {
-  const cwd = directory(t)
-  await isHeld(cwd, await record(cwd, { v: 2, lease: { until: 5 } }))
-})
+test(
+  'keys of a newer version are passed over',
+  knownFailure(startTime, async (t) => {
+    const cwd = directory(t)
+    await isHeld(cwd, await record(cwd, { v: 2, lease: { until: 5 } }))
+  }),
+)
 
 test('a holder that is stopped still holds', { skip: withoutSignals }, async (t) => {
   const cwd = directory(t)
   const holder = new Peer(t)
   await holder.acquire(cwd)
   send(holder.child, 'SIGSTOP')
-  const until = Date.now() + 5000
-  let refusals = 0
-  while (Date.now() < until) {
+  // Longer than an empty file belongs to its creator, the longest time that decides about a lock.
+  for (let round = 0; round < 10; round += 1) {
     const error = await rejection(acquireLock(cwd))
     assert.equal((error.holder as { pid: number }).pid, holder.child.pid)
     assert.equal((await inspectLock(cwd)).state, 'held')
-    refusals += 1
-    await delay(50)
+    await sleep(250, 'a holder is stopped for two seconds and more')
   }
-  assert.ok(refusals > 10)
   send(holder.child, 'SIGCONT')
   assert.equal((await holder.ask({ do: 'release', cwd })).ok, true)
   assert.equal((await inspectLock(cwd)).state, 'free')

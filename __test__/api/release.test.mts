@@ -14,6 +14,8 @@ import {
 } from 'reconcile-lock'
 import { Peer } from '../support/child.mjs'
 import { directory, isLinux, leave, rejection } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
+import { noDeletion, noLinks } from '../support/wine.mjs'
 
 /** Every way to let go; each gives a promise. */
 const ways: Record<string, (lock: Lock, cwd: string) => Promise<void>> = {
@@ -117,33 +119,40 @@ const losses: Record<string, (path: string) => () => boolean> = {
 }
 
 for (const [what, lose] of Object.entries(losses)) {
-  test(`a lock whose file ${what} is lost, and the other file stays`, async (t) => {
-    for (const [name, letGo] of Object.entries(ways)) {
-      const cwd = join(directory(t), 'home')
-      fs.mkdirSync(cwd)
-      const path = resolveLockPath(cwd)
-      const lock = await acquireLock(cwd)
-      const isAsItWasLeft = lose(path)
-      assert.equal(lock.isHeld(), false, name)
-      const { code, path: told, recoverable } = await rejection(letGo(lock, cwd))
-      assert.deepEqual([code, told, recoverable], ['E_LOCK_LOST', path, false], name)
-      assert.ok(isAsItWasLeft(), name)
-      await letGo(lock, cwd)
-      assert.ok(isAsItWasLeft(), `${name}, again`)
-    }
-  })
+  const marks = what.includes('link') ? noLinks : what === 'was moved with its directory' ? [] : noDeletion
+  test(
+    `a lock whose file ${what} is lost, and the other file stays`,
+    knownFailure(marks, async (t) => {
+      for (const [name, letGo] of Object.entries(ways)) {
+        const cwd = join(directory(t), 'home')
+        fs.mkdirSync(cwd)
+        const path = resolveLockPath(cwd)
+        const lock = await acquireLock(cwd)
+        const isAsItWasLeft = lose(path)
+        assert.equal(lock.isHeld(), false, name)
+        const { code, path: told, recoverable } = await rejection(letGo(lock, cwd))
+        assert.deepEqual([code, told, recoverable], ['E_LOCK_LOST', path, false], name)
+        assert.ok(isAsItWasLeft(), name)
+        await letGo(lock, cwd)
+        assert.ok(isAsItWasLeft(), `${name}, again`)
+      }
+    }),
+  )
 }
 
-test('a lock that another process has by now is lost, and stays held by that', async (t) => {
-  const cwd = directory(t)
-  const lock = await acquireLock(cwd)
-  fs.rmSync(lock.path)
-  const other = new Peer(t)
-  assert.equal((await other.acquire(cwd)).ok, true)
-  assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
-  assert.deepEqual(inspectLockSync(cwd).holder?.pid, other.child.pid)
-  assert.equal((await other.ask({ do: 'release', cwd })).ok, true)
-})
+test(
+  'a lock that another process has by now is lost, and stays held by that',
+  knownFailure(noDeletion, async (t) => {
+    const cwd = directory(t)
+    const lock = await acquireLock(cwd)
+    fs.rmSync(lock.path)
+    const other = new Peer(t)
+    assert.equal((await other.acquire(cwd)).ok, true)
+    assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
+    assert.deepEqual(inspectLockSync(cwd).holder?.pid, other.child.pid)
+    assert.equal((await other.ask({ do: 'release', cwd })).ok, true)
+  }),
+)
 
 test('releaseLock of what this process does not hold touches nothing', async (t) => {
   const cwd = directory(t)
@@ -154,15 +163,18 @@ test('releaseLock of what this process does not hold touches nothing', async (t)
   assert.equal(fs.readFileSync(path, 'utf8'), 'of somebody else')
 })
 
-test('a lock is found by another name of its directory', async (t) => {
-  const cwd = directory(t)
-  fs.mkdirSync(join(cwd, 'real'))
-  fs.symlinkSync('real', join(cwd, 'link'))
-  const lock = await acquireLock(join(cwd, 'real'))
-  assert.equal((await rejection(acquireLock(join(cwd, 'link')))).code, 'E_LOCK_CONTENTION')
-  await releaseLock(join(cwd, 'link'))
-  assert.equal(lock.isHeld(), false)
-})
+test(
+  'a lock is found by another name of its directory',
+  knownFailure(noLinks, async (t) => {
+    const cwd = directory(t)
+    fs.mkdirSync(join(cwd, 'real'))
+    fs.symlinkSync('real', join(cwd, 'link'))
+    const lock = await acquireLock(join(cwd, 'real'))
+    assert.equal((await rejection(acquireLock(join(cwd, 'link')))).code, 'E_LOCK_CONTENTION')
+    await releaseLock(join(cwd, 'link'))
+    assert.equal(lock.isHeld(), false)
+  }),
+)
 
 test('isHeld has no side effects', async (t) => {
   const cwd = directory(t)

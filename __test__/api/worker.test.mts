@@ -4,9 +4,18 @@ import { readdirSync } from 'node:fs'
 import { test } from 'node:test'
 import { acquireLock, acquireLockSync, inspectLockSync, releaseLock, releaseLockSync } from 'reconcile-lock'
 import { directory, emptied, rejection } from '../support/directory.mjs'
+import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { root } from '../support/packages.mjs'
 import { ended } from '../support/program.mjs'
 import { Thread } from '../support/thread.mjs'
+import { sleep } from '../support/time.mjs'
+import { median } from '../support/within.mjs'
+
+const lateEnd: KnownFailure = {
+  runtime: 'deno',
+  why: 'worker.terminate() of Deno resolves before the thread has ended, and its lock goes a moment later',
+  sometimes: true,
+}
 
 /** Nobody may turn up with a lock that a thread wanted and that has ended. */
 function staysFree(cwd: string): void {
@@ -47,56 +56,66 @@ for (const how of ['acquire', 'acquireSync'] as const) {
 }
 
 for (const how of ['terminate', 'end', 'exit', 'exit within an exit', 'throw', 'reject'] as const) {
-  test(`a thread that ends by ${how} lets go of its own locks and of nobody else's`, async (t) => {
-    const [first, second, mine, others] = [directory(t), directory(t), directory(t), directory(t)]
-    const [thread, other] = [new Thread(t), new Thread(t)]
-    const held = acquireLockSync(mine)
-    assert.equal((await other.ask('acquire', others)).code, undefined)
-    assert.equal((await thread.ask('acquire', first)).code, undefined)
-    assert.equal((await thread.ask('acquireSync', second)).code, undefined)
-    await thread.ends(how)
-    assert.equal(thread.failure?.message, how === 'throw' || how === 'reject' ? 'on purpose' : undefined)
-    for (const cwd of [first, second]) {
-      assert.deepEqual(readdirSync(cwd), [])
-      staysFree(cwd)
-    }
-    assert.equal(held.isHeld(), true)
-    assert.deepEqual(inspectLockSync(others).holder?.thread, other.id)
-    held.releaseSync()
-    await other.ask('release', others)
-    for (const cwd of [mine, others]) assert.deepEqual(readdirSync(cwd), [])
-  })
+  test(
+    `a thread that ends by ${how} lets go of its own locks and of nobody else's`,
+    knownFailure(how === 'terminate' ? lateEnd : [], async (t) => {
+      const [first, second, mine, others] = [directory(t), directory(t), directory(t), directory(t)]
+      const [thread, other] = [new Thread(t), new Thread(t)]
+      const held = acquireLockSync(mine)
+      assert.equal((await other.ask('acquire', others)).code, undefined)
+      assert.equal((await thread.ask('acquire', first)).code, undefined)
+      assert.equal((await thread.ask('acquireSync', second)).code, undefined)
+      await thread.ends(how)
+      assert.equal(thread.failure?.message, how === 'throw' || how === 'reject' ? 'on purpose' : undefined)
+      for (const cwd of [first, second]) {
+        assert.deepEqual(readdirSync(cwd), [])
+        staysFree(cwd)
+      }
+      assert.equal(held.isHeld(), true)
+      assert.deepEqual(inspectLockSync(others).holder?.thread, other.id)
+      held.releaseSync()
+      await other.ask('release', others)
+      for (const cwd of [mine, others]) assert.deepEqual(readdirSync(cwd), [])
+    }),
+  )
 }
 
 for (const how of ['wait', 'waitSync'] as const) {
-  test(`a thread that is terminated while it waits for ever (${how}) ends at once, and never has the lock`, async (t) => {
-    const cwd = directory(t)
-    for (let round = 0; round < 3; round += 1) {
-      const held = acquireLockSync(cwd)
-      const thread = new Thread(t)
-      assert.equal((await thread.ask(how, cwd)).code, undefined)
-      const started = performance.now()
-      await thread.ends('terminate')
-      const took = performance.now() - started
-      assert.ok(took < 2000, `it took ${took} ms`)
-      assert.equal(held.isHeld(), true)
-      held.releaseSync()
-      staysFree(cwd)
-    }
-  })
+  test(
+    `a thread that is terminated while it waits for ever (${how}) ends at once, and never has the lock`,
+    knownFailure(lateEnd, async (t) => {
+      const cwd = directory(t)
+      const times: number[] = []
+      for (let round = 0; round < 3; round += 1) {
+        const held = acquireLockSync(cwd)
+        const thread = new Thread(t)
+        assert.equal((await thread.ask(how, cwd)).code, undefined)
+        const started = performance.now()
+        await thread.ends('terminate')
+        times.push(performance.now() - started)
+        assert.equal(held.isHeld(), true)
+        held.releaseSync()
+        staysFree(cwd)
+      }
+      assert.ok(median(times) < 2000, `it took ${times} ms`)
+    }),
+  )
 
-  test(`a thread that waits (${how}) has the lock of a thread that is terminated`, async (t) => {
-    const cwd = directory(t)
-    const [holder, waiter] = [new Thread(t), new Thread(t)]
-    await holder.ask('acquire', cwd)
-    await waiter.ask(how, cwd)
-    const acquired = waiter.says()
-    await holder.ends('terminate')
-    assert.deepEqual((await acquired).holder?.thread, waiter.id)
-    assert.equal(inspectLockSync(cwd).holder?.thread, waiter.id)
-    await waiter.ends('terminate')
-    assert.deepEqual(readdirSync(cwd), [])
-  })
+  test(
+    `a thread that waits (${how}) has the lock of a thread that is terminated`,
+    knownFailure(lateEnd, async (t) => {
+      const cwd = directory(t)
+      const [holder, waiter] = [new Thread(t), new Thread(t)]
+      await holder.ask('acquire', cwd)
+      await waiter.ask(how, cwd)
+      const acquired = waiter.says()
+      await holder.ends('terminate')
+      assert.deepEqual((await acquired).holder?.thread, waiter.id)
+      assert.equal(inspectLockSync(cwd).holder?.thread, waiter.id)
+      await waiter.ends('terminate')
+      assert.deepEqual(readdirSync(cwd), [])
+    }),
+  )
 }
 
 for (const how of ['loop', 'loopSync'] as const) {
@@ -105,9 +124,9 @@ for (const how of ['loop', 'loopSync'] as const) {
     for (let round = 0; round < 12; round += 1) {
       const threads = [new Thread(t), new Thread(t)]
       await Promise.all(threads.map((thread) => thread.ask(how, cwd)))
-      await new Promise((resolve) => setTimeout(resolve, round / 2))
+      await sleep(round / 2, 'an end at another moment in each round')
       await Promise.all(threads.map((thread) => thread.ends('terminate')))
-      const lock = acquireLockSync({ cwd, timeout: 5000 })
+      const lock = acquireLockSync({ cwd, timeout: 20_000 })
       assert.equal(lock.takenOver, undefined)
       lock.releaseSync()
       await emptied(cwd)
@@ -115,22 +134,25 @@ for (const how of ['loop', 'loopSync'] as const) {
   })
 }
 
-test('a thread of a thread holds locks of its own, and they go when either ends', async (t) => {
-  const [outer, inner, mine] = [directory(t), directory(t), directory(t)]
-  const thread = new Thread(t)
-  const held = await acquireLock(mine)
-  await thread.ask('acquire', outer)
-  const { holder } = await thread.ask('nest', inner)
-  assert.equal(holder?.pid, process.pid)
-  assert.ok(holder?.thread !== undefined && holder.thread > thread.id)
-  await thread.ask('release', inner)
-  assert.deepEqual(inspectLockSync(inner).holder, holder, 'its parent does not release it')
-  assert.equal((await rejection(acquireLock(inner))).code, 'E_LOCK_CONTENTION')
-  await thread.ends('terminate')
-  for (const cwd of [outer, inner]) staysFree(cwd)
-  assert.equal(held.isHeld(), true)
-  await held.release()
-})
+test(
+  'a thread of a thread holds locks of its own, and they go when either ends',
+  knownFailure(lateEnd, async (t) => {
+    const [outer, inner, mine] = [directory(t), directory(t), directory(t)]
+    const thread = new Thread(t)
+    const held = await acquireLock(mine)
+    await thread.ask('acquire', outer)
+    const { holder } = await thread.ask('nest', inner)
+    assert.equal(holder?.pid, process.pid)
+    assert.ok(holder?.thread !== undefined && holder.thread > thread.id)
+    await thread.ask('release', inner)
+    assert.deepEqual(inspectLockSync(inner).holder, holder, 'its parent does not release it')
+    assert.equal((await rejection(acquireLock(inner))).code, 'E_LOCK_CONTENTION')
+    await thread.ends('terminate')
+    for (const cwd of [outer, inner]) staysFree(cwd)
+    assert.equal(held.isHeld(), true)
+    await held.release()
+  }),
+)
 
 test('each thread watches its own exit, and only while it holds a lock', async (t) => {
   const cwd = directory(t)
@@ -146,15 +168,26 @@ test('each thread watches its own exit, and only while it holds a lock', async (
 })
 
 for (const [how, code] of Object.entries({ 'process.exit(3)': 3, "throw new Error('on purpose')": 1 })) {
-  test(`a process that ends by ${how} removes the files of its threads' locks`, (t) => {
-    const cwd = directory(t)
-    const worker = `
+  test(
+    `a process that ends by ${how} removes the files of its threads' locks`,
+    knownFailure(
+      [
+        { runtime: 'bun', why: 'Bun ends without exit(3), so the locks of its threads stay as stale files' },
+        {
+          runtime: 'deno',
+          why: 'Deno ends without waiting for its threads, so their locks may stay as stale files',
+          sometimes: true,
+        },
+      ],
+      (t) => {
+        const cwd = directory(t)
+        const worker = `
       const { workerData: [home, cwd, file], parentPort } = require('node:worker_threads')
       const lock = require(home)
       lock.acquireLockSync({ cwd, file })
       lock.acquireLock({ cwd, file: 'wanted', timeout: Infinity, onWait: () => parentPort.postMessage('waits') })
       setInterval(() => {}, 1e6)`
-    const body = `
+        const body = `
       const { Worker } = require('node:worker_threads')
       const { once } = require('node:events')
       lock.acquireLockSync({ cwd, file: 'wanted' })
@@ -163,8 +196,10 @@ for (const [how, code] of Object.entries({ 'process.exit(3)': 3, "throw new Erro
         return once(new Worker(${JSON.stringify(worker)}, { eval: true, workerData }), 'message')
       })
       Promise.all(started).then(() => { console.log(require('node:fs').readdirSync(cwd).length); ${how} })`
-    const end = ended(t, cwd, body)
-    assert.deepEqual([end.code, end.signal, end.stdout], [code, null, '3\n'], end.stderr)
-    assert.deepEqual(readdirSync(cwd), [])
-  })
+        const end = ended(t, cwd, body)
+        assert.deepEqual([end.code, end.signal, end.stdout], [code, null, '3\n'], end.stderr)
+        assert.deepEqual(readdirSync(cwd), [])
+      },
+    ),
+  )
 }
