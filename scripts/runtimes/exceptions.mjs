@@ -31,11 +31,6 @@ const bun = [
     sometimes: true,
   },
   {
-    file: 'api/diagnostics',
-    name: 'NODE_DEBUG prints what happens, also what the exit releases',
-    why: 'util.debuglog() prints nothing in Bun',
-  },
-  {
     file: 'linux/lifetimes',
     name: 'a process that ends by an exit within an exit, before ours removes the files of its locks',
     why: 'Bun ends without exit(3), so a lock that the exit listeners did not get to stays as a stale file',
@@ -51,11 +46,6 @@ const bun = [
     why: 'Bun ends without exit(3), so a lock that the exit listeners did not get to stays as a stale file',
   },
   {
-    file: 'api/native',
-    name: /^the platform's package was omitted: .* in a worker$/,
-    why: "an error that ends a worker reaches Bun's main thread without its class and fields",
-  },
-  {
     file: 'linux/waiting-cost',
     name: /^200 waiters for one lock, and 200 for as many locks/,
     why: 'Bun starts and ends threads of its own meanwhile',
@@ -66,19 +56,9 @@ const bun = [
     name: /^no thread of libuv's pool is blocked/,
     why: "Bun has no libuv pool: the control, of which a blocked thread is to stop the others, isn't stopped",
   },
-  {
-    file: 'api/worker',
-    name: /^a process that ends by .* removes the files of its threads' locks$/,
-    why: 'Bun ends without exit(3), so the locks of its threads stay as stale files',
-  },
 ]
 
 const deno = [
-  {
-    file: 'api/api',
-    name: 'a current directory whose name is not UTF-8 is an error, not another file',
-    why: 'Deno changes such names in the arguments of a command',
-  },
   {
     file: 'cli/faults',
     name: /^a command that (is below a file|is a link to itself|has too long a name) ends with 126/,
@@ -128,11 +108,6 @@ const deno = [
     why: 'Deno has an exit listener of its own',
   },
   {
-    file: 'api/native',
-    name: /^the platform's package was omitted: (import|require in a worker|import in a worker)$/,
-    why: 'import() of a program in the command line, and the errors of workers, are not those of Node.js',
-  },
-  {
     file: 'postgres/cli',
     name: 'it works in a pipeline, and a reader that leaves is no fault',
     why: 'Deno, called by a shell, may do nothing',
@@ -153,42 +128,14 @@ const deno = [
     sometimes: true,
   },
   {
-    file: 'waiting/abort',
-    name: 'an abort is heard although another listener stops its event',
-    why: "nobody is told before the listeners of Deno's AbortSignal, one of which may stop the event",
-  },
-  {
     file: 'linux/waiting-cost',
     name: /^no thread of libuv's pool is blocked/,
     why: 'Deno has no libuv pool: a blocked thread, the control, does not stop the others',
   },
   {
-    file: 'waiting/end',
-    name: 'everybody waits: worker.terminate ends the thread at once, and the others wait on',
-    why: 'worker.terminate() of Deno resolves before the thread has ended, and its lock goes a moment later',
-    sometimes: true,
-  },
-  {
-    file: 'waiting/hand-over',
-    name: 'a process ends as a zombie: whoever waits acquires at once',
-    why: 'the process that becomes a zombie does not start in Deno',
-  },
-  {
     file: 'linux/waiting-without-events',
     name: 'a user who has used up all inotify instances waits all the same',
     why: 'child_process.fork() of Deno reaches no process that another command, unshare, has started',
-  },
-  {
-    file: 'api/worker',
-    name: /^a thread (that ends by terminate|that is terminated|that waits .* that is terminated|of a thread holds)/,
-    why: 'worker.terminate() of Deno resolves before the thread has ended, and its lock goes a moment later',
-    sometimes: true,
-  },
-  {
-    file: 'api/worker',
-    name: /^a process that ends by .* removes the files of its threads' locks$/,
-    why: 'Deno ends without waiting for its threads, so their locks may stay as stale files',
-    sometimes: true,
   },
 ]
 
