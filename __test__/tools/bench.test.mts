@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { directory } from '../support/directory.mjs'
-import { until } from '../support/waiter.mjs'
+import { until } from '../support/time.mjs'
 
 interface Hold {
   enter: bigint
@@ -332,12 +332,12 @@ test('a bench that is ended leaves no server and no files behind', async (t) => 
     const homes = readdirSync(tmp).filter((name) => name.startsWith('reconcile-postgres-'))
     return homes.map((name) => join(tmp, name, 'data/postmaster.pid')).filter((path) => existsSync(path))
   }
-  await until('a server', () => found().length > 0)
+  await until(() => found().length > 0, 'a server runs')
   const server = Number.parseInt(readFileSync(found()[0] ?? '', 'utf8'), 10)
   child.kill()
   assert.deepEqual(await exit, [1, null])
   assert.deepEqual(readdirSync(tmp), [])
-  await until('the end of the server', () => !existsSync(`/proc/${server}`))
+  await until(() => !existsSync(`/proc/${server}`), 'the server has ended')
 })
 
 test('where PostgreSQL is not installed the bench says so, and its targets decide nothing', async () => {
