@@ -3,9 +3,11 @@ import { once } from 'node:events'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
-import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { quoted } from './terminal.mjs'
+import { until } from './time.mjs'
+
+export { watches as waits } from './waits.mjs'
 
 export const bin = fileURLToPath(new URL('../../../bin/reconcile-lock.js', import.meta.url))
 
@@ -62,13 +64,6 @@ export class Running {
     await until(() => isOver, `${this.child.spawnargs.join(' ')} ends`)
     const [code, signal] = (await this.#end) as [number | null, NodeJS.Signals | null]
     return { code, signal, stdout: this.stdout, stderr: this.stderr }
-  }
-}
-
-/** Waits for something that will come about. */
-export async function until(what: () => unknown, name = String(what)): Promise<void> {
-  for (const end = Date.now() + 20_000; !what(); await setTimeout(5)) {
-    if (Date.now() > end) throw new Error(`never: ${name}`)
   }
 }
 
@@ -130,9 +125,3 @@ export function stateOf(pid: number): string {
 /** Whether no signal waits for a process to take notice of it. */
 export const hasHeardAll = (pid: number | undefined): boolean =>
   !/^(Sig|Shd)Pnd:\s*0*[1-9a-f]/m.test(read(`/proc/${pid}/status`))
-
-/** Whether a process has an inotify watch, as one that waits for a lock has. */
-export function waits(pid: number | undefined): boolean {
-  const { stdout } = spawnSync('ls', ['-l', `/proc/${pid}/fd`], { encoding: 'utf8' })
-  return stdout.includes('anon_inode:inotify')
-}

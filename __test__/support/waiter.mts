@@ -213,12 +213,3 @@ export class ThreadWaiter {
 export function processState(pid: number): string | undefined {
   return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').pop()?.[0]
 }
-
-/** Waits until something is so; it fails after `limit` ms. */
-export async function until(what: string, isSo: () => unknown, limit = 10_000): Promise<void> {
-  const before = performance.now()
-  while (!(await isSo())) {
-    if (performance.now() - before > limit) throw new Error(`after ${limit} ms there is still not ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  }
-}
