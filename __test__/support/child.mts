@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Holder } from 'reconcile-lock'
+import { publicExecPath, publicPath } from './public-copy.mjs'
 
 const peer = fileURLToPath(new URL('peer.mjs', import.meta.url))
 
@@ -40,10 +41,11 @@ export class Peer {
   constructor(t: TestContext, options: PeerOptions = {}) {
     const { uid, umask, execArgv = [], within = [] } = options
     const env = { ...process.env, PEER_UMASK: umask === undefined ? '' : String(umask) }
-    const [execPath = '', ...args] = [...within, process.execPath, ...execArgv]
+    const node = uid === undefined ? process.execPath : publicExecPath()
+    const [execPath = '', ...args] = [...within, node, ...execArgv]
     // `unshare` complains where the process in it is killed.
     const stderr = within.length > 0 ? 'ignore' : 'inherit'
-    this.child = fork(peer, {
+    this.child = fork(uid === undefined ? peer : publicPath(peer), {
       env,
       execPath,
       execArgv: args,

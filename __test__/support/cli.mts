@@ -4,12 +4,16 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { publicExecPath, publicPath } from './public-copy.mjs'
 import { quoted } from './terminal.mjs'
 import { until } from './time.mjs'
 
 export { watches as waits } from './waits.mjs'
 
 export const bin = fileURLToPath(new URL('../../../bin/reconcile-lock.js', import.meta.url))
+
+/** The program where every user can start it. */
+export const publicProgram = (): string[] => [publicExecPath(), publicPath(bin)]
 
 /** The program as a shell would call it. */
 export const shell = (args: string[]): string => quoted([process.execPath, bin, ...args])
@@ -40,9 +44,18 @@ export class Running {
   stderr = ''
   readonly #end: Promise<unknown[]>
 
-  /** `within` is a command and its options that start the program, such as `setpriv`. */
-  constructor(t: TestContext, cwd: string, args: string[], within: string[] = []) {
-    const [command = '', ...rest] = [...within, process.execPath, bin, ...args]
+  /**
+   * @param within a command and its options that start the program, such as `setpriv`
+   * @param program Node.js and the program itself
+   */
+  constructor(
+    t: TestContext,
+    cwd: string,
+    args: string[],
+    within: string[] = [],
+    program = [process.execPath, bin],
+  ) {
+    const [command = '', ...rest] = [...within, ...program, ...args]
     this.child = spawn(command, rest, { cwd, stdio: ['ignore', 'pipe', 'pipe'] })
     this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       this.stdout += text

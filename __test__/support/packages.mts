@@ -15,13 +15,18 @@ const require = createRequire(import.meta.url)
 /** What is published, in a directory of its own, as where two packages depend on two versions. */
 export function copied(t: TestContext): string {
   const home = join(directory(t), 'reconcile-lock')
+  copyPackage(home)
+  return home
+}
+
+/** Copies what is published to a directory. */
+export function copyPackage(home: string): void {
   const { files }: { files: string[] } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   const published = files.map((name) => new RegExp(`^${name.replace('/', '').replaceAll('*', '.+')}$`))
   for (const name of readdirSync(root)) {
     if (name === 'package.json' || published.some((pattern) => pattern.test(name)))
       cpSync(join(root, name), join(home, name), { recursive: true })
   }
-  return home
 }
 
 export const loaded = (home: string): Package => require(home)
