@@ -62,7 +62,7 @@ function inherited(pid: number, cwd: string): string[] {
 for (const [how, pids] of Object.entries(ways)) {
   for (const end of ['SIGKILL', 'SIGUSR2'] as const) {
     const does = end === 'SIGKILL' ? 'is killed' : 'exits'
-    test(`a child that is ${how} keeps no lock when its parent ${does}`, { timeout: 30_000 }, async (t) => {
+    test(`a child that is ${how} keeps no lock when its parent ${does}`, async (t) => {
       const cwd = directory(t)
       leave(cwd, { pid: deadPid(), createdAt: 1 }, 60, 'taken.lock')
       const waitedFor = acquireLockSync({ cwd, file: 'waited.lock' })

@@ -7,6 +7,7 @@ import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { resolveLockPath } from 'reconcile-lock'
 import { deadPid, directory, leave, rejection } from '../support/directory.mjs'
+import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { copied, loaded, loadedAgain, root } from '../support/packages.mjs'
 import { ended } from '../support/program.mjs'
 import { Thread } from '../support/thread.mjs'
@@ -64,33 +65,42 @@ for (const [what, another] of Object.entries(others)) {
   })
 }
 
-test('two copies in several threads exclude each other, and end with their own thread alone', async (t) => {
-  const copy = copied(t)
-  const [here, other] = [loaded(root), loaded(copy)]
-  for (const home of [root, copy]) {
-    const [cwd, mine, theirs] = [directory(t), directory(t), directory(t)]
-    const held = [here.acquireLockSync(mine), other.acquireLockSync(theirs)]
-    const [thread, bystander] = [new Thread(t, home), new Thread(t, home === root ? copy : root)]
-    const { holder } = await thread.ask('acquire', cwd)
-    assert.deepEqual([holder?.pid, holder?.thread], [process.pid, thread.id])
-    for (const each of [here, other]) {
-      assert.deepEqual((await rejection(each.acquireLock(cwd))).holder, holder)
-      await each.releaseLock(cwd)
+const lateEnd = {
+  runtime: 'deno',
+  why: 'worker.terminate() resolves before the thread has ended, which releases its lock later',
+  sometimes: true,
+} as const
+
+test(
+  'two copies in several threads exclude each other, and end with their own thread alone',
+  knownFailure(lateEnd, async (t) => {
+    const copy = copied(t)
+    const [here, other] = [loaded(root), loaded(copy)]
+    for (const home of [root, copy]) {
+      const [cwd, mine, theirs] = [directory(t), directory(t), directory(t)]
+      const held = [here.acquireLockSync(mine), other.acquireLockSync(theirs)]
+      const [thread, bystander] = [new Thread(t, home), new Thread(t, home === root ? copy : root)]
+      const { holder } = await thread.ask('acquire', cwd)
+      assert.deepEqual([holder?.pid, holder?.thread], [process.pid, thread.id])
+      for (const each of [here, other]) {
+        assert.deepEqual((await rejection(each.acquireLock(cwd))).holder, holder)
+        await each.releaseLock(cwd)
+      }
+      assert.deepEqual((await bystander.ask('acquire', cwd)).holder, holder)
+      await bystander.ask('release', cwd)
+      assert.deepEqual(here.inspectLockSync(cwd).holder, holder)
+      assert.equal((await thread.ask('acquire', mine)).holder?.thread, 0)
+      await bystander.ends('terminate')
+      assert.deepEqual(here.inspectLockSync(cwd).holder, holder, 'the end of another copy releases nothing')
+      await thread.ends('terminate')
+      assert.deepEqual(readdirSync(cwd), [])
+      for (const lock of held) {
+        assert.equal(lock.isHeld(), true)
+        lock.releaseSync()
+      }
     }
-    assert.deepEqual((await bystander.ask('acquire', cwd)).holder, holder)
-    await bystander.ask('release', cwd)
-    assert.deepEqual(here.inspectLockSync(cwd).holder, holder)
-    assert.equal((await thread.ask('acquire', mine)).holder?.thread, 0)
-    await bystander.ends('terminate')
-    assert.deepEqual(here.inspectLockSync(cwd).holder, holder, 'the end of another copy releases nothing')
-    await thread.ends('terminate')
-    assert.deepEqual(readdirSync(cwd), [])
-    for (const lock of held) {
-      assert.equal(lock.isHeld(), true)
-      lock.releaseSync()
-    }
-  }
-})
+  }),
+)
 
 for (const [how, code, signal, left] of [
   ['process.exit(3)', 3, null, 0],
@@ -139,35 +149,41 @@ test('threads of two copies count right together while others come and go', asyn
 const GROWTH = 6_000_000
 const generations = fileURLToPath(new URL('generations.mjs', import.meta.url))
 
-test('100 threads that come and go leave no memory, no descriptor, no thread and no file', {
-  concurrency: 2,
-}, async (t) => {
-  const copy = copied(t)
-  const plans = {
-    'beside a main thread that has loaded the package': { homes: [root], here: true },
-    'beside one that has not, with two copies': { homes: [root, copy], here: false },
-  }
-  const runs = Object.entries(plans).map(([name, plan]) =>
-    t.test(name, { timeout: 120_000 }, async (t) => {
-      const cwd = directory(t)
-      const child = spawn(
-        process.execPath,
-        ['--expose-gc', generations, JSON.stringify({ cwd, ...plan } satisfies Plan)],
-        { stdio: ['ignore', 'pipe', 'inherit'] },
-      )
-      t.after(() => child.exitCode === null && child.signalCode === null && child.kill('SIGKILL'))
-      let said = ''
-      child.stdout.setEncoding('utf8').on('data', (text: string) => {
-        said += text
-      })
-      assert.deepEqual(await once(child, 'close'), [0, null])
-      const [before, half, after] = JSON.parse(said) as [Sample, Sample, Sample]
-      const growth = [half.rss - before.rss, after.rss - half.rss]
-      t.diagnostic(`resident grew by ${growth.join(' and ')} bytes; ${JSON.stringify(after)}`)
-      assert.ok(Math.min(...growth) <= GROWTH, `memory grew by ${growth.join(' and ')} bytes`)
-      assert.deepEqual([after.descriptors, after.threads], [before.descriptors, before.threads])
-      assert.deepEqual(readdirSync(cwd), [])
-    }),
+const generationsFail: KnownFailure[] = [
+  { runtime: 'bun', why: 'Bun starts threads of its own meanwhile', sometimes: true },
+  { runtime: 'deno', why: 'Deno frees the memory of its first hundred threads later', sometimes: true },
+  { platform: 'qemu', why: 'a hundred threads take longer than two minutes' },
+]
+
+/** Runs the generations in a process, and compares what it uses after a half and after all of them. */
+async function assertNoGrowth(t: TestContext, name: string, plan: Omit<Plan, 'cwd'>): Promise<void> {
+  const cwd = directory(t)
+  const child = spawn(
+    process.execPath,
+    ['--expose-gc', generations, JSON.stringify({ cwd, ...plan } satisfies Plan)],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
   )
-  await Promise.all(runs)
-})
+  t.after(() => child.exitCode === null && child.signalCode === null && child.kill('SIGKILL'))
+  let said = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    said += text
+  })
+  assert.deepEqual(await once(child, 'close'), [0, null], name)
+  const [before, half, after] = JSON.parse(said) as [Sample, Sample, Sample]
+  const growth = [half.rss - before.rss, after.rss - half.rss]
+  t.diagnostic(`${name}: resident grew by ${growth.join(' and ')} bytes; ${JSON.stringify(after)}`)
+  assert.ok(Math.min(...growth) <= GROWTH, `${name}: memory grew by ${growth.join(' and ')} bytes`)
+  assert.deepEqual([after.descriptors, after.threads], [before.descriptors, before.threads], name)
+  assert.deepEqual(readdirSync(cwd), [], name)
+}
+
+test(
+  '100 threads that come and go leave no memory, no descriptor, no thread and no file',
+  knownFailure(generationsFail, async (t) => {
+    const copy = copied(t)
+    await Promise.all([
+      assertNoGrowth(t, 'beside a main thread that has loaded the package', { homes: [root], here: true }),
+      assertNoGrowth(t, 'beside one that has not, with two copies', { homes: [root, copy], here: false }),
+    ])
+  }),
+)

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { acquireLock, acquireLockSync, breakLock, inspectLock, resolveLockPath } from 'reconcile-lock'
 import { deadPid, directory, leave, rejection } from '../support/directory.mjs'
+import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import {
   assertSystemError,
   cannotAttach,
@@ -22,6 +23,19 @@ const main = createRequire(import.meta.url).resolve('reconcile-lock')
 const missing = spawnSync('strace', ['-V']).status !== 0 && 'strace is not installed'
 const unattachable = cannotAttach()
 
+const known: KnownFailure[] = [
+  {
+    runtime: 'deno',
+    why: 'a process of Deno that strace is attached to may end early',
+    sometimes: true,
+  },
+  {
+    platform: 'qemu',
+    why: 'strace also makes system calls of the emulator fail, not only those of the program',
+    sometimes: true,
+  },
+]
+
 /** Runs `program` with `cwd` and the package's functions in scope, and gives what it prints, as JSON. */
 function traced(cwd: string, inject: string, program: string): Record<string, unknown> {
   const text = `
@@ -32,41 +46,46 @@ function traced(cwd: string, inject: string, program: string): Record<string, un
   const strace = ['-f', '-qq', '-o', '/dev/null', '-P', resolveLockPath(cwd), '-e', `inject=${inject}`]
   const { stdout, stderr, status } = spawnSync('strace', [...strace, process.execPath, '-e', text], {
     encoding: 'utf8',
+    timeout: 50_000,
   })
   assert.equal(status, 0, stderr)
   return JSON.parse(stdout)
 }
 
-test('without kernel locks: creating is exclusive, a stale file is reported and not taken over', {
-  skip: missing,
-}, async (t) => {
-  const cwd = directory(t)
-  const said = traced(
-    cwd,
-    'flock:error=ENOLCK',
-    `const lock = await acquireLock(cwd)
+test(
+  'without kernel locks: creating is exclusive, a stale file is reported and not taken over',
+  {
+    skip: missing,
+  },
+  knownFailure(known, async (t) => {
+    const cwd = directory(t)
+    const said = traced(
+      cwd,
+      'flock:error=ENOLCK',
+      `const lock = await acquireLock(cwd)
      const refused = await acquireLock(cwd).catch(told)
      process.kill(process.pid, 0)
      await lock.release()
      return { refused, free: (await inspectLock(cwd)).state }`,
-  )
-  assert.equal((said.refused as { code: string }).code, 'E_LOCK_CONTENTION')
-  assert.equal(said.free, 'free')
+    )
+    assert.equal((said.refused as { code: string }).code, 'E_LOCK_CONTENTION')
+    assert.equal(said.free, 'free')
 
-  const killed = await acquireLock(cwd)
-  const record = JSON.parse((await import('node:fs')).readFileSync(killed.path, 'utf8'))
-  await killed.release()
-  leave(cwd, { ...record, pid: deadPid() })
-  const stale = traced(
-    cwd,
-    'flock:error=EOPNOTSUPP',
-    `const error = await acquireLock(cwd).catch(told)
+    const killed = await acquireLock(cwd)
+    const record = JSON.parse((await import('node:fs')).readFileSync(killed.path, 'utf8'))
+    await killed.release()
+    leave(cwd, { ...record, pid: deadPid() })
+    const stale = traced(
+      cwd,
+      'flock:error=EOPNOTSUPP',
+      `const error = await acquireLock(cwd).catch(told)
      return { ...error, state: (await inspectLock(cwd)).state, broken: await breakLock(cwd) }`,
-  )
-  assert.deepEqual([stale.code, stale.state, stale.broken], ['E_LOCK_STALE', 'stale', true])
-  assert.match(String(stale.message), /ended without releasing.*breakLock\(\)/)
-  assert.equal(existsSync(resolveLockPath(cwd)), false)
-})
+    )
+    assert.deepEqual([stale.code, stale.state, stale.broken], ['E_LOCK_STALE', 'stale', true])
+    assert.match(String(stale.message), /ended without releasing.*breakLock\(\)/)
+    assert.equal(existsSync(resolveLockPath(cwd)), false)
+  }),
+)
 
 for (const [call, error, syscall] of [
   ['open,openat', 'EMFILE', 'open'],
@@ -74,57 +93,65 @@ for (const [call, error, syscall] of [
   ['fstat,newfstatat,statx', 'EIO', 'fstat'],
   ['pwrite64', 'EDQUOT', 'write'],
 ] as const) {
-  test(`${syscall} that fails with ${error} is that error, and leaves nothing behind`, {
-    skip: missing,
-  }, (t) => {
-    const cwd = directory(t)
-    for (const form of ['await acquireLock(cwd)', 'acquireLockSync(cwd)']) {
-      const said = traced(
-        cwd,
-        `${call}:error=${error}`,
-        `try { ${form} } catch (error) { return told(error) }`,
-      )
-      assert.deepEqual([said.code, said.syscall], [error, syscall])
-      assert.match(String(said.message), new RegExp(`^${error}: .+, ${syscall} '`))
-      assert.deepEqual(readdirSync(cwd), [])
-    }
-  })
+  test(
+    `${syscall} that fails with ${error} is that error, and leaves nothing behind`,
+    {
+      skip: missing,
+    },
+    knownFailure(known, (t) => {
+      const cwd = directory(t)
+      for (const form of ['await acquireLock(cwd)', 'acquireLockSync(cwd)']) {
+        const said = traced(
+          cwd,
+          `${call}:error=${error}`,
+          `try { ${form} } catch (error) { return told(error) }`,
+        )
+        assert.deepEqual([said.code, said.syscall], [error, syscall])
+        assert.match(String(said.message), new RegExp(`^${error}: .+, ${syscall} '`))
+        assert.deepEqual(readdirSync(cwd), [])
+      }
+    }),
+  )
 }
 
-test('a slow disk does not hold up the event loop', { skip: missing }, async (t) => {
-  const cwd = directory(t)
-  const said = traced(
-    cwd,
-    'open,openat,unlink,unlinkat:delay_enter=400000',
-    `let longest = 0
-     let ticks = 0
-     let last = performance.now()
-     const timer = setInterval(() => {
+test(
+  'a slow disk does not hold up the event loop',
+  { skip: missing },
+  knownFailure(known, async (t) => {
+    const cwd = directory(t)
+    const said = traced(
+      cwd,
+      'open,openat,unlink,unlinkat:delay_enter=400000',
+      `let longest, last, acquired, released
+     const tick = () => {
        const now = performance.now()
        longest = Math.max(longest, now - last)
        last = now
-       ticks += 1
-     }, 5)
-     const before = performance.now()
-     const lock = await acquireLock(cwd)
-     const acquired = performance.now() - before
-     await lock.release()
-     const released = performance.now() - before - acquired
-     clearInterval(timer)
-     return { longest, ticks, acquired, released }`,
-  )
-  const { longest, ticks, acquired, released } = said as Record<string, number>
-  assert.ok(
-    Number(acquired) >= 400 && Number(released) >= 400,
-    `the disk was not slow: ${JSON.stringify(said)}`,
-  )
-  assert.ok(
-    Number(longest) < 150 && Number(ticks) > 50,
-    `the event loop stood still: ${JSON.stringify(said)}`,
-  )
-  assert.equal((await inspectLock(cwd)).state, 'free')
-  assert.equal(await breakLock(cwd), false)
-})
+     }
+     const round = async () => {
+       const before = last = performance.now()
+       longest = 0
+       const timer = setInterval(tick, 5)
+       const lock = await acquireLock(cwd)
+       acquired = performance.now() - before
+       await lock.release()
+       released = performance.now() - before - acquired
+       clearInterval(timer)
+       tick()
+       return longest
+     }
+     const rounds = []
+     // An event loop that waits for the disk does so in each round.
+     while (rounds.length < 5 && !rounds.some((time) => time < 150)) rounds.push(await round())
+     return { rounds, acquired, released }`,
+    )
+    const { rounds, acquired, released } = said as { rounds: number[]; acquired: number; released: number }
+    assert.ok(acquired >= 400 && released >= 400, `the disk was not slow: ${JSON.stringify(said)}`)
+    assert.ok(Math.min(...rounds) < 150, `the event loop stood still: ${JSON.stringify(said)}`)
+    assert.equal((await inspectLock(cwd)).state, 'free')
+    assert.equal(await breakLock(cwd), false)
+  }),
+)
 
 type State = 'free' | 'stale' | 'long' | 'held' | 'own'
 
@@ -213,94 +240,103 @@ function nextRun(cwd: string): string | undefined {
   const lock = acquireLockSync(cwd)
   const took = performance.now() - before
   lock.releaseSync()
-  assert.ok(took < 100, `the next run had to wait for ${took} ms`)
+  // The creation grace period is 2 s.
+  assert.ok(took < 1000, `the next run had to wait for ${took} ms`)
   return lock.takenOver?.reason
 }
 
 for (const { order, on, normally, calls } of OPERATIONS) {
-  test(`${order} on a ${on} lock: every system call on it fails once with every error`, {
-    skip: unattachable,
-  }, async (t) => {
-    const { subject, directories, all } = dissect(t)
-    const dead = deadPid()
-    const usual = (outcome: Outcome) =>
-      outcome.error?.code ??
-      JSON.parse(JSON.stringify(outcome.value ?? null).replaceAll(String(dead), '"dead"'))
+  test(
+    `${order} on a ${on} lock: every system call on it fails once with every error`,
+    {
+      skip: unattachable,
+    },
+    knownFailure(known, async (t) => {
+      const { subject, directories, all } = dissect(t)
+      const dead = deadPid()
+      const usual = (outcome: Outcome) =>
+        outcome.error?.code ??
+        JSON.parse(JSON.stringify(outcome.value ?? null).replaceAll(String(dead), '"dead"'))
 
-    /** Runs the operation once in each form, checks everything, and gives the calls that it made. */
-    async function attempt(injection: string | undefined, at: Site | undefined, error = ''): Promise<Traced> {
-      const intact = {
-        sync: await bring(directories.sync, on, dead),
-        async: await bring(directories.async, on, dead),
-      }
-      const before = await subject.descriptors('count')
-      if (on === 'own') await subject.order('hold')
-      const traced = await subject.traced(order, injection === undefined ? [] : [injection])
-      const matters = at !== undefined && !DOES_NOT_MATTER.includes(at.syscall)
-      const bare = at?.syscall === 'flock' && NO_KERNEL_LOCKS.includes(error)
-      const isRetried = matters && error === 'EINTR' && RETRIED.includes(at.syscall)
-      // A look that is refused leaving no trace leaves one.
-      const isAskedAgain = matters && error === 'EPERM' && order === 'inspect' && at.syscall === 'open'
-      const fails = matters && !bare && !isRetried && !isAskedAgain
-      for (const form of ['sync', 'async'] as const) {
-        const cwd = directories[form]
-        const outcome = traced.report[form]
-        if (outcome === undefined || outcome.skipped) {
-          await intact[form]()
-          nextRun(cwd)
-          continue
+      /** Runs the operation once in each form, checks everything, and gives the calls that it made. */
+      async function attempt(
+        injection: string | undefined,
+        at: Site | undefined,
+        error = '',
+      ): Promise<Traced> {
+        const intact = {
+          sync: await bring(directories.sync, on, dead),
+          async: await bring(directories.async, on, dead),
         }
-        if (at) assert.ok(traced.injected[form] > 0, `${form}: no call was made to fail`)
-        const path = resolveLockPath(cwd)
-        if (fails) {
-          const errno = -(constants.errno[error as keyof typeof constants.errno] ?? 0)
-          assertSystemError(outcome, { code: error, errno, syscall: at.syscall, path }, form)
-        } else if (bare && order === 'acquire' && (on === 'stale' || on === 'long')) {
-          assert.equal(outcome.error?.code, 'E_LOCK_STALE', form)
-        } else {
-          assert.deepEqual(usual(outcome), normally ?? null, form)
+        const before = await subject.descriptors('count')
+        if (on === 'own') await subject.order('hold')
+        const traced = await subject.traced(order, injection === undefined ? [] : [injection])
+        const matters = at !== undefined && !DOES_NOT_MATTER.includes(at.syscall)
+        const bare = at?.syscall === 'flock' && NO_KERNEL_LOCKS.includes(error)
+        const isRetried = matters && error === 'EINTR' && RETRIED.includes(at.syscall)
+        // A look that is refused leaving no trace leaves one.
+        const isAskedAgain = matters && error === 'EPERM' && order === 'inspect' && at.syscall === 'open'
+        const fails = matters && !bare && !isRetried && !isAskedAgain
+        for (const form of ['sync', 'async'] as const) {
+          const cwd = directories[form]
+          const outcome = traced.report[form]
+          if (outcome === undefined || outcome.skipped) {
+            await intact[form]()
+            nextRun(cwd)
+            continue
+          }
+          if (at) assert.ok(traced.injected[form] > 0, `${form}: no call was made to fail`)
+          const path = resolveLockPath(cwd)
+          if (fails) {
+            const errno = -(constants.errno[error as keyof typeof constants.errno] ?? 0)
+            assertSystemError(outcome, { code: error, errno, syscall: at.syscall, path }, form)
+          } else if (bare && order === 'acquire' && (on === 'stale' || on === 'long')) {
+            assert.equal(outcome.error?.code, 'E_LOCK_STALE', form)
+          } else {
+            assert.deepEqual(usual(outcome), normally ?? null, form)
+          }
+          // Found by the look after the write: the old record is gone then, and ours would keep others out.
+          const emptied = fails && at.syscall === 'lstat' && at.nth === 2
+          if (emptied) assertCut(path)
+          else if (outcome.error || order === 'inspect') await intact[form]()
+          else if (on === 'held') await intact[form](true)
         }
-        // Found by the look after the write: the old record is gone then, and ours would keep others out.
-        const emptied = fails && at.syscall === 'lstat' && at.nth === 2
-        if (emptied) assertCut(path)
-        else if (outcome.error || order === 'inspect') await intact[form]()
-        else if (on === 'held') await intact[form](true)
+        assert.equal(await subject.descriptors('settle'), before, 'a descriptor was leaked')
+        for (const cwd of all) {
+          const found = existsSync(resolveLockPath(cwd)) ? statSync(resolveLockPath(cwd)).size : undefined
+          const reason = nextRun(cwd)
+          if (found === undefined) assert.equal(reason, undefined)
+          else if (found === 1) assert.match(String(reason), /the file was not a lock record/)
+          else assert.match(String(reason), new RegExp(`process ${dead} ended`))
+        }
+        return traced
       }
-      assert.equal(await subject.descriptors('settle'), before, 'a descriptor was leaked')
-      for (const cwd of all) {
-        const found = existsSync(resolveLockPath(cwd)) ? statSync(resolveLockPath(cwd)).size : undefined
-        const reason = nextRun(cwd)
-        if (found === undefined) assert.equal(reason, undefined)
-        else if (found === 1) assert.match(String(reason), /the file was not a lock record/)
-        else assert.match(String(reason), new RegExp(`process ${dead} ended`))
-      }
-      return traced
-    }
 
-    const { sites } = await attempt(undefined, undefined)
-    const seen = sites.async.map((site) => site.syscall)
-    for (const syscall of new Set(calls.split(' '))) {
-      const wanted = calls.split(' ').filter((call) => call === syscall).length
-      assert.ok(seen.filter((call) => call === syscall).length >= wanted, `${syscall} in ${seen.join(' ')}`)
-    }
-    if (order !== 'break' && order !== 'force') assert.deepEqual(sites.sync, sites.async)
-    let cases = 0
-    for (const site of sites.async) {
-      const errors = ERRORS[site.syscall]
-      assert.ok(errors, `no errors are known of ${site.syscall}`)
-      await t.test(`${site.syscall}, call ${site.nth} of ${site.call}`, async () => {
-        for (const error of errors.split(' ')) {
-          await attempt(`${site.call}:error=${error}:when=${site.nth}`, site, error).catch((reason) => {
-            throw new Error(`${error}: ${(reason as Error).message}`, { cause: reason })
+      const { sites } = await attempt(undefined, undefined)
+      const seen = sites.async.map((site) => site.syscall)
+      for (const syscall of new Set(calls.split(' '))) {
+        const wanted = calls.split(' ').filter((call) => call === syscall).length
+        assert.ok(seen.filter((call) => call === syscall).length >= wanted, `${syscall} in ${seen.join(' ')}`)
+      }
+      if (order !== 'break' && order !== 'force') assert.deepEqual(sites.sync, sites.async)
+      let cases = 0
+      for (const site of sites.async) {
+        const errors = ERRORS[site.syscall]
+        assert.ok(errors, `no errors are known of ${site.syscall}`)
+        const checked = async (injection: string, error: string) => {
+          await attempt(injection, site, error).catch((reason) => {
+            throw new Error(`${site.syscall}, ${injection}: ${(reason as Error).message}`, { cause: reason })
           })
           cases += 1
         }
+        for (const error of errors.split(' '))
+          await checked(`${site.call}:error=${error}:when=${site.nth}`, error)
         // Whatever is done about it meets the same failure.
-        if (site.nth === 1) await attempt(`${site.call}:error=EIO`, site, 'EIO')
-      })
-    }
-    t.diagnostic(`${cases} cases`)
-  })
+        if (site.nth === 1) await checked(`${site.call}:error=EIO`, 'EIO')
+      }
+      t.diagnostic(`${cases} cases`)
+    }),
+  )
 }
 
 /** A subject, and the directories of its two calls. */
@@ -320,109 +356,133 @@ for (const [syscall, injection] of [
   ['fstat', 'fstat,statx:error=EIO'],
   ['write', 'write,pwrite64:error=EIO'],
 ] as const) {
-  test(`${syscall} fails, and so does the removal of the new file: the next run takes over at once`, {
-    skip: unattachable,
-  }, async (t) => {
-    const { subject, all } = dissect(t)
-    assert.deepEqual(code(await subject.traced('acquire', [injection, UNLINK])), ['EIO', 'EIO'])
-    for (const cwd of all) {
-      assert.equal(statSync(resolveLockPath(cwd)).size, 1)
-      assert.match(String(nextRun(cwd)), /not a lock record/)
-    }
-  })
+  test(
+    `${syscall} fails, and so does the removal of the new file: the next run takes over at once`,
+    {
+      skip: unattachable,
+    },
+    knownFailure(known, async (t) => {
+      const { subject, all } = dissect(t)
+      assert.deepEqual(code(await subject.traced('acquire', [injection, UNLINK])), ['EIO', 'EIO'])
+      for (const cwd of all) {
+        assert.equal(statSync(resolveLockPath(cwd)).size, 1)
+        assert.match(String(nextRun(cwd)), /not a lock record/)
+      }
+    }),
+  )
 
-  test(`${syscall} fails, and so does every attempt to clean up: it is empty, and taken over after 2 s`, {
-    skip: unattachable,
-  }, async (t) => {
-    const { subject, all } = dissect(t)
-    const injections = [injection, UNLINK, 'ftruncate:error=EIO']
-    assert.deepEqual(code(await subject.traced('acquire', injections)), ['EIO', 'EIO'])
-    const before = performance.now()
-    await Promise.all(
-      all.map(async (cwd) => {
-        assert.equal(statSync(resolveLockPath(cwd)).size, 0)
-        const lock = await acquireLock(cwd)
-        assert.match(String(lock.takenOver?.reason), /the file was empty/)
-        await lock.release()
-      }),
-    )
-    const waited = performance.now() - before
-    assert.ok(waited > 1000 && waited < 2500, `the next run waited for ${waited} ms`)
-  })
+  test(
+    `${syscall} fails, and so does every attempt to clean up: it is empty, and taken over after 2 s`,
+    {
+      skip: unattachable,
+    },
+    knownFailure(known, async (t) => {
+      const { subject, all } = dissect(t)
+      const injections = [injection, UNLINK, 'ftruncate:error=EIO']
+      assert.deepEqual(code(await subject.traced('acquire', injections)), ['EIO', 'EIO'])
+      await Promise.all(
+        all.map(async (cwd) => {
+          const { size, mtimeMs } = statSync(resolveLockPath(cwd))
+          assert.equal(size, 0)
+          const lock = await acquireLock(cwd)
+          const age = Date.now() - mtimeMs
+          assert.match(String(lock.takenOver?.reason), /the file was empty/)
+          assert.ok(age > 1900, `it was taken over after ${age} ms`)
+          await lock.release()
+        }),
+      )
+    }),
+  )
 }
 
 for (const [what, order, injections] of [
   ['a release', 'release', [UNLINK, 'ftruncate:error=EIO']],
   ['the last step of a take-over', 'acquire', ['lstat,newfstatat:error=EIO:when=2', 'ftruncate:error=EIO']],
 ] as const) {
-  test(`${what} fails, and so does its clean-up: the record keeps others out until that process ends`, {
-    skip: unattachable,
-  }, async (t) => {
-    const { subject, all } = dissect(t)
-    if (order === 'release') await subject.order('hold')
-    else for (const cwd of all) await bring(cwd, 'stale', deadPid())
-    const before = await subject.descriptors('count')
-    const expected = order === 'release' ? 'EBUSY' : 'EIO'
-    assert.deepEqual(code(await subject.traced(order, [...injections])), [expected, expected])
-    const held = order === 'release' ? 2 : 0
-    assert.equal(await subject.descriptors('settle'), before - held, 'a descriptor was leaked')
-    for (const cwd of all) {
-      const refused = await rejection(acquireLock(cwd))
-      assert.deepEqual(
-        [refused.code, (refused.holder as { pid: number }).pid],
-        [CONTENTION, subject.child.pid],
-      )
-    }
-    const ended = once(subject.child, 'exit')
-    subject.child.kill('SIGKILL')
-    await ended
-    for (const cwd of all) assert.match(String(nextRun(cwd)), /ended without releasing/)
-  })
+  test(
+    `${what} fails, and so does its clean-up: the record keeps others out until that process ends`,
+    {
+      skip: unattachable,
+    },
+    knownFailure(known, async (t) => {
+      const { subject, all } = dissect(t)
+      if (order === 'release') await subject.order('hold')
+      else for (const cwd of all) await bring(cwd, 'stale', deadPid())
+      const before = await subject.descriptors('count')
+      const expected = order === 'release' ? 'EBUSY' : 'EIO'
+      assert.deepEqual(code(await subject.traced(order, [...injections])), [expected, expected])
+      const held = order === 'release' ? 2 : 0
+      assert.equal(await subject.descriptors('settle'), before - held, 'a descriptor was leaked')
+      for (const cwd of all) {
+        const refused = await rejection(acquireLock(cwd))
+        assert.deepEqual(
+          [refused.code, (refused.holder as { pid: number }).pid],
+          [CONTENTION, subject.child.pid],
+        )
+      }
+      const ended = once(subject.child, 'exit')
+      subject.child.kill('SIGKILL')
+      await ended
+      for (const cwd of all) assert.match(String(nextRun(cwd)), /ended without releasing/)
+    }),
+  )
 }
 
-test('a write that takes nothing is EIO, and leaves nothing behind', { skip: unattachable }, async (t) => {
-  const { subject, all } = dissect(t)
-  assert.deepEqual(code(await subject.traced('acquire', ['write,pwrite64:retval=0'])), ['EIO', 'EIO'])
-  for (const cwd of all) {
-    assert.deepEqual(readdirSync(cwd), [])
-    assert.equal(nextRun(cwd), undefined)
-  }
-})
+test(
+  'a write that takes nothing is EIO, and leaves nothing behind',
+  { skip: unattachable },
+  knownFailure(known, async (t) => {
+    const { subject, all } = dissect(t)
+    assert.deepEqual(code(await subject.traced('acquire', ['write,pwrite64:retval=0'])), ['EIO', 'EIO'])
+    for (const cwd of all) {
+      assert.deepEqual(readdirSync(cwd), [])
+      assert.equal(nextRun(cwd), undefined)
+    }
+  }),
+)
 
-test('no thread can be made: a release lets go all the same, and a failed acquire leaves nothing behind', {
-  skip: unattachable,
-}, async (t) => {
-  for (const order of ['release', 'acquire'] as const) {
-    const { subject, directories } = dissect(t)
-    // Node.js itself needs threads for its start.
-    await subject.order('count')
-    if (order === 'release') await subject.order('hold')
-    const { report, injected } = await subject.traced(order, ['clone,clone3:error=EAGAIN'], 'clone,clone3')
-    assert.ok(injected.sync > 0, 'a thread was made')
-    assert.deepEqual(code({ report }), [undefined, undefined])
-    if (order === 'acquire') await subject.order('settle')
-    assert.deepEqual(readdirSync(directories.async), [])
-    assert.equal(nextRun(directories.async), undefined)
-  }
-})
+test(
+  'no thread can be made: a release lets go all the same, and a failed acquire leaves nothing behind',
+  {
+    skip: unattachable,
+  },
+  knownFailure(known, async (t) => {
+    for (const order of ['release', 'acquire'] as const) {
+      const { subject, directories } = dissect(t)
+      // Node.js itself needs threads for its start.
+      await subject.order('count')
+      if (order === 'release') await subject.order('hold')
+      const { report, injected } = await subject.traced(order, ['clone,clone3:error=EAGAIN'], 'clone,clone3')
+      assert.ok(injected.sync > 0, 'a thread was made')
+      assert.deepEqual(code({ report }), [undefined, undefined])
+      if (order === 'acquire') await subject.order('settle')
+      assert.deepEqual(readdirSync(directories.async), [])
+      assert.equal(nextRun(directories.async), undefined)
+    }
+  }),
+)
 
 const unlimited = spawnSync('prlimit', ['--version']).status !== 0 && 'prlimit is not installed'
 
 for (const on of ['free', 'stale'] as const) {
-  test(`a write on a ${on} lock that fails half-way keeps nobody out`, { skip: unlimited }, async (t) => {
-    for (const size of [1, 100, 300, 400, 511]) {
-      await t.test(`after ${size} bytes`, async (t) => {
+  test(
+    `a write on a ${on} lock that fails half-way keeps nobody out`,
+    { skip: unlimited },
+    knownFailure(known, async (t) => {
+      for (const size of [1, 100, 300, 400, 511]) {
+        const what = `after ${size} bytes`
         const { subject, all } = dissect(t)
         for (const cwd of all) await bring(cwd, on, deadPid())
         // Only the soft limit, which needs no privilege. Node.js ignores the signal.
         const limit = ['--pid', String(subject.child.pid), `--fsize=${size}:`]
-        assert.equal(spawnSync('prlimit', limit).status, 0)
-        assert.deepEqual(code({ report: await subject.order('acquire') }), ['EFBIG', 'EFBIG'])
+        assert.equal(spawnSync('prlimit', limit).status, 0, what)
+        assert.deepEqual(code({ report: await subject.order('acquire') }), ['EFBIG', 'EFBIG'], what)
         for (const cwd of all) {
-          if (on === 'free') assert.deepEqual(readdirSync(cwd), [])
-          assert.equal(nextRun(cwd) === undefined, on === 'free')
+          if (on === 'free') assert.deepEqual(readdirSync(cwd), [], what)
+          assert.equal(nextRun(cwd) === undefined, on === 'free', what)
         }
-      })
-    }
-  })
+        subject.child.kill('SIGKILL')
+      }
+    }),
+  )
 }

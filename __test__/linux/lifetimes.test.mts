@@ -5,7 +5,28 @@ import { test } from 'node:test'
 import { acquireLock, acquireLockSync, type Holder, inspectLockSync, resolveLockPath } from 'reconcile-lock'
 import { send } from '../support/child.mjs'
 import { directory, rejection } from '../support/directory.mjs'
+import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { begun, ended } from '../support/program.mjs'
+
+const noExitFunction: KnownFailure = {
+  runtime: 'bun',
+  why: 'Bun ends without exit(3), so a lock that the exit listeners did not release stays as a stale file',
+}
+const noExitListeners: KnownFailure = {
+  runtime: 'deno',
+  why: 'Deno calls no exit listener after an uncaught error, and ends without exit(3)',
+}
+
+/** What cannot pass elsewhere, by the end of the process. */
+const failures: Record<string, KnownFailure[]> = {
+  'an exit within an exit, before ours': [noExitFunction],
+  'an exit without listeners': [noExitFunction],
+  'an error in the listener of uncaught errors': [noExitListeners],
+}
+const lateFailures: Record<string, KnownFailure[]> = {
+  'process.exit': [noExitFunction],
+  'an uncaught error': [noExitFunction, noExitListeners],
+}
 
 const LOCKS = `
   const other = lock.acquireLockSync({ cwd, file: 'other.lock' })
@@ -41,20 +62,23 @@ for (const [how, body, code] of [
     5,
   ],
 ] as const) {
-  test(`a process that ends by ${how} removes the files of its locks`, (t) => {
-    const cwd = directory(t)
-    const end = ended(t, cwd, `${LOCKS} ${body} })`)
-    assert.equal(end.signal, null)
-    if (code === undefined) assert.notEqual(end.code, 0)
-    else assert.equal(end.code, code, end.stderr)
-    assert.deepEqual(
-      readdirSync(cwd).filter((name) => name !== 'third.lock'),
-      [],
-    )
-    const lock = acquireLockSync(cwd)
-    assert.equal(lock.takenOver, undefined)
-    lock.releaseSync()
-  })
+  test(
+    `a process that ends by ${how} removes the files of its locks`,
+    knownFailure(failures[how] ?? [], (t) => {
+      const cwd = directory(t)
+      const end = ended(t, cwd, `${LOCKS} ${body} })`)
+      assert.equal(end.signal, null)
+      if (code === undefined) assert.notEqual(end.code, 0)
+      else assert.equal(end.code, code, end.stderr)
+      assert.deepEqual(
+        readdirSync(cwd).filter((name) => name !== 'third.lock'),
+        [],
+      )
+      const lock = acquireLockSync(cwd)
+      assert.equal(lock.takenOver, undefined)
+      lock.releaseSync()
+    }),
+  )
 }
 
 for (const [how, body, code] of [
@@ -63,13 +87,16 @@ for (const [how, body, code] of [
   ['an uncaught error', "throw new Error('on purpose')", 1],
 ] as const) {
   for (const first of ['', "lock.acquireLockSync({ cwd, file: 'first.lock' });"]) {
-    test(`a lock that is acquired while the process exits by ${how} goes too, ${first ? 'not' : 'as'} the first`, (t) => {
-      const cwd = directory(t)
-      const late = "process.on('exit', () => console.log(lock.acquireLockSync(cwd).isHeld()))"
-      const end = ended(t, cwd, `${first} ${late}; ${body}`)
-      assert.deepEqual([end.code, end.stdout], [code, 'true\n'], end.stderr)
-      assert.deepEqual(readdirSync(cwd), [])
-    })
+    test(
+      `a lock that is acquired while the process exits by ${how} goes too, ${first ? 'not' : 'as'} the first`,
+      knownFailure(lateFailures[how] ?? [], (t) => {
+        const cwd = directory(t)
+        const late = "process.on('exit', () => console.log(lock.acquireLockSync(cwd).isHeld()))"
+        const end = ended(t, cwd, `${first} ${late}; ${body}`)
+        assert.deepEqual([end.code, end.stdout], [code, 'true\n'], end.stderr)
+        assert.deepEqual(readdirSync(cwd), [])
+      }),
+    )
   }
 }
 
@@ -195,12 +222,15 @@ test('the exit is watched from the first lock that is held or wanted to the last
   ])
 })
 
-test('many locks and many turns leave no listener behind and cause no warning', (t) => {
-  const body = `
+test(
+  'many locks and many turns leave no listener behind and cause no warning',
+  knownFailure({ runtime: 'deno', why: 'Deno has an exit listener of its own' }, (t) => {
+    const body = `
     for (let pair = 0; pair < 1000; pair += 1) lock.acquireLockSync(cwd).releaseSync()
     const many = Array.from({ length: 50 }, (_, file) => lock.acquireLockSync({ cwd, file: String(file) }))
     for (const one of many) one.releaseSync()
     setTimeout(() => console.log(process.listenerCount('exit')), 10)`
-  const end = ended(t, directory(t), body)
-  assert.deepEqual([end.code, end.stdout, end.stderr], [0, '0\n', ''])
-})
+    const end = ended(t, directory(t), body)
+    assert.deepEqual([end.code, end.stdout, end.stderr], [0, '0\n', ''])
+  }),
+)

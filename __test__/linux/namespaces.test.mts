@@ -32,7 +32,8 @@ async function assertTakenOver(asker: Peer, cwd: string, pid: number | undefined
   const answer = await asker.acquire(cwd)
   const took = performance.now() - before
   assert.equal(answer.ok, true, answer.message)
-  assert.ok(took < 500, `the take-over took ${took} ms`)
+  // The creation grace period is 2 s.
+  assert.ok(took < 1500, `the take-over took ${took} ms`)
   const { holder, reason } = answer.value as TakenOver
   assert.equal(holder?.pid, pid)
   assert.match(reason, new RegExp(`^process ${pid} .*ended without releasing`))

@@ -124,7 +124,8 @@ test('a release that cannot remove the file says so and lets go all the same', a
   const before = performance.now()
   const lock = await acquireLock(cwd)
   assert.match(String(lock.takenOver?.reason), /not a lock record/)
-  assert.ok(performance.now() - before < 1000)
+  const took = performance.now() - before
+  assert.ok(took < 1500, `the take-over took ${took} ms`)
   await lock.release()
 })
 

@@ -4,13 +4,14 @@ import { execFileSync, spawn } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { setTimeout as delay } from 'node:timers/promises'
 import { acquireLock, acquireLockSync, type Lock, resolveLockPath } from 'reconcile-lock'
 import { directory, leave, readRecord } from '../support/directory.mjs'
-import { type Outcome, type Usage, until, Waiter } from '../support/waiter.mjs'
+import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
+import { sleep, until } from '../support/time.mjs'
+import { type Outcome, type Usage, Waiter } from '../support/waiter.mjs'
+import { addonThreads } from './queue.mjs'
 
 const WAITERS = 200
-const SECONDS = 5
 const LONG = 120_000
 
 interface Crowd {
@@ -31,7 +32,7 @@ async function crowd(t: TestContext, paths: 'one path' | 'many paths'): Promise<
   const waiter = new Waiter(t)
   // What is compiled, opened and started at the first use is no cost of waiting.
   await waiter.wait({ cwd: directories[0], timeout: 30 })
-  await delay(1500)
+  await until(() => addonThreads(waiter.pid) === 0, 'the threads of the first wait end')
   const before = await waiter.usage()
   const outcomes = await Promise.all(
     Array.from({ length: WAITERS }, async (_, index) => {
@@ -47,36 +48,69 @@ async function crowd(t: TestContext, paths: 'one path' | 'many paths'): Promise<
       assert.ok(ok, code)
       await waiter.release(cwd)
     }
-    await until('as it was', async () => {
-      const { threads, descriptors } = await waiter.usage()
-      return threads <= before.threads && descriptors <= before.descriptors
-    })
+    await isAsBefore(waiter, before)
   }
   return { waiter, before, outcomes: outcomes.map(({ outcome }) => outcome), end }
 }
 
-test(`${WAITERS} waiters for one lock, and ${WAITERS} for as many locks: a thread, no processor time, nothing left`, async (t) => {
-  const crowds = await Promise.all([crowd(t, 'one path'), crowd(t, 'many paths')])
-  // The threads of the first tries go.
-  for (const { waiter, before } of crowds) {
-    await until('one thread more', async () => (await waiter.usage()).threads <= before.threads + 1, 5000)
-  }
-  const begins = await Promise.all(crowds.map(({ waiter }) => waiter.usage()))
-  await delay(SECONDS * 1000)
-  const ends = await Promise.all(crowds.map(({ waiter }) => waiter.usage()))
-  for (const [index, what] of ['one lock', 'many locks'].entries()) {
-    const [before, begin, end] = [crowds[index]?.before, begins[index], ends[index]]
-    assert.ok(before && begin && end)
-    const share = (end.cpu - begin.cpu) / (SECONDS * 1000)
-    t.diagnostic(
-      `${what}: ${(share * 100).toFixed(2)} % of a processor, ${end.threads - before.threads} threads and ` +
-        `${end.descriptors - before.descriptors} descriptors more`,
+/** Waits until a process has no more threads and descriptors than before. */
+const isAsBefore = (waiter: Waiter, before: Usage) =>
+  until(async () => {
+    const { threads, descriptors } = await waiter.usage()
+    return threads <= before.threads && descriptors <= before.descriptors
+  }, 'threads and descriptors are as many as before')
+
+/**
+ * The share of a processor that each process uses, in its best second: one that polls uses it in each. More seconds
+ * than one are measured only while a share is above `bound`.
+ */
+async function processorShares(waiters: Waiter[], bound: number): Promise<number[]> {
+  const usages = () => Promise.all(waiters.map((waiter) => waiter.usage()))
+  let shares = waiters.map(() => Number.POSITIVE_INFINITY)
+  for (let second = 0; second < 5 && Math.max(...shares) >= bound; second += 1) {
+    const [begins, start] = [await usages(), performance.now()]
+    await sleep(1000, 'the processor time of those who wait is measured')
+    const [ends, took] = [await usages(), performance.now() - start]
+    shares = shares.map((share, index) =>
+      Math.min(share, ((ends[index]?.cpu ?? 0) - (begins[index]?.cpu ?? 0)) / took),
     )
-    assert.ok(share < 0.01, `${what}: ${share * 100} % of a processor`)
-    assert.ok(end.threads <= before.threads + 1, `${what}: ${end.threads - before.threads} threads more`)
   }
-  await Promise.all(crowds.map(({ end }) => end()))
-})
+  return shares
+}
+
+const moreThreads: KnownFailure = {
+  runtime: 'bun',
+  why: 'Bun starts and ends threads of its own meanwhile',
+  sometimes: true,
+}
+
+test(
+  `${WAITERS} waiters for one lock, and ${WAITERS} for as many locks: a thread, no processor time, nothing left`,
+  knownFailure(moreThreads, async (t) => {
+    const crowds = await Promise.all([crowd(t, 'one path'), crowd(t, 'many paths')])
+    // The threads of the first tries go.
+    for (const { waiter, before } of crowds) {
+      await until(async () => (await waiter.usage()).threads <= before.threads + 1, 'one thread more')
+    }
+    const bound = 0.01
+    const shares = await processorShares(
+      crowds.map(({ waiter }) => waiter),
+      bound,
+    )
+    const ends = await Promise.all(crowds.map(({ waiter }) => waiter.usage()))
+    for (const [index, what] of ['one lock', 'many locks'].entries()) {
+      const [before, share, end] = [crowds[index]?.before, shares[index], ends[index]]
+      assert.ok(before && share !== undefined && end)
+      t.diagnostic(
+        `${what}: ${(share * 100).toFixed(2)} % of a processor, ${end.threads - before.threads} threads and ` +
+          `${end.descriptors - before.descriptors} descriptors more`,
+      )
+      assert.ok(share < bound, `${what}: ${share * 100} % of a processor`)
+      assert.ok(end.threads <= before.threads + 1, `${what}: ${end.threads - before.threads} threads more`)
+    }
+    await Promise.all(crowds.map(({ end }) => end()))
+  }),
+)
 
 test('a holder of whom nothing can be seen costs next to nothing', async (t) => {
   const cwd = directory(t)
@@ -88,40 +122,49 @@ test('a holder of whom nothing can be seen costs next to nothing', async (t) => 
   const waiter = new Waiter(t)
   const { status, outcome } = await waiter.begin({ cwd, timeout: LONG, quiet: true })
   assert.match(String(status.reason), /on elsewhere holds it/)
-  await delay(300)
-  const before = await waiter.usage()
-  await delay(1000)
-  const { cpu } = await waiter.usage()
-  t.diagnostic(`${(cpu - before.cpu).toFixed(1)} ms of the processor in 1000 ms`)
-  assert.ok(cpu - before.cpu < 100, `${cpu - before.cpu} ms`)
+  const bound = 0.1
+  const [share = 1] = await processorShares([waiter], bound)
+  t.diagnostic(`${(share * 100).toFixed(2)} % of a processor`)
+  assert.ok(share < bound, `${share * 100} % of a processor`)
   execFileSync('rm', [resolveLockPath(cwd)])
   assert.equal((await outcome).ok, true)
 })
 
-test("no thread of libuv's pool is blocked: with one alone, files can be read while many wait", async (t) => {
-  const cwd = directory(t)
-  const holder = await acquireLock(cwd)
-  const waiter = new Waiter(t, { env: { UV_THREADPOOL_SIZE: '1' } })
-  const waits = await Promise.all(
-    Array.from({ length: 50 }, () => waiter.begin({ cwd, timeout: LONG, quiet: true })),
-  )
-  const took = await waiter.ask<number>({ do: 'files' })
-  t.diagnostic(`${took.toFixed(1)} ms for 50 files`)
-  assert.ok(took < 500, `${took} ms for 50 files`)
-  const fifo = join(cwd, 'fifo')
-  execFileSync('mkfifo', [fifo])
-  const blocked = await waiter.ask<number>({ do: 'files', fifo })
-  assert.equal(
-    blocked,
-    Number.POSITIVE_INFINITY,
-    'the control: one thread that is blocked is all that there is',
-  )
-  await holder.release()
-  for (const { outcome } of waits) {
-    assert.equal((await outcome).ok, true)
-    await waiter.release(cwd)
-  }
-})
+const noPool = (['bun', 'deno'] as const).map((runtime) => ({
+  runtime,
+  why: 'there is no libuv pool: a blocked thread, the control, does not stop the others',
+}))
+
+test(
+  "no thread of libuv's pool is blocked: with one alone, files can be read while many wait",
+  knownFailure(noPool, async (t) => {
+    const cwd = directory(t)
+    const holder = await acquireLock(cwd)
+    const waiter = new Waiter(t, { env: { UV_THREADPOOL_SIZE: '1' } })
+    const waits = await Promise.all(
+      Array.from({ length: 50 }, () => waiter.begin({ cwd, timeout: LONG, quiet: true })),
+    )
+    // It is infinite if files cannot be read in half a second.
+    let took = Number.POSITIVE_INFINITY
+    for (let round = 0; round < 5 && took === Number.POSITIVE_INFINITY; round += 1)
+      took = await waiter.ask<number>({ do: 'files' })
+    t.diagnostic(`${took.toFixed(1)} ms for 50 files`)
+    assert.ok(took < Number.POSITIVE_INFINITY, 'files cannot be read')
+    const fifo = join(cwd, 'fifo')
+    execFileSync('mkfifo', [fifo])
+    const blocked = await waiter.ask<number>({ do: 'files', fifo })
+    assert.equal(
+      blocked,
+      Number.POSITIVE_INFINITY,
+      'the control: one thread that is blocked is all that there is',
+    )
+    await holder.release()
+    for (const { outcome } of waits) {
+      assert.equal((await outcome).ok, true)
+      await waiter.release(cwd)
+    }
+  }),
+)
 
 test('a wait that is over leaves no descriptor, however it ended', async (t) => {
   const root = directory(t)
@@ -130,7 +173,7 @@ test('a wait that is over leaves no descriptor, however it ended', async (t) => 
   mkdirSync(held)
   const holder = await acquireLock(held)
   await waiter.wait({ cwd: held, timeout: 30 })
-  await delay(1500)
+  await until(() => addonThreads(waiter.pid) === 0, 'the threads of the first wait end')
   const before = await waiter.usage()
   for (let round = 0; round < 20; round += 1) {
     const cwd = join(root, String(round))
@@ -148,9 +191,6 @@ test('a wait that is over leaves no descriptor, however it ended', async (t) => 
     assert.equal((await taken.outcome).ok, true)
     await waiter.release(cwd)
   }
-  await until('as it was', async () => {
-    const { threads, descriptors } = await waiter.usage()
-    return threads <= before.threads && descriptors <= before.descriptors
-  })
+  await isAsBefore(waiter, before)
   await holder.release()
 })

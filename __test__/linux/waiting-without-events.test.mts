@@ -4,17 +4,18 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { setTimeout as delay } from 'node:timers/promises'
 import { acquireLock, resolveLockPath } from 'reconcile-lock'
 import { Peer } from '../support/child.mjs'
 import { directory } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
 import { attach, cannotAttach } from '../support/strace.mjs'
+import { sleep, until } from '../support/time.mjs'
 import { now, type Outcome, Waiter } from '../support/waiter.mjs'
 
 const skip = cannotAttach()
 const LONG = 30_000
 /** A timer takes a quarter of a second at most; the rest is for a busy machine and for strace. */
-const BOUND = 2000
+const BOUND = 5000
 
 interface Held {
   what: string
@@ -80,25 +81,25 @@ for (const [what, injections] of FAULTS) {
     const inject = injections.flatMap((injection) => ['-e', `inject=${injection}`])
     const detach = await attach(waiter.pid, ['-f', '-o', log, '-e', `trace=${calls},openat`, ...inject])
     const waits = await Promise.all(all.map(({ cwd }) => waiter.begin({ cwd, timeout: LONG })))
-    await delay(100)
+    await sleep(100, 'the first pauses, which are short, are over')
     const lines = () => readFileSync(log, 'utf8').split('\n')
     const tries = () => lines().filter((line) => line.includes('O_CREAT')).length
-    const before = tries()
-    await delay(500)
-    const asked = tries() - before
+    const [before, start] = [tries(), performance.now()]
+    await sleep(300, 'the attempts of a while are counted')
+    const [asked, took] = [tries() - before, performance.now() - start]
     const latencies = await assertHandedOver(
       waiter,
       all,
       waits.map(({ outcome }) => outcome),
     )
     await detach()
-    t.diagnostic(`${asked} tries in half a second for ${all.length} locks; ${latencies}`)
+    t.diagnostic(`${asked} tries in ${took.toFixed(0)} ms for ${all.length} locks; ${latencies}`)
     assert.ok(
       lines().some((line) => line.includes('(INJECTED)')),
       'nothing was made to fail',
     )
-    // A pause is 25 ms at least, once the first few are over.
-    assert.ok(asked <= all.length * 25, `${asked} tries in half a second`)
+    // A pause is 25 ms at least, when the first few are over.
+    assert.ok(asked <= (all.length * took) / 20, `${asked} tries in ${took} ms`)
   })
 }
 
@@ -113,11 +114,10 @@ test('the directory cannot be opened: there is no queue, and everything else is 
   const inject = 'inject=openat:error=EMFILE'
   const detach = await attach(waiter.pid, ['-f', '-o', log, '-e', 'trace=openat', '-e', inject, ...only])
   const waits = await Promise.all(all.map(({ cwd }) => waiter.begin({ cwd, timeout: LONG })))
-  await delay(100)
+  await until(() => /O_DIRECTORY.*\(INJECTED\)/.test(readFileSync(log, 'utf8')), 'an open fails')
   const outcomes = waits.map(({ outcome }) => outcome)
   t.diagnostic(await assertHandedOver(waiter, all, outcomes))
   await detach()
-  assert.match(readFileSync(log, 'utf8'), /O_DIRECTORY.*\(INJECTED\)/)
 })
 
 test('no thread can be made: that is an error at once, and no wait for ever', { skip }, async (t) => {
@@ -155,31 +155,40 @@ const tried = spawnSync(unshare, [...args, 'true'], { encoding: 'utf8' })
 const unlimited =
   tried.status !== 0 && `no user namespace with limits can be made here: ${tried.stderr ?? tried.error}`
 
-test('a user who has used up all inotify instances waits all the same', { skip: unlimited }, async (t) => {
-  const { all } = await holders(t)
-  const waiter = new Waiter(t, { within: LIMITED })
-  const usual = new Waiter(t)
-  const begin = (waiter: Waiter) => Promise.all(all.map(({ cwd }) => waiter.begin({ cwd, timeout: LONG })))
-  const first = await begin(waiter)
-  const second = await begin(usual)
-  assert.deepEqual([inotifies(waiter.pid), inotifies(usual.pid)], [0, 1])
-  for (const [index, { what, cwd, letGo }] of all.entries()) {
-    const before = now()
-    await letGo()
-    // Who has no events may be overtaken by one who has them.
-    const served = [
-      { waiter, wait: first[index] },
-      { waiter: usual, wait: second[index] },
-    ].map(async ({ waiter, wait }) => {
-      const outcome = await wait?.outcome
-      assert.equal(outcome?.ok, true, what)
-      await waiter.release(cwd)
-      return (outcome?.at ?? Number.NaN) - before
-    })
-    const latencies = await Promise.all(served)
-    assert.ok(Math.max(...latencies) < BOUND, `${what}: ${latencies} ms`)
-  }
-})
+const unreachable = {
+  runtime: 'deno',
+  why: 'child_process.fork() reaches no process that another command, unshare, has started',
+} as const
+
+test(
+  'a user who has used up all inotify instances waits all the same',
+  { skip: unlimited },
+  knownFailure(unreachable, async (t) => {
+    const { all } = await holders(t)
+    const waiter = new Waiter(t, { within: LIMITED })
+    const usual = new Waiter(t)
+    const begin = (waiter: Waiter) => Promise.all(all.map(({ cwd }) => waiter.begin({ cwd, timeout: LONG })))
+    const first = await begin(waiter)
+    const second = await begin(usual)
+    assert.deepEqual([inotifies(waiter.pid), inotifies(usual.pid)], [0, 1])
+    for (const [index, { what, cwd, letGo }] of all.entries()) {
+      const before = now()
+      await letGo()
+      // Who has no events may be overtaken by one who has them.
+      const served = [
+        { waiter, wait: first[index] },
+        { waiter: usual, wait: second[index] },
+      ].map(async ({ waiter, wait }) => {
+        const outcome = await wait?.outcome
+        assert.equal(outcome?.ok, true, what)
+        await waiter.release(cwd)
+        return (outcome?.at ?? Number.NaN) - before
+      })
+      const latencies = await Promise.all(served)
+      assert.ok(Math.max(...latencies) < BOUND, `${what}: ${latencies} ms`)
+    }
+  }),
+)
 
 test('a disk that is slow to look at does not hold up the event loop of one who waits', {
   skip,
@@ -191,7 +200,10 @@ test('a disk that is slow to look at does not hold up the event loop of one who 
   const [log, calls] = [join(cwd, 'log'), 'newfstatat,lstat,statx']
   const slow = ['-e', `trace=${calls}`, '-e', `inject=${calls}:delay_enter=300000`, '-P', holder.path]
   const detach = await attach(waiter.pid, ['-f', '-o', log, ...slow])
-  const longest = await waiter.ask<number>({ do: 'restless', cwd, for: 1500 })
+  // An event loop that waits for the disk does so in each round.
+  let longest = Number.POSITIVE_INFINITY
+  for (let round = 0; round < 5 && longest >= 200; round += 1)
+    longest = Math.min(longest, await waiter.ask<number>({ do: 'restless', cwd, for: 1000 }))
   await detach()
   t.diagnostic(`the event loop stood still for ${longest.toFixed(1)} ms at most`)
   assert.match(readFileSync(log, 'utf8'), /DELAYED/)
