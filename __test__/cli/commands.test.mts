@@ -4,8 +4,10 @@ import { existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLockSync, inspectLockSync, resolveLockPath } from 'reconcile-lock'
-import { bin, cli, Running, shell, until, waits } from '../support/cli.mjs'
+import { bin, cli, Running, shell, waits } from '../support/cli.mjs'
 import { deadPid, directory, leave, MESSAGE } from '../support/directory.mjs'
+import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
+import { until } from '../support/time.mjs'
 
 const { version } = JSON.parse(readFileSync(join(bin, '../../package.json'), 'utf8'))
 
@@ -48,7 +50,7 @@ test('--wait waits for the holder, and says nothing on a pipe', async (t) => {
   assert.equal(cli(cwd, ['run', '--wait', '.3', '--', 'true']).code, 75)
   assert.ok(performance.now() - started >= 300)
   const waiting = new Running(t, cwd, ['run', '--wait', 'forever', '--', 'echo', 'ran'])
-  await until(() => waits(waiting.child.pid))
+  await until(() => waits(waiting.child.pid), 'run waits')
   lock.releaseSync()
   assert.deepEqual(await waiting.ends(), { code: 0, signal: null, stdout: 'ran\n', stderr: '' })
 })
@@ -161,16 +163,24 @@ const wrong = [
   [['status', '--file'], /file/],
 ] as const
 
+const noCommand: KnownFailure = {
+  runtime: 'bun',
+  why: 'Bun takes the first `--` of a command line for itself',
+}
+
 for (const [args, hint] of wrong) {
-  test(`a usage error ends with 64, a reason and a hint: ${args.join(' ')}`, (t) => {
-    const cwd = directory(t)
-    const { code, stdout, stderr } = cli(cwd, [...args])
-    assert.equal(code, 64, stderr)
-    assert.equal(stdout, '')
-    assert.match(stderr, hint)
-    assert.match(stderr, /--help shows the usage\n$/)
-    assert.equal(existsSync(resolveLockPath(cwd)), false)
-  })
+  test(
+    `a usage error ends with 64, a reason and a hint: ${args.join(' ')}`,
+    knownFailure(args[0] === '--' ? noCommand : [], (t) => {
+      const cwd = directory(t)
+      const { code, stdout, stderr } = cli(cwd, [...args])
+      assert.equal(code, 64, stderr)
+      assert.equal(stdout, '')
+      assert.match(stderr, hint)
+      assert.match(stderr, /--help shows the usage\n$/)
+      assert.equal(existsSync(resolveLockPath(cwd)), false)
+    }),
+  )
 }
 
 test('options may come before the command', (t) => {
@@ -211,21 +221,27 @@ test('a lock that is taken over is told: whose it was, and why', (t) => {
   assert.equal(cli(cwd, ['run', '--', 'true']).stderr, unknown)
 })
 
-test('it works in a pipeline, and a reader that leaves is no fault', (t) => {
-  const cwd = directory(t)
-  const sh = (line: string) =>
-    spawnSync('bash', ['-c', `set -o pipefail; ${line}`], { cwd, encoding: 'utf8' })
-  const piped = sh(`printf 'b\\na\\n' | ${shell(['run', '--', 'sort'])} | tr a-z A-Z`)
-  assert.deepEqual([piped.status, piped.stdout], [0, 'A\nB\n'])
-  // More than a pipe holds, for a reader that is late: what is shared with the command must block.
-  const late = sh(`${shell(['run', '--', 'head', '-c', '3000000', '/dev/zero'])} | { sleep 0.3; wc -c; }`)
-  assert.deepEqual([late.status, late.stdout.trim(), late.stderr], [0, '3000000', ''])
-  for (const args of [['--help'], ['status', '--json']]) {
-    // The reader is gone before anything is written.
-    const { stderr } = sh(`{ sleep 0.3; ${shell(args)}; } | true`)
-    assert.equal(stderr, '')
-  }
-})
+test(
+  'it works in a pipeline, and a reader that leaves is no fault',
+  knownFailure(
+    { runtime: 'deno', why: 'Deno ends when its reader has ended, whatever handles that error' },
+    (t) => {
+      const cwd = directory(t)
+      const sh = (line: string) =>
+        spawnSync('bash', ['-c', `set -o pipefail; ${line}`], { cwd, encoding: 'utf8' })
+      const piped = sh(`printf 'b\\na\\n' | ${shell(['run', '--', 'sort'])} | tr a-z A-Z`)
+      assert.deepEqual([piped.status, piped.stdout], [0, 'A\nB\n'])
+      // More than a pipe holds, for a reader that is late: what is shared with the command must block.
+      const late = sh(`${shell(['run', '--', 'head', '-c', '3000000', '/dev/zero'])} | { sleep 0.3; wc -c; }`)
+      assert.deepEqual([late.status, late.stdout.trim(), late.stderr], [0, '3000000', ''])
+      for (const args of [['--help'], ['status', '--json']]) {
+        // The reader is gone before anything is written.
+        const { stderr } = sh(`{ sleep 0.3; ${shell(args)}; } | true`)
+        assert.equal(stderr, '')
+      }
+    },
+  ),
+)
 
 test('a child that outlives the command does not keep the lock', async (t) => {
   const cwd = directory(t)

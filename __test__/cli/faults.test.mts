@@ -6,6 +6,7 @@ import { type TestContext, test } from 'node:test'
 import { inspectLockSync } from 'reconcile-lock'
 import { cli } from '../support/cli.mjs'
 import { deadPid, directory, leave } from '../support/directory.mjs'
+import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 
 const unable: [what: string, command: string, code: number, reason: string][] = [
   ['is not in the PATH', 'no-such-command', 127, 'command not found'],
@@ -19,18 +20,33 @@ const unable: [what: string, command: string, code: number, reason: string][] = 
   ['has too long a name', `./${'x'.repeat(300)}`, 126, 'name too long'],
 ]
 
+const otherErrors: KnownFailure = {
+  runtime: 'deno',
+  why: "an error that spawn() throws has a text of Deno's and no number",
+}
+/** Those that Node.js throws. */
+const thrown = ['is below a file', 'is a link to itself', 'has too long a name']
+
 for (const [what, command, code, reason] of unable) {
-  test(`a command that ${what} ends with ${code}, and the lock is released`, (t) => {
-    const cwd = directory(t)
-    writeFileSync(join(cwd, 'plain'), 'echo\n', { mode: 0o644 })
-    writeFileSync(join(cwd, 'script'), '#!/no/such/interpreter\n')
-    chmodSync(join(cwd, 'script'), 0o755)
-    symlinkSync('loop', join(cwd, 'loop'))
-    const ended = cli(cwd, ['run', '--', command])
-    const stderr = `reconcile-lock: ${command}: ${reason}\n`
-    assert.deepEqual(ended, { code, signal: null, stdout: '', stderr })
-    assert.equal(inspectLockSync(cwd).state, 'free')
-  })
+  test(
+    `a command that ${what} ends with ${code}, and the lock is released`,
+    knownFailure(thrown.includes(what) ? otherErrors : [], (t) => {
+      const cwd = directory(t)
+      writeFileSync(join(cwd, 'plain'), 'echo\n', { mode: 0o644 })
+      writeFileSync(join(cwd, 'script'), '#!/no/such/interpreter\n')
+      chmodSync(join(cwd, 'script'), 0o755)
+      symlinkSync('loop', join(cwd, 'loop'))
+      const ended = cli(cwd, ['run', '--', command])
+      const stderr = `reconcile-lock: ${command}: ${reason}\n`
+      assert.deepEqual(ended, { code, signal: null, stdout: '', stderr })
+      assert.equal(inspectLockSync(cwd).state, 'free')
+    }),
+  )
+}
+
+const endsOfFull: KnownFailure = {
+  runtime: 'deno',
+  why: 'Deno ends when a standard stream cannot be written, whatever handles that error',
 }
 
 /** A file that takes nothing; `undefined`, with the test skipped and the reason printed, where there is none. */
@@ -41,24 +57,30 @@ function full(t: TestContext): number | undefined {
   return descriptor
 }
 
-test('an answer that cannot be written is a failure of its own, and no state of the lock', (t) => {
-  const descriptor = full(t)
-  if (descriptor === undefined) return
-  const cwd = directory(t)
-  for (const args of [['status'], ['status', '--json'], ['break'], ['--help'], ['--version']]) {
-    const { code, stderr } = cli(cwd, args, '', ['pipe', descriptor, 'pipe'])
-    assert.equal(code, 74, args.join())
-    assert.match(stderr, /^reconcile-lock: standard output: ENOSPC: [^\n]+\n$/, 'one line, no stack')
-  }
-})
+test(
+  'an answer that cannot be written is a failure of its own, and no state of the lock',
+  knownFailure([{ runtime: 'bun', why: 'Bun reports no error of its standard output' }, endsOfFull], (t) => {
+    const descriptor = full(t)
+    if (descriptor === undefined) return
+    const cwd = directory(t)
+    for (const args of [['status'], ['status', '--json'], ['break'], ['--help'], ['--version']]) {
+      const { code, stderr } = cli(cwd, args, '', ['pipe', descriptor, 'pipe'])
+      assert.equal(code, 74, args.join())
+      assert.match(stderr, /^reconcile-lock: standard output: ENOSPC: [^\n]+\n$/, 'one line, no stack')
+    }
+  }),
+)
 
-test('a command runs on under its lock although nobody can be told anything', (t) => {
-  const descriptor = full(t)
-  if (descriptor === undefined) return
-  const cwd = directory(t)
-  // There is something to say before the command runs, and after it.
-  leave(cwd, { pid: deadPid(), createdAt: 1 })
-  const command = 'sleep 0.3; rm .xero-reconcile-lock.json; exit 7'
-  const { code } = cli(cwd, ['run', '--', 'sh', '-c', command], '', ['pipe', 'pipe', descriptor])
-  assert.equal(code, 7)
-})
+test(
+  'a command runs on under its lock although nobody can be told anything',
+  knownFailure(endsOfFull, (t) => {
+    const descriptor = full(t)
+    if (descriptor === undefined) return
+    const cwd = directory(t)
+    // There is something to say before the command runs, and after it.
+    leave(cwd, { pid: deadPid(), createdAt: 1 })
+    const command = 'sleep 0.3; rm .xero-reconcile-lock.json; exit 7'
+    const { code } = cli(cwd, ['run', '--', 'sh', '-c', command], '', ['pipe', 'pipe', descriptor])
+    assert.equal(code, 7)
+  }),
+)

@@ -5,39 +5,54 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { acquireLockSync, inspectLockSync } from 'reconcile-lock'
 import { send } from '../support/child.mjs'
-import {
-  cli,
-  exists,
-  hasHeardAll,
-  Listener,
-  Running,
-  read,
-  shell,
-  stateOf,
-  until,
-  waits,
-} from '../support/cli.mjs'
+import { cli, exists, hasHeardAll, Listener, Running, read, shell, stateOf, waits } from '../support/cli.mjs'
 import { directory } from '../support/directory.mjs'
+import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
+import { until } from '../support/time.mjs'
 
-test('signals are passed on, once, and the wrapper outlives the command', async (t) => {
-  const cwd = directory(t)
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'] as const
-  const listener = new Listener(cwd, [...signals, 'SIGCONT'])
-  const running = new Running(t, cwd, ['run', '--', ...listener.command])
-  await listener.pid()
-  const sent: string[] = []
-  for (const signal of [...signals, 'SIGCONT', 'SIGINT'] as const) {
-    send(running.child, signal)
-    sent.push(signal)
-    await listener.hears(sent.join())
-  }
-  assert.equal(inspectLockSync(cwd).state, 'held')
-  writeFileSync(join(cwd, 'end'), '')
-  const { code, stderr } = await running.ends()
-  assert.deepEqual([code, stderr], [9, ''])
-  assert.equal(listener.heard(), sent.join())
-  assert.equal(inspectLockSync(cwd).state, 'free')
-})
+/** Where a test signals the wrapper more than once. */
+const oneSignal: KnownFailure = {
+  runtime: 'deno',
+  why: 'ChildProcess.kill() passes one signal on, and no other after that',
+}
+
+const wrongEnd: KnownFailure = {
+  runtime: 'deno',
+  why: 'a process that was sent a signal is reported to have ended by it',
+  sometimes: true,
+}
+
+test(
+  'signals are passed on, once, and the wrapper outlives the command',
+  knownFailure(
+    [
+      oneSignal,
+      {
+        platform: 'qemu',
+        why: "qemu makes up a process' own /proc/self/stat: a terminal seems to have signalled the command already",
+      },
+    ],
+    async (t) => {
+      const cwd = directory(t)
+      const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'] as const
+      const listener = new Listener(cwd, [...signals, 'SIGCONT'])
+      const running = new Running(t, cwd, ['run', '--', ...listener.command])
+      await listener.pid()
+      const sent: string[] = []
+      for (const signal of [...signals, 'SIGCONT', 'SIGINT'] as const) {
+        send(running.child, signal)
+        sent.push(signal)
+        await listener.hears(sent.join())
+      }
+      assert.equal(inspectLockSync(cwd).state, 'held')
+      writeFileSync(join(cwd, 'end'), '')
+      const { code, stderr } = await running.ends()
+      assert.deepEqual([code, stderr], [9, ''])
+      assert.equal(listener.heard(), sent.join())
+      assert.equal(inspectLockSync(cwd).state, 'free')
+    },
+  ),
+)
 
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGKILL', 'SIGUSR1', 'SIGPIPE', 'SIGALRM'] as const) {
   test(`a command that dies of ${signal} takes the wrapper with it, by the same signal`, (t) => {
@@ -58,7 +73,7 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR2'] as const) {
     const cwd = directory(t)
     const lock = acquireLockSync(cwd)
     const waiting = new Running(t, cwd, ['run', '--wait', 'forever', '--', 'touch', 'ran'])
-    await until(() => waits(waiting.child.pid))
+    await until(() => waits(waiting.child.pid), 'run waits')
     send(waiting.child, signal)
     const ended = await waiting.ends()
     assert.deepEqual([ended.signal, ended.stderr], [signal, ''])
@@ -69,45 +84,66 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR2'] as const) {
   })
 }
 
-test('a wait goes on after SIGWINCH and SIGCONT', async (t) => {
-  const cwd = directory(t)
-  const lock = acquireLockSync(cwd)
-  const waiting = new Running(t, cwd, ['run', '--wait', 'forever', '--', 'echo', 'ran'])
-  await until(() => waits(waiting.child.pid))
-  for (const signal of ['SIGWINCH', 'SIGCONT'] as const) send(waiting.child, signal)
-  lock.releaseSync()
-  assert.deepEqual(await waiting.ends(), { code: 0, signal: null, stdout: 'ran\n', stderr: '' })
-})
+test(
+  'a wait goes on after SIGWINCH and SIGCONT',
+  knownFailure(wrongEnd, async (t) => {
+    const cwd = directory(t)
+    const lock = acquireLockSync(cwd)
+    const waiting = new Running(t, cwd, ['run', '--wait', 'forever', '--', 'echo', 'ran'])
+    await until(() => waits(waiting.child.pid), 'run waits')
+    for (const signal of ['SIGWINCH', 'SIGCONT'] as const) send(waiting.child, signal)
+    lock.releaseSync()
+    assert.deepEqual(await waiting.ends(), { code: 0, signal: null, stdout: 'ran\n', stderr: '' })
+  }),
+)
 
-test('SIGTSTP by kill stops the command and the wrapper, and SIGCONT continues both', async (t) => {
-  const cwd = directory(t)
-  // The kernel stops nobody in a group that no shell could continue: this shell is there for that.
-  const job = shell(['run', '--', 'sh', '-c', 'echo $$ > command; while :; do sleep 0.1; done'])
-  const script = `set -m; ${job} & echo $! > wrapper; read end`
-  const bash = spawn('bash', ['-c', script], { cwd, detached: true, stdio: ['pipe', 'ignore', 'ignore'] })
-  const pidIn = (name: string) => Number(read(join(cwd, name)))
-  t.after(() => {
-    bash.kill('SIGKILL')
-    for (const name of ['wrapper', 'command']) if (existsSync(`/proc/${pidIn(name)}`)) kill(name, 'SIGKILL')
-  })
-  const kill = (name: string, signal: NodeJS.Signals) => process.kill(pidIn(name), signal)
-  const states = () => ['wrapper', 'command'].map((name) => stateOf(pidIn(name)))
-  await until(() => pidIn('wrapper') > 0 && pidIn('command') > 0)
-  for (const _ of [1, 2]) {
-    kill('wrapper', 'SIGTSTP')
-    await until(() => states().every((state) => state === 'T'), 'both are stopped')
-    assert.equal(inspectLockSync(cwd).state, 'held')
-    kill('wrapper', 'SIGCONT')
-    await until(() => states().every((state) => state !== 'T'), 'both go on')
-  }
-  kill('wrapper', 'SIGTERM')
-  await until(() => inspectLockSync(cwd).state === 'free')
-})
+test(
+  'SIGTSTP by kill stops the command and the wrapper, and SIGCONT continues both',
+  knownFailure(oneSignal, async (t) => {
+    const cwd = directory(t)
+    // The kernel stops nobody in a group that no shell could continue: this shell is there for that.
+    const job = shell(['run', '--', 'sh', '-c', 'echo $$ > command; while :; do sleep 0.1; done'])
+    const script = `set -m; ${job} & echo $! > wrapper; read end`
+    const bash = spawn('bash', ['-c', script], { cwd, detached: true, stdio: ['pipe', 'ignore', 'ignore'] })
+    const pidIn = (name: string) => Number(read(join(cwd, name)))
+    t.after(() => {
+      bash.kill('SIGKILL')
+      for (const name of ['wrapper', 'command']) if (existsSync(`/proc/${pidIn(name)}`)) kill(name, 'SIGKILL')
+    })
+    const kill = (name: string, signal: NodeJS.Signals) => process.kill(pidIn(name), signal)
+    const states = () => ['wrapper', 'command'].map((name) => stateOf(pidIn(name)))
+    await until(() => pidIn('wrapper') > 0 && pidIn('command') > 0, 'both run')
+    for (const _ of [1, 2]) {
+      kill('wrapper', 'SIGTSTP')
+      await until(() => states().every((state) => state === 'T'), 'both are stopped')
+      assert.equal(inspectLockSync(cwd).state, 'held')
+      kill('wrapper', 'SIGCONT')
+      await until(() => states().every((state) => state !== 'T'), 'both go on')
+    }
+    kill('wrapper', 'SIGTERM')
+    await until(() => inspectLockSync(cwd).state === 'free', 'the lock is released')
+  }),
+)
 
-test('a SIGTSTP that SIGCONT has overtaken stops nobody, as with a quick fg', async (t) => {
-  const cwd = directory(t)
-  // The wrapper gets to its signals only after both have arrived.
-  const busy = `
+test(
+  'a SIGTSTP that SIGCONT has overtaken stops nobody, as with a quick fg',
+  knownFailure(
+    [
+      oneSignal,
+      {
+        runtime: 'bun',
+        why: 'Bun calls the listeners of two signals in the order of their arrival, with time between them',
+        sometimes: true,
+      },
+      {
+        platform: 'qemu',
+        why: 'qemu takes signals before the program does, so that none is seen to be pending',
+      },
+    ],
+    async (t) => {
+      const cwd = directory(t)
+      // The wrapper gets to its signals only after both have arrived.
+      const busy = `
     const processes = require('node:child_process')
     const { spawn } = processes
     processes.spawn = (...args) => {
@@ -115,23 +151,25 @@ test('a SIGTSTP that SIGCONT has overtaken stops nobody, as with a quick fg', as
       while (!require('node:fs').existsSync('go'));
       return child
     }`
-  writeFileSync(join(cwd, 'busy.cjs'), busy)
-  const listener = new Listener(cwd, ['SIGTSTP', 'SIGCONT', 'SIGTERM'])
-  const within = ['env', `NODE_OPTIONS=--require=${join(cwd, 'busy.cjs')}`]
-  const running = new Running(t, cwd, ['run', '--', ...listener.command], within)
-  await listener.pid()
-  send(running.child, 'SIGTSTP')
-  // Else the kernel would drop it, as it does when neither was caught.
-  await until(() => hasHeardAll(running.child.pid), 'SIGTSTP is caught')
-  send(running.child, 'SIGCONT')
-  await until(() => hasHeardAll(running.child.pid), 'SIGCONT is caught')
-  writeFileSync(join(cwd, 'go'), '')
-  await until(() => listener.heard() !== '', 'the wrapper passes on what it has caught')
-  send(running.child, 'SIGTERM')
-  await listener.hears('SIGCONT,SIGTERM')
-  writeFileSync(join(cwd, 'end'), '')
-  assert.equal((await running.ends()).code, 9)
-})
+      writeFileSync(join(cwd, 'busy.cjs'), busy)
+      const listener = new Listener(cwd, ['SIGTSTP', 'SIGCONT', 'SIGTERM'])
+      const within = ['env', `NODE_OPTIONS=--require=${join(cwd, 'busy.cjs')}`]
+      const running = new Running(t, cwd, ['run', '--', ...listener.command], within)
+      await listener.pid()
+      send(running.child, 'SIGTSTP')
+      // Else the kernel would drop it, as it does when neither was caught.
+      await until(() => hasHeardAll(running.child.pid), 'SIGTSTP is caught')
+      send(running.child, 'SIGCONT')
+      await until(() => hasHeardAll(running.child.pid), 'SIGCONT is caught')
+      writeFileSync(join(cwd, 'go'), '')
+      await until(() => listener.heard() !== '', 'the wrapper passes on what it has caught')
+      send(running.child, 'SIGTERM')
+      await listener.hears('SIGCONT,SIGTERM')
+      writeFileSync(join(cwd, 'end'), '')
+      assert.equal((await running.ends()).code, 9)
+    },
+  ),
+)
 
 /** A program that becomes root for whoever calls it; `undefined`, with the test skipped and the reason printed. */
 function becomesRoot(t: TestContext, cwd: string): string | undefined {
@@ -145,37 +183,51 @@ function becomesRoot(t: TestContext, cwd: string): string | undefined {
 }
 const asNobody = ['--reuid', '65534', '--regid', '65534', '--clear-groups']
 
-test('a command that may not be signalled keeps the lock until it ends, as under sudo', async (t) => {
-  const cwd = directory(t)
-  const root = becomesRoot(t, cwd)
-  if (root === undefined) return
-  chmodSync(cwd, 0o777)
-  const listener = new Listener(cwd, ['SIGTERM'])
-  const command = [root, '--reuid', '0', ...listener.command]
-  const running = new Running(t, cwd, ['run', '--', ...command], ['setpriv', ...asNobody])
-  const pid = await listener.pid()
-  t.after(() => existsSync(`/proc/${pid}`) && process.kill(pid, 'SIGKILL'))
-  const refusal = `reconcile-lock: a signal cannot be passed on to process ${pid}: operation not permitted\n`
-  for (const times of [1, 2]) {
-    send(running.child, 'SIGTERM')
-    await until(() => running.stderr === refusal.repeat(times), `refused ${times} times`)
-    assert.equal(inspectLockSync(cwd).state, 'held')
-  }
-  writeFileSync(join(cwd, 'end'), '')
-  assert.equal((await running.ends()).code, 9)
-  assert.equal(listener.heard(), '')
-  assert.equal(inspectLockSync(cwd).state, 'free')
-})
+test(
+  'a command that may not be signalled keeps the lock until it ends, as under sudo',
+  knownFailure(oneSignal, async (t) => {
+    const cwd = directory(t)
+    const root = becomesRoot(t, cwd)
+    if (root === undefined) return
+    chmodSync(cwd, 0o777)
+    const listener = new Listener(cwd, ['SIGTERM'])
+    const command = [root, '--reuid', '0', ...listener.command]
+    const running = new Running(t, cwd, ['run', '--', ...command], ['setpriv', ...asNobody])
+    const pid = await listener.pid()
+    t.after(() => existsSync(`/proc/${pid}`) && process.kill(pid, 'SIGKILL'))
+    const refusal = `reconcile-lock: a signal cannot be passed on to process ${pid}: operation not permitted\n`
+    for (const times of [1, 2]) {
+      send(running.child, 'SIGTERM')
+      await until(() => running.stderr === refusal.repeat(times), `refused ${times} times`)
+      assert.equal(inspectLockSync(cwd).state, 'held')
+    }
+    writeFileSync(join(cwd, 'end'), '')
+    assert.equal((await running.ends()).code, 9)
+    assert.equal(listener.heard(), '')
+    assert.equal(inspectLockSync(cwd).state, 'free')
+  }),
+)
 
-test('a signal is passed on where there is no /proc', async (t) => {
-  const hide = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs none /proc && exec "$@"', 'sh']
-  const [command = '', ...args] = hide
-  const tried = spawnSync(command, [...args, 'true'], { encoding: 'utf8' })
-  if (tried.status !== 0) return t.skip(`/proc cannot be hidden here: ${tried.stderr?.trim() || tried.error}`)
-  const cwd = directory(t)
-  const running = new Running(t, cwd, ['run', '--', 'sh', '-c', 'touch ready; exec sleep 30'], hide)
-  await until(exists(join(cwd, 'ready')))
-  send(running.child, 'SIGINT')
-  const { signal, stderr } = await running.ends()
-  assert.deepEqual([signal, stderr], ['SIGINT', ''])
-})
+test(
+  'a signal is passed on where there is no /proc',
+  knownFailure(
+    [
+      oneSignal,
+      { runtime: 'bun', why: 'Bun does not start the command there' },
+      { platform: 'qemu', why: 'qemu does not end there' },
+    ],
+    async (t) => {
+      const hide = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs none /proc && exec "$@"', 'sh']
+      const [command = '', ...args] = hide
+      const tried = spawnSync(command, [...args, 'true'], { encoding: 'utf8' })
+      if (tried.status !== 0)
+        return t.skip(`/proc cannot be hidden here: ${tried.stderr?.trim() || tried.error}`)
+      const cwd = directory(t)
+      const running = new Running(t, cwd, ['run', '--', 'sh', '-c', 'touch ready; exec sleep 30'], hide)
+      await until(exists(join(cwd, 'ready')), 'the command runs')
+      send(running.child, 'SIGINT')
+      const { signal, stderr } = await running.ends()
+      assert.deepEqual([signal, stderr], ['SIGINT', ''])
+    },
+  ),
+)
