@@ -1,11 +1,10 @@
 // An abort in the moments in which it is hard to obey, each made to last by a client that tells what it asks.
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { after, before, test } from 'node:test'
-import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { type PostgresOptions, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
+import { later, sleep, until } from '../support/time.mjs'
 import { Member } from './backend.mjs'
 import { watched } from './client.mjs'
 import { Line } from './line.mjs'
@@ -18,14 +17,17 @@ before(async () => {
 after(() => postgres.stop())
 
 const reason = new Error('enough')
-const locksBy = (connect: PostgresOptions['connect'], sessionTimeout = 20_000) =>
+/** By default so long that no test sees the server find out by itself that a client is gone. */
+const locksBy = (connect: PostgresOptions['connect'], sessionTimeout = 400_000) =>
   postgresLocks({ connect, sessionTimeout })
 
-/** Until nobody waits in the server's queue. */
-async function isQueueEmpty(limit: number): Promise<void> {
-  const waiting = `SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`
-  for (const end = Date.now() + limit; (await postgres.sql(waiting)).length > 0; await delay(5))
-    assert.ok(Date.now() < end, 'somebody waits who was aborted')
+/** A check whether the connection of a client has ended. */
+function endOf(client: pg.Client): () => boolean {
+  let hasEnded = false
+  client.once('end', () => {
+    hasEnded = true
+  })
+  return () => hasEnded
 }
 
 test('while it connects', async () => {
@@ -34,18 +36,28 @@ test('while it connects', async () => {
   const connecting = new Promise<void>((resolve) => {
     isConnecting = resolve
   })
+  let connect = () => {}
+  const mayConnect = new Promise<void>((resolve) => {
+    connect = resolve
+  })
+  let hasEnded: (() => boolean) | undefined
   const locks = locksBy(async () => {
     isConnecting()
-    await delay(300)
-    return new pg.Client({ connectionString: postgres.url() })
+    await mayConnect
+    const client = new pg.Client({ connectionString: postgres.url() })
+    hasEnded ??= endOf(client)
+    return client
   })
-  const call = rejection(locks.acquireLock({ name: 'connecting', signal: abort.signal }))
+  let outcome: unknown
+  void rejection(locks.acquireLock({ name: 'connecting', signal: abort.signal })).then((error) => {
+    outcome = error
+  })
   await connecting
-  const start = performance.now()
   abort.abort(reason)
-  assert.equal(await call, reason)
-  assert.ok(performance.now() - start < 150)
-  await delay(500)
+  await until(() => outcome, 'the call ends before it is connected')
+  assert.equal(outcome, reason)
+  connect()
+  await until(() => hasEnded?.(), 'the connection that comes too late is closed')
   assert.equal((await locks.inspectLock('connecting')).state, 'free')
   await locks.close()
 })
@@ -63,7 +75,7 @@ test('when the lock was won: nothing is written', async () => {
     }),
   )
   const call = rejection(locks.acquireLock({ name: 'won', timeout: 10_000, signal: abort.signal }))
-  await delay(50)
+  await postgres.queues(1)
   await lock.release()
   assert.equal(await call, reason)
   assert.ok(asked.some((text) => text.includes('SELECT pg_advisory_lock')))
@@ -88,7 +100,7 @@ test('while it is written down: the next run is told of the one that died, not o
   assert.equal(await rejection(locks.acquireLock({ name: 'written', signal: abort.signal })), reason)
   const next = await postgresLocks({ connectionString: postgres.url() }).acquireLock({
     name: 'written',
-    timeout: 1000,
+    timeout: 10_000,
   })
   assert.deepEqual(next.takenOver?.holder, holder)
   await next.release()
@@ -101,22 +113,24 @@ test('while what is to be cancelled is on its way to the server: it is cancelled
   const lock = await holder.acquireLock('on its way')
   const abort = new AbortController()
   let waiting: pg.Client | undefined
+  let hasEnded = () => false
   const locks = locksBy(() => {
     if (waiting) return new pg.Client({ connectionString: postgres.url() })
     waiting = watched(postgres.url('ledger', undefined, undefined, line.port), (text, isAnswered) => {
       if (!text.includes('SELECT pg_advisory_lock') || isAnswered) return undefined
-      line.latency = 150
-      setTimeout(() => abort.abort(reason), 20)
+      line.latency = 100
+      later(20, 'the statement is on its way to the server', () => abort.abort(reason))
       return undefined
     })
+    hasEnded = endOf(waiting)
     return waiting
   })
   const call = rejection(locks.acquireLock({ name: 'on its way', timeout: 60_000, signal: abort.signal }))
   assert.equal(await call, reason)
   // What is cancelled late would be the next statement of that session.
-  await once(waiting as unknown as pg.Client, 'end', { signal: AbortSignal.timeout(1000) })
-  await delay(2 * line.latency)
-  await isQueueEmpty(500)
+  await until(() => hasEnded(), 'the connection is closed')
+  await sleep(2 * line.latency, 'what was still on its way to the server arrives')
+  await postgres.queues(0)
   await lock.release()
   await Promise.all([locks.close(), holder.close()])
 })
@@ -125,19 +139,19 @@ test('while no second connection is to be had: the waiting one is given up', asy
   const holder = postgresLocks({ connectionString: postgres.url() })
   const lock = await holder.acquireLock('alone')
   const abort = new AbortController()
-  const clients: pg.Client[] = []
+  let hasEnded: (() => boolean) | undefined
   const locks = locksBy(() => {
-    if (clients.length > 0) throw new Error('too many clients already')
-    clients.push(new pg.Client({ connectionString: postgres.url() }))
-    return clients[0] as pg.Client
+    if (hasEnded) throw new Error('too many clients already')
+    const client = new pg.Client({ connectionString: postgres.url() })
+    hasEnded = endOf(client)
+    return client
   }, 4000)
   const call = rejection(locks.acquireLock({ name: 'alone', timeout: 60_000, signal: abort.signal }))
-  await delay(100)
-  const ended = once(clients[0] as pg.Client, 'end', { signal: AbortSignal.timeout(2000) })
+  await postgres.queues(1)
   abort.abort(reason)
   assert.equal(await call, reason)
-  await ended
-  await isQueueEmpty(3000)
+  await until(() => hasEnded?.(), 'the connection is closed')
+  await postgres.queues(0)
   assert.equal(lock.isHeld(), true)
   await lock.release()
   await Promise.all([locks.close(), holder.close()])

@@ -3,8 +3,8 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
-import { setTimeout as delay } from 'node:timers/promises'
 import { postgresLocks } from 'reconcile-lock/postgres'
+import { sleep } from '../support/time.mjs'
 import { Postgres } from './postgres.mjs'
 
 const sessionTimeout = Number(process.argv[2])
@@ -49,8 +49,10 @@ const postgres = await Postgres.start({ address: SERVER, clients: `${CLIENT}/32`
 try {
   child.stdin.write(postgres.url().replace('127.0.0.1', SERVER))
   await says()
-  // Amid a period between two questions, neither end has anything to acknowledge.
-  await delay(sessionTimeout / 8)
+  await sleep(
+    sessionTimeout / 8,
+    'amid a period between two questions neither end has to acknowledge anything',
+  )
   beside(child, 'ip', 'link', 'set', 'cable', 'down')
   const start = performance.now()
   const passed = () => Math.round(performance.now() - start)

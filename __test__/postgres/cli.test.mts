@@ -4,11 +4,12 @@ import { spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, type TestContext, test } from 'node:test'
-import { setTimeout as delay } from 'node:timers/promises'
 import { postgresLocks, tableSql } from 'reconcile-lock/postgres'
 import { send } from '../support/child.mjs'
-import { bin, cli, exists, Listener, Running, read, shell, until } from '../support/cli.mjs'
+import { bin, cli, exists, Listener, Running, read, shell } from '../support/cli.mjs'
 import { directory, MESSAGE } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
+import { until } from '../support/time.mjs'
 import { Database } from './database.mjs'
 import { freePort, PASSWORD, type Postgres, USER } from './postgres.mjs'
 
@@ -34,10 +35,10 @@ async function terminates(t: TestContext): Promise<void> {
 async function leaves(t: TestContext): Promise<number | undefined> {
   const cwd = directory(t)
   const killed = new Running(t, cwd, on(t, 'run', '--', 'sh', '-c', 'echo $$ > pid; exec sleep 60'))
-  await until(() => Number(read(join(cwd, 'pid'))) > 0)
+  await until(() => Number(read(join(cwd, 'pid'))) > 0, 'the command runs')
   killed.child.kill('SIGKILL')
   process.kill(Number(read(join(cwd, 'pid'))), 'SIGKILL')
-  for (const end = Date.now() + 20_000; (await database.state(t)) !== 'stale'; ) assert.ok(Date.now() < end)
+  await until(async () => (await database.state(t)) === 'stale', 'the lock is stale')
   return killed.child.pid
 }
 
@@ -86,7 +87,7 @@ test('run waits for the holder with --wait, and says nothing on a pipe', async (
   assert.equal(cli(cwd, on(t, 'run', '--wait', '.3', '--', 'true')).code, 75)
   assert.ok(performance.now() - started >= 300)
   const waiting = new Running(t, cwd, on(t, 'run', '--wait', 'forever', '--', 'echo', 'ran'))
-  await database.queues(1)
+  await postgres.queues(1)
   await lock.release()
   assert.deepEqual(await waiting.ends(), { code: 0, signal: null, stdout: 'ran\n', stderr: '' })
 })
@@ -160,7 +161,7 @@ test('a lock that is lost is told at once, the command gets SIGTERM, and whateve
 test('a command that dies of the loss of the lock has lost it, and was not ended by a signal', async (t) => {
   const cwd = directory(t)
   const running = new Running(t, cwd, on(t, 'run', '--', 'sh', '-c', 'touch ready; exec sleep 60'))
-  await until(exists(join(cwd, 'ready')))
+  await until(exists(join(cwd, 'ready')), 'the command runs')
   await terminates(t)
   const { code, signal } = await running.ends()
   assert.deepEqual([code, signal], [74, null])
@@ -188,31 +189,34 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const) {
     const cwd = directory(t)
     const lock = await database.acquire(t)
     const waiting = new Running(t, cwd, on(t, 'run', '--wait', 'forever', '--', 'touch', 'ran'))
-    await database.queues(1)
+    await postgres.queues(1)
     send(waiting.child, signal)
     const ended = await waiting.ends()
     // Dying of SIGQUIT would write a core file.
     assert.deepEqual([ended.code, ended.signal], signal === 'SIGQUIT' ? [131, null] : [null, signal])
     assert.equal(ended.stderr, '')
-    await database.queues(0)
+    await postgres.queues(0)
     await lock.release()
     assert.equal(await database.state(t), 'free')
     assert.equal(existsSync(join(cwd, 'ran')), false)
   })
 }
 
-test('it works in a pipeline, and a reader that leaves is no fault', (t) => {
-  const cwd = directory(t)
-  const sh = (line: string) =>
-    spawnSync('bash', ['-c', `set -o pipefail; ${line}`], { cwd, encoding: 'utf8' })
-  const piped = sh(`printf 'b\\na\\n' | ${shell(on(t, 'run', '--', 'sort'))} | tr a-z A-Z`)
-  assert.deepEqual([piped.status, piped.stdout], [0, 'A\nB\n'])
-  for (const args of [['sql'], on(t, 'status', '--json')]) {
-    // The reader is gone before anything is written.
-    const { stderr } = sh(`{ sleep 0.3; ${shell(args)}; } | true`)
-    assert.equal(stderr, '')
-  }
-})
+test(
+  'it works in a pipeline, and a reader that leaves is no fault',
+  knownFailure({ runtime: 'deno', why: 'Deno, started by a shell, has no permissions' }, (t) => {
+    const cwd = directory(t)
+    const sh = (line: string) =>
+      spawnSync('bash', ['-c', `set -o pipefail; ${line}`], { cwd, encoding: 'utf8' })
+    const piped = sh(`printf 'b\\na\\n' | ${shell(on(t, 'run', '--', 'sort'))} | tr a-z A-Z`)
+    assert.deepEqual([piped.status, piped.stdout], [0, 'A\nB\n'])
+    for (const args of [['sql'], on(t, 'status', '--json')]) {
+      // The reader is gone before anything is written.
+      const { stderr } = sh(`{ sleep 0.3; ${shell(args)}; } | true`)
+      assert.equal(stderr, '')
+    }
+  }),
+)
 
 test('a command that cannot be run ends with 127 or 126, and one that dies takes run with it', async (t) => {
   const cwd = directory(t)
@@ -281,8 +285,7 @@ test('every session is closed, and none is abandoned', async (t) => {
   type Row = { sessions: number; abandoned: number }
   const counted = async () => (await postgres.sql<Row>(count, 'postgres', 'postgres'))[0]
   // Sessions are counted a moment after they have ended.
-  for (const end = Date.now() + 20_000; ((await counted())?.sessions ?? 0) < 5; await delay(50))
-    assert.ok(Date.now() < end, JSON.stringify(await counted()))
+  await until(async () => ((await counted())?.sessions ?? 0) >= 5, 'five sessions are counted')
   assert.equal((await counted())?.abandoned, 0)
 })
 
@@ -304,17 +307,20 @@ function loaded(t: TestContext, args: string[]): string {
   return readFileSync(join(cwd, 'loaded'), 'utf8')
 }
 
-test('a lock file needs nothing of PostgreSQL, and that no native binary', (t) => {
-  const native = /\.node$/m
-  const database = /node_modules.pg\b|postgres.dist/m
-  const file = loaded(t, ['status'])
-  assert.match(file, native)
-  assert.doesNotMatch(file, database)
-  const table = loaded(t, on(t, 'status'))
-  assert.match(table, database)
-  assert.doesNotMatch(table, native)
-  for (const args of [['--help'], ['walk'], ['sql']]) assert.doesNotMatch(loaded(t, args), native)
-})
+test(
+  'a lock file needs nothing of PostgreSQL, and that no native binary',
+  knownFailure({ runtime: 'deno', why: 'Deno has no --require' }, (t) => {
+    const native = /\.node$/m
+    const database = /node_modules.pg\b|postgres.dist/m
+    const file = loaded(t, ['status'])
+    assert.match(file, native)
+    assert.doesNotMatch(file, database)
+    const table = loaded(t, on(t, 'status'))
+    assert.match(table, database)
+    assert.doesNotMatch(table, native)
+    for (const args of [['--help'], ['walk'], ['sql']]) assert.doesNotMatch(loaded(t, args), native)
+  }),
+)
 
 test('without a native binary --postgres works, and without pg it says what to install', (t) => {
   const cwd = directory(t)

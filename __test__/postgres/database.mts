@@ -1,7 +1,5 @@
 // The command line and the library about one lock on a server of their own, which is named as the test is.
-import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
-import { setTimeout as delay } from 'node:timers/promises'
 import { type PostgresLock, type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
 import { Postgres } from './postgres.mjs'
 
@@ -36,17 +34,8 @@ export class Database {
   }
 
   async state(t: TestContext): Promise<string> {
-    return (await this.locks(t).inspectLock(t.name)).state
-  }
-
-  /** Waits until so many sessions queue for a lock. */
-  async queues(count: number): Promise<void> {
-    const waiting = `SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`
-    for (
-      const end = Date.now() + 20_000;
-      (await this.postgres.sql(waiting)).length !== count;
-      await delay(10)
-    )
-      assert.ok(Date.now() < end, `never ${count} in the queue`)
+    // It is asked again and again: each answer closes its connection.
+    await using locks = postgresLocks({ connectionString: this.postgres.url() })
+    return (await locks.inspectLock(t.name)).state
   }
 }

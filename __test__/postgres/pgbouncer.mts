@@ -4,7 +4,7 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
-import { setTimeout as delay } from 'node:timers/promises'
+import { until } from '../support/time.mjs'
 import { freePort, owner, PASSWORD, type Postgres, USER } from './postgres.mjs'
 
 export const PGBOUNCER = '/usr/sbin/pgbouncer'
@@ -43,14 +43,13 @@ export async function pooled(
 }
 
 async function answers(pooler: ChildProcess, port: number): Promise<void> {
-  for (const end = Date.now() + 10_000; Date.now() < end; await delay(20)) {
+  await until(async () => {
     if (pooler.exitCode !== null) throw new Error(`pgbouncer ended with ${pooler.exitCode}`)
     const socket = connect(port, '127.0.0.1')
     const isUp = await new Promise((resolve) => {
       socket.once('connect', () => resolve(true)).once('error', () => resolve(false))
     })
     socket.destroy()
-    if (isUp) return
-  }
-  throw new Error('pgbouncer does not answer')
+    return isUp
+  }, 'pgbouncer answers')
 }

@@ -14,8 +14,8 @@ import {
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
+import { until } from '../support/time.mjs'
 
 const INSTALLED = '/usr/lib/postgresql'
 export const USER = 'keeper'
@@ -114,11 +114,11 @@ export class Postgres {
       cwd: this.#home,
       stdio: ['ignore', 'ignore', process.env.POSTGRES_LOG ? 'inherit' : 'ignore'],
     })
-    for (const end = Date.now() + 30_000; Date.now() < end; await delay(20)) {
-      if (this.#server.exitCode !== null) throw new Error(`postgres ended with ${this.#server.exitCode}`)
-      if (await this.sql('SELECT 1', 'postgres', 'postgres').catch(() => undefined)) return
-    }
-    throw new Error('postgres does not answer')
+    const server = this.#server
+    await until(() => {
+      if (server.exitCode !== null) throw new Error(`postgres ended with ${server.exitCode}`)
+      return this.sql('SELECT 1', 'postgres', 'postgres').catch(() => undefined)
+    }, 'postgres answers')
   }
 
   /** @param how `SIGINT` is the fast way, `SIGQUIT` the immediate one, as after a crash */
@@ -153,6 +153,12 @@ export class Postgres {
     port = this.port,
   ): string {
     return `postgres://${user}:${encodeURIComponent(password)}@127.0.0.1:${port}/${database}`
+  }
+
+  /** Waits until so many sessions wait for a lock. */
+  async queues(count: number): Promise<void> {
+    const waiting = `SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`
+    await until(async () => (await this.sql(waiting)).length === count, `${count} sessions wait`)
   }
 
   /** Runs a statement in a connection of its own. */

@@ -2,8 +2,8 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import type { TestContext } from 'node:test'
-import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { sleep } from '../support/time.mjs'
 import type { Postgres } from './postgres.mjs'
 import type { Verdict } from './tokens.mjs'
 
@@ -123,7 +123,7 @@ export class Storm {
   /** Does that again and again, at random moments, until the end of the storm. */
   async strike(what: 'killOne' | 'terminateOne', atMost: number, until: AbortSignal): Promise<void> {
     while (!until.aborted) {
-      await delay(Math.random() * atMost)
+      await sleep(Math.random() * atMost, 'the next strike comes at a random moment')
       await this.between(() => this[what]())
     }
   }

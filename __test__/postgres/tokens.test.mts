@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { after, before, type TestContext, test } from 'node:test'
 import { type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
-import { until } from '../support/waiter.mjs'
+import { until } from '../support/time.mjs'
 import { Postgres, USER } from './postgres.mjs'
 import { Storm } from './storm.mjs'
 import { takeNotes, verdict } from './tokens.mjs'
@@ -136,9 +136,11 @@ test(`${ACQUISITIONS} acquisitions with kills, terminations and a crash of the s
   run.start(PROCESSES)
   const end = new AbortController()
   const strikes = run.strike('terminateOne', 300, end.signal)
-  await until('half of them', () => run.tokens.length > ACQUISITIONS / 2, 60_000)
-  await run.between(() => postgres.down('SIGQUIT').then(() => postgres.up()))
-  await until('all of them', () => run.tokens.length >= ACQUISITIONS, 60_000)
+  for (let tenth = 1; tenth <= 10; tenth += 1) {
+    const count = (ACQUISITIONS / 10) * tenth
+    await until(() => run.tokens.length >= count, `${count} acquisitions`)
+    if (tenth === 5) await run.between(() => postgres.down('SIGQUIT').then(() => postgres.up()))
+  }
   end.abort()
   await strikes
   await run.stop()
