@@ -8,6 +8,7 @@ import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { acquireLock } from 'reconcile-lock'
 import { directory } from '../support/directory.mjs'
+import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 
 export interface Sample {
   rss: number
@@ -53,6 +54,17 @@ async function usage(t: TestContext, cwd: string, what: string, count: number, l
   return { growth, descriptors: Math.max(...descriptors), threads }
 }
 
+const noMemory: KnownFailure = {
+  platform: 'musl',
+  why: "qemu makes up a process' own /proc/self/stat, and with it no resident memory",
+  sometimes: true,
+}
+const otherMemory: KnownFailure = {
+  runtime: 'deno',
+  why: 'resident memory goes up and down by more in Deno; it does not grow with the calls',
+  sometimes: true,
+}
+
 for (const [count, what, name] of [
   [1_000_000, 'pairs', 'acquires and releases'],
   [1_000_000, 'refused', 'refused acquires'],
@@ -60,22 +72,29 @@ for (const [count, what, name] of [
   [200_000, 'pairsAsync', 'asynchronous acquires and releases'],
   [200_000, 'refusedAsync', 'asynchronous refused acquires'],
 ] as const) {
-  test(`${count} ${name} leave memory, descriptors and threads as they were`, async (t) => {
-    const cwd = directory(t, parent)
-    const held = what.startsWith('refused') ? await acquireLock(cwd) : undefined
-    const { growth, descriptors, threads } = await usage(t, cwd, what, count)
-    await held?.release()
-    assert.ok(growth <= GROWTH, `memory grew by ${mega(growth)}`)
-    assert.equal(descriptors, 0, 'descriptors are left open')
-    assert.ok(threads <= THREADS, `${threads} threads more`)
-  })
+  const known = what === 'pairs' || what === 'refused' ? [noMemory] : [noMemory, otherMemory]
+  test(
+    `${count} ${name} leave memory, descriptors and threads as they were`,
+    knownFailure(known, async (t) => {
+      const cwd = directory(t, parent)
+      const held = what.startsWith('refused') ? await acquireLock(cwd) : undefined
+      const { growth, descriptors, threads } = await usage(t, cwd, what, count)
+      await held?.release()
+      assert.ok(growth <= GROWTH, `memory grew by ${mega(growth)}`)
+      assert.equal(descriptors, 0, 'descriptors are left open')
+      assert.ok(threads <= THREADS, `${threads} threads more`)
+    }),
+  )
 }
 
-test('the control: a leak of 16 bytes for each call and of a descriptor for a thousand is seen', async (t) => {
-  const cwd = directory(t, parent)
-  const held = await acquireLock(cwd)
-  const memory = await usage(t, cwd, 'refused', 500_000, 'memory')
-  assert.ok(memory.growth > GROWTH, `memory grew by ${mega(memory.growth)} only`)
-  assert.ok((await usage(t, cwd, 'refused', 20_000, 'descriptors')).descriptors > 0)
-  await held.release()
-})
+test(
+  'the control: a leak of 16 bytes for each call and of a descriptor for a thousand is seen',
+  knownFailure(noMemory, async (t) => {
+    const cwd = directory(t, parent)
+    const held = await acquireLock(cwd)
+    const memory = await usage(t, cwd, 'refused', 500_000, 'memory')
+    assert.ok(memory.growth > GROWTH, `memory grew by ${mega(memory.growth)} only`)
+    assert.ok((await usage(t, cwd, 'refused', 20_000, 'descriptors')).descriptors > 0)
+    await held.release()
+  }),
+)
