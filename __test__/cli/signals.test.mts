@@ -5,7 +5,18 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { acquireLockSync, inspectLockSync } from 'reconcile-lock'
 import { send } from '../support/child.mjs'
-import { cli, exists, hasHeardAll, Listener, Running, read, shell, stateOf, waits } from '../support/cli.mjs'
+import {
+  cli,
+  exists,
+  hasHeardAll,
+  Listener,
+  publicProgram,
+  Running,
+  read,
+  shell,
+  stateOf,
+  waits,
+} from '../support/cli.mjs'
 import { directory } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { until } from '../support/time.mjs'
@@ -192,7 +203,7 @@ test(
     chmodSync(cwd, 0o777)
     const listener = new Listener(cwd, ['SIGTERM'])
     const command = [root, '--reuid', '0', ...listener.command]
-    const running = new Running(t, cwd, ['run', '--', ...command], ['setpriv', ...asNobody])
+    const running = new Running(t, cwd, ['run', '--', ...command], ['setpriv', ...asNobody], publicProgram())
     const pid = await listener.pid()
     t.after(() => existsSync(`/proc/${pid}`) && process.kill(pid, 'SIGKILL'))
     const refusal = `reconcile-lock: a signal cannot be passed on to process ${pid}: operation not permitted\n`
