@@ -30,7 +30,7 @@ import { noDeletion, noLinks } from '../support/wine.mjs'
 const AT_ONCE = 60
 const ROUNDS = 6
 /** How many quick rounds luck alone does not bring; a busy machine makes others slow. */
-const ENOUGH = 3
+const ENOUGH = 4
 /** Half of what the waiters ask for. */
 const LATE = 10_000
 
