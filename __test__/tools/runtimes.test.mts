@@ -78,6 +78,16 @@ for (const [what, report, code] of [
   })
 }
 
+test('a file that exceeds the deadline of its runtime is killed, and its output shown', async (t) => {
+  const script = join(directory(t), 'runtime.cjs')
+  writeFileSync(script, "console.log('the first test passed'); setInterval(() => {}, 1e6)")
+  const lines: string[] = []
+  const runtime = { name: 'a runtime', command: () => [process.execPath, script], deadline: 2000 }
+  const counts = await runSuite(runtime, ['some/file'], (line) => lines.push(line))
+  assert.deepEqual(counts, { passed: 0, failed: 1, skipped: 0 })
+  assert.match(lines.join('\n'), /SIGKILL.*the first test passed/s)
+})
+
 /** Runs one test with a mark, on a platform; gives the state that Node.js reports. */
 function marked(t: TestContext, platform: string, mark: object | object[], body: string): string {
   const file = join(directory(t), 'marked.test.mjs')

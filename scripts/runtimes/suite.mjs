@@ -7,7 +7,7 @@ import { root } from '../steps.mjs'
 import { compiledTest } from '../suite.mjs'
 import { readReport } from './report.mjs'
 
-/** A file of tests that takes longer hangs, in milliseconds. */
+/** A file of tests that takes longer hangs, unless its runtime sets another deadline, in milliseconds. */
 const DEADLINE = 5 * 60_000
 
 /** A failure that is not one test's. */
@@ -24,6 +24,7 @@ const KNOWN_FAILURE = /^known failure: (.+?): (.+)$/gm
  * @property {(file: string, report: string) => string[]} command the words that run a file and write a report
  * @property {NodeJS.ProcessEnv} [env]
  * @property {number} [concurrency] how many files run at once
+ * @property {number} [deadline] after which a file is killed, in milliseconds
  */
 
 /**
@@ -67,13 +68,13 @@ function add(counts, results) {
 }
 
 /** @returns {Promise<import('./report.mjs').Result[]>} */
-async function runFile({ command, env }, file) {
+async function runFile({ command, env, deadline = DEADLINE }, file) {
   const directory = join(root, 'target/runtimes/reports')
   mkdirSync(directory, { recursive: true })
   const report = join(directory, `${file.replace('/', '-')}.xml`)
   rmSync(report, { force: true })
   const words = command(compiledTest(file), report)
-  const { output, end } = await runProgram(words, env, report.replace(/xml$/, 'log'))
+  const { output, end } = await runProgram(words, { env, deadline, log: report.replace(/xml$/, 'log') })
   const results = existsSync(report) ? readReport(readFileSync(report, 'utf8')) : []
   // Deno's report counts a test as passed that was skipped.
   for (const [, name, why] of output.matchAll(KNOWN_FAILURE)) {
@@ -87,14 +88,14 @@ async function runFile({ command, env }, file) {
 }
 
 /** Runs a program; `end` says how it ended, unless with 0. */
-async function runProgram([program, ...args], env, log) {
+async function runProgram([program, ...args], { env, deadline, log }) {
   // Not pipes: a process that a test has left would keep them open.
   const file = openSync(log, 'w')
   const child = spawn(program, args, {
     cwd: root,
     env: { ...process.env, ...env },
     stdio: ['ignore', file, file],
-    timeout: DEADLINE,
+    timeout: deadline,
     killSignal: 'SIGKILL',
   })
   closeSync(file)
