@@ -98,7 +98,11 @@ export class Listener {
         fs.writeFileSync(cwd + '/hearing', heard.join())
         fs.renameSync(cwd + '/hearing', cwd + '/heard')
       })
-      setInterval(() => fs.existsSync(cwd + '/end') && process.exit(9), 10)
+      setInterval(() => {
+        if (fs.existsSync(cwd + '/end')) process.exit(9)
+        // The test has ended without ending its command.
+        if (!fs.existsSync(cwd)) process.exit(1)
+      }, 10)
       fs.writeFileSync(cwd + '/pid', String(process.pid))`
     // A file: runtimes do not agree on what the arguments of `-e` are.
     const file = join(cwd, 'listener.cjs')
