@@ -123,27 +123,30 @@ for (const [how, code, signal, left] of [
   })
 }
 
-test('threads of two copies count right together while others come and go', async (t) => {
-  const cwd = directory(t)
-  const homes = [root, copied(t)]
-  const counter = new SharedArrayBuffer(4)
-  const counting = Array.from({ length: 6 }, (_, index) => new Thread(t, homes[index % 2]))
-  let isCounting = true
-  const counted = Promise.all(counting.map((thread) => thread.ask('count', cwd, counter))).finally(() => {
-    isCounting = false
-  })
-  let gone = 0
-  for (; isCounting || gone === 0; gone += 1) {
-    const passing = new Thread(t, homes[gone % 2])
-    await passing.ask(gone % 3 === 0 ? 'loop' : 'wait', cwd)
-    await passing.ends('terminate')
-  }
-  for (const reply of await counted) assert.equal(reply.code, undefined)
-  t.diagnostic(`${gone} threads came and went`)
-  assert.equal(new Int32Array(counter)[0], 600)
-  await Promise.all(counting.map((thread) => thread.ends('terminate')))
-  assert.deepEqual(readdirSync(cwd), [])
-})
+test(
+  'threads of two copies count right together while others come and go',
+  knownFailure(lateEnd, async (t) => {
+    const cwd = directory(t)
+    const homes = [root, copied(t)]
+    const counter = new SharedArrayBuffer(4)
+    const counting = Array.from({ length: 6 }, (_, index) => new Thread(t, homes[index % 2]))
+    let isCounting = true
+    const counted = Promise.all(counting.map((thread) => thread.ask('count', cwd, counter))).finally(() => {
+      isCounting = false
+    })
+    let gone = 0
+    for (; isCounting || gone === 0; gone += 1) {
+      const passing = new Thread(t, homes[gone % 2])
+      await passing.ask(gone % 3 === 0 ? 'loop' : 'wait', cwd)
+      await passing.ends('terminate')
+    }
+    for (const reply of await counted) assert.equal(reply.code, undefined)
+    t.diagnostic(`${gone} threads came and went`)
+    assert.equal(new Int32Array(counter)[0], 600)
+    await Promise.all(counting.map((thread) => thread.ends('terminate')))
+    assert.deepEqual(readdirSync(cwd), [])
+  }),
+)
 
 /** Of fifty threads, in either half: a leak grows in both, what the engine keeps of its first threads does in one. */
 const GROWTH = 6_000_000

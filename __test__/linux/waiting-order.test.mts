@@ -8,7 +8,7 @@ import { acquireLock, acquireLockSync, resolveLockPath } from 'reconcile-lock'
 import { directory } from '../support/directory.mjs'
 import { until } from '../support/time.mjs'
 import { now, type Outcome, processState, ThreadWaiter, Waiter } from '../support/waiter.mjs'
-import { queued } from './queue.mjs'
+import { queued, watches } from './queue.mjs'
 
 const LONG = 60_000
 
@@ -31,6 +31,8 @@ test('the waiters of one process are served in the order of their calls', async 
       await lock.release()
     })
     await until(() => refused === count, 'every first attempt is refused')
+    // Whichever was refused first has tried once more.
+    await until(() => watches(process.pid) > 0, 'the attempt of the first waiter is refused')
     holder.releaseSync()
     await Promise.all(waits)
     assert.deepEqual(
@@ -104,6 +106,8 @@ test('of two processes the one that began first acquires first', async (t) => {
     await until(() => queued(cwd) === 1, 'the first one is in the queue')
     const late = await second.begin({ cwd, timeout: LONG, form: index % 3 === 0 ? 'sync' : 'async' })
     await until(() => queued(cwd) === 2, 'both are in the queue')
+    // Before that the grace of the second one counts from its call.
+    await until(() => watches(first.pid) > 0 && watches(second.pid) > 0, 'the attempts of both are refused')
     const released = now()
     holder.releaseSync()
     const acquired = async (waiter: Waiter, outcome: Promise<Outcome>) => {
