@@ -59,8 +59,11 @@ function copySources(home) {
 function copyPackage(home) {
   const manifest = JSON.parse(readFileSync(`${root}package.json`, 'utf8'))
   const files = manifest.files.filter((name) => !name.endsWith('.node'))
-  for (const name of [...files, 'README.md', 'LICENSE'])
+  const compiled = 'postgres/dist/'
+  for (const name of [...files.filter((name) => name !== compiled), 'README.md', 'LICENSE'])
     cpSync(join(root, name), join(home, name), { recursive: true })
+  // Not in the clone, where tests or programs may use it meanwhile.
+  compilePostgres(join(home, compiled))
   const { devDependencies: _, scripts, ...published } = manifest
   Object.assign(published, { files: [...files, ...SOURCES], scripts: { install: scripts.install } })
   writeFileSync(join(home, 'package.json'), `${JSON.stringify(published, null, 2)}\n`)
@@ -70,7 +73,6 @@ const { artifacts, out } = parse()
 const home = join(out, 'package')
 rmSync(out, { recursive: true, force: true })
 mkdirSync(home, { recursive: true })
-compilePostgres()
 copyPackage(home)
 copySources(home)
 napi(['create-npm-dirs'], home)

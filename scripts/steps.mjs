@@ -38,10 +38,10 @@ export function napi(args, cwd = root) {
 }
 
 /** Compiles what is published as JavaScript and written in TypeScript. */
-export function compilePostgres() {
+export function compilePostgres(out = `${root}postgres/dist`) {
   // A module that was renamed must not be published under its old name.
-  rmSync(`${root}postgres/dist`, { recursive: true, force: true })
-  run(process.execPath, [`${root}node_modules/typescript/bin/tsc`, '-p', 'postgres'])
+  rmSync(out, { recursive: true, force: true })
+  run(process.execPath, [`${root}node_modules/typescript/bin/tsc`, '-p', 'postgres', '--outDir', out])
 }
 
 /** Builds the release addon and napi's loader beside `index.js`, and `postgres/`. */
