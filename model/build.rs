@@ -11,6 +11,9 @@ use mutations::{MUTATIONS, Mutation};
 const PROTOCOL: &str = "../src/protocol.rs";
 
 fn main() {
+    if env::var_os("CARGO_FEATURE_MUTANTS").is_none() {
+        return;
+    }
     println!("cargo::rerun-if-changed={PROTOCOL}");
     println!("cargo::rerun-if-changed=mutations.rs");
     let source = fs::read_to_string(PROTOCOL).expect("the protocol's source");

@@ -24,10 +24,14 @@ async function startPostgres() {
 const postgres = await startPostgres()
 const env = { ...process.env, RECONCILE_TEST_POSTGRES: postgres?.url() ?? '' }
 // Not `run`: the server has to be stopped whatever comes of it.
-const { status } = spawnSync(process.execPath, ['--test', '--test-reporter=spec', ...files], {
-  cwd: example,
-  env,
-  stdio: 'inherit',
-})
+const { status } = spawnSync(
+  process.execPath,
+  ['--test', '--test-concurrency=4', '--test-reporter=spec', ...files],
+  {
+    cwd: example,
+    env,
+    stdio: 'inherit',
+  },
+)
 await postgres?.stop()
 process.exitCode = status ?? 1

@@ -20,13 +20,16 @@ import { root, run } from './steps.mjs'
 /** @type {Record<string, Needs>} */
 export const folders = {
   api: {},
+  panic: { long: true },
   waiting: {},
   linux: { linux: true },
   cli: { linux: true },
   postgres: { linux: true, server: true },
   package: { development: true },
-  tools: { development: true },
-  long: { linux: true, long: true },
+  release: { development: true, long: true },
+  soak: { linux: true, long: true },
+  storms: { linux: true, server: true, long: true },
+  tools: { development: true, long: true },
 }
 
 /** Folders of `__test__/` without tests. */

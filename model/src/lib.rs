@@ -6,7 +6,7 @@
 //! they are all there is to know of it, and two schedules that lead to the same answers and the same world
 //! are one state. [`checker`] says what may happen next and what must never be the case.
 //!
-//! [`mutants`] are copies of the protocol with one line broken. The checker has to find each of them.
+//! The module `mutants` has copies of the protocol with one line broken. The checker has to find each of them.
 
 #[allow(missing_docs, dead_code, unreachable_pub)]
 #[path = "../../src/error.rs"]
@@ -28,6 +28,7 @@ mod system;
 mod target;
 
 pub mod checker;
+#[cfg(feature = "mutants")]
 pub mod mutants;
 #[path = "../mutations.rs"]
 pub mod mutations;

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use reconcile_lock_model::checker::{Scenario, Start};
+#[cfg(feature = "mutants")]
 use reconcile_lock_model::mutants::mutant;
 use reconcile_lock_model::programs::PROTOCOL;
 use reconcile_lock_model::programs::Role::{self, Break, ForceBreak, Inspect, OldPeer, Remove, Run};
@@ -85,6 +86,7 @@ fn explore(name: &str, scenario: &Scenario, known: &[Flaw]) {
 }
 
 /// Explores a broken protocol until it has found this flaw.
+#[cfg(feature = "mutants")]
 fn is_caught(name: &str, mut scenario: Scenario, flaw: Flaw) {
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mutant = mutant(name);
@@ -211,6 +213,7 @@ fn without_kernel_locks() {
     explore("two processes, twice each, without kernel locks, one killed", &killed, &[]);
 }
 
+#[cfg(feature = "mutants")]
 macro_rules! mutants {
     ($($test:ident: $name:ident, $flaw:ident, [$($role:ident $rounds:literal),*] $(, $field:ident: $value:expr)*;)*) => {$(
         #[test]
@@ -221,6 +224,7 @@ macro_rules! mutants {
     )*};
 }
 
+#[cfg(feature = "mutants")]
 mutants! {
     mutant_no_inode_check_after_locking: no_inode_check_after_locking, TwoOwners, [Run 1, Run 1, Run 1];
     mutant_created_file_not_checked: created_file_not_checked, TwoOwners, [Run 1, Run 1, Break 1], ticks: 1;

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict'
 import { after, before, type TestContext, test } from 'node:test'
 import { postgresLocks } from 'reconcile-lock/postgres'
+import { Postgres } from '../postgres/postgres.mjs'
 import { until } from '../support/time.mjs'
-import { Postgres } from './postgres.mjs'
 import { Storm } from './storm.mjs'
 import { ATTEMPT, takeNotes, verdict } from './tokens.mjs'
 

@@ -3,8 +3,8 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import type { Postgres } from '../postgres/postgres.mjs'
 import { sleep } from '../support/time.mjs'
-import type { Postgres } from './postgres.mjs'
 import type { Verdict } from './tokens.mjs'
 
 const contender = fileURLToPath(new URL('contender.mjs', import.meta.url))

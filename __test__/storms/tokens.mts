@@ -1,5 +1,5 @@
 // What the database itself notes of tokens, and what that shows: whether the lock kept two apart, and in what order.
-import type { Postgres } from './postgres.mjs'
+import type { Postgres } from '../postgres/postgres.mjs'
 
 /**
  * `guarded` is what the lock protects, and takes no lower token than the last one. `attempts` has every write to it,
