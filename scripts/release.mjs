@@ -82,8 +82,7 @@ napi(['pre-publish', '--skip-optional-publish', '--no-gh-release'], home)
 // napi's `artifacts` puts the binaries beside the loader too.
 for (const name of readdirSync(home).filter((name) => name.endsWith('.node'))) rmSync(join(home, name))
 run(process.execPath, [`${root}scripts/check-release.mjs`, home])
-for (const each of ['.', ...readdirSync(join(home, 'npm')).map((name) => `npm/${name}`)])
-  run('npm', ['pack', '--ignore-scripts', '--silent', '--pack-destination', out], {
-    cwd: join(home, each),
-    shell: process.platform === 'win32',
-  })
+const packages = [home, ...readdirSync(join(home, 'npm')).map((name) => join(home, 'npm', name))]
+run('npm', ['pack', '--ignore-scripts', '--silent', '--pack-destination', out, ...packages], {
+  shell: process.platform === 'win32',
+})

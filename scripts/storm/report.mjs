@@ -84,7 +84,7 @@ export function table(runs) {
 
 const number = (count, what) => `${whole(count)} ${what}${count === 1 ? '' : 's'}`
 
-/** The last line. */
+/** The last lines. */
 export function summary(runs) {
   const done = runs.filter(({ skipped }) => !skipped)
   const real = done.flatMap(({ overlaps }) => overlaps).filter(isReal)
@@ -96,5 +96,12 @@ export function summary(runs) {
     const failures = findFailures(run)
     if (failures.length > 0) parts.push(`${run.name} on ${run.on} failed: ${failures.join('; ')}`)
   }
-  return `storm: ${parts.join(', ')}`
+  return `storm: ${parts.join(', ')}\n${counts(runs)}`
+}
+
+/** As runners of tests end. */
+function counts(runs) {
+  const skipped = runs.filter((run) => run.skipped).length
+  const failed = runs.filter((run) => !run.skipped && findFailures(run).length > 0).length
+  return `${runs.length - skipped - failed} passed, ${failed} failed, ${skipped} skipped`
 }

@@ -66,8 +66,8 @@ export const stages = [
     ],
   },
   { name: 'node', hasTests: true, commands: [node('suite', '--run')] },
-  { name: 'example', hasTests: true, commands: [node('example-test')] },
   { name: 'storm', hasTests: true, commands: [storm('--seconds', '10')] },
+  { name: 'example', long: true, hasTests: true, commands: [node('example-test')] },
   {
     name: 'model',
     long: true,
