@@ -8,10 +8,12 @@
 
 /** Which lock, and what to say when it is held. */
 export interface LockOptions {
-  /** The directory of the lock file. Default: `process.cwd()` at the call. */
-  cwd?: string | undefined
-  /** The lock file, relative to `cwd` or absolute. Default: `.xero-reconcile-lock.json`. */
-  file?: string | undefined
+  /** The directory of the lock file, as a path or a `file:` URL. Default: `process.cwd()` at the call. */
+  cwd?: string | URL | undefined
+  /**
+   * The lock file, relative to `cwd` or absolute, or a `file:` URL. Default: `.xero-reconcile-lock.json`.
+   */
+  file?: string | URL | undefined
   /** The whole `message` of the contention error. Default: `Another reconcile run is in progress`. */
   message?: string | undefined
 }
@@ -44,8 +46,14 @@ export interface WaitStatus {
   waited: number
 }
 
+/**
+ * Which lock: the default one of a directory, as a path or a `file:` URL; that of options, of which `timeout`, `signal`
+ * and `onWait` are ignored; or a lock that was acquired.
+ */
+export type LockTarget = string | URL | AcquireOptions | Lock
+
 /** What {@link breakLock} takes. */
-export interface BreakOptions extends LockOptions {
+export interface BreakOptions extends AcquireOptions {
   /** Remove the lock even if somebody holds it. That holder's release then fails with `E_LOCK_LOST`. */
   force?: boolean | undefined
 }
@@ -90,7 +98,7 @@ export interface TakenOver {
 
 /**
  * A lock that this process holds until it is released or the process ends. Losing this object to the garbage
- * collector releases nothing.
+ * collector releases nothing. Its methods need no `this`: `work().finally(lock.release)` works.
  */
 export interface Lock {
   /** The absolute path of the lock file. */
@@ -103,7 +111,7 @@ export interface Lock {
    */
   readonly takenOver?: TakenOver | undefined
   /** Whether the lock is still held and its file in its place. Changes nothing. */
-  isHeld(): boolean
+  readonly isHeld: () => boolean
   /**
    * Releases the lock and removes its file. A second release does nothing.
    *
@@ -111,19 +119,38 @@ export interface Lock {
    * other file stays), or with the system's error if the file cannot be removed. Either way this process
    * holds the lock no more.
    */
-  release(): Promise<void>
+  readonly release: () => Promise<void>
   /** As {@link Lock.release}, before it returns. */
-  releaseSync(): void
+  readonly releaseSync: () => void
+  /** What `JSON.stringify` prints of it. */
+  toJSON(): { path: string; holder: Holder; takenOver?: TakenOver }
   /** As {@link Lock.releaseSync}, for `using`. */
   [Symbol.dispose](): void
   /** As {@link Lock.release}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
 }
 
+/** What {@link LockError.code} can be; the last four are of locks on PostgreSQL. */
+export type LockErrorCode =
+  | 'E_LOCK_CONTENTION'
+  | 'E_LOCK_DEADLOCK'
+  | 'E_LOCK_SYMLINK'
+  | 'E_LOCK_NOT_A_FILE'
+  | 'E_LOCK_LOST'
+  | 'E_LOCK_STALE'
+  | 'E_LOCK_UNSUPPORTED'
+  | 'E_LOCK_NATIVE'
+  | 'E_LOCK_POOLER'
+  | 'E_LOCK_TABLE'
+  | 'E_LOCK_COLLISION'
+  | 'E_LOCK_DRIVER'
+
 /**
- * Why a lock was not acquired, released or broken. By `code`:
+ * Why a lock was not acquired, released or broken. Two copies of this package may be loaded: `instanceof LockError`
+ * holds for the errors of either. By `code`:
  *
  * - `E_LOCK_CONTENTION`: somebody holds it; `message` is the configured one and nothing more.
+ * - `E_LOCK_DEADLOCK`: a synchronous call would wait for a lock that its own thread holds.
  * - `E_LOCK_SYMLINK`: the path is a symbolic link.
  * - `E_LOCK_NOT_A_FILE`: the path is a directory, FIFO, socket, device, or a file with several hard links.
  * - `E_LOCK_LOST`: somebody removed or replaced the file while this process held the lock.
@@ -146,12 +173,12 @@ export interface Lock {
 export class LockError extends Error {
   constructor(
     message: string,
-    about: { code: string; path: string; recoverable: boolean; holder?: Holder; reason?: string },
+    about: { code: LockErrorCode; path: string; recoverable: boolean; holder?: Holder; reason?: string },
   )
   /** As errors of Node.js name their class. */
   readonly name: 'LockError'
   /** One of the codes above. */
-  code: string
+  code: LockErrorCode
   /** The absolute path of the lock file; for `E_LOCK_NATIVE` that of the native binary. */
   path: string
   /** Whether the same call can succeed later without anybody doing anything. */
@@ -180,15 +207,16 @@ export class LockError extends Error {
  *   await lock.release()
  * }
  */
-export function acquireLock(cwd?: string): Promise<Lock>
-export function acquireLock(options?: string | AcquireOptions): Promise<Lock>
+export function acquireLock(target?: string | URL | AcquireOptions): Promise<Lock>
 
 /**
  * As {@link acquireLock}, before it returns. With a `timeout` the thread sleeps; a `signal` that was aborted
- * before the call is thrown, a later one cannot be noticed.
+ * before the call is thrown, a later one cannot be noticed. A lock that an asynchronous call of this thread has
+ * acquired, and was not given yet, goes to this call, and that one waits on.
+ *
+ * @throws {LockError} Also `E_LOCK_DEADLOCK`, at once, if it would wait for a lock that this thread holds.
  */
-export function acquireLockSync(cwd?: string): Lock
-export function acquireLockSync(options?: string | AcquireOptions): Lock
+export function acquireLockSync(target?: string | URL | AcquireOptions): Lock
 
 /**
  * Releases the lock if this thread of this process holds it, and does nothing otherwise: it never removes
@@ -196,10 +224,10 @@ export function acquireLockSync(options?: string | AcquireOptions): Lock
  *
  * @throws {LockError} `E_LOCK_LOST` as {@link Lock.release}.
  */
-export function releaseLock(target?: string | LockOptions): Promise<void>
+export function releaseLock(target?: LockTarget): Promise<void>
 
 /** As {@link releaseLock}, before it returns. */
-export function releaseLockSync(target?: string | LockOptions): void
+export function releaseLockSync(target?: LockTarget): void
 
 /**
  * Runs `fn` while holding the lock and gives its result. The lock is released whatever `fn` does. If `fn`
@@ -207,7 +235,10 @@ export function releaseLockSync(target?: string | LockOptions): void
  *
  * @throws As {@link acquireLock}, `fn` and {@link Lock.release}.
  */
-export function withLock<T>(fn: (lock: Lock) => T | Promise<T>, options?: string | AcquireOptions): Promise<T>
+export function withLock<T>(
+  fn: (lock: Lock) => T | Promise<T>,
+  target?: string | URL | AcquireOptions,
+): Promise<T>
 
 /**
  * Says whether the lock is held, and by whom. It changes nothing and disturbs nobody; by the time it answers
@@ -215,10 +246,10 @@ export function withLock<T>(fn: (lock: Lock) => T | Promise<T>, options?: string
  *
  * @throws {LockError} `E_LOCK_SYMLINK`, `E_LOCK_NOT_A_FILE`; otherwise what the system refuses.
  */
-export function inspectLock(target?: string | LockOptions): Promise<LockStatus>
+export function inspectLock(target?: LockTarget): Promise<LockStatus>
 
 /** As {@link inspectLock}, before it returns. */
-export function inspectLockSync(target?: string | LockOptions): LockStatus
+export function inspectLockSync(target?: LockTarget): LockStatus
 
 /**
  * Removes a stale lock; `true` if a file was removed. {@link acquireLock} needs no such help: this is for
@@ -230,14 +261,10 @@ export function inspectLockSync(target?: string | LockOptions): LockStatus
  * @throws {LockError} `E_LOCK_CONTENTION` if somebody holds it and `force` is off; otherwise as
  *   {@link acquireLock}.
  */
-export function breakLock(target?: string | BreakOptions): Promise<boolean>
+export function breakLock(target?: LockTarget | BreakOptions): Promise<boolean>
 
-/**
- * The absolute path of a directory's lock file. Touches nothing.
- *
- * @param cwd The directory. Default: `process.cwd()`.
- */
-export function resolveLockPath(cwd?: string): string
+/** The absolute path of a lock file. Touches nothing. */
+export function resolveLockPath(target?: LockTarget): string
 
 /**
  * What the package publishes on `node:diagnostics_channel`, by the channel's name. Messages are made only while

@@ -1,26 +1,28 @@
 'use strict'
 
 const { onAbort } = require('./abort.js')
+const { clearTimeout, setTimeout } = require('./clock.js')
 
 /** How long a promise that is rejected waits for a try that is under way, in milliseconds. */
 const GRACE = 25
 
 /**
  * Ends a call that acquires a lock when its signal, which is not aborted yet, is: then a lock that is won all the same
- * is given back.
+ * is rolled back.
  * @template T
- * @param {Promise<T>} acquiring
+ * @param {() => Promise<T>} acquire is not called if the signal takes no listener
  * @param {AbortSignal} signal
  * @param {{ isAborted: boolean, abort(): void }} call
- * @param {(lock: T) => Promise<unknown>} giveBack
+ * @param {(lock: T) => Promise<unknown>} rollBack
  * @returns {Promise<T>}
  */
-function abortable(acquiring, signal, call, giveBack) {
+function abortable(acquire, signal, call, rollBack) {
   return new Promise((resolve, reject) => {
     const stopListening = onAbort(signal, () => {
       call.abort()
-      unwanted(acquiring.then(giveBack)).then(() => reject(signal.reason))
+      unwanted(acquiring.then(rollBack)).then(() => reject(signal.reason))
     })
+    const acquiring = acquire()
     /** @type {<V>(settle: (value: V) => void) => (value: V) => void} */
     const unlessAborted = (settle) => (value) => {
       if (call.isAborted) return

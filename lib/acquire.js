@@ -1,13 +1,15 @@
 'use strict'
 
 const channels = require('./channels.js')
+const { clearTimeout, monotonic, setTimeout } = require('./clock.js')
 const { isContention } = require('./errors.js')
 const held = require('./held.js')
-const { Lock } = require('./lock.js')
-const native = require('./native.js')
+const { Lock, withoutNulls } = require('./lock.js')
+const { isPromise, later, native, settled, resultOf } = require('./native.js')
+const { acquireOptions, explain } = require('./options.js')
 
 /**
- * @typedef {import('../index.js').AcquireOptions} AcquireOptions
+ * @typedef {import('./options.js').Options} Options
  * @typedef {import('../index.js').Lock} Held
  * @typedef {import('../index.js').LockError} LockError
  * @typedef {import('../binding.js').JsLock} JsLock
@@ -18,12 +20,6 @@ const TELL = 1000
 
 /** How long a synchronous wait keeps the engine from ending its thread, in milliseconds. */
 const SLICE = 20
-
-/**
- * @param {string | AcquireOptions | undefined} target
- * @returns {AcquireOptions}
- */
-const optionsOf = (target) => (typeof target === 'object' && target !== null ? target : {})
 
 const noTime = () => 0
 
@@ -38,22 +34,22 @@ class Call {
   /** @type {LockError | undefined} */
   #first
 
-  /** @param {AcquireOptions} options */
-  constructor({ timeout = 0, onWait }) {
+  /** @param {Options} options */
+  constructor({ timeout, onWait }) {
     this.id = timeout ? native.nextWait() : 0
     this.#timeout = timeout
     this.#onWait = onWait
-    this.#started = performance.now()
+    this.#started = monotonic()
   }
 
-  /** What to wait for: the current directory may be another by now, and so may the caller's options. */
+  /** What to wait for: the current directory may be another by now. @type {[file: string, message: string]} */
   get target() {
     const { path, message } = /** @type {LockError} */ (this.#first)
-    return { file: path, message }
+    return [path, message]
   }
 
   /** How long it has been waiting for a holder, in milliseconds. */
-  waited = () => (this.#first ? Math.round(performance.now() - this.#started) : 0)
+  waited = () => (this.#first ? Math.round(monotonic() - this.#started) : 0)
 
   /**
    * What is left of the time after a refusal; another error is thrown, and so is the refusal if nothing is left.
@@ -63,9 +59,14 @@ class Call {
     if (!isContention(error)) throw error
     channels.contended(error)
     this.#first = error
-    const left = this.#timeout - (performance.now() - this.#started)
-    if (left > 0 && !this.isAborted) return left
+    const { remaining } = this
+    if (remaining > 0) return remaining
     throw error
+  }
+
+  /** How long it may still wait, in milliseconds. */
+  get remaining() {
+    return this.isAborted ? 0 : this.#timeout - (monotonic() - this.#started)
   }
 
   abort() {
@@ -93,7 +94,8 @@ class Call {
 
   #now() {
     const now = native.waitingFor(this.id)
-    return now && this.#first && !tellsNothing(now) ? { path: this.#first.path, ...now } : this.#first
+    if (!now || !this.#first || tellsNothing(now)) return this.#first
+    return { path: this.#first.path, ...withoutNulls(now) }
   }
 
   /**
@@ -105,7 +107,7 @@ class Call {
   }
 }
 
-/** @param {{ holder?: unknown, reason?: string | undefined }} refused */
+/** @param {{ holder?: unknown, reason?: string | null | undefined }} refused */
 const tellsNothing = ({ holder, reason }) => holder == null && reason == null
 
 /**
@@ -119,22 +121,35 @@ function entered(acquired, waited) {
   return /** @type {Held} */ (/** @type {unknown} */ (lock))
 }
 
-/** @param {string | AcquireOptions} [target] */
-function acquireLockSync(target) {
-  const options = optionsOf(target)
+/** @param {unknown[]} args */
+function acquireLockSync(...args) {
+  const options = acquireOptions('acquireLockSync', args)
+  throwIfAborted(options.signal)
   const call = options.timeout ? new Call(options) : undefined
   let acquired
   try {
-    acquired = native.acquireSync(target)
+    acquired = resultOf(native.acquireSync(options.cwd, options.file, options.message, options.timeout))
   } catch (error) {
     if (!call) {
       if (isContention(error)) channels.contended(error)
-      throw error
+      throw explain(options, error)
     }
-    return waitSync(call, call.left(error))
+    const left = call.left(explain(options, error))
+    const claimed = held.claim(call.target[0])
+    if (!claimed) return waitSync(call, left)
+    acquired = claimed
   }
   held.begin()
   return entered(acquired, call?.waited ?? noTime)
+}
+
+/**
+ * @param {AbortSignal | undefined} signal
+ * @returns {boolean} whether there is a signal
+ */
+function throwIfAborted(signal) {
+  if (signal?.aborted) throw signal.reason
+  return signal !== undefined
 }
 
 /**
@@ -144,7 +159,7 @@ function acquireLockSync(target) {
 function waitSync(call, left) {
   held.begin()
   try {
-    native.waitSync(call.id, call.target, left)
+    resultOf(native.waitSync(call.id, ...call.target, left))
     return entered(sitOut(call), call.waited)
   } catch (error) {
     native.cancelWait(call.id)
@@ -156,42 +171,55 @@ function waitSync(call, left) {
 /** @param {Call} call */
 function sitOut(call) {
   for (let next = 0; ; ) {
-    if (call.isToldTo && performance.now() >= next) {
+    if (call.isToldTo && monotonic() >= next) {
       call.tell()
-      next = performance.now() + TELL
+      next = monotonic() + TELL
     }
-    const acquired = native.waitSlice(call.id, SLICE)
+    const acquired = resultOf(native.waitSlice(call.id, SLICE))
     if (acquired) return acquired
   }
 }
 
 /**
- * @param {string | AcquireOptions} [target]
+ * @param {unknown[]} args
  * @returns {Promise<Held>}
  */
-async function acquireLock(target) {
-  const options = optionsOf(target)
+async function acquireLock(...args) {
+  const options = acquireOptions('acquireLock', args)
   const { signal } = options
+  if (!throwIfAborted(signal)) return acquire(options, new Call(options))
   const call = new Call(options)
-  const acquiring = acquire(target, call)
-  // Anything else but a signal is the addon's to refuse, and so is one that was aborted before.
-  if (typeof signal?.addEventListener !== 'function' || signal.aborted) return acquiring
-  // Who passes no signal need not load it.
-  return require('./abortable.js').abortable(acquiring, signal, call, Lock.giveBack)
+  // A call without a signal need not load it.
+  const { abortable } = require('./abortable.js')
+  return abortable(() => acquire(options, call), /** @type {AbortSignal} */ (signal), call, Lock.rollBack)
 }
 
 /**
- * @param {string | AcquireOptions | undefined} target
+ * @param {Options} options
  * @param {Call} call
  */
-async function acquire(target, call) {
+async function acquire(options, call) {
   held.begin()
   try {
-    return entered(await native.acquire(target).catch((error) => wait(call, call.left(error))), call.waited)
+    return entered(await attempt(options).catch((error) => wait(call, call.left(error))), call.waited)
   } catch (error) {
     held.end()
-    throw error
+    throw explain(options, error)
   }
+}
+
+/**
+ * @param {Options} options
+ * @returns {Promise<JsLock>}
+ */
+async function attempt({ cwd, file, message, timeout }) {
+  const outcome = native.acquire(cwd, file, message, timeout)
+  if (isPromise(outcome) || Array.isArray(outcome)) return settled(outcome)
+  held.keep(outcome)
+  await later(undefined)
+  // The current directory may be another by now.
+  const again = { cwd: undefined, file: outcome.path, message, timeout }
+  return held.claim(outcome.path, outcome) ?? attempt(/** @type {Options} */ (again))
 }
 
 /**
@@ -200,13 +228,15 @@ async function acquire(target, call) {
  * @returns {Promise<JsLock>}
  */
 async function wait(call, left) {
-  const lock = native.wait(call.id, call.target, left)
+  const lock = settled(native.wait(call.id, ...call.target, left))
   try {
     return await (call.isToldTo ? told(call, lock) : lock)
   } catch (error) {
     // Nothing is left to cancel, unless it was the listener that failed.
     native.cancelWait(call.id)
-    await require('./abortable.js').unwanted(lock.then(({ id }) => native.giveBack(id)))
+    await require('./abortable.js').unwanted(lock.then(({ id }) => settled(native.giveBack(id))))
+    // A synchronous call of this thread has got what this one had won.
+    if (isContention(error) && call.remaining > 0) return wait(call, call.remaining)
     throw call.failure(error)
   }
 }
@@ -240,6 +270,6 @@ async function told(call, lock) {
 }
 
 /** @type {typeof import('../index.js').withLock} */
-const withLock = (fn, options) => require('./with-lock.js').withLockOf(acquireLock)(fn, options)
+const withLock = (...args) => require('./with-lock.js').withLockOf(acquireLock)(...args)
 
 module.exports = { acquireLock, acquireLockSync, withLock }

@@ -2,6 +2,7 @@
 
 const { channel, subscribe } = require('node:diagnostics_channel')
 const { debuglog } = require('node:util')
+const { now } = require('./clock.js')
 
 /**
  * @typedef {import('../index.js').LockChannels} LockChannels
@@ -39,11 +40,11 @@ function acquired(lock, waited) {
   if (channels.takenover.hasSubscribers && lock.takenOver) {
     const { path, holder, takenOver } = lock
     const { holder: from, reason } = takenOver
-    channels.takenover.publish({ path, at: Date.now(), holder, ...(from && { from }), reason })
+    channels.takenover.publish({ path, at: now(), holder, ...(from && { from }), reason })
   }
   if (channels.acquired.hasSubscribers) {
     const { path, holder, takenOver } = lock
-    const times = { at: Date.now(), waited: waited() }
+    const times = { at: now(), waited: waited() }
     channels.acquired.publish({ path, ...times, holder, ...(takenOver && { takenOver }) })
   }
 }
@@ -52,11 +53,11 @@ function acquired(lock, waited) {
 function contended({ path, holder, reason }) {
   if (!channels.contended.hasSubscribers) return
   const who = { ...(holder && { holder }), ...(reason !== undefined && { reason }) }
-  channels.contended.publish({ path, at: Date.now(), ...who })
+  channels.contended.publish({ path, at: now(), ...who })
 }
 
 /** @param {WaitStatus} status */
-const waiting = (status) => channels.waiting.publish({ at: Date.now(), ...status })
+const waiting = (status) => channels.waiting.publish({ at: now(), ...status })
 
 /**
  * The end of a lock that was held.
@@ -67,7 +68,7 @@ function ended(lock, lost) {
   const end = lost ? channels.lost : channels.released
   if (!end.hasSubscribers) return
   const { path, holder } = lock
-  const at = Date.now()
+  const at = now()
   const message = { path, at, holder, held: Math.max(0, at - holder.createdAt) }
   end.publish(lost ? { ...message, reason: lost.reason } : message)
 }

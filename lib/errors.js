@@ -2,6 +2,9 @@
 
 const { getSystemErrorMap } = require('node:util')
 
+/** What the errors of all copies of this package have: two of them may be loaded, in two realms or two versions. */
+const BRAND = Symbol.for('reconcile-lock.LockError')
+
 class LockError extends Error {
   /**
    * @param {string} message
@@ -17,6 +20,14 @@ class LockError extends Error {
   }
 }
 Object.defineProperty(LockError.prototype, 'name', { value: 'LockError', configurable: true, writable: true })
+Object.defineProperty(LockError.prototype, BRAND, { value: true })
+Object.defineProperty(LockError, Symbol.hasInstance, {
+  /** @type {(this: Function, value: unknown) => boolean} */
+  value(value) {
+    if (this !== LockError) return Function.prototype[Symbol.hasInstance].call(this, value)
+    return typeof value === 'object' && value !== null && BRAND in value
+  },
+})
 
 /**
  * What the system refuses looks like an error of `node:fs`.
@@ -51,26 +62,29 @@ function unmapped(errno, text) {
 }
 
 /**
+ * @param {new (message: string) => Error} Class of this realm, as Node's own are
  * @param {string} code
  * @param {string} message
- * @param {string} path
- * @param {string | undefined} reason
- * @param {number} pid 0 if the holder is not known
- * @param {number} createdAt
- * @param {string | undefined} host
- * @param {number | undefined} thread
  */
-function lockError(code, message, path, reason, pid, createdAt, host, thread) {
-  if (code.startsWith('ERR_')) return Object.assign(new TypeError(message), { code })
+const argumentError = (Class, code, message) => Object.assign(new Class(message), { code })
+
+/**
+ * The error of a failed call, from what the addon returned for it.
+ * @param {any[]} failure see `src/node/failure.rs`
+ */
+function errorOf(failure) {
+  if (typeof failure[0] === 'number') return systemError(failure[0], failure[1], failure[2], failure[3])
+  const [code, message, path, reason = undefined, pid, createdAt, host, thread] = failure
+  if (code.startsWith('ERR_')) return argumentError(TypeError, code, message)
   /** @type {import('../index.js').Holder | undefined} */
   let holder
-  if (pid !== 0) {
+  if (pid !== undefined) {
     holder = { pid, createdAt }
     if (host != null) holder.host = host
     if (thread != null) holder.thread = thread
   }
   const recoverable = code === 'E_LOCK_CONTENTION'
-  const make = () => new LockError(message, { code, path, recoverable, holder, reason: reason ?? undefined })
+  const make = () => new LockError(message, { code, path, recoverable, holder, reason })
   return recoverable ? withoutStack(make) : make()
 }
 
@@ -97,4 +111,4 @@ function withoutStack(make) {
  */
 const isContention = (error) => error instanceof LockError && error.code === 'E_LOCK_CONTENTION'
 
-module.exports = { LockError, lockError, systemError, isContention, withoutStack }
+module.exports = { LockError, argumentError, errorOf, isContention, withoutStack }

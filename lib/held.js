@@ -1,13 +1,23 @@
 'use strict'
 
 const channels = require('./channels.js')
+const { setImmediate } = require('./clock.js')
 const { LockError } = require('./errors.js')
-const native = require('./native.js')
+const { native } = require('./native.js')
 
 /** @typedef {{ path: string, holder: import('../index.js').Holder, isHeld(): boolean }} Lock */
 
 /** The locks of this thread. @type {Map<number, Lock>} */
-const held = new Map()
+const byId = new Map()
+
+/** Every lock that is or was held. @type {WeakSet<object>} */
+const locks = new WeakSet()
+
+/**
+ * What asynchronous calls have acquired and are given in the next turn of the event loop, by path.
+ * @type {Map<string, import('../binding.js').JsLock>}
+ */
+const undelivered = new Map()
 
 /** Locks that are held or being acquired. */
 let busy = 0
@@ -51,8 +61,18 @@ function stopWatching() {
  * @param {Lock} lock
  */
 function add(id, lock) {
-  held.set(id, lock)
+  byId.set(id, lock)
+  locks.add(lock)
 }
+
+/**
+ * The path of a lock; `undefined` for anything else.
+ * @param {unknown} value
+ */
+const pathOf = (value) =>
+  typeof value === 'object' && value !== null && locks.has(value)
+    ? /** @type {Lock} */ (value).path
+    : undefined
 
 /**
  * A release has ended a lock, or an error did that stands for its loss or for a file that stays.
@@ -61,26 +81,50 @@ function add(id, lock) {
  */
 function remove(id, error) {
   if (id === undefined) return
-  const lock = held.get(id)
+  const lock = byId.get(id)
   if (!lock) return
-  held.delete(id)
+  byId.delete(id)
   end()
   channels.ended(lock, error instanceof LockError && error.code === 'E_LOCK_LOST' ? error : undefined)
 }
 
 /** @param {string} path */
 function idOf(path) {
-  for (const [id, lock] of held) if (lock.path === path) return id
+  for (const [id, lock] of byId) if (lock.path === path) return id
   return undefined
 }
 
 function releaseAll() {
   const reason = 'because somebody removed or replaced the file'
   const ends = channels.watchEnds()
-    ? [...held.values()].map((lock) => ({ lock, lost: lock.isHeld() ? undefined : { reason } }))
+    ? [...byId.values()].map((lock) => ({ lock, lost: lock.isHeld() ? undefined : { reason } }))
     : []
   native.releaseAll()
   for (const { lock, lost } of ends) channels.ended(lock, lost)
 }
 
-module.exports = { begin, end, add, remove, idOf }
+/** @param {import('../binding.js').JsLock} acquired */
+const keep = (acquired) => void undelivered.set(acquired.path, acquired)
+
+/**
+ * Takes what was kept: the call that has acquired it does so in its turn, unless a synchronous call, which would wait
+ * for it for ever, did before.
+ * @param {string} path
+ * @param {import('../binding.js').JsLock} [acquired] nothing but this
+ */
+function claim(path, acquired) {
+  const kept = undelivered.get(path)
+  if (acquired && kept !== acquired) return undefined
+  undelivered.delete(path)
+  return kept
+}
+
+const ours = { begin, end, add, remove, idOf, pathOf, keep, claim }
+
+// Copies of this JavaScript in one thread share the addon, and through it these locks: each of them releases those of
+// the others.
+const shared = /** @type {{ held?: typeof ours }} */ (/** @type {unknown} */ (native))
+const held = shared.held ?? ours
+shared.held = held
+
+module.exports = held

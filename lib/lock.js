@@ -1,24 +1,36 @@
 'use strict'
 
+const { inspect } = require('node:util')
 const held = require('./held.js')
-const native = require('./native.js')
+const { native, settled, resultOf } = require('./native.js')
+const { acquireOptions } = require('./options.js')
 
-/** @type {Pick<import('../index.js').Holder, 'pid' | 'host' | 'thread'> | undefined} */
+/** @type {import('../index.js').Holder | undefined} */
 let here
 
-/** A name of an entry in the addon's table: losing it to the garbage collector releases nothing. */
+/**
+ * A name of an entry in the addon's table: losing it to the garbage collector releases nothing.
+ *
+ * Its methods are getters of functions that are bound to it: programs pass `lock.release` on.
+ */
 class Lock {
   #id
   #path
   #createdAt
   #takenOver
+  /** @type {(() => Promise<void>) | undefined} */
+  #release
+  /** @type {(() => void) | undefined} */
+  #releaseSync
+  /** @type {(() => boolean) | undefined} */
+  #isHeld
 
   /** @param {import('../binding.js').JsLock} acquired */
   constructor({ id, path, createdAt, takenOver }) {
     this.#id = id
     this.#path = path
     this.#createdAt = createdAt
-    this.#takenOver = takenOver
+    this.#takenOver = takenOver ? withoutNulls(takenOver) : undefined
     held.add(id, this)
   }
 
@@ -27,59 +39,94 @@ class Lock {
   }
 
   get holder() {
-    here ??= native.whoami()
-    return { ...here, createdAt: this.#createdAt }
+    here ??= withoutNulls(native.whoami())
+    return { .../** @type {import('../index.js').Holder} */ (here), createdAt: this.#createdAt }
   }
 
   get takenOver() {
     return this.#takenOver
   }
 
-  isHeld() {
-    return native.isHeld(this.#id)
+  get isHeld() {
+    this.#isHeld ??= () => native.isHeld(this.#id)
+    return this.#isHeld
   }
 
-  async release() {
-    try {
-      if (await native.releaseHeld(this.#id)) held.remove(this.#id)
-    } catch (error) {
-      held.remove(this.#id, error)
-      throw error
+  get release() {
+    this.#release ??= async () => {
+      try {
+        await settled(native.releaseHeld(this.#id))
+        held.remove(this.#id)
+      } catch (error) {
+        held.remove(this.#id, error)
+        throw error
+      }
     }
+    return this.#release
+  }
+
+  get releaseSync() {
+    this.#releaseSync ??= () => {
+      try {
+        resultOf(native.releaseHeldSync(this.#id))
+        held.remove(this.#id)
+      } catch (error) {
+        held.remove(this.#id, error)
+        throw error
+      }
+    }
+    return this.#releaseSync
   }
 
   /**
-   * Ends a lock that the program was never told of.
+   * Rolls back a lock that the program was never given.
    * @param {import('../index.js').Lock} lock
    */
-  static async giveBack(lock) {
+  static async rollBack(lock) {
     const id = /** @type {Lock} */ (/** @type {unknown} */ (lock)).#id
     try {
-      await native.giveBack(id)
+      await settled(native.giveBack(id))
     } finally {
       held.remove(id)
     }
   }
 
-  releaseSync() {
-    try {
-      if (native.releaseHeldSync(this.#id)) held.remove(this.#id)
-    } catch (error) {
-      held.remove(this.#id, error)
-      throw error
-    }
+  toJSON() {
+    const { path, holder, takenOver } = this
+    return { path, holder, ...(takenOver && { takenOver }) }
+  }
+
+  /**
+   * @param {number} _depth
+   * @param {import('node:util').InspectOptionsStylized} options
+   */
+  [inspect.custom](_depth, options) {
+    return `Lock ${inspect(this.toJSON(), options)}`
+  }
+
+  [Symbol.dispose]() {
+    this.releaseSync()
+  }
+
+  [Symbol.asyncDispose]() {
+    return this.release()
   }
 }
 
 /**
- * @param {symbol | undefined} symbol Node.js 20.0 has no such symbols yet.
- * @param {() => unknown} value
+ * The addon says `null`, and the types of this package have optional properties.
+ * @template {{ holder?: any, host?: any, thread?: any }} T
+ * @param {T} value
+ * @returns {any}
  */
-function addToLock(symbol, value) {
-  if (symbol) Object.defineProperty(Lock.prototype, symbol, { value, configurable: true, writable: true })
+function withoutNulls(value) {
+  return Object.fromEntries(
+    Object.entries(value).flatMap(([key, each]) => {
+      if (each === null) return []
+      return [[key, typeof each === 'object' ? withoutNulls(each) : each]]
+    }),
+  )
 }
-addToLock(Symbol.dispose, Lock.prototype.releaseSync)
-addToLock(Symbol.asyncDispose, Lock.prototype.release)
 
 /** @param {unknown} error */
 function heldAt(error) {
@@ -87,24 +134,36 @@ function heldAt(error) {
   return typeof path === 'string' ? held.idOf(path) : undefined
 }
 
-/** @type {typeof import('../index.js').releaseLock} */
-async function releaseLock(target) {
+/**
+ * @param {unknown[]} args a lock is released itself, whatever its path names by now
+ * @type {any}
+ */
+const heldIn = (args) => (held.pathOf(args[0]) === undefined || args.length > 1 ? undefined : args[0])
+
+/** @param {unknown[]} args */
+async function releaseLock(...args) {
+  const lock = heldIn(args)
+  if (lock) return lock.release()
+  const { cwd, file } = acquireOptions('releaseLock', args)
   try {
-    held.remove((await native.release(target)) ?? undefined)
+    held.remove((await settled(native.release(cwd, file))) ?? undefined)
   } catch (error) {
     held.remove(heldAt(error), error)
     throw error
   }
 }
 
-/** @type {typeof import('../index.js').releaseLockSync} */
-function releaseLockSync(target) {
+/** @param {unknown[]} args */
+function releaseLockSync(...args) {
+  const lock = heldIn(args)
+  if (lock) return lock.releaseSync()
+  const { cwd, file } = acquireOptions('releaseLockSync', args)
   try {
-    held.remove(native.releaseSync(target) ?? undefined)
+    held.remove(resultOf(native.releaseSync(cwd, file)) ?? undefined)
   } catch (error) {
     held.remove(heldAt(error), error)
     throw error
   }
 }
 
-module.exports = { Lock, releaseLock, releaseLockSync }
+module.exports = { Lock, releaseLock, releaseLockSync, withoutNulls }

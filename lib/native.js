@@ -1,7 +1,9 @@
 'use strict'
 
 const { readFileSync } = require('node:fs')
-const { lockError, systemError } = require('./errors.js')
+const { isPromise } = require('node:util').types
+const { setImmediate } = require('./clock.js')
+const { errorOf } = require('./errors.js')
 const { binaryHere, isCutOff } = require('./whole.js')
 const { version } = require('../package.json')
 
@@ -43,22 +45,40 @@ function isGlibc() {
   }
 }
 
-/**
- * A promise that settles in a later turn of the event loop.
- * @param {boolean} ok
- * @param {unknown} value
- */
-function later(ok, value) {
-  return new Promise((resolve, reject) => {
-    setImmediate(ok ? resolve : reject, value)
-  })
-}
-
 /** Loading that module would be a quarter of what loading this package costs. */
 const threadId = () => require('node:worker_threads').threadId
 
 const native = load()
 if (native.VERSION !== version) throw require('./missing.js').ofVersion(native.VERSION)
-native.setup({ lockError, systemError, later, threadId })
+native.setup(threadId)
 
-module.exports = native
+/**
+ * What the addon returned for a call: a value, or an array that an error is made of, in this realm.
+ * @template T
+ * @param {T} outcome
+ * @returns {Exclude<T, unknown[]>}
+ */
+function resultOf(outcome) {
+  if (Array.isArray(outcome)) throw errorOf(outcome)
+  return /** @type {Exclude<T, unknown[]>} */ (outcome)
+}
+
+/**
+ * What the addon returned for an asynchronous call: a promise, or what is there at once. That settles in a later turn
+ * of the event loop too: a program that tries again and again must not keep its own timers from running.
+ * @template T
+ * @param {T | Promise<T>} outcome
+ * @returns {Promise<Exclude<T, unknown[]>>}
+ */
+async function settled(outcome) {
+  return resultOf(isPromise(outcome) ? await outcome : await later(outcome))
+}
+
+/**
+ * @template T
+ * @param {T} value
+ * @returns {Promise<T>}
+ */
+const later = (value) => new Promise((resolve) => setImmediate(resolve, value))
+
+module.exports = { isPromise, later, native, settled, resultOf }

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::protocol::{self, LockStatus, TakenOver};
+use crate::protocol::{self, LockState, LockStatus, TakenOver};
 use crate::record::Holder;
 use crate::sys::Os;
 use crate::table::{self, LockId, Owner};
-use crate::target::LockOptions;
+use crate::target::{LockOptions, Target};
 use crate::wait;
 
 /// What [`acquire_lock`] wants to know.
@@ -142,7 +142,19 @@ pub fn with_lock<T>(options: &AcquireOptions, work: impl FnOnce(&Lock) -> T) -> 
 /// # Errors
 /// [`Error::Symlink`], [`Error::NotAFile`], [`Error::InvalidArgument`] and [`Error::System`] as they say.
 pub fn inspect_lock(options: &LockOptions) -> Result<LockStatus, Error> {
-    protocol::inspect(Os::get(), &options.resolve()?)
+    inspect(&options.resolve()?)
+}
+
+/// As [`inspect_lock`], of a target.
+pub(crate) fn inspect(target: &Target) -> Result<LockStatus, Error> {
+    let mut status = protocol::inspect(Os::get(), target)?;
+    let directory = target.path.parent().unwrap_or(&target.path);
+    // A path that was mistyped looks fine otherwise.
+    if status.state == LockState::Free && !directory.is_dir() {
+        status.reason =
+            format!("no lock file can be there: the directory {} does not exist", directory.display());
+    }
+    Ok(status)
 }
 
 /// Removes a stale lock, or with `force` any. `false`: there was none.

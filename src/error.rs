@@ -23,6 +23,12 @@ pub enum Error {
         /// What the holder alone does not tell, such as why another host's lock is not taken over.
         reason: Option<String>,
     },
+    /// `E_LOCK_DEADLOCK`: the call would wait for a lock that its own thread holds and, while it waits, cannot release.
+    #[error("cannot wait for {}: this thread holds it and cannot release it while it waits", path.display())]
+    Deadlock {
+        /// The lock file.
+        path: PathBuf,
+    },
     /// `E_LOCK_SYMLINK`: the path is a symbolic link, which could point the lock at any file.
     #[error("Refusing to read symlinked lock file: {}", path.display())]
     Symlink {
@@ -89,6 +95,7 @@ impl Error {
     pub fn code(&self) -> Option<&'static str> {
         Some(match self {
             Self::Contention { .. } => "E_LOCK_CONTENTION",
+            Self::Deadlock { .. } => "E_LOCK_DEADLOCK",
             Self::Symlink { .. } => "E_LOCK_SYMLINK",
             Self::NotAFile { .. } => "E_LOCK_NOT_A_FILE",
             Self::Lost { .. } => "E_LOCK_LOST",
@@ -110,6 +117,7 @@ impl Error {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Contention { path, .. }
+            | Self::Deadlock { path }
             | Self::Symlink { path }
             | Self::NotAFile { path, .. }
             | Self::Lost { path, .. }

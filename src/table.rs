@@ -3,10 +3,15 @@
 #![forbid(unsafe_code)]
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+#[cfg(any(feature = "node", test))]
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::map::{HASHER, Map};
+#[cfg(any(feature = "node", test))]
+use crate::protocol::TakenOver;
 use crate::protocol::{self, Held};
 use crate::sys::Os;
 use crate::system::System;
@@ -48,6 +53,8 @@ struct Entry {
     held: Held<<Os as System>::File>,
     /// Whether the program was told that it has the lock.
     is_known: bool,
+    /// Who acquired it, for [`Owner::PROGRAM`].
+    thread: ThreadId,
 }
 
 impl Entry {
@@ -63,10 +70,19 @@ struct Table {
     /// Environments that have not ended.
     open: Vec<Owner>,
     entries: Map<LockId, Entry>,
+    /// For whom an attempt to acquire is under way, as often as there is one.
+    under_way: Vec<Owner>,
 }
 
 static TABLE: Mutex<Table> =
-    Mutex::new(Table { last: 0, open: Vec::new(), entries: Map::with_hasher(HASHER) });
+    Mutex::new(Table { last: 0, open: Vec::new(), entries: Map::with_hasher(HASHER), under_way: Vec::new() });
+
+/// An attempt is over.
+static SETTLED: Condvar = Condvar::new();
+
+/// How long an exit waits for attempts that are under way: a disk may hang.
+#[cfg(any(feature = "node", test))]
+const EXIT_GRACE: Duration = Duration::from_millis(25);
 
 fn table() -> MutexGuard<'static, Table> {
     // No code that runs under this mutex can panic half-way through a change.
@@ -98,14 +114,70 @@ pub(crate) fn enter(owner: Owner, held: Held<<Os as System>::File>) -> Option<Lo
         return None;
     }
     let id = LockId(table.next());
-    table.entries.insert(id, Entry { owner, held, is_known: false });
+    table.entries.insert(id, Entry { owner, held, is_known: false, thread: thread::current().id() });
     Some(id)
 }
 
-/// Says whether the program knows that it has the lock: one that it never heard of is given back, not released.
-pub(crate) fn set_known(id: LockId, is_known: bool) {
-    if let Some(entry) = table().entries.get_mut(&id) {
-        entry.is_known = is_known;
+/// Says whether the program knows that it has the lock: one that it never heard of is rolled back, not released.
+/// `false`: there is no such lock any more.
+pub(crate) fn set_known(id: LockId, is_known: bool) -> bool {
+    table().entries.get_mut(&id).map(|entry| entry.is_known = is_known).is_some()
+}
+
+/// Gives a lock that was acquired for `owner`, and that the program does not know of yet, a new name. The call that
+/// acquired it finds it gone.
+#[cfg(any(feature = "node", test))]
+pub(crate) fn claim(owner: Owner, path: &Path) -> Option<(LockId, u64, Option<TakenOver>)> {
+    let mut table = table();
+    let is_it = |entry: &Entry| entry.owner == owner && !entry.is_known && entry.held.path == path;
+    let id = *table.entries.iter().find(|(_, entry)| is_it(entry))?.0;
+    let entry = table.entries.remove(&id)?;
+    let (created_at, taken_over) = (entry.held.holder.created_at, entry.held.taken_over.clone());
+    let id = LockId(table.next());
+    table.entries.insert(id, entry);
+    Some((id, created_at, taken_over))
+}
+
+/// Whether the caller, if it waits for the lock of this path on this thread, waits for itself.
+pub(crate) fn is_deadlock(owner: Owner, path: &Path) -> bool {
+    find_where(owner, path, |entry| {
+        entry.is_known && (owner != Owner::PROGRAM || entry.thread == thread::current().id())
+    })
+    .is_some()
+}
+
+/// An attempt to acquire, from its begin until its lock is in the table or rolled back.
+pub(crate) struct Attempt(Owner);
+
+impl Attempt {
+    pub(crate) fn begin(owner: Owner) -> Self {
+        table().under_way.push(owner);
+        Self(owner)
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let mut table = table();
+        if let Some(index) = table.under_way.iter().position(|owner| *owner == self.0) {
+            table.under_way.swap_remove(index);
+        }
+        SETTLED.notify_all();
+    }
+}
+
+/// Waits until no attempt of an owner is under way, but not for long: one that is cut off by the end of the process
+/// leaves an empty file, which holds up the next process for two seconds.
+#[cfg(any(feature = "node", test))]
+pub(crate) fn await_attempts(owner: Owner) {
+    let end = Instant::now() + EXIT_GRACE;
+    let mut table = table();
+    while table.under_way.contains(&owner) {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        table = SETTLED.wait_timeout(table, left).unwrap_or_else(PoisonError::into_inner).0;
     }
 }
 
@@ -117,16 +189,19 @@ pub(crate) fn release(id: LockId) -> Option<Result<(), Error>> {
 
 /// The lock that `owner` holds at this path, under this name or under another name of the same file.
 pub(crate) fn find(owner: Owner, path: &Path) -> Option<LockId> {
-    let by_name = {
+    find_where(owner, path, |_| true)
+}
+
+fn find_where(owner: Owner, path: &Path, is_wanted: impl Fn(&Entry) -> bool) -> Option<LockId> {
+    let first = |is_there: &dyn Fn(&Held<<Os as System>::File>) -> bool| {
         let table = table();
-        let mut mine = table.entries.iter().filter(|(_, entry)| entry.owner == owner);
-        mine.find(|(_, entry)| entry.held.path == path).map(|(id, _)| *id)
+        let mut all = table.entries.iter();
+        all.find(|(_, entry)| entry.owner == owner && is_wanted(entry) && is_there(&entry.held))
+            .map(|(id, _)| *id)
     };
-    by_name.or_else(|| {
+    first(&|held| held.path == path).or_else(|| {
         let named = Os::get().stat_path(path).ok()??.id;
-        let table = table();
-        let mut mine = table.entries.iter().filter(|(_, entry)| entry.owner == owner);
-        mine.find(|(_, entry)| entry.held.is_file(named)).map(|(id, _)| *id)
+        first(&|held| held.is_file(named))
     })
 }
 
@@ -225,6 +300,34 @@ mod tests {
         assert!(!table().open.contains(&owner), "nothing is kept of it");
         assert_eq!(enter(owner, acquire(&target)), None);
         assert!(!target.path.exists());
+    }
+
+    #[test]
+    fn a_lock_that_was_not_delivered_is_claimed_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (target, owner) = (target(directory.path()), open_owner());
+        let first = enter(owner, acquire(&target)).expect("entered");
+        assert!(claim(open_owner(), &target.path).is_none(), "not for another owner");
+        let (id, ..) = claim(owner, &target.path).expect("it was not delivered");
+        assert!(!set_known(first, true) && release(first).is_none(), "its own call finds it gone");
+        assert!(is_held(id) && !is_deadlock(owner, &target.path));
+        assert!(set_known(id, true) && is_deadlock(owner, &target.path));
+        assert!(claim(owner, &target.path).is_none(), "the program has it");
+        release_all(owner);
+        assert!(!target.path.exists());
+    }
+
+    #[test]
+    fn an_exit_waits_for_an_attempt_but_not_for_long() {
+        let owner = open_owner();
+        let attempt = Attempt::begin(owner);
+        let started = Instant::now();
+        await_attempts(owner);
+        assert!(started.elapsed() >= EXIT_GRACE);
+        let waiting = thread::spawn(move || await_attempts(owner));
+        drop(attempt);
+        waiting.join().expect("woken");
+        assert!(!table().under_way.contains(&owner));
     }
 
     #[test]

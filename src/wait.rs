@@ -27,7 +27,7 @@ use crate::protocol::{self, Held, LockState};
 use crate::record::Holder;
 use crate::sys::{Bell, Os, Place, Rank, Signals, Watcher};
 use crate::system::System;
-use crate::table::Owner;
+use crate::table::{self, Attempt, Owner};
 use crate::target::Target;
 
 /// How long the thread stays when nobody waits.
@@ -130,6 +130,9 @@ pub(crate) fn acquire(
     let timeout = timeout.saturating_sub(started.elapsed());
     if timeout.is_zero() {
         return Err(refused);
+    }
+    if table::is_deadlock(owner, &target.path) {
+        return Err(Error::Deadlock { path: target.path.clone() });
     }
     let (tell, told) = oneshot::channel();
     let order = Order { owner, thread, target: target.clone(), timeout };
@@ -294,9 +297,13 @@ fn give_up(panic: &(dyn Any + Send)) {
 
 fn run(attempt: Try) {
     let (id, path) = (attempt.id, attempt.path().to_owned());
-    let finish = move |done: thread::Result<_>| match done {
-        Ok((tried, queue)) => finished(&path, id, tried, queue),
-        Err(panic) => finished(&path, id, Tried::Over(Err(panic)), Queue::Unknown),
+    let under_way = Attempt::begin(attempt.owner);
+    let finish = move |done: thread::Result<_>| {
+        match done {
+            Ok((tried, queue)) => finished(&path, id, tried, queue),
+            Err(panic) => finished(&path, id, Tried::Over(Err(panic)), Queue::Unknown),
+        }
+        drop(under_way);
     };
     if attempt.is_quick() {
         return finish(pool::caught(move || attempt.run()));
@@ -352,6 +359,22 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
     const SOON: Duration = Duration::from_millis(150);
+
+    #[test]
+    fn a_thread_that_waits_for_its_own_lock_is_told_at_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let acquire = |directory: &Path, timeout| {
+            let lock = LockOptions::in_directory(directory);
+            crate::acquire_lock(&crate::AcquireOptions { lock, timeout })
+        };
+        let lock = acquire(directory.path(), Duration::ZERO).expect("free");
+        assert!(matches!(acquire(directory.path(), LONG), Err(Error::Deadlock { .. })));
+        assert!(matches!(acquire(directory.path(), Duration::ZERO), Err(Error::Contention { .. })));
+        let path = directory.path().to_owned();
+        let other = thread::spawn(move || acquire(&path, Duration::from_millis(10)).err());
+        assert!(matches!(other.join(), Ok(Some(Error::Contention { .. }))), "another thread waits");
+        lock.release().expect("held");
+    }
 
     fn target(directory: &tempfile::TempDir) -> Target {
         LockOptions::in_directory(directory.path()).resolve().expect("a path")

@@ -189,7 +189,7 @@ test(
 test('no message is made while nobody listens', (t) => {
   // The record of this process is read by `whoami` alone, which every message but a refusal needs.
   const program = `
-    const native = require(${JSON.stringify(join(home, '../lib/native.js'))})
+    const { native } = require(${JSON.stringify(join(home, '../lib/native.js'))})
     const { whoami } = native
     let made = 0
     native.whoami = () => { made += 1; return whoami() }

@@ -13,9 +13,19 @@ import { ended } from '../support/program.mjs'
 import { Thread } from '../support/thread.mjs'
 import type { Plan, Sample } from './generations.mjs'
 
+test('the same copy loaded twice, with its binary, shares the locks of the thread', async (t) => {
+  const cwd = directory(t)
+  const [one, two] = [loaded(root), loadedAgain()]
+  assert.notEqual(one.acquireLock, two.acquireLock)
+  const lock = await one.acquireLock(cwd)
+  assert.equal((await rejection(two.acquireLock(cwd))).code, 'E_LOCK_CONTENTION')
+  await two.releaseLock(cwd)
+  assert.equal(lock.isHeld(), false)
+  await lock.release()
+})
+
 const others = {
   'two copies of the package': (t: TestContext) => loaded(copied(t)),
-  'the same copy loaded twice': loadedAgain,
 }
 
 for (const [what, another] of Object.entries(others)) {

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLock, acquireLockSync, type Holder, inspectLockSync, resolveLockPath } from 'reconcile-lock'
 import { send } from '../support/child.mjs'
 import { directory, rejection } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
-import { begun, ended } from '../support/program.mjs'
+import { begun, ended, written } from '../support/program.mjs'
 
 const noExitFunction: KnownFailure = {
   runtime: 'bun',
@@ -221,6 +223,43 @@ test('the exit is watched from the first lock that is held or wanted to the last
     'failed 0',
   ])
 })
+
+const withoutStrace = spawnSync('strace', ['-V']).status !== 0 && 'strace is not installed'
+
+for (const call of ['acquireLock(cwd)', 'acquireLock({ cwd, timeout: 1000 })']) {
+  test(
+    `process.exit rolls back an attempt that is under way: ${call}`,
+    { skip: withoutStrace },
+    knownFailure(
+      { runtime: 'deno', why: 'strace ends processes of Deno before their time', sometimes: true },
+      (t) => {
+        const cwd = directory(t)
+        const inject = [
+          '-f',
+          '-qq',
+          '-o',
+          '/dev/null',
+          '-e',
+          'trace=flock',
+          '-e',
+          'inject=flock:delay_enter=3000',
+        ]
+        // On a busy machine an exit does not wait for every attempt: it may take longer than 25 ms.
+        const left = Array.from({ length: 5 }, () => {
+          const program = written(t, cwd, `lock.${call}.catch(() => {}); process.exit()`)
+          const { status, stderr } = spawnSync('strace', [...inject, process.execPath, program], {
+            encoding: 'utf8',
+          })
+          assert.equal(status, 0, stderr)
+          const files = readdirSync(cwd)
+          for (const file of files) rmSync(join(cwd, file))
+          return files.length
+        })
+        assert.ok(left.includes(0), 'every exit left a file')
+      },
+    ),
+  )
+}
 
 test(
   'many locks and many turns leave no listener behind and cause no warning',

@@ -40,9 +40,9 @@ for (const [what, place] of [
     const cwd = place(directory(t))
     const expected = nodes(resolveLockPath(cwd))
     assert.equal(expected.code, what)
-    assert.deepEqual(seen(await rejection(acquireLock(cwd))), expected)
+    assert.deepEqual(seen(await rejection(acquireLock({ cwd }))), expected)
     assert.throws(
-      () => acquireLockSync(cwd),
+      () => acquireLockSync({ cwd }),
       (error: Error & Record<string, unknown>) => {
         assert.deepEqual(seen(error), expected)
         return true

@@ -16,7 +16,7 @@ export interface End {
 }
 
 /** A file with a program, for which `lock` is the package and `cwd` the directory of its lock. */
-function written(t: TestContext, cwd: string, body: string): string {
+export function written(t: TestContext, cwd: string, body: string): string {
   const file = join(directory(t), 'program.cjs')
   const head = `const lock = require(${JSON.stringify(home)})\nconst cwd = ${JSON.stringify(cwd)}\n`
   writeFileSync(file, `${head}${body}`)

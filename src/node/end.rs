@@ -5,7 +5,7 @@
 //! it acquires. The last chance then is `exit(3)`, in which the C library drops the variables of the main thread, or,
 //! where that is musl, calls a function.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,41 +20,47 @@ const SERIES: Duration = Duration::from_millis(100);
 static LAST: Mutex<Option<Instant>> = Mutex::new(None);
 
 thread_local! {
-    static ENVIRONMENTS: Environments = const { Environments(RefCell::new(Vec::new())) };
+    static OWNER: OfThread = const { OfThread(Cell::new(None)) };
 }
 
-/// Those of this thread that have not ended.
-struct Environments(RefCell<Vec<Owner>>);
+/// The owner of what the JavaScript of this thread acquires, until its environment ends.
+struct OfThread(Cell<Option<Owner>>);
 
-impl Environments {
+impl OfThread {
     fn end(&self) {
-        for owner in self.0.take() {
+        if let Some(owner) = self.0.take() {
             // Not the waits: an answer would need the engine, which has gone.
-            quietly(|| table::close_owner(owner));
+            quietly(|| {
+                table::close_owner(owner);
+                table::await_attempts(owner);
+            });
         }
     }
 }
 
-impl Drop for Environments {
+impl Drop for OfThread {
     fn drop(&mut self) {
-        self.end();
+        // On Windows all other threads are gone by now, and what one of them had locked stays locked for ever.
+        if !cfg!(windows) {
+            self.end();
+        }
     }
 }
 
 #[cfg(target_env = "musl")]
 extern "C" fn end_this_thread() {
-    let _ = ENVIRONMENTS.try_with(Environments::end);
+    let _ = OWNER.try_with(OfThread::end);
 }
 
-/// Has the end of the process end this environment too, unless it ends before. Not on Windows: there all other
-/// threads are gone before these variables are dropped, and what one of them had locked stays locked for ever.
-pub(super) fn watch(owner: Owner) {
-    if cfg!(windows) {
-        return;
-    }
+/// The owner of this thread's locks, whose end comes with that of its environment or of the process.
+pub(super) fn owner_of_thread() -> Owner {
     #[cfg(target_env = "musl")]
     super::at_exit::call(end_this_thread);
-    ENVIRONMENTS.with(|environments| environments.0.borrow_mut().push(owner));
+    OWNER.with(|owner| {
+        let of_thread = owner.0.get().unwrap_or_else(table::open_owner);
+        owner.0.set(Some(of_thread));
+        of_thread
+    })
 }
 
 /// Ends an environment, on its thread.
@@ -62,7 +68,7 @@ pub(super) fn of(owner: Owner) {
     quietly(|| {
         table::close_owner(owner);
         wait::cancel_all(owner);
-        ENVIRONMENTS.with(|environments| environments.0.borrow_mut().retain(|other| *other != owner));
+        OWNER.with(|of_thread| of_thread.0.set(None));
     });
     *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
 }

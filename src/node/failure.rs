@@ -1,49 +1,59 @@
-//! From the core's errors to JavaScript's, which `index.js` makes.
+//! From the core's errors to values that JavaScript makes errors of.
+//!
+//! Each copy of the package's JavaScript has classes of its own, and so has each realm: the addon makes no error, and
+//! a call that fails returns an array.
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 
-use napi::bindgen_prelude::{FnArgs, Unknown};
-use napi::{Env, JsError, Status};
+use napi::bindgen_prelude::{Array, JsValue, ToNapiValue, Unknown};
+use napi::{Env, JsError, Result};
 
 use super::args::text_of;
-use super::lock::JsHolder;
-use super::state::State;
 use crate::error::Error;
+use crate::record::Holder;
 
-/// `lockError(code, message, path, reason, pid, createdAt, host, thread)`; a `pid` of 0 is no holder.
-///
-/// By position, because an object costs more than the system calls of a refusal.
-pub(super) type LockErrorArgs =
-    FnArgs<(&'static str, String, String, Option<String>, u32, f64, Option<String>, Option<u32>)>;
-
-/// `systemError(errno, syscall, path, text)`; the text is the system's own.
-pub(super) type SystemErrorArgs = FnArgs<(i32, &'static str, String, String)>;
-
-pub(super) fn to_js(env: &Env, error: Error) -> napi::Result<Unknown<'_>> {
-    let state = State::of(env)?;
+/// `[code, message, path, reason, pid, createdAt, host, thread]`, or, if the system refused,
+/// `[errno, syscall, path, text]`. `lib/errors.js` reads it.
+pub(super) fn to_js(env: &Env, error: Error) -> Result<Unknown<'_>> {
     let path = error.path().map(text_of).unwrap_or_default();
-    let Some(code) = error.code() else {
-        let (errno, syscall, text) = match error {
-            Error::System { source, syscall, .. } => {
-                (source.raw_os_error().unwrap_or_default(), syscall, source.to_string())
-            }
-            _ => Default::default(),
-        };
-        return state.system_error.borrow_back(env)?.call(FnArgs::from((errno, syscall, path, text)));
-    };
-    let message = error.to_string();
-    let reason = error.reason().map(str::to_owned);
-    let holder = error.holder().cloned().map(JsHolder::from).unwrap_or_default();
-    let args = (code, message, path, reason, holder.pid, holder.created_at, holder.host, holder.thread);
-    state.lock_error.borrow_back(env)?.call(FnArgs::from(args))
+    if let Error::System { source, syscall, .. } = error {
+        let mut failure = env.create_array(4)?;
+        failure.set(0, source.raw_os_error().unwrap_or_default())?;
+        failure.set(1, syscall)?;
+        failure.set(2, path)?;
+        failure.set(3, source.to_string())?;
+        return Ok(failure.to_unknown());
+    }
+    let mut failure = env.create_array(8)?;
+    failure.set(0, error.code().unwrap_or_default())?;
+    failure.set(1, error.to_string())?;
+    failure.set(2, path)?;
+    if let Some(reason) = error.reason() {
+        failure.set(3, reason)?;
+    }
+    if let Some(holder) = error.holder() {
+        set_holder(&mut failure, holder)?;
+    }
+    Ok(failure.to_unknown())
 }
 
-/// Throws the error in JavaScript; the result only tells the caller to return.
-pub(super) fn thrown(env: &Env, error: Error) -> napi::Error {
-    match to_js(env, error).and_then(|error| env.throw(error)) {
-        Ok(()) => pending(),
-        Err(error) => error,
+#[expect(clippy::cast_precision_loss, reason = "milliseconds fit in a double for 285,000 years")]
+fn set_holder(failure: &mut Array<'_>, holder: &Holder) -> Result<()> {
+    failure.set(4, holder.pid)?;
+    failure.set(5, holder.created_at as f64)?;
+    failure.set(6, holder.host.as_deref())?;
+    failure.set(7, holder.thread)
+}
+
+/// What a call returns: its value, or the array of its failure.
+pub(super) fn returned<T: ToNapiValue>(
+    env: &Env,
+    outcome: std::result::Result<T, Error>,
+) -> Result<Unknown<'_>> {
+    match outcome {
+        Ok(value) => value.into_unknown(env),
+        Err(error) => to_js(env, error),
     }
 }
 
@@ -60,16 +70,11 @@ pub(super) fn internal<'env>(env: &'env Env, panic: &Panic) -> Unknown<'env> {
 /// Does what JavaScript has called for, and makes an error of a panic.
 ///
 /// `catch_unwind` of napi stays around it, for what napi does with arguments and results.
-pub(super) fn guarded<T>(env: &Env, work: impl FnOnce() -> napi::Result<T>) -> napi::Result<T> {
+pub(super) fn guarded<T>(env: &Env, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let work = || {
         #[cfg(feature = "panic-probe")]
         super::probe::reached("call");
         work()
     };
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(internal(env, &panic).into()))
-}
-
-/// Says that a JavaScript exception is on its way already.
-pub(super) fn pending() -> napi::Error {
-    napi::Error::new(Status::PendingException, String::new())
 }

@@ -3,14 +3,12 @@
 //! It is no class of the addon: the engine runs the finalizer of such an object in a later turn of the event
 //! loop, so a program that acquires and releases in one turn would keep them all.
 
-use std::mem;
-
 use napi::bindgen_prelude::{ToNapiValue, Unknown};
 use napi::{Env, Result};
 use napi_derive::napi;
 
 use super::args::text_of;
-use super::failure::{guarded, thrown};
+use super::failure::{guarded, returned};
 use super::promise::promised;
 use super::state::State;
 use crate::error::Error;
@@ -19,9 +17,10 @@ use crate::record::Holder;
 use crate::sys::Os;
 use crate::system::System;
 use crate::table::{self, LockId, Owner};
+use crate::target::Target;
 
 /// Who holds a lock.
-#[napi(object, object_from_js = false)]
+#[napi(object, object_from_js = false, use_nullable = true)]
 #[derive(Clone, Default)]
 pub struct JsHolder {
     /// The process.
@@ -51,7 +50,7 @@ impl From<Holder> for JsHolder {
 }
 
 /// Whom a lock was taken over from.
-#[napi(object, object_from_js = false)]
+#[napi(object, object_from_js = false, use_nullable = true)]
 #[derive(Clone)]
 pub struct JsTakenOver {
     /// Who left the lock behind.
@@ -63,7 +62,7 @@ pub struct JsTakenOver {
 /// A lock on its way from the thread that acquired it.
 pub(super) struct Acquired {
     id: LockId,
-    path: String,
+    target: Target,
     created_at: u64,
     taken_over: Option<TakenOver>,
     has_arrived: bool,
@@ -71,7 +70,7 @@ pub(super) struct Acquired {
 
 impl Drop for Acquired {
     fn drop(&mut self) {
-        // Nobody could release a lock that JavaScript never heard of.
+        // The program cannot release a lock that it was never given.
         if !self.has_arrived {
             let _ = table::release(self.id);
         }
@@ -79,32 +78,45 @@ impl Drop for Acquired {
 }
 
 impl Acquired {
-    pub(super) fn enter(owner: Owner, held: Held<<Os as System>::File>) -> std::result::Result<Self, Error> {
-        let (path, created_at) = (text_of(&held.path), held.holder.created_at);
+    pub(super) fn enter(
+        owner: Owner,
+        held: Held<<Os as System>::File>,
+        target: &Target,
+    ) -> std::result::Result<Self, Error> {
+        let (target, created_at) = (target.clone(), held.holder.created_at);
         let taken_over = held.taken_over.clone();
         match table::enter(owner, held) {
-            Some(id) => Ok(Self { id, path, created_at, taken_over, has_arrived: false }),
-            None => Err(Error::Lost { path: path.into(), reason: "because its thread has ended" }),
+            Some(id) => Ok(Self { id, target, created_at, taken_over, has_arrived: false }),
+            None => Err(Error::Lost { path: target.path, reason: "because its thread has ended" }),
         }
     }
 
-    pub(super) fn into_lock(mut self) -> JsLock {
+    /// What an asynchronous call of this thread has acquired and could not be given, because the thread waits.
+    pub(super) fn claim(owner: Owner, target: &Target) -> Option<Self> {
+        let (id, created_at, taken_over) = table::claim(owner, &target.path)?;
+        Some(Self { id, target: target.clone(), created_at, taken_over, has_arrived: false })
+    }
+
+    /// The lock for JavaScript, unless a synchronous call of the same thread has claimed it: then the call is refused.
+    pub(super) fn into_lock(mut self) -> std::result::Result<JsLock, Error> {
         self.has_arrived = true;
-        table::set_known(self.id, true);
-        JsLock {
+        if !table::set_known(self.id, true) {
+            return Err(self.target.contention(None, None));
+        }
+        Ok(JsLock {
             id: self.id.to_number(),
-            path: mem::take(&mut self.path),
+            path: text_of(&self.target.path),
             created_at: milliseconds(self.created_at),
             taken_over: self
                 .taken_over
                 .take()
                 .map(|from| JsTakenOver { holder: from.holder.map(JsHolder::from), reason: from.reason }),
-        }
+        })
     }
 }
 
 /// A lock that was acquired.
-#[napi(object, object_from_js = false)]
+#[napi(object, object_from_js = false, use_nullable = true)]
 pub struct JsLock {
     /// Names it in this process.
     pub id: f64,
@@ -142,7 +154,7 @@ pub fn is_held(env: &Env, id: f64) -> Result<bool> {
 ///
 /// # Errors
 /// As `Lock.release` in `index.d.ts`.
-#[napi(catch_unwind, ts_return_type = "Promise<boolean>")]
+#[napi(catch_unwind, ts_return_type = "unknown[] | boolean | Promise<unknown[] | boolean>")]
 pub fn release_held(env: &Env, id: f64) -> Result<Unknown<'_>> {
     guarded(env, || {
         promised(
@@ -157,7 +169,7 @@ pub fn release_held(env: &Env, id: f64) -> Result<Unknown<'_>> {
 ///
 /// # Errors
 /// As `releaseHeld`.
-#[napi(catch_unwind, ts_return_type = "Promise<boolean>")]
+#[napi(catch_unwind, ts_return_type = "unknown[] | boolean | Promise<unknown[] | boolean>")]
 pub fn give_back(env: &Env, id: f64) -> Result<Unknown<'_>> {
     table::set_known(LockId::from_number(id), false);
     release_held(env, id)
@@ -167,10 +179,10 @@ pub fn give_back(env: &Env, id: f64) -> Result<Unknown<'_>> {
 ///
 /// # Errors
 /// As `Lock.releaseSync` in `index.d.ts`.
-#[napi(catch_unwind)]
-pub fn release_held_sync(env: &Env, id: f64) -> Result<bool> {
+#[napi(catch_unwind, ts_return_type = "unknown[] | boolean")]
+pub fn release_held_sync(env: &Env, id: f64) -> Result<Unknown<'_>> {
     guarded(env, || {
         let released = table::release(LockId::from_number(id)).transpose();
-        released.map(|released| released.is_some()).map_err(|error| thrown(env, error))
+        returned(env, released.map(|released| released.is_some()))
     })
 }

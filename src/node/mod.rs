@@ -21,14 +21,16 @@ use napi::bindgen_prelude::{ToNapiValue, Unknown};
 use napi::{Env, Result};
 use napi_derive::napi;
 
+use crate::api;
 use crate::error::Error;
 use crate::protocol::{self, LockState, LockStatus};
 use crate::sys::Os;
-use crate::table::{self, Owner};
+use crate::table::{self, Attempt, Owner};
+use crate::target::Target;
 use crate::wait;
 
-use args::{Allowed, Request};
-use failure::{guarded, thrown};
+use args::target_of;
+use failure::{guarded, returned, to_js};
 use lock::{Acquired, JsHolder};
 use promise::promised;
 use state::State;
@@ -38,7 +40,7 @@ use state::State;
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// `inspectLock`'s answer.
-#[napi(object, object_from_js = false)]
+#[napi(object, object_from_js = false, use_nullable = true)]
 pub struct JsStatus {
     /// The lock file.
     pub path: String,
@@ -66,28 +68,49 @@ impl From<LockStatus> for JsStatus {
     }
 }
 
-fn start_acquire(
+/// The lock that a call is about, or the call ends with the array of a failure.
+macro_rules! target {
+    ($env:expr, $cwd:expr, $file:expr, $message:expr) => {
+        match target_of($cwd, $file, $message)? {
+            Ok(target) => target,
+            Err(error) => return to_js($env, error),
+        }
+    };
+}
+use target;
+
+fn attempt(
     env: &Env,
-    target: Unknown<'_>,
+    target: Target,
+    timeout: f64,
 ) -> Result<impl FnOnce() -> std::result::Result<Acquired, Error> + Send + 'static> {
-    let request = Request::parse(env, target, Allowed::Acquire)?;
-    let state = State::of(env)?;
-    let (owner, thread) = (state.owner, state.thread);
+    let State { owner, thread, .. } = *State::of(env)?;
+    let timeout = waiting::milliseconds(timeout);
+    let under_way = Attempt::begin(owner);
     Ok(move || {
-        let held = wait::try_once(&request.target, thread, request.timeout)?;
-        Acquired::enter(owner, held)
+        let held = wait::try_once(&target, thread, timeout)?;
+        let acquired = Acquired::enter(owner, held, &target);
+        drop(under_way);
+        acquired
     })
 }
 
-/// One try to acquire, which does not wait for a holder; `timeout` bounds what else there is to wait for.
+/// One attempt to acquire, which does not wait for a holder; `timeout` bounds what else there is to wait for.
 ///
 /// # Errors
-/// As `acquireLock` in `index.d.ts`.
-#[napi(catch_unwind, ts_return_type = "Promise<JsLock>")]
-pub fn acquire<'env>(env: &'env Env, target: Unknown<'env>) -> Result<Unknown<'env>> {
+/// `E_LOCK_INTERNAL` alone; otherwise it returns a failure, as do all functions here.
+#[napi(catch_unwind, ts_return_type = "unknown[] | JsLock | Promise<unknown[] | JsLock>")]
+pub fn acquire<'env>(
+    env: &'env Env,
+    #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
+    #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
+    #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
+    timeout: f64,
+) -> Result<Unknown<'env>> {
     guarded(env, || {
-        promised(env, start_acquire(env, target)?, |env, outcome| {
-            Ok(outcome??.into_lock().into_unknown(env)?)
+        let target = target!(env, cwd, file, message);
+        promised(env, attempt(env, target, timeout)?, |env, outcome| {
+            Ok(outcome??.into_lock()?.into_unknown(env)?)
         })
     })
 }
@@ -95,23 +118,33 @@ pub fn acquire<'env>(env: &'env Env, target: Unknown<'env>) -> Result<Unknown<'e
 /// As `acquire`, before it returns.
 ///
 /// # Errors
-/// As `acquireLockSync` in `index.d.ts`.
-#[napi(catch_unwind)]
-pub fn acquire_sync(env: &Env, target: Unknown<'_>) -> Result<lock::JsLock> {
+/// As `acquire`.
+#[napi(catch_unwind, ts_return_type = "unknown[] | JsLock")]
+pub fn acquire_sync<'env>(
+    env: &'env Env,
+    #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
+    #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
+    #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
+    timeout: f64,
+) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let acquired = start_acquire(env, target)?().map_err(|error| thrown(env, error))?;
-        Ok(acquired.into_lock())
+        let target = target!(env, cwd, file, message);
+        returned(env, attempt(env, target, timeout)?().and_then(Acquired::into_lock))
     })
 }
 
-/// Releases this environment's lock of that path, and says which it was.
+/// Releases this thread's lock of that path, and says which it was.
 ///
 /// # Errors
-/// As `releaseLock` in `index.d.ts`.
-#[napi(catch_unwind, ts_return_type = "Promise<number | null>")]
-pub fn release<'env>(env: &'env Env, target: Unknown<'env>) -> Result<Unknown<'env>> {
+/// As `acquire`.
+#[napi(catch_unwind, ts_return_type = "unknown[] | number | null | Promise<unknown[] | number | null>")]
+pub fn release<'env>(
+    env: &'env Env,
+    #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
+    #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
+) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let path = Request::parse(env, target, Allowed::Lock)?.target.path;
+        let path = target!(env, cwd, file, ().into_unknown(env)?).path;
         let owner = State::of(env)?.owner;
         promised(env, move || released_by(owner, &path), |env, outcome| Ok(outcome??.into_unknown(env)?))
     })
@@ -120,12 +153,16 @@ pub fn release<'env>(env: &'env Env, target: Unknown<'env>) -> Result<Unknown<'e
 /// As `release`, before it returns.
 ///
 /// # Errors
-/// As `releaseLockSync` in `index.d.ts`.
-#[napi(catch_unwind)]
-pub fn release_sync(env: &Env, target: Unknown<'_>) -> Result<Option<f64>> {
+/// As `acquire`.
+#[napi(catch_unwind, ts_return_type = "unknown[] | number | null")]
+pub fn release_sync<'env>(
+    env: &'env Env,
+    #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
+    #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
+) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let path = Request::parse(env, target, Allowed::Lock)?.target.path;
-        released_by(State::of(env)?.owner, &path).map_err(|error| thrown(env, error))
+        let path = target!(env, cwd, file, ().into_unknown(env)?).path;
+        returned(env, released_by(State::of(env)?.owner, &path))
     })
 }
 
@@ -137,14 +174,18 @@ fn released_by(owner: Owner, path: &Path) -> std::result::Result<Option<f64>, Er
 /// See `inspectLock` in `index.d.ts`.
 ///
 /// # Errors
-/// As documented there.
-#[napi(catch_unwind, ts_return_type = "Promise<JsStatus>")]
-pub fn inspect<'env>(env: &'env Env, target: Unknown<'env>) -> Result<Unknown<'env>> {
+/// As `acquire`.
+#[napi(catch_unwind, ts_return_type = "unknown[] | JsStatus | Promise<unknown[] | JsStatus>")]
+pub fn inspect<'env>(
+    env: &'env Env,
+    #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
+    #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
+) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let target = Request::parse(env, target, Allowed::Lock)?.target;
+        let target = target!(env, cwd, file, ().into_unknown(env)?);
         promised(
             env,
-            move || protocol::inspect(Os::get(), &target),
+            move || api::inspect(&target),
             |env, outcome| Ok(JsStatus::from(outcome??).into_unknown(env)?),
         )
     })
@@ -153,26 +194,36 @@ pub fn inspect<'env>(env: &'env Env, target: Unknown<'env>) -> Result<Unknown<'e
 /// See `inspectLockSync` in `index.d.ts`.
 ///
 /// # Errors
-/// As documented there.
-#[napi(catch_unwind)]
-pub fn inspect_sync(env: &Env, target: Unknown<'_>) -> Result<JsStatus> {
+/// As `acquire`.
+#[napi(catch_unwind, ts_return_type = "unknown[] | JsStatus")]
+pub fn inspect_sync<'env>(
+    env: &'env Env,
+    #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
+    #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
+) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let target = Request::parse(env, target, Allowed::Lock)?.target;
-        protocol::inspect(Os::get(), &target).map(JsStatus::from).map_err(|error| thrown(env, error))
+        let target = target!(env, cwd, file, ().into_unknown(env)?);
+        returned(env, api::inspect(&target).map(JsStatus::from))
     })
 }
 
 /// See `breakLock` in `index.d.ts`.
 ///
 /// # Errors
-/// As documented there.
-#[napi(catch_unwind, ts_return_type = "Promise<boolean>")]
-pub fn break_lock<'env>(env: &'env Env, target: Unknown<'env>) -> Result<Unknown<'env>> {
+/// As `acquire`.
+#[napi(catch_unwind, ts_return_type = "unknown[] | boolean | Promise<unknown[] | boolean>")]
+pub fn break_lock<'env>(
+    env: &'env Env,
+    #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
+    #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
+    #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
+    force: bool,
+) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let request = Request::parse(env, target, Allowed::Break)?;
+        let target = target!(env, cwd, file, message);
         promised(
             env,
-            move || protocol::break_lock(Os::get(), &request.target, request.force),
+            move || protocol::break_lock(Os::get(), &target, force),
             |env, outcome| Ok(outcome??.into_unknown(env)?),
         )
     })
@@ -181,13 +232,20 @@ pub fn break_lock<'env>(env: &'env Env, target: Unknown<'env>) -> Result<Unknown
 /// See `resolveLockPath` in `index.d.ts`.
 ///
 /// # Errors
-/// As documented there.
-#[napi(catch_unwind)]
-pub fn resolve_path(env: &Env, cwd: Unknown<'_>) -> Result<String> {
-    guarded(env, || Ok(args::text_of(&Request::parse(env, cwd, Allowed::Directory)?.target.path)))
+/// As `acquire`.
+#[napi(catch_unwind, ts_return_type = "unknown[] | string")]
+pub fn resolve_path<'env>(
+    env: &'env Env,
+    #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
+    #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
+) -> Result<Unknown<'env>> {
+    guarded(env, || {
+        let target = target!(env, cwd, file, ().into_unknown(env)?);
+        args::text_of(&target.path).into_unknown(env)
+    })
 }
 
-/// Ends every wait and releases every lock of this environment, before the process exits.
+/// Ends every wait and releases every lock of this thread, before the process exits.
 ///
 /// # Errors
 /// If the addon was not set up.
@@ -196,6 +254,7 @@ pub fn release_all(env: &Env) -> Result<()> {
     guarded(env, || {
         let owner = State::of(env)?.owner;
         wait::cancel_all(owner);
+        table::await_attempts(owner);
         table::release_all(owner);
         Ok(())
     })

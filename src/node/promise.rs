@@ -8,19 +8,18 @@ use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 use std::time::Duration;
 
-use napi::bindgen_prelude::{FnArgs, Unknown};
+use napi::bindgen_prelude::Unknown;
 use napi::{Env, Result};
 
 use super::detach::detached;
 use super::failure::{Panic, guarded, internal, to_js};
-use super::state::State;
 use crate::error::Error;
 use crate::pool;
 
 /// How long the JavaScript thread may look for an answer.
 const LOOK: Duration = Duration::from_micros(100);
 
-/// Why a promise is rejected.
+/// Why a call has no value.
 pub(super) enum Rejection {
     /// By the lock.
     Lock(Error),
@@ -30,13 +29,16 @@ pub(super) enum Rejection {
     Panic(Panic),
 }
 
-impl Rejection {
-    pub(super) fn into_js(self, env: &Env) -> Result<Unknown<'_>> {
-        match self {
-            Self::Lock(error) => to_js(env, error),
-            Self::Engine(error) => Err(error),
-            Self::Panic(panic) => Ok(internal(env, &panic)),
-        }
+/// What JavaScript gets: a value or the array of a failure. A fault is an error of the engine.
+fn returned<'env>(
+    env: &'env Env,
+    outcome: std::result::Result<Unknown<'env>, Rejection>,
+) -> Result<Unknown<'env>> {
+    match outcome {
+        Ok(value) => Ok(value),
+        Err(Rejection::Lock(error)) => to_js(env, error),
+        Err(Rejection::Engine(error)) => Err(error),
+        Err(Rejection::Panic(panic)) => Err(internal(env, &panic).into()),
     }
 }
 
@@ -58,10 +60,10 @@ impl From<napi::Error> for Rejection {
     }
 }
 
-/// Runs `work` on a thread of its own and gives a promise of what `convert`, on this thread, makes of it.
+/// Runs `work` on a thread of its own. Gives what `convert`, on this thread, makes of it, or a promise of that.
 ///
-/// The promise never settles in the turn of the event loop that asked: a program that tries again and again
-/// must not keep its own timers from running.
+/// `lib/native.js` gives the program what is there at once in a later turn of the event loop: a program that tries
+/// again and again must not keep its own timers from running.
 pub(super) fn promised<'env, T, W, C>(env: &'env Env, work: W, convert: C) -> Result<Unknown<'env>>
 where
     T: Send + 'static,
@@ -80,7 +82,7 @@ where
         Err(work) => Ok(pool::caught(work)),
     };
     let job = match looked {
-        Ok(done) => return settle_later(env, converted(env, convert, done)),
+        Ok(done) => return returned(env, converted(env, convert, done)),
         Err(job) => job,
     };
     let (settle, promise) = deferred(env, convert)?;
@@ -128,20 +130,5 @@ fn in_turn<T, C>(env: Env, convert: C, done: thread::Result<T>) -> Result<Unknow
 where
     C: for<'a> FnOnce(&'a Env, thread::Result<T>) -> std::result::Result<Unknown<'a>, Rejection>,
 {
-    guarded(&env, || match converted(&env, convert, done) {
-        Ok(value) => Ok(detached(&env, value)),
-        Err(rejection) => Err(napi::Error::from(rejection.into_js(&env)?)),
-    })
-}
-
-fn settle_later<'env>(
-    env: &'env Env,
-    outcome: std::result::Result<Unknown<'env>, Rejection>,
-) -> Result<Unknown<'env>> {
-    let (ok, value) = match outcome {
-        Ok(value) => (true, value),
-        Err(rejection) => (false, rejection.into_js(env)?),
-    };
-    let later = State::of(env)?.later.borrow_back(env)?;
-    later.call(FnArgs::from((ok, detached(env, value))))
+    guarded(&env, || Ok(detached(&env, returned(&env, converted(&env, convert, done))?)))
 }

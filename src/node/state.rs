@@ -2,33 +2,27 @@
 
 use std::cell::RefCell;
 
-use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsObjectValue, Object, Unknown};
+use napi::bindgen_prelude::Function;
 use napi::{Env, Error, Result};
 use napi_derive::napi;
-use oneshot::Receiver;
 
 use super::end;
-use super::failure::{LockErrorArgs, SystemErrorArgs, guarded};
-use super::waiting::Outcome;
+use super::failure::guarded;
+use super::waiting::Sitting;
 use crate::map::Map;
 use crate::sys;
-use crate::table::{self, Owner};
+use crate::table::Owner;
 
-/// What the JavaScript side lends to the addon, and whose locks are whose.
+/// Whose locks are whose. Copies of the JavaScript in one thread share it, or at least its owner.
 pub(super) struct State {
     pub(super) owner: Owner,
     pub(super) thread: u32,
-    pub(super) lock_error: FunctionRef<LockErrorArgs, Unknown<'static>>,
-    pub(super) system_error: FunctionRef<SystemErrorArgs, Unknown<'static>>,
-    pub(super) later: FunctionRef<LaterArgs, Unknown<'static>>,
     /// The waits that the JavaScript thread itself sits out.
-    pub(super) waits: RefCell<Map<u64, Receiver<Outcome>>>,
+    pub(super) waits: RefCell<Map<u64, Sitting>>,
 }
 
 /// `threadId` of `node:worker_threads` where no worker runs.
 const MAIN_THREAD: u32 = 0;
-
-type LaterArgs = FnArgs<(bool, Unknown<'static>)>;
 
 impl State {
     pub(super) fn of(env: &Env) -> Result<&'static Self> {
@@ -37,38 +31,24 @@ impl State {
     }
 }
 
-/// Takes what the JavaScript side lends: `lockError` and `systemError` make errors, `later(ok, value)` a promise
-/// that settles in a later turn of the event loop, and `threadId()` is asked on a thread that may be a worker.
+/// Prepares this environment, once. `threadId()` is asked on a thread that may be a worker.
+///
+/// The JavaScript may be evaluated again while Node.js keeps the addon, and the addon may be loaded again in the same
+/// thread: all of them act for one owner.
 ///
 /// # Errors
-/// If one of them is missing.
+/// If `threadId` is missing.
 #[napi(catch_unwind)]
-pub fn setup(env: &Env, hooks: Object<'_>) -> Result<()> {
+pub fn setup(env: &Env, thread_id: Function<'_, (), u32>) -> Result<()> {
     guarded(env, || {
-        let owner = table::open_owner();
-        let lock_error: Function<'_, LockErrorArgs, Unknown<'static>> =
-            hooks.get_named_property("lockError")?;
-        let system_error: Function<'_, SystemErrorArgs, Unknown<'static>> =
-            hooks.get_named_property("systemError")?;
-        let later: Function<'_, LaterArgs, Unknown<'static>> = hooks.get_named_property("later")?;
-        let thread = if sys::is_main_thread() {
-            MAIN_THREAD
-        } else {
-            let thread_id: Function<'_, (), u32> = hooks.get_named_property("threadId")?;
-            thread_id.call(())?
-        };
-        let state = State {
-            owner,
-            thread,
-            lock_error: lock_error.create_ref()?,
-            system_error: system_error.create_ref()?,
-            later: later.create_ref()?,
-            waits: RefCell::default(),
-        };
-        env.set_instance_data(state, (), |_| {})?;
+        if State::of(env).is_ok() {
+            return Ok(());
+        }
+        let thread = if sys::is_main_thread() { MAIN_THREAD } else { thread_id.call(())? };
+        let owner = end::owner_of_thread();
+        env.set_instance_data(State { owner, thread, waits: RefCell::default() }, (), |_| {})?;
         sys::keep_loaded();
-        end::watch(owner);
-        // A worker that ends lets go of its own locks and of nobody else's.
+        // A worker that ends releases its own locks and no others.
         env.add_env_cleanup_hook(owner, end::of)?;
         Ok(())
     })

@@ -3,18 +3,20 @@
 use std::thread;
 use std::time::Duration;
 
-use napi::bindgen_prelude::{ToNapiValue, Unknown};
+use napi::bindgen_prelude::{Null, ToNapiValue, Unknown};
 use napi::{Env, Result};
 use napi_derive::napi;
-use oneshot::RecvTimeoutError;
+use oneshot::{Receiver, RecvTimeoutError};
 
-use super::args::{Allowed, Request};
+use super::args::target_of;
 use super::end;
-use super::failure::{guarded, internal, thrown};
-use super::lock::{Acquired, JsHolder, JsLock};
+use super::failure::{guarded, internal, returned, to_js};
+use super::lock::{Acquired, JsHolder};
 use super::promise::deferred;
 use super::state::State;
+use super::target;
 use crate::error::Error;
+use crate::table;
 use crate::target::Target;
 use crate::wait::{self, Order, WaiterId};
 
@@ -27,8 +29,14 @@ const SHORT: Duration = Duration::from_millis(1);
 /// How a wait ended; a panic is an outcome too.
 pub(super) type Outcome = thread::Result<std::result::Result<Acquired, Error>>;
 
+/// A wait that the JavaScript thread itself sits out.
+pub(super) struct Sitting {
+    told: Receiver<Outcome>,
+    target: Target,
+}
+
 /// Who has the lock that is waited for.
-#[napi(object, object_from_js = false)]
+#[napi(object, object_from_js = false, use_nullable = true)]
 pub struct JsRefused {
     /// Who holds it, if the file says.
     pub holder: Option<JsHolder>,
@@ -48,13 +56,20 @@ pub fn next_wait(env: &Env) -> Result<f64> {
 /// Waits for at most `left` milliseconds, as number `id`.
 ///
 /// # Errors
-/// As `acquireLock` in `index.d.ts`.
-#[napi(catch_unwind, ts_return_type = "Promise<JsLock>")]
-pub fn wait<'env>(env: &'env Env, id: f64, target: Unknown<'env>, left: f64) -> Result<Unknown<'env>> {
+/// `E_LOCK_INTERNAL` alone; otherwise it returns a failure.
+#[napi(catch_unwind, ts_return_type = "unknown[] | Promise<unknown[] | JsLock>")]
+pub fn wait<'env>(
+    env: &'env Env,
+    id: f64,
+    #[napi(ts_arg_type = "string")] file: Unknown<'env>,
+    #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
+    left: f64,
+) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let (state, target) = (State::of(env)?, Request::parse(env, target, Allowed::Lock)?.target);
+        let state = State::of(env)?;
+        let target = target!(env, ().into_unknown(env)?, file, message);
         let (settle, lock) =
-            deferred(env, |env, outcome: Outcome| Ok(outcome??.into_lock().into_unknown(env)?))?;
+            deferred(env, |env, outcome: Outcome| Ok(outcome??.into_lock()?.into_unknown(env)?))?;
         start(state, named(id), target, left, settle);
         Ok(lock)
     })
@@ -63,15 +78,25 @@ pub fn wait<'env>(env: &'env Env, id: f64, target: Unknown<'env>, left: f64) -> 
 /// As `wait`, for `waitSlice` to sit out.
 ///
 /// # Errors
-/// As `acquireLockSync` in `index.d.ts`.
-#[napi(catch_unwind)]
-pub fn wait_sync(env: &Env, id: f64, target: Unknown<'_>, left: f64) -> Result<()> {
+/// As `wait`.
+#[napi(catch_unwind, ts_return_type = "unknown[] | null")]
+pub fn wait_sync<'env>(
+    env: &'env Env,
+    id: f64,
+    #[napi(ts_arg_type = "string")] file: Unknown<'env>,
+    #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
+    left: f64,
+) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let (state, target) = (State::of(env)?, Request::parse(env, target, Allowed::Lock)?.target);
+        let state = State::of(env)?;
+        let target = target!(env, ().into_unknown(env)?, file, message);
+        if table::is_deadlock(state.owner, &target.path) {
+            return to_js(env, Error::Deadlock { path: target.path });
+        }
         let (tell, told) = oneshot::channel();
-        start(state, named(id), target, left, move |outcome| drop(tell.send(outcome)));
-        state.waits.borrow_mut().insert(named(id).0, told);
-        Ok(())
+        start(state, named(id), target.clone(), left, move |outcome| drop(tell.send(outcome)));
+        state.waits.borrow_mut().insert(named(id).0, Sitting { told, target });
+        Null.into_unknown(env)
     })
 }
 
@@ -79,24 +104,29 @@ pub fn wait_sync(env: &Env, id: f64, target: Unknown<'_>, left: f64) -> Result<(
 /// this thread, which it cannot while native code runs.
 ///
 /// # Errors
-/// As `acquireLockSync` in `index.d.ts`.
-#[napi(catch_unwind)]
-pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Option<JsLock>> {
+/// As `wait`.
+#[napi(catch_unwind, ts_return_type = "unknown[] | JsLock | null")]
+pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
     guarded(env, || {
         let (id, slice) = (named(id), milliseconds(slice));
         let slice = if end::may_come() { slice.min(SHORT) } else { slice };
-        let mut waits = State::of(env)?.waits.borrow_mut();
-        let outcome = match waits.get(&id.0).map(|told| told.recv_timeout(slice)) {
+        let State { owner, waits, .. } = State::of(env)?;
+        let mut waits = waits.borrow_mut();
+        if let Some(acquired) = waits.get(&id.0).and_then(|wait| Acquired::claim(*owner, &wait.target)) {
+            wait::cancel(id);
+            waits.remove(&id.0);
+            return returned(env, acquired.into_lock());
+        }
+        let outcome = match waits.get(&id.0).map(|wait| wait.told.recv_timeout(slice)) {
             Some(Ok(outcome)) => outcome,
-            Some(Err(RecvTimeoutError::Timeout)) => return Ok(None),
+            Some(Err(RecvTimeoutError::Timeout)) => return Null.into_unknown(env),
             Some(Err(RecvTimeoutError::Disconnected)) | None => {
                 return Err(napi::Error::from_reason("reconcile-lock: there is no such wait"));
             }
         };
         waits.remove(&id.0);
         match outcome {
-            Ok(Ok(acquired)) => Ok(Some(acquired.into_lock())),
-            Ok(Err(error)) => Err(thrown(env, error)),
+            Ok(outcome) => returned(env, outcome.and_then(Acquired::into_lock)),
             Err(panic) => Err(internal(env, &panic).into()),
         }
     })
@@ -111,9 +141,9 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Option<JsLock>> {
 pub fn cancel_wait(env: &Env, id: f64) -> Result<()> {
     guarded(env, || {
         wait::cancel(named(id));
-        if let Some(told) = State::of(env)?.waits.borrow_mut().remove(&named(id).0) {
+        if let Some(wait) = State::of(env)?.waits.borrow_mut().remove(&named(id).0) {
             // A lock that was won meanwhile is released with its outcome.
-            drop(told.recv_timeout(GRACE));
+            drop(wait.told.recv_timeout(GRACE));
         }
         Ok(())
     })
@@ -140,13 +170,13 @@ fn start(
     answer: impl FnOnce(Outcome) + Send + 'static,
 ) {
     let State { owner, thread, .. } = *state;
-    let order = Order { owner, thread, target, timeout: milliseconds(left) };
+    let order = Order { owner, thread, target: target.clone(), timeout: milliseconds(left) };
     wait::start(id, order, move |done| {
-        answer(done.map(|outcome| outcome.and_then(|held| Acquired::enter(owner, held))));
+        answer(done.map(|outcome| outcome.and_then(|held| Acquired::enter(owner, held, &target))));
     });
 }
 
-fn milliseconds(number: f64) -> Duration {
+pub(super) fn milliseconds(number: f64) -> Duration {
     Duration::try_from_secs_f64(number / 1000.0).unwrap_or(if number > 0.0 {
         Duration::MAX
     } else {

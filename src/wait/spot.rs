@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::protocol;
 use crate::sys::{Os, Place, Rank, Signal, Stake, Watch, Watched, Watcher};
 use crate::system::System;
+use crate::table::Owner;
 use crate::target::Target;
 
 /// How often to look although no event came: a directory that was renamed, for example, sends none.
@@ -105,6 +106,7 @@ impl Look {
 /// One waiter's try to acquire, for a thread that may hang on a disk.
 pub(super) struct Try {
     pub(super) id: WaiterId,
+    pub(super) owner: Owner,
     target: Target,
     thread: u32,
     rank: Rank,
@@ -289,6 +291,7 @@ impl Spot {
         self.trying = Some(waiter.id);
         Some(Step::Try(Try {
             id: waiter.id,
+            owner: waiter.order.owner,
             target: waiter.order.target.clone(),
             thread: waiter.order.thread,
             rank: waiter.rank,

@@ -1,0 +1,227 @@
+// What the calls take, and that everything else is refused before anything is touched on disk.
+import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { pathToFileURL } from 'node:url'
+import { inspect } from 'node:util'
+import { runInNewContext } from 'node:vm'
+import * as lock from 'reconcile-lock'
+import { directory, rejection } from '../support/directory.mjs'
+
+const {
+  acquireLock,
+  acquireLockSync,
+  breakLock,
+  inspectLock,
+  inspectLockSync,
+  releaseLock,
+  releaseLockSync,
+  resolveLockPath,
+  withLock,
+} = lock
+
+/** The calls that take a lock or options, each as an asynchronous one. */
+const calls: Record<string, (...args: never[]) => Promise<unknown>> = {
+  acquireLock,
+  acquireLockSync: async (...args) => acquireLockSync(...args),
+  releaseLock,
+  releaseLockSync: async (...args) => releaseLockSync(...args),
+  withLock: (...args) => withLock(() => {}, ...args),
+  inspectLock,
+  inspectLockSync: async (...args) => inspectLockSync(...args),
+  breakLock,
+  resolveLockPath: async (...args) => resolveLockPath(...args),
+}
+
+const NO_OPTIONS: Record<string, unknown> = {
+  null: null,
+  'a number': 5,
+  'an array': [],
+  'a function': () => {},
+  'a Promise': Promise.resolve(),
+  'a Map': new Map(),
+  'a Date': new Date(),
+  'an object with inherited getters': new (class Options {
+    get file() {
+      return 'l'
+    }
+  })(),
+  'an object that inherits options': Object.create({ file: 'l' }),
+}
+
+for (const [name, call] of Object.entries(calls)) {
+  for (const [what, value] of Object.entries(NO_OPTIONS)) {
+    test(`${name} refuses ${what}`, async () => {
+      const error = await rejection(call(value as never))
+      assert.ok(error instanceof TypeError)
+      assert.equal(error.code, 'ERR_INVALID_ARG_TYPE')
+      assert.match(error.message, /^The "options" argument must be of type string, .*\. Received /)
+    })
+  }
+
+  test(`${name} refuses a second argument`, async (t) => {
+    const cwd = directory(t)
+    const error = await rejection(call(cwd as never, { timeout: 5 } as never))
+    assert.ok(error instanceof TypeError)
+    assert.match(error.message, /takes one argument, a directory or options/)
+    assert.deepEqual(readdirSync(cwd), [])
+  })
+
+  test(`${name} reads own options alone, and each once`, async (t) => {
+    const cwd = directory(t)
+    const reads: string[] = []
+    const options = Object.defineProperties(
+      {},
+      Object.fromEntries(
+        Object.entries({ cwd, file: 'l', message: 'm', timeout: 1 }).map(([key, value]) => [
+          key,
+          { enumerable: true, get: () => reads.push(key) && value },
+        ]),
+      ),
+    )
+    const polluted = [
+      'force',
+      'timeout',
+      'signal',
+      'onWait',
+      'cwd',
+      'file',
+      'message',
+      'holder',
+      'takenOver',
+      'reason',
+    ]
+    const prototype = Object.prototype as Record<string, unknown>
+    for (const key of polluted) prototype[key] = true
+    try {
+      await call(options as never)
+      assert.equal((await inspectLock({ cwd, file: 'other' })).state, 'free')
+    } finally {
+      for (const key of polluted) delete prototype[key]
+    }
+    assert.deepEqual(reads.toSorted(), ['cwd', 'file', 'message', 'timeout'])
+    releaseLockSync({ cwd, file: 'l' })
+  })
+
+  test(`${name} takes acquire's options, file: URLs, and objects of another realm`, async (t) => {
+    const cwd = directory(t)
+    const { signal } = new AbortController()
+    for (const options of [
+      { cwd, file: 'l', message: 'm', timeout: 1, signal, onWait() {} },
+      { cwd: pathToFileURL(cwd), file: 'l' },
+      { file: pathToFileURL(join(cwd, 'l')) },
+      runInNewContext(`({ cwd: ${JSON.stringify(cwd)}, file: 'l' })`),
+      Object.assign(Object.create(null), { cwd, file: 'l' }),
+    ]) {
+      const result = await call(options as never)
+      if (name === 'resolveLockPath') assert.equal(result, join(cwd, 'l'))
+      releaseLockSync({ cwd, file: 'l' })
+    }
+    await call(pathToFileURL(cwd) as never)
+    releaseLockSync(cwd)
+    assert.deepEqual(readdirSync(cwd), [])
+  })
+}
+
+test('a polluted prototype does not break a held lock', async (t) => {
+  const cwd = directory(t)
+  using held = acquireLockSync(cwd)
+  const prototype = Object.prototype as { force?: boolean }
+  prototype.force = true
+  try {
+    assert.equal((await rejection(breakLock(cwd))).code, 'E_LOCK_CONTENTION')
+  } finally {
+    delete prototype.force
+  }
+  assert.ok(held.isHeld())
+})
+
+test('a URL that is not a file: URL is refused', async () => {
+  const error = await rejection(acquireLock(new URL('https://example.org/')))
+  assert.equal(error.code, 'ERR_INVALID_URL_SCHEME')
+})
+
+for (const release of [releaseLock, async (target: lock.Lock) => releaseLockSync(target)]) {
+  test('releaseLock of a lock releases that one and no other', async (t) => {
+    const cwd = directory(t)
+    const [first, second] = [acquireLockSync(cwd), acquireLockSync({ cwd, file: 'second' })]
+    await release(second)
+    assert.deepEqual([first.isHeld(), second.isHeld()], [true, false])
+    const again = acquireLockSync({ cwd, file: 'second' })
+    await release(second)
+    assert.ok(again.isHeld(), 'the lock that was released before is not the one of the same path')
+    await release(again)
+    await release(first)
+    assert.deepEqual(readdirSync(cwd), [])
+  })
+}
+
+test('inspectLock, breakLock and resolveLockPath take a lock for its path', async (t) => {
+  const cwd = directory(t)
+  const held = acquireLockSync({ cwd, file: 'second' })
+  assert.equal(resolveLockPath(held), held.path)
+  assert.equal((await inspectLock(held)).state, 'held')
+  assert.equal((await rejection(breakLock(held))).code, 'E_LOCK_CONTENTION')
+  held.releaseSync()
+  assert.equal(inspectLockSync(held).state, 'free')
+})
+
+test('the methods of a lock can be passed on', async (t) => {
+  const cwd = directory(t)
+  const { release, isHeld } = await acquireLock(cwd)
+  assert.ok(isHeld())
+  await Promise.resolve().finally(release)
+  assert.ok(!isHeld())
+  const second = acquireLockSync(cwd)
+  assert.equal(second.release, second.release, 'a listener can be removed')
+  const { releaseSync } = second
+  releaseSync()
+  assert.deepEqual(readdirSync(cwd), [])
+})
+
+test('console.log and JSON.stringify print path, holder and takenOver', (t) => {
+  using held = acquireLockSync(directory(t))
+  const { path, holder } = held
+  assert.deepEqual(JSON.parse(JSON.stringify(held)), { path, holder })
+  assert.match(inspect(held), /^Lock \{\s+path: '.*',\s+holder: \{ pid: \d+/)
+})
+
+test('a signal that cannot be listened to leaves no lock', async (t) => {
+  const cwd = directory(t)
+  let reads = 0
+  const signal = {
+    get aborted() {
+      reads += 1
+      if (reads > 1) throw new Error('read twice')
+      return false
+    },
+    addEventListener() {
+      throw new Error('no listeners')
+    },
+  } as unknown as AbortSignal
+  await rejection(acquireLock({ cwd, signal }))
+  assert.deepEqual(readdirSync(cwd), [])
+})
+
+test('a directory that does not exist is named with the option for a file', async (t) => {
+  const cwd = join(directory(t), 'data.csv')
+  for (const error of [
+    await rejection(acquireLock(cwd)),
+    await rejection((async () => acquireLockSync(cwd))()),
+  ]) {
+    assert.equal(error.code, 'ENOENT')
+    assert.match(
+      error.message,
+      /^ENOENT: no such file or directory, open '.*'; '.*data\.csv' must be a directory/,
+    )
+    assert.ok(error.message.includes(`{ file: '${cwd}' }`), error.message)
+  }
+})
+
+test('inspectLock says that the directory of the file does not exist', async (t) => {
+  const cwd = join(directory(t), 'missing')
+  const { state, reason } = await inspectLock({ cwd })
+  assert.equal(state, 'free')
+  assert.equal(reason, `no lock file can be there: the directory ${cwd} does not exist`)
+})

@@ -1,0 +1,112 @@
+// The JavaScript of the package several times over one binary: hot reload, Jest's module registry, two installations.
+import assert from 'node:assert/strict'
+import { subscribe } from 'node:diagnostics_channel'
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { directory, rejection } from '../support/directory.mjs'
+import { copyPackage, type Package, root } from '../support/packages.mjs'
+import { sleep } from '../support/time.mjs'
+
+const require = createRequire(import.meta.url)
+
+/** Evaluates the JavaScript anew, and keeps the binary. */
+function evaluatedAgain(): Package {
+  for (const path of Object.keys(require.cache)) if (!path.endsWith('.node')) delete require.cache[path]
+  return require(root)
+}
+
+/** The package without its binary, and a package for the binary that all copies find. */
+function installed(
+  t: TestContext,
+  layout: (home: string, platform: string, copies: [string, string]) => void,
+) {
+  const home = directory(t)
+  const copies: [string, string] = [join(home, 'one/reconcile-lock'), join(home, 'two/reconcile-lock')]
+  copyPackage(copies[0])
+  const [binary = ''] = readdirSync(copies[0]).filter((name) => name.endsWith('.node'))
+  const name = `reconcile-lock-${binary.split('.')[1]}`
+  const platform = join(home, 'platform', name)
+  mkdirSync(platform, { recursive: true })
+  cpSync(join(copies[0], binary), join(platform, binary))
+  rmSync(join(copies[0], binary))
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  writeFileSync(join(platform, 'package.json'), JSON.stringify({ name, version, main: binary }))
+  cpSync(copies[0], copies[1], { recursive: true })
+  layout(home, platform, copies)
+  return copies.map((copy) => require(copy) as Package) as [Package, Package]
+}
+
+const link = (target: string, path: string) => {
+  mkdirSync(dirname(path), { recursive: true })
+  symlinkSync(target, path, 'junction')
+}
+
+const layouts: Record<string, (t: TestContext) => [Package, Package]> = {
+  'evaluated twice': () => [evaluatedAgain(), evaluatedAgain()],
+  // pnpm has an instance for each version of the optional peer `pg`, and one of the platform's package.
+  'two instances of pnpm': (t) =>
+    installed(t, (_, platform, copies) => {
+      for (const copy of copies)
+        link(platform, join(copy, 'node_modules', platform.split(/[\\/]/).at(-1) ?? ''))
+    }),
+  'a nested duplicate, with the platform package hoisted': (t) =>
+    installed(t, (home, platform) =>
+      link(platform, join(home, 'node_modules', platform.split(/[\\/]/).at(-1) ?? '')),
+    ),
+}
+
+const events: string[] = []
+for (const name of ['acquired', 'contended', 'released', 'lost'])
+  subscribe(`reconcile-lock:${name}`, () => events.push(name))
+const since = () => events.splice(0).join()
+
+for (const [layout, load] of Object.entries(layouts)) {
+  test(`${layout}: the copies share the locks of the thread`, async (t) => {
+    const before = process.listenerCount('exit')
+    const copies = load(t)
+    assert.notEqual(copies[0].acquireLock, copies[1].acquireLock)
+    for (const [one, other] of [copies, copies.toReversed(), [copies[0], copies[0]]] as [
+      Package,
+      Package,
+    ][]) {
+      const cwd = directory(t)
+      since()
+      const held = await one.acquireLock(cwd)
+      const refused = await rejection(other.acquireLock(cwd))
+      for (const { LockError } of copies) assert.ok(refused instanceof LockError)
+      assert.equal(since(), 'acquired,contended')
+      const waiting = other.acquireLock({ cwd, timeout: 20_000 })
+      await sleep(20, 'a wait has begun')
+      await one.releaseLock(cwd)
+      const second = await waiting
+      assert.deepEqual([held.isHeld(), second.isHeld()], [false, true])
+      since()
+      await one.releaseLock(cwd)
+      assert.ok(!second.isHeld(), 'one copy releases the lock of another by its path')
+      assert.equal(since(), 'released')
+      const third = other.acquireLockSync(cwd)
+      one.releaseLockSync(third)
+      assert.ok(!third.isHeld(), 'and by itself')
+      const lost = one.acquireLockSync(cwd)
+      rmSync(lost.path)
+      since()
+      const error = await rejection(other.releaseLock(cwd))
+      assert.ok(error instanceof one.LockError && error.code === 'E_LOCK_LOST')
+      assert.equal(since(), 'lost')
+      assert.deepEqual(readdirSync(cwd), [])
+    }
+    assert.equal(process.listenerCount('exit'), before, 'no listener is left')
+  })
+}
+test('instanceof LockError holds for lock errors alone, and for subclasses as for others', () => {
+  const { LockError } = evaluatedAgain()
+  class Special extends LockError {}
+  const about = { code: 'E_LOCK_CONTENTION', path: 'p', recoverable: true } as const
+  assert.ok(new Special('m', about) instanceof LockError)
+  assert.ok(new Special('m', about) instanceof Special)
+  assert.ok(!(new LockError('m', about) instanceof Special))
+  for (const other of [new Error('m'), null, undefined, 'E_LOCK_CONTENTION', {}])
+    assert.ok(!((other as unknown) instanceof LockError))
+})

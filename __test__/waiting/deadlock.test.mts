@@ -1,0 +1,71 @@
+// A thread that waits synchronously for itself: it cannot release what it holds, nor be given what it has acquired.
+import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
+import { test } from 'node:test'
+import { acquireLock, acquireLockSync, type Lock } from 'reconcile-lock'
+import { Peer } from '../support/child.mjs'
+import { directory, MESSAGE, rejection } from '../support/directory.mjs'
+import { Thread } from '../support/thread.mjs'
+import { later } from '../support/time.mjs'
+
+const FOREVER = Number.POSITIVE_INFINITY
+const sync = async (options: Parameters<typeof acquireLockSync>[0]) => acquireLockSync(options)
+
+for (const [how, acquire] of [
+  ['acquireLock', acquireLock],
+  ['acquireLockSync', sync],
+] as const) {
+  test(`a synchronous wait for a lock of its own thread fails at once: ${how}`, async (t) => {
+    const cwd = directory(t)
+    const held = await acquire(cwd)
+    const before = performance.now()
+    for (const timeout of [FOREVER, 20_000]) {
+      const error = await rejection(sync({ cwd, timeout }))
+      assert.equal(error.code, 'E_LOCK_DEADLOCK')
+      assert.equal(error.recoverable, false)
+      assert.equal(error.path, held.path)
+      assert.match(error.message, /^cannot wait for .*: this thread holds it/)
+    }
+    assert.ok(performance.now() - before < 10_000)
+    assert.ok(held.isHeld())
+    const refused = await rejection(sync({ cwd }))
+    assert.deepEqual([refused.code, refused.message], ['E_LOCK_CONTENTION', MESSAGE], 'it does not wait')
+    held.releaseSync()
+    assert.deepEqual(readdirSync(cwd), [])
+  })
+}
+
+test("a synchronous wait for another thread's lock goes on", async (t) => {
+  const cwd = directory(t)
+  const thread = new Thread(t)
+  await thread.ask('acquire', cwd)
+  assert.equal((await rejection(sync({ cwd, timeout: 50 }))).code, 'E_LOCK_CONTENTION')
+  thread.worker.postMessage({ do: 'release', cwd })
+  acquireLockSync({ cwd, timeout: 20_000 }).releaseSync()
+})
+
+test('a synchronous call gets what a waiting call of its thread wins', async (t) => {
+  const cwd = directory(t)
+  const peer = new Peer(t)
+  await peer.acquire(cwd)
+  const waiting = acquireLock({ cwd, timeout: FOREVER })
+  peer.child.send({ do: 'release', cwd })
+  const first = acquireLockSync({ cwd, timeout: FOREVER })
+  assert.ok(first.isHeld())
+  later(20, 'the other call would be given the lock by then', () => first.releaseSync())
+  const second: Lock = await waiting
+  assert.deepEqual([first.isHeld(), second.isHeld()], [false, true])
+  await second.release()
+})
+
+test('a synchronous call gets what a call of its thread was not given yet', async (t) => {
+  const cwd = directory(t)
+  for (let round = 0; round < 50; round += 1) {
+    const asked = acquireLock({ cwd, timeout: FOREVER })
+    const refused = round % 2 === 0 ? rejection(acquireLock(cwd)) : undefined
+    acquireLockSync({ cwd, timeout: FOREVER }).releaseSync()
+    await (await asked).release()
+    if (refused) assert.equal((await refused).code, 'E_LOCK_CONTENTION')
+  }
+  assert.deepEqual(readdirSync(cwd), [])
+})

@@ -1,0 +1,76 @@
+// Programs under test replace timers, clocks and setImmediate. The calls go on, as they use what was there before.
+import assert from 'node:assert/strict'
+import { createRequire } from 'node:module'
+import { mock, test } from 'node:test'
+import { acquireLock, acquireLockSync, withLock } from 'reconcile-lock'
+import { directory, rejection } from '../support/directory.mjs'
+
+const require = createRequire(import.meta.url)
+
+/** Everything that fake timers replace, made to fail. */
+function replaceGlobals(): () => void {
+  const fail = () => {
+    throw new Error('a global that was replaced')
+  }
+  const names = ['setTimeout', 'clearTimeout', 'setImmediate', 'setInterval', 'queueMicrotask'] as const
+  const timers = require('node:timers')
+  const kept = names.map((name) => [name, globalThis[name], timers[name]] as const)
+  const [now, monotonic, tick] = [Date.now, performance.now, process.nextTick]
+  for (const name of names) {
+    Object.assign(globalThis, { [name]: fail })
+    timers[name] = fail
+  }
+  Object.assign(Date, { now: fail })
+  Object.assign(performance, { now: fail })
+  return () => {
+    for (const [name, ofGlobal, ofModule] of kept) {
+      Object.assign(globalThis, { [name]: ofGlobal })
+      timers[name] = ofModule
+    }
+    Object.assign(Date, { now })
+    Object.assign(performance, { now: monotonic })
+    process.nextTick = tick
+  }
+}
+
+async function everyCall(cwd: string): Promise<void> {
+  const held = await acquireLock(cwd)
+  assert.equal((await rejection(acquireLock(cwd))).code, 'E_LOCK_CONTENTION')
+  let reports = 0
+  const onWait = () => {
+    reports += 1
+  }
+  const options = { cwd, timeout: 30, onWait }
+  assert.equal((await rejection(acquireLock(options))).code, 'E_LOCK_CONTENTION')
+  assert.equal(reports, 1)
+  const abort = new AbortController()
+  const waiting = rejection(
+    acquireLock({ cwd, timeout: 20_000, signal: abort.signal, onWait: () => abort.abort() }),
+  )
+  assert.equal((await waiting).name, 'AbortError')
+  await held.release()
+  await withLock(() => {}, cwd)
+  acquireLockSync({ cwd, timeout: 30 }).releaseSync()
+}
+
+test('every call ends although the globals were replaced', async (t) => {
+  const cwd = directory(t)
+  const restore = replaceGlobals()
+  try {
+    await everyCall(cwd)
+  } finally {
+    restore()
+  }
+})
+
+test('every call ends although mock.timers are enabled', {
+  skip: !mock.timers && 'no mock.timers',
+}, async (t) => {
+  const cwd = directory(t)
+  mock.timers.enable()
+  try {
+    await everyCall(cwd)
+  } finally {
+    mock.timers.reset()
+  }
+})

@@ -1,0 +1,15 @@
+'use strict'
+
+/**
+ * Whether a value is an object as `{}` makes them, in any realm.
+ * @param {unknown} value
+ * @returns {value is Record<string, unknown>}
+ */
+function isPlain(value) {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
+  const prototype = Object.getPrototypeOf(value)
+  if (prototype === null) return true
+  return Object.hasOwn(prototype, 'isPrototypeOf') && Object.getPrototypeOf(prototype) === null
+}
+
+module.exports = { isPlain }
