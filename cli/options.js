@@ -55,7 +55,7 @@ function parseCommand(args) {
   if (values.help) return { name: 'help', topic: isCommand(name) ? name : 'overview' }
   if (values.version) return { name: 'version' }
   if (name === undefined) throw new UsageError(`a command is missing: ${COMMANDS}`)
-  if (!isCommand(name)) throw new UsageError(`there is no command ${name}: ${COMMANDS}`)
+  if (!isCommand(name)) throw new UsageError(`unknown command "${name}"; commands: ${COMMANDS}`)
   if (name === 'run' && end < 0) {
     const example = more.length > 0 ? more.join(' ') : 'COMMAND'
     throw new UsageError(`-- and the command to run are missing: reconcile-lock run -- ${example}`)
@@ -113,8 +113,64 @@ function parse(args) {
     if (twice) throw new UsageError(`--${twice} was given twice`)
     return { values: /** @type {Values} */ (values), positionals, names }
   } catch (error) {
-    throw new UsageError(/** @type {Error} */ (error).message)
+    throw error instanceof UsageError
+      ? error
+      : new UsageError(explained(/** @type {NodeJS.ErrnoException} */ (error)))
   }
+}
+
+/** What other programs call these options. @type {Record<string, string>} */
+const OTHER_NAMES = {
+  '--timeout': '--wait SECONDS',
+  '-w': '--wait SECONDS',
+  '--path': '--file',
+  '--lock': '--file',
+  '-f': '--file',
+  '--quiet': '--message TEXT',
+  '--pg': '--postgres',
+  '--database': '--postgres',
+}
+
+/**
+ * What is wrong with the options, in the words of this program.
+ * @param {NodeJS.ErrnoException} error of `parseArgs`
+ */
+function explained({ code, message }) {
+  const [, option = ''] = /'(--?[^' ,]+)/.exec(message) ?? []
+  if (code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION') {
+    const near = OTHER_NAMES[option] ?? nearest(option)
+    return `unknown option ${option}${near === undefined ? '' : `; did you mean ${near}?`}`
+  }
+  if (code !== 'ERR_PARSE_ARGS_INVALID_OPTION_VALUE') return message
+  const [, name = ''] = /--([a-z]+)/.exec(message) ?? []
+  return options[/** @type {keyof typeof options} */ (name)]?.type === 'string'
+    ? `${option} needs a value, such as ${option}=VALUE`
+    : `${option} takes no value`
+}
+
+/** @param {string} option */
+function nearest(option) {
+  const isNear = (/** @type {string} */ name) => distance(name, option.replace(/^-+/, '')) <= 2
+  const name = Object.keys(options).find(isNear)
+  return name === undefined ? undefined : `--${name}`
+}
+
+/**
+ * How many letters have to be added, removed or changed.
+ * @param {string} from
+ * @param {string} to
+ */
+function distance(from, to) {
+  let row = Array.from({ length: to.length + 1 }, (_, index) => index)
+  for (const [index, letter] of [...from].entries()) {
+    const next = [index + 1]
+    for (let at = 0; at < to.length; at += 1) {
+      const change = Number(row[at]) + (letter === to[at] ? 0 : 1)
+      next.push(Math.min(change, Number(row[at + 1]) + 1, Number(next[at]) + 1))
+    }
+    row = next
+  }
+  return Number(row.at(-1))
 }
 
 /**
@@ -125,7 +181,7 @@ function parseWait(text) {
   if (text === undefined) return 0
   if (text === 'forever') return Number.POSITIVE_INFINITY
   if (!/^(\d+\.?\d*|\.\d+)$/.test(text)) {
-    throw new UsageError(`--wait ${text}: expected a number of seconds, or "forever"`)
+    throw new UsageError(`--wait ${text}: expected a number of seconds >= 0, or "forever"`)
   }
   return Number(text) * 1000
 }

@@ -1,9 +1,10 @@
 'use strict'
 
+const { now } = require('../lib/clock.js')
 const { runCommand } = require('./command.js')
 const exitCodes = require('./exit-codes.js')
 const { withNamed } = require('./named.js')
-const { duration, describe, nameOf, say } = require('./say.js')
+const { duration, nameOf, say } = require('./say.js')
 const { Signals, dieOf } = require('./signals.js')
 const { WaitingLine } = require('./waiting-line.js')
 
@@ -57,19 +58,25 @@ async function acquire(named, { message, timeout }, signals) {
   } catch (error) {
     line.remove()
     if (abort.signal.aborted) return abort.signal.reason
-    const { code, message, holder } = /** @type {LockError} */ (error)
+    const { code, message } = /** @type {LockError} */ (error)
     if (code !== 'E_LOCK_CONTENTION') throw error
+    // A program may compare the message, so it has a line of its own.
     say(message)
-    // A program may compare the message; a person wants to know more.
-    if (holder && process.stderr.isTTY) say(describe(holder))
+    say(`reconcile-lock: ${held(/** @type {LockError} */ (error))}`)
     return exitCodes.contention
   }
+}
+
+/** @param {LockError} refused */
+function held({ path, holder, reason }) {
+  const by = holder ? ` by ${nameOf(holder)} for ${duration(now() - holder.createdAt)}` : ''
+  return `${path} is held${by}${reason === undefined ? '' : `: ${reason}`}`
 }
 
 /** @param {TakenOver} takenOver */
 function took({ holder, reason }) {
   if (!holder) return `took over a lock, nobody knows whose: ${reason}`
-  const age = duration(Date.now() - holder.createdAt)
+  const age = duration(now() - holder.createdAt)
   return `took over the lock of ${nameOf(holder)}, acquired ${age} ago: ${reason}`
 }
 

@@ -1,5 +1,7 @@
 'use strict'
 
+const { now } = require('../lib/clock.js')
+
 /** @typedef {import('../index.js').Holder} Holder */
 
 /** @param {string} text for a person, on standard error */
@@ -25,7 +27,6 @@ function duration(milliseconds) {
 const nameOf = ({ pid, host }) => `process ${pid}${host === undefined ? '' : ` on ${host}`}`
 
 /** @param {Holder} holder */
-const describe = (holder) =>
-  `${nameOf(holder)} has held the lock for ${duration(Date.now() - holder.createdAt)}`
+const describe = (holder) => `${nameOf(holder)} has held the lock for ${duration(now() - holder.createdAt)}`
 
 module.exports = { say, describe, duration, nameOf }

@@ -1,6 +1,7 @@
 'use strict'
 
 const { constants } = require('node:os')
+const { setImmediate } = require('../lib/clock.js')
 
 /** @type {NodeJS.Signals[]} */
 const PASSED_ON = [

@@ -30,13 +30,15 @@ test('a command keeps its arguments as they are', (t) => {
   assert.deepEqual(JSON.parse(stdout), args)
 })
 
-test('a held lock ends run with 75 and the message alone, before the command is run', (t) => {
+test('a held lock ends run with 75, the message, and a line with path and holder', (t) => {
   const cwd = directory(t)
   const lock = acquireLockSync(cwd)
-  const refused = cli(cwd, ['run', '--', 'touch', 'ran'])
-  assert.deepEqual(refused, { code: 75, signal: null, stdout: '', stderr: `${MESSAGE}\n` })
-  const { stderr } = cli(cwd, ['run', '--message', 'Nicht jetzt', '--', 'touch', 'ran'])
-  assert.equal(stderr, 'Nicht jetzt\n')
+  const { stderr, ...refused } = cli(cwd, ['run', '--', 'touch', 'ran'])
+  assert.deepEqual(refused, { code: 75, signal: null, stdout: '' })
+  const holder = `reconcile-lock: ${lock.path} is held by process ${process.pid} on ${lock.holder.host} for \\d+ s\n`
+  assert.match(stderr, new RegExp(`^${MESSAGE}\n${holder}$`))
+  const other = cli(cwd, ['run', '--message', 'Nicht jetzt', '--', 'touch', 'ran'])
+  assert.match(other.stderr, new RegExp(`^Nicht jetzt\n${holder}$`))
   assert.equal(existsSync(join(cwd, 'ran')), false)
   assert.equal(cli(cwd, ['run', '--file', 'other', '--', 'touch', 'ran']).code, 0)
   assert.equal(existsSync(join(cwd, 'ran')), true)
@@ -137,30 +139,33 @@ test('help and version, for every command', (t) => {
 
 const wrong = [
   [[], /a command is missing/],
-  [['walk'], /there is no command walk/],
-  [['toString'], /there is no command toString/],
+  [['walk'], /unknown command "walk"; commands: run, status, break or sql/],
+  [['toString'], /unknown command "toString"/],
   [['run'], /the command to run are missing/],
   [['run', '--'], /the command to run is missing/],
   [['run', '--', ''], /the command to run is missing/],
   [['run', 'true'], /reconcile-lock run -- true/],
   [['run', 'a', '--', 'true'], /takes no a/],
   [['--', 'true'], /a command is missing/],
-  [['run', '--wait', '--', 'true'], /wait/],
-  [['run', '--wait', '-1', '--', 'true'], /wait/],
+  [['run', '--wait', '--', 'true'], /--wait needs a value, such as --wait=VALUE/],
+  [['run', '--wait', '-1', '--', 'true'], /--wait needs a value/],
   [['run', '--wait', 'soon', '--', 'true'], /a number of seconds/],
   [['run', '--wait', '1e3', '--', 'true'], /a number of seconds/],
   [['run', '--wait', '', '--', 'true'], /a number of seconds/],
   [['run', '--wait', 'NaN', '--', 'true'], /a number of seconds/],
   [['run', '--wait', '1', '--wait', '2', '--', 'true'], /--wait was given twice/],
   [['run', '--json', '--', 'true'], /run takes no --json/],
-  [['run', '--colour', '--', 'true'], /colour/],
+  [['run', '--colour', '--', 'true'], /unknown option --colour\n/],
+  [['run', '--timeout', '5', '--', 'true'], /unknown option --timeout; did you mean --wait SECONDS\?/],
+  [['run', '--mesage', 'm', '--', 'true'], /unknown option --mesage; did you mean --message\?/],
+  [['status', '--json=1'], /--json takes no value/],
   [['run', '--file', '', '--', 'true'], /--file needs/],
   [['run', '--file', 'a/', '--', 'true'], /must name a file/],
   [['status', '--force'], /status takes no --force/],
   [['status', 'now'], /status takes no now/],
   [['status', '--', 'true'], /status takes no command/],
   [['break', '--json'], /break takes no --json/],
-  [['status', '--file'], /file/],
+  [['status', '--file'], /--file needs a value/],
 ] as const
 
 const noCommand: KnownFailure = {

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLockSync, inspectLockSync } from 'reconcile-lock'
 import { bin, exists, Listener, read, shell, stateOf, waits } from '../support/cli.mjs'
-import { directory, leave, MESSAGE } from '../support/directory.mjs'
+import { directory, leave } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { hasTerminal, quoted, SHELL, Terminal } from '../support/terminal.mjs'
 import { until } from '../support/time.mjs'
@@ -263,22 +263,6 @@ test(
     assert.equal(await terminal.ends(), 130)
     assert.equal(existsSync(join(cwd, 'went-on')), false)
     assert.equal(inspectLockSync(cwd).state, 'free')
-  }),
-)
-
-test(
-  'on a terminal a refusal says who holds the lock',
-  knownFailure(asksOnTerminal, async (t) => {
-    if (!hasTerminal(t)) return
-    const cwd = directory(t)
-    const lock = acquireLockSync(cwd)
-    const terminal = new Terminal(t, shell(['run', '--', 'true']), cwd)
-    assert.equal(await terminal.ends(), 75)
-    const expected = new RegExp(
-      `^${MESSAGE}\r\nprocess ${process.pid} on \\S+ has held the lock for \\d+ s\r\n$`,
-    )
-    assert.match(terminal.screen, expected)
-    lock.releaseSync()
   }),
 )
 

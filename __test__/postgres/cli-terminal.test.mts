@@ -4,7 +4,7 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, type TestContext, test } from 'node:test'
 import { Listener, shell } from '../support/cli.mjs'
-import { directory, MESSAGE } from '../support/directory.mjs'
+import { directory } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { hasTerminal, Terminal } from '../support/terminal.mjs'
 import { Database } from './database.mjs'
@@ -78,18 +78,5 @@ test(
     assert.equal(await terminal.ends(), 9)
     assert.equal(listener.heard(), 'SIGINT')
     assert.equal(await database.state(t), 'free')
-  }),
-)
-
-test(
-  'on a terminal a refusal says who holds the lock',
-  knownFailure(asksOnTerminal, async (t) => {
-    if (!hasTerminal(t)) return
-    const lock = await database.acquire(t)
-    const terminal = new Terminal(t, run(t, '--', 'true'), directory(t))
-    assert.equal(await terminal.ends(), 75)
-    const who = `process ${process.pid} on \\S+ has held the lock for \\d+ s`
-    assert.match(terminal.screen, new RegExp(`^${MESSAGE}\r\n${who}\r\n$`))
-    await lock.release()
   }),
 )

@@ -68,12 +68,17 @@ test('the command finds a token that grows; that of a lock file finds none', (t)
   assert.equal(cli(cwd, tell).stdout, 'none\n')
 })
 
-test('a held lock ends run with 75 and the message alone, before the command is run', async (t) => {
+test('a held lock ends run with 75, the message, and a line with path and holder', async (t) => {
   const cwd = directory(t)
   const lock = await database.acquire(t)
   const run = ['run', '--', 'touch', 'ran']
-  assert.deepEqual(cli(cwd, on(t, ...run)), { code: 75, signal: null, stdout: '', stderr: `${MESSAGE}\n` })
-  assert.equal(cli(cwd, on(t, '--message', 'Nicht jetzt', ...run)).stderr, 'Nicht jetzt\n')
+  const { stderr, ...refused } = cli(cwd, on(t, ...run))
+  assert.deepEqual(refused, { code: 75, signal: null, stdout: '' })
+  const [first, second] = stderr.split('\n')
+  assert.equal(first, MESSAGE)
+  const by = `reconcile-lock: ${lock.path} is held by process ${process.pid} on ${lock.holder.host} for `
+  assert.ok(second?.startsWith(by), second)
+  assert.match(cli(cwd, on(t, '--message', 'Nicht jetzt', ...run)).stderr, /^Nicht jetzt\n/)
   assert.equal(existsSync(join(cwd, 'ran')), false)
   assert.equal(cli(cwd, ['--postgres', postgres.url(), '--name', 'another', ...run]).code, 0)
   assert.equal(existsSync(join(cwd, 'ran')), true)
