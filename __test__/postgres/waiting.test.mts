@@ -94,15 +94,17 @@ test('onWait names the holder of the moment', async (t) => {
 })
 
 type Told = <T>(waiting: Promise<T>, tell: () => Promise<void>) => Promise<T>
-const { told }: { told: Told } = createRequire(import.meta.url)('../../../postgres/dist/tell.js')
+const require = createRequire(import.meta.url)
+const { told }: { told: Told } = require('../../../postgres/dist/tell.js')
+const clock: { setTimeout: typeof setTimeout } = require('../../../postgres/dist/clock.js')
 
 test('nobody is told of a wait that has ended meanwhile', async (t) => {
-  const { setTimeout } = globalThis
+  const { setTimeout } = clock
   t.after(() => {
-    globalThis.setTimeout = setTimeout
+    clock.setTimeout = setTimeout
   })
   const timers: unknown[] = []
-  globalThis.setTimeout = ((...args: unknown[]) => {
+  clock.setTimeout = ((...args: unknown[]) => {
     timers.push(args[1])
     return setTimeout(...(args as Parameters<typeof setTimeout>))
   }) as typeof setTimeout

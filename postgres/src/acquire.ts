@@ -1,3 +1,4 @@
+import { monotonic } from './clock.js'
 import { lockKey } from './key.js'
 import { HeldLock } from './lock.js'
 import type { Request } from './options.js'
@@ -23,7 +24,7 @@ export class Acquisition {
   readonly #rows: Rows
   readonly #request: Request
   readonly #key: bigint
-  readonly #started = performance.now()
+  readonly #started = monotonic()
   #path = ''
   #wait: Wait | undefined
   #seen: Look | undefined
@@ -63,7 +64,7 @@ export class Acquisition {
     this.#wait = wait
     if (await this.#sitOut(session, wait)) return true
     channels.contended(this.#refusal())
-    const left = this.#request.timeout - (performance.now() - this.#started)
+    const left = this.#request.timeout - (monotonic() - this.#started)
     if (left <= 0 || this.isAborted) return false
     this.#hasWaited = true
     const waiting = wait.for(left)
@@ -105,7 +106,7 @@ export class Acquisition {
     if (channels.watchWaits()) channels.waiting(status)
   }
 
-  readonly #waited = (): number => (this.#hasWaited ? Math.round(performance.now() - this.#started) : 0)
+  readonly #waited = (): number => (this.#hasWaited ? Math.round(monotonic() - this.#started) : 0)
 
   #refusal(): LockError {
     return contention(this.#request.message, { path: this.#path, ...whoHolds(this.#seen) })

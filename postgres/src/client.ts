@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import { clearTimeout, setTimeout } from './clock.js'
 import type { Settings } from './options.js'
 import { timedOut } from './patience.js'
 import { lockError } from './shared.js'

@@ -7,6 +7,7 @@
  *
  * @module reconcile-lock/postgres
  */
+import { HeldLock } from './lock.js'
 import { Locks } from './locks.js'
 import { acquireRequest, breakRequest, lockRequest, schemaOf, settingsOf } from './options.js'
 import { Rows } from './rows.js'
@@ -37,14 +38,14 @@ export function postgresLocks(options: PostgresOptions): PostgresLocks {
     locks.acquire(acquireRequest(asked))
   return {
     acquireLock,
-    releaseLock: async (asked) => locks.release(lockRequest(asked)),
+    releaseLock: async (asked) =>
+      asked instanceof HeldLock ? asked.release() : locks.release(lockRequest(asked)),
     withLock: withLockOf(acquireLock),
     inspectLock: async (asked) => locks.inspect(lockRequest(asked)),
     breakLock: async (asked) => locks.break(breakRequest(asked)),
     close,
-    // Node.js 20.0 has no such symbol yet.
-    ...(Symbol.asyncDispose && { [Symbol.asyncDispose]: close }),
-  } as PostgresLocks
+    [Symbol.asyncDispose]: close,
+  }
 }
 
 /**

@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises'
+import { delay } from './clock.js'
 import * as held from './held.js'
 import { endOf, publicHolder, type Recorded, type Rows } from './rows.js'
 import type { Session } from './session.js'
@@ -46,12 +46,28 @@ export class HeldLock {
     held.add(this)
   }
 
+  /** What names it for another call. */
+  get asked(): { name: string } {
+    return { name: this.name }
+  }
+
   isOf(sessions: unknown, name: string): boolean {
     return this.#acquired.sessions === sessions && this.name === name
   }
 
-  isHeld(): boolean {
-    return !this.#isReleased && !this.signal.aborted
+  /** This and `release` are bound to the lock, as programs pass them on. */
+  readonly isHeld = (): boolean => !this.#isReleased && !this.signal.aborted
+
+  readonly release = (): Promise<void> => this.#release()
+
+  /** JSON has no `bigint`. */
+  toJSON() {
+    const { path, name, token, holder, takenOver } = this
+    return { path, name, token: String(token), holder, ...(takenOver && { takenOver }) }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.release()
   }
 
   #lose(error: Error): void {
@@ -66,7 +82,7 @@ export class HeldLock {
     held.remove(this)
   }
 
-  async release(): Promise<void> {
+  async #release(): Promise<void> {
     if (this.#isReleased) return
     this.#end()
     const { session, sessions, rows, key } = this.#acquired
@@ -113,14 +129,4 @@ export class HeldLock {
     await rows.restore(session, key, recorded).catch(() => {})
     await session.close()
   }
-}
-
-// Node.js 20.0 has no such symbol yet.
-if (Symbol.asyncDispose) {
-  const value = HeldLock.prototype.release
-  Object.defineProperty(HeldLock.prototype, Symbol.asyncDispose, {
-    value,
-    configurable: true,
-    writable: true,
-  })
 }

@@ -23,8 +23,10 @@ export class Locks {
 
   acquire(request: Request): Promise<PostgresLock> {
     const acquisition = new Acquisition(this.#sessions, this.#rows, request)
-    const acquiring = acquisition.run()
-    return request.signal ? abortable(acquiring, request.signal, acquisition, HeldLock.giveBack) : acquiring
+    const { signal } = request
+    return signal
+      ? abortable(() => acquisition.run(), signal, acquisition, HeldLock.giveBack)
+      : acquisition.run()
   }
 
   async release({ name }: Request): Promise<void> {

@@ -1,6 +1,8 @@
 // Wrong arguments, refused before anything is asked of a server. The texts are those of the addon and of Node.js.
 import { inspect } from 'node:util'
-import type { AcquireOptions, LockOptions, PostgresBreakOptions, PostgresOptions } from './types.js'
+import { HeldLock } from './lock.js'
+import { isPlain } from './shared.js'
+import type { AcquireOptions, LockTarget, PostgresBreakOptions, PostgresOptions } from './types.js'
 
 const MESSAGE = 'Another reconcile run is in progress'
 const NAME = 'reconcile'
@@ -12,16 +14,16 @@ export interface Request {
   name: string
   message: string
   timeout: number
-  signal?: AbortSignal | undefined
-  onWait?: AcquireOptions['onWait']
+  signal: AbortSignal | undefined
+  onWait: AcquireOptions['onWait']
   force: boolean
 }
 
 /** The times and places of all locks of one database. */
 export interface Settings {
-  connectionString?: string | undefined
-  connect?: PostgresOptions['connect']
-  schema?: string | undefined
+  connectionString: string | undefined
+  connect: PostgresOptions['connect']
+  schema: string | undefined
   sessionTimeout: number
   connectTimeout: number
 }
@@ -97,7 +99,7 @@ const isFilled: Check = (value, name) => {
 
 const ofLock: Record<string, Check> = { name: isStorable, message: isText }
 const ofAcquire = { ...ofLock, timeout: isTimeout, signal: isSignal, onWait: isFunction }
-const ofBreak = { ...ofLock, force: isBoolean }
+const ofBreak = { ...ofAcquire, force: isBoolean }
 const ofLocks: Record<string, Check> = {
   connectionString: isFilled,
   connect: isFunction,
@@ -107,9 +109,9 @@ const ofLocks: Record<string, Check> = {
 }
 
 function check(options: unknown, known: Record<string, Check>, expected: string): Values {
-  if (typeof options !== 'object' || options === null || Array.isArray(options))
-    return wrongType('options', expected, options)
-  const values: Values = {}
+  if (!isPlain(options)) return wrongType('options', expected, options)
+  // Without a prototype, to which another module may have added.
+  const values: Values = Object.create(null)
   for (const [name, value] of Object.entries(options)) {
     const isGood = Object.hasOwn(known, name) ? known[name] : undefined
     if (!isGood)
@@ -122,13 +124,23 @@ function check(options: unknown, known: Record<string, Check>, expected: string)
 }
 
 function request(options: unknown, known: Record<string, Check>): Request {
-  const given = options === undefined ? {} : typeof options === 'string' ? { name: options } : options
-  const values = check(given, known, 'of type string or an object')
-  return { name: NAME, message: MESSAGE, timeout: 0, force: false, ...values }
+  const isName = typeof options === 'string'
+  const given =
+    options === undefined
+      ? {}
+      : isName
+        ? { name: options }
+        : options instanceof HeldLock
+          ? options.asked
+          : options
+  const values = check(given, known, 'of type string, a lock or a plain object')
+  const unset = { signal: undefined, onWait: undefined }
+  return { name: NAME, message: MESSAGE, timeout: 0, force: false, ...unset, ...values }
 }
 
-export const lockRequest = (options?: string | LockOptions): Request => request(options, ofLock)
-export const breakRequest = (options?: string | PostgresBreakOptions): Request => request(options, ofBreak)
+export const lockRequest = (options?: LockTarget): Request => request(options, ofAcquire)
+export const breakRequest = (options?: LockTarget | PostgresBreakOptions): Request =>
+  request(options, ofBreak)
 
 /** An aborted signal is thrown as its reason, as the addon does. */
 export function acquireRequest(options?: string | AcquireOptions): Request {
@@ -137,11 +149,24 @@ export function acquireRequest(options?: string | AcquireOptions): Request {
   return asked
 }
 
+/** From where `pg` takes what a URL leaves out; any of them says that a server is meant. */
+const VARIABLES = ['PGHOST', 'PGPORT', 'PGUSER', 'PGDATABASE']
+
 export function settingsOf(options: PostgresOptions): Settings {
   const values = check(options, ofLocks, 'an object')
-  if ((values.connectionString === undefined) === (values.connect === undefined))
-    wrongValue('Either "connectionString" or "connect" has to be given, and not both')
-  return { sessionTimeout: 20_000, connectTimeout: 10_000, ...values }
+  if (values.connectionString !== undefined && values.connect !== undefined)
+    wrongValue('Of "connectionString" and "connect" only one can be given')
+  const isUnset = values.connectionString === undefined && values.connect === undefined
+  if (isUnset && !VARIABLES.some((name) => process.env[name]))
+    wrongValue(
+      `"connectionString" is undefined, as an environment variable is that is not set; "connect" is not given, and none of ${VARIABLES.join(', ')} is set`,
+    )
+  const unset = {
+    connectionString: isUnset ? 'postgres://' : undefined,
+    connect: undefined,
+    schema: undefined,
+  }
+  return { sessionTimeout: 20_000, connectTimeout: 10_000, ...unset, ...values }
 }
 
 export function schemaOf(schema: unknown): string | undefined {

@@ -1,3 +1,5 @@
+import { clearTimeout, setTimeout } from './clock.js'
+
 /** A blocked event loop reads no answer, and must not take its own pause for the other side's silence. */
 const PARTS = 4
 

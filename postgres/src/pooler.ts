@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { setTimeout as delay } from 'node:timers/promises'
+import { delay } from './clock.js'
 import type { Session } from './session.js'
 import { lockError } from './shared.js'
 import { notify, whoami } from './sql.js'

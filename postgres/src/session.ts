@@ -1,4 +1,5 @@
 import { type Client, connectClient, destroy, keepAlive, newClient, placeOf } from './client.js'
+import { clearTimeout, setTimeout } from './clock.js'
 import type { Settings } from './options.js'
 import { patience, timedOut } from './patience.js'
 import { applySettings, sessionSettings, watchClient, whoami } from './sql.js'

@@ -1,3 +1,4 @@
+import { clearTimeout, setTimeout } from './clock.js'
 import type { Settings } from './options.js'
 import { refusePooler } from './pooler.js'
 import { Session } from './session.js'

@@ -27,10 +27,10 @@ interface Channels {
 
 interface Abortable {
   abortable<T>(
-    acquiring: Promise<T>,
+    acquire: () => Promise<T>,
     signal: AbortSignal,
     call: { isAborted: boolean; abort(): void },
-    giveBack: (lock: T) => Promise<unknown>,
+    rollBack: (lock: T) => Promise<unknown>,
   ): Promise<T>
 }
 
@@ -44,6 +44,7 @@ const errors: Errors = require('../../lib/errors.js')
 export const channels: Channels = require('../../lib/channels.js')
 export const { abortable }: Abortable = require('../../lib/abortable.js')
 export const { withLockOf }: WithLock = require('../../lib/with-lock.js')
+export const { isPlain }: { isPlain(value: unknown): value is object } = require('../../lib/plain.js')
 
 /** See `LockError` of `reconcile-lock`: it is the same class. */
 export const LockError: typeof LockErrorType = errors.LockError
@@ -58,7 +59,7 @@ export function contention(message: string, about: Omit<About, 'code' | 'recover
 
 /** Makes an error that trying again does not mend. */
 export function lockError(
-  code: string,
+  code: LockErrorType['code'],
   path: string,
   message: string,
   about: { reason?: string; cause?: unknown } = {},

@@ -1,3 +1,5 @@
+import { clearTimeout, setTimeout } from './clock.js'
+
 /** How often those who wait are told, in milliseconds; a timer may be a millisecond early. */
 const TELL = 1000 + 1
 

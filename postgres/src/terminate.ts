@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises'
+import { delay, monotonic } from './clock.js'
 import { halves } from './key.js'
 import type { Session } from './session.js'
 import { terminate } from './sql.js'
@@ -9,7 +9,7 @@ const PATIENCE = 5000
 
 /** Ends the session that holds a lock, and comes back when it holds it no more. */
 export async function endHolder(session: Session, key: bigint, backend: number): Promise<void> {
-  const end = performance.now() + PATIENCE
-  while ((await session.ask<boolean>(terminate, [...halves(key), backend])) && performance.now() < end)
+  const end = monotonic() + PATIENCE
+  while ((await session.ask<boolean>(terminate, [...halves(key), backend])) && monotonic() < end)
     await delay(PERIOD)
 }

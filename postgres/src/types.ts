@@ -76,7 +76,10 @@ export interface AcquireOptions
     Pick<FileAcquireOptions, 'timeout' | 'signal' | 'onWait'> {}
 
 /** What {@link PostgresLocks.breakLock} takes. */
-export interface PostgresBreakOptions extends LockOptions, Pick<BreakOptions, 'force'> {}
+export interface PostgresBreakOptions extends AcquireOptions, Pick<BreakOptions, 'force'> {}
+
+/** Which lock: by name, by options, of which `timeout`, `signal` and `onWait` are ignored, or one that was acquired. */
+export type LockTarget = string | AcquireOptions | PostgresLock
 
 /** Who holds a lock, or left it behind. `createdAt` is of the server's clock. */
 export interface PostgresHolder extends Holder {
@@ -121,7 +124,7 @@ export interface PostgresLock {
   /** Set if the run before this one never released the lock. It may have died half-way. */
   readonly takenOver?: PostgresTakenOver | undefined
   /** Whether the lock is held, as far as this process knows by now. Asks nobody. */
-  isHeld(): boolean
+  readonly isHeld: () => boolean
   /**
    * Releases the lock. A second release does nothing.
    *
@@ -129,7 +132,15 @@ export interface PostgresLock {
    * the lock meanwhile; what the server still has of that session is ended first, so this is the time to stop relying
    * on it. Either way this process holds the lock no more.
    */
-  release(): Promise<void>
+  readonly release: () => Promise<void>
+  /** What `JSON.stringify` prints of it, the token as a string. */
+  toJSON(): {
+    path: string
+    name: string
+    token: string
+    holder: PostgresHolder
+    takenOver?: PostgresTakenOver
+  }
   /** As {@link PostgresLock.release}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
 }
@@ -146,14 +157,14 @@ export interface PostgresLocks {
    */
   acquireLock(options?: string | AcquireOptions): Promise<PostgresLock>
   /** Releases the lock if it was acquired through this object, and does nothing otherwise. */
-  releaseLock(options?: string | LockOptions): Promise<void>
+  releaseLock(target?: LockTarget): Promise<void>
   /**
    * Runs `fn` while holding the lock and gives its result. The lock is released whatever `fn` does. If `fn` fails,
    * its error is the one that counts; a failing release is then a process warning.
    */
   withLock<T>(fn: (lock: PostgresLock) => T | Promise<T>, options?: string | AcquireOptions): Promise<T>
   /** Says whether the lock is held, and by whom. Changes nothing, and no acquirer notices. */
-  inspectLock(options?: string | LockOptions): Promise<PostgresLockStatus>
+  inspectLock(target?: LockTarget): Promise<PostgresLockStatus>
   /**
    * Clears what a dead holder left in the table; `true` if there was something. No run needs that.
    *
@@ -162,7 +173,7 @@ export interface PostgresLocks {
    *
    * @throws `LockError` `E_LOCK_CONTENTION` if somebody holds it and `force` is off.
    */
-  breakLock(options?: string | PostgresBreakOptions): Promise<boolean>
+  breakLock(target?: LockTarget | PostgresBreakOptions): Promise<boolean>
   /** Closes the connections that wait for their next use, and so do unused ones after 5 s. Locks stay held. */
   close(): Promise<void>
   /** As {@link PostgresLocks.close}, for `await using`. */

@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises'
+import { delay, monotonic } from './clock.js'
 import type { Session } from './session.js'
 import type { Sessions } from './sessions.js'
 import { cancel, lockWithin } from './sql.js'
@@ -50,8 +50,8 @@ export class Wait {
   }
 
   async #slices(milliseconds: number): Promise<boolean> {
-    const end = performance.now() + milliseconds
-    for (let left = milliseconds; left > 0 && !this.#isCancelled; left = end - performance.now()) {
+    const end = monotonic() + milliseconds
+    for (let left = milliseconds; left > 0 && !this.#isCancelled; left = end - monotonic()) {
       const slice = Math.ceil(Math.min(left, SLICE))
       try {
         return await this.#session.ask<boolean>(lockWithin(this.#key, slice), undefined, slice)

@@ -1,0 +1,99 @@
+// What the calls of locks on PostgreSQL take, beside options.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { after, before, mock, test } from 'node:test'
+import { type PostgresLock, postgresLocks } from 'reconcile-lock/postgres'
+import { rejection } from '../support/directory.mjs'
+import { PASSWORD, Postgres, USER } from './postgres.mjs'
+
+let postgres: Postgres
+before(async () => {
+  postgres = await Postgres.start()
+})
+after(() => postgres.stop())
+
+test('releaseLock of a lock releases that one and no other', async () => {
+  await using locks = postgresLocks({ connectionString: postgres.url() })
+  const [first, second] = [await locks.acquireLock('first'), await locks.acquireLock('second')]
+  await locks.releaseLock(second)
+  assert.deepEqual([first.isHeld(), second.isHeld()], [true, false])
+  const again = await locks.acquireLock('second')
+  await locks.releaseLock(second)
+  assert.ok(again.isHeld(), 'the lock that was released before is not the one of the same name')
+  assert.equal((await locks.inspectLock(again)).state, 'held')
+  assert.equal((await rejection(locks.breakLock(again))).code, 'E_LOCK_CONTENTION')
+  await locks.releaseLock({ name: 'second', timeout: 5, onWait() {} })
+  assert.ok(!again.isHeld())
+  const { release, isHeld } = first
+  await Promise.resolve().finally(release)
+  assert.ok(!isHeld())
+})
+
+test('everything that is neither a name, a lock nor a plain object is refused', async () => {
+  await using locks = postgresLocks({ connectionString: postgres.url() })
+  for (const value of [null, 5, [], new Map(), Promise.resolve(), Object.create({ name: 'n' })]) {
+    for (const call of [locks.acquireLock, locks.releaseLock, locks.inspectLock, locks.breakLock])
+      assert.equal((await rejection(call(value as never))).code, 'ERR_INVALID_ARG_TYPE')
+  }
+})
+
+test('JSON.stringify prints a lock, its token as a string', async () => {
+  await using locks = postgresLocks({ connectionString: postgres.url() })
+  await using lock = await locks.acquireLock('json')
+  const { path, name, token, holder } = lock
+  assert.deepEqual(JSON.parse(JSON.stringify(lock)), { path, name, token: String(token), holder })
+})
+
+test('every call ends although mock.timers are enabled', {
+  skip: !mock.timers && 'no mock.timers',
+}, async () => {
+  mock.timers.enable()
+  try {
+    await using locks = postgresLocks({ connectionString: postgres.url() })
+    const lock: PostgresLock = await locks.acquireLock('timers')
+    let reports = 0
+    const onWait = () => {
+      reports += 1
+    }
+    const waiting = locks.acquireLock({ name: 'timers', timeout: 1100, onWait })
+    assert.equal((await rejection(waiting)).code, 'E_LOCK_CONTENTION')
+    assert.ok(reports >= 2, `${reports} reports`)
+    await lock.release()
+  } finally {
+    mock.timers.reset()
+  }
+})
+
+/** What a program prints with no environment but this. */
+function printed(env: NodeJS.ProcessEnv): string {
+  const program = `
+    const { postgresLocks } = require('reconcile-lock/postgres')
+    const text = async () => {
+      const locks = postgresLocks({ connectionString: process.env.DATABASE_URL })
+      const { path } = await locks.inspectLock('name')
+      await locks.close()
+      return path
+    }
+    text().catch((error) => error.code + ' ' + error.message).then(console.log)`
+  const { PATH } = process.env
+  const { stdout, stderr } = spawnSync(process.execPath, ['-e', program], {
+    cwd: import.meta.dirname,
+    env: { PATH, ...env },
+    encoding: 'utf8',
+    timeout: 60_000,
+  })
+  return stdout || stderr
+}
+
+test('a connection string that is undefined is taken from the variables of PostgreSQL', () => {
+  const PGPORT = String(postgres.port)
+  const env = { PGHOST: '127.0.0.1', PGPORT, PGUSER: USER, PGPASSWORD: PASSWORD, PGDATABASE: 'ledger' }
+  assert.equal(printed(env), `postgresql://127.0.0.1:${PGPORT}/ledger#name\n`)
+})
+
+test('a connection string that is undefined is an error if no variable says where the server is', () => {
+  assert.match(
+    printed({}),
+    /^ERR_INVALID_ARG_VALUE "connectionString" is undefined, as an environment variable is that is not set; .* none of PGHOST, PGPORT, PGUSER, PGDATABASE is set\n$/,
+  )
+})
