@@ -8,15 +8,15 @@ const { isFor, readBinary } = require('./binary.js')
 const { LockError } = require('./errors.js')
 const { libcHere, nameHere, platformOf } = require('./platforms.js')
 const { isCutOff } = require('./whole.js')
-const { name: packageName, napi, version } = require('../package.json')
+const { name: packageName, napi, repository, version } = require('../package.json')
 
 const root = join(__dirname, '..')
-const fromSource = join(root, 'install/from-source.js')
 const published = napi.targets.map(platformOf)
 
 /**
  * @typedef {object} Finding
  * @property {string} why one sentence
+ * @property {string} [fix] what to do, if it is not to install again
  * @property {string | undefined} [path] the file that was refused
  * @property {unknown} [cause] what the system or Node.js said
  */
@@ -55,19 +55,54 @@ function ofVersion(found) {
  * @param {string} name of the platform
  * @param {Finding} finding
  */
-function failure(name, { why, path, cause }) {
+function failure(name, { why, path, cause, fix = refusedByNode(cause) ?? reinstall() }) {
   const message = [
     `${packageName} has no native binary that works here: ${machine()}, ${runtime()}`,
     `  package: ${packageName}-${name}`,
     `  cause: ${why}`,
-    `  to mend it: npm rebuild ${packageName} --build-from-source`,
-    `  or, where npm (from 12 on) refuses that option: node "${fromSource}" --build-from-source`,
+    `  fix: ${fix}`,
   ].join('\n')
   const about = { code: 'E_LOCK_NATIVE', path: path ?? join(root, fileOf(name)), recoverable: false }
   const error = new LockError(message, about)
   if (cause !== undefined) Object.defineProperty(error, 'cause', { value: cause, configurable: true })
   return error
 }
+
+/**
+ * Options of Node.js that keep it from loading any addon.
+ * @param {unknown} cause
+ */
+function refusedByNode(cause) {
+  for (let each = cause; each instanceof Error; each = each.cause) {
+    if (/** @type {NodeJS.ErrnoException} */ (each).code !== 'ERR_DLOPEN_DISABLED') continue
+    return 'permission' in process
+      ? 'start Node.js with --allow-addons beside --permission'
+      : 'start Node.js without --no-addons'
+  }
+  return undefined
+}
+
+/** How to install again on this machine, with the package manager that made `node_modules`. */
+function reinstall() {
+  if (process.versions.pnp !== undefined) return 'yarn install, on this machine'
+  if (existsSync(join(root, 'Cargo.toml'))) return 'npm run build, in this clone'
+  const end = root.lastIndexOf('node_modules')
+  // A bundler has moved this file away from its package.
+  if (end < 0) return `keep ${packageName} out of the bundle (external), and install it beside the bundle`
+  const modules = root.slice(0, end + 'node_modules'.length)
+  const top = modules.includes('.pnpm') ? modules.slice(0, modules.indexOf('.pnpm') - 1) : modules
+  const found = MANAGERS.find(({ leaves }) => leaves.some((file) => existsSync(join(top, file))))
+  return `${(found ?? NPM).command}, on this machine; node_modules of another machine does not work here`
+}
+
+const NPM = { leaves: ['.package-lock.json'], command: 'npm install --include=optional' }
+const MANAGERS = [
+  { leaves: ['.pnpm', '.modules.yaml'], command: 'pnpm install --force' },
+  { leaves: ['.yarn-integrity'], command: 'yarn install --force' },
+  { leaves: ['.yarn-state.yml'], command: 'yarn install' },
+  NPM,
+  { leaves: ['../bun.lock', '../bun.lockb'], command: 'bun install --force' },
+]
 
 function machine() {
   const here = libcHere()
@@ -100,15 +135,23 @@ function libcLookedFor(error) {
 /** @returns {Finding | undefined} */
 function unbuilt() {
   if (existsSync(join(root, 'binding.js'))) return undefined
-  return { why: 'binding.js is missing; in a clone, npm run build makes it and the binary' }
+  return { why: 'binding.js is missing' }
 }
 
 /** @returns {Finding | undefined} */
 function forced() {
   const { NAPI_RS_NATIVE_LIBRARY_PATH: path, NAPI_RS_FORCE_WASI, NAPI_RS_WASI_FLAVOR } = process.env
-  if (path) return { why: `NAPI_RS_NATIVE_LIBRARY_PATH is set; ${refused(path).why}`, path }
+  if (path)
+    return {
+      why: `NAPI_RS_NATIVE_LIBRARY_PATH is set; ${refused(path).why}`,
+      path,
+      fix: 'unset NAPI_RS_NATIVE_LIBRARY_PATH',
+    }
   if (!NAPI_RS_WASI_FLAVOR && NAPI_RS_FORCE_WASI !== 'error') return undefined
-  return { why: 'NAPI_RS_FORCE_WASI or NAPI_RS_WASI_FLAVOR is set, and there is no WebAssembly build' }
+  return {
+    why: 'NAPI_RS_FORCE_WASI or NAPI_RS_WASI_FLAVOR is set, and there is no WebAssembly build',
+    fix: 'unset NAPI_RS_FORCE_WASI and NAPI_RS_WASI_FLAVOR',
+  }
 }
 
 /**
@@ -131,7 +174,11 @@ function ofPackage(name) {
   if (resolved(`${wanted}/package.json`))
     return { why: `${wanted} is installed, but its file is missing`, cause }
   if (!published.some((/** @type {{ name: string }} */ platform) => platform.name === name))
-    return { why: `no binary is published for ${name}; only for ${listed(published)}`, cause }
+    return {
+      why: `no binary is published for ${name}; only for ${listed(published)}`,
+      cause,
+      fix: `build it with npm run build in a clone of ${repository.url.replace(/^git\+|\.git$/g, '')}`,
+    }
   const others = published.filter((/** @type {{ name: string }} */ { name }) =>
     resolved(`${packageName}-${name}`),
   )

@@ -10,11 +10,12 @@ const { isFor, readBinary } = require('../lib/binary.js')
 const { platformOf } = require('../lib/platforms.js')
 const { isCutOff } = require('../lib/whole.js')
 
-const usage = `usage: npm run check:release -- DIRECTORY
+const usage = `usage: npm run check:release -- DIRECTORY [--here]
 
-DIRECTORY holds the main package and, in npm/, one package for each of the targets that package.json declares.`
+DIRECTORY holds the main package and, in npm/, one package for each of the targets that package.json declares.
+With --here it holds that of one target.`
 
-const [directory] = process.argv.slice(2)
+const [directory, here] = process.argv.slice(2)
 if (directory === undefined || directory.startsWith('-')) {
   console.error(usage)
   process.exit(64)
@@ -58,15 +59,10 @@ function checkFiles() {
   const files = packed.files.map(({ path }) => path)
   for (const binary of files.filter((path) => path.endsWith('.node')))
     fault(`the main package holds ${binary}`)
-  for (const needed of [
-    'binding.js',
-    'Cargo.toml',
-    'Cargo.lock',
-    'build.rs',
-    'src/lib.rs',
-    'install/from-source.js',
-  ])
+  for (const needed of ['binding.js', 'postgres/dist/index.js'])
     if (!files.includes(needed)) fault(`the main package lacks ${needed}`)
+  const { scripts } = read(join(home, 'package.json'))
+  if (scripts !== undefined) fault(`the main package has scripts: ${Object.keys(scripts).join(', ')}`)
   console.log(`${declared.name} ${packed.size} bytes packed, ${packed.unpackedSize} unpacked`)
 }
 
@@ -84,13 +80,15 @@ function checkTarget(triple) {
     cpu: [platform.cpu],
     libc: platform.libc && [platform.libc],
     main,
-    files: [main],
+    files: [main, 'THIRD-PARTY-LICENSES.txt'],
   }
   const found = read(join(path, 'package.json'))
   for (const [key, value] of Object.entries(wanted)) {
     if (JSON.stringify(found[key]) !== JSON.stringify(value))
       fault(`${triple}: ${key} is ${JSON.stringify(found[key])}, not ${JSON.stringify(value)}`)
   }
+  for (const file of ['LICENSE', 'THIRD-PARTY-LICENSES.txt'])
+    if (!existsSync(join(path, file))) fault(`${triple}: ${join(path, file)} is missing`)
   checkBinary(triple, platform, join(path, main))
 }
 
@@ -109,6 +107,7 @@ function checkBinary(triple, platform, path) {
   console.log(`${declared.name}-${platform.name} ${binary.size} bytes${libc}`)
 }
 
+if (here === '--here') declared.napi.targets = read(join(home, 'package.json')).napi.targets
 checkMain()
 for (const triple of declared.napi.targets) checkTarget(triple)
 for (const text of faults) console.error(text)

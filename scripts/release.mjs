@@ -3,56 +3,40 @@
 // All of it happens in a directory of its own. The clone's package.json names no platform packages, as they can be
 // installed only when they are published; napi's `pre-publish` adds them here.
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { thirdPartyLicenses } from './licenses.mjs'
 import { compilePostgres, napi, root, run } from './steps.mjs'
 
+const { libcHere, nameHere, platformOf } = createRequire(import.meta.url)('../lib/platforms.js')
+
 const usage = `usage: npm run release -- --artifacts DIRECTORY [--out DIRECTORY]
+       npm run release -- --here [--out DIRECTORY]
 
   --artifacts  where the binaries of all targets lie, below any directories (reconcile-lock.<platform>.node)
+  --here       packs for this machine alone, with the binary that npm run build has made
   --out        where the packages are made (target/release-packages): package/ as it is packed, and *.tgz
 
 It publishes nothing. binding.js must have been built (npm run build).`
-
-/** What Rust needs to build the package where there is no binary, as cargo publishes it. */
-const SOURCES = ['src', 'build.rs', 'Cargo.toml', 'Cargo.lock']
 
 function parse() {
   try {
     const { values } = parseArgs({
       options: {
         artifacts: { type: 'string' },
+        here: { type: 'boolean', default: false },
         out: { type: 'string', default: `${root}target/release-packages` },
       },
     })
-    if (values.artifacts === undefined) throw new Error('--artifacts is missing')
-    return { artifacts: resolve(values.artifacts), out: resolve(values.out) }
+    if ((values.artifacts === undefined) !== values.here) throw new Error('give either --artifacts or --here')
+    const { here } = values
+    return { artifacts: here ? ownBinary() : resolve(values.artifacts), here, out: resolve(values.out) }
   } catch (error) {
     console.error(`${error.message}\n\n${usage}`)
     return process.exit(64)
   }
-}
-
-/** The crate's own manifest and lock file: those of the clone name a workspace that is not published. */
-function copySources(home) {
-  const temporary = mkdtempSync(join(tmpdir(), 'reconcile-lock-crate-'))
-  process.on('exit', () => rmSync(temporary, { recursive: true, force: true }))
-  const packing = [
-    'package',
-    '--package',
-    'reconcile-lock',
-    '--no-verify',
-    '--allow-dirty',
-    '--locked',
-    '--quiet',
-  ]
-  run('cargo', [...packing, '--target-dir', temporary])
-  const crates = join(temporary, 'package')
-  const [crate] = readdirSync(crates).filter((name) => name.endsWith('.crate'))
-  run('tar', ['-xzf', crate], { cwd: crates })
-  for (const name of SOURCES)
-    cpSync(join(crates, crate.replace(/\.crate$/, ''), name), join(home, name), { recursive: true })
 }
 
 /** The main package, without the clone's own binary. */
@@ -64,25 +48,56 @@ function copyPackage(home) {
     cpSync(join(root, name), join(home, name), { recursive: true })
   // Not in the clone, where tests or programs may use it meanwhile.
   compilePostgres(join(home, compiled))
-  const { devDependencies: _, scripts, ...published } = manifest
-  Object.assign(published, { files: [...files, ...SOURCES], scripts: { install: scripts.install } })
+  const { devDependencies: _, scripts: __, ...published } = manifest
+  published.files = files
+  if (here) published.napi.targets = [targetHere(published.napi.targets)]
   writeFileSync(join(home, 'package.json'), `${JSON.stringify(published, null, 2)}\n`)
 }
 
-const { artifacts, out } = parse()
+/** The target whose binary `npm run build` makes on this machine. */
+function targetHere(targets) {
+  const name = nameHere(libcHere()?.libc === 'musl')
+  const found = targets.find((triple) => platformOf(triple).name === name)
+  if (found === undefined) throw new Error(`no package is published for ${name}`)
+  return found
+}
+
+/** The binary of one platform, for napi to find: in the clone others may lie beside it. */
+function ownBinary() {
+  const directory = mkdtempSync(join(tmpdir(), 'reconcile-lock-binary-'))
+  process.on('exit', () => rmSync(directory, { recursive: true, force: true }))
+  const file = `reconcile-lock.${nameHere(libcHere()?.libc === 'musl')}.node`
+  cpSync(join(root, file), join(directory, file))
+  return directory
+}
+
+/** LICENSE, and the licences of what is compiled into a binary. */
+function addLicenses(home) {
+  const path = join(home, 'package.json')
+  const manifest = JSON.parse(readFileSync(path, 'utf8'))
+  manifest.files.push(THIRD_PARTY)
+  writeFileSync(path, `${JSON.stringify(manifest, null, 2)}\n`)
+  cpSync(join(root, 'LICENSE'), join(home, 'LICENSE'))
+  writeFileSync(join(home, THIRD_PARTY), thirdPartyLicenses())
+}
+
+const THIRD_PARTY = 'THIRD-PARTY-LICENSES.txt'
+
+const { artifacts, here, out } = parse()
 const home = join(out, 'package')
 rmSync(out, { recursive: true, force: true })
 mkdirSync(home, { recursive: true })
 copyPackage(home)
-copySources(home)
 napi(['create-npm-dirs'], home)
 napi(['artifacts', '--output-dir', artifacts], home)
 // It would publish by itself, one after the other, before anybody has checked them.
 napi(['pre-publish', '--skip-optional-publish', '--no-gh-release'], home)
 // napi's `artifacts` puts the binaries beside the loader too.
 for (const name of readdirSync(home).filter((name) => name.endsWith('.node'))) rmSync(join(home, name))
-run(process.execPath, [`${root}scripts/check-release.mjs`, home])
-const packages = [home, ...readdirSync(join(home, 'npm')).map((name) => join(home, 'npm', name))]
+const platforms = readdirSync(join(home, 'npm')).map((name) => join(home, 'npm', name))
+for (const each of platforms) addLicenses(each)
+run(process.execPath, [`${root}scripts/check-release.mjs`, home, ...(here ? ['--here'] : [])])
+const packages = [home, ...platforms]
 run('npm', ['pack', '--ignore-scripts', '--silent', '--pack-destination', out, ...packages], {
   shell: process.platform === 'win32',
 })

@@ -1,14 +1,14 @@
 // A release as its users have it: installed by npm, from a registry, with the one binary of their machine.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, type TestContext, test } from 'node:test'
 import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
 import { directory } from '../support/directory.mjs'
 import { root } from '../support/packages.mjs'
-import { fileOf, here, layOut, makeRelease, manifest } from '../support/release.mjs'
+import { here, layOut, makeRelease, manifest, platforms } from '../support/release.mjs'
 import { npm, type Registry, serve } from './registry.mjs'
 
 const release = makeRelease()
@@ -80,13 +80,12 @@ test('an installation from tarballs needs no registry', async (t) => {
   node(project, '-e', lockOnce)
 })
 
-test('the main package holds the sources and no binary', () => {
+test('the main package holds neither sources nor a binary', () => {
   const listed = spawnSync('tar', ['-tzf', tarball()], { cwd: release.packed, encoding: 'utf8' }).stdout
   const files = listed.trim().split('\n')
-  for (const file of ['src/lib.rs', 'build.rs', 'Cargo.toml', 'Cargo.lock', 'install/build.js', 'LICENSE'])
-    assert.ok(files.includes(`package/${file}`), file)
+  assert.ok(files.includes('package/LICENSE'))
   const expected =
-    /^package\/((src|lib|cli|bin|install|postgres\/dist)\/|postgres\/package\.json|index\.|binding\.|Cargo\.|build\.rs|package\.json|[A-Z]+\b)/
+    /^package\/((lib|cli|bin|postgres\/dist)\/|postgres\/package\.json|index\.|binding\.|package\.json|[A-Z]+\b)/
   assert.deepEqual(
     files.filter((file) => !expected.test(file) || file.endsWith('.node')),
     [],
@@ -124,131 +123,74 @@ test('on musl npm fetches the binary for musl', async (t) => {
   assert.deepEqual(packages(project), ['reconcile-lock', 'reconcile-lock-linux-x64-musl'])
 })
 
-/** Shared by all builds of this test, and kept, as each takes a minute otherwise. */
-const target = { CARGO_TARGET_DIR: join(root, 'target/from-source'), CARGO_NET_OFFLINE: 'true' }
+for (const [manager, leaf, command] of [
+  ['npm', '.package-lock.json', 'npm install --include=optional'],
+  ['pnpm', '.modules.yaml', 'pnpm install --force'],
+  ['yarn 1', '.yarn-integrity', 'yarn install --force'],
+  ['yarn', '.yarn-state.yml', 'yarn install'],
+  ['bun', '../bun.lock', 'bun install --force'],
+] as const) {
+  test(`without optional dependencies it names the command of ${manager}`, (t) => {
+    const project = directory(t)
+    layOut(project)
+    writeFileSync(join(project, 'node_modules', leaf), '{}')
+    const { status, stderr } = spawnSync(process.execPath, ['-e', lockOnce], {
+      cwd: project,
+      encoding: 'utf8',
+    })
+    assert.equal(status, 1)
+    assert.match(stderr, /optional dependencies were omitted/)
+    assert.ok(stderr.includes(`  fix: ${command}, on this machine`), stderr)
+  })
+}
 
-test('without optional dependencies it says so, and the command that it names mends it', async (t) => {
+test('without optional dependencies the command that it names installs the binary', async (t) => {
   const project = await installed(t, '--omit=optional')
   assert.deepEqual(packages(project), ['reconcile-lock'])
-  const { status, stderr } = spawnSync(process.execPath, ['-e', lockOnce], { cwd: project, encoding: 'utf8' })
-  assert.equal(status, 1)
-  assert.match(stderr, /optional dependencies were omitted/)
-  const command = /to mend it: npm (rebuild reconcile-lock --build-from-source)$/m.exec(stderr)?.[1]
-  assert.ok(command, stderr)
-  const rebuilt = await npm(registry, project, command.split(' '), target)
-  assert.equal(rebuilt.code, 0, rebuilt.stderr)
-  const home = join(project, 'node_modules/reconcile-lock')
-  assert.ok(existsSync(join(home, fileOf(here))), rebuilt.stderr)
-  assert.equal(existsSync(join(home, 'target')), false)
-  node(project, '-e', lockOnce)
-})
-
-test('where npm does not know that option, the other command mends it', async (t) => {
-  const project = await installed(t, '--omit=optional')
   const { stderr } = spawnSync(process.execPath, ['-e', lockOnce], { cwd: project, encoding: 'utf8' })
-  const [, script = '', option = ''] = /^ {2}or, .*: node "(.*)" (--\S+)$/m.exec(stderr) ?? []
-  const env = { ...process.env, ...target, npm_config_build_from_source: undefined }
-  const built = spawnSync(process.execPath, [script, option], {
-    cwd: project,
-    encoding: 'utf8',
-    env,
-  })
-  assert.equal(built.status, 0, built.stderr)
-  assert.match(built.stdout, /^reconcile-lock: built .*\.node\n$/)
+  const [, command = ''] = /fix: npm (install --include=optional), /.exec(stderr) ?? []
+  const again = await npm(registry, project, command.split(' '))
+  assert.equal(again.code, 0, again.stderr)
   node(project, '-e', lockOnce)
 })
 
-/** The install script, as npm runs it. */
-function install(home: string, env: NodeJS.ProcessEnv) {
-  const args = [join(home, 'install/from-source.js')]
-  return spawnSync(process.execPath, args, { cwd: home, encoding: 'utf8', env: { ...process.env, ...env } })
-}
-
-/** A package without sources, in which nothing could be built. */
-function bare(t: TestContext): string {
-  const home = layOut(release, directory(t))
-  assert.equal(existsSync(join(home, 'src')), false)
-  return home
-}
-
-for (const asked of [undefined, '', 'false', 'another-package']) {
-  test(`the install script does and prints nothing for --build-from-source=${asked}`, (t) => {
-    const home = bare(t)
-    const before = readdirSync(home)
-    const { status, stdout, stderr } = install(home, { npm_config_build_from_source: asked, PATH: '' })
-    assert.deepEqual([status, stdout, stderr], [0, '', ''])
-    assert.deepEqual(readdirSync(home), before)
-  })
-}
-
-test('there is no other script that an installation would run', () => {
-  const { scripts } = JSON.parse(
-    spawnSync('tar', ['-xzOf', tarball(), 'package/package.json'], { cwd: release.packed, encoding: 'utf8' })
-      .stdout,
-  )
-  assert.deepEqual(scripts, { install: 'node install/from-source.js' })
-})
-
-for (const asked of ['true', 'reconcile-lock', 'another,reconcile-lock']) {
-  test(`without Rust, --build-from-source=${asked} says where to get it`, (t) => {
-    const home = bare(t)
-    const { status, stderr } = install(home, { npm_config_build_from_source: asked, PATH: '' })
+for (const [flags, fix] of [
+  [['--no-addons'], 'start Node.js without --no-addons'],
+  [
+    ['--experimental-permission', '--allow-fs-read=*'],
+    'start Node.js with --allow-addons beside --permission',
+  ],
+] as const) {
+  test(`under ${flags[0]} it names the option that keeps the addon out`, (t) => {
+    const project = directory(t)
+    layOut(project, here)
+    const { status, stderr } = spawnSync(process.execPath, [...flags, '-e', lockOnce], {
+      cwd: project,
+      encoding: 'utf8',
+    })
     assert.equal(status, 1)
-    assert.match(
-      stderr,
-      /^reconcile-lock: Rust was not found .* needs Rust 1\.\d+ or newer, from https:\/\/rustup\.rs/,
-    )
+    assert.ok(stderr.includes(`  fix: ${fix}\n`), stderr)
   })
 }
 
-/** A `cargo` that does what `script` says. */
-function pretended(t: TestContext, script: string): NodeJS.ProcessEnv {
-  const bin = directory(t)
-  writeFileSync(join(bin, 'cargo'), `#!/bin/sh\n${script}\n`)
-  chmodSync(join(bin, 'cargo'), 0o755)
-  return { npm_config_build_from_source: 'true', PATH: `${bin}:${process.env.PATH}` }
-}
-const skip = process.platform === 'win32' ? 'it puts a shell script in place of cargo' : false
-
-test('what cargo says is shown, with what building needs', { skip }, (t) => {
-  const { status, stderr } = install(bare(t), pretended(t, 'echo "error: linker not found" >&2; exit 101'))
-  assert.equal(status, 1)
-  assert.match(stderr, /^error: linker not found\n/)
-  assert.match(
-    stderr,
-    /reconcile-lock: cargo build .* failed \(exit code 101\)\. Building needs Rust 1\.\d+ or newer/,
-  )
+test('an installation runs no script', () => {
+  const manifests = readdirSync(release.packed).filter((name) => name.endsWith('.tgz'))
+  assert.ok(manifests.length > 1)
+  for (const name of manifests) {
+    const args = ['-xzOf', name, 'package/package.json']
+    const { stdout } = spawnSync('tar', args, { cwd: release.packed, encoding: 'utf8' })
+    assert.equal(JSON.parse(stdout).scripts, undefined, name)
+  }
 })
 
-test('what was built and cannot be loaded does not become the binary', { skip }, (t) => {
-  const home = bare(t)
-  const library = join(home, 'library.so')
-  writeFileSync(library, 'garbage')
-  const artifact = { reason: 'compiler-artifact', target: { name: 'reconcile_lock' }, filenames: [library] }
-  const before = readdirSync(home)
-  const { status, stderr } = install(home, pretended(t, `echo '${JSON.stringify(artifact)}'`))
-  assert.equal(status, 1)
-  assert.match(stderr, /library\.so was built, but this Node\.js cannot load it:\n/)
-  assert.deepEqual(readdirSync(home), before)
-})
-
-test('a build that makes no library is an error', { skip }, (t) => {
-  const { status, stderr } = install(bare(t), pretended(t, 'exit 0'))
-  assert.equal(status, 1)
-  assert.match(stderr, /cargo has built no library/)
-})
-
-test('npm fails when the build fails', { skip }, async (t) => {
-  const project = await installed(t, '--omit=optional')
-  rmSync(join(project, 'node_modules/reconcile-lock/src'), { recursive: true })
-  const { code, stderr } = await npm(
-    registry,
-    project,
-    ['rebuild', manifest.name, '--build-from-source'],
-    target,
-  )
-  assert.notEqual(code, 0)
-  assert.match(stderr, /failed \(exit code 101\)/)
+test('each package of a platform has the licences of what is in its binary', () => {
+  for (const { name } of platforms) {
+    const path = join(release.home, 'npm', name)
+    assert.match(readFileSync(join(path, 'LICENSE'), 'utf8'), /^MIT License/)
+    const text = readFileSync(join(path, 'THIRD-PARTY-LICENSES.txt'), 'utf8')
+    for (const crate of ['napi', 'rustix', 'serde_json', 'oneshot'])
+      assert.match(text, new RegExp(`^${crate} \\d\\S+: .*(MIT|Apache-2\\.0)`, 'm'))
+  }
 })
 
 test('publint finds nothing to say about what is published', async () => {

@@ -3,10 +3,9 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import {
   copyFileSync,
-  cpSync,
-  existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   writeFileSync,
@@ -14,7 +13,7 @@ import {
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { root } from './packages.mjs'
+import { copyPackage, root } from './packages.mjs'
 
 export interface Platform {
   name: string
@@ -95,14 +94,19 @@ export function makeRelease(): Release {
 }
 
 /** Lays out `node_modules` of a project, without npm. `name` is the platform whose package is there, if any. */
-export function layOut(release: Release, project: string, name?: string): string {
+export function layOut(project: string, name?: string): string {
   const home = join(project, 'node_modules/reconcile-lock')
-  const left = new Set(['npm', 'src'].map((part) => join(release.home, part)))
-  cpSync(release.home, home, { recursive: true, filter: (path) => !left.has(path) })
+  copyPackage(home)
+  for (const file of readdirSync(home)) if (file.endsWith('.node')) rmSync(join(home, file))
   if (name !== undefined) {
-    const source = join(release.home, 'npm', name)
-    assert.ok(existsSync(source), source)
-    cpSync(source, join(project, 'node_modules', `reconcile-lock-${name}`), { recursive: true })
+    const platform = platforms.find((each) => each.name === name)
+    assert.ok(platform, name)
+    const directory = join(project, 'node_modules', `reconcile-lock-${name}`)
+    mkdirSync(directory)
+    const described = { name: `reconcile-lock-${name}`, version: manifest.version, main: fileOf(name) }
+    writeFileSync(join(directory, 'package.json'), JSON.stringify(described))
+    if (name === here) copyFileSync(join(root, fileOf(here)), join(directory, fileOf(here)))
+    else writeFileSync(join(directory, fileOf(name)), madeUp(platform))
   }
   return home
 }

@@ -1,0 +1,103 @@
+// The package in real Jest: each test file has a realm and a module registry of its own, over one binary.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { readdirSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { directory } from '../support/directory.mjs'
+import { copyPackage, root } from '../support/packages.mjs'
+
+const require = createRequire(join(root, 'package.json'))
+
+const TESTS = `
+const fs = require('node:fs')
+const os = require('node:os')
+const path = require('node:path')
+const lock = require('reconcile-lock')
+const cwd = fs.mkdtempSync(path.join(process.env.LOCKS, 'lock-'))
+const refusal = (call) => call.then(() => { throw new Error('not refused') }, (error) => error)
+
+async function shared(first, second) {
+  const held = await first.acquireLock(cwd)
+  const refused = await refusal(second.acquireLock(cwd))
+  expect(refused).toBeInstanceOf(first.LockError)
+  expect(refused).toBeInstanceOf(second.LockError)
+  expect(refused).toBeInstanceOf(Error)
+  expect(refused.code).toBe('E_LOCK_CONTENTION')
+  const waiting = second.acquireLock({ cwd, timeout: 20000 })
+  await first.releaseLock(cwd)
+  const next = await waiting
+  expect([held.isHeld(), next.isHeld()]).toEqual([false, true])
+  await first.releaseLock(next)
+  expect(fs.readdirSync(cwd)).toEqual([])
+}
+
+test('resetModules: both copies share the locks', async () => {
+  jest.resetModules()
+  const second = require('reconcile-lock')
+  expect(second).not.toBe(lock)
+  await shared(lock, second)
+  await shared(second, lock)
+})
+
+test('isolateModules: both copies share the locks', async () => {
+  let second
+  jest.isolateModules(() => { second = require('reconcile-lock') })
+  await shared(lock, second)
+})
+
+test('errors are those of this realm', async () => {
+  const error = await refusal(lock.acquireLock(5))
+  expect(error).toBeInstanceOf(TypeError)
+  expect(() => lock.acquireLockSync({ timeout: -1 })).toThrow(RangeError)
+  expect(await refusal(lock.acquireLock({ cwd: path.join(cwd, 'missing') }))).toBeInstanceOf(Error)
+})
+
+test('fake timers hold nothing up', async () => {
+  jest.useFakeTimers()
+  try {
+    const held = await lock.acquireLock(cwd)
+    await refusal(lock.acquireLock({ cwd, timeout: 30, onWait() {} }))
+    await held.release()
+  } finally {
+    jest.useRealTimers()
+  }
+})
+
+test('a lock that is left held', async () => {
+  await lock.acquireLock({ cwd, file: 'left' })
+})
+`
+
+/** As jsdom is: without the globals that only Node.js has. */
+const BARE = `
+const { TestEnvironment } = require(${JSON.stringify(require.resolve('jest-environment-node'))})
+module.exports = class extends TestEnvironment {
+  async setup() {
+    await super.setup()
+    for (const name of ['setImmediate', 'clearImmediate']) delete this.global[name]
+  }
+}
+`
+
+test('two test files in one worker of Jest, one of them without setImmediate', (t) => {
+  const project = directory(t)
+  const locks = directory(t)
+  copyPackage(join(project, 'node_modules/reconcile-lock'))
+  writeFileSync(join(project, 'package.json'), JSON.stringify({ jest: { testEnvironment: 'node' } }))
+  writeFileSync(join(project, 'bare.cjs'), BARE)
+  writeFileSync(join(project, 'one.test.js'), TESTS)
+  writeFileSync(join(project, 'two.test.js'), `/** @jest-environment ./bare.cjs */\n${TESTS}`)
+  const jest = [join(root, 'node_modules/jest/bin/jest.js'), '--runInBand', '--ci', '--rootDir', project]
+  const { status, stderr } = spawnSync(process.execPath, jest, {
+    cwd: project,
+    env: { ...process.env, LOCKS: locks, NODE_OPTIONS: '' },
+    encoding: 'utf8',
+    timeout: 120_000,
+  })
+  assert.match(stderr, /^Tests: +10 passed, 10 total$/m)
+  assert.equal(status, 0, stderr)
+  const left = readdirSync(locks, { recursive: true }).filter((name) => String(name).endsWith('left'))
+  assert.deepEqual(left, [], 'the end of the process releases what the tests have left held')
+})
