@@ -123,7 +123,7 @@ export interface Lock {
   /** As {@link Lock.release}, before it returns. */
   readonly releaseSync: () => void
   /** What `JSON.stringify` prints of it. */
-  toJSON(): { path: string; holder: Holder; takenOver?: TakenOver }
+  toJSON(): Pick<Lock, 'path' | 'holder' | 'takenOver'>
   /** As {@link Lock.releaseSync}, for `using`. */
   [Symbol.dispose](): void
   /** As {@link Lock.release}, for `await using`. */

@@ -8,10 +8,12 @@ import { runSuite } from './runtimes/suite.mjs'
 import { build, install, root } from './steps.mjs'
 import { compile, testNames, testsForRuntimes } from './suite.mjs'
 
-const help = `npm run test:runtimes -- [--only RUNTIME,RUNTIME] [--file TEST,TEST] [--no-build]
+const help = `npm run test:runtimes -- [--only RUNTIME,RUNTIME] [--file TEST,TEST] [--no-build] [--others]
 
 Installs each runtime from its npm package (Linux x64) and runs the suite in it. A test that cannot pass in one is marked
 by knownFailure() with the reason; it still runs there, and a marked test that passes is a failure.
+
+--others leaves out the Node.js that runs this command.
 
 Runtimes: ${runtimes.map(({ name }) => name.replace(' ', '@')).join(', ')} or node, bun, deno`
 
@@ -25,6 +27,7 @@ function readOptions() {
     only: { type: 'string' },
     file: { type: 'string' },
     'no-build': { type: 'boolean' },
+    others: { type: 'boolean', default: false },
     help: { type: 'boolean' },
   }
   try {
@@ -53,7 +56,11 @@ if (options.help) {
   console.log(help)
   process.exit(0)
 }
-const wanted = chosenRuntimes(options.only)
+const wanted = chosenRuntimes(options.only).filter(({ name }) => {
+  const isThis = options.others && name === `node ${process.versions.node}`
+  if (isThis) console.log(`left out: ${name}, which runs this command`)
+  return !isThis
+})
 if (!options['no-build']) {
   install()
   build()

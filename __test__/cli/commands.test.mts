@@ -157,7 +157,7 @@ const wrong = [
   [['run', '--json', '--', 'true'], /run takes no --json/],
   [['run', '--colour', '--', 'true'], /unknown option --colour\n/],
   [['run', '--timeout', '5', '--', 'true'], /unknown option --timeout; did you mean --wait SECONDS\?/],
-  [['run', '--mesage', 'm', '--', 'true'], /unknown option --mesage; did you mean --message\?/],
+  [['run', '--messages', 'm', '--', 'true'], /unknown option --messages; did you mean --message\?/],
   [['status', '--json=1'], /--json takes no value/],
   [['run', '--file', '', '--', 'true'], /--file needs/],
   [['run', '--file', 'a/', '--', 'true'], /must name a file/],

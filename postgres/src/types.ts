@@ -133,13 +133,10 @@ export interface PostgresLock {
    * on it. Either way this process holds the lock no more.
    */
   readonly release: () => Promise<void>
-  /** What `JSON.stringify` prints of it, the token as a string. */
-  toJSON(): {
-    path: string
-    name: string
+  /** What `JSON.stringify` prints of it. */
+  toJSON(): Pick<PostgresLock, 'path' | 'name' | 'holder' | 'takenOver'> & {
+    /** The token in decimal digits, since JSON has no `bigint`. */
     token: string
-    holder: PostgresHolder
-    takenOver?: PostgresTakenOver
   }
   /** As {@link PostgresLock.release}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
