@@ -151,9 +151,16 @@ const faults: Record<string, [spoil: (home: string) => void, said: RegExp]> = {
     },
     /the main package holds reconcile-lock\..*\.node/,
   ],
-  'the main package lacks the sources': [
-    (home) => rmSync(join(home, 'src'), { recursive: true }),
-    /the main package lacks src\/lib\.rs/,
+  'the main package lacks what was compiled': [
+    (home) => rmSync(join(home, 'postgres', 'dist'), { recursive: true }),
+    /the main package lacks postgres\/dist\/index\.js/,
+  ],
+  'the main package runs a script at its installation': [
+    (home) =>
+      edit(join(home, 'package.json'), (content) =>
+        Object.assign(content, { scripts: { install: 'node x' } }),
+      ),
+    /the main package has scripts: install/,
   ],
 }
 

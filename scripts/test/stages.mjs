@@ -58,7 +58,7 @@ export const stages = [
     ],
   },
   {
-    name: 'model, two processes',
+    name: 'quick model',
     hasTests: true,
     commands: [cargoTest([...MODEL, '--no-default-features'], ...['--exact', ...TWO_PROCESSES])],
   },
@@ -74,7 +74,7 @@ export const stages = [
       cargoTest(MODEL, ...TWO_PROCESSES.flatMap((name) => ['--skip', name])),
     ],
   },
-  { name: 'node, long', long: true, hasTests: true, commands: [node('suite', '--run', '--long')] },
+  { name: 'long node', long: true, hasTests: true, commands: [node('suite', '--run', '--long')] },
   {
     name: 'storms',
     long: true,
