@@ -16,6 +16,10 @@ use crate::target::{Target, system_error};
 /// How long an empty file is left to its creator, who stands between creating it and locking it.
 pub const BIRTH: Duration = Duration::from_secs(2);
 
+/// How long an acquirer needs at most from its kernel lock to its record, unless it is stopped. Kernel locks without
+/// a record that are older are reported.
+const SIGNS_WITHIN: Duration = Duration::from_millis(20);
+
 const BEING_BORN: &str = "a process is creating it right now";
 
 /// What is left of a record that nobody stands behind any more. Not nothing: that looks like a birth, and
@@ -117,6 +121,8 @@ struct Patience {
     unsigned: u32,
     out_of_sight: u32,
     newborn: Option<(FileId, Duration)>,
+    /// The file whose kernel lock was last found held without a record.
+    locked: Option<FileId>,
     /// Whom the record named when the kernel lock was last found held.
     named: Option<Holder>,
     /// When to pause no more, by the system's monotonic clock; `None`: each repetition has its own bound.
@@ -155,6 +161,13 @@ impl Patience {
         now.saturating_sub(first_seen) < BIRTH
     }
 
+    /// Why a file that stays empty is not left to its creator until the end of [`BIRTH`]: its kernel lock is held.
+    fn unsigned_newborn<S: System>(&self, system: &S) -> Option<String> {
+        let (id, first_seen) = self.newborn?;
+        let is_late = system.monotonic().saturating_sub(first_seen) >= SIGNS_WITHIN;
+        is_late.then(|| system.lock_owner(id)).flatten().map(|owner| without_record(Some(owner)))
+    }
+
     /// Repeats `attempt` until it is done or refused.
     fn repeat<S: System, T>(
         system: &S,
@@ -177,6 +190,11 @@ impl Patience {
                 Attempt::Refused(Refusal { holder, reason }) => return Err(target.contention(holder, reason)),
                 Attempt::Again(again) => again,
             };
+            if again == Again::BeingBorn
+                && let Some(reason) = patience.unsigned_newborn(system)
+            {
+                return Err(target.contention(None, Some(reason)));
+            }
             let pause = patience.next(again);
             if pause == Some(Duration::ZERO) {
                 continue;
@@ -186,6 +204,10 @@ impl Patience {
                 (Some(pause), _) => system.pause(pause),
                 (None, Again::OutOfSight) => return Err(target.contention(patience.named, None)),
                 (None, Again::BeingBorn) => return Err(target.contention(None, Some(BEING_BORN.to_owned()))),
+                (None, Again::Unsigned) => {
+                    let owner = patience.locked.and_then(|id| system.lock_owner(id));
+                    return Err(target.contention(None, Some(without_record(owner))));
+                }
                 (None, _) => {
                     return Err(target.contention(None, Some("another process is acquiring it".to_owned())));
                 }
@@ -378,6 +400,7 @@ fn owned<S: System, T>(
     file: &S::File,
     stat: &Stat,
 ) -> Result<Attempt<T>, Error> {
+    patience.locked = Some(stat.id);
     let Some(record) = read_record(system, target, file)? else {
         return Ok(Attempt::Again(Again::Unsigned));
     };
@@ -397,6 +420,15 @@ fn owned<S: System, T>(
 pub(crate) fn is_elsewhere<S: System>(system: &S, record: &Record) -> bool {
     let here = system.here();
     record.boot_id.is_some() && (record.boot_id != here.boot || record.pid_ns != here.pid_namespace)
+}
+
+/// What is known of a kernel lock whose owner no record names.
+fn without_record(owner: Option<u32>) -> String {
+    let owner = owner.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+    format!(
+        "{owner} holds the kernel lock without a record: a program other than reconcile-lock, \
+         or an acquire that has just begun"
+    )
 }
 
 /// Who holds the lock, since when and where, as a sentence without its end.
@@ -557,7 +589,8 @@ fn look<S: System>(
     stat: &Stat,
 ) -> Result<Attempt<LockStatus>, Error> {
     if patience.is_being_born(system, stat) {
-        let reason = Some(BEING_BORN.to_owned());
+        let owner = system.lock_owner(stat.id);
+        let reason = Some(owner.map_or_else(|| BEING_BORN.to_owned(), |pid| without_record(Some(pid))));
         return Ok(Attempt::Refused(Refusal { holder: None, reason }));
     }
     let fs = system.fs_kind(file);

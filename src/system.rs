@@ -32,6 +32,12 @@ pub trait System {
     /// What the system refuses, except where [`Locking`] has a case for it.
     fn try_lock(&self, file: &Self::File, mode: LockMode) -> io::Result<Locking>;
 
+    /// The process that holds the exclusive kernel lock of a file, found without a try of that lock. `None`: there is
+    /// none, or the system does not say.
+    fn lock_owner(&self, _: FileId) -> Option<u32> {
+        None
+    }
+
     /// Describes the open file.
     ///
     /// # Errors

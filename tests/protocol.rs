@@ -270,6 +270,57 @@ fn the_kernel_lock_of_a_newborn_file_is_left_to_its_creator() {
     }
 }
 
+/// Another program's process, as `flock(1)`: it locks the file and writes nothing.
+fn locked_by_another_program(world: &World) -> (world::Process, world::File) {
+    let stranger = world.process(4711);
+    let Opened::File(file) = stranger.open(&target().path, Access::ReadWrite).unwrap() else {
+        panic!("no file")
+    };
+    assert_eq!(stranger.try_lock(&file, LockMode::Exclusive).unwrap(), Locking::Taken);
+    (stranger, file)
+}
+
+#[test]
+fn a_kernel_lock_of_another_program_is_reported_with_its_process() {
+    for (content, age) in [(&b""[..], 0), (b"", 60_000), (b"id,amount\n", 0), (OLD_DEAD, 0)] {
+        let world = World::new();
+        let one = world.process(1);
+        world.put(content, age);
+        let _locked = locked_by_another_program(&world);
+        let begun = one.monotonic();
+        let is_reported =
+            |reason: &str| reason.starts_with("process 4711 holds the kernel lock without a record");
+        for refused in [acquire(&one, &target(), 0).map(drop), break_lock(&one, &target(), false).map(drop)] {
+            let Err(Error::Contention { holder: None, reason: Some(reason), .. }) = refused else {
+                panic!("{refused:?}")
+            };
+            assert!(is_reported(&reason), "{reason}");
+        }
+        let status = inspect(&one, &target()).unwrap();
+        assert!(status.state == LockState::Held && is_reported(&status.reason), "{}", status.reason);
+        let took = one.monotonic().saturating_sub(begun);
+        assert!(took.as_millis() < 200, "{took:?}");
+    }
+}
+
+#[test]
+fn a_creator_that_holds_the_kernel_lock_is_left_the_time_to_sign() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    world.put(b"", 0);
+    let Opened::File(file) = two.open(&target().path, Access::ReadWrite).unwrap() else { panic!("no file") };
+    two.try_lock(&file, LockMode::Exclusive).unwrap();
+    for call in ["pause", "pause"] {
+        world.before(call, |_| {});
+    }
+    world.before("pause", move |world| {
+        let two = world.process(2);
+        two.write(&file, br#"{"pid":2,"createdAt":5}"#).unwrap();
+        std::mem::forget(file);
+    });
+    assert!(is_contention(acquire(&one, &target(), 0), Some(2)));
+}
+
 fn acquire_and_forget(process: &world::Process) {
     assert!(acquire(process, &target(), 0).is_ok());
 }

@@ -4,7 +4,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { root } from '../steps.mjs'
-import { compiledTest } from '../suite.mjs'
+import { compiledTest, folders } from '../suite.mjs'
 import { readReport } from './report.mjs'
 
 /** A file of tests that takes longer hangs, unless its runtime sets another deadline, in milliseconds. */
@@ -37,7 +37,9 @@ const KNOWN_FAILURE = /^known failure: (.+?): (.+)$/gm
 export async function runSuite(runtime, files, print = console.log) {
   print(`\n# ${runtime.name}`)
   const counts = { passed: 0, failed: 0, skipped: 0 }
-  const waiting = [...files]
+  // The longest first, so that none of them runs alone in the end.
+  const isLong = (/** @type {string} */ file) => Number(folders[file.split('/')[0]]?.long ?? false)
+  const waiting = files.toSorted((a, b) => isLong(b) - isLong(a))
   const worker = async () => {
     for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
       const began = performance.now()

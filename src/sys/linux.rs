@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::OFlags;
 
-pub(super) use self::process::{here, state};
+pub(super) use self::process::{here, lock_owner, state};
 pub(crate) use self::queue::{Place, Rank};
 pub(crate) use self::stake::Stake;
 pub(crate) use self::watch::{Bell, Signal, Signals, Watch, Watched, Watcher};

@@ -10,6 +10,12 @@ use rustix::fs::OFlags;
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) use self::calls::{is_main_thread, keep_loaded};
 pub(super) use self::process::{here, state};
+use crate::system::FileId;
+
+/// macOS does not say which process holds a kernel lock.
+pub(super) fn lock_owner(_: FileId) -> Option<u32> {
+    None
+}
 
 /// What keeps a look from changing the time of the last access: macOS has nothing of the kind.
 pub(super) const NO_TRACE: OFlags = OFlags::empty();

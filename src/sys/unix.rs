@@ -90,6 +90,10 @@ impl System for Os {
         }
     }
 
+    fn lock_owner(&self, id: FileId) -> Option<u32> {
+        own::lock_owner(id)
+    }
+
     fn stat(&self, file: &OwnedFd) -> io::Result<Stat> {
         Ok(described(&fs::fstat(file)?))
     }

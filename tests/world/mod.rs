@@ -25,7 +25,7 @@ struct Inode {
     links: u64,
     modified: u64,
     mode: u32,
-    locks: Vec<(u64, LockMode)>,
+    locks: Vec<(u64, LockMode, u32)>,
 }
 
 #[derive(Default)]
@@ -197,7 +197,7 @@ pub struct File {
 impl Drop for File {
     fn drop(&mut self) {
         let mut state = self.world.state();
-        state.inodes[self.inode].locks.retain(|(id, _)| *id != self.id);
+        state.inodes[self.inode].locks.retain(|(id, ..)| *id != self.id);
         state.open_files -= 1;
     }
 }
@@ -253,12 +253,18 @@ impl System for Process {
         let locks = &mut state.inodes[file.inode].locks;
         let free = locks
             .iter()
-            .all(|(id, other)| *id == file.id || (mode == LockMode::Shared && *other == LockMode::Shared));
+            .all(|(id, other, _)| *id == file.id || (mode == LockMode::Shared && *other == LockMode::Shared));
         if free {
-            locks.retain(|(id, _)| *id != file.id);
-            locks.push((file.id, mode));
+            locks.retain(|(id, ..)| *id != file.id);
+            locks.push((file.id, mode, self.here.pid));
         }
         Ok(if free { Locking::Taken } else { Locking::Busy })
+    }
+
+    fn lock_owner(&self, id: FileId) -> Option<u32> {
+        let state = self.world.state();
+        let inode = state.inodes.get(usize::try_from(id.inode).ok()?)?;
+        inode.locks.iter().find(|(_, mode, _)| *mode == LockMode::Exclusive).map(|(.., pid)| *pid)
     }
 
     fn stat(&self, file: &File) -> io::Result<Stat> {

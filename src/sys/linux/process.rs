@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use crate::sys::unix::{self, process_exists};
-use crate::system::{Here, ProcessState};
+use crate::system::{FileId, Here, ProcessState};
 
 /// Who and where this process is. What `/proc` does not tell stays unknown.
 pub(in crate::sys) fn here() -> Here {
@@ -29,6 +29,23 @@ pub(in crate::sys) fn state(pid: u32) -> ProcessState {
         None if process_exists(pid) => ProcessState::Alive { start: None },
         None => ProcessState::Dead,
     }
+}
+
+/// The process that holds the exclusive lock of `flock(2)` on a file, by `/proc/locks` (`proc_locks(5)`).
+pub(in crate::sys) fn lock_owner(id: FileId) -> Option<u32> {
+    fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| flock_owner(line, id))
+}
+
+/// Such a line is `1: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> 0 EOF`, the device in hexadecimal digits; one that
+/// waits for the lock has `->` after its number.
+fn flock_owner(line: &str, id: FileId) -> Option<u32> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    if fields.next()? != "FLOCK" || fields.nth(1)? != "WRITE" {
+        return None;
+    }
+    let (pid, file) = (fields.next()?, fields.next()?);
+    let (major, minor) = (rustix::fs::major(id.device), rustix::fs::minor(id.device));
+    (file == format!("{major:02x}:{minor:02x}:{}", id.inode)).then(|| pid.parse().ok()).flatten()
 }
 
 /// What we read of `/proc/<pid>/stat`.
@@ -78,6 +95,23 @@ mod tests {
         );
         assert_eq!(ProcStat::parse(b"7 (\xff\xfe) R 1"), None);
         assert_eq!(ProcStat::parse(b""), None);
+    }
+
+    #[test]
+    fn the_owner_of_a_flock_is_read_from_proc_locks() {
+        let id = FileId { device: rustix::fs::makedev(0xfd, 0x1a), inode: 77 };
+        let owner = |line| flock_owner(line, id);
+        assert_eq!(owner("1: FLOCK  ADVISORY  WRITE 4711 fd:1a:77 0 EOF"), Some(4711));
+        for other in [
+            "1: FLOCK  ADVISORY  READ  4711 fd:1a:77 0 EOF",
+            "1: POSIX  ADVISORY  WRITE 4711 fd:1a:77 0 EOF",
+            "1: OFDLCK ADVISORY  WRITE -1 fd:1a:77 0 EOF",
+            "1: -> FLOCK  ADVISORY  WRITE 4711 fd:1a:77 0 EOF",
+            "1: FLOCK  ADVISORY  WRITE 4711 fd:1a:770 0 EOF",
+            "1: FLOCK  ADVISORY  WRITE",
+        ] {
+            assert_eq!(owner(other), None, "{other}");
+        }
     }
 
     #[test]
