@@ -4,8 +4,8 @@
 //! An input is the content of a lock file. What follows a byte 0x1e in it makes up our side: names and numbers.
 
 use reconcile_lock::judge::{Evidence, Verdict, judge};
-use reconcile_lock::record::{RECORD_LEN, Record};
-use reconcile_lock::{FsKind, Here, ProcessState};
+use reconcile_lock::record::{Content, RECORD_LEN, Record};
+use reconcile_lock::{FileId, FsKind, Here, ProcessState};
 
 /// Of Linux, where it is highest.
 const HIGHEST_PID: u32 = if cfg!(windows) { u32::MAX } else { 4_194_304 };
@@ -30,6 +30,7 @@ pub fn check(input: &[u8], cases: usize) {
             check_holder(record);
             check_writing(&like(record), record.created_at.unwrap_or(0), record.thread.unwrap_or(0));
         }
+        assert_eq!(record.is_some(), matches!(Content::of(content), Content::Record(_)));
         check_verdicts(record.as_ref(), &ours, cases);
     }
     check_writing(&ours.here, ours.number, ours.here.pid);
@@ -134,9 +135,13 @@ fn check_writing(here: &Here, created_at: u64, thread: u32) {
     }
 }
 
+/// The file that is judged.
+const FILE: FileId = FileId { device: 64_769, inode: 42 };
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
     BeingBorn,
+    Free,
     Held,
     Stale,
 }
@@ -163,11 +168,13 @@ fn check_verdicts(record: Option<&Record>, ours: &Ours, cases: usize) {
         let (boot, namespace, process) = (kind % 3, kind / 3 % 3, kind / 9);
         let here =
             Here { boot: boots[boot].clone(), pid_namespace: namespaces[namespace], ..ours.here.clone() };
-        for bits in 0..16_u8 {
+        for bits in 0..32_u8 {
             let bit = |number: u8| bits >> number & 1 == 1;
             check_verdict(&Evidence {
                 record,
+                file: FILE,
                 empty: bit(0),
+                released: bit(4),
                 young: bit(1),
                 process: processes[process],
                 here: &here,
@@ -181,6 +188,7 @@ fn check_verdicts(record: Option<&Record>, ours: &Ours, cases: usize) {
 fn check_verdict(evidence: &Evidence<'_>) {
     let (found, reason) = match judge(evidence) {
         Verdict::BeingBorn => (Expected::BeingBorn, "-".to_owned()),
+        Verdict::Free => (Expected::Free, "-".to_owned()),
         Verdict::Held(reason) => (Expected::Held, reason),
         Verdict::Stale(reason) => (Expected::Stale, reason),
     };
@@ -195,6 +203,7 @@ fn check_verdict(evidence: &Evidence<'_>) {
             assert!(!may_be_the_holder(evidence), "a live holder's lock was called stale: {evidence:?}");
             assert!(evidence.kernel_locks || is_dead_on_this_boot(evidence), "without proof: {evidence:?}");
         }
+        Expected::Free => assert!(evidence.released && evidence.kernel_locks, "{evidence:?}"),
         Expected::Held => {}
     }
 }
@@ -203,6 +212,9 @@ fn check_verdict(evidence: &Evidence<'_>) {
 fn expected(evidence: &Evidence<'_>) -> Expected {
     let stale_if = |stale: bool| if stale { Expected::Stale } else { Expected::Held };
     let Some(record) = evidence.record else {
+        if evidence.released && evidence.kernel_locks {
+            return Expected::Free;
+        }
         // Empty and young; empty and older, or not our JSON; without kernel locks nothing is proved.
         if evidence.empty && evidence.young {
             return Expected::BeingBorn;
@@ -233,13 +245,20 @@ fn may_be_the_holder(evidence: &Evidence<'_>) -> bool {
     };
     is_this_boot(record, evidence.here)
         && is_this_namespace(record, evidence.here)
+        && !is_copy(record, evidence)
         && (record.start_time == start || record.start_time.is_none() || start.is_none())
+}
+
+fn is_copy(record: &Record, evidence: &Evidence<'_>) -> bool {
+    let is_local_to_both = record.fs.as_deref() == Some("local") && evidence.fs == FsKind::Local;
+    is_local_to_both
+        && record.file.as_ref().is_some_and(|file| *file != format!("{}:{}", FILE.device, FILE.inode))
 }
 
 fn is_dead_on_this_boot(evidence: &Evidence<'_>) -> bool {
     evidence.record.is_some_and(|record| {
         is_this_boot(record, evidence.here)
-            && is_this_namespace(record, evidence.here)
+            && (is_this_namespace(record, evidence.here) || is_copy(record, evidence))
             && !may_be_the_holder(evidence)
     })
 }

@@ -42,8 +42,39 @@ function systemError(systemErrno, syscall, path, text) {
   const errno =
     process.platform === 'win32' ? require('./win32-errors.js').fromWin32(systemErrno, errors) : systemErrno
   const [code, reason] = errors.get(-errno) ?? unmapped(errno, text)
-  const message = `${code}: ${reason}, ${syscall} '${path}'`
+  const denied = syscall === 'open' && (code === 'EACCES' || code === 'EPERM') ? ownerOf(path) : ''
+  const message = `${code}: ${reason}, ${syscall} '${path}'${denied}`
   return Object.assign(new Error(message), { errno: -errno, code, syscall, path })
+}
+
+/**
+ * Whose file or directory it is that this process may not use, and what to do about it.
+ * @param {string} path
+ */
+function ownerOf(path) {
+  // Loaded where there is need of them.
+  const { lstatSync } = require('node:fs')
+  const { dirname } = require('node:path')
+  const us = process.geteuid?.()
+  if (us === undefined) return ''
+  const stat = (/** @type {string} */ of) => {
+    try {
+      return lstatSync(of)
+    } catch {
+      return undefined
+    }
+  }
+  const file = stat(path)
+  if (file) {
+    const isOurs = file.uid === us
+    return isOurs
+      ? '; the file is ours, and its mode forbids it: chmod u+rw makes it usable'
+      : `; the file belongs to user ${file.uid}, and this process is user ${us}: run it as that user, or remove the file with breakLock({ force: true })`
+  }
+  const directory = stat(dirname(path))
+  return directory
+    ? `; the directory belongs to user ${directory.uid}, and this process, user ${us}, may not create files in it`
+    : ''
 }
 
 /**

@@ -95,7 +95,7 @@ function idOf(path) {
 }
 
 function releaseAll() {
-  const reason = 'because somebody removed or replaced the file'
+  const reason = 'because the path does not name the file now'
   const ends = channels.watchEnds()
     ? [...byId.values()].map((lock) => ({ lock, lost: lock.isHeld() ? undefined : { reason } }))
     : []

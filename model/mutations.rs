@@ -29,6 +29,9 @@ const LAST_CHECK: (&str, &str) = (
         Ok(()) => {}",
 );
 
+const PAUSE: (&str, &str) =
+    ("    system.pause(OLD_PEER_UNLINKS_WITHIN);\n    match named", "    match named");
+
 /// All of them.
 pub const MUTATIONS: &[Mutation] = &[
     Mutation {
@@ -59,7 +62,7 @@ pub const MUTATIONS: &[Mutation] = &[
             "    let fs = system.fs_kind(&file);
     let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
     if let Some((Verdict::Stale(_), _)) = examine(system, target, patience, &file, &stat, (fs, true))? {
-        system.unlink(&target.path).map_err(target.system(\"unlink\"))?;
+        system.unlink(&target.path, stat.id).map_err(|failed| target.failed(failed))?;
         return Ok(Attempt::Again(Again::Vanished));
     }
     let kernel_locks = match",
@@ -70,7 +73,7 @@ pub const MUTATIONS: &[Mutation] = &[
         about: "release lets go of the kernel lock first",
         edits: &[
             ("    let Held { file, id, path, .. } = held;\n", "    let Held { file, id, path, .. } = held;\n    drop(file);\n"),
-            ("    let _ = system.truncate(&file, NO_RECORD);\n    Err(removed)", "    Err(removed)"),
+            ("    if stays(&failed) && overwrite(system, &file, &RELEASED) {\n        return Ok(());\n    }\n    let _ = cut(system, &file);\n", ""),
         ],
     },
     Mutation {
@@ -150,10 +153,11 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "old_records_ignored",
         about: "the kernel lock alone decides; the records of old peers, who take none, are not heard",
         edits: &[(
-            "    let record = read_record(system, target, file)?;
-    let verdict",
-            "    let record = read_record(system, target, file)?.filter(|record| record.boot_id.is_some());
-    let verdict",
+            "    let record = if let Content::Record(record) = content { Some(record) } else { None };
+",
+            "    let record = if let Content::Record(record) = content { Some(record) } else { None };
+    let record = record.filter(|record| record.boot_id.is_some());
+",
         )],
     },
     Mutation {
@@ -163,9 +167,9 @@ pub const MUTATIONS: &[Mutation] = &[
             "        Verdict::Held(reason) => {
             return Ok(Attempt::Refused(Refusal { holder: left_by, reason: Some(reason) }));
         }
-        Verdict::Stale(reason) if",
-            "        Verdict::Held(reason) => reason,
-        Verdict::Stale(reason) if",
+        Verdict::Free",
+            "        Verdict::Held(reason) => Some(reason),
+        Verdict::Free",
         )],
     },
     Mutation {
@@ -181,17 +185,21 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "no_second_look_after_a_take_over",
         about: "after a take-over nobody waits for an old peer that is about to unlink the path",
-        edits: &[("    system.pause(OLD_PEER_UNLINKS_WITHIN);\n", ""), LAST_CHECK],
+        edits: &[PAUSE, LAST_CHECK],
     },
     Mutation {
         name: "no_pause_after_a_take_over",
         about: "the second look after a take-over comes at once",
-        edits: &[("    system.pause(OLD_PEER_UNLINKS_WITHIN);\n", "")],
+        edits: &[PAUSE],
     },
     Mutation {
         name: "release_does_not_look",
         about: "release unlinks whatever is at the path",
-        edits: &[("Ok(Some(named)) if named.id == id => match", "Ok(_) if id.device < u64::MAX => match")],
+        edits: &[(
+            "    let failed = match system.unlink(&path, id) {",
+            "    let id = system.stat_path(&path).ok().flatten().map_or(id, |named| named.id);
+    let failed = match system.unlink(&path, id) {",
+        )],
     },
     Mutation {
         name: "inspector_takes_the_exclusive_lock",
@@ -217,34 +225,43 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "breaker_takes_no_kernel_lock",
         about: "a stale file is broken without its kernel lock",
         edits: &[(
-            "                Locking::Taken => true,
-                Locking::Busy if force => true,",
-            "                Locking::Taken | Locking::Busy => true,
-                Locking::Busy if force => true,",
+            "        Locking::Taken => true,
+        Locking::Busy => return contended(system, target, patience, &file, &stat),
+        Locking::Unsupported => false,
+    };
+    let Some(named)",
+            "        Locking::Taken | Locking::Busy => true,
+        Locking::Unsupported => false,
+    };
+    let Some(named)",
         )],
     },
     Mutation {
         name: "breaker_does_not_look_again",
         about: "a breaker does not ask whether the path still names the file that it locked",
         edits: &[(
-            "        let Some(named) = named(system, target, stat.id)? else {
-            return Ok(Attempt::Again(Again::Vanished));
-        };
-        if !force {",
-            "        let named = system.stat(&file).map_err(target.system(\"fstat\"))?;
-        if !force {",
+            "    let Some(named) = named(system, target, stat.id)? else {
+        return Ok(Attempt::Again(Again::Vanished));
+    };
+    let fs = system.fs_kind(&file);
+    let refused",
+            "    let named = system.stat(&file).map_err(target.system(\"fstat\"))?;
+    let stat = system.stat_path(&target.path).map_err(target.system(\"lstat\"))?.unwrap_or(stat);
+    let fs = system.fs_kind(&file);
+    let refused",
         )],
     },
     Mutation {
         name: "breaker_does_not_judge",
         about: "a breaker removes whatever it can lock",
         edits: &[(
-            "                Some((Verdict::Held(reason), record)) => {
-                    let holder = record.map(|record| record.holder(named.modified));
-                    return Ok(Attempt::Refused(Refusal { holder, reason: Some(reason) }));
-                }
-                Some((Verdict::Stale(_), _)) => {}",
-            "                Some((Verdict::Held(_) | Verdict::Stale(_), _)) => {}",
+            "        Some((Verdict::Held(reason), record)) => {
+            let holder = record.map(|record| record.holder(named.modified));
+            Some(Refusal { holder, reason: Some(reason) })
+        }
+",
+            "        Some((Verdict::Held(_), _)) => None,
+",
         )],
     },
     Mutation {
@@ -262,11 +279,47 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "lockless_take_over",
         about: "without kernel locks, a stale file is taken over all the same",
         edits: &[
-            ("        Verdict::Stale(reason) if kernel_locks => reason,
+            ("        Verdict::Stale(reason) if kernel_locks => Some(reason),
         Verdict::Stale(reason) => {
             return Err(Error::Stale { path: target.path.clone(), holder: left_by, reason });
-        }", "        Verdict::Stale(reason) => reason,"),
+        }", "        Verdict::Stale(reason) => Some(reason),"),
         ],
+    },
+    Mutation {
+        name: "released_lock_taken_over",
+        about: "a lock that was released in place counts as stale",
+        edits: &[("        Verdict::Free => None,\n", "        Verdict::Free => Some(\"released\".to_owned()),\n")],
+    },
+    Mutation {
+        name: "release_cuts_the_record",
+        about: "a release that cannot remove the file leaves no word of it",
+        edits: &[("if stays(&failed) && overwrite(system, &file, &RELEASED) {", "if stays(&failed) && cut(system, &file).is_ok() {")],
+    },
+    Mutation {
+        name: "release_in_place_is_an_error",
+        about: "a release fails where the system does not let us remove the file",
+        edits: &[("    if stays(&failed) && overwrite(system, &file, &RELEASED) {\n        return Ok(());", "    if stays(&failed) && overwrite(system, &file, &RELEASED) && id.device == u64::MAX {\n        return Ok(());")],
+    },
+    Mutation {
+        name: "file_with_several_links_written",
+        about: "a stale file with another name is written like any other",
+        edits: &[("    if stat.links > 1 {\n        return Ok(match recreate", "    if stat.links > 9 {\n        return Ok(match recreate")],
+    },
+    Mutation {
+        name: "no_pause_after_the_file_was_created_anew",
+        about: "the second look comes at once where the stale file had another name",
+        edits: &[("        system.pause(OLD_PEER_UNLINKS_WITHIN);\n        if !is_held", "        if !is_held")],
+    },
+    Mutation {
+        name: "copy_of_a_record_believed",
+        about: "a record is believed in whatever file it stands",
+        edits: &[(
+            "    let record = if let Content::Record(record) = content { Some(record) } else { None };
+",
+            "    let record = if let Content::Record(record) = content { Some(record) } else { None };
+    let record = record.map(|record| Record { file: None, ..record });
+",
+        )],
     },
     Mutation {
         name: "longer_file_not_cut",
@@ -282,16 +335,19 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "newborn_file_locked_by_a_breaker",
         about: "a breaker takes the kernel lock of an empty young file from its creator, and gives it back",
         edits: &[(
-            "        if !force && patience.is_being_born(system, &stat) {",
-            "        if !force && stat.links > 9 && patience.is_being_born(system, &stat) {",
+            "    if patience.is_being_born(system, &stat) {
+        return Ok(Attempt::Again(Again::BeingBorn));
+    }
+    let kernel_locks",
+            "    let kernel_locks",
         )],
     },
     Mutation {
         name: "newborn_file_locked_by_an_inspector",
         about: "an inspector takes the kernel lock of an empty young file from its creator, and gives it back",
         edits: &[(
-            "    if patience.is_being_born(system, stat) {\n        let reason = Some(BEING_BORN",
-            "    if stat.links > 9 && patience.is_being_born(system, stat) {\n        let reason = Some(BEING_BORN",
+            "    if patience.is_being_born(system, stat) {\n        let owner",
+            "    if stat.links > 9 && patience.is_being_born(system, stat) {\n        let owner",
         )],
     },
 ];

@@ -35,8 +35,8 @@ pub enum Error {
         /// The link.
         path: PathBuf,
     },
-    /// `E_LOCK_NOT_A_FILE`: the path is no regular file with one name.
-    #[error("Refusing to use {kind} as a lock file: {}", path.display())]
+    /// `E_LOCK_NOT_A_FILE`: the path is not a file that a lock may use. It is left as it was.
+    #[error("Refusing to {} {kind}{}: {}", kind.use_of().0, kind.use_of().1, path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
@@ -155,8 +155,14 @@ impl Error {
 pub enum FileKind {
     /// A regular file.
     File,
-    /// A regular file that has a second name, so that somebody else's file could be overwritten.
+    /// A regular file with several hard links that holds no record: another file could be overwritten.
     HardLink,
+    /// A regular file with content that no lock leaves behind, under a file name that the caller chose.
+    NotALock,
+    /// A regular file without links at a path that keeps naming it: a mount point whose original was removed.
+    Unlinked,
+    /// A regular file of another user in a directory with the sticky bit: that user could remove a held lock.
+    Planted,
     /// A directory.
     Directory,
     /// A named pipe.
@@ -171,11 +177,21 @@ pub enum FileKind {
     Other,
 }
 
+impl FileKind {
+    /// The words of the refusal before and after it.
+    fn use_of(self) -> (&'static str, &'static str) {
+        if self == Self::NotALock { ("overwrite", "") } else { ("use", " as a lock file") }
+    }
+}
+
 impl fmt::Display for FileKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::File => "a file",
             Self::HardLink => "a file with several hard links",
+            Self::NotALock => "a file that is not a lock file",
+            Self::Unlinked => "a file without links, such as a mount point whose original was removed,",
+            Self::Planted => "a file of another user in a directory with the sticky bit",
             Self::Directory => "a directory",
             Self::Fifo => "a FIFO",
             Self::Socket => "a socket",

@@ -4,15 +4,20 @@
 #![forbid(unsafe_code)]
 
 use crate::record::Record;
-use crate::system::{FsKind, Here, ProcessState};
+use crate::system::{FileId, FsKind, Here, ProcessState};
 
 /// Everything that the verdict depends on.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'a> {
     /// The record, if the file holds one.
     pub record: Option<&'a Record>,
+    /// The file.
+    pub file: FileId,
     /// Whether the file has no byte at all.
     pub empty: bool,
+    /// Whether the file says that its lock was released in place.
+    pub released: bool,
     /// Whether the file is so young that its creator may not have written to it yet.
     pub young: bool,
     /// The process that has the record's pid; asked of the system only if there is a record.
@@ -30,6 +35,8 @@ pub struct Evidence<'a> {
 pub enum Verdict {
     /// Somebody has created the file and is about to write to it.
     BeingBorn,
+    /// Its lock was released, and the file could not be removed.
+    Free,
     /// Its holder may be alive. The text says why, as a sentence without its end.
     Held(String),
     /// Its holder is gone. The text says why, as a sentence without its end.
@@ -52,6 +59,9 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
 }
 
 fn without_record(evidence: &Evidence<'_>) -> Verdict {
+    if evidence.released && evidence.kernel_locks {
+        return Verdict::Free;
+    }
     let reason = match (evidence.empty, evidence.young) {
         (true, true) => return Verdict::BeingBorn,
         (true, false) => "the file was empty: a run ended between creating it and writing to it",
@@ -81,6 +91,11 @@ fn old_record(record: &Record, evidence: &Evidence<'_>) -> Verdict {
 
 fn same_boot(record: &Record, evidence: &Evidence<'_>) -> Verdict {
     let pid = record.pid;
+    // The numbers of devices and inodes mean the same file for one boot of one kernel. A holder that lost its kernel lock
+    // by accident is named by the file that it wrote; a copy of that file names the original.
+    if both_local(record, evidence) && record.names_another_file(evidence.file) {
+        return Verdict::Stale("the file is a copy: its record names another file".to_owned());
+    }
     if differ(record.pid_ns, evidence.here.pid_namespace) {
         // Its pid means nothing here, but the kernel is the same, and its lock speaks for all namespaces.
         return if evidence.kernel_locks {
@@ -158,14 +173,17 @@ mod tests {
             pid_ns: None,
             thread: None,
             fs: None,
+            file: None,
             v: None,
             ..native()
         }
     }
 
+    #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
     struct Case {
         record: Option<Record>,
         empty: bool,
+        released: bool,
         young: bool,
         process: ProcessState,
         fs: FsKind,
@@ -173,10 +191,13 @@ mod tests {
         here: Here,
     }
 
+    const FILE: FileId = FileId { device: 1, inode: 2 };
+
     fn case(record: Option<Record>, process: ProcessState) -> Case {
         Case {
             record,
             empty: false,
+            released: false,
             young: false,
             process,
             fs: FsKind::Local,
@@ -190,6 +211,8 @@ mod tests {
             judge(&Evidence {
                 record: self.record.as_ref(),
                 empty: self.empty,
+                released: self.released,
+                file: FILE,
                 young: self.young,
                 process: self.process,
                 here: &self.here,
@@ -224,6 +247,22 @@ mod tests {
     }
 
     #[test]
+    fn a_released_file_is_free_where_the_kernel_lock_proves_it() {
+        let released = Case { released: true, ..case(None, DEAD) };
+        assert_eq!(released.verdict(), Verdict::Free);
+        assert!(Case { kernel_locks: false, ..released }.held());
+    }
+
+    #[test]
+    fn a_copy_of_a_live_holders_file_is_stale_and_the_file_itself_is_not() {
+        assert!(case(Some(native().in_file(FILE)), ALIVE).held());
+        let copy = native().in_file(FileId { inode: 3, ..FILE });
+        assert!(case(Some(copy.clone()), ALIVE).stale("the file is a copy"));
+        let shared = Case { fs: FsKind::Shared, ..case(Some(copy), ALIVE) };
+        assert!(shared.held(), "another kernel may number its files otherwise");
+    }
+
+    #[test]
     fn an_old_record_is_held_by_a_live_pid_however_old() {
         assert!(case(Some(old()), HIDDEN).held());
         assert!(case(Some(old()), REUSED).held());
@@ -252,6 +291,13 @@ mod tests {
         assert!(case(Some(native()), REUSED).stale("another process has its pid"));
         let elsewhere = Record { pid_ns: Some(6), ..native() };
         assert!(case(Some(elsewhere), ALIVE).stale("another pid namespace"));
+    }
+
+    #[test]
+    fn another_boot_may_number_its_files_otherwise() {
+        let before =
+            Record { boot_id: Some("before".into()), ..native() }.in_file(FileId { device: 9, ..FILE });
+        assert!(case(Some(before), ALIVE).stale("the machine was restarted"));
     }
 
     #[test]

@@ -46,5 +46,7 @@ pub use api::{
 pub use error::{Error, FileKind};
 pub use protocol::{LockState, LockStatus, TakenOver};
 pub use record::Holder;
-pub use system::{Access, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System};
+pub use system::{
+    Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System, Unlinked,
+};
 pub use target::{DEFAULT_FILE, DEFAULT_MESSAGE, LockOptions, Target};

@@ -4,13 +4,16 @@
 //! the path names now. **I2**: only the owner unlinks, replaces or rewrites the file at the path.
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::error::{Error, FileKind};
 use crate::judge::{Evidence, Verdict, judge};
-use crate::record::{Holder, RECORD_LEN, Record};
-use crate::system::{Access, FileId, FsKind, LockMode, Locking, Opened, ProcessState, Stat, System};
+use crate::record::{Content, Holder, RECORD_LEN, RELEASED, Record};
+use crate::system::{
+    Access, Failed, FileId, FsKind, LockMode, Locking, Opened, ProcessState, Stat, System, Unlinked,
+};
 use crate::target::{Target, system_error};
 
 /// How long an empty file is left to its creator, who stands between creating it and locking it.
@@ -19,6 +22,9 @@ pub const BIRTH: Duration = Duration::from_secs(2);
 /// How long an acquirer needs at most from its kernel lock to its record, unless it is stopped. Kernel locks without
 /// a record that are older are reported.
 const SIGNS_WITHIN: Duration = Duration::from_millis(20);
+
+/// How long a call is held up at most by processes that only look.
+const LOOKS_WITHIN: Duration = Duration::from_millis(100);
 
 const BEING_BORN: &str = "a process is creating it right now";
 
@@ -64,7 +70,7 @@ pub struct TakenOver {
 /// Whether a lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockState {
-    /// There is no lock file.
+    /// There is no lock file, or one that the last holder has marked as released.
     Free,
     /// Somebody holds the lock, or that cannot be ruled out.
     Held,
@@ -111,6 +117,10 @@ enum Again {
     Unsigned,
     /// The kernel lock is held, and the record names a process that cannot be asked for from here.
     OutOfSight,
+    /// The path names a file without links.
+    Unlinked,
+    /// Another process has a lease on the file.
+    Leased,
 }
 
 /// Bounds every repetition, so that each loop ends, and in the contention error.
@@ -120,6 +130,11 @@ struct Patience {
     looked_at: u32,
     unsigned: u32,
     out_of_sight: u32,
+    unlinked: u32,
+    leased: u32,
+    /// When the call first met a file in the moment of its creation, a shared kernel lock, and a lease.
+    first_newborn: Option<Duration>,
+    first_looked_at: Option<Duration>,
     newborn: Option<(FileId, Duration)>,
     /// The file whose kernel lock was last found held without a record.
     locked: Option<FileId>,
@@ -130,13 +145,19 @@ struct Patience {
 }
 
 impl Patience {
-    /// How long to wait before the next attempt; `None`: no more.
-    fn next(&mut self, again: Again) -> Option<Duration> {
+    /// How long to wait before the next attempt; `None`: no more. The bounds are those of the whole call: whoever may
+    /// create files in the directory can put one after the other at the path.
+    fn next(&mut self, again: Again, now: Duration) -> Option<Duration> {
+        let since = |first: &mut Option<Duration>| now.saturating_sub(*first.get_or_insert(now));
         let (count, limit, pause) = match again {
-            // Bounded by `BIRTH` for each file, and a new file is a sign of life.
-            Again::BeingBorn => return Some(Duration::from_millis(5)),
-            Again::Vanished => (&mut self.vanished, 200, 0),
+            Again::BeingBorn => {
+                return (since(&mut self.first_newborn) < BIRTH).then_some(Duration::from_millis(5));
+            }
+            Again::LookedAt if since(&mut self.first_looked_at) >= LOOKS_WITHIN => return None,
             Again::LookedAt => (&mut self.looked_at, 1000, 1),
+            Again::Vanished => (&mut self.vanished, 200, 0),
+            Again::Unlinked => (&mut self.unlinked, 20, 1),
+            Again::Leased => (&mut self.leased, 20, 5),
             Again::Unsigned => (&mut self.unsigned, 20, 1),
             Again::OutOfSight => (&mut self.out_of_sight, 3, 1),
         };
@@ -168,6 +189,26 @@ impl Patience {
         is_late.then(|| system.lock_owner(id)).flatten().map(|owner| without_record(Some(owner)))
     }
 
+    /// What is known when the last repetition is over.
+    fn ended<S: System>(self, system: &S, target: &Target, again: Again) -> Error {
+        let reason = match again {
+            Again::OutOfSight => return target.contention(self.named, None),
+            Again::Unlinked => {
+                return Error::NotAFile { path: target.path.clone(), kind: FileKind::Unlinked };
+            }
+            Again::BeingBorn => BEING_BORN.to_owned(),
+            Again::Unsigned => without_record(self.locked.and_then(|id| system.lock_owner(id))),
+            Again::LookedAt => {
+                "another process holds the kernel lock in shared mode: an inspector, or a program \
+                                other than reconcile-lock"
+                    .to_owned()
+            }
+            Again::Leased => "another process has a lease on the file".to_owned(),
+            Again::Vanished => "another process is acquiring it".to_owned(),
+        };
+        target.contention(None, Some(reason))
+    }
+
     /// Repeats `attempt` until it is done or refused.
     fn repeat<S: System, T>(
         system: &S,
@@ -195,22 +236,14 @@ impl Patience {
             {
                 return Err(target.contention(None, Some(reason)));
             }
-            let pause = patience.next(again);
+            let pause = patience.next(again, system.monotonic());
             if pause == Some(Duration::ZERO) {
                 continue;
             }
             let has_time = patience.until.is_none_or(|until| system.monotonic() < until);
-            match (pause.filter(|_| has_time), again) {
-                (Some(pause), _) => system.pause(pause),
-                (None, Again::OutOfSight) => return Err(target.contention(patience.named, None)),
-                (None, Again::BeingBorn) => return Err(target.contention(None, Some(BEING_BORN.to_owned()))),
-                (None, Again::Unsigned) => {
-                    let owner = patience.locked.and_then(|id| system.lock_owner(id));
-                    return Err(target.contention(None, Some(without_record(owner))));
-                }
-                (None, _) => {
-                    return Err(target.contention(None, Some("another process is acquiring it".to_owned())));
-                }
+            match pause.filter(|_| has_time) {
+                Some(pause) => system.pause(pause),
+                None => return Err(patience.ended(system, target, again)),
             }
         }
     }
@@ -267,9 +300,8 @@ fn enter_created<S: System>(
     let discard = |error| {
         // Empty, it would hold up the next run for as long as a birth may take. But somebody outside the
         // protocol may have removed it, and what stands there now is another's.
-        let seen = (system.stat(&file), system.stat_path(&target.path));
-        let is_anothers = matches!(seen, (Ok(ours), Ok(Some(named))) if ours.id != named.id);
-        if !is_anothers && system.unlink(&target.path).is_err() {
+        let seen = system.stat(&file).ok().or_else(|| system.stat_path(&target.path).ok().flatten());
+        if seen.is_none_or(|stat| system.unlink(&target.path, stat.id).is_err()) {
             let _ = system.truncate(&file, NO_RECORD);
         }
         error
@@ -301,7 +333,7 @@ fn enter_created<S: System>(
         system.make_private(&file).map_err(target.system("fchmod")).map_err(discard)?;
     }
     // 7. Our record.
-    let record = Record::of(system.here(), thread, system.wall_clock(), fs);
+    let record = our_record(system, thread, stat.id, fs);
     system.write(&file, &record.encode()).map_err(target.system("write")).map_err(discard)?;
     let (path, holder) = (target.path.clone(), record.into_holder());
     Ok(Attempt::Done(Held { file, id: stat.id, path, holder, taken_over: None, left: None }))
@@ -339,20 +371,34 @@ fn enter_found<S: System>(
         Verdict::Held(reason) => {
             return Ok(Attempt::Refused(Refusal { holder: left_by, reason: Some(reason) }));
         }
-        Verdict::Stale(reason) if kernel_locks => reason,
+        Verdict::Free => None,
+        Verdict::Stale(reason) if kernel_locks => Some(reason),
         Verdict::Stale(reason) => {
             return Err(Error::Stale { path: target.path.clone(), holder: left_by, reason });
         }
     };
+    let taken_over = reason.map(|reason| TakenOver { holder: left_by.clone(), reason });
+    if stat.links > 1 {
+        return Ok(match recreate(system, target, thread, patience, id)? {
+            // The new file may have been held since, by a process that died.
+            Attempt::Done(held) if held.taken_over.is_none() => {
+                Attempt::Done(Held { taken_over, left, ..held })
+            }
+            other => other,
+        });
+    }
     // 7. Our record. Where that fails, the stale file stays if it can, so that the next run learns of it.
-    let record = Record::of(system.here(), thread, system.wall_clock(), fs);
+    let record = our_record(system, thread, id, fs);
     if stat.size > RECORD_LEN as u64 {
         system.truncate(&file, RECORD_LEN as u64).map_err(target.system("ftruncate"))?;
     }
     if let Err(error) = system.write(&file, &record.encode()) {
         // A part of it may name us, who live, and keep others out.
-        let named = read_record(system, target, &file)?.map(|record| record.holder(stat.modified));
-        if named != left_by {
+        let is_changed = match read(system, target, &file, &stat)? {
+            Content::Record(record) => Some(record.holder(stat.modified)) != left_by,
+            _ => left_by.is_some(),
+        };
+        if is_changed {
             let _ = system.truncate(&file, NO_RECORD);
         }
         return Err(target.system("write")(error));
@@ -373,8 +419,38 @@ fn enter_found<S: System>(
         }
     }
     let (path, holder) = (target.path.clone(), record.into_holder());
-    let taken_over = Some(TakenOver { holder: left_by, reason });
     Ok(Attempt::Done(Held { file, id, path, holder, taken_over, left }))
+}
+
+/// Steps 7 and 8 for a stale file with several links: another name of it may be part of a snapshot, so it is not
+/// written. Its name is removed under its kernel lock, which we have, and the file is created anew.
+fn recreate<S: System>(
+    system: &S,
+    target: &Target,
+    thread: u32,
+    patience: &mut Patience,
+    id: FileId,
+) -> Result<Attempt<Held<S::File>>, Error> {
+    let created = match system.unlink(&target.path, id).map_err(|failed| target.failed(failed))? {
+        Unlinked::Removed => system.create(&target.path).map_err(target.system("open"))?,
+        Unlinked::Missing | Unlinked::Another => None,
+    };
+    let Some(created) = created else {
+        return Ok(Attempt::Again(Again::Vanished));
+    };
+    let entered = enter_created(system, target, thread, patience, created)?;
+    if let Attempt::Done(held) = &entered {
+        system.pause(OLD_PEER_UNLINKS_WITHIN);
+        if !is_held(system, held) {
+            return Ok(Attempt::Again(Again::Vanished));
+        }
+    }
+    Ok(entered)
+}
+
+/// The record of this process, in this file.
+fn our_record<S: System>(system: &S, thread: u32, file: FileId, fs: FsKind) -> Record {
+    Record::of(system.here(), thread, system.wall_clock(), fs).in_file(file)
 }
 
 /// The kernel lock is busy: is that an owner?
@@ -401,7 +477,7 @@ fn owned<S: System, T>(
     stat: &Stat,
 ) -> Result<Attempt<T>, Error> {
     patience.locked = Some(stat.id);
-    let Some(record) = read_record(system, target, file)? else {
+    let Content::Record(record) = read(system, target, file, stat)? else {
         return Ok(Attempt::Again(Again::Unsigned));
     };
     let holder = Some(record.holder(stat.modified));
@@ -442,7 +518,7 @@ fn describe(holder: &Holder) -> String {
 /// The end of the year 9999, the last that RFC 3339 can write.
 const MAX_TIME: u64 = 253_402_300_799_999;
 
-/// Opens what exists, and makes sure that it is a regular file with one name.
+/// Opens what exists, and makes sure that it is a file that a lock may use.
 fn open<S: System>(
     system: &S,
     target: &Target,
@@ -453,8 +529,9 @@ fn open<S: System>(
     let file = match system.open(path, access) {
         Ok(Opened::File(file)) => file,
         Ok(Opened::Missing) => return Ok(Attempt::Again(Again::Vanished)),
+        Ok(Opened::Leased) => return Ok(Attempt::Again(Again::Leased)),
         Ok(Opened::NotAFile(FileKind::Symlink)) => return Err(Error::Symlink { path: path.clone() }),
-        Ok(Opened::NotAFile(kind)) => return Err(Error::NotAFile { path: path.clone(), kind }),
+        Ok(Opened::NotAFile(kind)) => return Err(not_a_file(target, kind)),
         Err(error) => {
             // A umask can make a newborn file unreadable until its creator has mended that.
             return match system.stat_path(path) {
@@ -467,11 +544,28 @@ fn open<S: System>(
     };
     let stat = system.stat(&file).map_err(target.system("fstat"))?;
     match (stat.kind, stat.links) {
-        (FileKind::File, 0) => Ok(Attempt::Again(Again::Vanished)),
-        (FileKind::File, 1) => Ok(Attempt::Done((file, stat))),
-        (FileKind::File, _) => Err(Error::NotAFile { path: path.clone(), kind: FileKind::HardLink }),
-        (kind, _) => Err(Error::NotAFile { path: path.clone(), kind }),
+        (FileKind::File, 0) => {
+            // Where the path keeps naming it, it is a mount point.
+            let is_named = named(system, target, stat.id)?.is_some();
+            return Ok(Attempt::Again(if is_named { Again::Unlinked } else { Again::Vanished }));
+        }
+        (FileKind::File, 1) => {}
+        (FileKind::File, _) => {
+            let content = read(system, target, &file, &stat)?;
+            if !matches!(content, Content::Record(_) | Content::Released) {
+                return Err(not_a_file(target, FileKind::HardLink));
+            }
+        }
+        (kind, _) => return Err(not_a_file(target, kind)),
     }
+    if system.is_planted(path, stat.owner) {
+        return Err(not_a_file(target, FileKind::Planted));
+    }
+    Ok(Attempt::Done((file, stat)))
+}
+
+fn not_a_file(target: &Target, kind: FileKind) -> Error {
+    Error::NotAFile { path: target.path.clone(), kind }
 }
 
 /// What the path names, if that is the file `id`.
@@ -480,10 +574,17 @@ fn named<S: System>(system: &S, target: &Target, id: FileId) -> Result<Option<St
     Ok(stat.filter(|stat| stat.id == id))
 }
 
-fn read_record<S: System>(system: &S, target: &Target, file: &S::File) -> Result<Option<Record>, Error> {
+/// Reads the file. Content that no lock leaves behind is refused, except under the name of the legacy lock, which took
+/// any file for its own.
+fn read<S: System>(system: &S, target: &Target, file: &S::File, stat: &Stat) -> Result<Content, Error> {
     let mut buffer = [0; RECORD_LEN];
     let length = system.read(file, &mut buffer).map_err(target.system("read"))?;
-    Ok(Record::parse(&buffer[..length.min(RECORD_LEN)]))
+    let content = Content::of(&buffer[..length.min(RECORD_LEN)]);
+    let is_foreign = content == Content::Foreign || stat.size > RECORD_LEN as u64;
+    if is_foreign && !target.has_default_name() {
+        return Err(not_a_file(target, FileKind::NotALock));
+    }
+    Ok(content)
 }
 
 /// Reads and judges a file whose kernel lock we hold, or whose filesystem has none. `None`: it vanished.
@@ -495,9 +596,13 @@ fn examine<S: System>(
     stat: &Stat,
     (fs, kernel_locks): (FsKind, bool),
 ) -> Result<Option<(Verdict, Option<Record>)>, Error> {
-    let record = read_record(system, target, file)?;
+    let content = read(system, target, file, stat)?;
+    let released = content == Content::Released;
+    let record = if let Content::Record(record) = content { Some(record) } else { None };
     let verdict = judge(&Evidence {
         record: record.as_ref(),
+        file: stat.id,
+        released,
         empty: stat.size == 0,
         young: patience.is_being_born(system, stat),
         process: record.as_ref().map_or(ProcessState::Dead, |record| system.process(record.pid)),
@@ -512,27 +617,49 @@ fn examine<S: System>(
     Ok(Some((verdict, record)))
 }
 
-/// Releases a lock. Whatever happens, this process owns it no more afterwards.
+/// Releases a lock. Whatever happens, this process owns it no more afterwards. Where the system does not let us remove
+/// the file, its content says that the lock is free.
 ///
 /// # Errors
 /// [`Error::Lost`] if the path names our file no more: it is left alone. [`Error::System`] if the file
-/// cannot be removed: its record is cut away, so that the next run takes it over.
+/// can be neither removed nor written: its record is cut away, so that the next run takes it over.
 pub fn release<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> {
     let Held { file, id, path, .. } = held;
-    let lost = |reason| Error::Lost { path: path.clone(), reason };
-    let gone = "because somebody removed the file";
-    let removed = match system.stat_path(&path) {
-        Ok(Some(named)) if named.id == id => match system.unlink(&path) {
-            Ok(true) => return Ok(()),
-            Ok(false) => return Err(lost(gone)),
-            Err(error) => system_error("unlink", &path)(error),
-        },
-        Ok(Some(_)) => return Err(lost("because somebody replaced the file")),
-        Ok(None) => return Err(lost(gone)),
-        Err(error) => system_error("lstat", &path)(error),
+    let failed = match system.unlink(&path, id) {
+        Ok(Unlinked::Removed) => return Ok(()),
+        Ok(Unlinked::Missing) => {
+            return Err(Error::Lost { path, reason: "because the path names no file now" });
+        }
+        Ok(Unlinked::Another) => {
+            return Err(Error::Lost { path, reason: "because the path names another file now" });
+        }
+        Err(failed) => failed,
     };
-    let _ = system.truncate(&file, NO_RECORD);
-    Err(removed)
+    if stays(&failed) && overwrite(system, &file, &RELEASED) {
+        return Ok(());
+    }
+    let _ = cut(system, &file);
+    Err(system_error(failed.syscall, &path)(failed.source))
+}
+
+/// Whether the system does not let us remove the file at all: it is a mount point (`EBUSY`), somebody else's in a
+/// directory with the sticky bit (`EPERM`), or in a directory that we may not write (`EACCES`).
+fn stays(failed: &Failed) -> bool {
+    failed.syscall == "unlink"
+        && matches!(failed.source.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::PermissionDenied)
+}
+
+/// Writes over our file, unless it has got another name: that may be part of a snapshot.
+fn overwrite<S: System>(system: &S, file: &S::File, content: &[u8; RECORD_LEN]) -> bool {
+    system.stat(file).is_ok_and(|stat| stat.links <= 1) && system.write(file, content).is_ok()
+}
+
+/// Cuts the record of our file away, unless it has got another name.
+fn cut<S: System>(system: &S, file: &S::File) -> io::Result<()> {
+    if system.stat(file)?.links > 1 {
+        return Ok(());
+    }
+    system.truncate(file, NO_RECORD)
 }
 
 /// Gives back a lock that nobody has used. What a dead run had left is put back: the next one is to learn of it.
@@ -543,9 +670,9 @@ pub fn abandon<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> 
     if held.taken_over.is_none() {
         return release(system, held);
     }
-    let put_back = held.left.is_some_and(|record| system.write(&held.file, &record.encode()).is_ok());
+    let put_back = held.left.is_some_and(|record| overwrite(system, &held.file, &record.encode()));
     if !put_back {
-        let _ = system.truncate(&held.file, NO_RECORD);
+        let _ = cut(system, &held.file);
     }
     Ok(())
 }
@@ -576,7 +703,7 @@ pub fn inspect<S: System>(system: &S, target: &Target) -> Result<LockStatus, Err
             let reason = reason.or_else(|| holder.as_ref().map(describe));
             Ok(status(LockState::Held, holder, reason.unwrap_or_else(|| "somebody holds it".to_owned())))
         }
-        Err(Error::System { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(nobody()),
+        Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(nobody()),
         other => other,
     }
 }
@@ -598,8 +725,11 @@ fn look<S: System>(
     if let Some((Verdict::Held(_), Some(found))) = examine(system, target, patience, file, stat, (fs, true))?
     {
         let holder = found.holder(stat.modified);
-        let record = read_record(system, target, file)?;
-        if record.is_some_and(|record| !is_elsewhere(system, &record) && system.process_exists(record.pid)) {
+        let again = read(system, target, file, stat)?;
+        if let Content::Record(record) = again
+            && !is_elsewhere(system, &record)
+            && system.process_exists(record.pid)
+        {
             return Ok(Attempt::Refused(Refusal { holder: Some(holder), reason: None }));
         }
     }
@@ -617,6 +747,11 @@ fn look<S: System>(
     let holder = record.map(|record| record.holder(named.modified));
     let (state, reason) = match verdict {
         Verdict::BeingBorn => (LockState::Held, BEING_BORN.to_owned()),
+        Verdict::Free => {
+            let reason =
+                "the last holder released the lock, and could not remove its file: nobody holds the lock";
+            (LockState::Free, reason.to_owned())
+        }
         Verdict::Held(reason) => (LockState::Held, reason),
         Verdict::Stale(reason) => (LockState::Stale, reason),
     };
@@ -632,37 +767,77 @@ fn look<S: System>(
 /// [`Error::Contention`] if it is held and not forced; otherwise as [`acquire`].
 pub fn break_lock<S: System>(system: &S, target: &Target, force: bool) -> Result<bool, Error> {
     Patience::repeat(system, target, |patience| {
-        let (file, stat) = match open(system, target, Access::ReadWrite, patience)? {
-            Attempt::Done(opened) => opened,
-            Attempt::Again(Again::Vanished) => return Ok(Attempt::Done(false)),
-            Attempt::Again(again) => return Ok(Attempt::Again(again)),
-            Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
-        };
-        if !force && patience.is_being_born(system, &stat) {
-            return Ok(Attempt::Again(Again::BeingBorn));
-        }
-        let kernel_locks =
-            match system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock"))? {
-                Locking::Taken => true,
-                Locking::Busy if force => true,
-                Locking::Busy => return contended(system, target, patience, &file, &stat),
-                Locking::Unsupported => false,
-            };
-        let Some(named) = named(system, target, stat.id)? else {
-            return Ok(Attempt::Again(Again::Vanished));
-        };
-        if !force {
-            let fs = system.fs_kind(&file);
-            match examine(system, target, patience, &file, &named, (fs, kernel_locks))? {
-                None => return Ok(Attempt::Again(Again::Vanished)),
-                Some((Verdict::BeingBorn, _)) => return Ok(Attempt::Again(Again::BeingBorn)),
-                Some((Verdict::Held(reason), record)) => {
-                    let holder = record.map(|record| record.holder(named.modified));
-                    return Ok(Attempt::Refused(Refusal { holder, reason: Some(reason) }));
-                }
-                Some((Verdict::Stale(_), _)) => {}
-            }
-        }
-        system.unlink(&target.path).map(Attempt::Done).map_err(target.system("unlink"))
+        if force { remove(system, target) } else { break_stale(system, target, patience) }
     })
+}
+
+fn break_stale<S: System>(
+    system: &S,
+    target: &Target,
+    patience: &mut Patience,
+) -> Result<Attempt<bool>, Error> {
+    let (file, stat) = match open(system, target, Access::ReadWrite, patience)? {
+        Attempt::Done(opened) => opened,
+        Attempt::Again(Again::Vanished) => return Ok(Attempt::Done(false)),
+        Attempt::Again(again) => return Ok(Attempt::Again(again)),
+        Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
+    };
+    if patience.is_being_born(system, &stat) {
+        return Ok(Attempt::Again(Again::BeingBorn));
+    }
+    let kernel_locks = match system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock"))? {
+        Locking::Taken => true,
+        Locking::Busy => return contended(system, target, patience, &file, &stat),
+        Locking::Unsupported => false,
+    };
+    let Some(named) = named(system, target, stat.id)? else {
+        return Ok(Attempt::Again(Again::Vanished));
+    };
+    let fs = system.fs_kind(&file);
+    let refused = match examine(system, target, patience, &file, &named, (fs, kernel_locks))? {
+        None => return Ok(Attempt::Again(Again::Vanished)),
+        Some((Verdict::BeingBorn, _)) => return Ok(Attempt::Again(Again::BeingBorn)),
+        Some((Verdict::Held(reason), record)) => {
+            let holder = record.map(|record| record.holder(named.modified));
+            Some(Refusal { holder, reason: Some(reason) })
+        }
+        Some((Verdict::Free, _)) => return Ok(Attempt::Done(false)),
+        Some((Verdict::Stale(_), _)) => None,
+    };
+    if let Some(refusal) = refused {
+        return Ok(Attempt::Refused(refusal));
+    }
+    match system.unlink(&target.path, stat.id) {
+        Ok(unlinked) => Ok(after(unlinked)),
+        Err(failed) if stays(&failed) && overwrite(system, &file, &RELEASED) => Ok(Attempt::Done(true)),
+        Err(failed) => Err(target.failed(failed)),
+    }
+}
+
+fn after(unlinked: Unlinked) -> Attempt<bool> {
+    match unlinked {
+        Unlinked::Removed => Attempt::Done(true),
+        Unlinked::Missing => Attempt::Done(false),
+        Unlinked::Another => Attempt::Again(Again::Vanished),
+    }
+}
+
+/// Removes the file whatever holds it. It needs no more permission than `unlink(2)`.
+fn remove<S: System>(system: &S, target: &Target) -> Result<Attempt<bool>, Error> {
+    let path = &target.path;
+    let Some(stat) = system.stat_path(path).map_err(target.system("lstat"))? else {
+        return Ok(Attempt::Done(false));
+    };
+    match stat.kind {
+        FileKind::File => {}
+        FileKind::Symlink => return Err(Error::Symlink { path: path.clone() }),
+        kind => return Err(not_a_file(target, kind)),
+    }
+    if stat.links > 1
+        && let Ok(Opened::File(file)) = system.open(path, Access::Read)
+        && !matches!(read(system, target, &file, &stat)?, Content::Record(_) | Content::Released)
+    {
+        return Err(not_a_file(target, FileKind::HardLink));
+    }
+    system.unlink(path, stat.id).map(after).map_err(|failed| target.failed(failed))
 }

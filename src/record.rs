@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::system::{FsKind, Here};
+use crate::system::{FileId, FsKind, Here};
 
 /// Every record is this long, so that one write replaces another whole.
 pub const RECORD_LEN: usize = 512;
@@ -57,6 +57,9 @@ pub struct Record {
     /// `local` or `shared`: the filesystem's kind as the holder sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fs: Option<String>,
+    /// The file that the holder wrote it to, as [`FileId`] prints. Any other file is a copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// The version of this format.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub v: Option<u32>,
@@ -75,8 +78,21 @@ impl Record {
             pid_ns: here.pid_namespace,
             thread: Some(thread),
             fs: Some(if fs == FsKind::Local { "local" } else { "shared" }.to_owned()),
+            file: None,
             v: Some(1),
         }
+    }
+
+    /// The same, as it is written to this file.
+    #[must_use]
+    pub fn in_file(self, file: FileId) -> Self {
+        Self { file: Some(file.to_string()), ..self }
+    }
+
+    /// Whether it was written to another file than this one.
+    #[must_use]
+    pub fn names_another_file(&self, file: FileId) -> bool {
+        self.file.as_ref().is_some_and(|named| *named != file.to_string())
     }
 
     /// The bytes of the file: JSON, padded with spaces and ended by a newline.
@@ -117,6 +133,7 @@ impl Record {
             pid_ns: integer(fields.pid_ns),
             thread: small(fields.thread),
             fs: text(fields.fs),
+            file: text(fields.file),
             v: small(fields.v),
         })
     }
@@ -171,6 +188,8 @@ struct Fields<'a> {
     #[serde(borrow)]
     fs: Option<&'a RawValue>,
     #[serde(borrow)]
+    file: Option<&'a RawValue>,
+    #[serde(borrow)]
     v: Option<&'a RawValue>,
 }
 
@@ -199,6 +218,52 @@ fn shortened(host: &str) -> &str {
     host.char_indices().nth(HOST_LEN).map_or(host, |(end, _)| &host[..end])
 }
 
+/// The whole content of a file whose lock was released, and that the system does not let us remove.
+pub const RELEASED: [u8; RECORD_LEN] = {
+    let mut bytes = [b' '; RECORD_LEN];
+    (bytes[0], bytes[1], bytes[RECORD_LEN - 1]) = (b'{', b'}', b'\n');
+    bytes
+};
+
+/// The content of the file at the path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A record.
+    Record(Record),
+    /// [`RELEASED`].
+    Released,
+    /// An interrupted acquire or release, or a power cut, leaves this: nothing, NUL bytes, or the beginning of a record.
+    Remnant,
+    /// No lock leaves this.
+    Foreign,
+}
+
+impl Content {
+    /// Classifies the first [`RECORD_LEN`] bytes of a file.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        if let Some(record) = Record::parse(bytes) {
+            return Self::Record(record);
+        }
+        if bytes == RELEASED {
+            return Self::Released;
+        }
+        if is_remnant(bytes) { Self::Remnant } else { Self::Foreign }
+    }
+}
+
+/// Whether a record can begin like this. The legacy lock may have put blanks between the words.
+fn is_remnant(bytes: &[u8]) -> bool {
+    const BEGINNING: &[u8] = b"{\"pid\":";
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let words: Vec<u8> = bytes[..end].iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let Some(rest) = words.strip_prefix(BEGINNING) else {
+        return end == 0 || (!words.is_empty() && BEGINNING.starts_with(&words));
+    };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    rest.is_empty() || (digits > 0 && matches!(rest.get(digits), None | Some(b',' | b'}')))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,6 +285,48 @@ mod tests {
         assert!(bytes.starts_with(br#"{"pid":4711,"createdAt":1764000000000,"#));
         assert_eq!(bytes.last(), Some(&b'\n'));
         assert_eq!(Record::parse(&bytes), Some(record));
+    }
+
+    #[test]
+    fn a_record_names_its_file_and_takes_any_other_for_a_copy() {
+        let file = FileId { device: u64::MAX, inode: u128::MAX };
+        let long = Here { host: Some("x".repeat(64)), ..here() };
+        let record = Record::of(&long, u32::MAX, u64::MAX, FsKind::Shared).in_file(file);
+        assert_eq!(Record::parse(&record.encode()).as_ref(), Some(&record));
+        assert!(!record.names_another_file(file));
+        assert!(record.names_another_file(FileId { device: 1, ..file }));
+        assert!(record.names_another_file(FileId { inode: 1, ..file }));
+        assert!(!Record::of(&here(), 0, 1, FsKind::Local).names_another_file(file), "an older record");
+    }
+
+    #[test]
+    fn only_what_a_lock_leaves_behind_is_a_remnant() {
+        let record = Record::of(&here(), 0, 1, FsKind::Local).encode();
+        assert!(matches!(Content::of(&record), Content::Record(_)));
+        assert_eq!(Content::of(&RELEASED), Content::Released);
+        for length in 0..record.iter().position(|byte| *byte == b' ').expect("padded") - 1 {
+            let mut torn = record[..length].to_vec();
+            assert_eq!(Content::of(&torn), Content::Remnant, "{length} bytes");
+            torn.resize(RECORD_LEN, 0);
+            assert_eq!(Content::of(&torn), Content::Remnant, "{length} bytes and NUL bytes");
+        }
+        for remnant in [r#"{ "pid": 77, "crea"#, r#"{"pid":0}"#, "{\n  \"p"] {
+            assert_eq!(Content::of(remnant.as_bytes()), Content::Remnant, "{remnant}");
+        }
+        for foreign in [
+            "id,amount\n",
+            "#!/bin/sh\n",
+            "{}",
+            " ",
+            "\n",
+            "[",
+            "{\"name\":1}",
+            "{\"pid\":\"7\"}",
+            "{\"pid\":7x",
+        ] {
+            assert_eq!(Content::of(foreign.as_bytes()), Content::Foreign, "{foreign}");
+        }
+        assert_eq!(Content::of(b"\0\0x"), Content::Foreign);
     }
 
     #[test]

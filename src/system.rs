@@ -1,6 +1,7 @@
 //! What the protocol asks of an operating system, small enough to be simulated.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -74,11 +75,17 @@ pub trait System {
     /// What the system refuses.
     fn make_private(&self, file: &Self::File) -> io::Result<()>;
 
-    /// Removes the name. `false`: nothing was there.
+    /// Removes the path's name for the file `id`, if that is what the path names. A change of the directories above
+    /// does not make it remove a name in another directory.
     ///
     /// # Errors
-    /// What the system refuses, except that nothing was there.
-    fn unlink(&self, path: &Path) -> io::Result<bool>;
+    /// What the system refuses, except that the path does not name the file.
+    fn unlink(&self, path: &Path, id: FileId) -> Result<Unlinked, Failed>;
+
+    /// Whether another user may have put the file there to own the lock: the directory lets everybody or a group create
+    /// files, only their owners may remove them (the sticky bit), and `owner` is neither this user, root, nor the
+    /// directory's owner. As `fs.protected_regular` of `proc_sys_fs(5)`.
+    fn is_planted(&self, path: &Path, owner: u32) -> bool;
 
     /// Whether the file's filesystem belongs to one kernel alone.
     fn fs_kind(&self, file: &Self::File) -> FsKind;
@@ -120,6 +127,28 @@ pub enum Opened<F> {
     Missing,
     /// A symbolic link, or something else that cannot be opened as a file.
     NotAFile(FileKind),
+    /// A file that another process has a lease on, which it must give up first: `fcntl(2)`, `F_SETLEASE`.
+    Leased,
+}
+
+/// A system call that failed, where an operation consists of several.
+#[derive(Debug)]
+pub struct Failed {
+    /// Which, by the name that Node.js uses.
+    pub syscall: &'static str,
+    /// Its error.
+    pub source: io::Error,
+}
+
+/// What [`System::unlink`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unlinked {
+    /// It removed the name.
+    Removed,
+    /// Nothing was there.
+    Missing,
+    /// The path names another file.
+    Another,
 }
 
 /// The two modes of a kernel lock.
@@ -151,6 +180,12 @@ pub struct FileId {
     pub inode: u128,
 }
 
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.device, self.inode)
+    }
+}
+
 /// What the protocol wants to know about a file.
 #[derive(Debug, Clone, Copy)]
 pub struct Stat {
@@ -160,6 +195,8 @@ pub struct Stat {
     pub kind: FileKind,
     /// How many names it has; 0 once it was unlinked.
     pub links: u64,
+    /// The user that owns it; 0 on Windows.
+    pub owner: u32,
     /// Length in bytes.
     pub size: u64,
     /// Permission bits.

@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::error::Error;
 use crate::record::Holder;
+use crate::system::Failed;
 
 /// The lock file of the reconcile tool, and what [`LockOptions`] names if nothing else is said.
 pub const DEFAULT_FILE: &str = ".xero-reconcile-lock.json";
@@ -79,6 +80,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// Whether the file has the name that the legacy lock gave it.
+    pub(crate) fn has_default_name(&self) -> bool {
+        self.path.file_name().is_some_and(|name| name == DEFAULT_FILE)
+    }
+
     pub(crate) fn contention(&self, holder: Option<Holder>, reason: Option<String>) -> Error {
         Error::Contention {
             message: self.message.clone().into_owned(),
@@ -86,6 +92,10 @@ impl Target {
             holder,
             reason,
         }
+    }
+
+    pub(crate) fn failed(&self, Failed { syscall, source }: Failed) -> Error {
+        self.system(syscall)(source)
     }
 
     pub(crate) fn system(&self, syscall: &'static str) -> impl FnOnce(io::Error) -> Error {

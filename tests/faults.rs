@@ -57,11 +57,11 @@ const CASES: [(Operation, On); 16] = [
 
 /// The errors of `open(2)`, `flock(2)`, `stat(2)`, `read(2)`, `write(2)`, `truncate(2)`, `chmod(2)` and
 /// `unlink(2)`, by their numbers in `asm-generic/errno.h`, but for those that `System` has an answer for:
-/// EEXIST of a creation, ENOENT of a path, EWOULDBLOCK and the missing kernel locks of `flock`.
+/// EEXIST of a creation, ENOENT of a path, EWOULDBLOCK of `open` and `flock`, the missing kernel locks.
 fn errors_of(call: &str) -> &'static [i32] {
     match call {
         "create" | "open" => {
-            &[1, 4, 5, 6, 11, 12, 13, 14, 16, 19, 20, 22, 23, 24, 26, 27, 28, 30, 36, 40, 75, 122]
+            &[1, 4, 5, 6, 12, 13, 14, 16, 19, 20, 22, 23, 24, 26, 27, 28, 30, 36, 40, 75, 122]
         }
         "flock" => &[4, 5, 9, 12],
         "fstat" | "lstat" => &[5, 9, 12, 13, 14, 20, 36, 40, 75],
@@ -172,7 +172,10 @@ fn every_call_fails_once_with_every_error() {
                 let outcome = scene.run(operation);
                 // A take-over of what another user left cannot set the mode; a creation has to.
                 let does_not_matter = call == "fchmod" && on != On::NothingAndAUmask;
-                if does_not_matter {
+                // Where the system does not let us remove the file, its content says that the lock is free.
+                let in_place =
+                    matches!(operation, Release | Break) && call == "unlink" && [1, 13, 16].contains(errno);
+                if does_not_matter || in_place {
                     assert!(scene.goes_well(operation, &outcome), "{what}: {outcome:?}");
                 } else {
                     assert!(is_system(&outcome, named(call), *errno), "{what}: {outcome:?}");

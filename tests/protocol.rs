@@ -5,7 +5,9 @@
 mod world;
 
 use reconcile_lock::protocol::{abandon, acquire, acquire_until, break_lock, inspect, is_held, release};
-use reconcile_lock::{Access, Error, LockMode, LockState, Locking, Opened, System};
+use reconcile_lock::{
+    Access, Error, FileKind, LockMode, LockOptions, LockState, Locking, Opened, System, Target,
+};
 use world::{World, target};
 
 const EIO: i32 = 5;
@@ -105,7 +107,8 @@ fn every_failing_call_of_a_fresh_acquire_gives_its_error_and_leaves_nothing() {
     world.share();
     world.fail("lstat", EIO);
     assert!(is_system(acquire(&world.process(1), &target(), 0), "lstat", EIO));
-    assert_eq!(world.content(), None);
+    // A file that cannot be told from another's is not removed but marked, for the next one to take over at once.
+    assert_eq!(world.content(), Some(vec![0]));
 }
 
 #[test]
@@ -268,6 +271,261 @@ fn the_kernel_lock_of_a_newborn_file_is_left_to_its_creator() {
         world.before("pause", |world| assert!(!world.calls().contains(&"flock")));
         calls(&one);
     }
+}
+
+const EPERM: i32 = 1;
+const EACCES: i32 = 13;
+const EBUSY: i32 = 16;
+const EWOULDBLOCK: i32 = 11;
+
+#[test]
+fn a_release_in_place_leaves_a_free_lock_and_no_take_over() {
+    for errno in [EPERM, EACCES, EBUSY] {
+        let world = World::new();
+        let (one, two) = (world.process(1), world.process(2));
+        let held = acquire(&one, &target(), 0).unwrap();
+        world.fail("unlink", errno);
+        release(&one, held).unwrap();
+        assert!(world.content().unwrap().starts_with(b"{} "));
+        let status = inspect(&two, &target()).unwrap();
+        assert_eq!((status.state, status.holder), (LockState::Free, None));
+        let held = acquire(&two, &target(), 0).unwrap();
+        assert_eq!(held.taken_over, None);
+        assert!(is_contention(acquire(&one, &target(), 0), Some(2)));
+        abandon(&two, held).unwrap();
+        assert_eq!(acquire(&one, &target(), 0).unwrap().taken_over, None, "nor after a roll-back");
+    }
+}
+
+#[test]
+fn a_stale_lock_that_cannot_be_removed_is_broken_in_place() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(OLD_DEAD, 60_000);
+    world.fail("unlink", EBUSY);
+    assert!(break_lock(&one, &target(), false).unwrap());
+    assert_eq!(inspect(&one, &target()).unwrap().state, LockState::Free);
+    assert!(!break_lock(&one, &target(), false).unwrap(), "nothing is left to break");
+    assert!(is_system(break_lock(&one, &target(), true), "unlink", EBUSY), "force does not write");
+}
+
+#[test]
+fn a_mount_point_whose_original_was_removed_is_an_error_that_says_so() {
+    let world = World::new();
+    let one = world.process(1);
+    let held = acquire(&one, &target(), 0).unwrap();
+    world.fail("unlink", EBUSY);
+    world.remove_original();
+    release(&one, held).unwrap();
+    for answer in [
+        acquire(&one, &target(), 0).map(drop),
+        inspect(&one, &target()).map(drop),
+        break_lock(&one, &target(), false).map(drop),
+    ] {
+        let Err(error @ Error::NotAFile { kind: FileKind::Unlinked, .. }) = answer else {
+            panic!("{answer:?}")
+        };
+        assert!(error.to_string().contains("without links"), "{error}");
+    }
+}
+
+#[test]
+fn a_lock_file_with_a_second_name_is_judged_and_never_written() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    let held = acquire(&one, &target(), 0).unwrap();
+    world.link();
+    assert!(is_contention(acquire(&two, &target(), 0), Some(1)));
+    assert_eq!(inspect(&two, &target()).unwrap().state, LockState::Held);
+    world.kill(1);
+    drop(held);
+    assert_eq!(inspect(&two, &target()).unwrap().state, LockState::Stale);
+    world.calls();
+    let held = acquire(&two, &target(), 0).unwrap();
+    let calls = world.calls();
+    let [unlinks, creates, writes] =
+        ["unlink", "create", "write"].map(|name| calls.iter().rposition(|call| *call == name));
+    assert!(unlinks < creates && creates < writes, "{calls:?}");
+    assert_eq!(held.taken_over.as_ref().unwrap().holder.as_ref().unwrap().pid, 1);
+    assert_eq!(world.links(), 1);
+    abandon(&two, held).unwrap();
+    assert!(acquire(&two, &target(), 0).unwrap().taken_over.is_some(), "a roll-back keeps what it found");
+}
+
+#[test]
+fn what_is_held_is_not_written_once_it_has_a_second_name() {
+    for (content, end) in [
+        (None, release as fn(&world::Process, _) -> _),
+        (Some(OLD_DEAD), abandon),
+        (Some(&b"{"[..]), abandon),
+    ] {
+        let world = World::new();
+        let one = world.process(1);
+        if let Some(content) = content {
+            world.put(content, 60_000);
+        }
+        let held = acquire(&one, &target(), 0).unwrap();
+        world.link();
+        world.fail("unlink", EBUSY);
+        world.calls();
+        let _ = end(&one, held);
+        let calls = world.calls();
+        assert!(!calls.contains(&"write") && !calls.contains(&"ftruncate"), "{calls:?}");
+    }
+}
+
+#[test]
+fn a_file_with_several_names_that_is_no_record_is_refused_untouched() {
+    for content in [&b""[..], b"data", b"{"] {
+        let world = World::new();
+        let one = world.process(1);
+        world.put(content, 60_000);
+        world.link();
+        for answer in [
+            acquire(&one, &target(), 0).map(drop),
+            break_lock(&one, &target(), false).map(drop),
+            break_lock(&one, &target(), true).map(drop),
+        ] {
+            assert!(matches!(answer, Err(Error::NotAFile { kind: FileKind::HardLink, .. })), "{answer:?}");
+        }
+        assert!(!world.calls().iter().any(|call| ["flock", "write", "ftruncate", "unlink"].contains(call)));
+    }
+}
+
+fn own_name() -> Target {
+    LockOptions { file: "books.csv".into(), ..LockOptions::in_directory("/world") }.resolve().unwrap()
+}
+
+#[test]
+fn a_file_that_no_lock_leaves_behind_is_refused_under_a_name_of_the_callers_own() {
+    let long = [OLD_DEAD, &[b' '; 600]].concat();
+    for content in [&b"id,amount\n"[..], b"#!/bin/sh\n", &long] {
+        let world = World::new();
+        let one = world.process(1);
+        world.put(content, 60_000);
+        for answer in [
+            acquire(&one, &own_name(), 0).map(drop),
+            break_lock(&one, &own_name(), false).map(drop),
+            inspect(&one, &own_name()).map(drop),
+        ] {
+            let Err(error @ Error::NotAFile { kind: FileKind::NotALock, .. }) = answer else {
+                panic!("{answer:?}")
+            };
+            assert!(error.to_string().contains("is not a lock file"), "{error}");
+        }
+        assert_eq!(world.content().unwrap(), content);
+        assert!(acquire(&one, &target(), 0).unwrap().taken_over.is_some(), "the legacy lock's habit");
+        world.put(content, 60_000);
+        assert!(break_lock(&one, &own_name(), true).unwrap());
+    }
+    for remnant in [&[0; 512][..], b"", b"{", b"{\"pid\":7", OLD_DEAD] {
+        let world = World::new();
+        world.put(remnant, 60_000);
+        assert!(acquire(&world.process(1), &own_name(), 0).unwrap().taken_over.is_some());
+    }
+}
+
+#[test]
+fn a_forced_break_needs_no_more_than_unlink() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(OLD_DEAD, 60_000);
+    world.fail("open", EACCES);
+    assert!(is_system(break_lock(&one, &target(), false), "open", EACCES));
+    assert!(break_lock(&one, &target(), true).unwrap());
+    assert!(!break_lock(&one, &target(), true).unwrap(), "nothing was there");
+}
+
+#[test]
+fn a_file_that_another_user_has_put_into_a_sticky_directory_is_refused() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(OLD_DEAD, 60_000);
+    world.set_owner(world::STRANGER);
+    for answer in [
+        acquire(&one, &target(), 0).map(drop),
+        inspect(&one, &target()).map(drop),
+        break_lock(&one, &target(), false).map(drop),
+    ] {
+        assert!(matches!(answer, Err(Error::NotAFile { kind: FileKind::Planted, .. })), "{answer:?}");
+    }
+}
+
+#[test]
+fn fresh_empty_files_one_after_the_other_hold_a_call_up_for_2_s_in_all() {
+    for call in [(|one| acquire(one, &target(), 0).map(drop)) as fn(&world::Process) -> _, |one| {
+        break_lock(one, &target(), false).map(drop)
+    }] {
+        for failing in ["", "open"] {
+            let world = World::new();
+            let one = world.process(1);
+            world.put(b"", 0);
+            for _ in 0..100 {
+                // Every twentieth pause of 5 ms, another file.
+                for _ in 0..19 {
+                    world.before("pause", |_| {});
+                }
+                world.before("pause", |world| world.put(b"", 0));
+            }
+            world.fail(failing, EACCES);
+            let begun = one.monotonic();
+            let Err(Error::Contention { reason: Some(reason), .. }) = call(&one) else { panic!("refused") };
+            assert_eq!(reason, "a process is creating it right now");
+            let took = one.monotonic().saturating_sub(begun).as_millis();
+            assert!((2000..2050).contains(&took), "{took} ms");
+        }
+    }
+}
+
+#[test]
+fn a_shared_kernel_lock_holds_a_call_up_for_100_ms() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    world.put(OLD_DEAD, 60_000);
+    let Opened::File(file) = two.open(&target().path, Access::Read).unwrap() else { panic!("no file") };
+    two.try_lock(&file, LockMode::Shared).unwrap();
+    let begun = one.monotonic();
+    let Err(Error::Contention { reason: Some(reason), .. }) = acquire(&one, &target(), 0) else {
+        panic!("refused")
+    };
+    assert!(reason.contains("in shared mode"), "{reason}");
+    let took = one.monotonic().saturating_sub(begun).as_millis();
+    assert!((100..150).contains(&took), "{took} ms");
+}
+
+#[test]
+fn a_lease_is_waited_for_and_then_contention() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    release(&two, acquire(&two, &target(), 0).unwrap()).unwrap();
+    world.put(OLD_DEAD, 60_000);
+    world.fail("open", EWOULDBLOCK);
+    world.before("pause", |world| world.mend());
+    assert!(acquire(&one, &target(), 0).unwrap().taken_over.is_some());
+    world.put(OLD_DEAD, 60_000);
+    world.fail("open", EWOULDBLOCK);
+    let begun = one.monotonic();
+    let Err(Error::Contention { reason: Some(reason), .. }) = acquire(&one, &target(), 0) else {
+        panic!("refused")
+    };
+    assert!(reason.contains("lease"), "{reason}");
+    assert!((100..200).contains(&one.monotonic().saturating_sub(begun).as_millis()));
+    assert_eq!(inspect(&one, &target()).unwrap().state, LockState::Held);
+}
+
+#[test]
+fn a_copy_of_a_held_lock_file_is_stale_and_a_holder_without_its_kernel_lock_is_not() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    let held = acquire(&one, &target(), 0).unwrap();
+    let record = world.content().unwrap();
+    drop(held);
+    assert!(is_contention(acquire(&two, &target(), 0), Some(1)), "its kernel lock went by accident");
+    world.put(&record, 0);
+    let status = inspect(&two, &target()).unwrap();
+    assert_eq!((status.state, status.holder.unwrap().pid), (LockState::Stale, 1));
+    let taken_over = acquire(&two, &target(), 0).unwrap().taken_over.unwrap();
+    assert!(taken_over.reason.contains("is a copy"), "{}", taken_over.reason);
 }
 
 /// Another program's process, as `flock(1)`: it locks the file and writes nothing.

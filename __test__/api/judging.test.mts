@@ -23,12 +23,12 @@ const startTime: KnownFailure = {
   why: 'qemu makes up /proc/self/stat, and with it another start time than other processes read',
 }
 
-/** The text of a record that this process wrote, with some fields replaced. */
-async function record(cwd: string, fields: object): Promise<string> {
+/** A record that this process wrote, with some fields replaced. */
+async function record(cwd: string, fields: object): Promise<object> {
   const lock = await acquireLock(cwd)
-  const text = JSON.stringify({ ...readRecord(lock.path), ...fields })
+  const written = readRecord(lock.path)
   await lock.release()
-  return text
+  return { ...written, ...fields }
 }
 
 async function isHeld(cwd: string, content: string | object): Promise<string> {
@@ -183,7 +183,7 @@ test('the record names no command, no environment and no user', async (t) => {
   const cwd = directory(t)
   const lock = await acquireLock(cwd)
   const keys = Object.keys(readRecord(resolveLockPath(cwd)))
-  const known = ['pid', 'createdAt', 'host', 'bootId', 'startTime', 'pidNs', 'thread', 'fs', 'v']
+  const known = ['pid', 'createdAt', 'host', 'bootId', 'startTime', 'pidNs', 'thread', 'fs', 'file', 'v']
   assert.deepEqual(keys, isLinux ? known : known.filter((key) => key !== 'pidNs'))
   await lock.release()
 })

@@ -37,13 +37,14 @@ const known: KnownFailure[] = [
 ]
 
 /** Runs `program` with `cwd` and the package's functions in scope, and gives what it prints, as JSON. */
-function traced(cwd: string, inject: string, program: string): Record<string, unknown> {
+function traced(cwd: string, inject: string, program: string, more: string[] = []): Record<string, unknown> {
   const text = `
     const cwd = ${JSON.stringify(cwd)}
     const { acquireLock, acquireLockSync, breakLock, inspectLock } = require(${JSON.stringify(main)})
     const told = ({ code, message, syscall, errno, holder }) => ({ code, message, syscall, errno, holder })
     ;(async () => {${program}})().then((said) => console.log(JSON.stringify(said ?? {})))`
-  const strace = ['-f', '-qq', '-o', '/dev/null', '-P', resolveLockPath(cwd), '-e', `inject=${inject}`]
+  const paths = [resolveLockPath(cwd), ...more].flatMap((path) => ['-P', path])
+  const strace = ['-f', '-qq', '-o', '/dev/null', ...paths, '-e', `inject=${inject}`]
   const { stdout, stderr, status } = spawnSync('strace', [...strace, process.execPath, '-e', text], {
     encoding: 'utf8',
     timeout: 50_000,
@@ -90,7 +91,7 @@ test(
 for (const [call, error, syscall] of [
   ['open,openat', 'EMFILE', 'open'],
   ['flock', 'EIO', 'flock'],
-  ['fstat,newfstatat,statx', 'EIO', 'fstat'],
+  ['fstat', 'EIO', 'fstat'],
   ['pwrite64', 'EDQUOT', 'write'],
 ] as const) {
   test(
@@ -144,6 +145,7 @@ test(
      // An event loop that waits for the disk does so in each round.
      while (rounds.length < 5 && !rounds.some((time) => time < 150)) rounds.push(await round())
      return { rounds, acquired, released }`,
+      [cwd],
     )
     const { rounds, acquired, released } = said as { rounds: number[]; acquired: number; released: number }
     assert.ok(acquired >= 400 && released >= 400, `the disk was not slow: ${JSON.stringify(said)}`)
@@ -180,13 +182,13 @@ const OPERATIONS: Operation[] = [
     calls: 'open open fstat flock lstat read ftruncate write lstat',
   },
   { order: 'acquire', on: 'held', normally: CONTENTION, calls: 'open open fstat flock fstat flock read' },
-  { order: 'release', on: 'own', normally: undefined, calls: 'lstat unlink' },
+  { order: 'release', on: 'own', normally: undefined, calls: 'open lstat unlink' },
   { order: 'inspect', on: 'free', normally: 'free', calls: 'open' },
   { order: 'inspect', on: 'stale', normally: 'stale', calls: 'open fstat read flock lstat read' },
   { order: 'inspect', on: 'held', normally: 'held', calls: 'open fstat read' },
-  { order: 'break', on: 'stale', normally: true, calls: 'open fstat flock lstat read unlink' },
+  { order: 'break', on: 'stale', normally: true, calls: 'open fstat flock lstat read open lstat unlink' },
   { order: 'break', on: 'held', normally: CONTENTION, calls: 'open fstat flock flock read' },
-  { order: 'force', on: 'held', normally: true, calls: 'open fstat flock lstat unlink' },
+  { order: 'force', on: 'held', normally: true, calls: 'lstat open lstat unlink' },
 ]
 
 /** What each manual page lists, and what filesystems answer beyond that. */
@@ -221,7 +223,10 @@ async function bring(cwd: string, state: State, dead: number): Promise<(removed?
     }
   }
   await lock.release()
-  const stale = record.trimEnd().replace(/"pid":\d+/, `"pid":${dead}`)
+  const stale = record
+    .trimEnd()
+    .replace(/"pid":\d+/, `"pid":${dead}`)
+    .replace(/,"file":"[^"]*"/, '')
   const left = state === 'long' ? stale.padEnd(700) : stale
   if (state === 'stale' || state === 'long') leave(cwd, left)
   return async () => {
@@ -276,7 +281,12 @@ for (const { order, on, normally, calls } of OPERATIONS) {
         const isRetried = matters && error === 'EINTR' && RETRIED.includes(at.syscall)
         // A look that is refused leaving no trace leaves one.
         const isAskedAgain = matters && error === 'EPERM' && order === 'inspect' && at.syscall === 'open'
-        const fails = matters && !bare && !isRetried && !isAskedAgain
+        const isNamedByPath = at?.isOfDirectory === true
+        const isReleasedInPlace =
+          at?.syscall === 'unlink' &&
+          (order === 'release' || order === 'break') &&
+          ['EACCES', 'EBUSY', 'EPERM'].includes(error)
+        const fails = matters && !bare && !isRetried && !isAskedAgain && !isNamedByPath && !isReleasedInPlace
         for (const form of ['sync', 'async'] as const) {
           const cwd = directories[form]
           const outcome = traced.report[form]
@@ -296,7 +306,7 @@ for (const { order, on, normally, calls } of OPERATIONS) {
             assert.deepEqual(usual(outcome), normally ?? null, form)
           }
           // Found by the look after the write: the old record is gone then, and ours would keep others out.
-          const emptied = fails && at.syscall === 'lstat' && at.nth === 2
+          const emptied = fails && order === 'acquire' && at.syscall === 'lstat' && at.nth === 2
           if (emptied) assertCut(path)
           else if (outcome.error || order === 'inspect') await intact[form]()
           else if (on === 'held') await intact[form](true)
@@ -305,7 +315,7 @@ for (const { order, on, normally, calls } of OPERATIONS) {
         for (const cwd of all) {
           const found = existsSync(resolveLockPath(cwd)) ? statSync(resolveLockPath(cwd)).size : undefined
           const reason = nextRun(cwd)
-          if (found === undefined) assert.equal(reason, undefined)
+          if (found === undefined || isReleasedInPlace) assert.equal(reason, undefined)
           else if (found === 1) assert.match(String(reason), /the file was not a lock record/)
           else assert.match(String(reason), new RegExp(`process ${dead} ended`))
         }
@@ -349,7 +359,7 @@ function dissect(t: TestContext): { subject: Subject; directories: Directories; 
 }
 
 const code = ({ report }: Pick<Traced, 'report'>) => [report.sync?.error?.code, report.async?.error?.code]
-const UNLINK = 'unlink,unlinkat:error=EBUSY'
+const UNLINK = 'unlink,unlinkat:error=EIO'
 
 for (const [syscall, injection] of [
   ['flock', 'flock:error=EIO'],
@@ -409,8 +419,7 @@ for (const [what, order, injections] of [
       if (order === 'release') await subject.order('hold')
       else for (const cwd of all) await bring(cwd, 'stale', deadPid())
       const before = await subject.descriptors('count')
-      const expected = order === 'release' ? 'EBUSY' : 'EIO'
-      assert.deepEqual(code(await subject.traced(order, [...injections])), [expected, expected])
+      assert.deepEqual(code(await subject.traced(order, [...injections])), ['EIO', 'EIO'])
       const held = order === 'release' ? 2 : 0
       assert.equal(await subject.descriptors('settle'), before - held, 'a descriptor was leaked')
       for (const cwd of all) {

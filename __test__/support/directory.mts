@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   utimesSync,
   writeFileSync,
   writeSync,
@@ -79,11 +80,15 @@ export function fill(cwd: string): void {
   }
 }
 
-/** Writes a lock file as it is found, at an age in seconds. */
+/** Writes a lock file as it is found, at an age in seconds. A record that names a file names this one. */
 export function leave(cwd: string, content: string | Buffer | object, age = 60, file?: string): string {
   const path = file === undefined ? resolveLockPath(cwd) : join(cwd, file)
   const raw = typeof content === 'string' || Buffer.isBuffer(content)
-  writeFileSync(path, raw ? content : JSON.stringify(content))
+  writeFileSync(path, raw ? content : '')
+  if (!raw) {
+    const { dev, ino } = statSync(path, { bigint: true })
+    writeFileSync(path, JSON.stringify('file' in content ? { ...content, file: `${dev}:${ino}` } : content))
+  }
   const at = Date.now() / 1000 - age
   utimesSync(path, at, at)
   return path

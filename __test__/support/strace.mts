@@ -41,6 +41,8 @@ export interface Site {
   nth: number
   /** The name that the error of `node:fs` has for it. */
   syscall: string
+  /** It opens the directory, to name what is in it. */
+  isOfDirectory: boolean
 }
 
 /** What happened under strace. */
@@ -61,10 +63,12 @@ const named: [RegExp, string][] = [
   [/^unlink/, 'unlink'],
 ]
 
-function site(call: string, onDescriptor: boolean, nth: number): Site {
+function site(call: string, args: string, nth: number): Site {
+  const onDescriptor = /^\d+(?:, ""|,? |\))/.test(args) && !/^\d+, "[^"]/.test(args)
   const stat = /^(l?stat|newfstatat|statx)$/.test(call)
   const other = named.find(([kernels]) => kernels.test(call))?.[1] ?? call
-  return { call, nth, syscall: stat ? (onDescriptor ? 'fstat' : 'lstat') : other }
+  const isOfDirectory = args.includes('O_PATH')
+  return { call, nth, isOfDirectory, syscall: stat ? (onDescriptor ? 'fstat' : 'lstat') : other }
 }
 
 /** Why strace cannot be attached to a process here. */
@@ -89,6 +93,7 @@ export async function attach(pid: number | undefined, options: string[]): Promis
     strace.on('exit', () => reject(new Error(`strace has ended: ${said}`)))
   })
   return async () => {
+    if (strace.exitCode !== null || strace.signalCode !== null) return
     const ended = once(strace, 'exit')
     strace.kill('SIGTERM')
     await ended
@@ -125,7 +130,7 @@ export class Subject {
 
   /** Carries out an order under strace, with `injections` as `-e inject=` takes them, in calls on the locks. */
   async traced(what: Order['do'], injections: string[], calls = '%desc,%file'): Promise<Traced> {
-    const paths = Object.values(this.#directories).flatMap((cwd) => ['-P', resolveLockPath(cwd)])
+    const paths = Object.values(this.#directories).flatMap((cwd) => ['-P', resolveLockPath(cwd), '-P', cwd])
     const inject = injections.flatMap((injection) => ['-e', `inject=${injection}`])
     // Of other calls strace does not know what they are about.
     const only = calls === '%desc,%file' ? paths : []
@@ -141,12 +146,15 @@ export class Subject {
     const sites: Traced['sites'] = { sync: [], async: [] }
     const injected = { sync: 0, async: 0 }
     for (const line of readFileSync(this.#log, 'utf8').split('\n')) {
-      const [, thread, call, first] = /^(\d+) +(?:(\w+)\(([^ ]))?/.exec(line) ?? []
+      const [, thread, call, args = ''] = /^(\d+) +(?:(\w+)\((.*))?/.exec(line) ?? []
       const form = Number(thread) === this.child.pid ? 'sync' : 'async'
       if (line.includes('(INJECTED)')) injected[form] += 1
       if (call === undefined || call === 'close') continue
+      // The sentence about a lock that is free depends on its directory.
+      const isOfDirectory = Object.values(this.#directories).some((cwd) => args.includes(`"${cwd}"`))
+      if (isOfDirectory && !args.includes('O_PATH')) continue
       const nth = sites[form].filter((before) => before.call === call).length + 1
-      sites[form].push(site(call, /\d/.test(first ?? ''), nth))
+      sites[form].push(site(call, args, nth))
     }
     rmSync(this.#log)
     return { sites, injected }

@@ -7,10 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use stateright::{Checker, HasDiscoveries, Model, Path, Property};
 
 use crate::programs::{Program, Protocol, Role};
+use crate::record::RELEASED;
 use crate::replay::{self, Answer, Call, Position, Until};
 use crate::world::{self, Actor, Filesystem, Flaw, Life, Who, World};
 
 /// What is explored.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone)]
 pub struct Scenario {
     /// Each process: what it does, and how many times.
@@ -21,6 +23,8 @@ pub struct Scenario {
     pub filesystem: Filesystem,
     /// Whether each process lives in a pid namespace of its own.
     pub in_namespaces: bool,
+    /// Whether no process can remove the file: it is a mount point.
+    pub stays: bool,
     /// How many processes may be killed, each at any operation.
     pub crashes: u8,
     /// What becomes of the pid of one that was killed.
@@ -44,25 +48,38 @@ pub struct Start {
     name: &'static str,
     content: Option<Vec<u8>>,
     is_young: bool,
+    is_linked_elsewhere: bool,
 }
 
 impl Start {
     /// No file.
     #[must_use]
     pub fn nothing() -> Self {
-        Self { name: "no file", content: None, is_young: false }
+        Self { name: "no file", content: None, is_young: false, is_linked_elsewhere: false }
     }
 
     /// A file, older than the time of birth.
     #[must_use]
     pub fn file(name: &'static str, content: &str) -> Self {
-        Self { name, content: Some(content.into()), is_young: false }
+        Self { name, content: Some(content.into()), is_young: false, is_linked_elsewhere: false }
+    }
+
+    /// A file whose lock was released in place.
+    #[must_use]
+    pub fn released(name: &'static str) -> Self {
+        Self { content: Some(RELEASED.to_vec()), ..Self::file(name, "") }
     }
 
     /// The same, just created.
     #[must_use]
     pub fn young(self) -> Self {
         Self { is_young: true, ..self }
+    }
+
+    /// The same, with another name elsewhere.
+    #[must_use]
+    pub fn linked_elsewhere(self) -> Self {
+        Self { is_linked_elsewhere: true, ..self }
     }
 }
 
@@ -102,6 +119,7 @@ impl Scenario {
             starts,
             filesystem: Filesystem::Local,
             in_namespaces: false,
+            stays: false,
             crashes: 0,
             fates: vec![Life::Dead, Life::Zombie],
             ticks: 0,
@@ -191,7 +209,8 @@ impl Search {
         let (world, _, ended) =
             replay::run(&self.program(next), next, state.world.clone(), Position::start(), until);
         let had_to_wait = state.world.is_held_by_other(next) || world.has_no_kernel_locks();
-        if !ended || (!had_to_wait && world.has_file()) || world.flaws != state.world.flaws {
+        let is_left = world.has_file() && !(world.stays && world.is_released());
+        if !ended || (!had_to_wait && is_left) || world.flaws != state.world.flaws {
             state.world.flaws.add(Flaw::LostLock);
         }
     }
@@ -237,8 +256,9 @@ impl Model for Search {
         let state = |(number, start): (usize, &Start)| {
             let roles = self.scenario.processes.iter().map(|(role, _)| *role).chain([Role::Run]);
             let actors: Vec<Actor> = roles.map(Actor::new).collect();
-            let mut world =
-                World::new(self.scenario.filesystem, actors, start.content.as_deref(), start.is_young);
+            let kind = (start.is_young, start.is_linked_elsewhere);
+            let mut world = World::new(self.scenario.filesystem, actors, start.content.as_deref(), kind);
+            world.stays = self.scenario.stays;
             world.in_namespaces = self.scenario.in_namespaces;
             State {
                 positions: (0..self.scenario.processes.len()).map(|who| self.first(&world, who)).collect(),

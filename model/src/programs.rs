@@ -69,7 +69,7 @@ impl Program {
             Role::Inspect => (self.protocol.inspect)(system),
             Role::Break => (self.protocol.break_lock)(system, false),
             Role::ForceBreak => (self.protocol.break_lock)(system, true),
-            Role::Remove => drop(system.unlink(&target().path)),
+            Role::Remove => drop(system.unlink_path()),
             Role::OldPeer => old_peer(system),
         }
     }
@@ -162,6 +162,9 @@ pub(crate) fn refused(system: &Simulated, error: &Error) {
 
 pub(crate) fn released(system: &Simulated, result: &Result<(), Error>) {
     system.observe(|world, who| {
+        if result.is_ok() {
+            world.released();
+        }
         let actor = &world.actors[who];
         let is_right = match result {
             // It learns of a loss that comes after its last look no more.
@@ -219,7 +222,7 @@ fn old_peer(system: &Simulated) {
             return;
         }
         // Gone already: it fails with a raw ENOENT.
-        let Ok(true) = system.unlink(path) else { return };
+        let true = system.unlink_path() else { return };
     }
     // There already: it fails with a raw EEXIST.
     let Ok(Some(file)) = system.create(path) else { return };
@@ -228,5 +231,5 @@ fn old_peer(system: &Simulated) {
     drop(file);
     entered(system, false);
     system.leave();
-    let _ = system.unlink(path);
+    system.unlink_path();
 }

@@ -13,7 +13,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::programs::Program;
-use crate::system::{Access, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System};
+use crate::system::{
+    Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System, Unlinked,
+};
 use crate::world::{self, Data, Who, World};
 
 /// One operation of a program. Others can run before each of them.
@@ -73,6 +75,8 @@ pub enum Answer {
     Data(Data),
     /// Yes or no.
     Is(bool),
+    /// The system does not allow it.
+    Refused,
     /// The time.
     Clock(u64),
     /// A process.
@@ -115,6 +119,7 @@ impl fmt::Display for Answer {
             Self::Stat(None) => write!(f, "nothing is there"),
             Self::Data(data) => write!(f, "{}", text(data)),
             Self::Is(is) => write!(f, "{is}"),
+            Self::Refused => write!(f, "EBUSY"),
             Self::Clock(now) => write!(f, "{now}"),
             Self::Process(life) => write!(f, "{life:?}"),
         }
@@ -314,7 +319,7 @@ impl Run {
                 world.truncate(who, *file, *length);
                 Answer::Done
             }
-            Call::Unlink => Answer::Is(world.unlink(who)),
+            Call::Unlink => world.unlink(who).map_or(Answer::Refused, Answer::Is),
             Call::Close(file) | Call::CloseUnlocked(file) => {
                 world.close(who, *file);
                 Answer::Done
@@ -358,7 +363,7 @@ impl From<Described> for Stat {
     fn from(of: Described) -> Self {
         let Described { inode, links, size, modified } = of;
         let id = crate::system::FileId { device: 1, inode };
-        Self { id, kind: crate::error::FileKind::File, links, size, mode: 0o600, modified }
+        Self { id, kind: crate::error::FileKind::File, links, owner: 0, size, mode: 0o600, modified }
     }
 }
 
@@ -380,6 +385,11 @@ impl Simulated {
     /// Leaves the critical section, after some time.
     pub fn leave(&self) {
         self.call(&Call::Leave);
+    }
+
+    /// Removes whatever is at the path, as `rm` does.
+    pub(crate) fn unlink_path(&self) -> bool {
+        self.call(&Call::Unlink) == Answer::Is(true)
     }
 
     /// Whether the program goes on until its patience has ended.
@@ -463,8 +473,21 @@ impl System for Simulated {
         unreachable!("every file of the model is private")
     }
 
-    fn unlink(&self, _: &Path) -> io::Result<bool> {
-        Ok(self.call(&Call::Unlink) == Answer::Is(true))
+    fn unlink(&self, path: &Path, id: FileId) -> Result<Unlinked, Failed> {
+        let failed = |source| Failed { syscall: "unlink", source };
+        match self.stat_path(path).map_err(failed)? {
+            None => Ok(Unlinked::Missing),
+            Some(named) if named.id != id => Ok(Unlinked::Another),
+            Some(_) => match self.call(&Call::Unlink) {
+                Answer::Refused => Err(failed(io::ErrorKind::ResourceBusy.into())),
+                Answer::Is(true) => Ok(Unlinked::Removed),
+                _ => Ok(Unlinked::Missing),
+            },
+        }
+    }
+
+    fn is_planted(&self, _: &Path, _: u32) -> bool {
+        false
     }
 
     fn fs_kind(&self, _: &File) -> FsKind {

@@ -9,7 +9,7 @@ use crate::checker::{Search, State};
 use crate::error::FileKind;
 use crate::programs::Role;
 use crate::protocol::BIRTH;
-use crate::record::Record;
+use crate::record::{Content, RELEASED, Record};
 use crate::system::{FileId, FsKind, Here, LockMode, Locking, ProcessState, Stat};
 
 macro_rules! flaws {
@@ -52,6 +52,10 @@ flaws! {
     Stalled,
     /// A holder was killed in its critical section, and the next one was not told.
     DeathUntold,
+    /// A holder released its lock, and the next one was told that it took it over.
+    FalseTakeOver,
+    /// A file was written while it had another name.
+    SnapshotWritten,
     /// Somebody outside the protocol removed the file of a live lock. Nothing can prevent that.
     TakenAway,
     /// An old peer did so because it had read what was there before the take-over. The second look is there to
@@ -94,10 +98,13 @@ pub struct KernelLock {
 }
 
 /// A file, whether it still has a name or is only open.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Inode {
     data: Data,
     linked: bool,
+    /// It has another name, elsewhere.
+    linked_elsewhere: bool,
     modified: u8,
     opens: u8,
     locks: Vec<KernelLock>,
@@ -105,6 +112,8 @@ pub struct Inode {
     robbed: bool,
     /// Its holder was killed in its critical section, and nobody has been told yet.
     left_half_way: bool,
+    /// Its last holder has released it in place.
+    released: bool,
 }
 
 impl Inode {
@@ -112,11 +121,13 @@ impl Inode {
         Self {
             data,
             linked: true,
+            linked_elsewhere: false,
             modified,
             opens: 0,
             locks: Vec::new(),
             robbed: false,
             left_half_way: false,
+            released: false,
         }
     }
 }
@@ -175,6 +186,8 @@ pub struct Actor {
     pub inside: bool,
     /// It took its lock over.
     took_over: bool,
+    /// Its record replaced a released lock.
+    found_released: bool,
     /// Somebody else removed the file of its lock, in this round.
     pub lost: bool,
     /// The path named its own file when it last looked.
@@ -199,6 +212,7 @@ impl Actor {
             life: Life::Running,
             inside: false,
             took_over: false,
+            found_released: false,
             lost: false,
             looked: false,
             asks: false,
@@ -238,6 +252,8 @@ pub struct World {
     pub filesystem: Filesystem,
     /// Each process lives in a pid namespace of its own.
     pub in_namespaces: bool,
+    /// The path is a mount point: no process can remove it.
+    pub stays: bool,
     path: Option<usize>,
     inodes: Vec<Option<Inode>>,
     /// Time, in units of `BIRTH`.
@@ -276,10 +292,16 @@ fn start(who: Who) -> u64 {
 impl World {
     /// A world with these processes, and a file with this content at the path, if any.
     #[must_use]
-    pub fn new(filesystem: Filesystem, actors: Vec<Actor>, content: Option<&[u8]>, is_young: bool) -> Self {
+    pub fn new(
+        filesystem: Filesystem,
+        actors: Vec<Actor>,
+        content: Option<&[u8]>,
+        (is_young, linked_elsewhere): (bool, bool),
+    ) -> Self {
         let mut world = Self {
             filesystem,
             in_namespaces: false,
+            stays: false,
             path: None,
             inodes: Vec::new(),
             clock: 1,
@@ -289,7 +311,7 @@ impl World {
         };
         if let Some(content) = content {
             let data = content.into();
-            world.inodes.push(Some(Inode::new(data, u8::from(is_young))));
+            world.inodes.push(Some(Inode { linked_elsewhere, ..Inode::new(data, u8::from(is_young)) }));
             world.path = Some(0);
         }
         world
@@ -322,7 +344,10 @@ impl World {
 
     /// Inode numbers are used again, as filesystems do.
     fn forget_if_unused(&mut self, inode: usize) {
-        if self.inodes[inode].as_ref().is_some_and(|inode| !inode.linked && inode.opens == 0) {
+        if self.inodes[inode]
+            .as_ref()
+            .is_some_and(|inode| !inode.linked && !inode.linked_elsewhere && inode.opens == 0)
+        {
             self.inodes[inode] = None;
             while self.inodes.last().is_some_and(Option::is_none) {
                 self.inodes.pop();
@@ -405,11 +430,13 @@ impl World {
     }
 
     fn described(&self, inode: usize) -> Stat {
-        let Inode { data, linked, modified, .. } = self.inodes[inode].as_ref().expect("an inode");
+        let Inode { data, linked, linked_elsewhere, modified, .. } =
+            self.inodes[inode].as_ref().expect("an inode");
         Stat {
             id: FileId { device: 1, inode: inode as u128 },
             kind: FileKind::File,
-            links: u64::from(*linked || self.filesystem == Filesystem::Shared),
+            links: u64::from(*linked || self.filesystem == Filesystem::Shared) + u64::from(*linked_elsewhere),
+            owner: 0,
             size: data.len() as u64,
             mode: 0o600,
             modified: u64::from(*modified) * BIRTH_MS,
@@ -439,6 +466,10 @@ impl World {
     pub fn write(&mut self, who: Who, file: usize, bytes: &[u8]) {
         let inode = self.opened(who, file);
         self.check_ownership(who, inode);
+        self.check_links(inode);
+        if matches!(Content::of(bytes), Content::Record(_)) {
+            self.actors[who].found_released = std::mem::take(&mut self.inode(inode).released);
+        }
         let data = &self.inode(inode).data;
         let mut data = data.to_vec();
         data.resize(data.len().max(bytes.len()), 0);
@@ -453,12 +484,33 @@ impl World {
     pub fn truncate(&mut self, who: Who, file: usize, length: usize) {
         let inode = self.opened(who, file);
         self.check_ownership(who, inode);
+        self.check_links(inode);
         let inode = self.inode(inode);
         inode.data = inode.data[..length.min(inode.data.len())].into();
     }
 
-    /// Removes the name.
-    pub fn unlink(&mut self, who: Who) -> bool {
+    fn check_links(&mut self, inode: usize) {
+        if self.inode(inode).linked_elsewhere {
+            self.flaws.add(Flaw::SnapshotWritten);
+        }
+    }
+
+    /// A process has released its lock without an error.
+    pub fn released(&mut self) {
+        if let Some(path) = self.path.filter(|_| self.stays) {
+            self.inode(path).released = true;
+        }
+    }
+
+    /// Removes the name. `None`: the system does not let it.
+    pub fn unlink(&mut self, who: Who) -> Option<bool> {
+        if self.stays && self.path.is_some() {
+            return None;
+        }
+        Some(self.remove(who))
+    }
+
+    fn remove(&mut self, who: Who) -> bool {
         let cleans_up = std::mem::take(&mut self.actors[who].about_to_unlink);
         let Some(inode) = self.path else { return false };
         let is_excused = self.check_ownership(who, inode);
@@ -549,6 +601,9 @@ impl World {
     /// By the judging table of `docs/protocol.md`, written again here.
     fn names_a_live_process(&self, data: &[u8], who: Who) -> bool {
         let Some(record) = Record::parse(data) else { return false };
+        if self.is_copy(&record) {
+            return false;
+        }
         if record.pid == pid(who) {
             return false;
         }
@@ -559,6 +614,11 @@ impl World {
             },
             ProcessState::Dead | ProcessState::Zombie => false,
         }
+    }
+
+    fn is_copy(&self, record: &Record) -> bool {
+        let names_it = |inode: usize| record.names_another_file(FileId { device: 1, inode: inode as u128 });
+        self.filesystem == Filesystem::Local && self.path.is_some_and(names_it)
     }
 
     /// What a process can know of another.
@@ -627,6 +687,9 @@ impl World {
             }
         }
         self.actors[who].took_over = took_over;
+        if took_over && self.actors[who].found_released {
+            self.flaws.add(Flaw::FalseTakeOver);
+        }
         let owner = |other: Who| other != who && self.actors[other].inside && !self.is_robbed(other);
         if (0..self.actors.len()).any(owner) && !self.is_robbed(who) {
             self.flaws.add(Flaw::TwoOwners);
@@ -651,6 +714,7 @@ impl World {
         self.actors[who].lost = false;
         self.actors[who].looked = false;
         self.actors[who].took_over = false;
+        self.actors[who].found_released = false;
     }
 
     /// The only file that a process has open, and its inode.
@@ -665,7 +729,7 @@ impl World {
     #[must_use]
     pub fn where_next_is(&self, who: Who, file: usize, inode: usize) -> Self {
         let actors = self.actors.iter().map(|actor| Actor::new(actor.role)).collect();
-        let mut world = Self::new(self.filesystem, actors, None, false);
+        let mut world = Self::new(self.filesystem, actors, None, (false, false));
         for _ in 0..inode {
             world.inodes.push(Some(Inode { linked: false, opens: 1, ..Inode::new(Data::default(), 0) }));
         }
@@ -697,7 +761,8 @@ impl World {
             }
             let held = self.is_held_by_other(who);
             let newborn = self.has_newborn();
-            let (free, stale) = (!self.has_file(), self.has_file() && !held);
+            let free = !self.has_file() || (self.is_released() && !held);
+            let stale = !free && !held;
             let seen = &mut self.actors[who].seen;
             seen.held |= held;
             seen.free |= free;
@@ -716,6 +781,12 @@ impl World {
     #[must_use]
     pub fn has_newborn(&self) -> bool {
         self.at_path().is_some_and(|inode| inode.data.is_empty() && inode.modified == self.clock)
+    }
+
+    /// Whether the file says that its lock was released in place.
+    #[must_use]
+    pub fn is_released(&self) -> bool {
+        self.at_path().is_some_and(|inode| *inode.data == RELEASED)
     }
 
     /// Whether there is a file at the path.

@@ -28,6 +28,12 @@ const RESTARTED: &str =
     r#"{"pid":50,"createdAt":5,"bootId":"before","startTime":1,"pidNs":1,"fs":"local","v":1}"#;
 const ALIVE: &str = r#"{"pid":50,"createdAt":5}"#;
 
+/// The record of a live process that lost its kernel lock by accident, in its own file, and in a copy of it.
+const DEPRIVED: &str =
+    r#"{"pid":50,"createdAt":5,"bootId":"boot","startTime":1,"pidNs":1,"fs":"local","file":"1:0","v":1}"#;
+const COPY: &str =
+    r#"{"pid":50,"createdAt":5,"bootId":"boot","startTime":1,"pidNs":1,"fs":"local","file":"1:9","v":1}"#;
+
 /// What can be at the path in the beginning.
 fn starts() -> Vec<Start> {
     vec![
@@ -50,6 +56,8 @@ fn more_starts() -> Vec<Start> {
         Start::file("a stale file whose pid is another's by now", REUSED),
         Start::file("a stale file from before a restart", RESTARTED),
         Start::file("the file of an old peer that runs", ALIVE),
+        Start::file("the file of a live process without its kernel lock", DEPRIVED),
+        Start::file("a copy of a live process' file", COPY),
         Start::file("more bytes than a record has", &"x".repeat(600)),
     ]);
     all
@@ -146,6 +154,41 @@ fn two_processes_and_a_breaker() {
         ..scenario(&[(Run, 1), (Run, 1), (Break, 1)])
     };
     explore("two processes and a breaker, one killed", &killed, &[]);
+}
+
+#[test]
+fn a_file_that_cannot_be_removed() {
+    let starts = vec![Start::released("a released lock"), Start::file("a stale file", DEAD)];
+    let stays = Scenario { stays: true, starts, ticks: 1, ..scenario(&[(Run, 2), (Run, 2)]) };
+    explore("two processes, twice each, at a mount point", &stays, &[]);
+    let killed = Scenario { crashes: 1, processes: vec![(Run, 2), (Run, 1)], ..stays.clone() };
+    explore("two processes at a mount point, one killed", &killed, &[]);
+    let inspected = Scenario { processes: vec![(Run, 1), (Run, 1), (Inspect, 1)], ..stays.clone() };
+    explore("two processes and an inspector at a mount point", &inspected, &[]);
+    let broken = Scenario { processes: vec![(Run, 1), (Run, 1), (Break, 1)], ..stays };
+    explore("two processes and a breaker at a mount point", &broken, &[]);
+}
+
+fn linked_starts() -> Vec<Start> {
+    vec![
+        Start::file("a stale file with another name", DEAD).linked_elsewhere(),
+        Start::file("an old peer's stale file with another name", OLD).linked_elsewhere(),
+        Start::released("a released lock with another name").linked_elsewhere(),
+    ]
+}
+
+#[test]
+fn a_file_with_another_name() {
+    let starts = linked_starts();
+    let twice = Scenario { starts, crashes: 1, ticks: 1, ..scenario(&[(Run, 2), (Run, 1)]) };
+    explore("two processes and a file with another name, one killed", &twice, &[]);
+    let three = Scenario {
+        starts: linked_starts().into_iter().take(1).collect(),
+        ..scenario(&[(Run, 1), (Run, 1), (Run, 1)])
+    };
+    explore("three processes and a file with another name", &three, &[]);
+    let broken = Scenario { starts: linked_starts(), ..scenario(&[(Run, 1), (Break, 1), (Inspect, 1)]) };
+    explore("a process, a breaker, an inspector and a file with another name", &broken, &[]);
 }
 
 #[test]
@@ -250,6 +293,12 @@ mutants! {
     mutant_breaker_takes_no_kernel_lock: breaker_takes_no_kernel_lock, NotItsFile, [Run 1, Break 1];
     mutant_breaker_does_not_look_again: breaker_does_not_look_again, NotItsFile, [Run 1, Run 1, Break 1];
     mutant_breaker_does_not_judge: breaker_does_not_judge, PeerDamaged, [Break 1, OldPeer 1];
+    mutant_released_lock_taken_over: released_lock_taken_over, FalseTakeOver, [Run 1, Run 1], starts: vec![Start::file("a stale file", DEAD)], stays: true;
+    mutant_release_cuts_the_record: release_cuts_the_record, FalseTakeOver, [Run 1, Run 1], starts: vec![Start::file("a stale file", DEAD)], stays: true;
+    mutant_release_in_place_is_an_error: release_in_place_is_an_error, WrongAnswer, [Run 1, Run 1], starts: vec![Start::file("a stale file", DEAD)], stays: true;
+    mutant_file_with_several_links_written: file_with_several_links_written, SnapshotWritten, [Run 1, Run 1], starts: linked_starts();
+    mutant_no_pause_after_the_file_was_created_anew: no_pause_after_the_file_was_created_anew, TakenAwayAfterTakeOver, [Run 1, OldPeer 1], starts: linked_starts();
+    mutant_copy_of_a_record_believed: copy_of_a_record_believed, RefusedForNothing, [Run 1, Run 1], starts: more_starts();
     mutant_longer_file_not_cut: longer_file_not_cut, TakenAwayAfterTakeOver, [Run 1, OldPeer 1], starts: more_starts();
     mutant_out_of_sight: out_of_sight_believed_at_once, WrongAnswer, [Run 1, Run 1], in_namespaces: true, starts: more_starts();
     mutant_newborn_breaker: newborn_file_locked_by_a_breaker, Stalled, [Run 1, Break 1];

@@ -29,6 +29,9 @@ pub(crate) fn is_main_thread() -> bool {
 /// What keeps a look from changing the time of the last access.
 pub(super) const NO_TRACE: OFlags = OFlags::NOATIME;
 
+/// Opens a directory only to name what is in it: `O_PATH` of `open(2)` needs no permission to read.
+pub(super) const DIRECTORY: OFlags = OFlags::PATH;
+
 /// Whether this kernel alone has the file's filesystem mounted.
 pub(super) fn is_local(file: &OwnedFd) -> bool {
     // `f_type` is a signed word: its width and sign differ by architecture, its low 32 bits do not.

@@ -20,6 +20,9 @@ pub(super) fn lock_owner(_: FileId) -> Option<u32> {
 /// What keeps a look from changing the time of the last access: macOS has nothing of the kind.
 pub(super) const NO_TRACE: OFlags = OFlags::empty();
 
+/// macOS has no `O_PATH`.
+pub(super) const DIRECTORY: OFlags = OFlags::empty();
+
 /// Whether this kernel alone has the file's filesystem mounted: `MNT_LOCAL` of `statfs(2)`.
 pub(super) fn is_local(file: &OwnedFd) -> bool {
     const LOCAL: u32 = libc::MNT_LOCAL.cast_unsigned();

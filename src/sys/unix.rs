@@ -2,19 +2,21 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{self, CWD, FileType, FlockOperation, Mode, OFlags, RawMode};
+use rustix::fs::{self, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RawMode};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
 use super::own;
 use crate::error::FileKind;
-use crate::system::{Access, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System};
+use crate::system::{
+    Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System, Unlinked,
+};
 
 /// The real system, with what does not change while this process lives.
 #[derive(Debug)]
@@ -67,6 +69,8 @@ impl System for Os {
         let error = match retried(|| opened(path, flags)) {
             Ok(file) => return Ok(Opened::File(file)),
             Err(Errno::NOENT) => return Ok(Opened::Missing),
+            // Of a regular file, `O_NONBLOCK` means a lease: open(2).
+            Err(Errno::WOULDBLOCK) => return Ok(Opened::Leased),
             Err(error) => error,
         };
         // ELOOP, EISDIR and ENXIO (a socket) say what stands there only together with a look at it.
@@ -139,12 +143,28 @@ impl System for Os {
         Ok(retried(|| fs::fchmod(file, PRIVATE))?)
     }
 
-    fn unlink(&self, path: &Path) -> io::Result<bool> {
-        match std::fs::remove_file(path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+    fn unlink(&self, path: &Path, id: FileId) -> Result<Unlinked, Failed> {
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(Unlinked::Missing);
+        };
+        let flags = own::DIRECTORY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match retried(|| fs::openat(CWD, directory, flags, Mode::empty())) {
+            Ok(directory) => unlinked(&directory, Path::new(name), id),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(Unlinked::Missing),
+            // A release must not fail for want of a descriptor.
+            Err(_) => unlinked(CWD, path, id),
         }
+    }
+
+    fn is_planted(&self, path: &Path, owner: u32) -> bool {
+        if owner == 0 || owner == rustix::process::geteuid().as_raw() {
+            return false;
+        }
+        let directory = path.parent().and_then(|directory| fs::stat(directory).ok());
+        directory.is_none_or(|directory| {
+            let mode = Mode::from_raw_mode(directory.st_mode);
+            mode.contains(Mode::SVTX) && mode.intersects(Mode::WGRP | Mode::WOTH) && owner != directory.st_uid
+        })
     }
 
     fn fs_kind(&self, file: &OwnedFd) -> FsKind {
@@ -173,6 +193,20 @@ impl System for Os {
 
     fn here(&self) -> &Here {
         &self.here
+    }
+}
+
+fn unlinked(directory: impl AsFd, name: &Path, id: FileId) -> Result<Unlinked, Failed> {
+    let failed = |syscall| move |error: Errno| Failed { syscall, source: error.into() };
+    match fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if described(&stat).id != id => return Ok(Unlinked::Another),
+        Ok(_) => {}
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Unlinked::Missing),
+        Err(error) => return Err(failed("lstat")(error)),
+    }
+    match fs::unlinkat(&directory, name, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(Unlinked::Missing),
+        outcome => outcome.map(|()| Unlinked::Removed).map_err(failed("unlink")),
     }
 }
 
@@ -213,6 +247,7 @@ fn described(stat: &fs::Stat) -> Stat {
         id: FileId { device: device(stat.st_dev), inode: u128::from(stat.st_ino) },
         kind: kind(stat.st_mode),
         links: u64::from(stat.st_nlink),
+        owner: stat.st_uid,
         size: u64::try_from(stat.st_size).unwrap_or(0),
         mode: u32::from(stat.st_mode) & 0o7777,
         modified: seconds.saturating_mul(1000).saturating_add(millis),

@@ -5,7 +5,9 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::system::{Access, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System};
+use crate::system::{
+    Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System, Unlinked,
+};
 
 /// Nothing to keep: there are no threads.
 #[cfg(all(feature = "node", not(test)))]
@@ -64,8 +66,11 @@ impl System for Os {
     fn make_private(&self, file: &Self::File) -> io::Result<()> {
         match *file {}
     }
-    fn unlink(&self, _: &Path) -> io::Result<bool> {
-        unsupported()
+    fn unlink(&self, _: &Path, _: FileId) -> Result<Unlinked, Failed> {
+        Err(Failed { syscall: "unlink", source: io::ErrorKind::Unsupported.into() })
+    }
+    fn is_planted(&self, _: &Path, _: u32) -> bool {
+        false
     }
     fn fs_kind(&self, file: &Self::File) -> FsKind {
         match *file {}

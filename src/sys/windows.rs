@@ -26,7 +26,9 @@ use windows_sys::Win32::Storage::FileSystem::{
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) use self::calls::keep_loaded;
 use crate::error::FileKind;
-use crate::system::{Access, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System};
+use crate::system::{
+    Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System, Unlinked,
+};
 
 /// The real system, with what does not change while this process lives.
 #[derive(Debug)]
@@ -160,12 +162,18 @@ impl System for Os {
         Ok(())
     }
 
-    fn unlink(&self, path: &Path) -> io::Result<bool> {
-        match options().access_mode(DELETE | FILE_WRITE_ATTRIBUTES).open(path) {
-            Ok(file) => calls::delete(&file).map(|()| true),
-            Err(error) if is(&error, &NOTHING_THERE) || is_going(&error) => Ok(false),
-            Err(error) => Err(error),
+    fn unlink(&self, path: &Path, id: FileId) -> Result<Unlinked, Failed> {
+        let failed = |source| Failed { syscall: "unlink", source };
+        match options().access_mode(DELETE | FILE_READ_ATTRIBUTES | FILE_WRITE_ATTRIBUTES).open(path) {
+            Ok(file) if file::described(&file).map_err(failed)?.id != id => Ok(Unlinked::Another),
+            Ok(file) => calls::delete(&file).map(|()| Unlinked::Removed).map_err(failed),
+            Err(error) if is(&error, &NOTHING_THERE) || is_going(&error) => Ok(Unlinked::Missing),
+            Err(error) => Err(failed(error)),
         }
+    }
+
+    fn is_planted(&self, _: &Path, _: u32) -> bool {
+        false
     }
 
     fn fs_kind(&self, LockFile(file): &LockFile) -> FsKind {

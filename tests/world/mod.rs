@@ -8,14 +8,17 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use reconcile_lock::{
-    Access, FileId, FileKind, FsKind, Here, LockMode, LockOptions, Locking, Opened, ProcessState, Stat,
-    System, Target,
+    Access, Failed, FileId, FileKind, FsKind, Here, LockMode, LockOptions, Locking, Opened, ProcessState,
+    Stat, System, Target, Unlinked,
 };
 
 /// The lock file that every process of a world asks for.
 pub fn target() -> Target {
     LockOptions::in_directory("/world").resolve().unwrap()
 }
+
+/// Owns files in a directory with the sticky bit.
+pub const STRANGER: u32 = 1000;
 
 type Action = Box<dyn FnOnce(&World) + Send>;
 
@@ -25,6 +28,7 @@ struct Inode {
     links: u64,
     modified: u64,
     mode: u32,
+    owner: u32,
     locks: Vec<(u64, LockMode, u32)>,
 }
 
@@ -79,7 +83,7 @@ impl World {
         self.remove();
         let mut state = self.state();
         let modified = state.clock - age;
-        state.inodes.push(Inode { data: data.to_vec(), links: 1, modified, mode: 0o600, locks: Vec::new() });
+        state.inodes.push(Inode { data: data.to_vec(), links: 1, modified, mode: 0o600, ..Inode::default() });
         state.path = Some(state.inodes.len() - 1);
     }
 
@@ -87,8 +91,33 @@ impl World {
         let mut state = self.state();
         if let Some(inode) = state.path.take() {
             // A network filesystem renames a file that is unlinked while it is open.
-            state.inodes[inode].links = u64::from(state.shared);
+            state.inodes[inode].links -= u64::from(!state.shared);
         }
+    }
+
+    fn at_path(&self, change: impl FnOnce(&mut Inode)) {
+        let mut state = self.state();
+        let inode = state.path.unwrap();
+        change(&mut state.inodes[inode]);
+    }
+
+    /// Gives the file at the path a second name.
+    pub fn link(&self) {
+        self.at_path(|inode| inode.links += 1);
+    }
+
+    /// Removes the file's name on the other side of the mount that the path is.
+    pub fn remove_original(&self) {
+        self.at_path(|inode| inode.links = 0);
+    }
+
+    pub fn links(&self) -> u64 {
+        let state = self.state();
+        state.inodes[state.path.unwrap()].links
+    }
+
+    pub fn set_owner(&self, owner: u32) {
+        self.at_path(|inode| inode.owner = owner);
     }
 
     /// What the path names.
@@ -98,9 +127,7 @@ impl World {
     }
 
     pub fn set_mode(&self, mode: u32) {
-        let mut state = self.state();
-        let inode = state.path.unwrap();
-        state.inodes[inode].mode = mode;
+        self.at_path(|inode| inode.mode = mode);
     }
 
     pub fn mode(&self) -> u32 {
@@ -210,11 +237,12 @@ pub struct Process {
 }
 
 fn described(state: &State, inode: usize) -> Stat {
-    let Inode { data, links, modified, mode, .. } = &state.inodes[inode];
+    let Inode { data, links, modified, mode, owner, .. } = &state.inodes[inode];
     Stat {
         id: FileId { device: 1, inode: inode as u128 },
         kind: FileKind::File,
         links: *links,
+        owner: *owner,
         size: data.len() as u64,
         mode: *mode,
         modified: *modified,
@@ -239,7 +267,10 @@ impl System for Process {
     }
 
     fn open(&self, _: &Path, _: Access) -> io::Result<Opened<File>> {
-        self.world.call("open")?;
+        match self.world.call("open") {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Opened::Leased),
+            outcome => outcome?,
+        }
         let inode = self.world.state().path;
         Ok(inode.map_or(Opened::Missing, |inode| Opened::File(self.world.opened(inode))))
     }
@@ -311,11 +342,24 @@ impl System for Process {
         Ok(())
     }
 
-    fn unlink(&self, _: &Path) -> io::Result<bool> {
-        self.world.call("unlink")?;
+    fn unlink(&self, _: &Path, id: FileId) -> Result<Unlinked, Failed> {
+        let call = |syscall| self.world.call(syscall).map_err(|source| Failed { syscall, source });
+        call("lstat")?;
+        let named = self.world.state().path;
+        match named {
+            None => return Ok(Unlinked::Missing),
+            Some(inode) if inode as u128 != id.inode => return Ok(Unlinked::Another),
+            Some(_) => {}
+        }
+        call("unlink")?;
+        // Whatever stands there by now.
         let there = self.world.state().path.is_some();
         self.world.remove();
-        Ok(there)
+        Ok(if there { Unlinked::Removed } else { Unlinked::Missing })
+    }
+
+    fn is_planted(&self, _: &Path, owner: u32) -> bool {
+        owner == STRANGER
     }
 
     fn fs_kind(&self, _: &File) -> FsKind {

@@ -22,6 +22,7 @@ pub(super) fn described(file: &File) -> io::Result<Stat> {
         id: calls::id(file)?,
         kind,
         links: u64::from(links),
+        owner: 0,
         size: metadata.file_size(),
         mode: 0o600,
         modified: since_epoch(metadata.last_write_time()),
@@ -31,7 +32,7 @@ pub(super) fn described(file: &File) -> io::Result<Stat> {
 /// A device, which has none of this.
 pub(super) fn device() -> Stat {
     let id = FileId { device: 0, inode: 0 };
-    Stat { id, kind: FileKind::Device, links: 1, size: 0, mode: 0o600, modified: 0 }
+    Stat { id, kind: FileKind::Device, links: 1, owner: 0, size: 0, mode: 0o600, modified: 0 }
 }
 
 /// Milliseconds since the Unix epoch, from units of 100 ns since the year 1601.
