@@ -500,7 +500,7 @@ fn a_lease_is_waited_for_and_then_contention() {
     release(&two, acquire(&two, &target(), 0).unwrap()).unwrap();
     world.put(OLD_DEAD, 60_000);
     world.fail("open", EWOULDBLOCK);
-    world.before("pause", |world| world.mend());
+    world.before("pause", World::mend);
     assert!(acquire(&one, &target(), 0).unwrap().taken_over.is_some());
     world.put(OLD_DEAD, 60_000);
     world.fail("open", EWOULDBLOCK);
