@@ -17,12 +17,11 @@ const { hasTold } = require('./terminal.js')
  * @param {string} command
  * @param {string[]} args
  * @param {object} about
- * @param {NodeJS.ProcessEnv} about.env
  * @param {InstanceType<typeof import('./signals.js').Signals>} about.signals what it is told of
  * @param {AbortSignal | undefined} about.loss of the lock, after which it should not go on
  * @returns {Promise<End>}
  */
-function runCommand(command, args, { env, signals, loss }) {
+function runCommand(command, args, { signals, loss }) {
   return new Promise((resolve) => {
     /** @type {ChildProcess} */
     let child
@@ -37,7 +36,7 @@ function runCommand(command, args, { env, signals, loss }) {
     const refused = (/** @type {unknown} */ error) =>
       ended(notRun(command, /** @type {NodeJS.ErrnoException} */ (error)))
     try {
-      child = spawn(command, args, { stdio: 'inherit', env })
+      child = spawn(command, args, { stdio: 'inherit' })
     } catch (error) {
       // Some refusals of the system are thrown, others arrive as an event.
       return refused(error)

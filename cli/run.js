@@ -88,8 +88,10 @@ function took({ holder, reason }) {
  */
 async function runUnder(lock, [command = '', ...args], signals) {
   const { token, signal: loss } = 'token' in lock ? lock : {}
-  const env = token === undefined ? process.env : { ...process.env, RECONCILE_LOCK_TOKEN: String(token) }
-  const end = await runCommand(command, args, { env, signals, loss })
+  // That of a run around this one fences another lock.
+  delete process.env.RECONCILE_LOCK_TOKEN
+  if (token !== undefined) process.env.RECONCILE_LOCK_TOKEN = String(token)
+  const end = await runCommand(command, args, { signals, loss })
   const hasBeenTold = loss?.aborted
   try {
     await lock.release()

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLockSync, inspectLockSync, resolveLockPath } from 'reconcile-lock'
 import { bin, cli, Running, shell, waits } from '../support/cli.mjs'
@@ -224,6 +224,48 @@ test('a lock that is taken over is told: whose it was, and why', (t) => {
   leave(cwd, 'no record')
   const unknown = 'reconcile-lock: took over a lock, nobody knows whose: the file was not a lock record\n'
   assert.equal(cli(cwd, ['run', '--', 'true']).stderr, unknown)
+})
+
+test('control characters of a path reach neither a terminal nor a log', (t) => {
+  const odd = 'a\nreconcile-lock: forged\r\t\x1b[2J\x7f\x9b\u2028\u202e\u2066'
+  const shown = String.raw`a\nreconcile-lock: forged\r\t\x1b[2J\x7f\x9b\u2028\u202e\u2066`
+  const parent = directory(t)
+  const cwd = join(parent, odd)
+  mkdirSync(cwd)
+  const path = join(parent, shown, basename(resolveLockPath(cwd)))
+  const isOneLine = (text: string, begin: string) => {
+    assert.equal(text.slice(0, begin.length), begin)
+    assert.match(text, /^[ -~]*\n$/)
+  }
+  isOneLine(cli(cwd, ['status']).stdout, `${path}: free: `)
+  assert.equal(JSON.parse(cli(cwd, ['status', '--json']).stdout).path, resolveLockPath(cwd))
+  isOneLine(cli(cwd, ['break']).stdout, `${path}: there is no lock`)
+  const lock = acquireLockSync(cwd)
+  const [message, holder] = cli(cwd, ['run', '--message', odd, '--', 'true']).stderr.split(/(?<=\n)/)
+  isOneLine(message ?? '', shown)
+  isOneLine(holder ?? '', `reconcile-lock: ${path} is held by process ${process.pid}`)
+  lock.releaseSync()
+  isOneLine(cli(cwd, ['run', '--', 'rm', resolveLockPath(cwd)]).stderr, 'reconcile-lock: The lock was lost')
+  symlinkSync('/nowhere', resolveLockPath(cwd))
+  isOneLine(cli(cwd, ['status']).stderr, 'reconcile-lock: Refusing to read symlinked lock file: ')
+  isOneLine(cli(cwd, ['run', '--file', 'f', '--', odd]).stderr, `reconcile-lock: ${shown}: command not found`)
+  assert.match(cli(cwd, [odd]).stderr, /^reconcile-lock: unknown command "a\\nrecon[ -~]+\n[ -~]+\n$/)
+})
+
+test('the token of another run is not passed on under a lock file', (t) => {
+  const cwd = directory(t)
+  const inner = shell(['run', '--file', 'l', '--', 'sh', '-c', 'printenv RECONCILE_LOCK_TOKEN || echo none'])
+  const { code, stdout } = cli(cwd, ['run', '--', 'sh', '-c', `RECONCILE_LOCK_TOKEN=41 ${inner}`])
+  assert.deepEqual([code, stdout], [0, 'none\n'])
+})
+
+test('a current directory whose name is not UTF-8 ends with 73', (t) => {
+  const cwd = directory(t)
+  const shell = 'cd "$1" && mkdir "$(printf "\\377")" && cd "$(printf "\\377")" && shift && exec "$@"'
+  const words = ['-c', shell, 'sh', cwd, process.execPath, bin, 'status']
+  const { status, stdout, stderr } = spawnSync('sh', words, { encoding: 'utf8' })
+  assert.deepEqual([status, stdout], [73, ''], stderr)
+  assert.match(stderr, /^reconcile-lock: .*the current directory's name is not valid UTF-8.*\n$/)
 })
 
 test(
