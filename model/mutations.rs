@@ -290,8 +290,8 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "newborn_file_locked_by_an_inspector",
         about: "an inspector takes the kernel lock of an empty young file from its creator, and gives it back",
         edits: &[(
-            "    if patience.is_being_born(system, stat) {\n        let reason = Some(BEING_BORN",
-            "    if stat.links > 9 && patience.is_being_born(system, stat) {\n        let reason = Some(BEING_BORN",
+            "    if patience.is_being_born(system, stat) {\n        let owner",
+            "    if stat.links > 9 && patience.is_being_born(system, stat) {\n        let owner",
         )],
     },
 ];
