@@ -19,9 +19,10 @@ const { hasTold } = require('./terminal.js')
  * @param {object} about
  * @param {InstanceType<typeof import('./signals.js').Signals>} about.signals what it is told of
  * @param {AbortSignal | undefined} about.loss of the lock, after which it should not go on
+ * @param {number | undefined} about.descriptor that it inherits
  * @returns {Promise<End>}
  */
-function runCommand(command, args, { signals, loss }) {
+function runCommand(command, args, { signals, loss, descriptor }) {
   return new Promise((resolve) => {
     /** @type {ChildProcess} */
     let child
@@ -36,7 +37,7 @@ function runCommand(command, args, { signals, loss }) {
     const refused = (/** @type {unknown} */ error) =>
       ended(notRun(command, /** @type {NodeJS.ErrnoException} */ (error)))
     try {
-      child = spawn(command, args, { stdio: 'inherit' })
+      child = spawn(command, args, { stdio: streams(descriptor) })
     } catch (error) {
       // Some refusals of the system are thrown, others arrive as an event.
       return refused(error)
@@ -52,6 +53,18 @@ function runCommand(command, args, { signals, loss }) {
     })
     loss?.addEventListener('abort', lost)
   })
+}
+
+/**
+ * Those of this process. A lock's file keeps its number here: scripts redirect lower ones, such as 3, and would close it.
+ * @param {number | undefined} descriptor
+ * @returns {import('node:child_process').StdioOptions}
+ */
+function streams(descriptor) {
+  if (descriptor === undefined) return 'inherit'
+  /** @type {('inherit' | 'ignore' | number)[]} */
+  const all = Array.from({ length: descriptor }, (_, number) => (number < 3 ? 'inherit' : 'ignore'))
+  return [...all, descriptor]
 }
 
 /** @param {Error} reason */

@@ -53,6 +53,8 @@ ${lock}
                   (default: 0)
   --message TEXT  what to say if the lock is held
                   (default: Another reconcile run is in progress)
+  --close         the command does not inherit the lock: it ends with this
+                  process, even if that is killed and the command runs on
   -h, --help      show this
 
 ${url}
@@ -67,8 +69,13 @@ Exit codes: the command's own, or
   126  the command cannot be executed
   127  the command was not found
 
-If the command dies of a signal, so does this. The lock ends with this process
-and not with the command: who kills it by SIGKILL has to end both.
+If the command dies of a signal, so does this.
+
+The command inherits the descriptor of the lock file. If this process is killed
+by SIGKILL, the lock is held until the command has ended, and status says so. A
+command that closes what it inherits, such as sudo, does not keep the lock. A
+process that a finished command leaves behind does not keep it either. On
+Windows and on PostgreSQL a command inherits no lock: end both processes.
 
 On PostgreSQL a session holds the lock, and the lock is lost with it: when the
 server restarts, somebody ends the session, or the network fails. The server

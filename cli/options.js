@@ -9,11 +9,11 @@ class UsageError extends Error {}
  * @typedef {'overview' | 'run' | 'status' | 'break' | 'sql'} Topic
  * @typedef {import('./named.js').Names} Names
  * @typedef {{ name: 'help', topic: Topic } | { name: 'version' }} Asked
- * @typedef {Names & { name: 'run', timeout: number, message?: string, command: string[] }} Run
+ * @typedef {Names & { name: 'run', timeout: number, message?: string, close: boolean, command: string[] }} Run
  * @typedef {Names & { name: 'status', json: boolean }} Status
  * @typedef {Names & { name: 'break', force: boolean }} Break
  * @typedef {Asked | Run | Status | Break | { name: 'sql' }} Command
- * @typedef {{ file?: string, postgres?: string, name?: string, wait?: string, message?: string, json?: boolean, force?: boolean, help?: boolean, version?: boolean }} Values
+ * @typedef {{ file?: string, postgres?: string, name?: string, wait?: string, message?: string, close?: boolean, json?: boolean, force?: boolean, help?: boolean, version?: boolean }} Values
  */
 
 const options = /** @type {const} */ ({
@@ -22,6 +22,7 @@ const options = /** @type {const} */ ({
   name: { type: 'string' },
   wait: { type: 'string' },
   message: { type: 'string' },
+  close: { type: 'boolean' },
   json: { type: 'boolean' },
   force: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
@@ -32,7 +33,7 @@ const ofLock = ['file', 'postgres', 'name']
 
 /** @type {Record<Exclude<Topic, 'overview'>, string[]>} */
 const taken = {
-  run: [...ofLock, 'wait', 'message'],
+  run: [...ofLock, 'wait', 'message', 'close'],
   status: [...ofLock, 'json'],
   break: [...ofLock, 'force'],
   sql: [],
@@ -83,7 +84,10 @@ function commandOf(name, values, command) {
   if (name === 'break') return { name, ...lock, force: values.force === true }
   if (!command[0]) throw new UsageError('the command to run is missing after --')
   const timeout = parseWait(values.wait)
-  return { name, ...lock, ...(message !== undefined && { message }), timeout, command }
+  const close = values.close === true
+  if (close && values.postgres !== undefined)
+    throw new UsageError('--close does not go with --postgres: the command does not inherit that lock')
+  return { name, ...lock, ...(message !== undefined && { message }), timeout, close, command }
 }
 
 /**
@@ -150,6 +154,7 @@ function explained({ code, message }) {
 
 /** @param {string} option */
 function nearest(option) {
+  '-o': '--close',
   const isNear = (/** @type {string} */ name) => distance(name, option.replace(/^-+/, '')) <= 2
   const name = Object.keys(options).find(isNear)
   return name === undefined ? undefined : `--${name}`

@@ -70,7 +70,7 @@ pub const MUTATIONS: &[Mutation] = &[
         about: "release lets go of the kernel lock first",
         edits: &[
             ("    let Held { file, id, path, .. } = held;\n", "    let Held { file, id, path, .. } = held;\n    drop(file);\n"),
-            ("    let _ = system.truncate(&file, NO_RECORD);\n    Err(removed)", "    Err(removed)"),
+            ("    let _ = system.truncate(&file, NO_RECORD);\n    system.unlock(&file);\n    Err(removed)", "    Err(removed)"),
         ],
     },
     Mutation {
@@ -108,12 +108,32 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "unsigned_take_over_is_contention",
         about: "a busy kernel lock beside a record that names nobody alive is refused at once",
         edits: &[(
-            "    } else {
-        Attempt::Again(Again::Unsigned)
+            "        Attempt::Again(Again::Unsigned)
     })",
-            "    } else {
-        Attempt::Refused(Refusal { holder: None, reason: None })
+            "        Attempt::Refused(Refusal { holder: None, reason: None })
     })",
+        )],
+    },
+    Mutation {
+        name: "ended_holder_taken_over",
+        about: "the file of a holder that has ended is taken over, though a child of it has the kernel lock",
+        edits: &[(
+            "            let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
+            return contended(system, target, patience, &file, &stat);
+        }
+        Locking::Unsupported => false,
+    };
+    // 5.",
+            "            let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
+            let record = read_record(system, target, &file)?.filter(|record| !is_elsewhere(system, record));
+            if !record.is_some_and(|record| system.process(record.pid) == ProcessState::Dead) {
+                return contended(system, target, patience, &file, &stat);
+            }
+            true
+        }
+        Locking::Unsupported => false,
+    };
+    // 5.",
         )],
     },
     Mutation {

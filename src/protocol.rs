@@ -50,6 +50,11 @@ impl<F> Held<F> {
     pub(crate) fn is_file(&self, id: FileId) -> bool {
         self.id == id
     }
+
+    /// The number by which a child can inherit the file. The kernel lock lives as long as the last that has it.
+    pub fn descriptor<S: System<File = F>>(&self, system: &S) -> Option<i32> {
+        system.descriptor(&self.file)
+    }
 }
 
 /// Whom a lock was taken over from.
@@ -125,6 +130,8 @@ struct Patience {
     locked: Option<FileId>,
     /// Whom the record named when the kernel lock was last found held.
     named: Option<Holder>,
+    /// The same, if that process has ended.
+    ended: Option<Holder>,
     /// When to pause no more, by the system's monotonic clock; `None`: each repetition has its own bound.
     until: Option<Duration>,
 }
@@ -168,6 +175,19 @@ impl Patience {
         is_late.then(|| system.lock_owner(id)).flatten().map(|owner| without_record(Some(owner)))
     }
 
+    /// Why a kernel lock that no live process has signed for keeps us out.
+    fn unsigned<S: System>(self, system: &S, target: &Target) -> Error {
+        let owner = self.locked.and_then(|id| system.lock_owner(id));
+        match self.ended {
+            // It took the kernel lock itself, so whoever keeps it has the file from it.
+            Some(holder) if owner.is_none_or(|pid| pid == holder.pid) => {
+                let reason = inherited(holder.pid);
+                target.contention(Some(holder), Some(reason))
+            }
+            _ => target.contention(None, Some(without_record(owner))),
+        }
+    }
+
     /// Repeats `attempt` until it is done or refused.
     fn repeat<S: System, T>(
         system: &S,
@@ -204,10 +224,7 @@ impl Patience {
                 (Some(pause), _) => system.pause(pause),
                 (None, Again::OutOfSight) => return Err(target.contention(patience.named, None)),
                 (None, Again::BeingBorn) => return Err(target.contention(None, Some(BEING_BORN.to_owned()))),
-                (None, Again::Unsigned) => {
-                    let owner = patience.locked.and_then(|id| system.lock_owner(id));
-                    return Err(target.contention(None, Some(without_record(owner))));
-                }
+                (None, Again::Unsigned) => return Err(patience.unsigned(system, target)),
                 (None, _) => {
                     return Err(target.contention(None, Some("another process is acquiring it".to_owned())));
                 }
@@ -389,7 +406,7 @@ fn contended<S: System, T>(
     if system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? == Locking::Taken {
         return Ok(Attempt::Again(Again::LookedAt));
     }
-    owned(system, target, patience, file, stat)
+    owned(system, target, patience, file, stat, |record| system.process_exists(record.pid))
 }
 
 /// Somebody has the exclusive kernel lock: an owner, one that is about to sign, or one that breaks the lock.
@@ -399,8 +416,9 @@ fn owned<S: System, T>(
     patience: &mut Patience,
     file: &S::File,
     stat: &Stat,
+    runs: impl FnOnce(&Record) -> bool,
 ) -> Result<Attempt<T>, Error> {
-    patience.locked = Some(stat.id);
+    (patience.locked, patience.ended) = (Some(stat.id), None);
     let Some(record) = read_record(system, target, file)? else {
         return Ok(Attempt::Again(Again::Unsigned));
     };
@@ -409,17 +427,30 @@ fn owned<S: System, T>(
         patience.named = holder;
         return Ok(Attempt::Again(Again::OutOfSight));
     }
-    Ok(if system.process_exists(record.pid) {
+    Ok(if runs(&record) {
         Attempt::Refused(Refusal { holder, reason: None })
     } else {
+        // Windows has no such inheritance, and the older lock no kernel lock.
+        patience.ended = holder.filter(|_| cfg!(not(windows)) && record.v.is_some());
         Attempt::Again(Again::Unsigned)
     })
+}
+
+/// Whether a record's process runs, and is not a zombie or another that has its pid.
+pub(crate) fn is_running<S: System>(system: &S, record: &Record) -> bool {
+    let ProcessState::Alive { start } = system.process(record.pid) else { return false };
+    start.is_none() || record.start_time.is_none_or(|recorded| Some(recorded) == start)
 }
 
 /// Whether the record's pid means nothing here: it is of another pid namespace, or of another kernel.
 pub(crate) fn is_elsewhere<S: System>(system: &S, record: &Record) -> bool {
     let here = system.here();
     record.boot_id.is_some() && (record.boot_id != here.boot || record.pid_ns != here.pid_namespace)
+}
+
+/// What is known of a kernel lock whose owner has ended: as with every lock of `flock(2)`, children inherit it.
+fn inherited(pid: u32) -> String {
+    format!("process {pid} ended, but its command, or another process that inherited its lock, still runs")
 }
 
 /// What is known of a kernel lock whose owner no record names.
@@ -532,6 +563,7 @@ pub fn release<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> 
         Err(error) => system_error("lstat", &path)(error),
     };
     let _ = system.truncate(&file, NO_RECORD);
+    system.unlock(&file);
     Err(removed)
 }
 
@@ -605,7 +637,9 @@ fn look<S: System>(
     }
     let kernel_locks = match system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? {
         Locking::Taken => true,
-        Locking::Busy => return owned(system, target, patience, file, stat),
+        Locking::Busy => {
+            return owned(system, target, patience, file, stat, |record| is_running(system, record));
+        }
         Locking::Unsupported => false,
     };
     let Some(named) = named(system, target, stat.id)? else {

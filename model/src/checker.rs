@@ -11,6 +11,7 @@ use crate::replay::{self, Answer, Call, Position, Until};
 use crate::world::{self, Actor, Filesystem, Flaw, Life, Who, World};
 
 /// What is explored.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone)]
 pub struct Scenario {
     /// Each process: what it does, and how many times.
@@ -23,6 +24,8 @@ pub struct Scenario {
     pub in_namespaces: bool,
     /// How many processes may be killed, each at any operation.
     pub crashes: u8,
+    /// Whether only those in their critical sections are killed, and leave a child that has inherited the file and works on.
+    pub heirs: bool,
     /// What becomes of the pid of one that was killed.
     pub fates: Vec<Life>,
     /// How many times two seconds may pass at any operation. Where all processes rest they always may.
@@ -87,6 +90,10 @@ pub enum Action {
     LosePatience(Who),
     /// A process is killed.
     Kill(Who),
+    /// A process is killed, and its child works on.
+    KillAlone(Who),
+    /// Such a child ends.
+    EndHeir(Who),
     /// The pid of a killed process goes, or stays as a zombie, or is another's.
     Bury(Who, Life),
     /// Two seconds pass.
@@ -103,6 +110,7 @@ impl Scenario {
             filesystem: Filesystem::Local,
             in_namespaces: false,
             crashes: 0,
+            heirs: false,
             fates: vec![Life::Dead, Life::Zombie],
             ticks: 0,
             old_peers_are_quick: true,
@@ -262,10 +270,17 @@ impl Model for Search {
                 actions.push(Action::LosePatience(who));
             }
             if state.crashes > 0 {
-                actions.push(Action::Kill(who));
+                if !self.scenario.heirs {
+                    actions.push(Action::Kill(who));
+                } else if state.world.actors[who].inside {
+                    actions.push(Action::KillAlone(who));
+                }
             }
         }
         for who in 0..self.scenario.processes.len() {
+            if state.world.has_heir(who) {
+                actions.push(Action::EndHeir(who));
+            }
             match state.world.actors[who].life {
                 Life::Dying => {
                     actions.extend(self.scenario.fates.iter().map(|fate| Action::Bury(who, *fate)));
@@ -298,10 +313,17 @@ impl Model for Search {
                     return None;
                 }
             }
-            Action::Kill(who) => {
+            Action::Kill(who) | Action::KillAlone(who) => {
                 state.crashes -= 1;
                 state.world.kill(who);
+                if matches!(action, Action::Kill(_)) {
+                    state.world.close_all(who);
+                }
                 state.positions[who] = Position { history: Vec::new(), next: Call::End };
+                state.world.look();
+            }
+            Action::EndHeir(who) => {
+                state.world.close_all(who);
                 state.world.look();
             }
             Action::Bury(who, fate) => {
@@ -350,6 +372,8 @@ impl fmt::Display for Schedule<'_> {
                     writeln!(f, "process {who} repeats that until its patience ends")?;
                 }
                 Action::Kill(who) => writeln!(f, "process {who} is killed: its files are closed")?,
+                Action::KillAlone(who) => writeln!(f, "process {who} is killed: its child works on")?,
+                Action::EndHeir(who) => writeln!(f, "the child of process {who} ends")?,
                 Action::Bury(who, Life::Dead) => writeln!(f, "process {who} has ended")?,
                 Action::Bury(who, Life::Zombie) => writeln!(f, "process {who} is a zombie")?,
                 Action::Bury(who, _) => writeln!(f, "process {who} has ended, and another has its pid")?,
