@@ -82,7 +82,9 @@ function notRun(command, error) {
   const isMissing = error.code === 'ENOENT'
   const hasFile = isMissing && command.includes('/') && existsSync(command)
   const missing = hasFile ? 'the interpreter in its first line was not found' : 'command not found'
-  say(`reconcile-lock: ${command}: ${isMissing ? missing : textOf(error)}`)
+  // A mistyped line may have a URL with a password here.
+  const shown = command.includes('://') ? 'the command' : command
+  say(`reconcile-lock: ${shown}: ${isMissing ? missing : textOf(error)}`)
   return isMissing ? exitCodes.notFound : exitCodes.notExecutable
 }
 

@@ -9,8 +9,9 @@ const lock = `  --file F        the lock file
 
 const url = `URL is postgres://USER@HOST:PORT/DATABASE. What it leaves out the environment
 says: PGHOST, PGPORT, PGUSER, PGDATABASE, PGPASSWORD. A password belongs there
-or into ~/.pgpass, as everybody on this machine can read a command line. The
-package pg has to be installed: npm install pg`
+or into ~/.pgpass, as everybody on this machine can read a command line. In a
+URL an @ of a password is written %40. The package pg has to be installed:
+npm install pg`
 
 const overview = `Runs a command under a lock, so that it never runs twice at once.
 

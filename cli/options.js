@@ -41,6 +41,14 @@ const taken = {
 
 const COMMANDS = 'run, status, break or sql'
 
+const URL_HINT = 'a URL goes with --postgres'
+
+/**
+ * Whether a word may be a URL with a password, or a part of one: messages end up in logs and mails, and do not repeat it.
+ * @param {string} word
+ */
+const isSecret = (word) => /:\/\/|@/.test(word)
+
 /** @param {string | undefined} word @returns {word is keyof typeof taken} */
 const isCommand = (word) => word !== undefined && Object.hasOwn(taken, word)
 
@@ -56,18 +64,28 @@ function parseCommand(args) {
   if (values.help) return { name: 'help', topic: isCommand(name) ? name : 'overview' }
   if (values.version) return { name: 'version' }
   if (name === undefined) throw new UsageError(`a command is missing: ${COMMANDS}`)
-  if (!isCommand(name)) throw new UsageError(`unknown command "${name}"; commands: ${COMMANDS}`)
+  if (!isCommand(name))
+    throw new UsageError(`unknown command${isSecret(name) ? '' : ` "${name}"`}; commands: ${COMMANDS}`)
   if (name === 'run' && end < 0) {
-    const example = more.length > 0 ? more.join(' ') : 'COMMAND'
+    const example = more.length > 0 && !more.some(isSecret) ? more.join(' ') : 'COMMAND'
     throw new UsageError(`-- and the command to run are missing: reconcile-lock run -- ${example}`)
   }
-  if (more.length > 0) throw new UsageError(`${name} takes no ${more[0]} before --`)
+  if (more.length > 0) throw new UsageError(superfluous(name, /** @type {string} */ (more[0])))
   if (name !== 'run' && end >= 0) throw new UsageError(`${name} takes no command to run`)
   for (const option of names) {
     if (!taken[name].includes(option)) throw new UsageError(`${name} takes no --${option}`)
   }
   const command = end < 0 ? [] : args.slice(end + 1)
   return commandOf(name, values, command)
+}
+
+/**
+ * @param {string} name of a command
+ * @param {string} word that it does not take
+ */
+function superfluous(name, word) {
+  if (!isSecret(word)) return `${name} takes no ${word} before --`
+  return `${name} takes no argument before --${word.includes('://') ? `; ${URL_HINT}` : ''}`
 }
 
 /**
@@ -96,7 +114,9 @@ function commandOf(name, values, command) {
  */
 function parseLock({ file, postgres, name }) {
   if (file === '') throw new UsageError('--file needs the path of a file')
+  if (file?.includes('://')) throw new UsageError(`--file takes a path, and no URL; ${URL_HINT}`)
   if (name === '') throw new UsageError('--name needs the name of a lock')
+  if (name?.includes('://')) throw new UsageError(`--name takes a name, and no URL; ${URL_HINT}`)
   if (postgres === undefined) {
     if (name !== undefined) throw new UsageError('--name needs --postgres; a lock file is named by --file')
     return file === undefined ? {} : { file }
@@ -105,6 +125,9 @@ function parseLock({ file, postgres, name }) {
   // A mistyped one may hold a password, and is not repeated.
   if (!/^postgres(ql)?:\/\//.test(postgres))
     throw new UsageError('--postgres needs a URL, such as postgres://USER@HOST/DATABASE')
+  // A part of the password would be taken for the host, and be named when that is not found.
+  if (!/^[^/]*\/\/([^@/?#]*@)?[^@]*$/.test(postgres))
+    throw new UsageError('--postgres: write an @ of a password as %40, and / ? # as %2F %3F %23')
   return { postgres, ...(name !== undefined && { lockName: name }) }
 }
 
@@ -131,6 +154,7 @@ const OTHER_NAMES = {
   '--lock': '--file',
   '-f': '--file',
   '--quiet': '--message TEXT',
+  '-o': '--close',
   '--pg': '--postgres',
   '--database': '--postgres',
 }
@@ -140,6 +164,8 @@ const OTHER_NAMES = {
  * @param {NodeJS.ErrnoException} error of `parseArgs`
  */
 function explained({ code, message }) {
+  if (isSecret(message))
+    return code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION' ? 'unknown option' : 'an option is wrong'
   const [, option = ''] = /'(--?[^' ,]+)/.exec(message) ?? []
   if (code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION') {
     const near = OTHER_NAMES[option] ?? nearest(option)
@@ -154,7 +180,6 @@ function explained({ code, message }) {
 
 /** @param {string} option */
 function nearest(option) {
-  '-o': '--close',
   const isNear = (/** @type {string} */ name) => distance(name, option.replace(/^-+/, '')) <= 2
   const name = Object.keys(options).find(isNear)
   return name === undefined ? undefined : `--${name}`
@@ -186,7 +211,8 @@ function parseWait(text) {
   if (text === undefined) return 0
   if (text === 'forever') return Number.POSITIVE_INFINITY
   if (!/^(\d+\.?\d*|\.\d+)$/.test(text)) {
-    throw new UsageError(`--wait ${text}: expected a number of seconds >= 0, or "forever"`)
+    const given = isSecret(text) ? '' : ` ${text}`
+    throw new UsageError(`--wait${given}: expected a number of seconds >= 0, or "forever"`)
   }
   return Number(text) * 1000
 }

@@ -191,6 +191,40 @@ for (const [args, hint] of wrong) {
   )
 }
 
+const URL = 'postgres://u:SECRET@h/d'
+const secrets: [args: string[], hint: RegExp][] = [
+  [[URL], /unknown command; commands: run/],
+  [['u:SECRET@h/d'], /unknown command; commands: run/],
+  [['status', URL], /status takes no argument before --; a URL goes with --postgres/],
+  [['status', 'SECRET@h/d'], /status takes no argument before --/],
+  [['run', 'psql', URL], /-- and the command to run are missing: reconcile-lock run -- COMMAND/],
+  [['run', '--wait', URL, '--', 'true'], /--wait: expected a number of seconds/],
+  [['run', `--wait=${URL}`, '--', 'true'], /--wait: expected a number of seconds/],
+  [['status', `--${URL}`], /unknown option\n/],
+  [['status', `--${URL}?sslmode=require`], /unknown option\n/],
+  [['status', '--u:SECRET,x@h/d'], /unknown option\n/],
+  [['status', '--file', URL], /--file takes a path, and no URL; a URL goes with --postgres/],
+  [['status', '--name', URL], /--name takes a name, and no URL/],
+  [['status', '--postgres', URL, '--name', URL], /--name takes a name, and no URL/],
+  [['status', '--postgres', 'postgres://u:p@SECRET@h/d'], /an @ of a password as %40/],
+  [['status', '--postgres', 'postgres://u:p@SEC/RET@h/d'], /an @ of a password as %40/],
+  [['status', '--postgres', 'postgres://u:1/SECRET@h/d'], /an @ of a password as %40/],
+  [['status', '--postgres', 'postgresql://u:1?SECRET@h/d'], /an @ of a password as %40/],
+  [['status', '--postgres', 'postgres://u:1#SECRET@h/d'], /an @ of a password as %40/],
+]
+for (const [args, hint] of secrets)
+  test(`a mistyped password is not repeated: ${args.join(' ')}`, (t) => {
+    const { code, stdout, stderr } = cli(directory(t), args)
+    assert.deepEqual([code, stdout], [64, ''], stderr)
+    assert.match(stderr, hint)
+    assert.doesNotMatch(stderr, /SEC|RET/)
+  })
+
+test('a URL in the place of the command is not repeated', (t) => {
+  const { code, stderr } = cli(directory(t), ['run', '--', URL])
+  assert.deepEqual([code, stderr], [127, 'reconcile-lock: the command: command not found\n'])
+})
+
 test('options may come before the command', (t) => {
   const cwd = directory(t)
   assert.equal(cli(cwd, ['--file', 'mine', '--wait', '1', 'run', '--', 'test', '-f', 'mine']).code, 0)
