@@ -72,6 +72,11 @@ Exit codes: the command's own, or
 
 If the command dies of a signal, so does this.
 
+In the foreground of a terminal, SIGINT, SIGQUIT, SIGTSTP, SIGCONT and SIGWINCH
+are not passed on to a command that handles them: the terminal sends them to the
+command too, and this process cannot tell these from such a signal by kill. Send
+SIGTERM, or send the signal to the command.
+
 The command inherits the descriptor of the lock file. If this process is killed
 by SIGKILL, the lock is held until the command has ended, and status says so. A
 command that closes what it inherits, such as sudo, does not keep the lock. A

@@ -290,9 +290,15 @@ test('control characters of a path reach neither a terminal nor a log', (t) => {
 })
 
 test('the token of another run is not passed on under a lock file', (t) => {
-  const cwd = directory(t)
-  const inner = shell(['run', '--file', 'l', '--', 'sh', '-c', 'printenv RECONCILE_LOCK_TOKEN || echo none'])
-  const { code, stdout } = cli(cwd, ['run', '--', 'sh', '-c', `RECONCILE_LOCK_TOKEN=41 ${inner}`])
+  process.env.RECONCILE_LOCK_TOKEN = '41'
+  t.after(() => delete process.env.RECONCILE_LOCK_TOKEN)
+  const { code, stdout } = cli(directory(t), [
+    'run',
+    '--',
+    'sh',
+    '-c',
+    'printenv RECONCILE_LOCK_TOKEN || echo none',
+  ])
   assert.deepEqual([code, stdout], [0, 'none\n'])
 })
 

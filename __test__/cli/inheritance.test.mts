@@ -7,6 +7,7 @@ import { type TestContext, test } from 'node:test'
 import { acquireLockSync, breakLock, inspectLockSync, resolveLockPath } from 'reconcile-lock'
 import { cli, publicProgram, Running, read, shell, stateOf, waits } from '../support/cli.mjs'
 import { directory, MESSAGE, readRecord } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
 import { sleep, until } from '../support/time.mjs'
 
 const COMMAND = ['sh', '-c', 'echo $$ > command; exec sleep 60']
@@ -27,7 +28,7 @@ async function orphan(t: TestContext, cwd: string, options: string[] = []) {
   const command = await pidIn(t, join(cwd, 'command'))
   const pid = Number(running.child.pid)
   running.child.kill('SIGKILL')
-  await until(() => running.child.signalCode !== null, 'run has ended')
+  await until(() => !existsSync(`/proc/${pid}`), 'run has ended')
   assert.ok(isAlive(command))
   return { pid, command }
 }
@@ -89,20 +90,26 @@ const DESCRIPTORS = `
   const home = '/proc/' + process.ppid + '/fd/'
   console.log(JSON.stringify(readdirSync(home).map((number) => [Number(number), readlinkSync(home + number)])))`
 
-test('a command inherits one descriptor, at a number that scripts leave alone', (t) => {
-  const cwd = directory(t)
-  writeFileSync(join(cwd, 'descriptors.cjs'), DESCRIPTORS)
-  const opened = (...options: string[]): [number, string][] => {
-    const command = ['sh', '-c', '"$@"; exit', 'sh', process.execPath, 'descriptors.cjs']
-    const { code, stdout, stderr } = cli(cwd, ['run', ...options, '--', ...command])
-    assert.equal(code, 0, stderr)
-    return JSON.parse(stdout)
-  }
-  const others = opened('--close').map(([number]) => number)
-  const [lock, ...more] = opened().filter(([number]) => !others.includes(number))
-  assert.deepEqual([lock?.[1], more], [resolveLockPath(cwd), []])
-  assert.ok(Number(lock?.[0]) > 9, 'a shell script can redirect those up to 9')
-})
+test(
+  'a command inherits one descriptor, at a number that scripts leave alone',
+  knownFailure(
+    { runtime: 'bun', why: 'Bun has so few files open that the number of the lock is below 10' },
+    (t) => {
+      const cwd = directory(t)
+      writeFileSync(join(cwd, 'descriptors.cjs'), DESCRIPTORS)
+      const opened = (...options: string[]): [number, string][] => {
+        const command = ['sh', '-c', '"$@"; exit', 'sh', process.execPath, 'descriptors.cjs']
+        const { code, stdout, stderr } = cli(cwd, ['run', ...options, '--', ...command])
+        assert.equal(code, 0, stderr)
+        return JSON.parse(stdout)
+      }
+      const others = opened('--close').map(([number]) => number)
+      const [lock, ...more] = opened().filter(([number]) => !others.includes(number))
+      assert.deepEqual([lock?.[1], more], [resolveLockPath(cwd), []])
+      assert.ok(Number(lock?.[0]) > 9, 'a shell script can redirect those up to 9')
+    },
+  ),
+)
 
 /** The processor time that a process has used, in milliseconds: `utime` and `stime` of proc(5). */
 function used(pid: number | undefined): number {
@@ -123,7 +130,7 @@ for (const [when, comesFirst] of [
     const command = await pidIn(t, join(cwd, 'command'))
     const kills = async () => {
       running.child.kill('SIGKILL')
-      await until(() => running.child.signalCode !== null, 'run has ended')
+      await until(() => !existsSync(`/proc/${running.child.pid}`), 'run has ended')
     }
     if (!comesFirst) await kills()
     const waiters = starts()
