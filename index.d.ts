@@ -156,7 +156,7 @@ export type LockErrorCode =
  * - `E_LOCK_LOST`: somebody removed or replaced the file while this process held the lock.
  * - `E_LOCK_STALE`: the holder is gone, but this filesystem has no kernel locks, so that taking over is not
  *   safe; `message` says which call breaks it.
- * - `E_LOCK_UNSUPPORTED`: this operating system has no implementation.
+ * - `E_LOCK_UNSUPPORTED`: this operating system has no implementation, or the name of the current directory is not UTF-8.
  * - `E_LOCK_NATIVE`: thrown by `require` or `import`, not by a call: there is no native binary that works on this
  *   machine. `message` names the machine, the package that was looked for, why it was not there or not usable, and
  *   the command that builds one; `path` is the file that was looked for or refused, `cause` what the system said.

@@ -2,7 +2,7 @@
 
 const exitCodes = require('./exit-codes.js')
 const { withNamed } = require('./named.js')
-const { describe, say } = require('./say.js')
+const { describe, print, say } = require('./say.js')
 
 /**
  * @typedef {import('../index.js').LockError} LockError
@@ -16,7 +16,7 @@ async function breakIt({ force, ...names }) {
       await lock.path(),
       await lock.break(force),
     ])
-    console.log(isRemoved ? `${path}: removed` : `${path}: there is no lock`)
+    print(isRemoved ? `${path}: removed` : `${path}: there is no lock`)
   } catch (error) {
     const { code, message, holder, reason } = /** @type {LockError} */ (error)
     if (code !== 'E_LOCK_CONTENTION') throw error

@@ -17,12 +17,12 @@ const { hasTold } = require('./terminal.js')
  * @param {string} command
  * @param {string[]} args
  * @param {object} about
- * @param {NodeJS.ProcessEnv} about.env
  * @param {InstanceType<typeof import('./signals.js').Signals>} about.signals what it is told of
  * @param {AbortSignal | undefined} about.loss of the lock, after which it should not go on
+ * @param {number | undefined} about.descriptor that it inherits
  * @returns {Promise<End>}
  */
-function runCommand(command, args, { env, signals, loss }) {
+function runCommand(command, args, { signals, loss, descriptor }) {
   return new Promise((resolve) => {
     /** @type {ChildProcess} */
     let child
@@ -37,7 +37,7 @@ function runCommand(command, args, { env, signals, loss }) {
     const refused = (/** @type {unknown} */ error) =>
       ended(notRun(command, /** @type {NodeJS.ErrnoException} */ (error)))
     try {
-      child = spawn(command, args, { stdio: 'inherit', env })
+      child = spawn(command, args, { stdio: streams(descriptor) })
     } catch (error) {
       // Some refusals of the system are thrown, others arrive as an event.
       return refused(error)
@@ -55,6 +55,18 @@ function runCommand(command, args, { env, signals, loss }) {
   })
 }
 
+/**
+ * Those of this process. A lock's file keeps its number here: scripts redirect lower ones, such as 3, and would close it.
+ * @param {number | undefined} descriptor
+ * @returns {import('node:child_process').StdioOptions}
+ */
+function streams(descriptor) {
+  if (descriptor === undefined) return 'inherit'
+  /** @type {('inherit' | 'ignore' | number)[]} */
+  const all = Array.from({ length: descriptor }, (_, number) => (number < 3 ? 'inherit' : 'ignore'))
+  return [...all, descriptor]
+}
+
 /** @param {Error} reason */
 function sayLost({ message }) {
   say(`reconcile-lock: ${message}`)
@@ -70,7 +82,9 @@ function notRun(command, error) {
   const isMissing = error.code === 'ENOENT'
   const hasFile = isMissing && command.includes('/') && existsSync(command)
   const missing = hasFile ? 'the interpreter in its first line was not found' : 'command not found'
-  say(`reconcile-lock: ${command}: ${isMissing ? missing : textOf(error)}`)
+  // A mistyped line may have a URL with a password here.
+  const shown = command.includes('://') ? 'the command' : command
+  say(`reconcile-lock: ${shown}: ${isMissing ? missing : textOf(error)}`)
   return isMissing ? exitCodes.notFound : exitCodes.notExecutable
 }
 

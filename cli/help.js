@@ -9,8 +9,9 @@ const lock = `  --file F        the lock file
 
 const url = `URL is postgres://USER@HOST:PORT/DATABASE. What it leaves out the environment
 says: PGHOST, PGPORT, PGUSER, PGDATABASE, PGPASSWORD. A password belongs there
-or into ~/.pgpass, as everybody on this machine can read a command line. The
-package pg has to be installed: npm install pg`
+or into ~/.pgpass, as everybody on this machine can read a command line. In a
+URL an @ of a password is written %40. The package pg has to be installed:
+npm install pg`
 
 const overview = `Runs a command under a lock, so that it never runs twice at once.
 
@@ -53,6 +54,8 @@ ${lock}
                   (default: 0)
   --message TEXT  what to say if the lock is held
                   (default: Another reconcile run is in progress)
+  --close         the command does not inherit the lock: it ends with this
+                  process, even if that is killed and the command runs on
   -h, --help      show this
 
 ${url}
@@ -67,8 +70,18 @@ Exit codes: the command's own, or
   126  the command cannot be executed
   127  the command was not found
 
-If the command dies of a signal, so does this. The lock ends with this process
-and not with the command: who kills it by SIGKILL has to end both.
+If the command dies of a signal, so does this.
+
+In the foreground of a terminal, SIGINT, SIGQUIT, SIGTSTP, SIGCONT and SIGWINCH
+are not passed on to a command that handles them: the terminal sends them to the
+command too, and this process cannot tell these from such a signal by kill. Send
+SIGTERM, or send the signal to the command.
+
+The command inherits the descriptor of the lock file. If this process is killed
+by SIGKILL, the lock is held until the command has ended, and status says so. A
+command that closes what it inherits, such as sudo, does not keep the lock. A
+process that a finished command leaves behind does not keep it either. On
+Windows and on PostgreSQL a command inherits no lock: end both processes.
 
 On PostgreSQL a session holds the lock, and the lock is lost with it: when the
 server restarts, somebody ends the session, or the network fails. The server

@@ -20,8 +20,9 @@ async function main(args) {
     const { code } = /** @type {NodeJS.ErrnoException} */ (error)
     const message = textOf(/** @type {Error} */ (error))
     const isUsage = error instanceof UsageError || code === 'ERR_INVALID_ARG_VALUE'
-    // That message begins with the name.
-    say(code === 'E_LOCK_NATIVE' ? message : `reconcile-lock: ${message}`)
+    // That message begins with the name, and has lines of its own.
+    if (code === 'E_LOCK_NATIVE') message.split(/\n(?= {2}(?:package|cause|fix): )/).forEach(say)
+    else say(`reconcile-lock: ${message}`)
     if (isUsage) say('reconcile-lock --help shows the usage')
     process.exitCode = isUsage ? exitCodes.usage : exitCodes.cannotLock
   }

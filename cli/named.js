@@ -13,6 +13,7 @@ const { resolve } = require('node:path')
  * The lock that a person has named, on a file or on PostgreSQL.
  * @typedef {object} Named
  * @property {(options: AcquireOptions) => Promise<Lock>} acquire
+ * @property {(lock: Lock) => number | undefined} descriptorOf by which a command can inherit what it acquired
  * @property {() => Promise<LockStatus>} inspect
  * @property {(force: boolean) => Promise<boolean>} break
  * @property {() => Promise<string>} path
@@ -28,6 +29,7 @@ function onFile(file) {
   const { acquireLock, breakLock, inspectLock, resolveLockPath } = require('../index.js')
   return {
     acquire: (options) => acquireLock({ file, ...options }),
+    descriptorOf: require('../lib/lock.js').Lock.descriptorOf,
     inspect: () => inspectLock({ file }),
     break: (force) => breakLock({ file, force }),
     path: async () => (file === undefined ? resolveLockPath() : resolve(file)),
@@ -45,6 +47,7 @@ function onPostgres(connectionString, name) {
   const locks = postgresLocks({ connectionString })
   return {
     acquire: (options) => locks.acquireLock({ name, ...options }),
+    descriptorOf: () => undefined,
     inspect: () => locks.inspectLock({ name }),
     break: (force) => locks.breakLock({ name, force }),
     path: async () => (await locks.inspectLock({ name })).path,

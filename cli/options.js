@@ -9,11 +9,11 @@ class UsageError extends Error {}
  * @typedef {'overview' | 'run' | 'status' | 'break' | 'sql'} Topic
  * @typedef {import('./named.js').Names} Names
  * @typedef {{ name: 'help', topic: Topic } | { name: 'version' }} Asked
- * @typedef {Names & { name: 'run', timeout: number, message?: string, command: string[] }} Run
+ * @typedef {Names & { name: 'run', timeout: number, message?: string, close: boolean, command: string[] }} Run
  * @typedef {Names & { name: 'status', json: boolean }} Status
  * @typedef {Names & { name: 'break', force: boolean }} Break
  * @typedef {Asked | Run | Status | Break | { name: 'sql' }} Command
- * @typedef {{ file?: string, postgres?: string, name?: string, wait?: string, message?: string, json?: boolean, force?: boolean, help?: boolean, version?: boolean }} Values
+ * @typedef {{ file?: string, postgres?: string, name?: string, wait?: string, message?: string, close?: boolean, json?: boolean, force?: boolean, help?: boolean, version?: boolean }} Values
  */
 
 const options = /** @type {const} */ ({
@@ -22,6 +22,7 @@ const options = /** @type {const} */ ({
   name: { type: 'string' },
   wait: { type: 'string' },
   message: { type: 'string' },
+  close: { type: 'boolean' },
   json: { type: 'boolean' },
   force: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
@@ -32,13 +33,21 @@ const ofLock = ['file', 'postgres', 'name']
 
 /** @type {Record<Exclude<Topic, 'overview'>, string[]>} */
 const taken = {
-  run: [...ofLock, 'wait', 'message'],
+  run: [...ofLock, 'wait', 'message', 'close'],
   status: [...ofLock, 'json'],
   break: [...ofLock, 'force'],
   sql: [],
 }
 
 const COMMANDS = 'run, status, break or sql'
+
+const URL_HINT = 'a URL goes with --postgres'
+
+/**
+ * Whether a word may be a URL with a password, or a part of one: messages end up in logs and mails, and do not repeat it.
+ * @param {string} word
+ */
+const isSecret = (word) => /:\/\/|@/.test(word)
 
 /** @param {string | undefined} word @returns {word is keyof typeof taken} */
 const isCommand = (word) => word !== undefined && Object.hasOwn(taken, word)
@@ -55,18 +64,28 @@ function parseCommand(args) {
   if (values.help) return { name: 'help', topic: isCommand(name) ? name : 'overview' }
   if (values.version) return { name: 'version' }
   if (name === undefined) throw new UsageError(`a command is missing: ${COMMANDS}`)
-  if (!isCommand(name)) throw new UsageError(`unknown command "${name}"; commands: ${COMMANDS}`)
+  if (!isCommand(name))
+    throw new UsageError(`unknown command${isSecret(name) ? '' : ` "${name}"`}; commands: ${COMMANDS}`)
   if (name === 'run' && end < 0) {
-    const example = more.length > 0 ? more.join(' ') : 'COMMAND'
+    const example = more.length > 0 && !more.some(isSecret) ? more.join(' ') : 'COMMAND'
     throw new UsageError(`-- and the command to run are missing: reconcile-lock run -- ${example}`)
   }
-  if (more.length > 0) throw new UsageError(`${name} takes no ${more[0]} before --`)
+  if (more.length > 0) throw new UsageError(superfluous(name, /** @type {string} */ (more[0])))
   if (name !== 'run' && end >= 0) throw new UsageError(`${name} takes no command to run`)
   for (const option of names) {
     if (!taken[name].includes(option)) throw new UsageError(`${name} takes no --${option}`)
   }
   const command = end < 0 ? [] : args.slice(end + 1)
   return commandOf(name, values, command)
+}
+
+/**
+ * @param {string} name of a command
+ * @param {string} word that it does not take
+ */
+function superfluous(name, word) {
+  if (!isSecret(word)) return `${name} takes no ${word} before --`
+  return `${name} takes no argument before --${word.includes('://') ? `; ${URL_HINT}` : ''}`
 }
 
 /**
@@ -83,7 +102,10 @@ function commandOf(name, values, command) {
   if (name === 'break') return { name, ...lock, force: values.force === true }
   if (!command[0]) throw new UsageError('the command to run is missing after --')
   const timeout = parseWait(values.wait)
-  return { name, ...lock, ...(message !== undefined && { message }), timeout, command }
+  const close = values.close === true
+  if (close && values.postgres !== undefined)
+    throw new UsageError('--close does not go with --postgres: the command does not inherit that lock')
+  return { name, ...lock, ...(message !== undefined && { message }), timeout, close, command }
 }
 
 /**
@@ -92,7 +114,9 @@ function commandOf(name, values, command) {
  */
 function parseLock({ file, postgres, name }) {
   if (file === '') throw new UsageError('--file needs the path of a file')
+  if (file?.includes('://')) throw new UsageError(`--file takes a path, and no URL; ${URL_HINT}`)
   if (name === '') throw new UsageError('--name needs the name of a lock')
+  if (name?.includes('://')) throw new UsageError(`--name takes a name, and no URL; ${URL_HINT}`)
   if (postgres === undefined) {
     if (name !== undefined) throw new UsageError('--name needs --postgres; a lock file is named by --file')
     return file === undefined ? {} : { file }
@@ -101,6 +125,9 @@ function parseLock({ file, postgres, name }) {
   // A mistyped one may hold a password, and is not repeated.
   if (!/^postgres(ql)?:\/\//.test(postgres))
     throw new UsageError('--postgres needs a URL, such as postgres://USER@HOST/DATABASE')
+  // A part of the password would be taken for the host, and be named when that is not found.
+  if (!/^[^/]*\/\/([^@/?#]*@)?[^@]*$/.test(postgres))
+    throw new UsageError('--postgres: write an @ of a password as %40, and / ? # as %2F %3F %23')
   return { postgres, ...(name !== undefined && { lockName: name }) }
 }
 
@@ -127,6 +154,7 @@ const OTHER_NAMES = {
   '--lock': '--file',
   '-f': '--file',
   '--quiet': '--message TEXT',
+  '-o': '--close',
   '--pg': '--postgres',
   '--database': '--postgres',
 }
@@ -136,6 +164,8 @@ const OTHER_NAMES = {
  * @param {NodeJS.ErrnoException} error of `parseArgs`
  */
 function explained({ code, message }) {
+  if (isSecret(message))
+    return code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION' ? 'unknown option' : 'an option is wrong'
   const [, option = ''] = /'(--?[^' ,]+)/.exec(message) ?? []
   if (code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION') {
     const near = OTHER_NAMES[option] ?? nearest(option)
@@ -181,7 +211,8 @@ function parseWait(text) {
   if (text === undefined) return 0
   if (text === 'forever') return Number.POSITIVE_INFINITY
   if (!/^(\d+\.?\d*|\.\d+)$/.test(text)) {
-    throw new UsageError(`--wait ${text}: expected a number of seconds >= 0, or "forever"`)
+    const given = isSecret(text) ? '' : ` ${text}`
+    throw new UsageError(`--wait${given}: expected a number of seconds >= 0, or "forever"`)
   }
   return Number(text) * 1000
 }

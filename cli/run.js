@@ -25,7 +25,9 @@ async function run(options) {
   const signals = new Signals()
   const end = await withNamed(options, async (named) => {
     const lock = await acquire(named, options, signals)
-    return typeof lock === 'object' ? runUnder(lock, options.command, signals) : lock
+    if (typeof lock !== 'object') return lock
+    const descriptor = options.close ? undefined : named.descriptorOf(lock)
+    return runUnder(lock, descriptor, options.command, signals)
   })
   signals.end()
   if (typeof end === 'string') dieOf(end)
@@ -82,14 +84,17 @@ function took({ holder, reason }) {
 
 /**
  * @param {Lock} lock
+ * @param {number | undefined} descriptor of the lock, for the command to inherit
  * @param {string[]} command
  * @param {InstanceType<typeof Signals>} signals
  * @returns {Promise<End>}
  */
-async function runUnder(lock, [command = '', ...args], signals) {
+async function runUnder(lock, descriptor, [command = '', ...args], signals) {
   const { token, signal: loss } = 'token' in lock ? lock : {}
-  const env = token === undefined ? process.env : { ...process.env, RECONCILE_LOCK_TOKEN: String(token) }
-  const end = await runCommand(command, args, { env, signals, loss })
+  // That of a run around this one fences another lock.
+  delete process.env.RECONCILE_LOCK_TOKEN
+  if (token !== undefined) process.env.RECONCILE_LOCK_TOKEN = String(token)
+  const end = await runCommand(command, args, { signals, loss, descriptor })
   const hasBeenTold = loss?.aborted
   try {
     await lock.release()

@@ -2,6 +2,7 @@
 
 const exitCodes = require('./exit-codes.js')
 const { withNamed } = require('./named.js')
+const { print } = require('./say.js')
 
 const codes = { free: exitCodes.ok, held: exitCodes.held, stale: exitCodes.stale }
 
@@ -9,7 +10,8 @@ const codes = { free: exitCodes.ok, held: exitCodes.held, stale: exitCodes.stale
 async function status({ json, ...names }) {
   const found = await withNamed(names, (lock) => lock.inspect())
   process.exitCode = codes[found.state]
-  console.log(json ? JSON.stringify(found, plain) : `${found.path}: ${found.state}: ${found.reason}`)
+  if (json) console.log(JSON.stringify(found, plain))
+  else print(`${found.path}: ${found.state}: ${found.reason}`)
 }
 
 /**

@@ -10,6 +10,10 @@ const TO_ALL = new Set(['SIGINT', 'SIGQUIT', 'SIGTSTP', 'SIGWINCH', 'SIGCONT'])
 /**
  * Whether the terminal has sent the signal to our command as well, so that it must not hear it twice. A terminal
  * can only have told a command that was there: one without a handler would be gone, so it is told again.
+ *
+ * Node.js does not say who has sent a signal. One of these that `kill` sends to this process alone counts as the
+ * terminal's: the help says so. To pass on each that a process has sent would repeat Ctrl-C below npm, which sends its
+ * own copy of SIGINT.
  * @param {NodeJS.Signals} signal
  * @param {number | undefined} pid the command's
  */

@@ -1,6 +1,6 @@
 'use strict'
 
-const { describe, duration } = require('./say.js')
+const { describe, duration, printable } = require('./say.js')
 const { isInBackground } = require('./terminal.js')
 
 const ERASE = '\r\x1b[2K'
@@ -13,8 +13,10 @@ class WaitingLine {
   show({ holder, reason, waited }) {
     // The line would end up in what is typed there, and with `stty tostop` stop the wait.
     if (isInBackground()) return
-    const who = holder ? describe(holder) : (reason ?? 'another process is acquiring the lock')
-    const text = `waiting for ${duration(waited)}: ${who}`
+    const known = [holder && describe(holder), reason].filter((each) => each !== undefined).join(': ')
+    const text = printable(
+      `waiting for ${duration(waited)}: ${known || 'another process is acquiring the lock'}`,
+    )
     // A terminal that was never told its size has 0 columns.
     process.stderr.write(`${ERASE}${fitting(text, process.stderr.columns || 80)}`)
     this.#isShown = true

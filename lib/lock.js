@@ -91,6 +91,14 @@ class Lock {
     }
   }
 
+  /**
+   * The descriptor by which a child can inherit the kernel lock, if the system has any.
+   * @param {object} lock
+   */
+  static descriptorOf(lock) {
+    return native.descriptorOf(/** @type {Lock} */ (lock).#id) ?? undefined
+  }
+
   toJSON() {
     const { path, holder, takenOver } = this
     return { path, holder, ...(takenOver && { takenOver }) }

@@ -73,7 +73,7 @@ pub const MUTATIONS: &[Mutation] = &[
         about: "release lets go of the kernel lock first",
         edits: &[
             ("    let Held { file, id, path, .. } = held;\n", "    let Held { file, id, path, .. } = held;\n    drop(file);\n"),
-            ("    if stays(&failed) && overwrite(system, &file, &RELEASED) {\n        return Ok(());\n    }\n    let _ = cut(system, &file);\n", ""),
+            ("    if stays(&failed) && overwrite(system, &file, &RELEASED) {\n        system.unlock(&file);\n        return Ok(());\n    }\n    let _ = cut(system, &file);\n    system.unlock(&file);\n", ""),
         ],
     },
     Mutation {
@@ -111,12 +111,34 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "unsigned_take_over_is_contention",
         about: "a busy kernel lock beside a record that names nobody alive is refused at once",
         edits: &[(
-            "    } else {
-        Attempt::Again(Again::Unsigned)
+            "        Attempt::Again(Again::Unsigned)
     })",
-            "    } else {
-        Attempt::Refused(Refusal { holder: None, reason: None })
+            "        Attempt::Refused(Refusal { holder: None, reason: None })
     })",
+        )],
+    },
+    Mutation {
+        name: "ended_holder_taken_over",
+        about: "the file of a holder that has ended is taken over, though a child of it has the kernel lock",
+        edits: &[(
+            "            let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
+            return contended(system, target, patience, &file, &stat);
+        }
+        Locking::Unsupported => false,
+    };
+    // 5.",
+            "            let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
+            let content = read(system, target, &file, &stat)?;
+            let record = if let Content::Record(record) = content { Some(record) } else { None };
+            let record = record.filter(|record| !is_elsewhere(system, record));
+            if !record.is_some_and(|record| system.process(record.pid) == ProcessState::Dead) {
+                return contended(system, target, patience, &file, &stat);
+            }
+            true
+        }
+        Locking::Unsupported => false,
+    };
+    // 5.",
         )],
     },
     Mutation {
@@ -298,7 +320,7 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "release_in_place_is_an_error",
         about: "a release fails where the system does not let us remove the file",
-        edits: &[("    if stays(&failed) && overwrite(system, &file, &RELEASED) {\n        return Ok(());", "    if stays(&failed) && overwrite(system, &file, &RELEASED) && id.device == u64::MAX {\n        return Ok(());")],
+        edits: &[("    if stays(&failed) && overwrite(system, &file, &RELEASED) {\n        system.unlock", "    if stays(&failed) && overwrite(system, &file, &RELEASED) && id.device == u64::MAX {\n        system.unlock")],
     },
     Mutation {
         name: "file_with_several_links_written",

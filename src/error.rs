@@ -66,7 +66,7 @@ pub enum Error {
         /// One sentence: why the holder was judged gone.
         reason: String,
     },
-    /// `E_LOCK_UNSUPPORTED`: this operating system has no implementation.
+    /// `E_LOCK_UNSUPPORTED`: this operating system has no implementation, or JavaScript has no string for the path.
     #[error("Locks are not supported here, {reason}: {}", path.display())]
     Unsupported {
         /// The lock file.

@@ -26,6 +26,9 @@ const SIGNS_WITHIN: Duration = Duration::from_millis(20);
 /// How long a call is held up at most by processes that only look.
 const LOOKS_WITHIN: Duration = Duration::from_millis(100);
 
+const SHARED_LOCK: &str = "another process holds the kernel lock in shared mode: an inspector, or a program other \
+                           than reconcile-lock";
+
 const BEING_BORN: &str = "a process is creating it right now";
 
 /// What is left of a record that nobody stands behind any more. Not nothing: that looks like a birth, and
@@ -55,6 +58,11 @@ impl<F> Held<F> {
     /// Whether this is the lock's file.
     pub(crate) fn is_file(&self, id: FileId) -> bool {
         self.id == id
+    }
+
+    /// The number by which a child can inherit the file. The kernel lock lives as long as the last that has it.
+    pub fn descriptor<S: System<File = F>>(&self, system: &S) -> Option<i32> {
+        system.descriptor(&self.file)
     }
 }
 
@@ -140,6 +148,8 @@ struct Patience {
     locked: Option<FileId>,
     /// Whom the record named when the kernel lock was last found held.
     named: Option<Holder>,
+    /// The same, if that process has ended.
+    ended: Option<Holder>,
     /// When to pause no more, by the system's monotonic clock; `None`: each repetition has its own bound.
     until: Option<Duration>,
 }
@@ -189,24 +199,33 @@ impl Patience {
         is_late.then(|| system.lock_owner(id)).flatten().map(|owner| without_record(Some(owner)))
     }
 
+    /// Why a kernel lock that no live process has signed for keeps us out.
+    fn unsigned<S: System>(self, system: &S, target: &Target) -> Error {
+        let owner = self.locked.and_then(|id| system.lock_owner(id));
+        match self.ended {
+            // It took the kernel lock itself, so whoever keeps it has the file from it.
+            Some(holder) if owner.is_none_or(|pid| pid == holder.pid) => {
+                let reason = inherited(holder.pid);
+                target.contention(Some(holder), Some(reason))
+            }
+            _ => target.contention(None, Some(without_record(owner))),
+        }
+    }
+
     /// What is known when the last repetition is over.
-    fn ended<S: System>(self, system: &S, target: &Target, again: Again) -> Error {
+    fn give_up<S: System>(self, system: &S, target: &Target, again: Again) -> Error {
         let reason = match again {
             Again::OutOfSight => return target.contention(self.named, None),
+            Again::Unsigned => return self.unsigned(system, target),
             Again::Unlinked => {
                 return Error::NotAFile { path: target.path.clone(), kind: FileKind::Unlinked };
             }
-            Again::BeingBorn => BEING_BORN.to_owned(),
-            Again::Unsigned => without_record(self.locked.and_then(|id| system.lock_owner(id))),
-            Again::LookedAt => {
-                "another process holds the kernel lock in shared mode: an inspector, or a program \
-                                other than reconcile-lock"
-                    .to_owned()
-            }
-            Again::Leased => "another process has a lease on the file".to_owned(),
-            Again::Vanished => "another process is acquiring it".to_owned(),
+            Again::BeingBorn => BEING_BORN,
+            Again::LookedAt => SHARED_LOCK,
+            Again::Leased => "another process has a lease on the file",
+            Again::Vanished => "another process is acquiring it",
         };
-        target.contention(None, Some(reason))
+        target.contention(None, Some(reason.to_owned()))
     }
 
     /// Repeats `attempt` until it is done or refused.
@@ -243,7 +262,7 @@ impl Patience {
             let has_time = patience.until.is_none_or(|until| system.monotonic() < until);
             match pause.filter(|_| has_time) {
                 Some(pause) => system.pause(pause),
-                None => return Err(patience.ended(system, target, again)),
+                None => return Err(patience.give_up(system, target, again)),
             }
         }
     }
@@ -465,7 +484,7 @@ fn contended<S: System, T>(
     if system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? == Locking::Taken {
         return Ok(Attempt::Again(Again::LookedAt));
     }
-    owned(system, target, patience, file, stat)
+    owned(system, target, patience, file, stat, |record| system.process_exists(record.pid))
 }
 
 /// Somebody has the exclusive kernel lock: an owner, one that is about to sign, or one that breaks the lock.
@@ -475,8 +494,9 @@ fn owned<S: System, T>(
     patience: &mut Patience,
     file: &S::File,
     stat: &Stat,
+    runs: impl FnOnce(&Record) -> bool,
 ) -> Result<Attempt<T>, Error> {
-    patience.locked = Some(stat.id);
+    (patience.locked, patience.ended) = (Some(stat.id), None);
     let Content::Record(record) = read(system, target, file, stat)? else {
         return Ok(Attempt::Again(Again::Unsigned));
     };
@@ -485,17 +505,30 @@ fn owned<S: System, T>(
         patience.named = holder;
         return Ok(Attempt::Again(Again::OutOfSight));
     }
-    Ok(if system.process_exists(record.pid) {
+    Ok(if runs(&record) {
         Attempt::Refused(Refusal { holder, reason: None })
     } else {
+        // Windows has no such inheritance, and the older lock no kernel lock.
+        patience.ended = holder.filter(|_| cfg!(not(windows)) && record.v.is_some());
         Attempt::Again(Again::Unsigned)
     })
+}
+
+/// Whether a record's process runs, and is not a zombie or another that has its pid.
+pub(crate) fn is_running<S: System>(system: &S, record: &Record) -> bool {
+    let ProcessState::Alive { start } = system.process(record.pid) else { return false };
+    start.is_none() || record.start_time.is_none_or(|recorded| Some(recorded) == start)
 }
 
 /// Whether the record's pid means nothing here: it is of another pid namespace, or of another kernel.
 pub(crate) fn is_elsewhere<S: System>(system: &S, record: &Record) -> bool {
     let here = system.here();
     record.boot_id.is_some() && (record.boot_id != here.boot || record.pid_ns != here.pid_namespace)
+}
+
+/// What is known of a kernel lock whose owner has ended: as with every lock of `flock(2)`, children inherit it.
+fn inherited(pid: u32) -> String {
+    format!("process {pid} ended, but its command, or another process that inherited its lock, still runs")
 }
 
 /// What is known of a kernel lock whose owner no record names.
@@ -636,9 +669,11 @@ pub fn release<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> 
         Err(failed) => failed,
     };
     if stays(&failed) && overwrite(system, &file, &RELEASED) {
+        system.unlock(&file);
         return Ok(());
     }
     let _ = cut(system, &file);
+    system.unlock(&file);
     Err(system_error(failed.syscall, &path)(failed.source))
 }
 
@@ -735,7 +770,9 @@ fn look<S: System>(
     }
     let kernel_locks = match system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? {
         Locking::Taken => true,
-        Locking::Busy => return owned(system, target, patience, file, stat),
+        Locking::Busy => {
+            return owned(system, target, patience, file, stat, |record| is_running(system, record));
+        }
         Locking::Unsupported => false,
     };
     let Some(named) = named(system, target, stat.id)? else {

@@ -39,6 +39,14 @@ pub trait System {
         None
     }
 
+    /// Lets go of the kernel lock in every process that has inherited the file. Closing it does so in this one alone.
+    fn unlock(&self, _: &Self::File) {}
+
+    /// The number by which a child can inherit the file, and its kernel lock with it. `None`: there is none.
+    fn descriptor(&self, _: &Self::File) -> Option<i32> {
+        None
+    }
+
     /// Describes the open file.
     ///
     /// # Errors

@@ -210,6 +210,12 @@ pub(crate) fn is_held(id: LockId) -> bool {
     table().entries.get(&id).is_some_and(|entry| protocol::is_held(Os::get(), &entry.held))
 }
 
+/// The number by which a child can inherit a lock's file. `None`: the lock was released, or the system has none.
+#[cfg(feature = "node")]
+pub(crate) fn descriptor(id: LockId) -> Option<i32> {
+    table().entries.get(&id)?.held.descriptor(Os::get())
+}
+
 /// Releases all locks of an owner.
 #[cfg(any(feature = "node", test))]
 pub(crate) fn release_all(owner: Owner) {

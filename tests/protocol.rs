@@ -6,7 +6,7 @@ mod world;
 
 use reconcile_lock::protocol::{abandon, acquire, acquire_until, break_lock, inspect, is_held, release};
 use reconcile_lock::{
-    Access, Error, FileKind, LockMode, LockOptions, LockState, Locking, Opened, System, Target,
+    Access, Error, FileKind, LockMode, LockOptions, LockState, Locking, Opened, ProcessState, System, Target,
 };
 use world::{World, target};
 
@@ -561,6 +561,76 @@ fn a_kernel_lock_of_another_program_is_reported_with_its_process() {
     }
 }
 
+/// What each call that a lock keeps out says of it: the holder's process and the reason.
+fn refusals(one: &world::Process) -> Vec<(Option<u32>, String)> {
+    let contended = |error: Error| match error {
+        Error::Contention { holder, reason, .. } => {
+            (holder.map(|holder| holder.pid), reason.unwrap_or_default())
+        }
+        error => panic!("{error:?}"),
+    };
+    let status = inspect(one, &target()).unwrap();
+    assert_eq!(status.state, LockState::Held);
+    vec![
+        contended(acquire(one, &target(), 0).map(drop).unwrap_err()),
+        contended(break_lock(one, &target(), false).map(drop).unwrap_err()),
+        (status.holder.map(|holder| holder.pid), status.reason),
+    ]
+}
+
+#[test]
+fn a_kernel_lock_that_outlives_its_holder_is_contention_and_names_both() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    // The file of a killed process stays open in a child that has inherited it.
+    let held = acquire(&two, &target(), 0).unwrap();
+    world.kill(2);
+    for (holder, reason) in refusals(&one) {
+        assert_eq!(holder, Some(2));
+        assert!(reason.starts_with("process 2 ended, but its command, or another process"), "{reason}");
+    }
+    assert!(break_lock(&one, &target(), true).unwrap());
+    drop(held);
+}
+
+#[test]
+fn a_lock_that_outlives_its_holder_is_taken_over_once_its_heir_has_ended() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    let held = acquire(&two, &target(), 0).unwrap();
+    world.kill(2);
+    // The heir ends while the call repeats its attempt.
+    world.before("pause", move |_| drop(held));
+    let taken_over = acquire(&one, &target(), 0).unwrap().taken_over.unwrap();
+    assert_eq!(taken_over.reason, "process 2 ended without releasing");
+}
+
+#[test]
+fn a_kernel_lock_of_another_program_is_no_inheritance() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    drop(acquire(&two, &target(), 0).unwrap());
+    world.kill(2);
+    let _locked = locked_by_another_program(&world);
+    for (holder, reason) in refusals(&one) {
+        assert_eq!(holder, None);
+        assert!(reason.starts_with("process 4711 holds the kernel lock without a record"), "{reason}");
+    }
+}
+
+#[test]
+fn inspect_does_not_take_another_process_or_a_zombie_for_the_holder() {
+    for state in [ProcessState::Zombie, ProcessState::Alive { start: Some(7) }] {
+        let world = World::new();
+        let (one, two) = (world.process(1), world.process(2));
+        let _held = acquire(&two, &target(), 0).unwrap();
+        world.becomes(2, state);
+        let status = inspect(&one, &target()).unwrap();
+        assert_eq!(status.state, LockState::Held);
+        assert!(status.reason.starts_with("process 2 ended"), "{}", status.reason);
+    }
+}
+
 #[test]
 fn a_creator_that_holds_the_kernel_lock_is_left_the_time_to_sign() {
     let world = World::new();
@@ -694,9 +764,9 @@ fn a_release_unlinks_before_it_closes() {
     let (one, two) = (world.process(1), world.process(2));
     let held = acquire(&one, &target(), 0).unwrap();
     world.before("unlink", move |world| {
-        // Without its record, the kernel lock alone says that the lock is held.
+        // The kernel lock alone says that the lock is held.
         world.kill(1);
-        assert!(is_contention(acquire(&two, &target(), 0), None));
+        assert!(is_contention(acquire(&two, &target(), 0), Some(1)));
     });
     release(&one, held).unwrap();
     assert_eq!(world.content(), None);

@@ -248,7 +248,7 @@ test(
         encoding: 'utf8',
         timeout: 30_000,
       })
-      assert.match(said, /^ERR_INVALID_ARG_VALUE .*UTF-8/)
+      assert.match(said, /^E_LOCK_UNSUPPORTED .*UTF-8/)
       assert.deepEqual(fs.readdirSync(odd), [])
     },
   ),

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLockSync, inspectLockSync, resolveLockPath } from 'reconcile-lock'
 import { bin, cli, Running, shell, waits } from '../support/cli.mjs'
@@ -162,6 +162,9 @@ const wrong = [
   [['run', '--file', '', '--', 'true'], /--file needs/],
   [['run', '--file', 'a/', '--', 'true'], /must name a file/],
   [['status', '--force'], /status takes no --force/],
+  [['status', '--close'], /status takes no --close/],
+  [['run', '-o', '--', 'true'], /unknown option -o; did you mean --close\?/],
+  [['run', '--close', '--postgres', 'postgres://h/d', '--', 'true'], /--close does not go with --postgres/],
   [['status', 'now'], /status takes no now/],
   [['status', '--', 'true'], /status takes no command/],
   [['break', '--json'], /break takes no --json/],
@@ -187,6 +190,40 @@ for (const [args, hint] of wrong) {
     }),
   )
 }
+
+const URL = 'postgres://u:SECRET@h/d'
+const secrets: [args: string[], hint: RegExp][] = [
+  [[URL], /unknown command; commands: run/],
+  [['u:SECRET@h/d'], /unknown command; commands: run/],
+  [['status', URL], /status takes no argument before --; a URL goes with --postgres/],
+  [['status', 'SECRET@h/d'], /status takes no argument before --/],
+  [['run', 'psql', URL], /-- and the command to run are missing: reconcile-lock run -- COMMAND/],
+  [['run', '--wait', URL, '--', 'true'], /--wait: expected a number of seconds/],
+  [['run', `--wait=${URL}`, '--', 'true'], /--wait: expected a number of seconds/],
+  [['status', `--${URL}`], /unknown option\n/],
+  [['status', `--${URL}?sslmode=require`], /unknown option\n/],
+  [['status', '--u:SECRET,x@h/d'], /unknown option\n/],
+  [['status', '--file', URL], /--file takes a path, and no URL; a URL goes with --postgres/],
+  [['status', '--name', URL], /--name takes a name, and no URL/],
+  [['status', '--postgres', URL, '--name', URL], /--name takes a name, and no URL/],
+  [['status', '--postgres', 'postgres://u:p@SECRET@h/d'], /an @ of a password as %40/],
+  [['status', '--postgres', 'postgres://u:p@SEC/RET@h/d'], /an @ of a password as %40/],
+  [['status', '--postgres', 'postgres://u:1/SECRET@h/d'], /an @ of a password as %40/],
+  [['status', '--postgres', 'postgresql://u:1?SECRET@h/d'], /an @ of a password as %40/],
+  [['status', '--postgres', 'postgres://u:1#SECRET@h/d'], /an @ of a password as %40/],
+]
+for (const [args, hint] of secrets)
+  test(`a mistyped password is not repeated: ${args.join(' ')}`, (t) => {
+    const { code, stdout, stderr } = cli(directory(t), args)
+    assert.deepEqual([code, stdout], [64, ''], stderr)
+    assert.match(stderr, hint)
+    assert.doesNotMatch(stderr, /SEC|RET/)
+  })
+
+test('a URL in the place of the command is not repeated', (t) => {
+  const { code, stderr } = cli(directory(t), ['run', '--', URL])
+  assert.deepEqual([code, stderr], [127, 'reconcile-lock: the command: command not found\n'])
+})
 
 test('options may come before the command', (t) => {
   const cwd = directory(t)
@@ -224,6 +261,54 @@ test('a lock that is taken over is told: whose it was, and why', (t) => {
   leave(cwd, 'no record')
   const unknown = 'reconcile-lock: took over a lock, nobody knows whose: the file was not a lock record\n'
   assert.equal(cli(cwd, ['run', '--', 'true']).stderr, unknown)
+})
+
+test('control characters of a path reach neither a terminal nor a log', (t) => {
+  const odd = 'a\nreconcile-lock: forged\r\t\x1b[2J\x7f\x9b\u2028\u202e\u2066'
+  const shown = String.raw`a\nreconcile-lock: forged\r\t\x1b[2J\x7f\x9b\u2028\u202e\u2066`
+  const parent = directory(t)
+  const cwd = join(parent, odd)
+  mkdirSync(cwd)
+  const path = join(parent, shown, basename(resolveLockPath(cwd)))
+  const isOneLine = (text: string, begin: string) => {
+    assert.equal(text.slice(0, begin.length), begin)
+    assert.match(text, /^[ -~]*\n$/)
+  }
+  isOneLine(cli(cwd, ['status']).stdout, `${path}: free: `)
+  assert.equal(JSON.parse(cli(cwd, ['status', '--json']).stdout).path, resolveLockPath(cwd))
+  isOneLine(cli(cwd, ['break']).stdout, `${path}: there is no lock`)
+  const lock = acquireLockSync(cwd)
+  const [message, holder] = cli(cwd, ['run', '--message', odd, '--', 'true']).stderr.split(/(?<=\n)/)
+  isOneLine(message ?? '', shown)
+  isOneLine(holder ?? '', `reconcile-lock: ${path} is held by process ${process.pid}`)
+  lock.releaseSync()
+  isOneLine(cli(cwd, ['run', '--', 'rm', resolveLockPath(cwd)]).stderr, 'reconcile-lock: The lock was lost')
+  symlinkSync('/nowhere', resolveLockPath(cwd))
+  isOneLine(cli(cwd, ['status']).stderr, 'reconcile-lock: Refusing to read symlinked lock file: ')
+  isOneLine(cli(cwd, ['run', '--file', 'f', '--', odd]).stderr, `reconcile-lock: ${shown}: command not found`)
+  assert.match(cli(cwd, [odd]).stderr, /^reconcile-lock: unknown command "a\\nrecon[ -~]+\n[ -~]+\n$/)
+})
+
+test('the token of another run is not passed on under a lock file', (t) => {
+  process.env.RECONCILE_LOCK_TOKEN = '41'
+  t.after(() => delete process.env.RECONCILE_LOCK_TOKEN)
+  const { code, stdout } = cli(directory(t), [
+    'run',
+    '--',
+    'sh',
+    '-c',
+    'printenv RECONCILE_LOCK_TOKEN || echo none',
+  ])
+  assert.deepEqual([code, stdout], [0, 'none\n'])
+})
+
+test('a current directory whose name is not UTF-8 ends with 73', (t) => {
+  const cwd = directory(t)
+  const shell = 'cd "$1" && mkdir "$(printf "\\377")" && cd "$(printf "\\377")" && shift && exec "$@"'
+  const words = ['-c', shell, 'sh', cwd, process.execPath, bin, 'status']
+  const { status, stdout, stderr } = spawnSync('sh', words, { encoding: 'utf8' })
+  assert.deepEqual([status, stdout], [73, ''], stderr)
+  assert.match(stderr, /^reconcile-lock: .*the current directory's name is not valid UTF-8.*\n$/)
 })
 
 test(

@@ -5,7 +5,7 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLockSync, inspectLockSync } from 'reconcile-lock'
-import { bin, exists, Listener, read, shell, stateOf, waits } from '../support/cli.mjs'
+import { bin, cli, exists, hasHeardAll, Listener, read, shell, stateOf, waits } from '../support/cli.mjs'
 import { directory, leave } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { hasTerminal, quoted, SHELL, Terminal } from '../support/terminal.mjs'
@@ -84,6 +84,28 @@ test(
     assert.equal(await terminal.ends(), 9)
     assert.equal(listener.heard(), typed.join())
     assert.equal(inspectLockSync(cwd).state, 'free')
+  }),
+)
+
+test(
+  'a signal of the keyboard that kill sends to run alone is not passed on, as the help says; SIGTERM is',
+  knownFailure(asksOnTerminal, async (t) => {
+    if (!hasTerminal(t)) return
+    const cwd = directory(t)
+    const listener = new Listener(cwd, ['SIGINT', 'SIGQUIT', 'SIGTERM'])
+    const terminal = new Terminal(t, shell(['run', '--', ...listener.command]), cwd)
+    const wrapper = Number(/^PPid:\s*(\d+)$/m.exec(read(`/proc/${await listener.pid()}/status`))?.[1])
+    for (const signal of ['SIGINT', 'SIGQUIT', 'SIGTERM'] as const) {
+      process.kill(wrapper, signal)
+      await until(() => hasHeardAll(wrapper), `run takes ${signal}`)
+    }
+    await listener.hears('SIGTERM')
+    terminal.type(CTRL_C)
+    await listener.hears('SIGTERM,SIGINT')
+    writeFileSync(join(cwd, 'end'), '')
+    assert.equal(await terminal.ends(), 9)
+    const { stdout } = cli(cwd, ['run', '--help'])
+    assert.match(stdout, /SIGINT, SIGQUIT, SIGTSTP, SIGCONT and SIGWINCH\s+are not passed on/)
   }),
 )
 

@@ -27,6 +27,8 @@ pub struct Scenario {
     pub stays: bool,
     /// How many processes may be killed, each at any operation.
     pub crashes: u8,
+    /// Whether only those in their critical sections are killed, and leave a child that has inherited the file and works on.
+    pub heirs: bool,
     /// What becomes of the pid of one that was killed.
     pub fates: Vec<Life>,
     /// How many times two seconds may pass at any operation. Where all processes rest they always may.
@@ -104,6 +106,10 @@ pub enum Action {
     LosePatience(Who),
     /// A process is killed.
     Kill(Who),
+    /// A process is killed, and its child works on.
+    KillAlone(Who),
+    /// Such a child ends.
+    EndHeir(Who),
     /// The pid of a killed process goes, or stays as a zombie, or is another's.
     Bury(Who, Life),
     /// Two seconds pass.
@@ -121,6 +127,7 @@ impl Scenario {
             in_namespaces: false,
             stays: false,
             crashes: 0,
+            heirs: false,
             fates: vec![Life::Dead, Life::Zombie],
             ticks: 0,
             old_peers_are_quick: true,
@@ -282,10 +289,17 @@ impl Model for Search {
                 actions.push(Action::LosePatience(who));
             }
             if state.crashes > 0 {
-                actions.push(Action::Kill(who));
+                if !self.scenario.heirs {
+                    actions.push(Action::Kill(who));
+                } else if state.world.actors[who].inside {
+                    actions.push(Action::KillAlone(who));
+                }
             }
         }
         for who in 0..self.scenario.processes.len() {
+            if state.world.has_heir(who) {
+                actions.push(Action::EndHeir(who));
+            }
             match state.world.actors[who].life {
                 Life::Dying => {
                     actions.extend(self.scenario.fates.iter().map(|fate| Action::Bury(who, *fate)));
@@ -318,10 +332,17 @@ impl Model for Search {
                     return None;
                 }
             }
-            Action::Kill(who) => {
+            Action::Kill(who) | Action::KillAlone(who) => {
                 state.crashes -= 1;
                 state.world.kill(who);
+                if matches!(action, Action::Kill(_)) {
+                    state.world.close_all(who);
+                }
                 state.positions[who] = Position { history: Vec::new(), next: Call::End };
+                state.world.look();
+            }
+            Action::EndHeir(who) => {
+                state.world.close_all(who);
                 state.world.look();
             }
             Action::Bury(who, fate) => {
@@ -370,6 +391,8 @@ impl fmt::Display for Schedule<'_> {
                     writeln!(f, "process {who} repeats that until its patience ends")?;
                 }
                 Action::Kill(who) => writeln!(f, "process {who} is killed: its files are closed")?,
+                Action::KillAlone(who) => writeln!(f, "process {who} is killed: its child works on")?,
+                Action::EndHeir(who) => writeln!(f, "the child of process {who} ends")?,
                 Action::Bury(who, Life::Dead) => writeln!(f, "process {who} has ended")?,
                 Action::Bury(who, Life::Zombie) => writeln!(f, "process {who} is a zombie")?,
                 Action::Bury(who, _) => writeln!(f, "process {who} has ended, and another has its pid")?,

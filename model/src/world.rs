@@ -656,9 +656,24 @@ impl World {
         if self.filesystem == Filesystem::Shared { FsKind::Shared } else { FsKind::Local }
     }
 
-    /// Kills a process: the kernel closes its files.
+    /// Kills a process. Its files are open until [`World::close_all`], and until then somebody works under its lock.
     pub fn kill(&mut self, who: Who) {
         self.killed += 1;
+        let actor = &mut self.actors[who];
+        actor.life = Life::Dying;
+        actor.asks = false;
+        actor.seen = Seen::default();
+        actor.about_to_unlink = false;
+    }
+
+    /// Whether a child of a process that was killed has its files.
+    #[must_use]
+    pub fn has_heir(&self, who: Who) -> bool {
+        self.actors[who].life != Life::Running && self.has_files(who)
+    }
+
+    /// The kernel closes the files of a process that was killed, or of its child.
+    pub fn close_all(&mut self, who: Who) {
         let inside = self.actors[who].inside;
         if let Some(path) = self.path
             && inside
@@ -669,12 +684,7 @@ impl World {
         for file in 0..self.actors[who].files.len() {
             self.close(who, file);
         }
-        let actor = &mut self.actors[who];
-        actor.life = Life::Dying;
-        actor.asks = false;
-        actor.seen = Seen::default();
-        actor.inside = false;
-        actor.about_to_unlink = false;
+        self.actors[who].inside = false;
     }
 
     /// Enters the critical section.

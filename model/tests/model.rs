@@ -132,6 +132,21 @@ fn two_processes_and_crashes_anywhere() {
 }
 
 #[test]
+fn a_child_that_works_on() {
+    let heirs = |processes: &[(Role, u8)]| Scenario {
+        crashes: 1,
+        heirs: true,
+        fates: vec![Life::Dead, Life::Zombie, Life::Reused],
+        ..scenario(processes)
+    };
+    explore("two processes, twice each, one killed alone", &heirs(&[(Run, 2), (Run, 2)]), &[]);
+    for other in [Inspect, Break] {
+        let three = Scenario { starts: few_starts(), ..heirs(&[(Run, 1), (Run, 1), (other, 1)]) };
+        explore(&format!("two processes and {other:?}, one killed alone"), &three, &[]);
+    }
+}
+
+#[test]
 fn two_processes_and_an_inspector() {
     let twice = scenario(&[(Run, 2), (Run, 2), (Inspect, 1)]);
     explore("two processes, twice each, and an inspector", &twice, &[]);
@@ -277,6 +292,7 @@ mutants! {
     mutant_record_written_first: record_written_before_the_kernel_lock, NotItsFile, [Run 1, Run 1];
     mutant_busy_is_contention: busy_is_contention, RefusedForNothing, [Run 1, Inspect 1];
     mutant_busy_by_the_record_alone: busy_is_judged_by_the_record_alone, RefusedForNothing, [Run 1, Inspect 1], starts: more_starts();
+    mutant_ended_holder_taken_over: ended_holder_taken_over, TwoOwners, [Run 1, Run 1], crashes: 1, heirs: true;
     mutant_unsigned_is_contention: unsigned_take_over_is_contention, WrongAnswer, [Run 1, Run 1];
     mutant_empty_file_taken_over: empty_file_taken_over_at_once, PeerDamaged, [Run 1, OldPeer 1];
     mutant_newborn_file_locked: newborn_file_locked_before_the_look, Stalled, [Run 1, Run 1];

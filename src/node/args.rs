@@ -31,8 +31,8 @@ fn resolve(cwd: Text, file: Text, message: Text) -> std::result::Result<Target, 
     }
     let target = options.resolve()?;
     if target.path.to_str().is_none() {
-        let message = "The current directory's name is not valid UTF-8".to_owned();
-        return Err(Error::InvalidArgument(message));
+        let reason = "as the current directory's name is not valid UTF-8";
+        return Err(Error::Unsupported { path: target.path, reason });
     }
     Ok(target)
 }

@@ -150,6 +150,15 @@ pub fn is_held(env: &Env, id: f64) -> Result<bool> {
     guarded(env, || Ok(table::is_held(LockId::from_number(id))))
 }
 
+/// The descriptor by which a child can inherit the kernel lock; `null`: the lock was released, or the system has none.
+///
+/// # Errors
+/// `E_LOCK_INTERNAL` alone.
+#[napi(catch_unwind)]
+pub fn descriptor_of(env: &Env, id: f64) -> Result<Option<i32>> {
+    guarded(env, || Ok(table::descriptor(LockId::from_number(id))))
+}
+
 /// Releases a lock; `false`: it was released before.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::LazyLock;
 use std::thread;
@@ -96,6 +96,14 @@ impl System for Os {
 
     fn lock_owner(&self, id: FileId) -> Option<u32> {
         own::lock_owner(id)
+    }
+
+    fn unlock(&self, file: &OwnedFd) {
+        let _ = retried(|| fs::flock(file, FlockOperation::Unlock));
+    }
+
+    fn descriptor(&self, file: &OwnedFd) -> Option<i32> {
+        Some(file.as_raw_fd())
     }
 
     fn stat(&self, file: &OwnedFd) -> io::Result<Stat> {

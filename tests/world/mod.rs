@@ -75,7 +75,11 @@ impl World {
     }
 
     pub fn kill(&self, pid: u32) {
-        self.state().processes.insert(pid, ProcessState::Dead);
+        self.becomes(pid, ProcessState::Dead);
+    }
+
+    pub fn becomes(&self, pid: u32, state: ProcessState) {
+        self.state().processes.insert(pid, state);
     }
 
     /// Puts a file at the path, in place of what is there, `age` milliseconds old.

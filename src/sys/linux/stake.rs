@@ -63,12 +63,14 @@ impl Stake {
         let mut buffer = [0; RECORD_LEN];
         let length = os.read(&self.file, &mut buffer).ok()?;
         let record = Record::parse(&buffer[..length.min(RECORD_LEN)])?;
-        let pid = (!protocol::is_elsewhere(os, &record)).then_some(record.pid);
+        // A process that took the pid of the holder since must not be waited for: the lock ends without it.
+        let is_seen = !protocol::is_elsewhere(os, &record) && protocol::is_running(os, &record);
+        let pid = is_seen.then_some(record.pid);
         let was_locked = self.is_locked();
         Some(Self { seen: stat.into(), pid, was_locked, ..self })
     }
 
-    /// The holder's process, if it is one of this kernel and pid namespace.
+    /// The holder's process, if it runs, in this kernel and pid namespace.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.pid
     }
