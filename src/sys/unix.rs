@@ -171,7 +171,9 @@ impl System for Os {
         let directory = path.parent().and_then(|directory| fs::stat(directory).ok());
         directory.is_none_or(|directory| {
             let mode = Mode::from_raw_mode(directory.st_mode);
-            mode.contains(Mode::SVTX) && mode.intersects(Mode::WGRP | Mode::WOTH) && owner != directory.st_uid
+            mode.contains(Mode::SVTX)
+                && mode.intersects(Mode::from_raw_mode(0o022))
+                && owner != directory.st_uid
         })
     }
 

@@ -1,6 +1,7 @@
 //! Processes, by `proc(5)`.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 
 use crate::sys::unix::{self, process_exists};
@@ -33,7 +34,12 @@ pub(in crate::sys) fn state(pid: u32) -> ProcessState {
 
 /// The process that holds the exclusive lock of `flock(2)` on a file, by `/proc/locks` (`proc_locks(5)`).
 pub(in crate::sys) fn lock_owner(id: FileId) -> Option<u32> {
-    fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| flock_owner(line, id))
+    // Between two reads of a part each, a line can be passed over.
+    (0..3).find_map(|_| {
+        let mut locks = String::with_capacity(1 << 16);
+        fs::File::open("/proc/locks").ok()?.read_to_string(&mut locks).ok()?;
+        locks.lines().find_map(|line| flock_owner(line, id))
+    })
 }
 
 /// Such a line is `1: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> 0 EOF`, the device in hexadecimal digits; one that
