@@ -161,7 +161,11 @@ impl Patience {
         let since = |first: &mut Option<Duration>| now.saturating_sub(*first.get_or_insert(now));
         let (count, limit, pause) = match again {
             Again::BeingBorn => {
-                return (since(&mut self.first_newborn) < BIRTH).then_some(Duration::from_millis(5));
+                // The first such file has its own bound.
+                let first = *self.first_newborn.get_or_insert(self.newborn.map_or(now, |(_, at)| at));
+                let is_first = self.newborn.is_some_and(|(_, at)| at == first);
+                let goes_on = is_first || now.saturating_sub(first) < BIRTH;
+                return goes_on.then_some(Duration::from_millis(5));
             }
             Again::LookedAt if since(&mut self.first_looked_at) >= LOOKS_WITHIN => return None,
             Again::LookedAt => (&mut self.looked_at, 1000, 1),

@@ -263,14 +263,17 @@ for (const call of ['acquireLock(cwd)', 'acquireLock({ cwd, timeout: 1000 })']) 
 
 test(
   'many locks and many turns leave no listener behind and cause no warning',
-  knownFailure({ runtime: 'deno', why: 'Deno has an exit listener of its own' }, (t) => {
-    const body = `
+  knownFailure(
+    { runtime: 'deno', why: 'Deno may have an exit listener of its own', sometimes: true },
+    (t) => {
+      const body = `
     for (let pair = 0; pair < 1000; pair += 1) lock.acquireLockSync(cwd).releaseSync()
     const many = Array.from({ length: 50 }, (_, file) => lock.acquireLockSync({ cwd, file: String(file) }))
     for (const one of many) one.releaseSync()
     // The listener goes one turn later; a timer that is late fires before the immediates of its turn.
     setTimeout(() => setImmediate(() => console.log(process.listenerCount('exit'))))`
-    const end = ended(t, directory(t), body)
-    assert.deepEqual([end.code, end.stdout, end.stderr], [0, '0\n', ''])
-  }),
+      const end = ended(t, directory(t), body)
+      assert.deepEqual([end.code, end.stdout, end.stderr], [0, '0\n', ''])
+    },
+  ),
 )

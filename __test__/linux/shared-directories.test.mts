@@ -59,8 +59,8 @@ test('a lock file that is a mount point is released in place', async (t) => {
 
   rmSync(source)
   await next.release()
-  for (const call of [acquireLock(cwd), breakLock(cwd)]) {
-    const error = await rejection(call)
+  for (const call of [acquireLock, breakLock]) {
+    const error = await rejection(call(cwd))
     assert.equal(error.code, 'E_LOCK_NOT_A_FILE')
     assert.match(error.message, /a file without links, such as a mount point whose original was removed/)
   }

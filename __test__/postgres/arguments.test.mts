@@ -46,7 +46,9 @@ test('JSON.stringify prints a lock, its token as a string', async () => {
 })
 
 test('every call ends although mock.timers are enabled', {
-  skip: !mock.timers && 'no mock.timers',
+  skip: process.versions.deno
+    ? 'mock.timers of Deno also replace what node:timers has exported before'
+    : !mock.timers && 'no mock.timers',
 }, async () => {
   const locks = postgresLocks({ connectionString: postgres.url() })
   mock.timers.enable()

@@ -5,7 +5,7 @@ import { inspect } from 'node:util'
 import pg from 'pg'
 import { LockError, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
-import { until } from '../support/time.mjs'
+import { DEADLINE, until } from '../support/time.mjs'
 import { Member } from './backend.mjs'
 import { watched } from './client.mjs'
 import { pooled } from './pgbouncer.mjs'
@@ -97,13 +97,14 @@ test('session pooling works: exclusion, waiting, abort, a killed holder', async 
   await postgres.queues(1)
   abort.abort()
   assert.equal((await waiting).name, 'AbortError')
-  const next = direct.acquireLock({ timeout: 5000 })
+  const next = direct.acquireLock({ timeout: DEADLINE })
   await lock.release()
   await (await next).release()
   const member = new Member(t, 'postgres', url)
   assert.equal((await member.asks('acquire', { name: 'reconcile' })).ok, true)
   await member.ends('SIGKILL')
-  const taken = await direct.acquireLock()
+  // The pooler notices the end of the process.
+  const taken = await direct.acquireLock({ timeout: DEADLINE })
   assert.equal(taken.takenOver?.holder.pid, member.child.pid)
   await taken.release()
 })

@@ -1,8 +1,5 @@
 import type { TestContext } from 'node:test'
 
-/** A test that takes longer hangs, in milliseconds. */
-const DEADLINE = 60_000
-
 type Environment =
   | { runtime: 'bun' | 'deno'; platform?: never }
   | { platform: 'musl' | 'qemu' | 'wine'; runtime?: never }
@@ -19,6 +16,9 @@ type Body = (t: TestContext) => void | Promise<void>
 const environments = new Set(process.env.RECONCILE_TEST_PLATFORM?.split(' '))
 if (process.versions.bun) environments.add('bun')
 if (process.versions.deno) environments.add('deno')
+
+/** A marked test that takes longer hangs, in milliseconds. */
+const DEADLINE = environments.has('qemu') ? 60_000 : 15_000
 
 /**
  * Marks a test that cannot pass in a runtime or on a platform. The test still runs there: its failure counts as
