@@ -82,7 +82,10 @@ export function cannotAttach(): string | false {
 }
 
 /** Attaches strace to a process that runs; gives what detaches it. */
-export async function attach(pid: number | undefined, options: string[]): Promise<() => Promise<void>> {
+export async function attach(
+  pid: number | undefined,
+  options: string[],
+): Promise<(signal?: NodeJS.Signals) => Promise<void>> {
   const strace = spawn('strace', [...options, '-p', String(pid)], { stdio: ['ignore', 'ignore', 'pipe'] })
   let said = ''
   await new Promise<void>((resolve, reject) => {
@@ -92,10 +95,10 @@ export async function attach(pid: number | undefined, options: string[]): Promis
     })
     strace.on('exit', () => reject(new Error(`strace has ended: ${said}`)))
   })
-  return async () => {
+  return async (signal = 'SIGTERM') => {
     if (strace.exitCode !== null || strace.signalCode !== null) return
     const ended = once(strace, 'exit')
-    strace.kill('SIGTERM')
+    strace.kill(signal)
     await ended
   }
 }
