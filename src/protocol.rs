@@ -125,8 +125,6 @@ enum Again {
     Unsigned,
     /// The kernel lock is held, and the record names a process that cannot be asked for from here.
     OutOfSight,
-    /// The path names a file without links.
-    Unlinked,
     /// Another process has a lease on the file.
     Leased,
 }
@@ -138,7 +136,6 @@ struct Patience {
     looked_at: u32,
     unsigned: u32,
     out_of_sight: u32,
-    unlinked: u32,
     leased: u32,
     /// When the call first met a file in the moment of its creation, a shared kernel lock, and a lease.
     first_newborn: Option<Duration>,
@@ -170,7 +167,6 @@ impl Patience {
             Again::LookedAt if since(&mut self.first_looked_at) >= LOOKS_WITHIN => return None,
             Again::LookedAt => (&mut self.looked_at, 1000, 1),
             Again::Vanished => (&mut self.vanished, 200, 0),
-            Again::Unlinked => (&mut self.unlinked, 20, 1),
             Again::Leased => (&mut self.leased, 20, 5),
             Again::Unsigned => (&mut self.unsigned, 20, 1),
             Again::OutOfSight => (&mut self.out_of_sight, 3, 1),
@@ -221,9 +217,6 @@ impl Patience {
         let reason = match again {
             Again::OutOfSight => return target.contention(self.named, None),
             Again::Unsigned => return self.unsigned(system, target),
-            Again::Unlinked => {
-                return Error::NotAFile { path: target.path.clone(), kind: FileKind::Unlinked };
-            }
             Again::BeingBorn => BEING_BORN,
             Again::LookedAt => SHARED_LOCK,
             Again::Leased => "another process has a lease on the file",
@@ -582,9 +575,11 @@ fn open<S: System>(
     let stat = system.stat(&file).map_err(target.system("fstat"))?;
     match (stat.kind, stat.links) {
         (FileKind::File, 0) => {
-            // Where the path keeps naming it, it is a mount point.
-            let is_named = named(system, target, stat.id)?.is_some();
-            return Ok(Attempt::Again(if is_named { Again::Unlinked } else { Again::Vanished }));
+            // `unlink(2)` takes the link away a moment before the name; a mount point keeps its name.
+            if system.is_mount_point(path) {
+                return Err(not_a_file(target, FileKind::Unlinked));
+            }
+            return Ok(Attempt::Again(Again::Vanished));
         }
         (FileKind::File, 1) => {}
         (FileKind::File, _) => {

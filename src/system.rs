@@ -95,6 +95,11 @@ pub trait System {
     /// directory's owner. As `fs.protected_regular` of `proc_sys_fs(5)`.
     fn is_planted(&self, path: &Path, owner: u32) -> bool;
 
+    /// Whether something is mounted at the path itself. `false` if the system does not say.
+    fn is_mount_point(&self, _: &Path) -> bool {
+        false
+    }
+
     /// Whether the file's filesystem belongs to one kernel alone.
     fn fs_kind(&self, file: &Self::File) -> FsKind;
 

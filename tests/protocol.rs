@@ -330,6 +330,17 @@ fn a_mount_point_whose_original_was_removed_is_an_error_that_says_so() {
 }
 
 #[test]
+fn a_file_whose_name_goes_a_moment_after_its_link_is_no_error() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(OLD_DEAD, 60_000);
+    world.unlink_half();
+    world.before("open", |_| {});
+    world.before("open", |world| world.remove());
+    release(&one, acquire(&one, &target(), 0).unwrap()).unwrap();
+}
+
+#[test]
 fn a_lock_file_with_a_second_name_is_judged_and_never_written() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));

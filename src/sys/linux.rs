@@ -8,8 +8,9 @@ mod stake;
 mod watch;
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, CWD, OFlags, StatxAttributes, StatxFlags};
 
 pub(super) use self::process::{here, lock_owner, state};
 pub(crate) use self::queue::{Place, Rank};
@@ -31,6 +32,12 @@ pub(super) const NO_TRACE: OFlags = OFlags::NOATIME;
 
 /// Opens a directory only to name what is in it: `O_PATH` of `open(2)` needs no permission to read.
 pub(super) const DIRECTORY: OFlags = OFlags::PATH;
+
+/// Whether something is mounted at the path itself: `STATX_ATTR_MOUNT_ROOT` of `statx(2)`, since Linux 5.8.
+pub(super) fn is_mount_point(path: &Path) -> bool {
+    let stat = rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
+    stat.is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
 
 /// Whether this kernel alone has the file's filesystem mounted.
 pub(super) fn is_local(file: &OwnedFd) -> bool {

@@ -4,6 +4,7 @@ mod calls;
 mod process;
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::fs::OFlags;
 
@@ -22,6 +23,11 @@ pub(super) const NO_TRACE: OFlags = OFlags::empty();
 
 /// macOS has no `O_PATH`.
 pub(super) const DIRECTORY: OFlags = OFlags::empty();
+
+/// macOS mounts over directories alone.
+pub(super) fn is_mount_point(_: &Path) -> bool {
+    false
+}
 
 /// Whether this kernel alone has the file's filesystem mounted: `MNT_LOCAL` of `statfs(2)`.
 pub(super) fn is_local(file: &OwnedFd) -> bool {

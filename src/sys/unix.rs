@@ -164,6 +164,10 @@ impl System for Os {
         }
     }
 
+    fn is_mount_point(&self, path: &Path) -> bool {
+        own::is_mount_point(path)
+    }
+
     fn is_planted(&self, path: &Path, owner: u32) -> bool {
         if owner == 0 || owner == rustix::process::geteuid().as_raw() {
             return false;

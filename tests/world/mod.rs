@@ -45,6 +45,7 @@ struct State {
     before: HashMap<&'static str, Vec<Action>>,
     without_locks: bool,
     shared: bool,
+    is_mount_point: bool,
     umask: u32,
     processes: HashMap<u32, ProcessState>,
     calls: Vec<&'static str>,
@@ -95,7 +96,8 @@ impl World {
         let mut state = self.state();
         if let Some(inode) = state.path.take() {
             // A network filesystem renames a file that is unlinked while it is open.
-            state.inodes[inode].links -= u64::from(!state.shared);
+            let links = state.inodes[inode].links;
+            state.inodes[inode].links = links.saturating_sub(u64::from(!state.shared));
         }
     }
 
@@ -113,11 +115,17 @@ impl World {
     /// Removes the file's name on the other side of the mount that the path is.
     pub fn remove_original(&self) {
         self.at_path(|inode| inode.links = 0);
+        self.state().is_mount_point = true;
     }
 
     pub fn links(&self) -> u64 {
         let state = self.state();
         state.inodes[state.path.unwrap()].links
+    }
+
+    /// As in the middle of an `unlink(2)`: the link is gone, and the name is still there.
+    pub fn unlink_half(&self) {
+        self.at_path(|inode| inode.links = 0);
     }
 
     pub fn set_owner(&self, owner: u32) {
@@ -360,6 +368,10 @@ impl System for Process {
         let there = self.world.state().path.is_some();
         self.world.remove();
         Ok(if there { Unlinked::Removed } else { Unlinked::Missing })
+    }
+
+    fn is_mount_point(&self, _: &Path) -> bool {
+        self.world.state().is_mount_point
     }
 
     fn is_planted(&self, _: &Path, owner: u32) -> bool {
