@@ -256,12 +256,19 @@ impl Content {
 fn is_remnant(bytes: &[u8]) -> bool {
     const BEGINNING: &[u8] = b"{\"pid\":";
     let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    let words: Vec<u8> = bytes[..end].iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    let Some(rest) = words.strip_prefix(BEGINNING) else {
-        return end == 0 || (!words.is_empty() && BEGINNING.starts_with(&words));
-    };
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    rest.is_empty() || (digits > 0 && matches!(rest.get(digits), None | Some(b',' | b'}')))
+    let mut words = bytes[..end].iter().filter(|byte| !byte.is_ascii_whitespace()).peekable();
+    if words.peek().is_none() {
+        return end == 0;
+    }
+    for expected in BEGINNING {
+        match words.next() {
+            None => return true,
+            Some(byte) if byte == expected => {}
+            Some(_) => return false,
+        }
+    }
+    let mut pid = words.skip_while(|byte| byte.is_ascii_digit());
+    matches!(pid.next(), None | Some(b',' | b'}'))
 }
 
 #[cfg(test)]

@@ -336,7 +336,7 @@ fn a_file_whose_name_goes_a_moment_after_its_link_is_no_error() {
     world.put(OLD_DEAD, 60_000);
     world.unlink_half();
     world.before("open", |_| {});
-    world.before("open", |world| world.remove());
+    world.before("open", World::remove);
     release(&one, acquire(&one, &target(), 0).unwrap()).unwrap();
 }
 
