@@ -11,7 +11,8 @@ import { compile, testNames, testsForRuntimes } from './suite.mjs'
 const help = `npm run test:runtimes -- [--only RUNTIME,RUNTIME] [--file TEST,TEST] [--no-build] [--others]
 
 Installs each runtime from its npm package (Linux x64) and runs the suite in it. A test that cannot pass in one is marked
-by knownFailure() with the reason; it still runs there, and a marked test that passes is a failure.
+by knownFailure() with the reason; it still runs there, and a marked test that passes is a failure. The long tests run
+in the oldest and the newest Node.js, in Bun and in Deno.
 
 --others leaves out the Node.js that runs this command.
 
@@ -45,10 +46,9 @@ function chosenRuntimes(only) {
   })
 }
 
-function chosenFiles(file) {
-  if (file === undefined) return testsForRuntimes()
+function namedFiles(file) {
   const all = testNames()
-  return file.split(',').map((name) => (all.includes(name) ? name : fail(`There is no test ${name}`)))
+  return file?.split(',').map((name) => (all.includes(name) ? name : fail(`There is no test ${name}`)))
 }
 
 const options = readOptions()
@@ -66,14 +66,15 @@ if (!options['no-build']) {
   build()
 }
 if (!options['no-build'] || !existsSync(`${root}build/__test__`)) compile()
-const files = chosenFiles(options.file)
 
+const named = namedFiles(options.file)
 const total = { passed: 0, failed: 0, skipped: 0 }
 const lines = []
 for (const runtime of wanted) {
   const { name, kind } = runtime
   const { execPath, missing } = installRuntime(runtime)
   const command = (file, report) => [execPath, ...testArguments(kind, file, report)]
+  const files = named ?? testsForRuntimes(runtime.long)
   const counts = missing ? { passed: 0, failed: 1, skipped: 0 } : await runSuite({ name, command }, files)
   for (const state of Object.keys(total)) total[state] += counts[state]
   const { passed, failed, skipped } = counts

@@ -61,10 +61,12 @@ export const testsFor = (/** @type {NodeJS.Platform} */ system) =>
   testNames(({ linux, server, development }) => !server && !development && (system === 'linux' || !linux))
 
 /** The tests of the package for another runtime, with those of locks on PostgreSQL if there is a server. */
-export function testsForRuntimes() {
+export function testsForRuntimes(/** @type {boolean} */ withLong) {
   const why = installPostgres()
   if (why !== undefined) console.log(`SKIPPED, as ${why}: the tests of locks on PostgreSQL`)
-  return testNames(({ server, development }) => !development && (why === undefined || !server))
+  const isWanted = (/** @type {Needs} */ { server, development, long }) =>
+    !development && (why === undefined || !server) && (withLong || !long)
+  return testNames(isWanted)
 }
 
 /** Compiles the tests. */

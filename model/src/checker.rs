@@ -8,7 +8,7 @@ use stateright::{Checker, HasDiscoveries, Model, Path, Property};
 
 use crate::programs::{Program, Protocol, Role};
 use crate::record::RELEASED;
-use crate::replay::{self, Answer, Call, Position, Until};
+use crate::replay::{self, Answer, Call, Known, Position, Until};
 use crate::world::{self, Actor, Filesystem, Flaw, Life, Who, World};
 
 /// What is explored.
@@ -141,6 +141,7 @@ impl Scenario {
 pub struct Search {
     scenario: Scenario,
     shortest: Mutex<Shortest>,
+    known: Vec<Known>,
 }
 
 impl Search {
@@ -168,8 +169,11 @@ impl Search {
 
     fn step(&self, state: &mut State, who: Who, until: Until) -> bool {
         let position = std::mem::replace(&mut state.positions[who], Position::start());
-        let (world, position, ended) =
-            replay::run(&self.program(who), who, state.world.clone(), position, until);
+        let program = self.program(who);
+        let (world, position, ended) = match until {
+            Until::NextCall => replay::step(&program, who, &state.world, position, &self.known[who]),
+            _ => replay::run(&program, who, state.world.clone(), position, until),
+        };
         state.world = world;
         state.positions[who] = position;
         if state.positions[who].next == Call::Leave && !state.world.actors[who].is_old() {
@@ -450,7 +454,8 @@ impl Scenario {
     pub fn explore(&self, until: &[Flaw]) -> Outcome<'_> {
         let until = until.iter().map(|flaw| Flaw::NAMES[*flaw as usize]).collect();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let search = Search { scenario: self.clone(), shortest: Mutex::default() };
+        let known = self.processes.iter().map(|_| Known::default()).collect();
+        let search = Search { scenario: self.clone(), shortest: Mutex::default(), known };
         let checker = search.checker().threads(threads);
         let checker = checker.finish_when(HasDiscoveries::AnyOf(until)).spawn_bfs().join();
         let mut found: Vec<_> = checker

@@ -2,13 +2,15 @@
 //!
 //! A program is ordinary code over `System`. It cannot be copied half-way, so each step runs it again from
 //! the beginning of its call; at the first operation without an answer that one is carried out, and at the
-//! second the program is left by unwinding.
+//! second the program is left by unwinding. What a program asks after the same answers is always the same, so it
+//! is run once for each, and [`Known`] tells the rest.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -207,6 +209,8 @@ struct Run {
     next: Call,
     begins_attempt: Option<Call>,
     slept: Duration,
+    was_observed: bool,
+    learned: Vec<(Vec<Answer>, Option<Call>)>,
 }
 
 /// A process' view of the world: the `System` that the protocol runs over.
@@ -227,6 +231,43 @@ fn locked(run: &Mutex<Run>) -> MutexGuard<'_, Run> {
     run.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a process asks next after the answers of its round: `None` if the checker observes it there.
+#[derive(Default)]
+pub struct Known(RwLock<HashMap<Vec<Answer>, Option<Call>>>);
+
+impl Known {
+    fn after(&self, history: &[Answer]) -> Option<Call> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(history).cloned().flatten()
+    }
+
+    fn learn(&self, learned: Vec<(Vec<Answer>, Option<Call>)>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).extend(learned);
+    }
+}
+
+/// Runs a program on by one operation. `true`: it has ended.
+#[must_use]
+pub fn step(
+    program: &Program,
+    who: Who,
+    world: &World,
+    position: Position,
+    known: &Known,
+) -> (World, Position, bool) {
+    let mut run = Run::new(program, who, world.clone(), position.history.clone(), Until::NextCall);
+    run.at = run.history.len();
+    while let Some(call) = known.after(&run.history) {
+        if run.answer(&call).is_none() {
+            return (run.world, Position { history: run.history, next: run.next }, false);
+        }
+    }
+    let run = Run::new(program, who, world.clone(), position.history, Until::NextCall);
+    let (mut run, ended) = run.replay(program);
+    known.learn(std::mem::take(&mut run.learned));
+    let (world, position) = run.stop(ended);
+    (world, position, ended)
+}
+
 /// Runs a program on. `false`: it did not end within the bound.
 #[must_use]
 pub fn run(
@@ -236,31 +277,52 @@ pub fn run(
     position: Position,
     until: Until,
 ) -> (World, Position, bool) {
-    let here = world::here(who, world.in_namespaces);
-    let run = Run {
-        world,
-        who,
-        history: position.history,
-        at: 0,
-        carried_out: 0,
-        until,
-        next: Call::End,
-        begins_attempt: program.role.begins_attempt(),
-        slept: Duration::ZERO,
-    };
-    let run = Arc::new(Mutex::new(run));
-    let system = Simulated { run: Arc::clone(&run), here };
-    let outcome = panic::catch_unwind(AssertUnwindSafe(|| program.run(&system)));
-    drop(system);
-    let ended = match outcome {
-        Ok(()) => true,
-        Err(payload) if payload.is::<Suspended>() => false,
-        Err(panic) => panic::resume_unwind(panic),
-    };
-    let mut run = locked(&run);
-    let history = if ended { Vec::new() } else { std::mem::take(&mut run.history) };
-    let next = if ended { Call::End } else { run.next.clone() };
-    (run.world.clone(), Position { history, next }, ended)
+    let (run, ended) = Run::new(program, who, world, position.history, until).replay(program);
+    let (world, position) = run.stop(ended);
+    (world, position, ended)
+}
+
+impl Run {
+    fn new(program: &Program, who: Who, world: World, history: Vec<Answer>, until: Until) -> Self {
+        Self {
+            world,
+            who,
+            history,
+            at: 0,
+            carried_out: 0,
+            until,
+            next: Call::End,
+            begins_attempt: program.role.begins_attempt(),
+            slept: Duration::ZERO,
+            was_observed: false,
+            learned: Vec::new(),
+        }
+    }
+
+    fn replay(self, program: &Program) -> (Self, bool) {
+        let here = world::here(self.who, self.world.in_namespaces);
+        let run = Arc::new(Mutex::new(self));
+        let system = Simulated { run: Arc::clone(&run), here };
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| program.run(&system)));
+        drop(system);
+        let ended = match outcome {
+            Ok(()) => true,
+            Err(payload) if payload.is::<Suspended>() => false,
+            Err(panic) => panic::resume_unwind(panic),
+        };
+        let run = Arc::into_inner(run).expect("a program that has ended has no files");
+        (run.into_inner().unwrap_or_else(PoisonError::into_inner), ended)
+    }
+
+    fn stop(self, ended: bool) -> (World, Position) {
+        let Self { world, history, next, .. } = self;
+        let position = if ended {
+            Position { history: Vec::new(), next: Call::End }
+        } else {
+            Position { history, next }
+        };
+        (world, position)
+    }
 }
 
 impl Run {
@@ -268,6 +330,10 @@ impl Run {
         if let Some(answer) = self.history.get(self.at) {
             self.at += 1;
             return Some(answer.clone());
+        }
+        let was_observed = std::mem::take(&mut self.was_observed);
+        if self.until == Until::NextCall {
+            self.learned.push((self.history.clone(), (!was_observed).then(|| call.clone())));
         }
         let is_step = !matches!(call, Call::CloseUnlocked(_) | Call::Clock);
         let limit = match self.until {
@@ -400,7 +466,11 @@ impl Simulated {
     /// What the checker knows; the program itself must not be guided by it.
     pub(crate) fn observe(&self, look: impl FnOnce(&mut World, Who)) {
         let mut run = locked(&self.run);
-        if run.carried_out > 0 && run.at == run.history.len() {
+        if run.at != run.history.len() {
+            return;
+        }
+        run.was_observed = true;
+        if run.carried_out > 0 {
             let who = run.who;
             look(&mut run.world, who);
         }

