@@ -55,8 +55,18 @@ interface Asked {
   reject: (error: Error) => void
 }
 
+/** When `performance.now()` was 0. `performance.timeOrigin` is off by as long as the start of the process was held up. */
+const origin = Math.max(...Array.from({ length: 3 }, atNextTick))
+
+function atNextTick(): number {
+  const last = Date.now()
+  let now = last
+  while (now === last) now = Date.now()
+  return now - performance.now()
+}
+
 /** The time that all processes of a machine agree on, in milliseconds. */
-export const now = (): number => performance.timeOrigin + performance.now()
+export const now = (): number => origin + performance.now()
 
 /** Carries orders to another process or thread, many at once, and their answers back. */
 class Line {
