@@ -199,6 +199,7 @@ pub enum Until {
 /// More than any call that runs alone needs.
 const MOST_CALLS: usize = 10_000;
 
+#[derive(Clone)]
 struct Run {
     world: World,
     who: Who,
@@ -310,8 +311,9 @@ impl Run {
             Err(payload) if payload.is::<Suspended>() => false,
             Err(panic) => panic::resume_unwind(panic),
         };
-        let run = Arc::into_inner(run).expect("a program that has ended has no files");
-        (run.into_inner().unwrap_or_else(PoisonError::into_inner), ended)
+        // Not what is in it: unwinding may leak a file that has it too.
+        let run = locked(&run).clone();
+        (run, ended)
     }
 
     fn stop(self, ended: bool) -> (World, Position) {
