@@ -113,7 +113,8 @@ export interface Lock {
   /** Whether the lock is still held and its file in its place. Changes nothing. */
   readonly isHeld: () => boolean
   /**
-   * Releases the lock and removes its file. A second release does nothing.
+   * Releases the lock and removes its file. A second release is the first one while that is under way, and does
+   * nothing after that.
    *
    * Rejects with a {@link LockError} `E_LOCK_LOST` if somebody removed or replaced the file meanwhile (the
    * other file stays), or with the system's error if the file cannot be removed. Either way this process

@@ -136,7 +136,7 @@ function acquireLockSync(...args) {
     }
     const left = call.left(explain(options, error))
     const claimed = held.claim(call.target[0])
-    if (!claimed) return waitSync(call, left)
+    if (!claimed) return waitSync(call, left, options.signal)
     acquired = claimed
   }
   held.begin()
@@ -155,12 +155,13 @@ function throwIfAborted(signal) {
 /**
  * @param {Call} call
  * @param {number} left
+ * @param {AbortSignal | undefined} signal
  */
-function waitSync(call, left) {
+function waitSync(call, left, signal) {
   held.begin()
   try {
     resultOf(native.waitSync(call.id, ...call.target, left))
-    return entered(sitOut(call), call.waited)
+    return entered(sitOut(call, signal), call.waited)
   } catch (error) {
     native.cancelWait(call.id)
     held.end()
@@ -168,11 +169,15 @@ function waitSync(call, left) {
   }
 }
 
-/** @param {Call} call */
-function sitOut(call) {
+/**
+ * @param {Call} call
+ * @param {AbortSignal | undefined} signal that its listener may abort: nobody else can while this thread waits
+ */
+function sitOut(call, signal) {
   for (let next = 0; ; ) {
     if (call.isToldTo && monotonic() >= next) {
       call.tell()
+      throwIfAborted(signal)
       next = monotonic() + TELL
     }
     const acquired = resultOf(native.waitSlice(call.id, SLICE))

@@ -5,7 +5,13 @@ const { setImmediate } = require('./clock.js')
 const { LockError } = require('./errors.js')
 const { native } = require('./native.js')
 
-/** @typedef {{ path: string, holder: import('../index.js').Holder, isHeld(): boolean }} Lock */
+/**
+ * @typedef {object} Lock
+ * @property {string} path
+ * @property {import('../index.js').Holder} holder
+ * @property {() => boolean} isHeld
+ * @property {() => Promise<void>} release
+ */
 
 /** The locks of this thread. @type {Map<number, Lock>} */
 const byId = new Map()
@@ -94,6 +100,16 @@ function idOf(path) {
   return undefined
 }
 
+/**
+ * The last lock that was acquired at a path: one before it may still be on its way out.
+ * @param {string} path
+ */
+function at(path) {
+  let last
+  for (const lock of byId.values()) if (lock.path === path) last = lock
+  return last
+}
+
 function releaseAll() {
   const reason = 'because the path does not name the file now'
   const ends = channels.watchEnds()
@@ -119,7 +135,7 @@ function claim(path, acquired) {
   return kept
 }
 
-const ours = { begin, end, add, remove, idOf, pathOf, keep, claim }
+const ours = { begin, end, add, at, remove, idOf, pathOf, keep, claim }
 
 // Copies of this JavaScript in one thread share the addon, and through it these locks: each of them releases those of
 // the others.

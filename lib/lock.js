@@ -20,6 +20,8 @@ class Lock {
   #takenOver
   /** @type {(() => Promise<void>) | undefined} */
   #release
+  /** The release that is under way. @type {Promise<void> | undefined} */
+  #released
   /** @type {(() => void) | undefined} */
   #releaseSync
   /** @type {(() => boolean) | undefined} */
@@ -53,16 +55,23 @@ class Lock {
   }
 
   get release() {
-    this.#release ??= async () => {
-      try {
-        await settled(native.releaseHeld(this.#id))
-        held.remove(this.#id)
-      } catch (error) {
-        held.remove(this.#id, error)
-        throw error
-      }
+    this.#release ??= () => {
+      this.#released ??= this.#end()
+      return this.#released
     }
     return this.#release
+  }
+
+  async #end() {
+    try {
+      await settled(native.releaseHeld(this.#id))
+      held.remove(this.#id)
+    } catch (error) {
+      held.remove(this.#id, error)
+      throw error
+    } finally {
+      this.#released = undefined
+    }
   }
 
   get releaseSync() {
@@ -153,6 +162,8 @@ async function releaseLock(...args) {
   const lock = heldIn(args)
   if (lock) return lock.release()
   const { cwd, file } = acquireOptions('releaseLock', args)
+  const known = held.at(resultOf(native.resolvePath(cwd, file)))
+  if (known) return known.release()
   try {
     held.remove((await settled(native.release(cwd, file))) ?? undefined)
   } catch (error) {

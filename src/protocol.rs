@@ -177,11 +177,12 @@ impl Patience {
         (*count <= limit).then(|| Duration::from_millis(pause + crowded))
     }
 
-    /// Whether the file may belong to a creator that has not locked it yet. Two clocks must agree that
-    /// it is old: the file's (a network's clock may be ahead) or ours since we first saw this file.
+    /// Whether the file may belong to a creator that has not locked it yet. Two clocks must agree that it is old: the
+    /// file's, which a network's server may be ahead with a little, or ours since we first saw this file. One that is of
+    /// a later time is not young: the clock was set back since.
     fn is_being_born<S: System>(&mut self, system: &S, stat: &Stat) -> bool {
-        let age = system.wall_clock().checked_sub(stat.modified);
-        if stat.size != 0 || age.is_some_and(|age| u128::from(age) >= BIRTH.as_millis()) {
+        let age = system.wall_clock().abs_diff(stat.modified);
+        if stat.size != 0 || u128::from(age) >= BIRTH.as_millis() {
             return false;
         }
         let now = system.monotonic();

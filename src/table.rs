@@ -70,17 +70,17 @@ struct Table {
     /// Environments that have not ended.
     open: Vec<Owner>,
     entries: Map<LockId, Entry>,
-    /// For whom an attempt to acquire is under way, as often as there is one.
+    /// For whom an attempt to acquire or a release is under way, as often as there is one.
     under_way: Vec<Owner>,
 }
 
 static TABLE: Mutex<Table> =
     Mutex::new(Table { last: 0, open: Vec::new(), entries: Map::with_hasher(HASHER), under_way: Vec::new() });
 
-/// An attempt is over.
+/// An attempt or a release is over.
 static SETTLED: Condvar = Condvar::new();
 
-/// How long an exit waits for attempts that are under way: a disk may hang.
+/// How long an exit waits for attempts and releases that are under way: a disk may hang.
 #[cfg(any(feature = "node", test))]
 const EXIT_GRACE: Duration = Duration::from_millis(25);
 
@@ -146,17 +146,17 @@ pub(crate) fn is_deadlock(owner: Owner, path: &Path) -> bool {
     .is_some()
 }
 
-/// An attempt to acquire, from its begin until its lock is in the table or rolled back.
-pub(crate) struct Attempt(Owner);
+/// An attempt to acquire, from its begin until its lock is in the table or rolled back; or a release.
+pub(crate) struct UnderWay(Owner);
 
-impl Attempt {
+impl UnderWay {
     pub(crate) fn begin(owner: Owner) -> Self {
         table().under_way.push(owner);
         Self(owner)
     }
 }
 
-impl Drop for Attempt {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut table = table();
         if let Some(index) = table.under_way.iter().position(|owner| *owner == self.0) {
@@ -166,10 +166,11 @@ impl Drop for Attempt {
     }
 }
 
-/// Waits until no attempt of an owner is under way, but not for long: one that is cut off by the end of the process
-/// leaves an empty file, which holds up the next process for two seconds.
+/// Waits until no attempt and no release of an owner is under way, but not for long: an attempt that is cut off by the
+/// end of the process leaves an empty file, which holds up the next process for two seconds, and a release leaves a lock
+/// to take over.
 #[cfg(any(feature = "node", test))]
-pub(crate) fn await_attempts(owner: Owner) {
+pub(crate) fn await_what_is_under_way(owner: Owner) {
     let end = Instant::now() + EXIT_GRACE;
     let mut table = table();
     while table.under_way.contains(&owner) {
@@ -183,7 +184,11 @@ pub(crate) fn await_attempts(owner: Owner) {
 
 /// Releases a lock. `None`: it was released before.
 pub(crate) fn release(id: LockId) -> Option<Result<(), Error>> {
-    let entry = table().entries.remove(&id)?;
+    let mut table = table();
+    let entry = table.entries.remove(&id)?;
+    table.under_way.push(entry.owner);
+    drop(table);
+    let _under_way = UnderWay(entry.owner);
     Some(entry.end())
 }
 
@@ -326,11 +331,11 @@ mod tests {
     #[test]
     fn an_exit_waits_for_an_attempt_but_not_for_long() {
         let owner = open_owner();
-        let attempt = Attempt::begin(owner);
+        let attempt = UnderWay::begin(owner);
         let started = Instant::now();
-        await_attempts(owner);
+        await_what_is_under_way(owner);
         assert!(started.elapsed() >= EXIT_GRACE);
-        let waiting = thread::spawn(move || await_attempts(owner));
+        let waiting = thread::spawn(move || await_what_is_under_way(owner));
         drop(attempt);
         waiting.join().expect("woken");
         assert!(!table().under_way.contains(&owner));

@@ -27,7 +27,7 @@ use crate::protocol::{self, Held, LockState};
 use crate::record::Holder;
 use crate::sys::{Bell, Os, Place, Rank, Signals, Watcher};
 use crate::system::System;
-use crate::table::{self, Attempt, Owner};
+use crate::table::{self, Owner, UnderWay};
 use crate::target::Target;
 
 /// How long the thread stays when nobody waits.
@@ -297,7 +297,7 @@ fn give_up(panic: &(dyn Any + Send)) {
 
 fn run(attempt: Try) {
     let (id, path) = (attempt.id, attempt.path().to_owned());
-    let under_way = Attempt::begin(attempt.owner);
+    let under_way = UnderWay::begin(attempt.owner);
     let finish = move |done: thread::Result<_>| {
         match done {
             Ok((tried, queue)) => finished(&path, id, tried, queue),

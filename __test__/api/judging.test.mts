@@ -67,9 +67,22 @@ test('an empty file younger than 2 s is being born: it is waited for, then taken
   await lock.release()
 })
 
-test('an empty file that a clock ahead of ours dates in the future is waited for no longer', async (t) => {
+test('an empty file of a later time is not being born: the clock was set back since', async (t) => {
   const cwd = directory(t)
   leave(cwd, '', -3600)
+  assert.equal((await inspectLock(cwd)).state, 'stale')
+  const before = Date.now()
+  const lock = await acquireLock(cwd)
+  const waited = Date.now() - before
+  assert.ok(waited < 1000, `waited ${waited} ms`)
+  assert.match(lock.takenOver?.reason ?? '', /the file was empty/)
+  await lock.release()
+})
+
+test('an empty file that a clock a little ahead of ours dates is being born', async (t) => {
+  const cwd = directory(t)
+  leave(cwd, '', -1)
+  assert.equal((await inspectLock(cwd)).state, 'held')
   const before = Date.now()
   const lock = await acquireLock(cwd)
   const waited = Date.now() - before

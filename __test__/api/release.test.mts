@@ -62,6 +62,19 @@ test('releases at the same time are one release', async (t) => {
   }
 })
 
+test('a second release is the first one, and releaseLock waits for it', async (t) => {
+  const cwd = directory(t)
+  for (let round = 0; round < 50; round += 1) {
+    const lock = await acquireLock(cwd)
+    const first = lock.release()
+    assert.equal(lock.release(), first)
+    await releaseLock(cwd)
+    assert.deepEqual(fs.readdirSync(cwd), [])
+    await first
+    await lock.release()
+  }
+})
+
 test('await using releases when the block fails, and its error is the one that is thrown', async (t) => {
   const cwd = directory(t)
   const failure = new Error('mine')

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, rmSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLock, acquireLockSync, type Holder, inspectLockSync, resolveLockPath } from 'reconcile-lock'
@@ -260,6 +260,36 @@ for (const call of ['acquireLock(cwd)', 'acquireLock({ cwd, timeout: 1000 })']) 
     ),
   )
 }
+
+test(
+  'process.exit waits for a release that is under way',
+  { skip: withoutStrace },
+  knownFailure(
+    { runtime: 'deno', why: 'strace ends processes of Deno before their time', sometimes: true },
+    (t) => {
+      const cwd = directory(t)
+      const log = join(directory(t), 'log')
+      const exits = (release: string, inject: string[]) => {
+        const program = written(t, cwd, `lock.acquireLockSync(cwd).${release}(); process.exit()`)
+        const options = ['-f', '-qq', '-ttt', '-o', log, '-e', 'trace=unlink,unlinkat,exit_group', ...inject]
+        const { status, stderr } = spawnSync('strace', [...options, process.execPath, program], {
+          encoding: 'utf8',
+        })
+        assert.equal(status, 0, stderr)
+        const files = readdirSync(cwd)
+        for (const file of files) rmSync(join(cwd, file))
+        const times = readFileSync(log, 'utf8').matchAll(/^\d+ +(\d+\.\d+) (unlink|exit_group)/gm)
+        const at = new Map(Array.from(times, ([, time, call = '']) => [call, Number(time) * 1e6]))
+        return { left: files.length, took: Math.round((at.get('exit_group') ?? 0) - (at.get('unlink') ?? 0)) }
+      }
+      // Longer than the exit alone takes, and shorter than with the 25 ms for which it waits.
+      const delay = Math.min(...Array.from({ length: 5 }, () => exits('releaseSync', []).took)) + 12_000
+      const inject = ['-e', `inject=unlink,unlinkat:delay_enter=${delay}`]
+      const left = Array.from({ length: 5 }, () => exits('release', inject).left)
+      assert.ok(left.includes(0), `with an unlink of ${delay} us, every exit left a file`)
+    },
+  ),
+)
 
 test(
   'many locks and many turns leave no listener behind and cause no warning',

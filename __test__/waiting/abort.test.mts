@@ -13,6 +13,7 @@ import {
   type Lock,
   withLock,
 } from 'reconcile-lock'
+import { Peer } from '../support/child.mjs'
 import { deadPid, directory, emptied, leave, rejection } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
 import { copied, loaded } from '../support/packages.mjs'
@@ -127,6 +128,22 @@ test('an abort in the turn of the call ends it too, and so does one in onWait', 
     'told',
   )
   await holder.release()
+  await (await acquireLock(cwd)).release()
+})
+
+test('an abort by onWait ends a synchronous wait', async (t) => {
+  const cwd = directory(t)
+  const peer = new Peer(t)
+  assert.equal((await peer.acquire(cwd)).ok, true)
+  const controller = new AbortController()
+  const { signal } = controller
+  const before = performance.now()
+  assert.throws(
+    () => acquireLockSync({ cwd, timeout: LONG, signal, onWait: () => controller.abort('told') }),
+    (error) => error === 'told',
+  )
+  assert.ok(performance.now() - before < LONG / 2, 'it waited on')
+  await peer.ask({ do: 'release', cwd })
   await (await acquireLock(cwd)).release()
 })
 

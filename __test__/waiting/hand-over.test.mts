@@ -268,6 +268,33 @@ test(
   }),
 )
 
+test('take-overs hold up neither each other nor the deadline of another wait', async (t) => {
+  // One after the other, each with its pause for an old peer, would take a second.
+  const count = 200
+  const [root, elsewhere] = [directory(t), directory(t)]
+  const peer = new Peer(t)
+  const directories = Array.from({ length: count }, (_, index) => join(root, String(index)))
+  for (const cwd of directories) {
+    mkdirSync(cwd)
+    assert.equal((await peer.acquire(cwd)).ok, true)
+  }
+  const other = acquireLockSync(elsewhere)
+  const waits = await Promise.all(directories.map((cwd) => begin({ cwd, timeout: 2 * LATE })))
+  await asleep(process.pid)
+  const killed = performance.now()
+  peer.child.kill('SIGKILL')
+  const refused = rejection(acquireLock({ cwd: elsewhere, timeout: 100 })).then(
+    () => performance.now() - killed,
+  )
+  const locks = await Promise.all(waits.map(({ waiting }) => waiting))
+  const last = performance.now() - killed
+  t.diagnostic(`the last of ${count} after ${last} ms, the refusal after ${await refused} ms`)
+  assert.ok(last < 800, `the last lock came after ${last} ms`)
+  assert.ok((await refused) < 500, `a wait of 100 ms was refused after ${await refused} ms`)
+  for (const lock of locks) assert.match(lock.takenOver?.reason ?? '', ended(peer.child.pid))
+  await Promise.all([...locks, other].map((lock) => lock.release()))
+})
+
 test('a holder that is stopped holds the lock', { skip: withoutSignals }, async (t) => {
   const cwd = directory(t)
   const peer = await held(t, cwd)

@@ -32,7 +32,7 @@ impl OfThread {
             // Not the waits: an answer would need the engine, which has gone.
             quietly(|| {
                 table::close_owner(owner);
-                table::await_attempts(owner);
+                table::await_what_is_under_way(owner);
             });
         }
     }

@@ -25,7 +25,7 @@ use crate::api;
 use crate::error::Error;
 use crate::protocol::{self, LockState, LockStatus};
 use crate::sys::Os;
-use crate::table::{self, Attempt, Owner};
+use crate::table::{self, Owner, UnderWay};
 use crate::target::Target;
 use crate::wait;
 
@@ -86,7 +86,7 @@ fn attempt(
 ) -> Result<impl FnOnce() -> std::result::Result<Acquired, Error> + Send + 'static> {
     let State { owner, thread, .. } = *State::of(env)?;
     let timeout = waiting::milliseconds(timeout);
-    let under_way = Attempt::begin(owner);
+    let under_way = UnderWay::begin(owner);
     Ok(move || {
         let held = wait::try_once(&target, thread, timeout)?;
         let acquired = Acquired::enter(owner, held, &target);
@@ -254,7 +254,7 @@ pub fn release_all(env: &Env) -> Result<()> {
     guarded(env, || {
         let owner = State::of(env)?.owner;
         wait::cancel_all(owner);
-        table::await_attempts(owner);
+        table::await_what_is_under_way(owner);
         table::release_all(owner);
         Ok(())
     })

@@ -79,6 +79,8 @@ pub(super) struct Spot {
     pause: Duration,
     /// The process that was seen to end last.
     ended: Option<u32>,
+    /// The holder has not released the lock, but it may be gone.
+    may_take_over: bool,
 }
 
 /// What is to be done for a spot, while nobody is kept from the others.
@@ -97,9 +99,9 @@ pub(super) struct Look {
 impl Look {
     pub(super) fn run(self) -> (PathBuf, Found) {
         let Self { path, stake, sees_its_holder } = self;
-        let is_held = sees_its_holder || stake.is_locked() == stake.was_locked();
-        let is_same = is_held && stake.is_current(&path);
-        (path, Found::Looked { stake, is_same })
+        let is_current = stake.is_current(&path);
+        let is_same = is_current && (sees_its_holder || stake.is_locked() == stake.was_locked());
+        (path, Found::Looked { stake, is_current, is_same })
     }
 }
 
@@ -113,6 +115,7 @@ pub(super) struct Try {
     has_time: bool,
     queue: Queue,
     stake: Option<Stake>,
+    may_take_over: bool,
 }
 
 /// What a try came to.
@@ -127,8 +130,17 @@ pub(super) enum Tried {
 
 /// What is found at a spot, for those who wait on.
 pub(super) enum Found {
-    Looked { stake: Stake, is_same: bool },
-    Tried { queue: Queue, next: Next },
+    Looked {
+        stake: Stake,
+        /// The path names the file as it was.
+        is_current: bool,
+        /// And its holder is there.
+        is_same: bool,
+    },
+    Tried {
+        queue: Queue,
+        next: Next,
+    },
 }
 
 /// How to go on after a try.
@@ -146,9 +158,10 @@ impl Try {
         &self.target.path
     }
 
-    /// Whether the thread that sleeps for all can do it: the file is a local one, and a birth is not waited for.
+    /// Whether the thread that sleeps for all can do it: the file is a local one, a birth is not waited for, and nor is
+    /// an old peer after a take-over.
     pub(super) fn is_quick(&self) -> bool {
-        self.stake.is_some()
+        self.stake.is_some() && !self.may_take_over
     }
 
     pub(super) fn run(mut self) -> (Tried, Queue) {
@@ -197,6 +210,7 @@ impl Spot {
             may_be_closing: false,
             pause: MOMENT,
             ended: None,
+            may_take_over: false,
         }
     }
 
@@ -258,6 +272,7 @@ impl Spot {
             return;
         }
         self.must_try = true;
+        self.may_take_over = signal == Signal::Ended;
         self.vacant.get_or_insert(now);
         if signal == Signal::Ended {
             self.ended = self.stake.as_ref().and_then(Stake::pid);
@@ -298,6 +313,7 @@ impl Spot {
             has_time,
             queue: mem::replace(&mut self.queue, Queue::Unknown),
             stake: self.stake.take(),
+            may_take_over: self.may_take_over,
         }))
     }
 
@@ -308,7 +324,10 @@ impl Spot {
     /// A look or a try is over.
     pub(super) fn settle(&mut self, watcher: &mut Watcher, found: Found, now: Instant) {
         match found {
-            Found::Looked { stake, is_same } => self.looked(stake, is_same, now),
+            Found::Looked { stake, is_current, is_same } => {
+                self.may_take_over = is_current;
+                self.looked(stake, is_same, now);
+            }
             Found::Tried { queue, next } => {
                 self.trying = None;
                 self.queue = queue;
@@ -369,7 +388,7 @@ impl Spot {
 
     /// Without events, pauses that grow.
     fn rest(&mut self, now: Instant) {
-        self.must_try = true;
+        (self.must_try, self.may_take_over) = (true, true);
         self.due = now + jittered(self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
