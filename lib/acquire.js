@@ -171,15 +171,15 @@ function waitSync(call, left, signal) {
 
 /**
  * @param {Call} call
- * @param {AbortSignal | undefined} signal that its listener may abort: nobody else can while this thread waits
+ * @param {AbortSignal | undefined} signal that a listener of the wait may abort: nobody else can while this thread waits
  */
 function sitOut(call, signal) {
   for (let next = 0; ; ) {
     if (call.isToldTo && monotonic() >= next) {
       call.tell()
-      throwIfAborted(signal)
       next = monotonic() + TELL
     }
+    throwIfAborted(signal)
     const acquired = resultOf(native.waitSlice(call.id, SLICE))
     if (acquired) return acquired
   }

@@ -131,17 +131,27 @@ test('an abort in the turn of the call ends it too, and so does one in onWait', 
   await (await acquireLock(cwd)).release()
 })
 
-test('an abort by onWait ends a synchronous wait', async (t) => {
+test('an abort by onWait or by a subscriber ends a synchronous wait', async (t) => {
   const cwd = directory(t)
   const peer = new Peer(t)
   assert.equal((await peer.acquire(cwd)).ok, true)
-  const controller = new AbortController()
-  const { signal } = controller
+  let controller = new AbortController()
+  const abort = () => controller.abort('stop')
+  const acquire = (onWait?: () => void) =>
+    acquireLockSync({ cwd, timeout: LONG, signal: controller.signal, ...(onWait && { onWait }) })
   const before = performance.now()
   assert.throws(
-    () => acquireLockSync({ cwd, timeout: LONG, signal, onWait: () => controller.abort('told') }),
-    (error) => error === 'told',
+    () => acquire(abort),
+    (error) => error === 'stop',
   )
+  controller = new AbortController()
+  subscribe('reconcile-lock:contended', abort)
+  t.after(() => unsubscribe('reconcile-lock:contended', abort))
+  assert.throws(
+    () => acquire(),
+    (error) => error === 'stop',
+  )
+  unsubscribe('reconcile-lock:contended', abort)
   assert.ok(performance.now() - before < LONG / 2, 'it waited on')
   await peer.ask({ do: 'release', cwd })
   await (await acquireLock(cwd)).release()

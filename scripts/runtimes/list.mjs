@@ -10,7 +10,7 @@ const node = (version, long) => ({
 })
 
 /**
- * `kind`: how it is told to run a test, see `command.mjs`. `executable`: where that lies in the package. `long`: whether
+ * `kind`: how it runs a test, see `command.mjs`. `executable`: where that lies in the package. `long`: whether
  * it runs the long tests too: the oldest and the newest Node.js do, and each other implementation of Node-API.
  */
 export const runtimes = [
