@@ -64,15 +64,18 @@ function sample(): Sample {
 }
 
 const call = calls[what] ?? unexpected
-const kept: number[] = []
-const samples: Sample[] = []
-const every = Number(count) / 100
-for (let index = 0; index < Number(count); index += 1) {
-  const result = call(index)
-  // Awaiting what is no promise would cost more than a call.
-  if (result !== undefined) await result
-  if (leak === 'memory') kept.push(index + 0.1, index + 0.2)
-  if (leak === 'descriptors' && index % 1000 === 0) openSync(cwd, 'r')
-  if (index % every === every - 1) samples.push(sample())
+const kept: unknown[] = []
+async function round(): Promise<Sample[]> {
+  const samples: Sample[] = []
+  const every = Number(count) / 100
+  for (let index = 0; index < Number(count); index += 1) {
+    const result = call(index)
+    // Awaiting what is no promise would cost more than a call.
+    if (result !== undefined) await result
+    if (leak === 'memory' && index % 1000 === 0) kept.push(Buffer.alloc(16_000, 1))
+    if (leak === 'descriptors' && index % 1000 === 0) openSync(cwd, 'r')
+    if (index % every === every - 1) samples.push(sample())
+  }
+  return samples
 }
-process.send?.(samples)
+process.on('message', async () => process.send?.(await round()))
