@@ -53,6 +53,7 @@ const calls: Record<string, (index: number) => unknown> = {
     else return lock.acquireLock(bad).then(unexpected, wrong)
   },
   pairsAsync: async () => (await lock.acquireLock(cwd)).release(),
+  nothing() {},
   refusedAsync: () => lock.acquireLock(cwd).then(unexpected, refused),
 }
 

@@ -78,8 +78,8 @@ for (const [count, what, name] of [
   [500_000, 'pairs', 'acquires and releases'],
   [500_000, 'refused', 'refused acquires'],
   [500_000, 'rejected', 'calls with wrong arguments'],
-  [200_000, 'pairsAsync', 'asynchronous acquires and releases'],
-  [200_000, 'refusedAsync', 'asynchronous refused acquires'],
+  [100_000, 'pairsAsync', 'asynchronous acquires and releases'],
+  [100_000, 'refusedAsync', 'asynchronous refused acquires'],
 ] as const) {
   test(
     `${count} ${name} leave memory, descriptors and threads as they were`,
@@ -97,10 +97,8 @@ test(
   'the control: a leak of 16 bytes for each call and of a descriptor for a thousand is seen',
   knownFailure(noMemory, async (t) => {
     const cwd = directory(t, parent)
-    const held = await acquireLock(cwd)
-    const memory = await usage(t, cwd, 'refused', 500_000, 'memory')
+    const memory = await usage(t, cwd, 'nothing', 500_000, 'memory')
     assert.ok(memory.growth > GROWTH, `memory grew by ${mega(memory.growth)} only`)
-    assert.ok((await usage(t, cwd, 'refused', 20_000, 'descriptors')).descriptors > 0)
-    await held.release()
+    assert.ok((await usage(t, cwd, 'nothing', 20_000, 'descriptors')).descriptors > 0)
   }),
 )

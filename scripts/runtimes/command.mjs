@@ -11,8 +11,8 @@ export function testArguments(kind, file, report) {
     case 'node':
       return ['--test-reporter=junit', `--test-reporter-destination=${report}`, file]
     case 'bun':
-      // Bun's own limit of five seconds is shorter than some tests take; that of the file is five minutes.
-      return ['test', '--timeout=280000', '--reporter=junit', `--reporter-outfile=${report}`, `./${file}`]
+      // Bun's own limit of five seconds is shorter than some tests take; that of the file is ten minutes.
+      return ['test', '--timeout=580000', '--reporter=junit', `--reporter-outfile=${report}`, `./${file}`]
     case 'deno':
       return ['test', '--allow-all', '--no-check', '--quiet', `--junit-path=${report}`, file]
     default:

@@ -8,7 +8,7 @@ import { compiledTest, folders } from '../suite.mjs'
 import { readReport } from './report.mjs'
 
 /** A file of tests that takes longer hangs, unless its runtime sets another deadline, in milliseconds. */
-const DEADLINE = 5 * 60_000
+const DEADLINE = 10 * 60_000
 
 /** A failure that is not one test's. */
 const WHOLE = 'the file as a whole'
