@@ -61,7 +61,8 @@ pub const MUTATIONS: &[Mutation] = &[
     let kernel_locks = match",
             "    let fs = system.fs_kind(&file);
     let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
-    if let Some((Verdict::Stale(_), _)) = examine(system, target, patience, &file, &stat, (fs, true))? {
+    let examined = examine(system, target, patience, &file, &stat, (fs, true))?;
+    if examined.is_some_and(|examined| matches!(examined.verdict, Verdict::Stale(_))) {
         system.unlink(&target.path, stat.id).map_err(|failed| target.failed(failed))?;
         return Ok(Attempt::Again(Again::Vanished));
     }
@@ -238,9 +239,9 @@ pub const MUTATIONS: &[Mutation] = &[
             "    let Some(named) = named(system, target, stat.id)? else {
         return Ok(Attempt::Again(Again::Vanished));
     };
-    let Some((verdict, record))",
+    let examined",
             "    let named = system.stat(file).map_err(target.system(\"fstat\"))?;
-    let Some((verdict, record))",
+    let examined",
         )],
     },
     Mutation {
@@ -266,23 +267,23 @@ pub const MUTATIONS: &[Mutation] = &[
         return Ok(Attempt::Again(Again::Vanished));
     };
     let fs = system.fs_kind(&file);
-    let refused",
+    let examined",
             "    let named = system.stat(&file).map_err(target.system(\"fstat\"))?;
     let stat = system.stat_path(&target.path).map_err(target.system(\"lstat\"))?.unwrap_or(stat);
     let fs = system.fs_kind(&file);
-    let refused",
+    let examined",
         )],
     },
     Mutation {
         name: "breaker_does_not_judge",
         about: "a breaker removes whatever it can lock",
         edits: &[(
-            "        Some((Verdict::Held(reason), record)) => {
+            "        Verdict::Held(reason) => {
             let holder = record.map(|record| record.holder(named.modified));
             Some(Refusal { holder, reason: Some(reason) })
         }
 ",
-            "        Some((Verdict::Held(_), _)) => None,
+            "        Verdict::Held(_) => None,
 ",
         )],
     },

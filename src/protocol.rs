@@ -50,8 +50,8 @@ pub struct Held<F> {
     pub holder: Holder,
     /// Set if a run before this one never released the lock.
     pub taken_over: Option<TakenOver>,
-    /// What that run had written, if it was a record.
-    left: Option<Record>,
+    /// What that run had written.
+    left: Vec<u8>,
 }
 
 impl<F> Held<F> {
@@ -353,7 +353,7 @@ fn enter_created<S: System>(
     let record = our_record(system, thread, stat.id, fs);
     system.write(&file, &record.encode()).map_err(target.system("write")).map_err(discard)?;
     let (path, holder) = (target.path.clone(), record.into_holder());
-    Ok(Attempt::Done(Held { file, id: stat.id, path, holder, taken_over: None, left: None }))
+    Ok(Attempt::Done(Held { file, id: stat.id, path, holder, taken_over: None, left: Vec::new() }))
 }
 
 /// Steps 4 to 8 for a file that was there before us.
@@ -379,10 +379,11 @@ fn enter_found<S: System>(
     };
     // 6. Read and judge.
     let fs = system.fs_kind(&file);
-    let Some((verdict, left)) = examine(system, target, patience, &file, &stat, (fs, kernel_locks))? else {
+    let examined = examine(system, target, patience, &file, &stat, (fs, kernel_locks))?;
+    let Some(Examined { verdict, record, bytes: left }) = examined else {
         return Ok(Attempt::Again(Again::Vanished));
     };
-    let left_by = left.as_ref().map(|record| record.holder(stat.modified));
+    let left_by = record.map(|record| record.holder(stat.modified));
     let reason = match verdict {
         Verdict::BeingBorn => return Ok(Attempt::Again(Again::BeingBorn)),
         Verdict::Held(reason) => {
@@ -610,14 +611,31 @@ fn named<S: System>(system: &S, target: &Target, id: FileId) -> Result<Option<St
 /// Reads the file. Content that no lock leaves behind is refused, except under the name of the legacy lock, which took
 /// any file for its own.
 fn read<S: System>(system: &S, target: &Target, file: &S::File, stat: &Stat) -> Result<Content, Error> {
-    let mut buffer = [0; RECORD_LEN];
+    read_bytes(system, target, file, stat).map(|(content, _)| content)
+}
+
+fn read_bytes<S: System>(
+    system: &S,
+    target: &Target,
+    file: &S::File,
+    stat: &Stat,
+) -> Result<(Content, Vec<u8>), Error> {
+    let mut buffer = vec![0; RECORD_LEN];
     let length = system.read(file, &mut buffer).map_err(target.system("read"))?;
-    let content = Content::of(&buffer[..length.min(RECORD_LEN)]);
+    buffer.truncate(length);
+    let content = Content::of(&buffer);
     let is_foreign = content == Content::Foreign || stat.size > RECORD_LEN as u64;
     if is_foreign && !target.has_default_name() {
         return Err(not_a_file(target, FileKind::NotALock));
     }
-    Ok(content)
+    Ok((content, buffer))
+}
+
+/// What a file says, and what that comes to.
+struct Examined {
+    verdict: Verdict,
+    record: Option<Record>,
+    bytes: Vec<u8>,
 }
 
 /// Reads and judges a file whose kernel lock we hold, or whose filesystem has none. `None`: it vanished.
@@ -628,8 +646,8 @@ fn examine<S: System>(
     file: &S::File,
     stat: &Stat,
     (fs, kernel_locks): (FsKind, bool),
-) -> Result<Option<(Verdict, Option<Record>)>, Error> {
-    let content = read(system, target, file, stat)?;
+) -> Result<Option<Examined>, Error> {
+    let (content, bytes) = read_bytes(system, target, file, stat)?;
     let released = content == Content::Released;
     let record = if let Content::Record(record) = content { Some(record) } else { None };
     let verdict = judge(&Evidence {
@@ -647,7 +665,7 @@ fn examine<S: System>(
     if !kernel_locks && matches!(verdict, Verdict::Stale(_)) && named(system, target, stat.id)?.is_none() {
         return Ok(None);
     }
-    Ok(Some((verdict, record)))
+    Ok(Some(Examined { verdict, record, bytes }))
 }
 
 /// Releases a lock. Whatever happens, this process owns it no more afterwards. Where the system does not let us remove
@@ -684,9 +702,12 @@ fn stays(failed: &Failed) -> bool {
         && matches!(failed.source.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::PermissionDenied)
 }
 
-/// Writes over our file, unless it has got another name: that may be part of a snapshot.
-fn overwrite<S: System>(system: &S, file: &S::File, content: &[u8; RECORD_LEN]) -> bool {
-    system.stat(file).is_ok_and(|stat| stat.links <= 1) && system.write(file, content).is_ok()
+/// Replaces the content of our file, unless it has got another name: that may be part of a snapshot.
+fn overwrite<S: System>(system: &S, file: &S::File, content: &[u8]) -> bool {
+    let is_ours_alone = system.stat(file).is_ok_and(|stat| stat.links <= 1);
+    // First cut, so that what a crash leaves in between is the beginning of one record.
+    let is_cut = || content.len() >= RECORD_LEN || system.truncate(file, content.len() as u64).is_ok();
+    is_ours_alone && is_cut() && system.write(file, content).is_ok()
 }
 
 /// Cuts the record of our file away, unless it has got another name.
@@ -705,7 +726,8 @@ pub fn abandon<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> 
     if held.taken_over.is_none() {
         return release(system, held);
     }
-    let put_back = held.left.is_some_and(|record| overwrite(system, &held.file, &record.encode()));
+    // An empty file looks like a birth.
+    let put_back = !held.left.is_empty() && overwrite(system, &held.file, &held.left);
     if !put_back {
         let _ = cut(system, &held.file);
     }
@@ -757,8 +779,8 @@ fn look<S: System>(
     }
     let fs = system.fs_kind(file);
     // A record that names a live process settles it without the kernel lock, which an acquirer may want.
-    if let Some((Verdict::Held(_), Some(found))) = examine(system, target, patience, file, stat, (fs, true))?
-    {
+    let examined = examine(system, target, patience, file, stat, (fs, true))?;
+    if let Some(Examined { verdict: Verdict::Held(_), record: Some(found), .. }) = examined {
         let holder = found.holder(stat.modified);
         let again = read(system, target, file, stat)?;
         if let Content::Record(record) = again
@@ -778,7 +800,8 @@ fn look<S: System>(
     let Some(named) = named(system, target, stat.id)? else {
         return Ok(Attempt::Again(Again::Vanished));
     };
-    let Some((verdict, record)) = examine(system, target, patience, file, &named, (fs, kernel_locks))? else {
+    let examined = examine(system, target, patience, file, &named, (fs, kernel_locks))?;
+    let Some(Examined { verdict, record, .. }) = examined else {
         return Ok(Attempt::Again(Again::Vanished));
     };
     let holder = record.map(|record| record.holder(named.modified));
@@ -831,15 +854,18 @@ fn break_stale<S: System>(
         return Ok(Attempt::Again(Again::Vanished));
     };
     let fs = system.fs_kind(&file);
-    let refused = match examine(system, target, patience, &file, &named, (fs, kernel_locks))? {
-        None => return Ok(Attempt::Again(Again::Vanished)),
-        Some((Verdict::BeingBorn, _)) => return Ok(Attempt::Again(Again::BeingBorn)),
-        Some((Verdict::Held(reason), record)) => {
+    let examined = examine(system, target, patience, &file, &named, (fs, kernel_locks))?;
+    let Some(Examined { verdict, record, .. }) = examined else {
+        return Ok(Attempt::Again(Again::Vanished));
+    };
+    let refused = match verdict {
+        Verdict::BeingBorn => return Ok(Attempt::Again(Again::BeingBorn)),
+        Verdict::Held(reason) => {
             let holder = record.map(|record| record.holder(named.modified));
             Some(Refusal { holder, reason: Some(reason) })
         }
-        Some((Verdict::Free, _)) => return Ok(Attempt::Done(false)),
-        Some((Verdict::Stale(_), _)) => None,
+        Verdict::Free => return Ok(Attempt::Done(false)),
+        Verdict::Stale(_) => None,
     };
     if let Some(refusal) = refused {
         return Ok(Attempt::Refused(refusal));

@@ -1,8 +1,9 @@
 //! The one JSON object in a lock file: who holds the lock.
 #![forbid(unsafe_code)]
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use std::fmt::{Display, Write};
+
+use miniserde::json::{self, Number, Object, Value};
 
 use crate::system::{FileId, FsKind, Here};
 
@@ -32,36 +33,27 @@ pub struct Holder {
 /// A record as it stands in the file.
 ///
 /// `pid` and `createdAt` come first and are all that the TypeScript lock before us wrote and read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// The holder's process.
     pub pid: u32,
     /// When the lock was acquired, in milliseconds since the Unix epoch.
     pub created_at: Option<u64>,
     /// The holder's host.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     /// The boot that the holder runs on; `None` is a record of the TypeScript lock.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<String>,
     /// When the holder started, in its system's own unit counted from boot.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub start_time: Option<u64>,
     /// The holder's pid namespace.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pid_ns: Option<u64>,
     /// The holder's worker thread, 0 for the main thread.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub thread: Option<u32>,
     /// `local` or `shared`: the filesystem's kind as the holder sees it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub fs: Option<String>,
     /// The file that the holder wrote it to, as [`FileId`] prints. Any other file is a copy.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
     /// The version of this format.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub v: Option<u32>,
 }
 
@@ -100,15 +92,29 @@ impl Record {
     pub fn encode(&self) -> [u8; RECORD_LEN] {
         let mut bytes = [b' '; RECORD_LEN];
         bytes[RECORD_LEN - 1] = b'\n';
-        let mut text = serde_json::to_vec(self).unwrap_or_default();
+        let mut text = self.text(self.host.as_deref());
         if text.len() >= RECORD_LEN {
             // Only a host name full of characters that JSON escapes is this long, and it is for show.
-            let nameless = Self { host: None, ..self.clone() };
-            text = serde_json::to_vec(&nameless).unwrap_or_default();
+            text = self.text(None);
         }
         let length = text.len().min(RECORD_LEN - 1);
-        bytes[..length].copy_from_slice(&text[..length]);
+        bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
         bytes
+    }
+
+    fn text(&self, host: Option<&str>) -> String {
+        let mut text = format!("{{\"pid\":{}", self.pid);
+        put(&mut text, "createdAt", self.created_at);
+        put(&mut text, "host", host.map(json::to_string));
+        put(&mut text, "bootId", self.boot_id.as_ref().map(json::to_string));
+        put(&mut text, "startTime", self.start_time);
+        put(&mut text, "pidNs", self.pid_ns);
+        put(&mut text, "thread", self.thread);
+        put(&mut text, "fs", self.fs.as_ref().map(json::to_string));
+        put(&mut text, "file", self.file.as_ref().map(json::to_string));
+        put(&mut text, "v", self.v);
+        text.push('}');
+        text
     }
 
     /// Reads a record. `None`: these bytes are not one, and no process may be looked up by them.
@@ -116,25 +122,19 @@ impl Record {
     /// Unknown keys are passed over, and so is a known key of the wrong type, except `pid`.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        // An array would fill the fields by position.
-        let is_object = bytes.trim_ascii_start().starts_with(b"{");
-        let fields: Fields<'_> = is_object.then(|| serde_json::from_slice(bytes).ok())??;
-        let pid = u32::try_from(integer(fields.pid)?).ok()?;
-        if !(1..=PID_LIMIT).contains(&pid) {
-            return None;
-        }
-        let small = |raw| integer(raw).and_then(|number| u32::try_from(number).ok());
+        let mut fields: Object = json::from_str(str::from_utf8(bytes).ok()?).ok()?;
+        let pid = small(fields.get("pid")).filter(|pid| (1..=PID_LIMIT).contains(pid))?;
         Some(Self {
             pid,
-            created_at: integer(fields.created_at),
-            host: text(fields.host).as_deref().map(shown),
-            boot_id: text(fields.boot_id),
-            start_time: integer(fields.start_time),
-            pid_ns: integer(fields.pid_ns),
-            thread: small(fields.thread),
-            fs: text(fields.fs),
-            file: text(fields.file),
-            v: small(fields.v),
+            created_at: integer(fields.get("createdAt")),
+            host: text(fields.remove("host")).as_deref().map(shown),
+            boot_id: text(fields.remove("bootId")),
+            start_time: integer(fields.get("startTime")),
+            pid_ns: integer(fields.get("pidNs")),
+            thread: small(fields.get("thread")),
+            fs: text(fields.remove("fs")),
+            file: text(fields.remove("file")),
+            v: small(fields.get("v")),
         })
     }
 
@@ -167,46 +167,35 @@ impl Record {
     }
 }
 
-/// The fields as they are written, so that one of the wrong type does not spoil the others.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Fields<'a> {
-    #[serde(borrow)]
-    pid: Option<&'a RawValue>,
-    #[serde(borrow)]
-    created_at: Option<&'a RawValue>,
-    #[serde(borrow)]
-    host: Option<&'a RawValue>,
-    #[serde(borrow)]
-    boot_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    start_time: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pid_ns: Option<&'a RawValue>,
-    #[serde(borrow)]
-    thread: Option<&'a RawValue>,
-    #[serde(borrow)]
-    fs: Option<&'a RawValue>,
-    #[serde(borrow)]
-    file: Option<&'a RawValue>,
-    #[serde(borrow)]
-    v: Option<&'a RawValue>,
+fn put(text: &mut String, key: &str, value: Option<impl Display>) {
+    if let Some(value) = value {
+        // A String takes whatever is written to it.
+        let _ = write!(text, ",\"{key}\":{value}");
+    }
 }
 
-fn text(raw: Option<&RawValue>) -> Option<String> {
-    serde_json::from_str(raw?.get()).ok().filter(|text: &String| !text.is_empty())
+fn text(value: Option<Value>) -> Option<String> {
+    match value {
+        Some(Value::String(text)) if !text.is_empty() => Some(text),
+        _ => None,
+    }
 }
 
 /// A whole number as JavaScript counts: `1e3` and `1.0` are integers too.
-fn integer(raw: Option<&RawValue>) -> Option<u64> {
+fn integer(value: Option<&Value>) -> Option<u64> {
     const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
-    let raw = raw?.get();
-    if let Ok(whole) = serde_json::from_str(raw) {
-        return Some(whole);
+    match value {
+        Some(Value::Number(Number::U64(whole))) => Some(*whole),
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
+        Some(Value::Number(Number::F64(float))) if float.fract() == 0.0 => {
+            (0.0..=MAX_SAFE_INTEGER).contains(float).then_some(*float as u64)
+        }
+        _ => None,
     }
-    let float: f64 = serde_json::from_str(raw).ok().filter(|float: &f64| float.fract() == 0.0)?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
-    (0.0..=MAX_SAFE_INTEGER).contains(&float).then_some(float as u64)
+}
+
+fn small(value: Option<&Value>) -> Option<u32> {
+    integer(value).and_then(|number| u32::try_from(number).ok())
 }
 
 /// For people: whoever can write the file must not write to their terminal.

@@ -52,15 +52,19 @@ fn a_lock_that_nobody_has_used_is_given_back_as_it_was_found() {
     let (one, two) = (world.process(1), world.process(2));
     abandon(&one, acquire(&one, &target(), 0).unwrap()).unwrap();
     assert_eq!(world.content(), None);
-    for (found, told, who) in
-        [(OLD_DEAD, "process 77 ended without releasing", Some(77)), (b"garbage", "not a lock record", None)]
-    {
+    let odd = br#"{ "pid":77, "host":"a\\b\u001b", "lease":{"until":1} }"#;
+    for (found, told, who) in [
+        (OLD_DEAD, "process 77 ended without releasing", Some(77)),
+        (odd, "process 77 ended without releasing", Some(77)),
+        (b"garbage", "not a lock record", None),
+    ] {
         for ill in ["", "write"] {
             world.put(found, 60_000);
             let held = acquire(&one, &target(), 0).unwrap();
             world.fail(ill, EIO);
             abandon(&one, held).unwrap();
             world.mend();
+            assert_eq!(world.content().unwrap() == found, ill.is_empty());
             let next = acquire(&two, &target(), 0).unwrap().taken_over.unwrap();
             if ill.is_empty() {
                 assert!(next.reason.contains(told), "{}", next.reason);
