@@ -154,7 +154,7 @@ export type LockErrorCode =
  * - `E_LOCK_DEADLOCK`: a synchronous call would wait for a lock that its own thread holds.
  * - `E_LOCK_SYMLINK`: the path is a symbolic link.
  * - `E_LOCK_NOT_A_FILE`: the path is a directory, FIFO, socket, device, or a file with several hard links.
- * - `E_LOCK_LOST`: somebody removed or replaced the file while this process held the lock.
+ * - `E_LOCK_LOST`: somebody removed or replaced the file while this process held the lock, or closed its descriptor.
  * - `E_LOCK_STALE`: the holder is gone, but this filesystem has no kernel locks, so that taking over is not
  *   safe; `message` says which call breaks it.
  * - `E_LOCK_UNSUPPORTED`: this operating system has no implementation, or the name of the current directory is not UTF-8.

@@ -159,6 +159,7 @@ fn check_verdicts(record: Option<&Record>, ours: &Ours, cases: usize) {
         ProcessState::Alive { start: None },
         ProcessState::Alive { start: theirs.start },
         ProcessState::Alive { start: Some(other(theirs.start)) },
+        ProcessState::Replaced,
     ];
     let namespaces = [None, theirs.pid_namespace, Some(other(theirs.pid_namespace))];
     let boots = [None, record.and_then(|record| record.boot_id.clone()), Some(other_boot)];
@@ -240,8 +241,11 @@ fn expected(evidence: &Evidence<'_>) -> Expected {
 
 /// The process that the record names runs, here, and is not known to be a later one of that pid.
 fn may_be_the_holder(evidence: &Evidence<'_>) -> bool {
-    let (Some(record), ProcessState::Alive { start }) = (evidence.record, evidence.process) else {
-        return false;
+    let (record, start) = match (evidence.record, evidence.process) {
+        (Some(record), ProcessState::Alive { start }) => (record, start),
+        // Another copy of the lock in the same process may hold it, which the kernel lock shows.
+        (Some(record), ProcessState::Replaced) if !evidence.kernel_locks => (record, None),
+        _ => return false,
     };
     is_this_boot(record, evidence.here)
         && is_this_namespace(record, evidence.here)
@@ -272,5 +276,5 @@ fn is_this_namespace(record: &Record, here: &Here) -> bool {
 }
 
 fn is_alive(process: ProcessState) -> bool {
-    matches!(process, ProcessState::Alive { .. })
+    matches!(process, ProcessState::Alive { .. } | ProcessState::Replaced)
 }

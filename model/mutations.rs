@@ -73,7 +73,7 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "release_closes_before_it_unlinks",
         about: "release lets go of the kernel lock first",
         edits: &[
-            ("    let Held { file, id, path, .. } = held;\n", "    let Held { file, id, path, .. } = held;\n    drop(file);\n"),
+            ("    let failed = match system.unlink(&path, id) {", "    drop(file);\n    let failed = match system.unlink(&path, id) {"),
             ("    if stays(&failed) && overwrite(system, &file, &RELEASED) {\n        system.unlock(&file);\n        return Ok(());\n    }\n    let _ = cut(system, &file);\n    system.unlock(&file);\n", ""),
         ],
     },
@@ -165,11 +165,10 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "zombie_counts_as_alive",
         about: "a holder that has ended, and that nobody has waited for, counts as running",
         edits: &[(
-            "record.as_ref().map_or(ProcessState::Dead, |record| system.process(record.pid)),",
-            "record.as_ref().map_or(ProcessState::Dead, |record| match system.process(record.pid) {
-            ProcessState::Zombie => ProcessState::Alive { start: None },
-            other => other,
-        }),",
+            "    let (state, here) = (system.process(record.pid), system.here());",
+            "    let (state, here) = (system.process(record.pid), system.here());
+    let state =
+        if state == ProcessState::Zombie { ProcessState::Alive { start: None } } else { state };",
         )],
     },
     Mutation {
@@ -285,6 +284,14 @@ pub const MUTATIONS: &[Mutation] = &[
 ",
             "        Verdict::Held(_) => None,
 ",
+        )],
+    },
+    Mutation {
+        name: "replaced_program_taken_for_alive",
+        about: "a process takes the record of the program that it was before for that of another process",
+        edits: &[(
+            "    if is_this_process && !system.holds(file) { ProcessState::Replaced } else { state }",
+            "    if is_this_process && system.holds(file) { ProcessState::Replaced } else { state }",
         )],
     },
     Mutation {

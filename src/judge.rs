@@ -80,7 +80,9 @@ fn without_record(evidence: &Evidence<'_>) -> Verdict {
 fn old_record(record: &Record, evidence: &Evidence<'_>) -> Verdict {
     let pid = record.pid;
     match evidence.process {
-        ProcessState::Alive { .. } => Verdict::Held(format!("process {pid} is running")),
+        ProcessState::Alive { .. } | ProcessState::Replaced => {
+            Verdict::Held(format!("process {pid} is running"))
+        }
         ProcessState::Dead | ProcessState::Zombie if evidence.kernel_locks => ended(pid),
         ProcessState::Dead | ProcessState::Zombie => Verdict::Held(format!(
             "no process {pid} runs on this host, but the record does not say which host it ran on, and this \
@@ -110,7 +112,12 @@ fn same_boot(record: &Record, evidence: &Evidence<'_>) -> Verdict {
         ProcessState::Alive { start } if differ(record.start_time, start) => Verdict::Stale(format!(
             "process {pid} ended without releasing, and another process has its pid now"
         )),
-        ProcessState::Alive { .. } => Verdict::Held(format!("process {pid} is running")),
+        ProcessState::Replaced if evidence.kernel_locks => Verdict::Stale(format!(
+            "process {pid} let go of it without releasing: it became another program, or closed the file"
+        )),
+        ProcessState::Alive { .. } | ProcessState::Replaced => {
+            Verdict::Held(format!("process {pid} is running"))
+        }
         ProcessState::Dead | ProcessState::Zombie => ended(pid),
     }
 }
@@ -283,6 +290,17 @@ mod tests {
     fn this_boot_and_the_same_process_is_held() {
         assert!(case(Some(native()), ALIVE).held());
         assert!(case(Some(native()), HIDDEN).held(), "doubt breaks nothing");
+    }
+
+    #[test]
+    fn a_program_that_was_replaced_is_gone_where_the_kernel_lock_proves_it() {
+        let replaced = case(Some(native()), ProcessState::Replaced);
+        assert!(replaced.stale("process 4711 let go of it"));
+        assert!(Case { kernel_locks: false, ..replaced }.held());
+        assert!(
+            case(Some(old()), ProcessState::Replaced).held(),
+            "the legacy lock may be in the same program"
+        );
     }
 
     #[test]

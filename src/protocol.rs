@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::mem;
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -62,7 +63,7 @@ impl<F> Held<F> {
 
     /// The number by which a child can inherit the file. The kernel lock lives as long as the last that has it.
     pub fn descriptor<S: System<File = F>>(&self, system: &S) -> Option<i32> {
-        system.descriptor(&self.file)
+        system.descriptor(&self.file).filter(|_| system.is_open(&self.file, self.id))
     }
 }
 
@@ -656,7 +657,7 @@ fn examine<S: System>(
         released,
         empty: stat.size == 0,
         young: patience.is_being_born(system, stat),
-        process: record.as_ref().map_or(ProcessState::Dead, |record| system.process(record.pid)),
+        process: record.as_ref().map_or(ProcessState::Dead, |record| author(system, record, stat.id)),
         here: system.here(),
         fs,
         kernel_locks,
@@ -668,6 +669,14 @@ fn examine<S: System>(
     Ok(Some(Examined { verdict, record, bytes }))
 }
 
+/// What has become of the process that wrote a record.
+fn author<S: System>(system: &S, record: &Record, file: FileId) -> ProcessState {
+    let (state, here) = (system.process(record.pid), system.here());
+    let is_this_process =
+        record.pid == here.pid && record.start_time.is_some() && record.start_time == here.start;
+    if is_this_process && !system.holds(file) { ProcessState::Replaced } else { state }
+}
+
 /// Releases a lock. Whatever happens, this process owns it no more afterwards. Where the system does not let us remove
 /// the file, its content says that the lock is free.
 ///
@@ -676,6 +685,11 @@ fn examine<S: System>(
 /// can be neither removed nor written: its record is cut away, so that the next run takes it over.
 pub fn release<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> {
     let Held { file, id, path, .. } = held;
+    if !system.is_open(&file, id) {
+        // Closing it would close what somebody else has opened since.
+        mem::forget(file);
+        return Err(Error::Lost { path, reason: "because another part of this program closed its file" });
+    }
     let failed = match system.unlink(&path, id) {
         Ok(Unlinked::Removed) => return Ok(()),
         Ok(Unlinked::Missing) => {
@@ -726,6 +740,10 @@ pub fn abandon<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> 
     if held.taken_over.is_none() {
         return release(system, held);
     }
+    if !system.is_open(&held.file, held.id) {
+        mem::forget(held.file);
+        return Ok(());
+    }
     // An empty file looks like a birth.
     let put_back = !held.left.is_empty() && overwrite(system, &held.file, &held.left);
     if !put_back {
@@ -734,9 +752,10 @@ pub fn abandon<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> 
     Ok(())
 }
 
-/// Whether the path still names the file of a lock that this process owns.
+/// Whether the file of a lock that this process owns is open, and named by the path.
 pub fn is_held<S: System>(system: &S, held: &Held<S::File>) -> bool {
-    system.stat_path(&held.path).is_ok_and(|named| named.is_some_and(|named| named.id == held.id))
+    system.is_open(&held.file, held.id)
+        && system.stat_path(&held.path).is_ok_and(|named| named.is_some_and(|named| named.id == held.id))
 }
 
 /// Says whether the lock is held, and by whom, without disturbing anybody or changing a byte.

@@ -47,6 +47,15 @@ pub trait System {
         None
     }
 
+    /// Whether the file is open still, and not closed by another part of the program, whose next file may have got its
+    /// number since.
+    fn is_open(&self, _: &Self::File, _: FileId) -> bool {
+        true
+    }
+
+    /// Whether this process knows that it holds the lock of this file.
+    fn holds(&self, id: FileId) -> bool;
+
     /// Describes the open file.
     ///
     /// # Errors
@@ -236,6 +245,8 @@ pub enum ProcessState {
     Dead,
     /// It has ended and waits for its parent; it can run nothing any more.
     Zombie,
+    /// It runs, but holds the lock no more: it has become another program (`execve(2)`), or closed the file.
+    Replaced,
     /// It runs.
     Alive {
         /// When it started, in the system's own unit counted from boot; `None` if that is hidden.

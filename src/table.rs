@@ -14,7 +14,7 @@ use crate::map::{HASHER, Map};
 use crate::protocol::TakenOver;
 use crate::protocol::{self, Held};
 use crate::sys::Os;
-use crate::system::System;
+use crate::system::{FileId, System};
 
 /// Names one held lock in this process, never a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -208,6 +208,11 @@ fn find_where(owner: Owner, path: &Path, is_wanted: impl Fn(&Entry) -> bool) -> 
         let named = Os::get().stat_path(path).ok()??.id;
         first(&|held| held.is_file(named))
     })
+}
+
+/// Whether any owner holds the lock of this file.
+pub(crate) fn holds(id: FileId) -> bool {
+    table().entries.values().any(|entry| entry.held.is_file(id))
 }
 
 /// Whether the lock is held and its file is still in its place.

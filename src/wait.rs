@@ -25,7 +25,7 @@ use crate::map::{HASHER, Map};
 use crate::pool;
 use crate::protocol::{self, Held, LockState};
 use crate::record::Holder;
-use crate::sys::{Bell, Os, Place, Rank, Signals, Watcher};
+use crate::sys::{Bell, Os, Place, Rank, Signals, Watcher, is_shortage};
 use crate::system::System;
 use crate::table::{self, Owner, UnderWay};
 use crate::target::Target;
@@ -54,6 +54,8 @@ impl WaiterId {
 pub(crate) struct Refused {
     pub(crate) holder: Option<Holder>,
     pub(crate) reason: Option<String>,
+    /// The system call that the last try has failed with for want of descriptors or memory, and its error number.
+    pub(crate) shortage: Option<(&'static str, i32)>,
 }
 
 /// What a waiter wants.
@@ -92,7 +94,12 @@ pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Resul
     let others_wait = service().spots.get(&target.path).is_some_and(|spot| !spot.waiters.is_empty())
         || Place::at(&target.path).is_some_and(|place| place.has_others());
     if !others_wait {
-        return protocol::acquire_until(os, target, thread, until);
+        return match protocol::acquire_until(os, target, thread, until) {
+            Err(Error::System { source, .. }) if is_shortage(&source) => {
+                Err(target.contention(None, Some(source.to_string())))
+            }
+            outcome => outcome,
+        };
     }
     let status = protocol::inspect(os, target)?;
     let is_held = status.state == LockState::Held;
@@ -164,7 +171,7 @@ pub(crate) fn cancel_all(owner: Owner) {
 
 fn refuse_all(waiters: impl IntoIterator<Item = Waiter>, reason: &str) {
     for waiter in waiters {
-        waiter.refuse(Refused { holder: None, reason: Some(reason.to_owned()) });
+        waiter.refuse(Refused { reason: Some(reason.to_owned()), ..Refused::default() });
     }
 }
 
@@ -209,7 +216,7 @@ impl Service {
     fn turn(&mut self, watcher: &mut Watcher, now: Instant) -> Turn {
         for (path, found) in std::mem::take(&mut self.found) {
             if let Some(spot) = self.spots.get_mut(&path) {
-                spot.settle(watcher, found, now);
+                spot.settle(watcher, &path, found, now);
             }
         }
         let mut turn = Turn::default();

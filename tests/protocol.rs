@@ -743,6 +743,23 @@ fn a_record_of_our_process_whose_kernel_lock_is_free_is_held() {
 }
 
 #[test]
+fn a_process_that_has_become_another_program_takes_over_from_itself() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    drop(acquire(&one, &target(), 0).unwrap());
+    assert!(
+        is_contention(acquire(&one, &target(), 0), Some(1)),
+        "it may have lost its kernel lock by accident"
+    );
+    one.exec();
+    assert!(is_contention(acquire(&two, &target(), 0), Some(1)), "another process cannot know");
+    assert_eq!(inspect(&one, &target()).unwrap().state, LockState::Stale);
+    let from = acquire(&one, &target(), 0).unwrap().taken_over.unwrap();
+    assert_eq!(from.holder.unwrap().pid, 1);
+    assert!(from.reason.contains("it became another program"), "{}", from.reason);
+}
+
+#[test]
 fn a_release_touches_only_its_own_file() {
     let world = World::new();
     let one = world.process(1);

@@ -182,7 +182,7 @@ const OPERATIONS: Operation[] = [
     calls: 'open open fstat flock lstat read ftruncate write lstat',
   },
   { order: 'acquire', on: 'held', normally: CONTENTION, calls: 'open open fstat flock fstat flock read' },
-  { order: 'release', on: 'own', normally: undefined, calls: 'open lstat unlink' },
+  { order: 'release', on: 'own', normally: undefined, calls: 'fstat open lstat unlink' },
   { order: 'inspect', on: 'free', normally: 'free', calls: 'open' },
   { order: 'inspect', on: 'stale', normally: 'stale', calls: 'open fstat read flock lstat read' },
   { order: 'inspect', on: 'held', normally: 'held', calls: 'open fstat read' },
@@ -286,7 +286,16 @@ for (const { order, on, normally, calls } of OPERATIONS) {
           at?.syscall === 'unlink' &&
           (order === 'release' || order === 'break') &&
           ['EACCES', 'EBUSY', 'EPERM'].includes(error)
-        const fails = matters && !bare && !isRetried && !isAskedAgain && !isNamedByPath && !isReleasedInPlace
+        // Asked only whether the descriptor is still the lock's.
+        const isOwnDescriptor = at?.syscall === 'fstat' && order === 'release'
+        const fails =
+          matters &&
+          !isOwnDescriptor &&
+          !bare &&
+          !isRetried &&
+          !isAskedAgain &&
+          !isNamedByPath &&
+          !isReleasedInPlace
         for (const form of ['sync', 'async'] as const) {
           const cwd = directories[form]
           const outcome = traced.report[form]

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, readFileSync, rmSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLock, acquireLockSync, type Holder, inspectLockSync, resolveLockPath } from 'reconcile-lock'
@@ -114,6 +114,24 @@ test('the files are gone before later listeners of the exit are called, and a re
     })`
   const end = ended(t, cwd, body)
   assert.deepEqual([end.code, end.stdout, end.stderr], [0, '0 false\n', ''])
+})
+
+test('a process that has become another program takes over what the first one left', async (t) => {
+  const cwd = directory(t)
+  const path = resolveLockPath({ cwd })
+  const lock = acquireLockSync(cwd)
+  const record = JSON.parse(readFileSync(path, 'utf8'))
+  lock.releaseSync()
+  // execve(2) keeps the pid and the start time, and closes the lock file.
+  writeFileSync(path, '')
+  const { dev, ino } = statSync(path, { bigint: true })
+  writeFileSync(path, JSON.stringify({ ...record, file: `${dev}:${ino}` }))
+  assert.equal(inspectLockSync({ cwd }).state, 'stale')
+  const next = await acquireLock(cwd)
+  assert.equal(next.takenOver?.holder?.pid, process.pid)
+  assert.match(next.takenOver.reason, /let go of it without releasing/)
+  assert.throws(() => acquireLockSync(cwd), { code: 'E_LOCK_CONTENTION' })
+  await next.release()
 })
 
 test('an error that a handler deals with releases nothing', async (t) => {

@@ -405,6 +405,7 @@ impl Run {
                 ProcessState::Dead => Life::Dead,
                 ProcessState::Zombie => Life::Zombie,
                 ProcessState::Alive { start } => Life::Alive(start),
+                ProcessState::Replaced => unreachable!("no process tells this of another"),
             }),
             Call::Pause(time) => {
                 if self.until == (Until::End { with_time: true }) {
@@ -556,6 +557,11 @@ impl System for Simulated {
                 _ => Ok(Unlinked::Missing),
             },
         }
+    }
+
+    /// A process of the model never asks while it holds the lock.
+    fn holds(&self, _: FileId) -> bool {
+        false
     }
 
     fn is_planted(&self, _: &Path, _: u32) -> bool {

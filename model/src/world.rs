@@ -612,7 +612,7 @@ impl World {
                 None => true,
                 Some(boot) => boot == BOOT && record.start_time == start,
             },
-            ProcessState::Dead | ProcessState::Zombie => false,
+            ProcessState::Replaced | ProcessState::Dead | ProcessState::Zombie => false,
         }
     }
 

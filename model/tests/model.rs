@@ -34,6 +34,10 @@ const DEPRIVED: &str =
 const COPY: &str =
     r#"{"pid":50,"createdAt":5,"bootId":"boot","startTime":1,"pidNs":1,"fs":"local","file":"1:9","v":1}"#;
 
+/// The record of the first process, which has become another program since.
+const REPLACED: &str =
+    r#"{"pid":100,"createdAt":5,"bootId":"boot","startTime":1000,"pidNs":1,"fs":"local","file":"1:0","v":1}"#;
+
 /// What can be at the path in the beginning.
 fn starts() -> Vec<Start> {
     vec![
@@ -58,6 +62,7 @@ fn more_starts() -> Vec<Start> {
         Start::file("the file of an old peer that runs", ALIVE),
         Start::file("the file of a live process without its kernel lock", DEPRIVED),
         Start::file("a copy of a live process' file", COPY),
+        Start::file("the file of the program that a process was before", REPLACED),
         Start::file("more bytes than a record has", &"x".repeat(600)),
     ]);
     all
@@ -319,6 +324,7 @@ mutants! {
     mutant_out_of_sight: out_of_sight_believed_at_once, WrongAnswer, [Run 1, Run 1], in_namespaces: true, starts: more_starts();
     mutant_newborn_breaker: newborn_file_locked_by_a_breaker, Stalled, [Run 1, Break 1];
     mutant_newborn_inspector: newborn_file_locked_by_an_inspector, Stalled, [Run 1, Inspect 1];
+    mutant_replaced_program: replaced_program_taken_for_alive, RefusedForNothing, [Run 1, Run 1], starts: more_starts();
     mutant_lockless_holder: lockless_holder_not_looked_for_again, WrongAnswer, [Run 1, Run 1], filesystem: Filesystem::Lockless;
     mutant_lockless_take_over: lockless_take_over, TwoOwners, [Run 1, Run 1], starts: more_starts(), filesystem: Filesystem::Lockless;
 }

@@ -28,13 +28,13 @@ use windows as own;
 #[cfg(target_os = "linux")]
 pub(crate) use self::linux::{Bell, Place, Rank, Signal, Signals, Stake, Watch, Watched, Watcher};
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
-pub(crate) use self::own::Os;
+pub(crate) use self::own::{Os, is_shortage};
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) use self::own::{is_main_thread, keep_loaded};
 #[cfg(not(target_os = "linux"))]
 pub(crate) use self::timer::{Bell, Place, Rank, Signal, Signals, Stake, Watch, Watched, Watcher};
 #[cfg(any(target_os = "linux", target_os = "macos"))]
-pub(crate) use self::unix::Os;
+pub(crate) use self::unix::{Os, is_shortage};
 
 /// Milliseconds since the Unix epoch, as records tell them.
 #[cfg(any(target_os = "linux", target_os = "macos", windows))]

@@ -23,9 +23,6 @@ impl Stake {
     pub(crate) fn open(_: &Path) -> Option<Self> {
         None
     }
-    pub(crate) fn renewed(self, _: &Path) -> Option<Self> {
-        match self.0 {}
-    }
     pub(crate) fn pid(&self) -> Option<u32> {
         match self.0 {}
     }
@@ -35,7 +32,7 @@ impl Stake {
     pub(crate) fn is_current(&self, _: &Path) -> bool {
         match self.0 {}
     }
-    pub(crate) fn is_locked(&self) -> bool {
+    pub(crate) fn is_locked_as_before(&self, _: &Path) -> bool {
         match self.0 {}
     }
 }
@@ -134,7 +131,7 @@ impl Watcher {
     }
 
     #[expect(clippy::unused_self, reason = "the other systems' watchers watch")]
-    pub(crate) fn watch(&mut self, stake: &Stake, _: bool) -> Watched {
+    pub(crate) fn watch(&mut self, _: &Path, stake: &Stake, _: bool) -> Watched {
         match stake.0 {}
     }
 

@@ -17,6 +17,7 @@ use crate::error::FileKind;
 use crate::system::{
     Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System, Unlinked,
 };
+use crate::table;
 
 /// The real system, with what does not change while this process lives.
 #[derive(Debug)]
@@ -43,6 +44,11 @@ fn retried<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Re
         }
     }
     Err(Errno::INTR)
+}
+
+/// Whether a call failed for want of descriptors or memory, which others may give back.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -104,6 +110,17 @@ impl System for Os {
 
     fn descriptor(&self, file: &OwnedFd) -> Option<i32> {
         Some(file.as_raw_fd())
+    }
+
+    fn is_open(&self, file: &OwnedFd, id: FileId) -> bool {
+        match fs::fstat(file) {
+            Ok(stat) => described(&stat).id == id,
+            Err(error) => error != Errno::BADF,
+        }
+    }
+
+    fn holds(&self, id: FileId) -> bool {
+        table::holds(id)
     }
 
     fn stat(&self, file: &OwnedFd) -> io::Result<Stat> {

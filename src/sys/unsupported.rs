@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::system::{
     Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System, Unlinked,
 };
+use crate::table;
 
 /// Nothing to keep: there are no threads.
 #[cfg(all(feature = "node", not(test)))]
@@ -36,6 +37,11 @@ fn unsupported<T>() -> io::Result<T> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Nothing is opened, so nothing is short.
+pub(crate) fn is_shortage(_: &io::Error) -> bool {
+    false
+}
+
 impl System for Os {
     type File = Infallible;
 
@@ -48,6 +54,10 @@ impl System for Os {
     fn try_lock(&self, file: &Self::File, _: LockMode) -> io::Result<Locking> {
         match *file {}
     }
+    fn holds(&self, id: FileId) -> bool {
+        table::holds(id)
+    }
+
     fn stat(&self, file: &Self::File) -> io::Result<Stat> {
         match *file {}
     }

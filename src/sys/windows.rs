@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_DELETE_PENDING, ERROR_DIRECTORY, ERROR_FILE_EXISTS, ERROR_FILE_NOT_FOUND,
-    ERROR_INVALID_FUNCTION, ERROR_IO_PENDING, ERROR_LOCK_VIOLATION, ERROR_NOT_SUPPORTED,
-    ERROR_PATH_NOT_FOUND,
+    ERROR_INVALID_FUNCTION, ERROR_IO_PENDING, ERROR_LOCK_VIOLATION, ERROR_NO_SYSTEM_RESOURCES,
+    ERROR_NOT_ENOUGH_MEMORY, ERROR_NOT_SUPPORTED, ERROR_PATH_NOT_FOUND, ERROR_TOO_MANY_OPEN_FILES,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     DELETE, FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT, FILE_READ_ATTRIBUTES,
@@ -29,6 +29,7 @@ use crate::error::FileKind;
 use crate::system::{
     Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System, Unlinked,
 };
+use crate::table;
 
 /// The real system, with what does not change while this process lives.
 #[derive(Debug)]
@@ -73,6 +74,12 @@ fn is_going(error: &io::Error) -> bool {
         || (is(error, &[ERROR_ACCESS_DENIED]) && calls::last_open_met_a_deletion())
 }
 
+/// Whether a call failed for want of handles or memory, which others may give back.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    const SHORT: [u32; 3] = [ERROR_TOO_MANY_OPEN_FILES, ERROR_NOT_ENOUGH_MEMORY, ERROR_NO_SYSTEM_RESOURCES];
+    error.raw_os_error().and_then(|code| u32::try_from(code).ok()).is_some_and(|code| SHORT.contains(&code))
+}
+
 impl System for Os {
     type File = LockFile;
 
@@ -112,6 +119,10 @@ impl System for Os {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn holds(&self, id: FileId) -> bool {
+        table::holds(id)
     }
 
     fn stat(&self, LockFile(file): &LockFile) -> io::Result<Stat> {

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::{Answer, Order, Refused, WaiterId};
 use crate::error::Error;
 use crate::protocol;
-use crate::sys::{Os, Place, Rank, Signal, Stake, Watch, Watched, Watcher};
+use crate::sys::{Os, Place, Rank, Signal, Stake, Watch, Watched, Watcher, is_shortage};
 use crate::system::System;
 use crate::table::Owner;
 use crate::target::Target;
@@ -43,7 +44,12 @@ pub(super) struct Waiter {
 
 impl Waiter {
     pub(super) fn refuse(self, refused: Refused) {
-        let error = self.order.target.contention(refused.holder, refused.reason);
+        let Refused { holder, reason, shortage } = refused;
+        let target = self.order.target;
+        let error = match shortage {
+            Some((syscall, code)) => target.system(syscall)(io::Error::from_raw_os_error(code)),
+            None => target.contention(holder, reason),
+        };
         (self.answer)(Ok(Err(error)));
     }
 }
@@ -100,7 +106,7 @@ impl Look {
     pub(super) fn run(self) -> (PathBuf, Found) {
         let Self { path, stake, sees_its_holder } = self;
         let is_current = stake.is_current(&path);
-        let is_same = is_current && (sees_its_holder || stake.is_locked() == stake.was_locked());
+        let is_same = is_current && (sees_its_holder || stake.is_locked_as_before(&path));
         (path, Found::Looked { stake, is_current, is_same })
     }
 }
@@ -179,11 +185,12 @@ impl Try {
         let until = self.is_quick().then(|| os.monotonic());
         match protocol::acquire_until(os, &self.target, self.thread, until) {
             Err(Error::Contention { holder, reason, .. }) => {
-                let stake = match self.stake {
-                    Some(stake) => stake.renewed(path),
-                    None => Stake::open(path),
-                };
-                (Tried::Refused(Refused { holder, reason }, stake), self.queue)
+                let refused = Refused { holder, reason, shortage: None };
+                (Tried::Refused(refused, Stake::open(path)), self.queue)
+            }
+            Err(Error::System { syscall, source, .. }) if is_shortage(&source) => {
+                let shortage = source.raw_os_error().map(|code| (syscall, code));
+                (Tried::Refused(Refused { shortage, ..Refused::default() }, None), self.queue)
             }
             outcome => {
                 if let Queue::Place(place) = &mut self.queue {
@@ -322,7 +329,7 @@ impl Spot {
     }
 
     /// A look or a try is over.
-    pub(super) fn settle(&mut self, watcher: &mut Watcher, found: Found, now: Instant) {
+    pub(super) fn settle(&mut self, watcher: &mut Watcher, path: &Path, found: Found, now: Instant) {
         match found {
             Found::Looked { stake, is_current, is_same } => {
                 self.may_take_over = is_current;
@@ -331,7 +338,7 @@ impl Spot {
             Found::Tried { queue, next } => {
                 self.trying = None;
                 self.queue = queue;
-                self.tried(watcher, next, now);
+                self.tried(watcher, path, next, now);
             }
         }
     }
@@ -347,7 +354,7 @@ impl Spot {
         self.stake = Some(stake);
     }
 
-    fn tried(&mut self, watcher: &mut Watcher, next: Next, now: Instant) {
+    fn tried(&mut self, watcher: &mut Watcher, path: &Path, next: Next, now: Instant) {
         match next {
             Next::Serve => {
                 self.vacant = None;
@@ -362,15 +369,15 @@ impl Spot {
                 self.vacant = None;
                 self.unwatch(watcher);
                 self.stake = stake;
-                self.look_out(watcher, now);
+                self.look_out(watcher, path, now);
             }
         }
     }
 
-    fn look_out(&mut self, watcher: &mut Watcher, now: Instant) {
+    fn look_out(&mut self, watcher: &mut Watcher, path: &Path, now: Instant) {
         let Some(stake) = &self.stake else { return self.rest(now) };
         let can_end = stake.pid().is_some() && stake.pid() != self.ended;
-        match watcher.watch(stake, can_end) {
+        match watcher.watch(path, stake, can_end) {
             Watched::Yes(watch) => {
                 self.watch = Some(watch);
                 self.pause = MOMENT;

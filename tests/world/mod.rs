@@ -72,7 +72,8 @@ impl World {
         self.state().processes.insert(pid, ProcessState::Alive { start });
         let here =
             Here { pid, start, boot: Some("boot".into()), pid_namespace: Some(1), host: Some("host".into()) };
-        Process { world: self.clone(), here, pauses: Cell::new(0) }
+        let has_become_another_program = Cell::new(false);
+        Process { world: self.clone(), here, pauses: Cell::new(0), has_become_another_program }
     }
 
     pub fn kill(&self, pid: u32) {
@@ -246,6 +247,13 @@ pub struct Process {
     world: World,
     here: Here,
     pub pauses: Cell<u32>,
+    has_become_another_program: Cell<bool>,
+}
+
+impl Process {
+    pub fn exec(&self) {
+        self.has_become_another_program.set(true);
+    }
 }
 
 fn described(state: &State, inode: usize) -> Stat {
@@ -302,6 +310,10 @@ impl System for Process {
             locks.push((file.id, mode, self.here.pid));
         }
         Ok(if free { Locking::Taken } else { Locking::Busy })
+    }
+
+    fn holds(&self, _: FileId) -> bool {
+        !self.has_become_another_program.get()
     }
 
     fn lock_owner(&self, id: FileId) -> Option<u32> {

@@ -1,6 +1,7 @@
-//! What a waiter looks at: the lock file, open for reading, as it was when somebody was found to hold it.
+//! What a waiter looks at: the lock file, as it was when somebody was found to hold it. It is not kept open: many can wait
+//! for many locks, and descriptors are few.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{self, FlockOperation};
@@ -14,7 +15,6 @@ use crate::system::{Access, FileId, FsKind, LockMode, Locking, Opened, Stat, Sys
 /// A lock file that somebody holds.
 #[derive(Debug)]
 pub(crate) struct Stake {
-    file: OwnedFd,
     seen: Seen,
     pid: Option<u32>,
     was_locked: bool,
@@ -43,31 +43,17 @@ impl Stake {
     pub(crate) fn open(path: &Path) -> Option<Self> {
         let os = Os::get();
         let Ok(Opened::File(file)) = os.open(path, Access::Read) else { return None };
-        Self { file, seen: Seen::default(), pid: None, was_locked: false }.seeing(os)
-    }
-
-    /// The same file if the path names it still, and who holds that now.
-    pub(crate) fn renewed(self, path: &Path) -> Option<Self> {
-        let os = Os::get();
-        match os.stat_path(path) {
-            Ok(Some(stat)) if Some(stat.id) == self.seen.id => self.seeing(os),
-            _ => Self::open(path),
-        }
-    }
-
-    fn seeing(self, os: &Os) -> Option<Self> {
-        let stat = os.stat(&self.file).ok()?;
-        if stat.kind != FileKind::File || stat.links != 1 || os.fs_kind(&self.file) != FsKind::Local {
+        let stat = os.stat(&file).ok()?;
+        if stat.kind != FileKind::File || stat.links != 1 || os.fs_kind(&file) != FsKind::Local {
             return None;
         }
         let mut buffer = [0; RECORD_LEN];
-        let length = os.read(&self.file, &mut buffer).ok()?;
+        let length = os.read(&file, &mut buffer).ok()?;
         let record = Record::parse(&buffer[..length.min(RECORD_LEN)])?;
         // A process that took the pid of the holder since must not be waited for: the lock ends without it.
         let is_seen = !protocol::is_elsewhere(os, &record) && protocol::is_running(os, &record);
         let pid = is_seen.then_some(record.pid);
-        let was_locked = self.is_locked();
-        Some(Self { seen: stat.into(), pid, was_locked, ..self })
+        Some(Self { seen: stat.into(), pid, was_locked: is_locked(os, &file) })
     }
 
     /// The holder's process, if it runs, in this kernel and pid namespace.
@@ -81,24 +67,26 @@ impl Stake {
         self.was_locked
     }
 
-    pub(super) fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-
     /// Whether the path names this file, as it was.
     pub(crate) fn is_current(&self, path: &Path) -> bool {
         Os::get().stat_path(path).is_ok_and(|stat| stat.is_some_and(|stat| Seen::from(stat) == self.seen))
     }
 
-    /// Whether somebody has the kernel lock. Opens and closes nothing, which would be an event for others.
-    pub(crate) fn is_locked(&self) -> bool {
-        match Os::get().try_lock(&self.file, LockMode::Shared) {
-            Ok(Locking::Taken) => {
-                let _ = fs::flock(&self.file, FlockOperation::Unlock);
-                false
-            }
-            _ => true,
+    /// Whether somebody has the kernel lock if somebody had it, and nobody otherwise. What was opened for reading alone is
+    /// closed without an event for others.
+    pub(crate) fn is_locked_as_before(&self, path: &Path) -> bool {
+        let os = Os::get();
+        matches!(os.open(path, Access::Read), Ok(Opened::File(file)) if is_locked(os, &file) == self.was_locked)
+    }
+}
+
+fn is_locked(os: &Os, file: &OwnedFd) -> bool {
+    match os.try_lock(file, LockMode::Shared) {
+        Ok(Locking::Taken) => {
+            let _ = fs::flock(file, FlockOperation::Unlock);
+            false
         }
+        _ => true,
     }
 }
 
@@ -135,9 +123,10 @@ mod tests {
         for round in 0..500 {
             std::fs::write(&path, RECORD).expect("written");
             let stake = Stake::open(&path).expect("a local file");
+            let file = OwnedFd::from(std::fs::File::open(&path).expect("opened"));
             let doomed = path.clone();
             let remover = std::thread::spawn(move || std::fs::remove_file(doomed).expect("removed"));
-            while Os::get().stat(&stake.file).expect("described").links == 1 {}
+            while Os::get().stat(&file).expect("described").links == 1 {}
             // The name goes a moment later.
             assert!(!stake.is_current(&path), "round {round}");
             remover.join().expect("ended");
@@ -150,9 +139,9 @@ mod tests {
         std::fs::write(file.path(), RECORD).expect("written");
         let Ok(Opened::File(held)) = Os::get().open(file.path(), Access::ReadWrite) else { panic!("opened") };
         let stake = Stake::open(file.path()).expect("a local file");
-        assert!(!stake.is_locked());
+        assert!(stake.is_locked_as_before(file.path()));
         assert_eq!(Os::get().try_lock(&held, LockMode::Exclusive).ok(), Some(Locking::Taken));
-        assert!(stake.is_locked());
+        assert!(!stake.is_locked_as_before(file.path()));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use std::collections::hash_map::Entry;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -113,13 +114,13 @@ impl Watcher {
     }
 
     /// Watches the file, and its holder if that `can_end`.
-    pub(crate) fn watch(&mut self, stake: &Stake, can_end: bool) -> Watched {
+    pub(crate) fn watch(&mut self, path: &Path, stake: &Stake, can_end: bool) -> Watched {
         let pid = match stake.pid().filter(|_| can_end).map(|pid| (pid, self.watch_process(pid))) {
             Some((_, Err(Errno::SRCH))) => return Watched::Ended,
             Some((pid, Ok(()))) => Some(pid),
             _ => None,
         };
-        let Some(file) = self.watch_file(stake, pid.is_some()) else {
+        let Some(file) = self.watch_file(path, stake, pid.is_some()) else {
             self.forget_process(pid);
             return Watched::No;
         };
@@ -138,16 +139,16 @@ impl Watcher {
         Ok(())
     }
 
-    fn watch_file(&self, stake: &Stake, sees_its_holder: bool) -> Option<i32> {
+    fn watch_file(&self, path: &Path, stake: &Stake, sees_its_holder: bool) -> Option<i32> {
         let mut events =
             WatchFlags::ATTRIB | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::MODIFY;
         if !sees_its_holder && stake.was_locked() {
             // Whoever tries to acquire closes the file too, so this is for holders that cannot be watched.
             events |= WatchFlags::CLOSE_WRITE;
         }
-        // By the descriptor: the path may name another file by now.
-        let path = format!("/proc/self/fd/{}", stake.file().as_raw_fd());
-        inotify::add_watch(self.inotify.as_ref()?, path, events | WatchFlags::MASK_ADD).ok()
+        // The path may name another file by now, as the look that follows each watch tells.
+        let flags = events | WatchFlags::MASK_ADD | WatchFlags::DONT_FOLLOW;
+        inotify::add_watch(self.inotify.as_ref()?, path, flags).ok()
     }
 
     pub(crate) fn forget(&mut self, watch: &Watch) {
@@ -242,7 +243,7 @@ mod tests {
         std::fs::write(file.path(), record(child.id())).expect("written");
         let stake = Stake::open(file.path()).expect("a local file");
         let mut deaf = Watcher { bell: Bell(None), ..Watcher::new() };
-        let Watched::Yes(watch) = deaf.watch(&stake, true) else { panic!("watched") };
+        let Watched::Yes(watch) = deaf.watch(file.path(), &stake, true) else { panic!("watched") };
         let mut heard = |wanted| {
             let started = Instant::now();
             while started.elapsed() < LONG {
@@ -265,7 +266,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), r#"{"pid":1,"createdAt":1}"#).expect("written");
         let stake = Stake::open(file.path()).expect("a local file");
-        let Watched::Yes(watch) = Watcher::new().watch(&stake, false) else { panic!("watched") };
+        let Watched::Yes(watch) = Watcher::new().watch(file.path(), &stake, false) else { panic!("watched") };
         assert_eq!(Signals::default().of(&watch), None);
         let lost = Signals { lost_some: true, ..Signals::default() };
         assert_eq!(lost.of(&watch), Some(Signal::Changed));

@@ -1,0 +1,58 @@
+// What another part of the program does to the descriptor of a lock file.
+import assert from 'node:assert/strict'
+import { closeSync, existsSync, fstatSync, openSync, readdirSync, readlinkSync } from 'node:fs'
+import { test } from 'node:test'
+import { acquireLockSync, inspectLockSync, resolveLockPath } from 'reconcile-lock'
+import { directory, rejection } from '../support/directory.mjs'
+
+/** The number of the descriptor by which this process has a file open. */
+function descriptorOf(path: string): number {
+  const isIt = (name: string) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${name}`) === path
+    } catch {
+      return false
+    }
+  }
+  return Number(readdirSync('/proc/self/fd').find(isIt))
+}
+
+for (const [what, release] of [
+  ['release', (lock: ReturnType<typeof acquireLockSync>) => rejection(lock.release())],
+  [
+    'releaseSync',
+    async (lock: ReturnType<typeof acquireLockSync>) => {
+      try {
+        lock.releaseSync()
+      } catch (error) {
+        return error as NodeJS.ErrnoException
+      }
+    },
+  ],
+] as const) {
+  for (const isReused of [false, true]) {
+    const since = isReused ? 'that has its number now' : 'that is open'
+    test(`a descriptor that was closed behind the lock's back: ${what} says so, and closes no file ${since}`, async (t) => {
+      const cwd = directory(t)
+      const path = resolveLockPath({ cwd })
+      const lock = acquireLockSync(cwd)
+      const descriptor = descriptorOf(path)
+      closeSync(descriptor)
+      const other = isReused ? openSync(`${cwd}/other`, 'w') : undefined
+      if (isReused) assert.equal(other, descriptor)
+      assert.equal(lock.isHeld(), false)
+      const error = await release(lock)
+      assert.equal(error?.code, 'E_LOCK_LOST')
+      assert.match(error.message, /another part of this program closed its file/)
+      if (other !== undefined) {
+        assert.ok(fstatSync(other).isFile())
+        closeSync(other)
+      }
+      assert.ok(existsSync(path), 'it may be held by somebody else by now')
+      assert.equal(inspectLockSync({ cwd }).state, 'stale')
+      const next = acquireLockSync(cwd)
+      assert.match(next.takenOver?.reason ?? '', /let go of it without releasing/)
+      next.releaseSync()
+    })
+  }
+}

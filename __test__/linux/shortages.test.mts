@@ -1,0 +1,94 @@
+// Descriptors that run out while somebody waits.
+import assert from 'node:assert/strict'
+import { execFileSync, spawn } from 'node:child_process'
+import { mkdirSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { type TestContext, test } from 'node:test'
+import { acquireLockSync } from 'reconcile-lock'
+import { directory } from '../support/directory.mjs'
+import { written } from '../support/program.mjs'
+import { sleep } from '../support/time.mjs'
+
+/** A program that prints one answer at a time, with the number of descriptors that it may have. */
+function begin(t: TestContext, cwd: string, body: string, most = 1024) {
+  const say = "const say = (what) => process.stdout.write(JSON.stringify(what) + '\\n')"
+  const words = [
+    '-c',
+    `ulimit -n ${most}; exec "$0" "$1"`,
+    process.execPath,
+    written(t, cwd, `${say}\n${body}`),
+  ]
+  const child = spawn('sh', words, { stdio: ['ignore', 'pipe', 'inherit'] })
+  t.after(() => child.exitCode === null && child.kill('SIGKILL'))
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+  return {
+    answer: async () => JSON.parse((await lines.next()).value),
+    /** Lets it open nothing more, or again as much as before. */
+    limit: (files: number) =>
+      execFileSync('prlimit', ['--pid', String(child.pid), `--nofile=${files}:${most}`]),
+  }
+}
+
+test('a shortage of descriptors in the moment of a hand-over is waited out', async (t) => {
+  const cwd = directory(t)
+  const lock = acquireLockSync(cwd)
+  const program = begin(
+    t,
+    cwd,
+    `lock.acquireLock({ cwd, timeout: 30_000, onWait: () => say('waits') })
+      .then((mine) => { say('acquired'); return mine.release() })
+      .catch((error) => say(error.code))`,
+  )
+  assert.equal(await program.answer(), 'waits')
+  program.limit(5)
+  await lock.release()
+  await sleep(100, 'tries fail for want of a descriptor')
+  program.limit(1024)
+  assert.equal(await program.answer(), 'acquired')
+})
+
+test('a shortage that lasts is the reason that the deadline gives', async (t) => {
+  const cwd = directory(t)
+  const lock = acquireLockSync(cwd)
+  const program = begin(
+    t,
+    cwd,
+    `const started = performance.now()
+    lock.acquireLock({ cwd, timeout: 700, onWait: () => say('waits') })
+      .catch((error) => say([error.code, error.syscall, performance.now() - started]))`,
+  )
+  assert.equal(await program.answer(), 'waits')
+  program.limit(5)
+  await lock.release()
+  const [code, syscall, milliseconds] = await program.answer()
+  assert.deepEqual([code, syscall], ['EMFILE', 'open'])
+  assert.ok(milliseconds >= 700, `${milliseconds} ms`)
+})
+
+test('a path that somebody waits for costs one descriptor', async (t) => {
+  const root = directory(t)
+  const many = Array.from({ length: 200 }, (_, index) => `${root}/${index}`)
+  for (const cwd of many) mkdirSync(cwd)
+  const locks = many.map((cwd) => acquireLockSync(cwd))
+  const program = begin(
+    t,
+    root,
+    `const { readdirSync } = require('node:fs')
+    const before = readdirSync('/proc/self/fd').length
+    let waiting = 0
+    const onWait = () => {
+      waiting += 1
+      // A try in its middle has more.
+      if (waiting === 200) setTimeout(() => say(readdirSync('/proc/self/fd').length - before), 500)
+    }
+    const waits = Array.from({ length: 200 }, (_, index) =>
+      lock.acquireLock({ cwd: cwd + '/' + index, timeout: 30_000, onWait }).then((mine) => mine.release()))
+    Promise.allSettled(waits).then((all) => say(all.filter(({ status }) => status === 'rejected').length))`,
+    512,
+  )
+  // The service itself has an eventfd, an inotify instance and the holder's pidfd.
+  const descriptors = await program.answer()
+  assert.ok(descriptors >= 3 && descriptors <= 210, `${descriptors} descriptors for 200 paths`)
+  for (const lock of locks) lock.releaseSync()
+  assert.equal(await program.answer(), 0)
+})
