@@ -4,6 +4,9 @@ import { closeSync, existsSync, fstatSync, openSync, readdirSync, readlinkSync }
 import { test } from 'node:test'
 import { acquireLockSync, inspectLockSync, resolveLockPath } from 'reconcile-lock'
 import { directory, rejection } from '../support/directory.mjs'
+import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
+
+const onlyItsOwn: KnownFailure = { runtime: 'deno', why: 'Deno closes no descriptor that it has not opened' }
 
 /** The number of the descriptor by which this process has a file open. */
 function descriptorOf(path: string): number {
@@ -32,27 +35,30 @@ for (const [what, release] of [
 ] as const) {
   for (const isReused of [false, true]) {
     const since = isReused ? 'that has its number now' : 'that is open'
-    test(`a descriptor that was closed behind the lock's back: ${what} says so, and closes no file ${since}`, async (t) => {
-      const cwd = directory(t)
-      const path = resolveLockPath({ cwd })
-      const lock = acquireLockSync(cwd)
-      const descriptor = descriptorOf(path)
-      closeSync(descriptor)
-      const other = isReused ? openSync(`${cwd}/other`, 'w') : undefined
-      if (isReused) assert.equal(other, descriptor)
-      assert.equal(lock.isHeld(), false)
-      const error = await release(lock)
-      assert.equal(error?.code, 'E_LOCK_LOST')
-      assert.match(error.message, /another part of this program closed its file/)
-      if (other !== undefined) {
-        assert.ok(fstatSync(other).isFile())
-        closeSync(other)
-      }
-      assert.ok(existsSync(path), 'it may be held by somebody else by now')
-      assert.equal(inspectLockSync({ cwd }).state, 'stale')
-      const next = acquireLockSync(cwd)
-      assert.match(next.takenOver?.reason ?? '', /let go of it without releasing/)
-      next.releaseSync()
-    })
+    test(
+      `${what} after something else has closed the descriptor says so, and closes no file ${since}`,
+      knownFailure(onlyItsOwn, async (t) => {
+        const cwd = directory(t)
+        const path = resolveLockPath({ cwd })
+        const lock = acquireLockSync(cwd)
+        const descriptor = descriptorOf(path)
+        closeSync(descriptor)
+        const other = isReused ? openSync(`${cwd}/other`, 'w') : undefined
+        if (isReused) assert.equal(other, descriptor)
+        assert.equal(lock.isHeld(), false)
+        const error = await release(lock)
+        assert.equal(error?.code, 'E_LOCK_LOST')
+        assert.match(error.message, /another part of this program closed its file/)
+        if (other !== undefined) {
+          assert.ok(fstatSync(other).isFile())
+          closeSync(other)
+        }
+        assert.ok(existsSync(path), 'it may be held by somebody else by now')
+        assert.equal(inspectLockSync({ cwd }).state, 'stale')
+        const next = acquireLockSync(cwd)
+        assert.match(next.takenOver?.reason ?? '', /let go of it without releasing/)
+        next.releaseSync()
+      }),
+    )
   }
 }

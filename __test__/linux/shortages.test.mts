@@ -6,26 +6,27 @@ import { createInterface } from 'node:readline'
 import { type TestContext, test } from 'node:test'
 import { acquireLockSync } from 'reconcile-lock'
 import { directory } from '../support/directory.mjs'
+import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { written } from '../support/program.mjs'
 import { sleep } from '../support/time.mjs'
 
-/** A program that prints one answer at a time, with the number of descriptors that it may have. */
-function begin(t: TestContext, cwd: string, body: string, most = 1024) {
+const short: KnownFailure[] = [
+  { runtime: 'bun', why: 'Bun opens a file for the stack trace of an error' },
+  { runtime: 'deno', why: 'Deno itself panics where it has no descriptor' },
+]
+
+/** A program that prints one answer at a time. */
+function begin(t: TestContext, cwd: string, body: string) {
   const say = "const say = (what) => process.stdout.write(JSON.stringify(what) + '\\n')"
-  const words = [
-    '-c',
-    `ulimit -n ${most}; exec "$0" "$1"`,
-    process.execPath,
-    written(t, cwd, `${say}\n${body}`),
-  ]
-  const child = spawn('sh', words, { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [written(t, cwd, `${say}\n${body}`)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   t.after(() => child.exitCode === null && child.kill('SIGKILL'))
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   return {
     answer: async () => JSON.parse((await lines.next()).value),
     /** Lets it open nothing more, or again as much as before. */
-    limit: (files: number) =>
-      execFileSync('prlimit', ['--pid', String(child.pid), `--nofile=${files}:${most}`]),
+    limit: (files: number) => execFileSync('prlimit', ['--pid', String(child.pid), `--nofile=${files}:`]),
   }
 }
 
@@ -47,23 +48,26 @@ test('a shortage of descriptors in the moment of a hand-over is waited out', asy
   assert.equal(await program.answer(), 'acquired')
 })
 
-test('a shortage that lasts is the reason that the deadline gives', async (t) => {
-  const cwd = directory(t)
-  const lock = acquireLockSync(cwd)
-  const program = begin(
-    t,
-    cwd,
-    `const started = performance.now()
+test(
+  'a shortage that lasts is the reason that the deadline gives',
+  knownFailure(short, async (t) => {
+    const cwd = directory(t)
+    const lock = acquireLockSync(cwd)
+    const program = begin(
+      t,
+      cwd,
+      `const started = performance.now()
     lock.acquireLock({ cwd, timeout: 700, onWait: () => say('waits') })
       .catch((error) => say([error.code, error.syscall, performance.now() - started]))`,
-  )
-  assert.equal(await program.answer(), 'waits')
-  program.limit(5)
-  await lock.release()
-  const [code, syscall, milliseconds] = await program.answer()
-  assert.deepEqual([code, syscall], ['EMFILE', 'open'])
-  assert.ok(milliseconds >= 700, `${milliseconds} ms`)
-})
+    )
+    assert.equal(await program.answer(), 'waits')
+    program.limit(5)
+    await lock.release()
+    const [code, syscall, milliseconds] = await program.answer()
+    assert.deepEqual([code, syscall], ['EMFILE', 'open'])
+    assert.ok(milliseconds >= 700, `${milliseconds} ms`)
+  }),
+)
 
 test('a path that somebody waits for costs one descriptor', async (t) => {
   const root = directory(t)
@@ -84,8 +88,8 @@ test('a path that somebody waits for costs one descriptor', async (t) => {
     const waits = Array.from({ length: 200 }, (_, index) =>
       lock.acquireLock({ cwd: cwd + '/' + index, timeout: 30_000, onWait }).then((mine) => mine.release()))
     Promise.allSettled(waits).then((all) => say(all.filter(({ status }) => status === 'rejected').length))`,
-    512,
   )
+  program.limit(512)
   // The service itself has an eventfd, an inotify instance and the holder's pidfd.
   const descriptors = await program.answer()
   assert.ok(descriptors >= 3 && descriptors <= 210, `${descriptors} descriptors for 200 paths`)

@@ -14,7 +14,7 @@ export function testArguments(kind, file, report) {
       // Bun's own limit of five seconds is shorter than some tests take; that of the file is ten minutes.
       return ['test', '--timeout=580000', '--reporter=junit', `--reporter-outfile=${report}`, `./${file}`]
     case 'deno':
-      return ['test', '--allow-all', '--no-check', '--quiet', `--junit-path=${report}`, file]
+      return ['test', '--allow-all', '--no-check', `--junit-path=${report}`, file]
     default:
       throw new Error(`no runtime is called ${kind}`)
   }
