@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use self::spot::{Found, Look, Next, Queue, Spot, Step, Tried, Try, Waiter};
+use self::spot::{Found, Look, Next, Queue, Spot, Step, TURN, Tried, Try, Waiter};
 use crate::error::Error;
 use crate::map::{HASHER, Map};
 use crate::pool;
@@ -91,8 +91,8 @@ pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Resul
         return protocol::acquire(os, target, thread);
     }
     let until = os.monotonic().checked_add(timeout);
-    let others_wait = service().spots.get(&target.path).is_some_and(|spot| !spot.waiters.is_empty())
-        || Place::at(&target.path).is_some_and(|place| place.has_others());
+    // Who has no time for a turn of others is refused by the lock alone.
+    let others_wait = timeout > 2 * TURN && waits_for(&target.path);
     if !others_wait {
         return match protocol::acquire_until(os, target, thread, until) {
             Err(Error::System { source, .. }) if is_shortage(&source) => {
@@ -105,6 +105,12 @@ pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Resul
     let is_held = status.state == LockState::Held;
     let reason = (!is_held).then(|| "others were waiting for it before".to_owned());
     Err(target.contention(status.holder.filter(|_| is_held), reason))
+}
+
+/// Whether anybody waits for the lock at this path, in this process or another one.
+fn waits_for(path: &Path) -> bool {
+    service().spots.get(path).is_some_and(|spot| !spot.waiters.is_empty())
+        || Place::at(path).is_some_and(|place| place.has_others())
 }
 
 /// Calls `answer` once the lock is acquired, the time is over or the wait has been ended; on another thread,

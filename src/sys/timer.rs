@@ -51,6 +51,12 @@ impl Place {
     pub(crate) fn leave(&mut self) {
         match self.0 {}
     }
+    pub(crate) fn move_on(&mut self) {
+        match self.0 {}
+    }
+    pub(crate) fn pass_over(&mut self) {
+        match self.0 {}
+    }
     pub(crate) fn is_first(&self) -> bool {
         match self.0 {}
     }

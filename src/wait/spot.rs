@@ -25,7 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 const MOMENT: Duration = Duration::from_millis(1);
 
 /// How long those who came before us have to try first: they may be stopped, or busy.
-const TURN: Duration = Duration::from_millis(5);
+pub(super) const TURN: Duration = Duration::from_millis(5);
 
 /// The first pause of those who let others try first.
 const GLANCE: Duration = Duration::from_micros(100);
@@ -119,6 +119,8 @@ pub(super) struct Try {
     thread: u32,
     rank: Rank,
     has_time: bool,
+    /// Those who came before have had their time.
+    has_waited: bool,
     queue: Queue,
     stake: Option<Stake>,
     may_take_over: bool,
@@ -185,6 +187,9 @@ impl Try {
         let until = self.is_quick().then(|| os.monotonic());
         match protocol::acquire_until(os, &self.target, self.thread, until) {
             Err(Error::Contention { holder, reason, .. }) => {
+                if let Queue::Place(place) = &mut self.queue {
+                    place.move_on();
+                }
                 let refused = Refused { holder, reason, shortage: None };
                 (Tried::Refused(refused, Stake::open(path)), self.queue)
             }
@@ -194,6 +199,9 @@ impl Try {
             }
             outcome => {
                 if let Queue::Place(place) = &mut self.queue {
+                    if self.has_waited && outcome.is_ok() {
+                        place.pass_over();
+                    }
                     place.leave();
                 }
                 (Tried::Over(Ok(outcome)), self.queue)
@@ -318,6 +326,7 @@ impl Spot {
             thread: waiter.order.thread,
             rank: waiter.rank,
             has_time,
+            has_waited: since >= TURN,
             queue: mem::replace(&mut self.queue, Queue::Unknown),
             stake: self.stake.take(),
             may_take_over: self.may_take_over,

@@ -6,28 +6,37 @@
 //! ends. Only who tries first depends on the queue, so a system that refuses it costs fairness alone.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::map::{HASHER, Map};
 use crate::sys::Os;
 use crate::system::{FsKind, System};
 
-/// As many bytes for each name: 16 us a byte, enough for 35 years since boot.
-const LANE: i64 = 1 << 46;
+/// As many bytes for each name: two for 32 us, which is enough for 50 days. After that the ranks begin anew, and whoever
+/// waits in that moment loses its turn.
+const LANE: i64 = 1 << 38;
+
+/// Names are told apart by as many bits, so that the last lane ends within the range of the system call.
+const NAME_BITS: u32 = 24;
+
+/// How many that were passed over are remembered.
+const PASSED: usize = 64;
 
 /// When a waiter came; who came first is first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank(i64);
 
 impl Rank {
-    /// The rank of one who comes now, by a clock that all processes of this kernel share.
+    /// The rank of one who comes now, by a clock that all processes of this kernel share. It is even.
     pub(crate) fn now() -> Self {
         let now = clock_gettime(ClockId::Monotonic);
-        Self((now.tv_sec * 1_000_000 + now.tv_nsec / 1000) >> 4)
+        Self((now.tv_sec * 1_000_000 + now.tv_nsec / 1000) >> 5 << 1 & (LANE - 1))
     }
 }
 
@@ -37,6 +46,18 @@ pub(crate) struct Place {
     directory: OwnedFd,
     lane: i64,
     rank: Option<Rank>,
+    /// 0 or 1, added to the rank: a place that changes is one whose waiter is not stopped.
+    turn: i64,
+    path: PathBuf,
+    /// The place of one who did not take its turn.
+    passed: Option<i64>,
+}
+
+/// The places that this process has passed over, by the path of the lock.
+static PASSED_OVER: Mutex<Map<PathBuf, i64>> = Mutex::new(Map::with_hasher(HASHER));
+
+fn passed_over() -> MutexGuard<'static, Map<PathBuf, i64>> {
+    PASSED_OVER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Place {
@@ -46,17 +67,34 @@ impl Place {
         let directory = openat(CWD, path.parent()?, flags, Mode::empty()).ok()?;
         // A network's server is not asked for locks.
         let is_local = Os::get().fs_kind(&directory) == FsKind::Local;
-        let lane = i64::from(lane(path.file_name()?.as_encoded_bytes())) * LANE;
-        is_local.then_some(Self { directory, lane, rank: None })
+        let lane = lane(path.file_name()?.as_encoded_bytes()) * LANE;
+        let passed = passed_over().get(path).copied();
+        let path = path.to_owned();
+        is_local.then_some(Self { directory, lane, rank: None, turn: 0, path, passed })
     }
 
     /// Takes the place of one who came at `rank`.
     pub(crate) fn take(&mut self, rank: Rank) {
         if self.rank != Some(rank) {
             self.leave();
-            let place = range(libc::F_RDLCK, self.lane + rank.0, 1);
-            let _ = fcntl(&self.directory, FcntlArg::F_OFD_SETLK(&place));
-            self.rank = Some(rank);
+            self.enter(rank);
+        }
+    }
+
+    fn enter(&mut self, rank: Rank) {
+        let place = range(libc::F_RDLCK, self.lane + rank.0 + self.turn, 1);
+        let _ = fcntl(&self.directory, FcntlArg::F_OFD_SETLK(&place));
+        self.rank = Some(rank);
+    }
+
+    /// Shows the others that this waiter takes its turns.
+    pub(crate) fn move_on(&mut self) {
+        if let Some(rank) = self.rank {
+            let before = self.lane + rank.0 + self.turn;
+            self.turn ^= 1;
+            self.enter(rank);
+            // Not before: it would lose its turn.
+            let _ = fcntl(&self.directory, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, before, 1)));
         }
     }
 
@@ -67,21 +105,46 @@ impl Place {
         }
     }
 
-    /// Whether nobody came before us.
+    /// Whether nobody came before us who takes its turns.
     pub(crate) fn is_first(&self) -> bool {
-        self.rank.is_none_or(|Rank(rank)| rank == 0 || !self.is_taken(rank))
+        self.rank.is_none_or(|Rank(rank)| self.other(rank).is_none())
     }
 
-    /// Whether anybody else waits.
+    /// Whether anybody else waits who takes its turns.
     pub(crate) fn has_others(&self) -> bool {
-        self.is_taken(LANE)
+        self.other(LANE).is_some()
     }
 
-    /// Whether somebody else has one of the first places.
-    fn is_taken(&self, length: i64) -> bool {
-        let mut found = range(libc::F_WRLCK, self.lane, length);
-        fcntl(&self.directory, FcntlArg::F_OFD_GETLK(&mut found)).is_ok()
-            && i32::from(found.l_type) != libc::F_UNLCK
+    /// Waits for the first one no more, until it moves.
+    pub(crate) fn pass_over(&mut self) {
+        let Some(other) = self.rank.and_then(|Rank(rank)| self.other(rank)) else { return };
+        self.passed = Some(other);
+        let mut passed = passed_over();
+        if passed.len() >= PASSED {
+            passed.clear();
+        }
+        passed.insert(self.path.clone(), other);
+    }
+
+    /// The place of somebody else among the first ones, except one that was passed over.
+    fn other(&self, end: i64) -> Option<i64> {
+        let first = self.taken(0, end)?;
+        if self.passed != Some(first) {
+            return Some(first);
+        }
+        self.taken(0, first).or_else(|| self.taken(first + 1, end))
+    }
+
+    fn taken(&self, start: i64, end: i64) -> Option<i64> {
+        // A length of 0 means all that follows.
+        if start >= end {
+            return None;
+        }
+        let mut found = range(libc::F_WRLCK, self.lane + start, end - start);
+        let is_asked = fcntl(&self.directory, FcntlArg::F_OFD_GETLK(&mut found)).is_ok();
+        // A place is one byte, and two while it moves. Whoever may read the directory can lock more.
+        let is_place = i32::from(found.l_type) != libc::F_UNLCK && (1..=2).contains(&found.l_len);
+        (is_asked && is_place).then(|| found.l_start - self.lane)
     }
 }
 
@@ -91,18 +154,17 @@ fn range(kind: i32, start: i64, length: i64) -> libc::flock {
     libc::flock { l_type, l_whence, l_start: start, l_len: length, l_pid: 0 }
 }
 
-/// FNV-1a, folded to 16 bits: all processes must agree. Names that share a lane wait for each other's turns.
-fn lane(name: &[u8]) -> u16 {
+/// FNV-1a, folded: all processes must agree. Names that share a lane wait for each other's turns.
+fn lane(name: &[u8]) -> i64 {
     let hash =
         name.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
-    #[expect(clippy::cast_possible_truncation, reason = "folded on purpose")]
-    let folded = ((hash >> 16) ^ hash) as u16;
-    folded
+    i64::from((hash >> NAME_BITS ^ hash) & ((1 << NAME_BITS) - 1))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::map::Set;
 
     fn place(path: &Path, rank: i64) -> Place {
         let mut place = Place::at(path).expect("a local directory");
@@ -133,6 +195,43 @@ mod tests {
     }
 
     #[test]
+    fn one_who_does_not_take_its_turn_is_passed_over_until_it_moves() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("l");
+        let (mut stopped, mut other) = (place(&path, 2), place(&path, 4));
+        assert!(!other.is_first());
+        other.pass_over();
+        assert!(other.is_first() && !other.has_others());
+        let newcomer = Place::at(&path).expect("a local directory");
+        assert!(newcomer.has_others(), "the other one waits");
+        other.leave();
+        assert!(!newcomer.has_others(), "the whole process passes it over");
+        let next = place(&path, 6);
+        let before_it = place(&path, 0);
+        assert!(!next.is_first(), "who came before it takes its turn");
+        drop(before_it);
+        assert!(next.is_first());
+        stopped.move_on();
+        assert!(!next.is_first() && newcomer.has_others());
+    }
+
+    #[test]
+    fn a_reader_of_the_directory_who_locks_all_places_holds_nobody_up() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("l");
+        let reader = std::fs::File::open(directory.path()).expect("opened");
+        fcntl(&reader, FcntlArg::F_OFD_SETLK(&range(libc::F_RDLCK, 0, 0))).expect("locked");
+        let place = place(&path, 8);
+        assert!(place.is_first() && !place.has_others());
+    }
+
+    #[test]
+    fn the_locks_of_a_directory_do_not_share_a_lane() {
+        let lanes: Set<i64> = (0..450).map(|name| lane(format!("invoice-{name}.lock").as_bytes())).collect();
+        assert_eq!(lanes.len(), 450);
+    }
+
+    #[test]
     fn another_lock_of_the_directory_has_a_queue_of_its_own() {
         let directory = tempfile::tempdir().expect("a directory");
         let (a, b) = (place(&directory.path().join("a"), 1), place(&directory.path().join("b"), 2));
@@ -151,7 +250,8 @@ mod tests {
 
     #[test]
     fn the_lane_of_a_name_is_the_same_in_every_version() {
-        assert_eq!(lane(b""), 0x811c ^ 0x9dc5);
-        assert_eq!(lane(b"a"), 0xe40c ^ 0x292c, "FNV-1a of a is e40c292c");
+        assert_eq!(lane(b""), 0x1c_9dc5 ^ 0x81);
+        assert_eq!(lane(b"a"), 0x0c_292c ^ 0xe4, "FNV-1a of a is e40c292c");
+        const { assert!((1 << NAME_BITS) <= i64::MAX / LANE, "the last lane ends within the range") };
     }
 }
