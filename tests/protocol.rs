@@ -760,6 +760,17 @@ fn a_process_that_has_become_another_program_takes_over_from_itself() {
 }
 
 #[test]
+fn a_time_that_no_calendar_has_is_told_as_the_last_one() {
+    for created_at in [253_402_300_800_000, u64::MAX] {
+        let world = World::new();
+        let (one, _two) = (world.process(1), world.process(2));
+        world.put(format!(r#"{{"pid":2,"createdAt":{created_at}}}"#).as_bytes(), 0);
+        let status = inspect(&one, &target()).unwrap();
+        assert!(status.reason.contains("since 9999-12-31T23:59:59.999Z"), "{}", status.reason);
+    }
+}
+
+#[test]
 fn a_release_touches_only_its_own_file() {
     let world = World::new();
     let one = world.process(1);

@@ -1,5 +1,6 @@
 // Two users, root and nobody, with one lock: whoever may not touch the other's file is told so, and takes nothing.
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { chmodSync, chownSync, existsSync, readFileSync, statSync } from 'node:fs'
 import { type TestContext, test } from 'node:test'
 import { resolveLockPath } from 'reconcile-lock'
@@ -244,4 +245,31 @@ test('a directory of nobody: the file that root creates there keeps nobody out u
   assert.equal((await root.ask({ do: 'release', cwd })).ok, true)
   assertAcquired(await nobody.acquire(cwd))
   assertRefused(await root.acquire(cwd), nobody.child.pid)
+})
+
+/** Runs a command as nobody where `/proc` shows each user its own processes alone. */
+const HIDING =
+  'mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$0" "$@"'
+const hiding = ['unshare', '--mount', 'sh', '-c', HIDING]
+
+/** Why there is no such place here. */
+function withoutHiding(): string | false {
+  if (process.versions.deno) return 'Deno reaches no process that unshare has started'
+  const [command = '', ...args] = hiding
+  const { status, stderr } = spawnSync(command, [...args, 'true'], { encoding: 'utf8' })
+  return status !== 0 && `/proc cannot be mounted anew: ${stderr.trim()}`
+}
+
+test('a process that /proc hides from us is no dead one', { skip: skip || withoutHiding() }, async (t) => {
+  const { cwd, path, root } = place(t, 0o777)
+  assertAcquired(await root.acquire(cwd))
+  const record = readRecord(path)
+  assert.equal((await root.ask({ do: 'release', cwd })).ok, true)
+  // Its kernel lock is free, so what is known of the process decides.
+  leave(cwd, record)
+  chmodSync(path, 0o666)
+  const hidden = new Peer(t, { uid: 0, within: hiding })
+  assertRefused(await hidden.acquire(cwd), root.child.pid)
+  await root.ends('SIGKILL')
+  assertAcquired(await hidden.acquire(cwd), Number(record.pid))
 })

@@ -7,9 +7,10 @@ import { type TestContext, test } from 'node:test'
 import { acquireLock, acquireLockSync, type Lock, resolveLockPath } from 'reconcile-lock'
 import { directory, leave, readRecord } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
+import { Thread } from '../support/thread.mjs'
 import { sleep, until } from '../support/time.mjs'
 import { type Outcome, type Usage, Waiter } from '../support/waiter.mjs'
-import { addonThreads } from './queue.mjs'
+import { addonThreads, queued } from './queue.mjs'
 
 const WAITERS = 200
 const LONG = 120_000
@@ -193,4 +194,15 @@ test('a wait that is over leaves no descriptor, however it ended', async (t) => 
   }
   await isAsBefore(waiter, before)
   await holder.release()
+})
+
+test('the wait of a thread that has ended is over, though the lock is held', async (t) => {
+  const cwd = directory(t)
+  const held = acquireLockSync(cwd)
+  const thread = new Thread(t)
+  await thread.ask('wait', cwd)
+  await until(() => queued(cwd) === 1, 'it is in the queue')
+  await thread.ends('terminate')
+  await until(() => queued(cwd) === 0, 'its wait is over')
+  held.releaseSync()
 })

@@ -74,3 +74,43 @@ fn is_local_type(magic: u32) -> bool {
     ];
     LOCAL.contains(&magic)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From `linux/magic.h`, `statfs(2)` and the filesystems' own headers.
+    const NOT_LOCAL: [(&str, u32); 23] = [
+        ("nfs", 0x6969),
+        ("cifs", 0xFF53_4D42),
+        ("smb2", 0xFE53_4D42),
+        ("smb", 0x517B),
+        ("fuse, also sshfs, s3fs and virtiofs", 0x6573_5546),
+        ("9p, also WSL 2 and gVisor", 0x0102_1997),
+        ("ceph", 0x00C3_6400),
+        ("afs", 0x5346_414F),
+        ("kafs", 0x6B41_4653),
+        ("coda", 0x7375_7245),
+        ("ncp", 0x564C),
+        ("ocfs2", 0x7461_636F),
+        ("gfs2", 0x0116_1970),
+        ("lustre", 0x0BD0_0BD0),
+        ("gpfs", 0x4750_4653),
+        ("beegfs", 0x1983_0326),
+        ("orangefs", 0x2003_0528),
+        ("panfs", 0xAAD7_AAEA),
+        ("vboxsf", 0x786F_4256),
+        ("vmhgfs", 0xBACB_ACBC),
+        ("prl_fs", 0x7C7C_6673),
+        ("ecryptfs, over any other", 0xF15F),
+        ("one that is not known yet", 0x1234_5678),
+    ];
+
+    #[test]
+    fn no_filesystem_that_other_kernels_may_have_mounted_is_local() {
+        for (name, magic) in NOT_LOCAL {
+            assert!(!is_local_type(magic), "{name}");
+        }
+        assert!(is_local_type(0xEF53) && is_local_type(0x0102_1994), "ext4 and tmpfs are");
+    }
+}

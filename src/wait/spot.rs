@@ -424,3 +424,29 @@ fn jittered(pause: Duration) -> Duration {
     let share = u32::try_from(random % 512).unwrap_or(0) + 512;
     pause * share / 1024
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::target::LockOptions;
+
+    #[test]
+    fn what_changed_before_the_watch_was_set_is_looked_for_at_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = LockOptions::in_directory(directory.path()).resolve().expect("a path");
+        let path = target.path.clone();
+        std::fs::write(&path, r#"{"pid":1,"createdAt":1}"#).expect("written");
+        let stake = Stake::open(&path).expect("a local file");
+        let (now, mut watcher) = (Instant::now(), Watcher::new());
+        let mut spot = Spot::new(now);
+        let order = Order { owner: Owner::PROGRAM, thread: 0, target, timeout: Duration::MAX };
+        let (id, rank) = (WaiterId::next(), Rank::now());
+        let answer = Box::new(|_| ());
+        spot.add(Waiter { id, order, rank, deadline: None, answer, is_cancelled: false });
+        assert!(matches!(spot.step(&path, now), Some(Step::Try(_))));
+        let next = Next::Wait(Some(stake));
+        spot.settle(&mut watcher, &path, Found::Tried { queue: Queue::No, next }, now);
+        assert!(spot.watch().is_some());
+        assert!(matches!(spot.step(&path, now), Some(Step::Look(_))));
+    }
+}

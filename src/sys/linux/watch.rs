@@ -229,6 +229,7 @@ impl Watcher {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
     use std::process::Command;
 
     use super::*;
@@ -259,6 +260,28 @@ mod tests {
         child.kill().expect("killed");
         heard(Signal::Ended);
         child.wait().expect("waited for");
+    }
+
+    #[test]
+    fn what_nobody_waits_for_any_more_is_not_watched() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), r#"{"pid":1,"createdAt":1}"#).expect("written");
+        let stake = Stake::open(file.path()).expect("a local file");
+        let mut watcher = Watcher::new();
+        let seen = |watcher: &Watcher| {
+            let inotify = watcher.inotify.as_ref().expect("there is one").as_raw_fd();
+            let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{inotify}")).expect("readable");
+            (about.matches("inotify wd:").count(), watcher.processes.len())
+        };
+        let both = [(); 2].map(|()| match watcher.watch(file.path(), &stake, true) {
+            Watched::Yes(watch) => watch,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(seen(&watcher), (1, 1), "two watches of one file are one");
+        watcher.forget(&both[0]);
+        assert_eq!(seen(&watcher), (1, 1), "the other one goes on");
+        watcher.forget(&both[1]);
+        assert_eq!(seen(&watcher), (0, 0));
     }
 
     #[test]
