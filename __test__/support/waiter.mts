@@ -152,7 +152,10 @@ export class Waiter {
       // JSON knows no Infinity.
       serialization: 'advanced',
     })
-    this.#line = new Line((message) => this.child.send(message))
+    // Whoever still asks after its end, as a test does that took too long, is told so; without a callback it is an
+    // error of the test that runs by then.
+    const ended = (error: Error | null) => error && this.#line.end(error.message)
+    this.#line = new Line((message) => this.child.send(message, ended))
     this.child.on('message', (message) => this.#line.hear(message as Message))
     this.child.on('exit', (code, signal) => this.#line.end(signal ?? `code ${code}`))
     t.after(() => this.child.kill('SIGKILL'))
