@@ -36,7 +36,7 @@ if (chosen.help) {
 if (!chosen.built) {
   install()
   build()
-  run(join(root, 'node_modules/.bin/tsc'), ['-p', '.'])
+  run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', '.'])
 }
 const natives = { pairs: 'floor', handover: 'flock', killed: 'flock' }
 const needed = chosen.sections.map((name) => natives[name]).filter((name) => name !== undefined)

@@ -27,7 +27,7 @@ function compileOldPeer() {
   const source = join(root, '__test__/legacy/lock.mts')
   const compiled = join(root, 'build/__test__/legacy/lock.mjs')
   if (existsSync(compiled) && statSync(compiled).mtimeMs >= statSync(source).mtimeMs) return
-  run(join(root, 'node_modules/.bin/tsc'), ['-p', 'tsconfig.json'])
+  run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.json'])
 }
 
 /** What the next run finds: the lock must be there to acquire, and nothing else in its directory. */

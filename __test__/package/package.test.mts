@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
 import {
+  copyFileSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -59,7 +60,10 @@ test('the packed package works by require', () => {
   runs('cjs.cjs', `const { acquireLock, LockError } = require('reconcile-lock')\n!(async () => {${use}})()`)
 })
 
-test('the packed package works from TypeScript, as a module of either kind', () => {
+/** The one that the project is developed with, and the oldest that the README names. */
+const compilers = ['typescript', 'typescript-5.2'].map((name) => join(root, 'node_modules', name, 'bin/tsc'))
+
+test('the packed package works from TypeScript, the newest and the oldest, as a module of either kind', () => {
   mkdirSync(join(project, 'node_modules', '@types'), { recursive: true })
   symlinkSync(join(root, 'node_modules/@types/node'), join(project, 'node_modules/@types/node'))
   symlinkSync(join(root, 'node_modules/undici-types'), join(project, 'node_modules/undici-types'))
@@ -68,6 +72,7 @@ test('the packed package works from TypeScript, as a module of either kind', () 
     join(project, 'typed.mts'),
     `${imports}${use.replace('.catch((error)', '.catch((error: unknown)')}`,
   )
+  copyFileSync(join(root, '__test__/types/esm.mts'), join(project, 'every-call.mts'))
   writeFileSync(
     join(project, 'typed.cts'),
     `${imports}void acquireLock().then((lock) => lock.release()).catch((error) => error instanceof LockError)\n`,
@@ -75,11 +80,12 @@ test('the packed package works from TypeScript, as a module of either kind', () 
   const options = { module: 'nodenext', target: 'es2022', strict: true, skipLibCheck: false, types: ['node'] }
   writeFileSync(
     join(project, 'tsconfig.json'),
-    JSON.stringify({ compilerOptions: options, files: ['typed.mts', 'typed.cts'] }),
+    JSON.stringify({ compilerOptions: options, files: ['typed.mts', 'typed.cts', 'every-call.mts'] }),
   )
-  const compiler = join(root, 'node_modules/typescript/bin/tsc')
-  const tsc = spawnSync(process.execPath, [compiler, '-p', project], { encoding: 'utf8' })
-  assert.equal(tsc.status, 0, tsc.stdout)
+  for (const compiler of compilers) {
+    const tsc = spawnSync(process.execPath, [compiler, '-p', project], { encoding: 'utf8' })
+    assert.equal(tsc.status, 0, `${compiler}: ${tsc.stdout}`)
+  }
   assert.equal(execFileSync(process.execPath, ['typed.mjs'], { cwd: project, encoding: 'utf8' }), said)
 })
 

@@ -10,6 +10,7 @@ import {
   inspectLockSync,
   type Lock,
   LockError,
+  type LockErrorCode,
   type LockOptions,
   type LockStatus,
   releaseLock,
@@ -38,13 +39,23 @@ export async function everyCall(signal: AbortSignal): Promise<void> {
   acquireLockSync(options)[Symbol.dispose]()
   await releaseLock('.')
   await releaseLock(target)
+  await releaseLock(options)
+  await releaseLock(await acquireLock(new URL('file:///a')))
+  await breakLock(await acquireLock({ cwd: new URL('file:///a'), file: new URL('file:///a/b') }))
+  const { release, releaseSync } = await acquireLock()
+  await release().finally(releaseSync)
+  const paths: string[] = [
+    resolveLockPath(options),
+    resolveLockPath(target),
+    resolveLockPath(new URL('file:///a')),
+  ]
   releaseLockSync()
   const n: number = await withLock(async (inside) => inside.path.length, options)
   const s: string = await withLock((inside) => inside.path, '.')
   const status: LockStatus = await inspectLock(target)
   const state: 'free' | 'held' | 'stale' = inspectLockSync('.').state
   const removed: boolean = await breakLock(force)
-  console.log(numbers, optional, from, held, n, s, status.reason, state, removed, resolveLockPath('.'))
+  console.log(numbers, optional, from, held, n, s, status.reason, state, removed, resolveLockPath('.'), paths)
   await using scoped = await acquireLock()
   using inner = acquireLockSync({ file: 'g' })
   console.log(scoped.path, inner.path)
@@ -53,7 +64,8 @@ export async function everyCall(signal: AbortSignal): Promise<void> {
 export function whatWentWrong(error: unknown): string {
   if (!(error instanceof LockError)) return 'something else'
   const recoverable: boolean = error.recoverable
-  return `${error.name} ${error.code} ${error.path} ${error.holder?.pid} ${recoverable} ${error.message}`
+  const code: LockErrorCode = error.code
+  return `${error.name} ${code} ${error.path} ${error.holder?.pid} ${recoverable} ${error.message}`
 }
 
 // @ts-expect-error an unknown option
@@ -62,3 +74,7 @@ acquireLock({ retries: 3 }).catch(whatWentWrong)
 acquireLock({ timeout: '1s' }).catch(whatWentWrong)
 // @ts-expect-error only breakLock forces
 releaseLock({ force: true }).catch(whatWentWrong)
+// @ts-expect-error a second argument
+acquireLock('.', { timeout: 5 }).catch(whatWentWrong)
+// @ts-expect-error a code that there is not
+export const isUnknown = (error: LockError) => error.code === 'E_LOCK_UNKNOWN'

@@ -8,6 +8,11 @@ const node = (/** @type {string} */ script, ...args) => ({
   args: [`scripts/${script}.mjs`, ...args],
 })
 const bin = (/** @type {string} */ name, ...args) => ({ command: `${root}node_modules/.bin/${name}`, args })
+// Not by its name: an older compiler is installed too.
+const tsc = (/** @type {string[]} */ ...args) => ({
+  command: process.execPath,
+  args: [`${root}node_modules/typescript/bin/tsc`, ...args],
+})
 const cargo = (/** @type {string[]} */ ...args) => ({ command: 'cargo', args })
 const clippy = (/** @type {string[]} */ ...options) =>
   cargo('clippy', '--locked', ...options, '--', '-D', 'warnings')
@@ -48,7 +53,7 @@ export const stages = [
       node('docs'),
     ],
   },
-  { name: 'types', commands: [bin('tsc', '-p', 'tsconfig.facade.json'), node('suite', '--compile')] },
+  { name: 'types', commands: [tsc('-p', 'tsconfig.facade.json'), node('suite', '--compile')] },
   {
     name: 'core',
     hasTests: true,
