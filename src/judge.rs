@@ -95,7 +95,7 @@ fn same_boot(record: &Record, evidence: &Evidence<'_>) -> Verdict {
     let pid = record.pid;
     // The numbers of devices and inodes mean the same file for one boot of one kernel. A holder that lost its kernel lock
     // by accident is named by the file that it wrote; a copy of that file names the original.
-    if both_local(record, evidence) && record.names_another_file(evidence.file) {
+    if evidence.fs == FsKind::Local && record.is_copy(evidence.file) {
         return Verdict::Stale("the file is a copy: its record names another file".to_owned());
     }
     if differ(record.pid_ns, evidence.here.pid_namespace) {

@@ -500,6 +500,10 @@ fn owned<S: System, T>(
     let Content::Record(record) = read(system, target, file, stat)? else {
         return Ok(Attempt::Again(Again::Unsigned));
     };
+    // Whoever takes over a copy has not signed it yet: the record speaks of the original.
+    if record.is_copy(stat.id) && system.fs_kind(file) == FsKind::Local {
+        return Ok(Attempt::Again(Again::Unsigned));
+    }
     let holder = Some(record.holder(stat.modified));
     if is_elsewhere(system, &record) {
         patience.named = holder;

@@ -144,6 +144,12 @@ impl Record {
         self.fs.as_deref() == Some("local")
     }
 
+    /// Whether it is the copy of a record of another file, if this file is on a local filesystem too.
+    #[must_use]
+    pub fn is_copy(&self, file: FileId) -> bool {
+        self.saw_local_fs() && self.names_another_file(file)
+    }
+
     /// The holder, of a record that was made by [`Record::of`].
     #[must_use]
     pub fn into_holder(self) -> Holder {

@@ -634,6 +634,21 @@ fn a_kernel_lock_of_another_program_is_no_inheritance() {
 }
 
 #[test]
+fn a_copy_whose_kernel_lock_is_held_does_not_name_the_holder_of_the_original() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    let held = acquire(&two, &target(), 0).unwrap();
+    let copied = world.content().unwrap();
+    release(&two, held).unwrap();
+    world.put(&copied, 60_000);
+    let _locked = locked_by_another_program(&world);
+    for (holder, reason) in refusals(&one) {
+        assert_eq!(holder, None);
+        assert!(reason.starts_with("process 4711 holds the kernel lock without a record"), "{reason}");
+    }
+}
+
+#[test]
 fn inspect_does_not_take_another_process_or_a_zombie_for_the_holder() {
     for state in [ProcessState::Zombie, ProcessState::Alive { start: Some(7) }] {
         let world = World::new();
