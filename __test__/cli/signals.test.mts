@@ -116,10 +116,12 @@ test(
     const job = shell(['run', '--', 'sh', '-c', 'echo $$ > command; while :; do sleep 0.1; done'])
     const script = `set -m; ${job} & echo $! > wrapper; read end`
     const bash = spawn('bash', ['-c', script], { cwd, detached: true, stdio: ['pipe', 'ignore', 'ignore'] })
-    const pidIn = (name: string) => Number(read(join(cwd, name)))
+    // Remembered, as their files are gone when the test is cleaned up.
+    const pids: Record<string, number> = {}
+    const pidIn = (name: string): number => (pids[name] ||= Number(read(join(cwd, name))))
     t.after(() => {
       bash.kill('SIGKILL')
-      for (const name of ['wrapper', 'command']) if (existsSync(`/proc/${pidIn(name)}`)) kill(name, 'SIGKILL')
+      for (const name of Object.keys(pids)) if (existsSync(`/proc/${pidIn(name)}`)) kill(name, 'SIGKILL')
     })
     const kill = (name: string, signal: NodeJS.Signals) => process.kill(pidIn(name), signal)
     const states = () => ['wrapper', 'command'].map((name) => stateOf(pidIn(name)))
