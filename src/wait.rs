@@ -220,9 +220,10 @@ impl Service {
 
     /// What there is to do now, and until when to sleep after that.
     fn turn(&mut self, watcher: &mut Watcher, now: Instant) -> Turn {
+        let paths = self.spots.len();
         for (path, found) in std::mem::take(&mut self.found) {
             if let Some(spot) = self.spots.get_mut(&path) {
-                spot.settle(watcher, &path, found, now);
+                spot.settle(watcher, &path, found, (now, paths));
             }
         }
         let mut turn = Turn::default();

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { acquireLock, resolveLockPath } from 'reconcile-lock'
+import { acquireLock, acquireLockSync, resolveLockPath } from 'reconcile-lock'
 import { Peer } from '../support/child.mjs'
 import { directory } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
@@ -186,6 +186,35 @@ test(
       })
       const latencies = await Promise.all(served)
       assert.ok(Math.max(...latencies) < BOUND, `${what}: ${latencies} ms`)
+    }
+  }),
+)
+
+test(
+  'without inotify, 1000 paths that somebody waits for cost a few per cent of a processor',
+  { skip: unlimited },
+  knownFailure(unreachable, async (t) => {
+    const root = directory(t)
+    const paths = Array.from({ length: 1000 }, (_, index) => join(root, String(index)))
+    for (const path of paths) mkdirSync(path)
+    const locks = paths.map((cwd) => acquireLockSync(cwd))
+    const waiter = new Waiter(t, { within: LIMITED })
+    const waits = await Promise.all(paths.map((cwd) => waiter.begin({ cwd, timeout: LONG, quiet: true })))
+    assert.equal(inotifies(waiter.pid), 0)
+    const share = async () => {
+      const [before, started] = [await waiter.usage(), performance.now()]
+      await sleep(1000, 'the processor time of those who wait is measured')
+      const after = await waiter.usage()
+      return (after.cpu - before.cpu) / (performance.now() - started)
+    }
+    // The first pauses are short; one that goes on like that would use a whole processor.
+    const shares = [await share(), await share(), await share()]
+    t.diagnostic(`${shares.map((share) => (share * 100).toFixed(1)).join(', ')} % of a processor`)
+    assert.ok(Math.min(...shares) < 0.15, `${shares}`)
+    for (const lock of locks) lock.releaseSync()
+    for (const [index, { outcome }] of waits.entries()) {
+      assert.equal((await outcome).ok, true)
+      await waiter.release(paths[index] ?? root)
     }
   }),
 )

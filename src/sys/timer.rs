@@ -96,6 +96,9 @@ impl Watch {
     pub(crate) fn sees_its_holder(&self) -> bool {
         match self.0 {}
     }
+    pub(crate) fn sees_its_file(&self) -> bool {
+        match self.0 {}
+    }
 }
 
 /// How [`Watcher::watch`] went.

@@ -18,8 +18,11 @@ use crate::target::Target;
 /// How often to look although no event came: a directory that was renamed, for example, sends none.
 const ROUTINE: Duration = Duration::from_millis(250);
 
-/// The longest pause between two tries where there are no events at all.
+/// The longest pause between two tries or looks where there are no events at all, for as many paths as `FEW` or fewer.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// With more paths than these the pauses are longer, so that all looks together cost a few per cent of a processor.
+const FEW: usize = 250;
 
 /// The shortest.
 const MOMENT: Duration = Duration::from_millis(1);
@@ -338,32 +341,45 @@ impl Spot {
     }
 
     /// A look or a try is over.
-    pub(super) fn settle(&mut self, watcher: &mut Watcher, path: &Path, found: Found, now: Instant) {
+    pub(super) fn settle(
+        &mut self,
+        watcher: &mut Watcher,
+        path: &Path,
+        found: Found,
+        (now, paths): (Instant, usize),
+    ) {
         match found {
             Found::Looked { stake, is_current, is_same } => {
                 self.may_take_over = is_current;
-                self.looked(stake, is_same, now);
+                self.looked(stake, is_same, now, paths);
             }
             Found::Tried { queue, next } => {
                 self.trying = None;
                 self.queue = queue;
-                self.tried(watcher, path, next, now);
+                self.tried(watcher, path, next, (now, paths));
             }
         }
     }
 
-    fn looked(&mut self, stake: Stake, is_same: bool, now: Instant) {
+    fn looked(&mut self, stake: Stake, is_same: bool, now: Instant, paths: usize) {
         // Where neither a process nor a kernel lock tells of the holder's end, only a try does.
         self.must_try = !is_same || !(self.sees_its_holder() || stake.was_locked());
         if is_same {
             // The kernel tells of the close before it lets go of the lock: look once more.
             let soon = mem::take(&mut self.may_be_closing);
-            self.due = now + if soon { MOMENT } else { to_routine() };
+            self.due = now
+                + if soon {
+                    MOMENT
+                } else if self.watch.as_ref().is_none_or(Watch::sees_its_file) {
+                    to_next(ROUTINE)
+                } else {
+                    to_next(self.next_pause(paths))
+                };
         }
         self.stake = Some(stake);
     }
 
-    fn tried(&mut self, watcher: &mut Watcher, path: &Path, next: Next, now: Instant) {
+    fn tried(&mut self, watcher: &mut Watcher, path: &Path, next: Next, (now, paths): (Instant, usize)) {
         match next {
             Next::Serve => {
                 self.vacant = None;
@@ -378,13 +394,13 @@ impl Spot {
                 self.vacant = None;
                 self.unwatch(watcher);
                 self.stake = stake;
-                self.look_out(watcher, path, now);
+                self.look_out(watcher, path, (now, paths));
             }
         }
     }
 
-    fn look_out(&mut self, watcher: &mut Watcher, path: &Path, now: Instant) {
-        let Some(stake) = &self.stake else { return self.rest(now) };
+    fn look_out(&mut self, watcher: &mut Watcher, path: &Path, (now, paths): (Instant, usize)) {
+        let Some(stake) = &self.stake else { return self.rest(now, paths) };
         let can_end = stake.pid().is_some() && stake.pid() != self.ended;
         match watcher.watch(path, stake, can_end) {
             Watched::Yes(watch) => {
@@ -396,26 +412,32 @@ impl Spot {
             }
             Watched::Ended => {
                 self.ended = stake.pid();
-                self.rest(now);
+                self.rest(now, paths);
             }
-            Watched::No => self.rest(now),
+            Watched::No => self.rest(now, paths),
         }
     }
 
     /// Without events, pauses that grow.
-    fn rest(&mut self, now: Instant) {
+    fn rest(&mut self, now: Instant, paths: usize) {
         (self.must_try, self.may_take_over) = (true, true);
-        self.due = now + jittered(self.pause);
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.due = now + jittered(self.next_pause(paths));
+    }
+
+    fn next_pause(&mut self, paths: usize) -> Duration {
+        let longest = LONGEST_PAUSE * u32::try_from(paths / FEW).unwrap_or(u32::MAX).max(1);
+        let pause = self.pause.min(longest);
+        self.pause = pause * 2;
+        pause
     }
 }
 
-/// How long it is until all spots are looked at in a row: many waiters are to wake their thread together.
-fn to_routine() -> Duration {
-    let since = Os::get().monotonic().as_micros() % ROUTINE.as_micros();
-    let left = ROUTINE.saturating_sub(Duration::from_micros(u64::try_from(since).unwrap_or(0)));
+/// How long it is until all spots with this interval are looked at in a row: they are to wake their thread together.
+fn to_next(interval: Duration) -> Duration {
+    let since = Os::get().monotonic().as_micros() % interval.as_micros();
+    let left = interval.saturating_sub(Duration::from_micros(u64::try_from(since).unwrap_or(0)));
     // A sleep may end a moment too early.
-    if left < ROUTINE / 4 { left + ROUTINE } else { left }
+    if left < interval / 4 { left + interval } else { left }
 }
 
 /// Between half and all of `pause`, so that waiters do not come back in step.
@@ -445,7 +467,7 @@ mod tests {
         spot.add(Waiter { id, order, rank, deadline: None, answer, is_cancelled: false });
         assert!(matches!(spot.step(&path, now), Some(Step::Try(_))));
         let next = Next::Wait(Some(stake));
-        spot.settle(&mut watcher, &path, Found::Tried { queue: Queue::No, next }, now);
+        spot.settle(&mut watcher, &path, Found::Tried { queue: Queue::No, next }, (now, 1));
         assert!(spot.watch().is_some());
         assert!(matches!(spot.step(&path, now), Some(Step::Look(_))));
     }

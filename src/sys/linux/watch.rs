@@ -49,7 +49,7 @@ pub(crate) struct Watcher {
 /// A file and its holder that are watched; [`Watcher::forget`] ends that.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    file: i32,
+    file: Option<i32>,
     pid: Option<u32>,
 }
 
@@ -57,6 +57,11 @@ impl Watch {
     /// Whether the holder's end is a signal.
     pub(crate) fn sees_its_holder(&self) -> bool {
         self.pid.is_some()
+    }
+
+    /// Whether a change of the file is a signal. Watches of files can run out, those of processes hardly.
+    pub(crate) fn sees_its_file(&self) -> bool {
+        self.file.is_some()
     }
 }
 
@@ -94,10 +99,10 @@ impl Signals {
     pub(crate) fn of(&self, watch: &Watch) -> Option<Signal> {
         if watch.pid.is_some_and(|pid| self.ended.contains(&pid)) {
             Some(Signal::Ended)
-        } else if self.lost_some || self.changed.contains(&watch.file) {
+        } else if self.lost_some || watch.file.is_some_and(|file| self.changed.contains(&file)) {
             Some(Signal::Changed)
         } else {
-            self.closed.contains(&watch.file).then_some(Signal::Closed)
+            watch.file.is_some_and(|file| self.closed.contains(&file)).then_some(Signal::Closed)
         }
     }
 }
@@ -120,12 +125,11 @@ impl Watcher {
             Some((pid, Ok(()))) => Some(pid),
             _ => None,
         };
-        let Some(file) = self.watch_file(path, stake, pid.is_some()) else {
-            self.forget_process(pid);
-            return Watched::No;
-        };
-        *self.files.entry(file).or_default() += 1;
-        Watched::Yes(Watch { file, pid })
+        let file = self.watch_file(path, stake, pid.is_some());
+        if let Some(file) = file {
+            *self.files.entry(file).or_default() += 1;
+        }
+        if file.is_none() && pid.is_none() { Watched::No } else { Watched::Yes(Watch { file, pid }) }
     }
 
     fn watch_process(&mut self, pid: u32) -> rustix::io::Result<()> {
@@ -153,12 +157,13 @@ impl Watcher {
 
     pub(crate) fn forget(&mut self, watch: &Watch) {
         self.forget_process(watch.pid);
-        let Some(count) = self.files.get_mut(&watch.file) else { return };
+        let Some(file) = watch.file else { return };
+        let Some(count) = self.files.get_mut(&file) else { return };
         *count -= 1;
         if *count == 0 {
-            self.files.remove(&watch.file);
+            self.files.remove(&file);
             if let Some(inotify) = &self.inotify {
-                let _ = inotify::remove_watch(inotify, watch.file);
+                let _ = inotify::remove_watch(inotify, file);
             }
         }
     }
