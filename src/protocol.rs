@@ -195,15 +195,15 @@ impl Patience {
     }
 
     /// Why a file that stays empty is not left to its creator until the end of [`BIRTH`]: its kernel lock is held.
-    fn unsigned_newborn<S: System>(&self, system: &S) -> Option<String> {
+    fn unsigned_newborn<S: System>(&self, system: &S, target: &Target) -> Option<String> {
         let (id, first_seen) = self.newborn?;
         let is_late = system.monotonic().saturating_sub(first_seen) >= SIGNS_WITHIN;
-        is_late.then(|| system.lock_owner(id)).flatten().map(|owner| without_record(Some(owner)))
+        is_late.then(|| lock_owner(system, target, id)).flatten().map(|owner| without_record(Some(owner)))
     }
 
     /// Why a kernel lock that no live process has signed for keeps us out.
     fn unsigned<S: System>(self, system: &S, target: &Target) -> Error {
-        let owner = self.locked.and_then(|id| system.lock_owner(id));
+        let owner = self.locked.and_then(|id| lock_owner(system, target, id));
         match self.ended {
             // It took the kernel lock itself, so whoever keeps it has the file from it.
             Some(holder) if owner.is_none_or(|pid| pid == holder.pid) => {
@@ -250,7 +250,7 @@ impl Patience {
                 Attempt::Again(again) => again,
             };
             if again == Again::BeingBorn
-                && let Some(reason) = patience.unsigned_newborn(system)
+                && let Some(reason) = patience.unsigned_newborn(system, target)
             {
                 return Err(target.contention(None, Some(reason)));
             }
@@ -533,6 +533,13 @@ pub(crate) fn is_elsewhere<S: System>(system: &S, record: &Record) -> bool {
 /// What is known of a kernel lock whose owner has ended: as with every lock of `flock(2)`, children inherit it.
 fn inherited(pid: u32) -> String {
     format!("process {pid} ended, but its command, or another process that inherited its lock, still runs")
+}
+
+/// The process that holds the kernel lock of a file that we have closed. If the path names the file no more, its number may
+/// be that of another file by now.
+fn lock_owner<S: System>(system: &S, target: &Target, id: FileId) -> Option<u32> {
+    let owner = system.lock_owner(id)?;
+    matches!(named(system, target, id), Ok(Some(_))).then_some(owner)
 }
 
 /// What is known of a kernel lock whose owner no record names.

@@ -662,6 +662,20 @@ fn inspect_does_not_take_another_process_or_a_zombie_for_the_holder() {
 }
 
 #[test]
+fn the_owner_of_a_file_that_was_replaced_is_not_named() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(b"", 0);
+    let _locked = locked_by_another_program(&world);
+    // Between the question who holds the lock and the answer: the number may be another file's by then.
+    world.before("lstat", |world| world.put(b"", 0));
+    let Err(Error::Contention { reason: Some(reason), .. }) = acquire(&one, &target(), 0) else {
+        panic!("acquired")
+    };
+    assert_eq!(reason, "a process is creating it right now");
+}
+
+#[test]
 fn a_creator_that_holds_the_kernel_lock_is_left_the_time_to_sign() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
