@@ -113,7 +113,7 @@ fn same_boot(record: &Record, evidence: &Evidence<'_>) -> Verdict {
             "process {pid} ended without releasing, and another process has its pid now"
         )),
         ProcessState::Replaced if evidence.kernel_locks => Verdict::Stale(format!(
-            "process {pid} let go of it without releasing: it became another program, or closed the file"
+            "process {pid} did not release the lock: it was replaced by execve, or closed the lock file"
         )),
         ProcessState::Alive { .. } | ProcessState::Replaced => {
             Verdict::Held(format!("process {pid} is running"))
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_program_that_was_replaced_is_gone_where_the_kernel_lock_proves_it() {
         let replaced = case(Some(native()), ProcessState::Replaced);
-        assert!(replaced.stale("process 4711 let go of it"));
+        assert!(replaced.stale("process 4711 did not release the lock"));
         assert!(Case { kernel_locks: false, ..replaced }.held());
         assert!(
             case(Some(old()), ProcessState::Replaced).held(),

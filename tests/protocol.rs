@@ -785,7 +785,7 @@ fn a_process_that_has_become_another_program_takes_over_from_itself() {
     assert_eq!(inspect(&one, &target()).unwrap().state, LockState::Stale);
     let from = acquire(&one, &target(), 0).unwrap().taken_over.unwrap();
     assert_eq!(from.holder.unwrap().pid, 1);
-    assert!(from.reason.contains("it became another program"), "{}", from.reason);
+    assert!(from.reason.contains("replaced by execve"), "{}", from.reason);
 }
 
 #[test]

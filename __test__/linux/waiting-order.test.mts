@@ -178,8 +178,8 @@ test('a first waiter that is stopped holds nobody up, and has his turn when he g
   assert.equal(existsSync(resolveLockPath(cwd)), false)
 })
 
-test('a first waiter that is stopped is passed over once, and costs nothing after that', async (t) => {
-  const [cwd, quiet] = [directory(t), directory(t)]
+/** Leaves a free lock whose only waiter is stopped; gives what lets the waiter acquire and release it. */
+async function stoppedFirstWaiter(t: TestContext, cwd: string): Promise<() => Promise<void>> {
   const stopped = new Waiter(t)
   const holder = acquireLockSync(cwd)
   const { outcome } = await stopped.begin({ cwd, timeout: LONG })
@@ -187,6 +187,16 @@ test('a first waiter that is stopped is passed over once, and costs nothing afte
   process.kill(stopped.pid, 'SIGSTOP')
   await until(() => processState(stopped.pid) === 'T', 'it is stopped')
   holder.releaseSync()
+  return async () => {
+    process.kill(stopped.pid, 'SIGCONT')
+    assert.equal((await outcome).ok, true)
+    await stopped.release(cwd)
+  }
+}
+
+test('a first waiter that is stopped is passed over once, and costs nothing after that', async (t) => {
+  const [cwd, quiet] = [directory(t), directory(t)]
+  const resume = await stoppedFirstWaiter(t, cwd)
   const time = async (where: string) => {
     const before = performance.now()
     const lock = await acquireLock({ cwd: where, timeout: LONG })
@@ -204,26 +214,16 @@ test('a first waiter that is stopped is passed over once, and costs nothing afte
   const ratio = median(passed) / median(usual)
   t.diagnostic(`${once.toFixed(1)} ms once, then ${median(passed).toFixed(3)} ms, ${ratio.toFixed(2)} x`)
   assert.ok(ratio < 3, `${ratio} x the usual time`)
-  process.kill(stopped.pid, 'SIGCONT')
-  assert.equal((await outcome).ok, true)
-  await stopped.release(cwd)
+  await resume()
 })
 
 test('who has little time does not lose it by letting others try first', async (t) => {
   const cwd = directory(t)
-  const stopped = new Waiter(t)
-  const holder = acquireLockSync(cwd)
-  const { outcome } = await stopped.begin({ cwd, timeout: LONG })
-  await until(() => queued(cwd) === 1, 'it is in the queue')
-  process.kill(stopped.pid, 'SIGSTOP')
-  await until(() => processState(stopped.pid) === 'T', 'it is stopped')
-  holder.releaseSync()
+  const resume = await stoppedFirstWaiter(t, cwd)
   // Less than twice the 5 ms that those who came before are given. The lock is free, so none is refused.
   for (const timeout of [1, 2, 4, 9])
     for (let round = 0; round < 10; round += 1) await (await acquireLock({ cwd, timeout })).release()
-  process.kill(stopped.pid, 'SIGCONT')
-  assert.equal((await outcome).ok, true)
-  await stopped.release(cwd)
+  await resume()
 })
 
 const [PROCESSES, TURNS] = [16, 60]
