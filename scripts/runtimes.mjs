@@ -70,16 +70,22 @@ if (!options['no-build'] || !existsSync(`${root}build/__test__`)) compile()
 const named = namedFiles(options.file)
 const total = { passed: 0, failed: 0, skipped: 0 }
 const lines = []
+const failures = []
 for (const runtime of wanted) {
   const { name, kind } = runtime
   const { execPath, missing } = installRuntime(runtime)
   const command = (file, report) => [execPath, ...testArguments(kind, file, report)]
   const files = named ?? testsForRuntimes(runtime.long)
-  const counts = missing ? { passed: 0, failed: 1, skipped: 0 } : await runSuite({ name, command }, files)
+  const counts = missing
+    ? { passed: 0, failed: 1, skipped: 0, failures: [] }
+    : await runSuite({ name, command }, files)
   for (const state of Object.keys(total)) total[state] += counts[state]
   const { passed, failed, skipped } = counts
+  failures.push(...counts.failures)
   lines.push(`${name.padEnd(16)} ${missing ?? `${passed} passed, ${failed} failed, ${skipped} skipped`}`)
 }
+// Once more, where whoever sees only the end of a long log finds them.
+for (const failure of failures) console.log(`\nfailed: ${failure}`)
 console.log(`\n${lines.join('\n')}`)
 console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`)
 process.exit(total.failed === 0 ? 0 : 1)

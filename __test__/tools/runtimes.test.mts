@@ -12,8 +12,9 @@ interface Counts {
   failed: number
   skipped: number
 }
+type Outcome = Counts & { failures: string[] }
 interface Suite {
-  runSuite(runtime: unknown, files: string[], print: (line: string) => void): Promise<Counts>
+  runSuite(runtime: unknown, files: string[], print: (line: string) => void): Promise<Outcome>
 }
 const { runSuite }: Suite = await import(join(root, 'scripts/runtimes/suite.mjs'))
 
@@ -23,7 +24,7 @@ async function judged(
   report: string | undefined,
   code: number,
   output = '',
-): Promise<[Counts, string]> {
+): Promise<[Counts, string, string[]]> {
   const script = join(directory(t), 'runtime.cjs')
   writeFileSync(
     script,
@@ -37,8 +38,8 @@ async function judged(
     name: 'a runtime',
     command: (_: string, path: string) => [process.execPath, script, path],
   }
-  const counts = await runSuite(runtime, ['some/file'], (line) => lines.push(line))
-  return [counts, lines.join('\n')]
+  const { failures, ...counts } = await runSuite(runtime, ['some/file'], (line) => lines.push(line))
+  return [counts, lines.join('\n'), failures]
 }
 
 const suite = (tests: string) =>
@@ -49,10 +50,17 @@ const FAILED = '<testcase name="bad"><failure message="m">is not 2</failure></te
 test('counts the tests of a report, also in nested suites', async (t) => {
   const skipped = '<testcase name="other"><skipped message="no strace"/></testcase>'
   const nested = suite(`${PASSED}<testsuite name="inner">${FAILED}${skipped}</testsuite>`)
-  const [counts, printed] = await judged(t, nested, 1)
+  const [counts, printed, failures] = await judged(t, nested, 1)
   assert.deepEqual(counts, { passed: 1, failed: 1, skipped: 1 })
   assert.match(printed, /failed: bad\n\s+is not 2/)
   assert.match(printed, /skipped: other\n\s+no strace/)
+  assert.deepEqual(failures, ['a runtime, some/file: bad\n  is not 2'])
+})
+
+test('says so where a report gives no reason for a skip', async (t) => {
+  const [counts, printed] = await judged(t, suite('<testcase name="other"><skipped/></testcase>'), 0)
+  assert.deepEqual(counts, { passed: 0, failed: 0, skipped: 1 })
+  assert.match(printed, /skipped: other\n\s+the report of this runtime gives no reason/)
 })
 
 test('counts a known failure as skipped if the report says passed', async (t) => {
@@ -83,7 +91,8 @@ test('a file that exceeds the deadline of its runtime is killed, and its output 
   writeFileSync(script, "console.log('the first test passed'); setInterval(() => {}, 1e6)")
   const lines: string[] = []
   const runtime = { name: 'a runtime', command: () => [process.execPath, script], deadline: 2000 }
-  const counts = await runSuite(runtime, ['some/file'], (line) => lines.push(line))
+  const { failures, ...counts } = await runSuite(runtime, ['some/file'], (line) => lines.push(line))
+  assert.equal(failures.length, 1)
   assert.deepEqual(counts, { passed: 0, failed: 1, skipped: 0 })
   assert.match(lines.join('\n'), /SIGKILL.*the first test passed/s)
 })

@@ -18,6 +18,7 @@ const KNOWN_FAILURE = /^known failure: (.+?): (.+)$/gm
 
 /**
  * @typedef {{ passed: number, failed: number, skipped: number }} Counts
+ * @typedef {Counts & { failures: string[] }} Outcome with what was printed of each test that failed
  *
  * @typedef {object} Runtime
  * @property {string} name
@@ -32,11 +33,12 @@ const KNOWN_FAILURE = /^known failure: (.+?): (.+)$/gm
  * @param {Runtime} runtime
  * @param {string[]} files as `folder/name`
  * @param {(line: string) => void} [print]
- * @returns {Promise<Counts>}
+ * @returns {Promise<Outcome>}
  */
 export async function runSuite(runtime, files, print = console.log) {
   print(`\n# ${runtime.name}`)
   const counts = { passed: 0, failed: 0, skipped: 0 }
+  const failures = []
   // The longest first, so that none of them runs alone in the end.
   const isLong = (/** @type {string} */ file) => Number(folders[file.split('/')[0]]?.long ?? false)
   const waiting = files.toSorted((a, b) => isLong(b) - isLong(a))
@@ -46,13 +48,17 @@ export async function runSuite(runtime, files, print = console.log) {
       const results = await runFile(runtime, file)
       const seconds = ((performance.now() - began) / 1000).toFixed(1)
       print(`${file.padEnd(28)} ${add(counts, results)} (${seconds} s)`)
-      for (const { name, state, about } of results)
-        if (state !== 'passed') print(`  ${state}: ${name}\n    ${about.trim().replaceAll('\n', '\n    ')}`)
+      for (const { name, state, about } of results.filter((one) => one.state !== 'passed')) {
+        const why = about.trim() || 'the report of this runtime gives no reason; that of npm test does'
+        print(`  ${state}: ${name}\n    ${why.replaceAll('\n', '\n    ')}`)
+        if (state === 'failed')
+          failures.push(`${runtime.name}, ${file}: ${name}\n  ${why.replaceAll('\n', '\n  ')}`)
+      }
     }
   }
   const { concurrency = 2 * availableParallelism() } = runtime
   await Promise.all(Array.from({ length: concurrency }, worker))
-  return counts
+  return { ...counts, failures }
 }
 
 /**
