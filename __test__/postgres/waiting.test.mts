@@ -93,6 +93,31 @@ test('onWait names the holder of the moment', async (t) => {
   assert.deepEqual([...told], [one.child.pid, two.child.pid])
 })
 
+test('who is granted the lock in the moment in which the time is over has it, and no session at rest does', async () => {
+  const holder = await locks.acquireLock('late')
+  const waiting = locks.acquireLock({ name: 'late', timeout: 300 })
+  await postgres.queues(1)
+  const [waiter] = await postgres.sql<{ pid: number }>(
+    "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory'",
+    'ledger',
+    'postgres',
+  )
+  assert.ok(waiter)
+  process.kill(waiter.pid, 'SIGSTOP')
+  try {
+    await holder.release()
+    await sleep(400, 'its time passes while its session is stopped')
+  } finally {
+    process.kill(waiter.pid, 'SIGCONT')
+  }
+  const lock = await waiting
+  await lock.release()
+  const other = postgresLocks({ connectionString: postgres.url() })
+  const next = await other.acquireLock('late')
+  await next.release()
+  await other.close()
+})
+
 type Told = <T>(waiting: Promise<T>, tell: () => Promise<void>) => Promise<T>
 const require = createRequire(import.meta.url)
 const { told }: { told: Told } = require('../../../postgres/dist/tell.js')

@@ -18,7 +18,7 @@ if (process.versions.bun) environments.add('bun')
 if (process.versions.deno) environments.add('deno')
 
 /** A marked test that takes longer hangs, in milliseconds. */
-const DEADLINE = environments.has('qemu') ? 60_000 : 15_000
+const DEADLINE = environments.has('qemu') ? 60_000 : 6000
 
 /**
  * Marks a test that cannot pass in a runtime or on a platform. The test still runs there: its failure counts as

@@ -79,6 +79,10 @@ export const readWithoutTable = `SELECT json_build_object('backend', ${lockedBy(
 export const terminate = `SELECT coalesce(bool_or(pg_terminate_backend(pid)), false)::text AS answer
 FROM pg_locks WHERE locktype = 'advisory' AND database = ${HERE} AND granted AND pid = $3::int
   AND classid = $1::bigint::oid AND objid = $2::bigint::oid AND objsubid = 1`
+/** Whether this session holds the lock. */
+export const holds = `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND database = ${HERE} AND granted
+  AND pid = pg_backend_pid()
+  AND classid = $1::bigint::oid AND objid = $2::bigint::oid AND objsubid = 1)::text AS answer`
 export const tryLock = 'SELECT pg_try_advisory_lock($1)::text AS answer'
 export const unlock = 'SELECT pg_advisory_unlock($1)::text AS answer'
 export const cancel = 'SELECT pg_cancel_backend($1)::text AS answer'

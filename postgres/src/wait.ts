@@ -1,7 +1,8 @@
 import { delay, monotonic } from './clock.js'
+import { halves } from './key.js'
 import type { Session } from './session.js'
 import type { Sessions } from './sessions.js'
-import { cancel, lockWithin } from './sql.js'
+import { cancel, holds, lockWithin } from './sql.js'
 
 /**
  * How long a statement may wait, in milliseconds: while it does, the server keeps every row version that it could
@@ -57,7 +58,11 @@ export class Wait {
         return await this.#session.ask<boolean>(lockWithin(this.#key, slice), undefined, slice)
       } catch (error) {
         const { code } = error as { code?: unknown }
-        if (code !== LOCK_NOT_AVAILABLE && !(code === QUERY_CANCELED && this.#isCancelled)) throw error
+        if (code === QUERY_CANCELED && this.#isCancelled) return false
+        if (code !== LOCK_NOT_AVAILABLE) throw error
+        // The time can pass after the server has granted the lock and before the session has woken: then it fails and
+        // holds the lock (`LockErrorCleanup` in PostgreSQL's storage/lmgr/proc.c).
+        if (await this.#session.ask<boolean>(holds, halves(this.#key))) return true
       }
     }
     return false
