@@ -2,14 +2,6 @@
 
 const { addAbortListener } = require('node:events')
 
-/**
- * Node.js 20.0 has no `addAbortListener` yet, whose listener hears of an abort even if one before it has called
- * `stopImmediatePropagation`.
- * @type {(signal: AbortSignal, listener: (event: Event) => void) => unknown}
- */
-const listen =
-  addAbortListener ?? ((signal, listener) => signal.addEventListener('abort', listener, { once: true }))
-
 /** What is to be called when a signal is aborted. @type {WeakMap<AbortSignal, Set<() => void>>} */
 const listening = new WeakMap()
 
@@ -32,7 +24,8 @@ function onAbort(signal, listener) {
   const listeners = listening.get(signal) ?? new Set()
   if (listeners.size === 0) {
     listening.set(signal, listeners)
-    listen(signal, tell)
+    // It hears of an abort even if a listener before it has called `stopImmediatePropagation`.
+    addAbortListener(signal, tell)
   }
   listeners.add(listener)
   return () => {

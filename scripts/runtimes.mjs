@@ -12,7 +12,7 @@ const help = `npm run test:runtimes -- [--only RUNTIME,RUNTIME] [--file TEST,TES
 
 Installs each runtime from its npm package (Linux x64) and runs the suite in it. A test that cannot pass in one is marked
 by knownFailure() with the reason; it still runs there, and a marked test that passes is a failure. The long tests run
-in the oldest and the newest Node.js, in Bun and in Deno.
+in the Node.js of the development, in the newest one, in Bun and in Deno; the oldest one runs api and waiting alone.
 
 --others leaves out the Node.js that runs this command.
 
@@ -75,7 +75,7 @@ for (const runtime of wanted) {
   const { name, kind } = runtime
   const { execPath, missing } = installRuntime(runtime)
   const command = (file, report) => [execPath, ...testArguments(kind, file, report)]
-  const files = named ?? testsForRuntimes(runtime.long)
+  const files = named ?? testsForRuntimes(runtime)
   const counts = missing
     ? { passed: 0, failed: 1, skipped: 0, failures: [] }
     : await runSuite({ name, command }, files)

