@@ -2,7 +2,7 @@
 
 const channels = require('./channels.js')
 const { clearTimeout, monotonic, setTimeout } = require('./clock.js')
-const { isContention } = require('./errors.js')
+const { errorOf, isContention } = require('./errors.js')
 const held = require('./held.js')
 const { Lock, withoutNulls } = require('./lock.js')
 const { isPromise, later, native, settled, resultOf } = require('./native.js')
@@ -20,6 +20,12 @@ const TELL = 1000
 
 /** How long a synchronous wait keeps the engine from ending its thread, in milliseconds. */
 const SLICE = 20
+
+/** A timer of Node.js for longer than this goes off at once. */
+const LONGEST_TIMER = 2 ** 31 - 1
+
+/** What a first attempt has at least: it is to be refused by the lock and not by a busy machine. In milliseconds. */
+const FIRST_ANSWER = 25
 
 const noTime = () => 0
 
@@ -128,7 +134,9 @@ function acquireLockSync(...args) {
   const call = options.timeout ? new Call(options) : undefined
   let acquired
   try {
-    acquired = resultOf(native.acquireSync(options.cwd, options.file, options.message, options.timeout))
+    const { cwd, file, message, timeout } = options
+    acquired = resultOf(native.acquireSync(cwd, file, message, timeout, call?.id ?? 0))
+    if (call) acquired ??= firstAnswer(options, call)
   } catch (error) {
     if (!call) {
       if (isContention(error)) channels.contended(error)
@@ -140,7 +148,22 @@ function acquireLockSync(...args) {
     acquired = claimed
   }
   held.begin()
-  return entered(acquired, call?.waited ?? noTime)
+  return entered(/** @type {JsLock} */ (acquired), call?.waited ?? noTime)
+}
+
+/**
+ * Waits for the first attempt, which a disk holds up, until the deadline.
+ * @param {Options} options
+ * @param {Call} call
+ */
+function firstAnswer({ cwd, file, message }, call) {
+  const end = monotonic() + Math.max(call.remaining, FIRST_ANSWER)
+  for (let left = end - monotonic(); left > 0; left = end - monotonic()) {
+    const acquired = resultOf(native.waitSlice(call.id, Math.min(SLICE, left)))
+    if (acquired) return acquired
+  }
+  native.cancelWait(call.id)
+  throw errorOf(native.unanswered(cwd, file, message))
 }
 
 /**
@@ -206,7 +229,8 @@ async function acquireLock(...args) {
 async function acquire(options, call) {
   held.begin()
   try {
-    return entered(await attempt(options).catch((error) => wait(call, call.left(error))), call.waited)
+    const acquired = attempt(options, call).catch((error) => wait(call, call.left(error)))
+    return entered(await acquired, call.waited)
   } catch (error) {
     held.end()
     throw explain(options, error)
@@ -215,16 +239,42 @@ async function acquire(options, call) {
 
 /**
  * @param {Options} options
+ * @param {Call} call
  * @returns {Promise<JsLock>}
  */
-async function attempt({ cwd, file, message, timeout }) {
+async function attempt({ cwd, file, message, timeout }, call) {
   const outcome = native.acquire(cwd, file, message, timeout)
-  if (isPromise(outcome) || Array.isArray(outcome)) return settled(outcome)
+  if (isPromise(outcome)) {
+    const lock = settled(outcome)
+    if (!timeout || timeout > LONGEST_TIMER) return lock
+    return inTime(lock, call.remaining, () => errorOf(native.unanswered(cwd, file, message)))
+  }
+  if (Array.isArray(outcome)) return settled(outcome)
   held.keep(outcome)
   await later(undefined)
   // The current directory may be another by now.
   const again = { cwd: undefined, file: outcome.path, message, timeout }
-  return held.claim(outcome.path, outcome) ?? attempt(/** @type {Options} */ (again))
+  return held.claim(outcome.path, outcome) ?? attempt(/** @type {Options} */ (again), call)
+}
+
+/**
+ * A disk may hold up a first attempt for longer than the call has time. What it acquires after that is rolled back.
+ * @param {Promise<JsLock>} lock
+ * @param {number} milliseconds
+ * @param {() => Error} late
+ * @returns {Promise<JsLock>}
+ */
+function inTime(lock, milliseconds, late) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(
+      () => {
+        reject(late())
+        lock.then(({ id }) => settled(native.giveBack(id))).catch(() => {})
+      },
+      Math.max(milliseconds, FIRST_ANSWER),
+    )
+    lock.then(resolve, reject).finally(() => clearTimeout(timer))
+  })
 }
 
 /**

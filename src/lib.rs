@@ -17,7 +17,7 @@
 //! - [`System`] (`system.rs`): what the protocol asks of an operating system; `sys/` answers it.
 //! - `table.rs`: the locks that this process holds.
 //! - `pool.rs`: threads for file operations, so that a slow disk holds up no event loop.
-//! - `wait.rs`: one thread that sleeps for everybody who waits, until something can have changed.
+//! - `wait.rs`: one thread that sleeps for all waiters; `wait/path.rs` decides what each path needs.
 //! - [`acquire_lock`] and its siblings (`api.rs`): the functions that a program calls.
 //! - `node/`: the same functions for JavaScript, the only place that knows Node.js.
 

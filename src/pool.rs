@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
+use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,6 +13,12 @@ use std::time::{Duration, Instant};
 /// How long a thread without work stays: a program that only waits is to have one thread more, not two.
 const IDLE: Duration = Duration::from_millis(100);
 
+/// How many threads work at once, unless all of them hang on a disk.
+const LIMIT: usize = 64;
+
+/// How long work waits for one of those until another thread is started for it.
+const STUCK: Duration = Duration::from_millis(10);
+
 /// Small: the deepest call is one of the protocol.
 pub(crate) const STACK: usize = 256 * 1024;
 
@@ -20,9 +27,13 @@ type Work = Box<dyn FnOnce() + Send>;
 struct Queue {
     waiting: VecDeque<Work>,
     idle: usize,
+    threads: usize,
+    /// A thread begins that waits first, to see whether all others hang.
+    has_reserve: bool,
 }
 
-static QUEUE: Mutex<Queue> = Mutex::new(Queue { waiting: VecDeque::new(), idle: 0 });
+static QUEUE: Mutex<Queue> =
+    Mutex::new(Queue { waiting: VecDeque::new(), idle: 0, threads: 0, has_reserve: false });
 static MORE: Condvar = Condvar::new();
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -56,18 +67,68 @@ pub(crate) fn submit<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(
 ) -> Result<Job<thread::Result<T>>, W> {
     let slot = Arc::new(Slot { is_done: AtomicBool::new(false), progress: Mutex::new(Progress::Running) });
     let job = Job { slot: Arc::clone(&slot) };
+    submit_detached(work, move |work| slot.finish(caught(work)))?;
+    Ok(job)
+}
+
+/// Hands `work` to a thread that does it by `run`, as soon as fewer than [`LIMIT`] others work or all of those hang.
+///
+/// # Errors
+/// As [`submit`].
+pub(crate) fn submit_detached<W: Send + 'static>(
+    work: W,
+    run: impl FnOnce(W) + Send + 'static,
+) -> Result<(), W> {
     let mut queue = locked(&QUEUE);
     if queue.idle <= queue.waiting.len() {
-        let thread = thread::Builder::new().name("reconcile-lock".to_owned()).stack_size(STACK);
-        if thread.spawn(serve).is_err() {
+        let is_full = queue.threads >= LIMIT;
+        if !(is_full && queue.has_reserve) && queue.add_thread(is_full).is_err() && queue.threads == 0 {
             return Err(work);
         }
-        queue.idle += 1;
     }
-    queue.waiting.push_back(Box::new(move || slot.finish(caught(work))));
+    queue.waiting.push_back(Box::new(move || run(work)));
     drop(queue);
     MORE.notify_one();
-    Ok(job)
+    Ok(())
+}
+
+/// Hands `work` to a thread that begins at once, however many work.
+///
+/// # Errors
+/// If the system refuses that.
+pub(crate) fn submit_at_once(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let mut queue = locked(&QUEUE);
+    if queue.idle <= queue.waiting.len() {
+        queue.add_thread(false)?;
+    }
+    queue.waiting.push_front(Box::new(work));
+    drop(queue);
+    MORE.notify_one();
+    Ok(())
+}
+
+impl Queue {
+    fn add_thread(&mut self, is_reserve: bool) -> io::Result<()> {
+        let thread = thread::Builder::new().name("reconcile-lock".to_owned()).stack_size(STACK);
+        thread.spawn(move || if is_reserve { reserve() } else { serve(locked(&QUEUE)) })?;
+        self.threads += 1;
+        self.idle += usize::from(!is_reserve);
+        self.has_reserve |= is_reserve;
+        Ok(())
+    }
+}
+
+/// Takes its part only if the others have not come to what waits.
+fn reserve() {
+    thread::sleep(STUCK);
+    let mut queue = locked(&QUEUE);
+    queue.has_reserve = false;
+    if queue.waiting.len() > queue.idle + 1 {
+        // Without it the others come to the rest in the end.
+        let _ = queue.add_thread(true);
+    }
+    queue.idle += 1;
+    serve(queue);
 }
 
 /// Does the work here and now.
@@ -75,8 +136,7 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
     panic::catch_unwind(AssertUnwindSafe(work))
 }
 
-fn serve() {
-    let mut queue = locked(&QUEUE);
+fn serve(mut queue: MutexGuard<'_, Queue>) {
     loop {
         if let Some(work) = queue.waiting.pop_front() {
             queue.idle -= 1;
@@ -90,6 +150,7 @@ fn serve() {
         queue = guard;
         if time.timed_out() && queue.waiting.is_empty() {
             queue.idle -= 1;
+            queue.threads -= 1;
             return;
         }
     }

@@ -267,6 +267,11 @@ impl Patience {
     }
 }
 
+/// Whether an attempt was refused because the creator of the file may be about to lock it.
+pub(crate) fn is_creation_grace(error: &Error) -> bool {
+    matches!(error, Error::Contention { reason: Some(reason), .. } if reason == BEING_BORN)
+}
+
 /// Acquires the lock for `thread` of this process, or says who has it. Never waits for a holder.
 ///
 /// # Errors

@@ -1,39 +1,52 @@
-//! Waiting for a holder to let go, without a thread for each waiter.
+//! Waiting for a holder to release, without a thread for each waiter.
 //!
-//! One thread sleeps for all waiters of this process until something can have changed, and then has the first
-//! waiter of that path acquire again: on a thread of the pool, unless that cannot hang.
-//! Waiters of one path are served in the order in which they came. Among processes, each one's first waiter has
-//! a place in a queue (`Place`), and lets those before it try first, for a few milliseconds.
+//! One thread sleeps for all waiters of this process until something can have changed. What is to be done then, `path.rs`
+//! decides for each path; files are touched by threads that may hang, so that a deadline and the locks of another disk
+//! depend on nothing but themselves. Waiters of one path are served in the order in which they came. Among processes,
+//! each one's first waiter has a place in a queue, and lets those before it attempt first, for a few milliseconds.
 //!
-//! All of this decides when to try. Whether a try succeeds, the protocol alone decides.
+//! All of this decides when to attempt. Whether an attempt succeeds, the protocol alone decides.
 #![forbid(unsafe_code)]
 
-mod spot;
+mod jobs;
+mod path;
+mod paths;
+#[cfg(test)]
+mod simulation;
 
 use std::any::Any;
+use std::hash::BuildHasher;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use self::spot::{Found, Look, Next, Queue, Spot, Step, TURN, Tried, Try, Waiter};
+use self::jobs::{Attempted, Batch, Files};
+use self::path::{Done, Job, Observed, Outcome, QUEUE_YIELD, Queue};
+use self::paths::Paths;
 use crate::error::Error;
-use crate::map::{HASHER, Map};
 use crate::pool;
-use crate::protocol::{self, Held, LockState};
+use crate::protocol::{self, BIRTH, Held, LockState};
 use crate::record::Holder;
-use crate::sys::{Bell, Os, Place, Rank, Signals, Watcher, is_shortage};
+use crate::sys::{Arrival, Os, QueueTicket, Watcher, is_shortage};
 use crate::system::System;
 use crate::table::{self, Owner, UnderWay};
 use crate::target::Target;
+
+/// How long a first attempt pauses for others, such as the creator of an empty file.
+const PAUSES: Duration = Duration::from_millis(25);
+
+/// How long a call without a timeout waits for the creator of an empty file, and checks after that once more.
+const CREATION: Duration = BIRTH.saturating_add(Duration::from_millis(250));
 
 /// How long the thread stays when nobody waits.
 const IDLE: Duration = Duration::from_secs(1);
 
 type HeldHere = Held<<Os as System>::File>;
+type Waiter = path::Waiter<Files>;
 
 /// What a waiter is told; a panic is an answer too.
 pub(crate) type Answer = thread::Result<Result<HeldHere, Error>>;
@@ -49,12 +62,12 @@ impl WaiterId {
     }
 }
 
-/// Who has the lock, as the last try has found.
+/// Who has the lock, as the last attempt has found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Refused {
     pub(crate) holder: Option<Holder>,
     pub(crate) reason: Option<String>,
-    /// The system call that the last try has failed with for want of descriptors or memory, and its error number.
+    /// The system call that the last attempt has failed with for want of descriptors or memory, and its error number.
     pub(crate) shortage: Option<(&'static str, i32)>,
 }
 
@@ -65,37 +78,52 @@ pub(crate) struct Order {
     pub(crate) thread: u32,
     pub(crate) target: Target,
     pub(crate) timeout: Duration,
+    /// Waits for the creator of an empty file, and for nobody else.
+    pub(crate) only_creator: bool,
+}
+
+/// What a waiter wants, and how to answer it.
+struct Request {
+    order: Order,
+    answer: Box<dyn FnOnce(Answer) + Send>,
+}
+
+impl Request {
+    fn refuse(self, Refused { holder, reason, shortage }: Refused) {
+        let target = self.order.target;
+        let error = match shortage {
+            Some((syscall, code)) => target.system(syscall)(io::Error::from_raw_os_error(code)),
+            None => target.contention(holder, reason),
+        };
+        (self.answer)(Ok(Err(error)));
+    }
 }
 
 struct Service {
-    spots: Map<PathBuf, Spot>,
-    /// What tries have found, for the thread that watches.
-    found: Vec<(PathBuf, Found)>,
-    /// Wakes that thread; `None`: there is none.
-    bell: Option<Bell>,
+    paths: Paths<Files>,
+    /// Of the thread that sleeps; `None`: there is none.
+    watcher: Option<Watcher>,
+    /// Until when it sleeps at most.
+    until: Option<Instant>,
 }
 
-static SERVICE: Mutex<Service> =
-    Mutex::new(Service { spots: Map::with_hasher(HASHER), found: Vec::new(), bell: None });
+static SERVICE: Mutex<Service> = Mutex::new(Service { paths: Paths::new(), watcher: None, until: None });
 
 fn service() -> MutexGuard<'static, Service> {
     // No code that runs under this mutex can panic half-way through a change.
     SERVICE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One try, which does not wait for a holder. `timeout` is what the caller is willing to wait in all: one who
-/// waits comes after those who wait already.
+/// One attempt, which does not wait for a holder, on a thread that nobody else needs for the while of [`PAUSES`].
+/// `timeout` is what the caller is willing to wait in all: one who waits comes after those who wait already.
 pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Result<HeldHere, Error> {
     let os = Os::get();
-    if timeout.is_zero() {
-        return protocol::acquire(os, target, thread);
-    }
-    let until = os.monotonic().checked_add(timeout);
-    // Who has no time for a turn of others is refused by the lock alone.
-    let others_wait = timeout > 2 * TURN && waits_for(&target.path);
+    let until = os.monotonic().checked_add(if timeout.is_zero() { PAUSES } else { timeout.min(PAUSES) });
+    // Who has no time for those who came before is refused by the lock alone.
+    let others_wait = timeout > 2 * QUEUE_YIELD && waits_for(&target.path);
     if !others_wait {
         return match protocol::acquire_until(os, target, thread, until) {
-            Err(Error::System { source, .. }) if is_shortage(&source) => {
+            Err(Error::System { source, .. }) if !timeout.is_zero() && is_shortage(&source) => {
                 Err(target.contention(None, Some(source.to_string())))
             }
             outcome => outcome,
@@ -107,25 +135,73 @@ pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Resul
     Err(target.contention(status.holder.filter(|_| is_held), reason))
 }
 
-/// Whether anybody waits for the lock at this path, in this process or another one.
-fn waits_for(path: &Path) -> bool {
-    service().spots.get(path).is_some_and(|spot| !spot.waiters.is_empty())
-        || Place::at(path).is_some_and(|place| place.has_others())
+/// [`try_once`], for no longer than `timeout` whatever the disk does.
+fn first_attempt(target: &Target, thread: u32, timeout: Duration) -> Result<HeldHere, Error> {
+    let of_pool = target.clone();
+    let job = match pool::submit(move || try_once(&of_pool, thread, timeout)) {
+        Ok(job) => job,
+        Err(work) => return work(),
+    };
+    let (tell, told) = oneshot::channel();
+    job.when_done(move |done| {
+        if let Err(late) = tell.send(done) {
+            jobs::roll_back(late.into_inner());
+        }
+    });
+    // Long enough to be refused by the lock and not by a busy machine.
+    let end = Instant::now().checked_add(timeout.max(PAUSES));
+    let done = match end {
+        Some(end) => told.recv_deadline(end).ok(),
+        None => told.recv().ok(),
+    };
+    match done {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(panic)) => panic::resume_unwind(panic),
+        None => Err(unanswered(target)),
+    }
 }
 
-/// Calls `answer` once the lock is acquired, the time is over or the wait has been ended; on another thread,
-/// unless the system refuses the one that waits, which is an answer too.
+/// The refusal of a call whose first attempt is not over at its deadline.
+pub(crate) fn unanswered(target: &Target) -> Error {
+    target.contention(None, Some("the file system has not answered".to_owned()))
+}
+
+/// Whether anybody waits for the lock at this path, in this process or another one.
+fn waits_for(path: &Path) -> bool {
+    service().paths.has_waiters(path) || QueueTicket::at(path).is_some_and(|ticket| ticket.has_others())
+}
+
+/// Calls `answer` once the lock is acquired, the deadline has come or the wait has been cancelled; on another thread,
+/// unless the system refuses the one that sleeps, which is an answer too.
 pub(crate) fn start(id: WaiterId, order: Order, answer: impl FnOnce(Answer) + Send + 'static) {
     let mut service = service();
-    if let Err(error) = service.wake() {
+    if let Err(error) = service.begin() {
         drop(service);
         return answer(Ok(Err(order.target.system("pthread_create")(error))));
     }
     let now = Instant::now();
-    let spot = service.spots.entry(order.target.path.clone()).or_insert_with(|| Spot::new(now));
-    let deadline = now.checked_add(order.timeout);
-    let (rank, answer) = (Rank::now(), Box::new(answer));
-    spot.add(Waiter { id, order, rank, deadline, answer, is_cancelled: false });
+    let (path, deadline) = (order.target.path.clone(), now.checked_add(order.timeout));
+    let request = Request { order, answer: Box::new(answer) };
+    let waiter = Waiter { id, request, arrival: Arrival::now(), deadline, is_cancelled: false };
+    let seed = std::collections::hash_map::RandomState::new().hash_one(0);
+    let job = service.paths.start(path.clone(), waiter, now, seed);
+    service.wake_for(deadline);
+    let watcher = service.watcher.clone();
+    drop(service);
+    if let Some((watcher, job)) = watcher.zip(job) {
+        dispatch(&watcher, vec![(path, job)]);
+    }
+}
+
+/// Waits for the creator of an empty file, and for nobody else, where a first attempt has found one.
+pub(crate) fn start_for_creator(
+    owner: Owner,
+    thread: u32,
+    target: Target,
+    answer: impl FnOnce(Answer) + Send + 'static,
+) {
+    let order = Order { owner, thread, target, timeout: CREATION, only_creator: true };
+    start(WaiterId::next(), order, answer);
 }
 
 /// Acquires the lock within `timeout`, on this thread.
@@ -135,8 +211,11 @@ pub(crate) fn acquire(
     thread: u32,
     timeout: Duration,
 ) -> Result<HeldHere, Error> {
+    if timeout.is_zero() {
+        return protocol::acquire(Os::get(), target, thread);
+    }
     let (id, started) = (WaiterId::next(), Instant::now());
-    let refused = match try_once(target, thread, timeout) {
+    let refused = match first_attempt(target, thread, timeout) {
         Err(error @ Error::Contention { .. }) => error,
         outcome => return outcome,
     };
@@ -148,7 +227,7 @@ pub(crate) fn acquire(
         return Err(Error::Deadlock { path: target.path.clone() });
     }
     let (tell, told) = oneshot::channel();
-    let order = Order { owner, thread, target: target.clone(), timeout };
+    let order = Order { owner, thread, target: target.clone(), timeout, only_creator: false };
     start(id, order, move |answer| drop(tell.send(answer)));
     match told.recv() {
         Ok(Ok(outcome)) => outcome,
@@ -157,12 +236,14 @@ pub(crate) fn acquire(
     }
 }
 
-/// Ends a wait. It does not end up with the lock: it is answered at once or, if it is trying, after that.
+/// Ends a wait. It does not end up with the lock: it is answered at once or, if it attempts, a moment later at most.
 pub(crate) fn cancel(id: WaiterId) {
     let cancelled = {
         let mut service = service();
-        service.ring();
-        service.spots.values_mut().find_map(|spot| spot.cancel(id))
+        let now = Instant::now();
+        let cancelled = service.paths.cancel(id, now);
+        service.wake_for(now.checked_add(path::CANCEL_GRACE));
+        cancelled
     };
     refuse_all(cancelled, CANCELLED);
 }
@@ -171,192 +252,192 @@ const CANCELLED: &str = "the wait was cancelled";
 
 /// Ends all waits of an owner.
 pub(crate) fn cancel_all(owner: Owner) {
-    let cancelled = service().take(|waiter| waiter.order.owner == owner);
+    let cancelled = {
+        let mut service = service();
+        service.wake_for(Some(Instant::now()));
+        service.paths.take(|waiter| waiter.request.order.owner == owner)
+    };
     refuse_all(cancelled, "the one who waited has ended");
 }
 
 fn refuse_all(waiters: impl IntoIterator<Item = Waiter>, reason: &str) {
     for waiter in waiters {
-        waiter.refuse(Refused { reason: Some(reason.to_owned()), ..Refused::default() });
+        waiter.request.refuse(Refused { reason: Some(reason.to_owned()), ..Refused::default() });
     }
 }
 
 /// Who has the lock that a waiter waits for; `None`: it waits no more.
 pub(crate) fn refused(id: WaiterId) -> Option<Refused> {
-    let service = service();
-    let spot = service.spots.values().find(|spot| spot.waiters.iter().any(|waiter| waiter.id == id))?;
-    Some(spot.refused.clone())
+    service().paths.refused(id).cloned()
 }
 
 impl Service {
-    /// Has the thread look around as soon as nobody uses the service, and starts it if there is none.
-    fn wake(&mut self) -> io::Result<()> {
-        if self.bell.is_none() {
+    /// Starts the thread that sleeps if there is none.
+    fn begin(&mut self) -> io::Result<()> {
+        if self.watcher.is_none() {
             let watcher = Watcher::new();
-            let bell = watcher.bell();
+            let sleeping = watcher.clone();
             let thread = thread::Builder::new().name("reconcile-lock".to_owned()).stack_size(pool::STACK);
-            thread.spawn(|| {
-                if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| serve(watcher))) {
-                    give_up(&*panic);
-                }
-            })?;
-            self.bell = Some(bell);
+            thread.spawn(move || sleep_for_all(&sleeping))?;
+            self.watcher = Some(watcher);
         }
-        self.ring();
         Ok(())
     }
 
-    fn ring(&self) {
-        if let Some(bell) = &self.bell {
-            bell.ring();
-        }
-    }
-
-    fn take(&mut self, which: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {
-        let taken = self.spots.values_mut().flat_map(|spot| spot.take(&which)).collect();
-        self.ring();
-        taken
-    }
-
-    /// What there is to do now, and until when to sleep after that.
-    fn turn(&mut self, watcher: &mut Watcher, now: Instant) -> Turn {
-        let paths = self.spots.len();
-        for (path, found) in std::mem::take(&mut self.found) {
-            if let Some(spot) = self.spots.get_mut(&path) {
-                spot.settle(watcher, &path, found, (now, paths));
-            }
-        }
-        let mut turn = Turn::default();
-        self.spots.retain(|path, spot| {
-            let over = spot.take_done(now);
-            turn.over.extend(over.into_iter().map(|waiter| (waiter, spot.refused.clone())));
-            if spot.is_over() {
-                spot.unwatch(watcher);
-                return false;
-            }
-            match spot.step(path, now) {
-                Some(Step::Look(look)) => turn.looks.push(look),
-                Some(Step::Try(attempt)) => turn.tries.push(attempt),
-                None => {}
-            }
-            turn.until = [turn.until, spot.next()].into_iter().flatten().min();
-            true
-        });
-        turn
-    }
-
-    fn hear(&mut self, watcher: &mut Watcher, signals: &Signals, now: Instant) {
-        for spot in self.spots.values_mut() {
-            if let Some(signal) = spot.watch().and_then(|watch| signals.of(watch)) {
-                spot.hear(watcher, signal, now);
-            }
+    /// Wakes the thread if it would sleep for too long.
+    fn wake_for(&mut self, moment: Option<Instant>) {
+        let Some(moment) = moment else { return };
+        if self.until.is_none_or(|until| moment < until)
+            && let Some(watcher) = &self.watcher
+        {
+            self.until = Some(moment);
+            watcher.wake();
         }
     }
 }
 
-#[derive(Default)]
-struct Turn {
-    over: Vec<(Waiter, Refused)>,
-    looks: Vec<Look>,
-    tries: Vec<Try>,
-    until: Option<Instant>,
+/// The thread that sleeps. It passes on its part before it does anything that may hang.
+fn sleep_for_all(watcher: &Watcher) {
+    if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| serve(watcher))) {
+        fail_all(&*panic);
+    }
 }
 
-/// The thread that sleeps for all waiters.
-fn serve(mut watcher: Watcher) {
+fn serve(watcher: &Watcher) {
     let mut idle_since = None;
     loop {
         let now = Instant::now();
-        let turn = {
+        let (late, jobs, until) = {
             let mut service = service();
-            let turn = service.turn(&mut watcher, now);
-            if !service.spots.is_empty() {
+            let tick = service.paths.tick(now);
+            if !service.paths.is_empty() {
                 idle_since = None;
             } else if now.saturating_duration_since(*idle_since.get_or_insert(now)) >= IDLE {
-                service.bell = None;
+                service.watcher = None;
                 return;
             }
-            turn
+            let until = idle_since.map_or(tick.until, |since| Some(since + IDLE));
+            service.until = until;
+            (tick.late, tick.jobs, until)
         };
-        for (waiter, refused) in turn.over {
-            waiter.refuse(refused);
+        for (waiter, refused) in late {
+            let refused = if waiter.is_cancelled {
+                Refused { reason: Some(CANCELLED.to_owned()), ..Refused::default() }
+            } else {
+                refused
+            };
+            waiter.request.refuse(refused);
         }
-        for attempt in turn.tries {
-            run(attempt);
-        }
-        if !turn.looks.is_empty() {
-            let looked: Vec<_> = turn.looks.into_iter().map(Look::run).collect();
-            service().found.extend(looked);
-            // An event is for those who have their stake with them.
+        let mut batches = jobs::batches(jobs);
+        if let Some(batch) = batches.pop() {
+            for batch in batches {
+                dispatch(watcher, batch);
+            }
+            // This thread is awake, another one would have to wake up.
+            let next = watcher.clone();
+            if pool::submit_at_once(move || sleep_for_all(&next)).is_ok() {
+                return run(watcher, batch);
+            }
+            dispatch(watcher, batch);
             continue;
         }
-        let until = idle_since.map_or(turn.until, |since| Some(since + IDLE));
-        let signals = watcher.wait(until);
-        service().hear(&mut watcher, &signals, Instant::now());
+        let events = watcher.wait(until);
+        if !events.is_empty() {
+            service().paths.on_events(|watch| events.of(watch), Instant::now());
+        }
     }
 }
 
 /// Nobody sleeps for those who wait any more; the next one starts anew.
-fn give_up(panic: &(dyn Any + Send)) {
-    let spots = {
+fn fail_all(panic: &(dyn Any + Send)) {
+    let waiters = {
         let mut service = service();
-        service.bell = None;
-        std::mem::take(&mut service.spots)
+        service.watcher = None;
+        service.paths.take_all()
     };
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref().map(String::as_str));
-    for waiter in spots.into_values().flat_map(|spot| spot.waiters) {
-        (waiter.answer)(Err(Box::new(text.unwrap_or("a panic without a text").to_owned())));
+    for waiter in waiters {
+        (waiter.request.answer)(Err(Box::new(text.unwrap_or("a panic without a text").to_owned())));
     }
 }
 
-fn run(attempt: Try) {
-    let (id, path) = (attempt.id, attempt.path().to_owned());
-    let under_way = UnderWay::begin(attempt.owner);
-    let finish = move |done: thread::Result<_>| {
-        match done {
-            Ok((tried, queue)) => finished(&path, id, tried, queue),
-            Err(panic) => finished(&path, id, Tried::Over(Err(panic)), Queue::Unknown),
+/// Runs jobs on another thread, or on this one if the system refuses that.
+fn dispatch(watcher: &Watcher, batch: Batch) {
+    if let Err((watcher, batch)) =
+        pool::submit_detached((watcher.clone(), batch), |(watcher, batch)| run(&watcher, batch))
+    {
+        run(&watcher, batch);
+    }
+}
+
+/// Runs jobs, each with those of the same path that follow at once.
+fn run(watcher: &Watcher, batch: Batch) {
+    for (path, job) in batch {
+        let mut next = Some(job);
+        while let Some(job) = next {
+            let (done, _under_way) = perform(watcher, &path, job);
+            let mut service = service();
+            let now = Instant::now();
+            next = service.paths.on_done(&path, done, now);
+            let moment = service.paths.next(&path);
+            service.wake_for(moment);
         }
-        drop(under_way);
+    }
+}
+
+/// The second value lasts until the path knows how the job ended.
+fn perform(watcher: &Watcher, path: &Path, job: Job<Files>) -> (Done<Files>, Option<UnderWay>) {
+    match job {
+        Job::Attempt(attempt) => attempt_for(watcher, path, attempt),
+        Job::Recheck { file, sees_process } => {
+            let is_same = pool::caught(|| jobs::recheck(path, &file, sees_process)).unwrap_or(false);
+            (Done::Rechecked { is_same }, None)
+        }
+        Job::Observe => {
+            let observed = pool::caught(|| jobs::observe_file(watcher, path)).unwrap_or(Observed::Nothing);
+            (Done::Observed(observed), None)
+        }
+    }
+}
+
+/// Attempts for a waiter, and answers it if that ends its wait.
+fn attempt_for(
+    watcher: &Watcher,
+    path: &Path,
+    attempt: path::Attempt<Files>,
+) -> (Done<Files>, Option<UnderWay>) {
+    let id = attempt.id;
+    let Some((target, thread, only_creator, under_way)) = wanted(path, id) else {
+        return (Done::Attempted { queue: attempt.queue, outcome: Outcome::Over }, None);
     };
-    if attempt.is_quick() {
-        return finish(pool::caught(move || attempt.run()));
-    }
-    match pool::submit(move || attempt.run()) {
-        Ok(job) => job.when_done(finish),
-        Err(work) => finish(pool::caught(work)),
-    }
-}
-
-/// A try is over: its waiter gets the lock or the error, or waits on.
-fn finished(path: &Path, id: WaiterId, tried: Tried, queue: Queue) {
-    let next = match tried {
-        Tried::Queued => Next::GiveWay,
-        Tried::Refused(refused, stake) => {
-            if let Some(spot) = service().spots.get_mut(path) {
-                spot.refused = refused;
-            }
-            Next::Wait(stake)
-        }
-        Tried::Over(answer) => {
+    let is_refused = |error: &Error| only_creator && !protocol::is_creation_grace(error);
+    let done = pool::caught(move || jobs::attempt(watcher, &target, thread, attempt, is_refused));
+    let (attempted, queue) = done.unwrap_or_else(|panic| (Attempted::Answer(Err(panic)), Queue::Unknown));
+    let outcome = match attempted {
+        Attempted::Not(outcome) => outcome,
+        Attempted::Answer(answer) => {
             deliver(path, id, answer);
-            Next::Serve
+            Outcome::Over
         }
     };
+    (Done::Attempted { queue, outcome }, Some(under_way))
+}
+
+/// What a waiter wants, unless it waits no more.
+fn wanted(path: &Path, id: WaiterId) -> Option<(Target, u32, bool, UnderWay)> {
     let mut service = service();
-    service.found.push((path.to_owned(), Found::Tried { queue, next }));
-    service.ring();
+    let waiter = service.paths.at(path)?.waiter(id).filter(|waiter| !waiter.is_cancelled)?;
+    let Order { owner, thread, target, only_creator, .. } = &waiter.request.order;
+    Some((target.clone(), *thread, *only_creator, UnderWay::begin(*owner)))
 }
 
 fn deliver(path: &Path, id: WaiterId, answer: Answer) {
-    let waiter = service().spots.get_mut(path).and_then(|spot| spot.take(|waiter| waiter.id == id).pop());
-    match (waiter, answer) {
-        (Some(waiter), answer) if !waiter.is_cancelled => (waiter.answer)(answer),
-        // Its wait was cancelled, or its time was over, meanwhile.
-        (waiter, answer) => {
-            if let Ok(Ok(held)) = answer {
-                let _ = protocol::abandon(Os::get(), held);
-            }
+    let waiter = service().paths.at(path).and_then(|path| path.take(|waiter| waiter.id == id).pop());
+    match waiter {
+        Some(waiter) if !waiter.is_cancelled => (waiter.request.answer)(answer),
+        // Its wait was cancelled, or its deadline has come, meanwhile.
+        waiter => {
+            jobs::roll_back(answer);
             refuse_all(waiter, CANCELLED);
         }
     }
@@ -404,7 +485,7 @@ mod tests {
 
     fn waiting(owner: Owner, target: &Target, timeout: Duration) -> (WaiterId, mpsc::Receiver<Answer>) {
         let (tell, told) = mpsc::channel();
-        let order = Order { owner, thread: 0, target: target.clone(), timeout };
+        let order = Order { owner, thread: 0, target: target.clone(), timeout, only_creator: false };
         let id = WaiterId::next();
         start(id, order, move |answer| drop(tell.send(answer)));
         (id, told)
@@ -468,7 +549,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let target = target(&directory);
         let held = hold(&target);
-        let place = Place::at(&target.path).expect("a local directory");
+        let place = QueueTicket::at(&target.path).expect("a local directory");
         let took = || {
             let (id, told) = waiting(Owner::PROGRAM, &target, Duration::MAX);
             until_refused(id);
@@ -527,7 +608,13 @@ mod tests {
         let (tell, told) = mpsc::channel();
         for id in [ids[2], ids[0], ids[1]] {
             let tell = tell.clone();
-            let order = Order { owner: Owner::PROGRAM, thread: 0, target: target.clone(), timeout: LONG };
+            let order = Order {
+                owner: Owner::PROGRAM,
+                thread: 0,
+                target: target.clone(),
+                timeout: LONG,
+                only_creator: false,
+            };
             start(id, order, move |answer| drop(tell.send((id, answer))));
             until_refused(id);
         }
@@ -537,26 +624,6 @@ mod tests {
             assert_eq!(first, id);
             release(answer.expect("no panic").expect("acquired"));
         }
-    }
-
-    #[test]
-    fn a_wait_that_is_cancelled_while_it_tries_is_answered_after_that_and_its_lock_is_given_back() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let target = target(&directory);
-        // A birth, which the first try waits for.
-        std::fs::write(&target.path, "").expect("written");
-        let (id, told) = waiting(Owner::PROGRAM, &target, Duration::MAX);
-        let is_trying = || service().spots.get(&target.path).is_some_and(|spot| spot.is_tried_by(id));
-        let started = Instant::now();
-        while !is_trying() && started.elapsed() < LONG {
-            thread::sleep(Duration::from_millis(1));
-        }
-        cancel(id);
-        assert!(told.recv_timeout(SOON).is_err(), "it is told before it is over");
-        assert!(matches!(answer(&told), Err(Error::Contention { .. })));
-        let next = acquire(Owner::PROGRAM, &target, 0, LONG).expect("given back");
-        assert!(next.taken_over.is_some(), "what it found is told to the next one");
-        release(next);
     }
 
     #[test]

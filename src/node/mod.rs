@@ -16,6 +16,7 @@ mod state;
 mod waiting;
 
 use std::path::Path;
+use std::time::Duration;
 
 use napi::bindgen_prelude::{ToNapiValue, Unknown};
 use napi::{Env, Result};
@@ -32,7 +33,7 @@ use crate::wait;
 use args::target_of;
 use failure::{guarded, returned, to_js};
 use lock::{Acquired, JsHolder};
-use promise::promised;
+use promise::{promised, promised_or};
 use state::State;
 
 /// Which version this binary is of: another's JavaScript must not use it.
@@ -80,19 +81,18 @@ macro_rules! target {
 use target;
 
 fn attempt(
-    env: &Env,
+    owner: Owner,
+    thread: u32,
     target: Target,
-    timeout: f64,
-) -> Result<impl FnOnce() -> std::result::Result<Acquired, Error> + Send + 'static> {
-    let State { owner, thread, .. } = *State::of(env)?;
-    let timeout = waiting::milliseconds(timeout);
+    timeout: Duration,
+) -> impl FnOnce() -> std::result::Result<Acquired, Error> + Send + 'static {
     let under_way = UnderWay::begin(owner);
-    Ok(move || {
+    move || {
         let held = wait::try_once(&target, thread, timeout)?;
         let acquired = Acquired::enter(owner, held, &target);
         drop(under_way);
         acquired
-    })
+    }
 }
 
 /// One attempt to acquire, which does not wait for a holder; `timeout` bounds what else there is to wait for.
@@ -109,27 +109,65 @@ pub fn acquire<'env>(
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let target = target!(env, cwd, file, message);
-        promised(env, attempt(env, target, timeout)?, |env, outcome| {
-            Ok(outcome??.into_lock()?.into_unknown(env)?)
-        })
+        let State { owner, thread, .. } = *State::of(env)?;
+        let (of_pool, timeout) = (target.clone(), waiting::milliseconds(timeout));
+        promised_or(
+            env,
+            attempt(owner, thread, of_pool, timeout),
+            |env, outcome| Ok(outcome??.into_lock()?.into_unknown(env)?),
+            move |outcome| {
+                timeout.is_zero() && matches!(outcome, Ok(Err(error)) if protocol::is_creation_grace(error))
+            },
+            move |settle| {
+                wait::start_for_creator(owner, thread, target.clone(), move |done| {
+                    settle(done.map(|held| held.and_then(|held| Acquired::enter(owner, held, &target))));
+                });
+            },
+        )
     })
 }
 
-/// As `acquire`, before it returns.
+/// As `acquire`, before it returns. `null`: the file system has not answered yet, and `waitSlice` of `id` waits for that.
 ///
 /// # Errors
 /// As `acquire`.
-#[napi(catch_unwind, ts_return_type = "unknown[] | JsLock")]
+#[napi(catch_unwind, ts_return_type = "unknown[] | JsLock | null")]
 pub fn acquire_sync<'env>(
     env: &'env Env,
     #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
     timeout: f64,
+    id: f64,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let target = target!(env, cwd, file, message);
-        returned(env, attempt(env, target, timeout)?().and_then(Acquired::into_lock))
+        let timeout = waiting::milliseconds(timeout);
+        let state = State::of(env)?;
+        let State { owner, thread, .. } = *state;
+        if timeout.is_zero() {
+            let held = protocol::acquire(Os::get(), &target, thread);
+            let acquired = held.and_then(|held| Acquired::enter(owner, held, &target));
+            return returned(env, acquired.and_then(Acquired::into_lock));
+        }
+        waiting::attempt_sync(env, state, id, target.clone(), attempt(owner, thread, target, timeout))
+    })
+}
+
+/// The refusal of a call whose first attempt is not over at its deadline.
+///
+/// # Errors
+/// `E_LOCK_INTERNAL` alone.
+#[napi(catch_unwind, ts_return_type = "unknown[]")]
+pub fn unanswered<'env>(
+    env: &'env Env,
+    #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
+    #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
+    #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
+) -> Result<Unknown<'env>> {
+    guarded(env, || {
+        let target = target!(env, cwd, file, message);
+        to_js(env, wait::unanswered(&target))
     })
 }
 

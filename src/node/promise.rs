@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::pool;
 
 /// How long the JavaScript thread may look for an answer.
-const LOOK: Duration = Duration::from_micros(100);
+pub(super) const LOOK: Duration = Duration::from_micros(100);
 
 /// Why a call has no value.
 pub(super) enum Rejection {
@@ -72,6 +72,24 @@ where
         + Send
         + 'static,
 {
+    promised_or(env, work, convert, |_| false, |_| {})
+}
+
+/// As [`promised`], but where an outcome `is_open`, `go_on` gets what settles the promise.
+pub(super) fn promised_or<'env, T, W, C>(
+    env: &'env Env,
+    work: W,
+    convert: C,
+    is_open: impl Fn(&thread::Result<T>) -> bool + Send + 'static,
+    go_on: impl FnOnce(Settle<T>) + Send + 'static,
+) -> Result<Unknown<'env>>
+where
+    T: Send + 'static,
+    W: FnOnce() -> T + Send + 'static,
+    C: for<'a> FnOnce(&'a Env, thread::Result<T>) -> std::result::Result<Unknown<'a>, Rejection>
+        + Send
+        + 'static,
+{
     let work = || {
         #[cfg(feature = "panic-probe")]
         super::probe::reached("work");
@@ -82,13 +100,20 @@ where
         Err(work) => Ok(pool::caught(work)),
     };
     let job = match looked {
-        Ok(done) => return returned(env, converted(env, convert, done)),
-        Err(job) => job,
+        Ok(done) if !is_open(&done) => return returned(env, converted(env, convert, done)),
+        job => job,
     };
     let (settle, promise) = deferred(env, convert)?;
-    job.when_done(settle);
+    let finish = move |done| if is_open(&done) { go_on(Box::new(settle)) } else { settle(done) };
+    match job {
+        Ok(done) => finish(done),
+        Err(job) => job.when_done(finish),
+    }
     Ok(promise)
 }
+
+/// Settles a promise.
+pub(super) type Settle<T> = Box<dyn FnOnce(thread::Result<T>) + Send>;
 
 /// A promise, and what settles it from any thread with what `convert`, on this one, makes of the answer.
 pub(super) fn deferred<'env, T, C>(

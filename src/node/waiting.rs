@@ -12,10 +12,11 @@ use super::args::target_of;
 use super::end;
 use super::failure::{guarded, internal, returned, to_js};
 use super::lock::{Acquired, JsHolder};
-use super::promise::deferred;
+use super::promise::{LOOK, deferred};
 use super::state::State;
 use super::target;
 use crate::error::Error;
+use crate::pool;
 use crate::table;
 use crate::target::Target;
 use crate::wait::{self, Order, WaiterId};
@@ -42,6 +43,36 @@ pub struct JsRefused {
     pub holder: Option<JsHolder>,
     /// What the holder alone does not tell.
     pub reason: Option<String>,
+}
+
+/// Runs a first attempt, which a disk may hold up, for at most a moment.
+pub(super) fn attempt_sync<'env>(
+    env: &'env Env,
+    state: &State,
+    id: f64,
+    target: Target,
+    work: impl FnOnce() -> std::result::Result<Acquired, Error> + Send + 'static,
+) -> Result<Unknown<'env>> {
+    let looked = match pool::submit(work) {
+        Ok(job) => job.look_for(LOOK),
+        Err(work) => Ok(pool::caught(work)),
+    };
+    match looked {
+        Ok(done) => finished(env, done),
+        Err(job) => {
+            let (tell, told) = oneshot::channel();
+            job.when_done(move |outcome| drop(tell.send(outcome)));
+            state.waits.borrow_mut().insert(named(id).0, Sitting { told, target });
+            Null.into_unknown(env)
+        }
+    }
+}
+
+fn finished(env: &Env, outcome: Outcome) -> Result<Unknown<'_>> {
+    match outcome {
+        Ok(outcome) => returned(env, outcome.and_then(Acquired::into_lock)),
+        Err(panic) => Err(internal(env, &panic).into()),
+    }
 }
 
 /// A number for one wait. Who asks for it first is served first.
@@ -125,10 +156,7 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
             }
         };
         waits.remove(&id.0);
-        match outcome {
-            Ok(outcome) => returned(env, outcome.and_then(Acquired::into_lock)),
-            Err(panic) => Err(internal(env, &panic).into()),
-        }
+        finished(env, outcome)
     })
 }
 
@@ -170,7 +198,8 @@ fn start(
     answer: impl FnOnce(Outcome) + Send + 'static,
 ) {
     let State { owner, thread, .. } = *state;
-    let order = Order { owner, thread, target: target.clone(), timeout: milliseconds(left) };
+    let order =
+        Order { owner, thread, target: target.clone(), timeout: milliseconds(left), only_creator: false };
     wait::start(id, order, move |done| {
         answer(done.map(|outcome| outcome.and_then(|held| Acquired::enter(owner, held, &target))));
     });

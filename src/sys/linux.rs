@@ -4,8 +4,8 @@
 
 mod process;
 mod queue;
-mod stake;
 mod watch;
+mod watched_file;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -13,9 +13,9 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, OFlags, StatxAttributes, StatxFlags};
 
 pub(super) use self::process::{here, lock_owner, state};
-pub(crate) use self::queue::{Place, Rank};
-pub(crate) use self::stake::Stake;
-pub(crate) use self::watch::{Bell, Signal, Signals, Watch, Watched, Watcher};
+pub(crate) use self::queue::{Arrival, QueueTicket};
+pub(crate) use self::watch::{Watch, Watcher, Watching};
+pub(crate) use self::watched_file::WatchedFile;
 
 /// The linker's `-z nodelete` (see `build.rs`) keeps the addon loaded.
 #[cfg(all(feature = "node", not(test)))]

@@ -5,28 +5,36 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::sys::{Ahead, HolderEvent};
+
 /// When a waiter came. Nobody compares it here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Rank;
+pub(crate) struct Arrival;
 
-impl Rank {
+impl Arrival {
     pub(crate) fn now() -> Self {
         Self
     }
 }
 
 /// A lock file that somebody holds; there is nothing to look at.
-#[derive(Debug)]
-pub(crate) struct Stake(Infallible);
+#[derive(Debug, Clone)]
+pub(crate) struct WatchedFile(Infallible);
 
-impl Stake {
+impl WatchedFile {
     pub(crate) fn open(_: &Path) -> Option<Self> {
+        None
+    }
+    pub(crate) fn open_locked(_: &Path) -> Option<Self> {
         None
     }
     pub(crate) fn pid(&self) -> Option<u32> {
         match self.0 {}
     }
     pub(crate) fn was_locked(&self) -> bool {
+        match self.0 {}
+    }
+    pub(crate) fn device(&self) -> u64 {
         match self.0 {}
     }
     pub(crate) fn is_current(&self, _: &Path) -> bool {
@@ -37,15 +45,15 @@ impl Stake {
     }
 }
 
-/// A place in a queue; there is none.
+/// A place in the queue of all processes; there is none.
 #[derive(Debug)]
-pub(crate) struct Place(Infallible);
+pub(crate) struct QueueTicket(Infallible);
 
-impl Place {
+impl QueueTicket {
     pub(crate) fn at(_: &Path) -> Option<Self> {
         None
     }
-    pub(crate) fn take(&mut self, _: Rank) {
+    pub(crate) fn take(&mut self, _: Arrival) {
         match self.0 {}
     }
     pub(crate) fn leave(&mut self) {
@@ -57,7 +65,7 @@ impl Place {
     pub(crate) fn pass_over(&mut self) {
         match self.0 {}
     }
-    pub(crate) fn is_first(&self) -> bool {
+    pub(crate) fn ahead(&self) -> Ahead {
         match self.0 {}
     }
     pub(crate) fn has_others(&self) -> bool {
@@ -65,27 +73,14 @@ impl Place {
     }
 }
 
-#[derive(Debug, Default)]
-struct Rung {
-    yes: Mutex<bool>,
-    tell: Condvar,
-}
-
-/// Wakes the thread that sleeps in [`Watcher::wait`].
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Bell(Arc<Rung>);
-
-impl Bell {
-    pub(crate) fn ring(&self) {
-        *self.0.yes.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.0.tell.notify_one();
-    }
-}
-
 /// What one thread sleeps on.
-#[derive(Debug)]
-pub(crate) struct Watcher {
-    bell: Bell,
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Watcher(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    is_woken: Mutex<bool>,
+    waker: Condvar,
 }
 
 /// A file that is watched; there are none.
@@ -93,7 +88,7 @@ pub(crate) struct Watcher {
 pub(crate) struct Watch(Infallible);
 
 impl Watch {
-    pub(crate) fn sees_its_holder(&self) -> bool {
+    pub(crate) fn process(&self) -> Option<u32> {
         match self.0 {}
     }
     pub(crate) fn sees_its_file(&self) -> bool {
@@ -101,62 +96,55 @@ impl Watch {
     }
 }
 
-/// How [`Watcher::watch`] went.
+/// What [`Watcher::watch`] came to.
 #[derive(Debug)]
 #[expect(dead_code, reason = "the other systems' answers")]
-pub(crate) enum Watched {
+pub(crate) enum Watching {
     Yes(Watch),
     Ended,
     No,
 }
 
-/// What [`Watcher::wait`] has heard: nothing.
+/// What [`Watcher::wait`] has noticed: nothing.
 #[derive(Debug)]
-pub(crate) struct Signals;
+pub(crate) struct HolderEvents;
 
-/// What a signal means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(dead_code, reason = "the other systems' signals")]
-pub(crate) enum Signal {
-    Changed,
-    Ended,
-    Closed,
-}
-
-impl Signals {
-    #[expect(clippy::unused_self, reason = "the other systems' signals tell")]
-    pub(crate) fn of(&self, watch: &Watch) -> Option<Signal> {
+impl HolderEvents {
+    #[expect(clippy::unused_self, reason = "the other systems have events")]
+    pub(crate) fn of(&self, watch: &Watch) -> Option<HolderEvent> {
         match watch.0 {}
+    }
+
+    #[expect(clippy::unused_self, reason = "the other systems have events")]
+    pub(crate) fn is_empty(&self) -> bool {
+        true
     }
 }
 
 impl Watcher {
     pub(crate) fn new() -> Self {
-        Self { bell: Bell::default() }
+        Self::default()
     }
 
-    pub(crate) fn bell(&self) -> Bell {
-        self.bell.clone()
+    /// Ends the sleep of [`Watcher::wait`], now or the next one.
+    pub(crate) fn wake(&self) {
+        *self.0.is_woken.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.waker.notify_one();
     }
 
     #[expect(clippy::unused_self, reason = "the other systems' watchers watch")]
-    pub(crate) fn watch(&mut self, _: &Path, stake: &Stake, _: bool) -> Watched {
-        match stake.0 {}
+    pub(crate) fn watch(&self, _: &Path, _: Option<u32>, _: bool) -> Watching {
+        Watching::No
     }
 
-    #[expect(clippy::unused_self, reason = "the other systems' watchers forget")]
-    pub(crate) fn forget(&mut self, watch: &Watch) {
-        match watch.0 {}
-    }
-
-    /// Sleeps until the bell has rung or `until` has come.
-    pub(crate) fn wait(&mut self, until: Option<Instant>) -> Signals {
-        let Rung { yes, tell } = &*self.bell.0;
+    /// Sleeps until [`Watcher::wake`] was called or `until` has come.
+    pub(crate) fn wait(&self, until: Option<Instant>) -> HolderEvents {
+        let Shared { is_woken, waker } = &*self.0;
         let left =
             until.map_or(Duration::from_secs(3600), |until| until.saturating_duration_since(Instant::now()));
-        let rung = yes.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = tell.wait_timeout_while(rung, left, |rung| !*rung);
+        let woken = is_woken.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = waker.wait_timeout_while(woken, left, |woken| !*woken);
         *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
-        Signals
+        HolderEvents
     }
 }

@@ -15,7 +15,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::map::{HASHER, Map};
-use crate::sys::Os;
+use crate::sys::{Ahead, Os};
 use crate::system::{FsKind, System};
 
 /// As many bytes for each name: two for 32 us, which is enough for 50 days. After that the ranks begin anew, and whoever
@@ -30,9 +30,9 @@ const PASSED: usize = 64;
 
 /// When a waiter came; who came first is first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Rank(i64);
+pub(crate) struct Arrival(i64);
 
-impl Rank {
+impl Arrival {
     /// The rank of one who comes now, by a clock that all processes of this kernel share. It is even.
     pub(crate) fn now() -> Self {
         let now = clock_gettime(ClockId::Monotonic);
@@ -42,10 +42,10 @@ impl Rank {
 
 /// A waiter's place.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct QueueTicket {
     directory: OwnedFd,
     lane: i64,
-    rank: Option<Rank>,
+    rank: Option<Arrival>,
     /// 0 or 1, added to the rank: a place that changes is one whose waiter is not stopped.
     turn: i64,
     path: PathBuf,
@@ -60,7 +60,7 @@ fn passed_over() -> MutexGuard<'static, Map<PathBuf, i64>> {
     PASSED_OVER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Place {
+impl QueueTicket {
     /// A place for those who wait for the lock at `path`, not taken yet. `None`: no queue is possible.
     pub(crate) fn at(path: &Path) -> Option<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -74,14 +74,14 @@ impl Place {
     }
 
     /// Takes the place of one who came at `rank`.
-    pub(crate) fn take(&mut self, rank: Rank) {
+    pub(crate) fn take(&mut self, rank: Arrival) {
         if self.rank != Some(rank) {
             self.leave();
             self.enter(rank);
         }
     }
 
-    fn enter(&mut self, rank: Rank) {
+    fn enter(&mut self, rank: Arrival) {
         let place = range(libc::F_RDLCK, self.lane + rank.0 + self.turn, 1);
         let _ = fcntl(&self.directory, FcntlArg::F_OFD_SETLK(&place));
         self.rank = Some(rank);
@@ -105,9 +105,13 @@ impl Place {
         }
     }
 
-    /// Whether nobody came before us who takes its turns.
-    pub(crate) fn is_first(&self) -> bool {
-        self.rank.is_none_or(|Rank(rank)| self.other(rank).is_none())
+    /// Who came before us and takes its turns.
+    pub(crate) fn ahead(&self) -> Ahead {
+        let Some(Arrival(mine)) = self.rank else { return Ahead::Nobody };
+        let Some(other) = self.other(mine) else { return Ahead::Nobody };
+        // The kernel finds one of them, not the first.
+        let is_alone = self.taken(0, other).is_none() && self.taken(other + 1, mine).is_none();
+        if is_alone { Ahead::One } else { Ahead::More }
     }
 
     /// Whether anybody else waits who takes its turns.
@@ -117,7 +121,7 @@ impl Place {
 
     /// Waits for the first one no more, until it moves.
     pub(crate) fn pass_over(&mut self) {
-        let Some(other) = self.rank.and_then(|Rank(rank)| self.other(rank)) else { return };
+        let Some(other) = self.rank.and_then(|Arrival(rank)| self.other(rank)) else { return };
         self.passed = Some(other);
         let mut passed = passed_over();
         if passed.len() >= PASSED {
@@ -166,10 +170,29 @@ mod tests {
     use super::*;
     use crate::map::Set;
 
-    fn place(path: &Path, rank: i64) -> Place {
-        let mut place = Place::at(path).expect("a local directory");
-        place.take(Rank(rank));
+    fn place(path: &Path, rank: i64) -> QueueTicket {
+        let mut place = QueueTicket::at(path).expect("a local directory");
+        place.take(Arrival(rank));
         place
+    }
+
+    fn is_first(ticket: &QueueTicket) -> bool {
+        ticket.ahead() == Ahead::Nobody
+    }
+
+    #[test]
+    fn a_waiter_knows_whether_one_or_more_came_before_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("l");
+        let (third, second, first) = (place(&path, 12), place(&path, 8), place(&path, 4));
+        assert_eq!(
+            [&first, &second, &third].map(QueueTicket::ahead),
+            [Ahead::Nobody, Ahead::One, Ahead::More]
+        );
+        drop(second);
+        assert_eq!(third.ahead(), Ahead::One);
+        let _other = place(&path, 2);
+        assert_eq!(third.ahead(), Ahead::More);
     }
 
     #[test]
@@ -177,9 +200,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
         let (second, first) = (place(&path, 8), place(&path, 7));
-        assert!(first.is_first() && !second.is_first());
+        assert!(is_first(&first) && !is_first(&second));
         drop(first);
-        assert!(second.is_first());
+        assert!(is_first(&second));
     }
 
     #[test]
@@ -187,9 +210,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
         let (mut a, b) = (place(&path, 1), place(&path, 2));
-        assert!(!b.is_first());
-        a.take(Rank(3));
-        assert!(b.is_first() && !a.is_first());
+        assert!(!is_first(&b));
+        a.take(Arrival(3));
+        assert!(is_first(&b) && !is_first(&a));
         a.leave();
         assert!(!b.has_others());
     }
@@ -199,20 +222,20 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
         let (mut stopped, mut other) = (place(&path, 2), place(&path, 4));
-        assert!(!other.is_first());
+        assert!(!is_first(&other));
         other.pass_over();
-        assert!(other.is_first() && !other.has_others());
-        let newcomer = Place::at(&path).expect("a local directory");
+        assert!(is_first(&other) && !other.has_others());
+        let newcomer = QueueTicket::at(&path).expect("a local directory");
         assert!(newcomer.has_others(), "the other one waits");
         other.leave();
         assert!(!newcomer.has_others(), "the whole process passes it over");
         let next = place(&path, 6);
         let before_it = place(&path, 0);
-        assert!(!next.is_first(), "who came before it takes its turn");
+        assert!(!is_first(&next), "who came before it takes its turn");
         drop(before_it);
-        assert!(next.is_first());
+        assert!(is_first(&next));
         stopped.move_on();
-        assert!(!next.is_first() && newcomer.has_others());
+        assert!(!is_first(&next) && newcomer.has_others());
     }
 
     #[test]
@@ -222,7 +245,7 @@ mod tests {
         let reader = std::fs::File::open(directory.path()).expect("opened");
         fcntl(&reader, FcntlArg::F_OFD_SETLK(&range(libc::F_RDLCK, 0, 0))).expect("locked");
         let place = place(&path, 8);
-        assert!(place.is_first() && !place.has_others());
+        assert!(is_first(&place) && !place.has_others());
     }
 
     #[test]
@@ -235,16 +258,16 @@ mod tests {
     fn another_lock_of_the_directory_has_a_queue_of_its_own() {
         let directory = tempfile::tempdir().expect("a directory");
         let (a, b) = (place(&directory.path().join("a"), 1), place(&directory.path().join("b"), 2));
-        assert!(b.is_first() && !b.has_others() && !a.has_others());
+        assert!(is_first(&b) && !b.has_others() && !a.has_others());
     }
 
     #[test]
     fn a_newcomer_sees_whether_anybody_waits() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
-        let newcomer = Place::at(&path).expect("a local directory");
+        let newcomer = QueueTicket::at(&path).expect("a local directory");
         assert!(!newcomer.has_others());
-        let waiter = place(&path, Rank::now().0);
+        let waiter = place(&path, Arrival::now().0);
         assert!(newcomer.has_others() && !waiter.has_others());
     }
 

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::stake::Stake;
 use crate::map::{Map, Set};
+use crate::sys::HolderEvent;
 
 /// How long to sleep at most where nothing can wake us: descriptors have run out.
 const DEAF: Duration = Duration::from_millis(10);
@@ -23,51 +23,56 @@ const DEAF: Duration = Duration::from_millis(10);
 /// How long to sleep where the system cannot even tell what has happened.
 const SICK: Duration = Duration::from_millis(50);
 
-/// Wakes the thread that sleeps in [`Watcher::wait`].
+/// What one thread sleeps on, and others add to.
 #[derive(Debug, Clone)]
-pub(crate) struct Bell(Option<Arc<OwnedFd>>);
+pub(crate) struct Watcher(Arc<Shared>);
 
-impl Bell {
-    pub(crate) fn ring(&self) {
-        if let Some(bell) = &self.0 {
-            // It fails only if 2^64 - 2 rings were not heard.
-            let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
-        }
-    }
-}
-
-/// What one thread sleeps on.
 #[derive(Debug)]
-pub(crate) struct Watcher {
-    bell: Bell,
+struct Shared {
+    /// Ends the sleep.
+    waker: Option<OwnedFd>,
     inotify: Option<OwnedFd>,
-    /// How many watches share a descriptor: two paths can lead to one file.
-    files: Map<i32, u32>,
-    processes: Map<u32, (OwnedFd, u32)>,
+    watched: Mutex<Watched>,
 }
 
-/// A file and its holder that are watched; [`Watcher::forget`] ends that.
+#[derive(Debug, Default)]
+struct Watched {
+    /// How many watches share a descriptor of `inotify(7)`: two paths can lead to one file.
+    files: Map<i32, u32>,
+    processes: Map<u32, (Arc<OwnedFd>, u32)>,
+    /// How many descriptors of `inotify(7)` were removed.
+    removed: u64,
+}
+
+/// A file, or its holder, that is watched until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Watch {
+    watcher: Watcher,
     file: Option<i32>,
     pid: Option<u32>,
 }
 
 impl Watch {
-    /// Whether the holder's end is a signal.
-    pub(crate) fn sees_its_holder(&self) -> bool {
-        self.pid.is_some()
+    /// The process whose end is an event.
+    pub(crate) fn process(&self) -> Option<u32> {
+        self.pid
     }
 
-    /// Whether a change of the file is a signal. Watches of files can run out, those of processes hardly.
+    /// Whether a change of the file is an event. Watches of files can run out, those of processes hardly.
     pub(crate) fn sees_its_file(&self) -> bool {
         self.file.is_some()
     }
 }
 
-/// How [`Watcher::watch`] went.
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.watcher.forget(self.file, self.pid);
+    }
+}
+
+/// What [`Watcher::watch`] came to.
 #[derive(Debug)]
-pub(crate) enum Watched {
+pub(crate) enum Watching {
     Yes(Watch),
     /// The holder has ended.
     Ended,
@@ -75,160 +80,176 @@ pub(crate) enum Watched {
     No,
 }
 
-/// What [`Watcher::wait`] has heard.
+/// What [`Watcher::wait`] has noticed.
 #[derive(Debug, Default)]
-pub(crate) struct Signals {
+pub(crate) struct HolderEvents {
     changed: Set<i32>,
     closed: Set<i32>,
     ended: Set<u32>,
     lost_some: bool,
 }
 
-/// What a signal means for a watched file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Signal {
-    /// The file was removed, replaced, moved or written to, or events were lost.
-    Changed,
-    /// The holder's process has ended.
-    Ended,
-    /// Somebody closed the file, who may have been its holder.
-    Closed,
-}
-
-impl Signals {
-    pub(crate) fn of(&self, watch: &Watch) -> Option<Signal> {
+impl HolderEvents {
+    pub(crate) fn of(&self, watch: &Watch) -> Option<HolderEvent> {
         if watch.pid.is_some_and(|pid| self.ended.contains(&pid)) {
-            Some(Signal::Ended)
+            Some(HolderEvent::Ended)
         } else if self.lost_some || watch.file.is_some_and(|file| self.changed.contains(&file)) {
-            Some(Signal::Changed)
+            Some(HolderEvent::Changed)
         } else {
-            watch.file.is_some_and(|file| self.closed.contains(&file)).then_some(Signal::Closed)
+            watch.file.is_some_and(|file| self.closed.contains(&file)).then_some(HolderEvent::Closed)
         }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.lost_some && self.changed.is_empty() && self.closed.is_empty() && self.ended.is_empty()
     }
 }
 
 impl Watcher {
     pub(crate) fn new() -> Self {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok().map(Arc::new);
+        let waker = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok();
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
-        Self { bell: Bell(bell), inotify, files: Map::default(), processes: Map::default() }
+        Self(Arc::new(Shared { waker, inotify, watched: Mutex::default() }))
     }
 
-    pub(crate) fn bell(&self) -> Bell {
-        self.bell.clone()
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Watches the file, and its holder if that `can_end`.
-    pub(crate) fn watch(&mut self, path: &Path, stake: &Stake, can_end: bool) -> Watched {
-        let pid = match stake.pid().filter(|_| can_end).map(|pid| (pid, self.watch_process(pid))) {
-            Some((_, Err(Errno::SRCH))) => return Watched::Ended,
+    /// Ends the sleep of [`Watcher::wait`], now or the next one.
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = &self.0.waker {
+            // It fails only if 2^64 - 2 wakes were not noticed.
+            let _ = rustix::io::write(waker, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Watches the file, and the process `pid`, its holder. The path may name another file by now: compare it after that.
+    pub(crate) fn watch(&self, path: &Path, pid: Option<u32>, sees_close: bool) -> Watching {
+        let pid = match pid.map(|pid| (pid, self.watch_process(pid))) {
+            Some((_, Err(Errno::SRCH))) => return Watching::Ended,
             Some((pid, Ok(()))) => Some(pid),
             _ => None,
         };
-        let file = self.watch_file(path, stake, pid.is_some());
-        if let Some(file) = file {
-            *self.files.entry(file).or_default() += 1;
+        // Whoever tries to acquire closes the file too, so this is for holders that cannot be watched.
+        let file = self.watch_file(path, sees_close && pid.is_none());
+        if file.is_none() && pid.is_none() {
+            return Watching::No;
         }
-        if file.is_none() && pid.is_none() { Watched::No } else { Watched::Yes(Watch { file, pid }) }
+        Watching::Yes(Watch { watcher: self.clone(), file, pid })
     }
 
-    fn watch_process(&mut self, pid: u32) -> rustix::io::Result<()> {
-        match self.processes.entry(pid) {
+    fn watch_process(&self, pid: u32) -> rustix::io::Result<()> {
+        let mut watched = self.watched();
+        match watched.processes.entry(pid) {
             Entry::Occupied(mut known) => known.get_mut().1 += 1,
             Entry::Vacant(unknown) => {
                 let id = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::INVAL)?;
-                unknown.insert((pidfd_open(id, PidfdFlags::empty())?, 1));
+                unknown.insert((Arc::new(pidfd_open(id, PidfdFlags::empty())?), 1));
+                drop(watched);
+                // The sleep has begun without it.
+                self.wake();
             }
         }
         Ok(())
     }
 
-    fn watch_file(&self, path: &Path, stake: &Stake, sees_its_holder: bool) -> Option<i32> {
-        let mut events =
+    fn watch_file(&self, path: &Path, sees_close: bool) -> Option<i32> {
+        let inotify = self.0.inotify.as_ref()?;
+        let events =
             WatchFlags::ATTRIB | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::MODIFY;
-        if !sees_its_holder && stake.was_locked() {
-            // Whoever tries to acquire closes the file too, so this is for holders that cannot be watched.
-            events |= WatchFlags::CLOSE_WRITE;
-        }
-        // The path may name another file by now, as the look that follows each watch tells.
-        let flags = events | WatchFlags::MASK_ADD | WatchFlags::DONT_FOLLOW;
-        inotify::add_watch(self.inotify.as_ref()?, path, flags).ok()
-    }
-
-    pub(crate) fn forget(&mut self, watch: &Watch) {
-        self.forget_process(watch.pid);
-        let Some(file) = watch.file else { return };
-        let Some(count) = self.files.get_mut(&file) else { return };
-        *count -= 1;
-        if *count == 0 {
-            self.files.remove(&file);
-            if let Some(inotify) = &self.inotify {
-                let _ = inotify::remove_watch(inotify, file);
+        let close = if sees_close { WatchFlags::CLOSE_WRITE } else { WatchFlags::empty() };
+        let flags = events | close | WatchFlags::MASK_ADD | WatchFlags::DONT_FOLLOW;
+        loop {
+            let removed = self.watched().removed;
+            // Not under the mutex: a disk can hang.
+            let file = inotify::add_watch(inotify, path, flags).ok()?;
+            let mut watched = self.watched();
+            // Another path's watch of the same file may have been removed meanwhile, and this one with it.
+            if watched.removed == removed {
+                *watched.files.entry(file).or_default() += 1;
+                return Some(file);
             }
         }
     }
 
-    fn forget_process(&mut self, pid: Option<u32>) {
-        let Some(pid) = pid else { return };
-        let Some((_, count)) = self.processes.get_mut(&pid) else { return };
-        *count -= 1;
-        if *count == 0 {
-            self.processes.remove(&pid);
+    fn forget(&self, file: Option<i32>, pid: Option<u32>) {
+        let mut watched = self.watched();
+        if let Some(pid) = pid
+            && let Some((_, count)) = watched.processes.get_mut(&pid)
+        {
+            *count -= 1;
+            if *count == 0 {
+                watched.processes.remove(&pid);
+            }
+        }
+        if let Some(file) = file
+            && let Some(count) = watched.files.get_mut(&file)
+        {
+            *count -= 1;
+            if *count == 0 {
+                watched.files.remove(&file);
+                watched.removed += 1;
+                if let Some(inotify) = &self.0.inotify {
+                    let _ = inotify::remove_watch(inotify, file);
+                }
+            }
         }
     }
 
-    /// Sleeps until something has happened, the bell has rung or `until` has come.
-    pub(crate) fn wait(&mut self, until: Option<Instant>) -> Signals {
+    /// Sleeps until something has happened, [`Watcher::wake`] was called or `until` has come.
+    pub(crate) fn wait(&self, until: Option<Instant>) -> HolderEvents {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        // Without a bell nobody can wake us.
-        let left = if self.bell.0.is_some() { left } else { Some(left.unwrap_or(DEAF).min(DEAF)) };
-        let own = self.bell.0.as_deref().into_iter().chain(&self.inotify);
+        let left = if self.0.waker.is_some() { left } else { Some(left.unwrap_or(DEAF).min(DEAF)) };
+        // Held, so that no number can be that of another file before the sleep is over.
+        let processes: Vec<(u32, Arc<OwnedFd>)> =
+            self.watched().processes.iter().map(|(pid, (process, _))| (*pid, Arc::clone(process))).collect();
+        let own = self.0.waker.iter().chain(&self.0.inotify);
         let mut fds: Vec<PollFd<'_>> = own.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         let first = fds.len();
-        let (pids, processes): (Vec<u32>, Vec<_>) = self
-            .processes
-            .iter()
-            .map(|(pid, (process, _))| (*pid, PollFd::new(process, PollFlags::IN)))
-            .unzip();
-        fds.extend(processes);
+        fds.extend(processes.iter().map(|(_, process)| PollFd::new(process, PollFlags::IN)));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
-            Err(Errno::INTR) => return Signals::default(),
+            Err(Errno::INTR) => return HolderEvents::default(),
             Err(_) => {
                 thread::sleep(SICK);
-                return Signals { lost_some: true, ..Signals::default() };
+                return HolderEvents { lost_some: true, ..HolderEvents::default() };
             }
         }
-        if let Some(bell) = &self.bell.0 {
-            let _ = rustix::io::read(bell, &mut [0; 8]);
+        let is_ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+        if let Some(waker) = self.0.waker.as_ref().filter(|_| is_ready(0)) {
+            let _ = rustix::io::read(waker, &mut [0; 8]);
         }
-        let ended = pids.into_iter().zip(&fds[first..]).filter(|(_, fd)| !fd.revents().is_empty());
-        let ended: Vec<u32> = ended.map(|(pid, _)| pid).collect();
-        self.heard(&ended)
+        let mut events = HolderEvents::default();
+        for (index, (pid, _)) in processes.iter().enumerate() {
+            if is_ready(first + index) {
+                // It stays readable for ever.
+                self.watched().processes.remove(pid);
+                events.ended.insert(*pid);
+            }
+        }
+        if let Some(inotify) = self.0.inotify.as_ref().filter(|_| is_ready(first - 1)) {
+            events.read(inotify);
+        }
+        events
     }
+}
 
-    fn heard(&mut self, ended: &[u32]) -> Signals {
-        let mut signals = Signals::default();
-        for pid in ended {
-            // It stays readable for ever.
-            self.processes.remove(pid);
-            signals.ended.insert(*pid);
-        }
-        let Some(inotify) = &self.inotify else { return signals };
+impl HolderEvents {
+    fn read(&mut self, inotify: &OwnedFd) {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut events = inotify::Reader::new(inotify.as_fd(), &mut buffer);
         while let Ok(event) = events.next() {
             let what = event.events();
             if what.contains(ReadFlags::QUEUE_OVERFLOW) {
-                signals.lost_some = true;
+                self.lost_some = true;
             } else if what.contains(ReadFlags::CLOSE_WRITE) {
-                signals.closed.insert(event.wd());
+                self.closed.insert(event.wd());
             } else if !what.contains(ReadFlags::IGNORED) {
-                signals.changed.insert(event.wd());
+                self.changed.insert(event.wd());
             }
         }
-        signals
     }
 }
 
@@ -242,15 +263,17 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
 
     #[test]
-    fn without_a_bell_the_end_of_a_holder_and_a_change_of_its_file_are_heard() {
+    fn without_a_waker_the_end_of_a_holder_and_a_change_of_its_file_are_heard() {
         let mut child = Command::new("sleep").arg("60").spawn().expect("a process");
         let file = tempfile::NamedTempFile::new().expect("a file");
         let record = |pid| format!(r#"{{"pid":{pid},"createdAt":1}}"#);
         std::fs::write(file.path(), record(child.id())).expect("written");
-        let stake = Stake::open(file.path()).expect("a local file");
-        let mut deaf = Watcher { bell: Bell(None), ..Watcher::new() };
-        let Watched::Yes(watch) = deaf.watch(file.path(), &stake, true) else { panic!("watched") };
-        let mut heard = |wanted| {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
+        let deaf = Watcher(Arc::new(Shared { waker: None, inotify, watched: Mutex::default() }));
+        let Watching::Yes(watch) = deaf.watch(file.path(), Some(child.id()), false) else {
+            panic!("watched")
+        };
+        let heard = |wanted| {
             let started = Instant::now();
             while started.elapsed() < LONG {
                 let signal = deaf.wait(None).of(&watch);
@@ -261,9 +284,9 @@ mod tests {
             panic!("nothing was heard");
         };
         std::fs::write(file.path(), record(1)).expect("written");
-        heard(Signal::Changed);
+        heard(HolderEvent::Changed);
         child.kill().expect("killed");
-        heard(Signal::Ended);
+        heard(HolderEvent::Ended);
         child.wait().expect("waited for");
     }
 
@@ -271,21 +294,20 @@ mod tests {
     fn what_nobody_waits_for_any_more_is_not_watched() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), r#"{"pid":1,"createdAt":1}"#).expect("written");
-        let stake = Stake::open(file.path()).expect("a local file");
-        let mut watcher = Watcher::new();
+        let watcher = Watcher::new();
         let seen = |watcher: &Watcher| {
-            let inotify = watcher.inotify.as_ref().expect("there is one").as_raw_fd();
+            let inotify = watcher.0.inotify.as_ref().expect("there is one").as_raw_fd();
             let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{inotify}")).expect("readable");
-            (about.matches("inotify wd:").count(), watcher.processes.len())
+            (about.matches("inotify wd:").count(), watcher.watched().processes.len())
         };
-        let both = [(); 2].map(|()| match watcher.watch(file.path(), &stake, true) {
-            Watched::Yes(watch) => watch,
+        let [one, other] = [(); 2].map(|()| match watcher.watch(file.path(), Some(1), false) {
+            Watching::Yes(watch) => watch,
             other => panic!("{other:?}"),
         });
         assert_eq!(seen(&watcher), (1, 1), "two watches of one file are one");
-        watcher.forget(&both[0]);
+        drop(one);
         assert_eq!(seen(&watcher), (1, 1), "the other one goes on");
-        watcher.forget(&both[1]);
+        drop(other);
         assert_eq!(seen(&watcher), (0, 0));
     }
 
@@ -293,10 +315,9 @@ mod tests {
     fn lost_events_may_have_been_anybodys() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), r#"{"pid":1,"createdAt":1}"#).expect("written");
-        let stake = Stake::open(file.path()).expect("a local file");
-        let Watched::Yes(watch) = Watcher::new().watch(file.path(), &stake, false) else { panic!("watched") };
-        assert_eq!(Signals::default().of(&watch), None);
-        let lost = Signals { lost_some: true, ..Signals::default() };
-        assert_eq!(lost.of(&watch), Some(Signal::Changed));
+        let Watching::Yes(watch) = Watcher::new().watch(file.path(), None, false) else { panic!("watched") };
+        assert_eq!(HolderEvents::default().of(&watch), None);
+        let lost = HolderEvents { lost_some: true, ..HolderEvents::default() };
+        assert_eq!(lost.of(&watch), Some(HolderEvent::Changed));
     }
 }

@@ -13,15 +13,15 @@ use crate::sys::Os;
 use crate::system::{Access, FileId, FsKind, LockMode, Locking, Opened, Stat, System};
 
 /// A lock file that somebody holds.
-#[derive(Debug)]
-pub(crate) struct Stake {
+#[derive(Debug, Clone)]
+pub(crate) struct WatchedFile {
     seen: Seen,
     pid: Option<u32>,
     was_locked: bool,
 }
 
 /// What changes when the lock changes hands.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Seen {
     id: Option<FileId>,
     /// `unlink(2)` drops the link and sends its event before the name goes: for a moment the path still names
@@ -37,16 +37,12 @@ impl From<Stat> for Seen {
     }
 }
 
-impl Stake {
-    /// `None` where there is nothing to look at: no file, no record in it yet, or no event that would tell of
+impl WatchedFile {
+    /// `None` where there is nothing to watch: no file, no record in it yet, or no event that would tell of
     /// it, as on a network filesystem.
     pub(crate) fn open(path: &Path) -> Option<Self> {
         let os = Os::get();
-        let Ok(Opened::File(file)) = os.open(path, Access::Read) else { return None };
-        let stat = os.stat(&file).ok()?;
-        if stat.kind != FileKind::File || stat.links != 1 || os.fs_kind(&file) != FsKind::Local {
-            return None;
-        }
+        let (file, stat) = open_local(os, path)?;
         let mut buffer = [0; RECORD_LEN];
         let length = os.read(&file, &mut buffer).ok()?;
         let record = Record::parse(&buffer[..length.min(RECORD_LEN)])?;
@@ -54,6 +50,13 @@ impl Stake {
         let is_seen = !protocol::is_elsewhere(os, &record) && protocol::is_running(os, &record);
         let pid = is_seen.then_some(record.pid);
         Some(Self { seen: stat.into(), pid, was_locked: is_locked(os, &file) })
+    }
+
+    /// As `open`, of a file whose kernel lock somebody has, whoever that is.
+    pub(crate) fn open_locked(path: &Path) -> Option<Self> {
+        let os = Os::get();
+        let (file, stat) = open_local(os, path)?;
+        is_locked(os, &file).then(|| Self { seen: stat.into(), pid: None, was_locked: true })
     }
 
     /// The holder's process, if it runs, in this kernel and pid namespace.
@@ -67,6 +70,11 @@ impl Stake {
         self.was_locked
     }
 
+    /// What it lies on.
+    pub(crate) fn device(&self) -> u64 {
+        self.seen.id.map_or(0, |id| id.device)
+    }
+
     /// Whether the path names this file, as it was.
     pub(crate) fn is_current(&self, path: &Path) -> bool {
         Os::get().stat_path(path).is_ok_and(|stat| stat.is_some_and(|stat| Seen::from(stat) == self.seen))
@@ -78,6 +86,13 @@ impl Stake {
         let os = Os::get();
         matches!(os.open(path, Access::Read), Ok(Opened::File(file)) if is_locked(os, &file) == self.was_locked)
     }
+}
+
+fn open_local(os: &Os, path: &Path) -> Option<(OwnedFd, Stat)> {
+    let Ok(Opened::File(file)) = os.open(path, Access::Read) else { return None };
+    let stat = os.stat(&file).ok()?;
+    let is_local = stat.kind == FileKind::File && stat.links == 1 && os.fs_kind(&file) == FsKind::Local;
+    is_local.then_some((file, stat))
 }
 
 fn is_locked(os: &Os, file: &OwnedFd) -> bool {
@@ -109,10 +124,10 @@ mod tests {
             },
         ] {
             std::fs::write(&path, RECORD).expect("written");
-            let stake = Stake::open(&path).expect("a local file");
-            assert!(stake.is_current(&path) && stake.pid() == Some(1));
+            let watched = WatchedFile::open(&path).expect("a local file");
+            assert!(watched.is_current(&path) && watched.pid() == Some(1));
             change(&path);
-            assert!(!stake.is_current(&path));
+            assert!(!watched.is_current(&path));
         }
     }
 
@@ -122,13 +137,13 @@ mod tests {
         let path = directory.path().join("l");
         for round in 0..500 {
             std::fs::write(&path, RECORD).expect("written");
-            let stake = Stake::open(&path).expect("a local file");
+            let watched = WatchedFile::open(&path).expect("a local file");
             let file = OwnedFd::from(std::fs::File::open(&path).expect("opened"));
             let doomed = path.clone();
             let remover = std::thread::spawn(move || std::fs::remove_file(doomed).expect("removed"));
             while Os::get().stat(&file).expect("described").links == 1 {}
             // The name goes a moment later.
-            assert!(!stake.is_current(&path), "round {round}");
+            assert!(!watched.is_current(&path), "round {round}");
             remover.join().expect("ended");
         }
     }
@@ -138,15 +153,15 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), RECORD).expect("written");
         let Ok(Opened::File(held)) = Os::get().open(file.path(), Access::ReadWrite) else { panic!("opened") };
-        let stake = Stake::open(file.path()).expect("a local file");
-        assert!(stake.is_locked_as_before(file.path()));
+        let watched = WatchedFile::open(file.path()).expect("a local file");
+        assert!(watched.is_locked_as_before(file.path()));
         assert_eq!(Os::get().try_lock(&held, LockMode::Exclusive).ok(), Some(Locking::Taken));
-        assert!(!stake.is_locked_as_before(file.path()));
+        assert!(!watched.is_locked_as_before(file.path()));
     }
 
     #[test]
     fn a_file_that_is_being_born_is_nothing_to_wait_at() {
         let file = tempfile::NamedTempFile::new().expect("a file");
-        assert!(Stake::open(file.path()).is_none());
+        assert!(WatchedFile::open(file.path()).is_none());
     }
 }

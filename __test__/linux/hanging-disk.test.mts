@@ -1,0 +1,70 @@
+// A disk that hangs, made by strace: calls on one lock file take three seconds.
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { acquireLock, type Lock, resolveLockPath } from 'reconcile-lock'
+import { directory } from '../support/directory.mjs'
+import { attach, cannotAttach } from '../support/strace.mjs'
+import { sleep } from '../support/time.mjs'
+import { Waiter } from '../support/waiter.mjs'
+
+/** How long the disk hangs, in milliseconds, and what is far less. */
+const HANG = 3000
+const SOON = 1000
+
+/** A waiter, and the directory of a lock whose file hangs for it from now on. */
+async function hung(
+  t: TestContext,
+): Promise<{ waiter: Waiter; hanging: string; healthy: string; lock: Lock }> {
+  const [hanging, healthy] = [directory(t), directory(t)]
+  const waiter = new Waiter(t)
+  const lock = await acquireLock(healthy)
+  await waiter.wait({ cwd: healthy, timeout: 1 })
+  const path = resolveLockPath(hanging)
+  const calls = 'openat,newfstatat,flock'
+  const options = [
+    '-f',
+    '-P',
+    path,
+    '-e',
+    `trace=${calls}`,
+    '-e',
+    `inject=${calls}:delay_enter=${HANG * 1000}`,
+  ]
+  const detach = await attach(waiter.pid, options)
+  t.after(() => detach('SIGKILL'))
+  return { waiter, hanging, healthy, lock }
+}
+
+const skip = cannotAttach()
+
+for (const form of ['async', 'sync'] as const) {
+  test(`a hanging disk holds up no deadline of its own lock: ${form}`, { skip }, async (t) => {
+    const { waiter, hanging, lock } = await hung(t)
+    const { ok, code, took } = await waiter.wait({ cwd: hanging, timeout: 300, form })
+    assert.deepEqual([ok, code], [false, 'E_LOCK_CONTENTION'])
+    assert.ok(took >= 299 && took < SOON, `${took} ms`)
+    await lock.release()
+  })
+}
+
+test('a hanging disk holds up no abort', { skip }, async (t) => {
+  const { waiter, hanging, lock } = await hung(t)
+  const { ok, took } = await waiter.wait({ cwd: hanging, timeout: 60_000, abortAfter: 100, form: 'async' })
+  assert.ok(!ok && took < SOON, `${took} ms`)
+  await lock.release()
+})
+
+test('a hanging disk holds up neither deadlines nor hand-overs of other locks', { skip }, async (t) => {
+  const { waiter, hanging, healthy, lock } = await hung(t)
+  const stuck = waiter.wait({ cwd: hanging, timeout: 60_000, form: 'async' })
+  const late = waiter.wait({ cwd: healthy, timeout: 200, form: 'async' })
+  const next = waiter.wait({ cwd: healthy, timeout: 60_000, form: 'async' })
+  const { code, took } = await late
+  assert.ok(code === 'E_LOCK_CONTENTION' && took < SOON, `${took} ms`)
+  await sleep(50, 'the lock is held for a while')
+  const before = performance.now()
+  await lock.release()
+  assert.equal((await next).ok, true)
+  assert.ok(performance.now() - before < SOON)
+  assert.equal((await stuck).ok, true)
+})

@@ -1,0 +1,146 @@
+//! What is done to files for those who wait, on threads that may hang on a disk.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+
+use super::path::{Attempt, Job, Observation, Observed, Outcome, Platform, Queue, Ticket};
+use super::{Answer, HeldHere, Refused, Request};
+use crate::error::Error;
+use crate::map::Map;
+use crate::protocol;
+use crate::sys::{Ahead, Arrival, Os, QueueTicket, Watch, WatchedFile, Watcher, Watching, is_shortage};
+use crate::system::System;
+use crate::target::Target;
+
+/// Files, and the queue of all processes of this kernel.
+pub(super) struct Files;
+
+impl Platform for Files {
+    type Request = Request;
+    type Arrival = Arrival;
+    type Ticket = QueueTicket;
+    type File = WatchedFile;
+    type Watch = Watch;
+}
+
+impl Ticket<Arrival> for QueueTicket {
+    fn take(&mut self, arrival: Arrival) {
+        QueueTicket::take(self, arrival);
+    }
+
+    fn ahead(&self) -> Ahead {
+        QueueTicket::ahead(self)
+    }
+}
+
+/// Jobs that one thread does one after the other.
+pub(super) type Batch = Vec<(PathBuf, Job<Files>)>;
+
+/// Puts together what only the same disk can hold up: rechecks are short and can be many.
+pub(super) fn batches(jobs: Batch) -> Vec<Batch> {
+    let (mut others, mut of_device) = (Vec::new(), Map::<u64, Batch>::default());
+    for (path, job) in jobs {
+        match &job {
+            Job::Recheck { file, .. } => of_device.entry(file.device()).or_default().push((path, job)),
+            _ => others.push(vec![(path, job)]),
+        }
+    }
+    // The last one is run first: nobody waits for a recheck.
+    of_device.into_values().chain(others).collect()
+}
+
+/// How an attempt ended: with an answer to its waiter, or not yet.
+pub(super) enum Attempted {
+    Answer(Answer),
+    Not(Outcome<Files>),
+}
+
+/// Acquires, if it is this waiter's turn.
+pub(super) fn attempt(
+    watcher: &Watcher,
+    target: &Target,
+    thread: u32,
+    mut attempt: Attempt<Files>,
+    is_refused: impl FnOnce(&Error) -> bool,
+) -> (Attempted, Queue<QueueTicket>) {
+    let path = &target.path;
+    if matches!(attempt.queue, Queue::Unknown) {
+        attempt.queue = QueueTicket::at(path).map_or(Queue::No, Queue::Ticket);
+        if let Queue::Ticket(ticket) = &mut attempt.queue {
+            ticket.take(attempt.arrival);
+            if attempt.has_time && ticket.ahead() != Ahead::Nobody {
+                return (Attempted::Not(Outcome::Queued), attempt.queue);
+            }
+        }
+    }
+    let os = Os::get();
+    // The machine pauses, not a thread.
+    let outcome = match protocol::acquire_until(os, target, thread, Some(os.monotonic())) {
+        Err(error @ Error::Contention { .. }) if is_refused(&error) => Attempted::Answer(Ok(Err(error))),
+        Err(Error::Contention { holder, reason, .. }) => {
+            if let Queue::Ticket(ticket) = &mut attempt.queue {
+                ticket.move_on();
+            }
+            let refused = Refused { holder, reason, shortage: None };
+            Attempted::Not(Outcome::Refused(refused, observe(watcher, path, attempt.ended)))
+        }
+        Err(Error::System { syscall, source, .. }) if is_shortage(&source) => {
+            let shortage = source.raw_os_error().map(|code| (syscall, code));
+            let refused = Refused { shortage, ..Refused::default() };
+            Attempted::Not(Outcome::Refused(refused, Observed::Nothing))
+        }
+        outcome => {
+            if let Queue::Ticket(ticket) = &mut attempt.queue {
+                if attempt.has_waited && outcome.is_ok() {
+                    ticket.pass_over();
+                }
+                ticket.leave();
+            }
+            Attempted::Answer(Ok(outcome))
+        }
+    };
+    (outcome, attempt.queue)
+}
+
+/// Watches the file of the lock and its holder.
+fn observe(watcher: &Watcher, path: &Path, ended: Option<u32>) -> Observed<Files> {
+    let Some(file) = WatchedFile::open(path) else { return Observed::Nothing };
+    let pid = file.pid().filter(|pid| Some(*pid) != ended);
+    match watcher.watch(path, pid, file.was_locked()) {
+        Watching::Yes(watch) => observed(path, file, watch),
+        Watching::Ended => pid.map_or(Observed::Nothing, Observed::Ended),
+        Watching::No => Observed::Nothing,
+    }
+}
+
+/// Watches the file of the lock alone: who waits before us follows the holder.
+pub(super) fn observe_file(watcher: &Watcher, path: &Path) -> Observed<Files> {
+    let Some(file) = WatchedFile::open_locked(path) else { return Observed::Nothing };
+    match watcher.watch(path, None, false) {
+        Watching::Yes(watch) => observed(path, file, watch),
+        Watching::Ended | Watching::No => Observed::Nothing,
+    }
+}
+
+fn observed(path: &Path, file: WatchedFile, watch: Watch) -> Observed<Files> {
+    let (process, sees_file, was_locked) = (watch.process(), watch.sees_its_file(), file.was_locked());
+    // What changed before the watch was set, no event tells.
+    if recheck(path, &file, process.is_some()) {
+        Observed::Held(Observation { file, watch, process, sees_file, was_locked })
+    } else {
+        Observed::Changed
+    }
+}
+
+/// Whether the path names the file as it was, and its holder is there.
+pub(super) fn recheck(path: &Path, file: &WatchedFile, sees_process: bool) -> bool {
+    file.is_current(path) && (sees_process || file.is_locked_as_before(path))
+}
+
+/// A lock that nobody is to be told of.
+pub(super) fn roll_back(answer: Answer) {
+    if let Ok(Ok(held)) = answer {
+        let held: HeldHere = held;
+        let _ = protocol::abandon(Os::get(), held);
+    }
+}

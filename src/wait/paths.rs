@@ -1,0 +1,116 @@
+//! All paths that somebody waits for, and what there is to do for any of them. It touches no file and no clock.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::path::{Done, Job, Now, PathWaiters, Platform, Waiter};
+use super::{Refused, WaiterId};
+use crate::map::{HASHER, Map};
+use crate::sys::HolderEvent;
+
+pub(super) struct Paths<P: Platform> {
+    paths: Map<PathBuf, PathWaiters<P>>,
+    epoch: Option<Instant>,
+}
+
+/// What there is to do now, and until when to sleep after that.
+pub(super) struct Tick<P: Platform> {
+    /// Those whose deadline has come, with the last refusal.
+    pub(super) late: Vec<(Waiter<P>, Refused)>,
+    pub(super) jobs: Vec<(PathBuf, Job<P>)>,
+    pub(super) until: Option<Instant>,
+}
+
+impl<P: Platform> Paths<P> {
+    pub(super) const fn new() -> Self {
+        Self { paths: Map::with_hasher(HASHER), epoch: None }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    /// Enters a waiter; the job that it may need is to be run at once.
+    pub(super) fn start(
+        &mut self,
+        path: PathBuf,
+        waiter: Waiter<P>,
+        now: Instant,
+        seed: u64,
+    ) -> Option<Job<P>> {
+        self.epoch.get_or_insert(now);
+        let path = self.paths.entry(path).or_insert_with(|| PathWaiters::new(now, seed));
+        path.add(waiter);
+        path.next_job(now)
+    }
+
+    /// Whether anybody waits at this path.
+    pub(super) fn has_waiters(&self, path: &Path) -> bool {
+        self.paths.get(path).is_some_and(PathWaiters::has_waiters)
+    }
+
+    pub(super) fn cancel(&mut self, id: WaiterId, now: Instant) -> Option<Waiter<P>> {
+        self.paths.values_mut().find(|path| path.waiter(id).is_some())?.cancel(id, now)
+    }
+
+    /// Takes out all who are meant, also those who attempt.
+    pub(super) fn take(&mut self, is_meant: impl Fn(&Waiter<P>) -> bool) -> Vec<Waiter<P>> {
+        self.paths.values_mut().flat_map(|path| path.take(&is_meant)).collect()
+    }
+
+    pub(super) fn take_all(&mut self) -> Vec<Waiter<P>> {
+        std::mem::take(&mut self.paths).into_values().flat_map(PathWaiters::into_waiters).collect()
+    }
+
+    /// The last refusal of those who wait with this one; `None`: it waits no more.
+    pub(super) fn refused(&self, id: WaiterId) -> Option<&Refused> {
+        self.paths.values().find(|path| path.waiter(id).is_some()).map(|path| &path.refused)
+    }
+
+    pub(super) fn at(&mut self, path: &Path) -> Option<&mut PathWaiters<P>> {
+        self.paths.get_mut(path)
+    }
+
+    pub(super) fn on_events(&mut self, event_of: impl Fn(&P::Watch) -> Option<HolderEvent>, now: Instant) {
+        for path in self.paths.values_mut() {
+            if let Some(event) = path.watch().and_then(&event_of) {
+                path.on_event(event, now);
+            }
+        }
+    }
+
+    /// A job is over. The path's next one may follow at once.
+    pub(super) fn on_done(&mut self, path: &Path, done: Done<P>, now: Instant) -> Option<Job<P>> {
+        let now = self.now(now);
+        let waiters = self.paths.get_mut(path)?;
+        waiters.on_done(done, now);
+        waiters.next_job(now.time)
+    }
+
+    fn now(&self, time: Instant) -> Now {
+        Now { time, epoch: self.epoch.unwrap_or(time), paths: self.paths.len() }
+    }
+
+    /// When there is something to do at a path.
+    pub(super) fn next(&self, path: &Path) -> Option<Instant> {
+        self.paths.get(path).and_then(PathWaiters::next)
+    }
+
+    pub(super) fn tick(&mut self, now: Instant) -> Tick<P> {
+        let mut tick = Tick { late: Vec::new(), jobs: Vec::new(), until: None };
+        self.paths.retain(|path, waiters| {
+            let late = waiters.take_late(now);
+            tick.late.extend(late.into_iter().map(|waiter| (waiter, waiters.refused.clone())));
+            if waiters.is_over() {
+                return false;
+            }
+            if let Some(job) = waiters.next_job(now) {
+                tick.jobs.push((path.clone(), job));
+            }
+            tick.until = [tick.until, waiters.next()].into_iter().flatten().min();
+            true
+        });
+        tick
+    }
+}

@@ -1,0 +1,449 @@
+//! Everybody who waits in one process, run with a seed: files, disks, other processes and the clock are made up here.
+//!
+//! At every step a disk may stall, a holder release, die or be replaced, a waiter be cancelled and a deadline come. What
+//! is checked: each call is answered once; no later than its deadline, or a moment after its cancel, whatever stalls;
+//! waiters of a path in the order in which they came; and a lock of a healthy disk does not stay free while somebody waits.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::path::{
+    CANCEL_GRACE, Done, Job, Observation, Observed, Outcome, Platform, QUEUE_YIELD, Queue, Ticket, Waiter,
+};
+use super::paths::Paths;
+use super::{Refused, WaiterId};
+use crate::sys::{Ahead, HolderEvent};
+
+const PATHS: usize = 4;
+const DISKS: usize = 2;
+const STEPS: usize = 400;
+const SEEDS: u32 = 1000;
+
+/// How long a lock may stay free while somebody waits, without a stall: no event tells of some changes.
+const VACANT: Duration = Duration::from_millis(250 + 2 * 250 / 4 + 20);
+
+/// The same, if an event tells of it: others have their turn, once more after a cancelled attempt.
+const SOON: Duration = Duration::from_millis(2 * 5 + 3);
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u32) -> u32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        u32::try_from(self.0 >> 33).unwrap_or(0) % bound
+    }
+
+    fn index(&mut self, length: usize) -> usize {
+        self.below(u32::try_from(length).unwrap_or(u32::MAX)) as usize
+    }
+
+    fn millis(&mut self, bound: u32) -> Duration {
+        Duration::from_millis(self.below(bound).into())
+    }
+
+    fn micros(&mut self, bound: u32) -> Duration {
+        Duration::from_micros(self.below(bound).into())
+    }
+
+    fn one_in(&mut self, bound: u32) -> bool {
+        self.below(bound) == 0
+    }
+}
+
+/// Who holds a lock: a waiter of this process, or a process of others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Holder {
+    Ours(WaiterId),
+    Process(u32),
+}
+
+struct File {
+    holder: Option<Holder>,
+    /// Changes with each change of the file.
+    version: u64,
+    /// Since when the lock is free, somebody waits and the disk does not stall.
+    vacant_since: Option<Instant>,
+    /// An event has told of that.
+    is_told: bool,
+    others_ahead: u32,
+}
+
+/// What the made-up kernel knows; watches and tickets reach it too.
+struct World {
+    files: Vec<File>,
+    watches: BTreeMap<u64, (usize, Option<u32>)>,
+    pending: BTreeMap<u64, HolderEvent>,
+    next: u64,
+}
+
+type Shared = Rc<RefCell<World>>;
+
+struct Watch {
+    id: u64,
+    world: Shared,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut world = self.world.borrow_mut();
+        world.watches.remove(&self.id);
+        world.pending.remove(&self.id);
+    }
+}
+
+struct Place {
+    path: usize,
+    world: Shared,
+}
+
+impl Ticket<u64> for Place {
+    fn take(&mut self, _: u64) {}
+
+    fn ahead(&self) -> Ahead {
+        match self.world.borrow().files.get(self.path).map_or(0, |file| file.others_ahead) {
+            0 => Ahead::Nobody,
+            1 => Ahead::One,
+            _ => Ahead::More,
+        }
+    }
+}
+
+struct Simulated;
+
+impl Platform for Simulated {
+    type Request = usize;
+    type Arrival = u64;
+    type Ticket = Place;
+    type File = u64;
+    type Watch = Watch;
+}
+
+struct Call {
+    path: usize,
+    deadline: Option<Instant>,
+    cancelled: Option<Instant>,
+}
+
+struct Run {
+    random: Random,
+    now: Instant,
+    world: Shared,
+    paths: Paths<Simulated>,
+    /// Jobs under way, when each is over, and whether the file was as it is to be when it began.
+    jobs: Vec<(usize, Job<Simulated>, Instant, bool)>,
+    stalled: [bool; DISKS],
+    stalled_before: [bool; DISKS],
+    calls: BTreeMap<WaiterId, Call>,
+    acquired: BTreeSet<WaiterId>,
+    until: Option<Instant>,
+    next: u64,
+}
+
+impl World {
+    /// The file changes: its watches have an event, unless it is one of those that tell of nothing.
+    fn change(&mut self, path: usize, holder: Option<Holder>, event: Option<HolderEvent>, now: Instant) {
+        let Some(file) = self.files.get_mut(path) else { return };
+        file.holder = holder;
+        file.version += 1;
+        (file.vacant_since, file.is_told) = (holder.is_none().then_some(now), false);
+        let Some(event) = event else { return };
+        for (id, (_, process)) in self.watches.iter().filter(|(_, (watched, _))| *watched == path) {
+            // The end of a process that is not watched is no event.
+            if event != HolderEvent::Ended || process.is_some() {
+                self.pending.insert(*id, event);
+                file.is_told = true;
+            }
+        }
+    }
+}
+
+const fn disk_of(path: usize) -> usize {
+    path % DISKS
+}
+
+fn name_of(path: usize) -> PathBuf {
+    PathBuf::from(path.to_string())
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let file = || File { holder: None, version: 0, vacant_since: None, is_told: false, others_ahead: 0 };
+        let world = World {
+            files: (0..PATHS).map(|_| file()).collect(),
+            watches: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            next: 0,
+        };
+        Self {
+            random: Random(seed),
+            now: Instant::now(),
+            world: Rc::new(RefCell::new(world)),
+            paths: Paths::new(),
+            jobs: Vec::new(),
+            stalled: [false; DISKS],
+            stalled_before: [false; DISKS],
+            calls: BTreeMap::new(),
+            acquired: BTreeSet::new(),
+            until: None,
+            next: 0,
+        }
+    }
+
+    fn submit(&mut self, path: usize, job: Job<Simulated>) {
+        assert!(self.jobs.iter().all(|(other, ..)| *other != path), "a path has two jobs at once");
+        let takes = Duration::from_micros(20) + self.random.micros(400);
+        let is_same = matches!(&job, Job::Recheck { file, .. } if self.is_same(path, *file));
+        self.jobs.push((path, job, self.now + takes, is_same));
+    }
+
+    fn is_same(&self, path: usize, version: u64) -> bool {
+        let world = self.world.borrow();
+        world.files[path].version == version && world.files[path].holder.is_some()
+    }
+
+    fn call(&mut self) {
+        self.next += 1;
+        let (id, path) = (WaiterId(self.next), self.random.index(PATHS));
+        let timeout = match self.random.below(3) {
+            0 => None,
+            1 => Some(self.random.millis(30)),
+            _ => Some(self.random.millis(2000)),
+        };
+        let deadline = timeout.map(|timeout| self.now + timeout);
+        if !self.calls.values().any(|call| call.path == path) {
+            let file = &mut self.world.borrow_mut().files[path];
+            file.vacant_since = file.vacant_since.map(|_| self.now);
+        }
+        self.calls.insert(id, Call { path, deadline, cancelled: None });
+        let waiter = Waiter { id, request: path, arrival: self.next, deadline, is_cancelled: false };
+        let job = self.paths.start(name_of(path), waiter, self.now, self.next);
+        if let Some(job) = job {
+            self.submit(path, job);
+        }
+    }
+
+    fn cancel(&mut self) {
+        let waiting: Vec<WaiterId> = self.calls.keys().copied().collect();
+        let Some(id) = waiting.get(self.random.index(waiting.len().max(1))) else { return };
+        if let Some(waiter) = self.paths.cancel(*id, self.now) {
+            self.answered(waiter.id, false);
+        } else if let Some(call) = self.calls.get_mut(id) {
+            call.cancelled.get_or_insert(self.now);
+        }
+    }
+
+    /// Somebody else does something to a lock file.
+    fn meddle(&mut self) {
+        let path = self.random.index(PATHS);
+        let stalled = self.stalled[disk_of(path)];
+        let holder = self.world.borrow().files[path].holder;
+        let tells = !self.random.one_in(8);
+        let event = |event| tells.then_some(event);
+        let (now, pid) = (self.now, 1000 + self.random.below(50));
+        let mut world = self.world.borrow_mut();
+        match (holder, self.random.below(4)) {
+            (Some(Holder::Process(_)), 0) => world.change(path, None, event(HolderEvent::Ended), now),
+            (Some(_), 1 | 2) if !stalled => world.change(path, None, event(HolderEvent::Changed), now),
+            (None, 3) if !stalled => {
+                world.change(path, Some(Holder::Process(pid)), event(HolderEvent::Changed), now);
+            }
+            _ => world.files[path].others_ahead = self.random.below(3),
+        }
+    }
+
+    fn observe(&mut self, path: usize, sees_process: bool) -> Observed<Simulated> {
+        let (holder, version) = {
+            let world = self.world.borrow();
+            (world.files[path].holder, world.files[path].version)
+        };
+        let process = match holder {
+            Some(Holder::Process(pid)) if sees_process => Some(pid),
+            Some(_) => None,
+            None => return Observed::Nothing,
+        };
+        match self.random.below(12) {
+            0 => return Observed::Nothing,
+            1 => return Observed::Changed,
+            _ => {}
+        }
+        let mut world = self.world.borrow_mut();
+        world.next += 1;
+        let id = world.next;
+        world.watches.insert(id, (path, process));
+        drop(world);
+        let watch = Watch { id, world: Rc::clone(&self.world) };
+        let sees_file = !self.random.one_in(6);
+        Observed::Held(Observation { file: version, watch, process, sees_file, was_locked: true })
+    }
+
+    fn finish(&mut self, (path, job, _, was_same): (usize, Job<Simulated>, Instant, bool)) {
+        let done = match job {
+            // It may have looked at any moment.
+            Job::Recheck { file, .. } => {
+                let is_same = if self.random.one_in(2) { was_same } else { self.is_same(path, file) };
+                Done::Rechecked { is_same }
+            }
+            Job::Observe => Done::Observed(self.observe(path, false)),
+            Job::Attempt(attempt) => {
+                let is_unknown = matches!(attempt.queue, Queue::Unknown);
+                let queue = Queue::Ticket(Place { path, world: Rc::clone(&self.world) });
+                let (holder, ahead) = {
+                    let world = self.world.borrow();
+                    (world.files[path].holder, world.files[path].others_ahead)
+                };
+                let outcome = if is_unknown && attempt.has_time && ahead > 0 {
+                    Outcome::Queued
+                } else if holder.is_some() {
+                    Outcome::Refused(Refused::default(), self.observe(path, true))
+                } else {
+                    self.acquire(path, attempt.id);
+                    Outcome::Over
+                };
+                Done::Attempted { queue, outcome }
+            }
+        };
+        if let Some(job) = self.paths.on_done(&name_of(path), done, self.now) {
+            self.submit(path, job);
+        }
+    }
+
+    /// The lock is free: the waiter has it, unless it waits no more.
+    fn acquire(&mut self, path: usize, id: WaiterId) {
+        let waiter = self.paths.at(&name_of(path)).and_then(|path| path.take(|waiter| waiter.id == id).pop());
+        let Some(waiter) = waiter else { return };
+        if waiter.is_cancelled {
+            return self.answered(id, false);
+        }
+        let before = self.calls.iter().find(|(other, call)| **other < id && call.path == path);
+        assert!(before.is_none(), "{id:?} overtakes {:?}", before.map(|(id, _)| id));
+        self.world.borrow_mut().change(path, Some(Holder::Ours(id)), Some(HolderEvent::Changed), self.now);
+        assert!(self.acquired.insert(id));
+        self.answered(id, true);
+    }
+
+    fn answered(&mut self, id: WaiterId, has_lock: bool) {
+        let call = self.calls.remove(&id).unwrap_or_else(|| panic!("{id:?} is answered twice"));
+        assert!(!(has_lock && call.cancelled.is_some()), "{id:?} has the lock although it was cancelled");
+        let moments = [call.deadline, call.cancelled.map(|at| at + CANCEL_GRACE)];
+        let is_late = moments.into_iter().flatten().any(|moment| moment < self.now);
+        assert!(!is_late, "{id:?} is answered late");
+    }
+
+    /// The thread that sleeps wakes up.
+    fn wake(&mut self) {
+        let pending = std::mem::take(&mut self.world.borrow_mut().pending);
+        self.paths.on_events(|watch| pending.get(&watch.id).copied(), self.now);
+        let tick = self.paths.tick(self.now);
+        for (waiter, _) in tick.late {
+            self.answered(waiter.id, false);
+        }
+        for (path, job) in tick.jobs {
+            let path = path.to_string_lossy().parse().expect("a number");
+            self.submit(path, job);
+        }
+        self.until = tick.until;
+    }
+
+    fn check(&mut self) {
+        let mut world = self.world.borrow_mut();
+        for (path, file) in world.files.iter_mut().enumerate() {
+            let is_wanted = self.calls.values().any(|call| call.path == path);
+            if !is_wanted || self.stalled[disk_of(path)] || self.stalled_before[disk_of(path)] {
+                file.vacant_since = file.vacant_since.map(|_| self.now);
+            }
+            let vacant = file.vacant_since.map_or(Duration::ZERO, |since| self.now - since);
+            let bound = if file.is_told { SOON } else { VACANT };
+            assert!(
+                vacant <= bound,
+                "the lock {path} is free for {vacant:?}, and nobody of those who wait has it"
+            );
+        }
+    }
+
+    /// What comes next: a job that is over, a moment that the machine asked for, or something from outside.
+    fn step(&mut self) {
+        self.stalled_before = self.stalled;
+        let outside = self.now + self.random.micros(20_000);
+        let next_job = self.jobs.iter().filter(|job| !self.stalled[disk_of(job.0)]).map(|job| job.2).min();
+        let until = self.until;
+        let next = [Some(outside), next_job, until].into_iter().flatten().min().unwrap_or(outside);
+        self.now = self.now.max(next);
+        if next_job.is_some_and(|at| at <= self.now) {
+            let is_over =
+                |(path, _, at, _): &(usize, _, Instant, _)| *at <= self.now && !self.stalled[disk_of(*path)];
+            let index = self.jobs.iter().position(is_over).expect("one is over");
+            let job = self.jobs.swap_remove(index);
+            self.finish(job);
+        } else if until.is_none_or(|at| at > self.now) {
+            match self.random.below(6) {
+                0 | 1 => self.call(),
+                2 => self.cancel(),
+                3 => {
+                    let disk = self.random.index(DISKS);
+                    self.stalled[disk] = !self.stalled[disk] && self.random.one_in(3);
+                }
+                _ => self.meddle(),
+            }
+        }
+        // A step may have made the moment earlier: who changes something wakes the thread.
+        self.wake();
+        self.check();
+    }
+
+    /// Without stalls and new calls everybody gets an answer, and nothing is left.
+    fn end(mut self) {
+        self.stalled = [false; DISKS];
+        for path in 0..PATHS {
+            self.world.borrow_mut().files[path].others_ahead = 0;
+        }
+        for _ in 0..100_000 {
+            if self.calls.is_empty() && self.jobs.is_empty() && self.paths.is_empty() {
+                assert!(self.world.borrow().watches.is_empty(), "a watch is left");
+                return;
+            }
+            let next_job = self.jobs.iter().map(|job| job.2).min();
+            let next = [next_job, self.until].into_iter().flatten().min();
+            self.now = self.now.max(next.unwrap_or(self.now + QUEUE_YIELD));
+            if let Some(index) = self.jobs.iter().position(|job| job.2 <= self.now) {
+                let job = self.jobs.swap_remove(index);
+                self.finish(job);
+            }
+            for path in 0..PATHS {
+                let holder = self.world.borrow().files[path].holder;
+                if holder.is_some() {
+                    self.world.borrow_mut().change(path, None, Some(HolderEvent::Changed), self.now);
+                }
+            }
+            self.wake();
+            self.check();
+        }
+        panic!("{} calls are never answered", self.calls.len());
+    }
+}
+
+#[test]
+fn every_call_ends_in_time_and_in_order_whatever_stalls() {
+    let mut acquired = 0;
+    for seed in 0..SEEDS {
+        let outcome = std::panic::catch_unwind(|| {
+            let mut run = Run::new(seed.into());
+            for _ in 0..STEPS {
+                run.step();
+            }
+            let acquired = run.acquired.len();
+            run.end();
+            acquired
+        });
+        match outcome {
+            Ok(some) => acquired += some,
+            Err(panic) => {
+                eprintln!("seed {seed}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    assert!(acquired > 10 * SEEDS as usize, "{acquired} acquisitions show nothing");
+}
