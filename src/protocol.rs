@@ -141,7 +141,7 @@ struct Patience {
     /// When the call first met a file in the moment of its creation, a shared kernel lock, and a lease.
     first_newborn: Option<Duration>,
     first_looked_at: Option<Duration>,
-    newborn: Option<(FileId, Duration)>,
+    newborn: Newborn,
     /// The file whose kernel lock was last found held without a record.
     locked: Option<FileId>,
     /// Whom the record named when the kernel lock was last found held.
@@ -202,9 +202,9 @@ impl Patience {
     }
 
     /// Why a kernel lock that no live process has signed for keeps us out.
-    fn unsigned<S: System>(self, system: &S, target: &Target) -> Error {
+    fn unsigned<S: System>(&mut self, system: &S, target: &Target) -> Error {
         let owner = self.locked.and_then(|id| lock_owner(system, target, id));
-        match self.ended {
+        match self.ended.take() {
             // It took the kernel lock itself, so whoever keeps it has the file from it.
             Some(holder) if owner.is_none_or(|pid| pid == holder.pid) => {
                 let reason = inherited(holder.pid);
@@ -215,9 +215,9 @@ impl Patience {
     }
 
     /// What is known when the last repetition is over.
-    fn give_up<S: System>(self, system: &S, target: &Target, again: Again) -> Error {
+    fn give_up<S: System>(&mut self, system: &S, target: &Target, again: Again) -> Error {
         let reason = match again {
-            Again::OutOfSight => return target.contention(self.named, None),
+            Again::OutOfSight => return target.contention(self.named.take(), None),
             Again::Unsigned => return self.unsigned(system, target),
             Again::BeingBorn => BEING_BORN,
             Again::LookedAt => SHARED_LOCK,
@@ -237,14 +237,14 @@ impl Patience {
     }
 
     fn repeated<S: System, T>(
-        self,
+        &mut self,
         system: &S,
         target: &Target,
         mut attempt: impl FnMut(&mut Self) -> Result<Attempt<T>, Error>,
     ) -> Result<T, Error> {
-        let mut patience = self;
+        let patience = self;
         loop {
-            let again = match attempt(&mut patience)? {
+            let again = match attempt(patience)? {
                 Attempt::Done(done) => return Ok(done),
                 Attempt::Refused(Refusal { holder, reason }) => return Err(target.contention(holder, reason)),
                 Attempt::Again(again) => again,
@@ -278,11 +278,14 @@ pub(crate) fn is_creation_grace(error: &Error) -> bool {
 /// [`Error::Contention`] if it is held; [`Error::Symlink`], [`Error::NotAFile`], [`Error::Stale`] and
 /// [`Error::System`] as they say.
 pub fn acquire<S: System>(system: &S, target: &Target, thread: u32) -> Result<Held<S::File>, Error> {
-    acquire_until(system, target, thread, None)
+    acquire_until(system, target, thread, None, &mut None)
 }
 
+/// An empty file, and when it was first seen by [`System::monotonic`].
+pub type Newborn = Option<(FileId, Duration)>;
+
 /// As [`acquire`], but pauses for nobody, such as the creator of an empty file, after the moment `until` of
-/// [`System::monotonic`].
+/// [`System::monotonic`]. `newborn` is for the next attempt of the same call.
 ///
 /// # Errors
 /// As [`acquire`].
@@ -291,8 +294,10 @@ pub fn acquire_until<S: System>(
     target: &Target,
     thread: u32,
     until: Option<Duration>,
+    newborn: &mut Newborn,
 ) -> Result<Held<S::File>, Error> {
-    Patience { until, ..Patience::default() }.repeated(system, target, |patience| {
+    let mut patience = Patience { until, newborn: *newborn, ..Patience::default() };
+    let outcome = patience.repeated(system, target, |patience| {
         let path = &target.path;
         // 1. Create exclusively.
         if let Some(file) = system.create(path).map_err(target.system("open"))? {
@@ -309,7 +314,9 @@ pub fn acquire_until<S: System>(
             return Ok(Attempt::Again(Again::BeingBorn));
         }
         enter_found(system, target, thread, patience, (file, stat.id))
-    })
+    });
+    *newborn = patience.newborn;
+    outcome
 }
 
 /// Steps 4 to 7 for a file that we created.

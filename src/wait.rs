@@ -25,11 +25,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use self::jobs::{Attempted, Batch, Files};
-use self::path::{Done, Job, Observed, Outcome, QUEUE_YIELD, Queue};
+use self::path::{Done, Job, Observed, Outcome, QUEUE_YIELD, Queue, SHORTEST_RESCAN};
 use self::paths::Paths;
 use crate::error::Error;
 use crate::pool;
-use crate::protocol::{self, BIRTH, Held, LockState};
+use crate::protocol::{self, BIRTH, Held, LockState, Newborn};
 use crate::record::Holder;
 use crate::sys::{Arrival, Os, QueueTicket, Watcher, is_shortage};
 use crate::system::System;
@@ -82,9 +82,19 @@ pub(crate) struct Order {
     pub(crate) only_creator: bool,
 }
 
+/// What a waiter's attempt needs.
+struct Wanted {
+    target: Target,
+    thread: u32,
+    only_creator: bool,
+    newborn: Newborn,
+    under_way: UnderWay,
+}
+
 /// What a waiter wants, and how to answer it.
 struct Request {
     order: Order,
+    newborn: Newborn,
     answer: Box<dyn FnOnce(Answer) + Send>,
 }
 
@@ -122,7 +132,7 @@ pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Resul
     // Who has no time for those who came before is refused by the lock alone.
     let others_wait = timeout > 2 * QUEUE_YIELD && waits_for(&target.path);
     if !others_wait {
-        return match protocol::acquire_until(os, target, thread, until) {
+        return match protocol::acquire_until(os, target, thread, until, &mut None) {
             Err(Error::System { source, .. }) if !timeout.is_zero() && is_shortage(&source) => {
                 Err(target.contention(None, Some(source.to_string())))
             }
@@ -181,7 +191,7 @@ pub(crate) fn start(id: WaiterId, order: Order, answer: impl FnOnce(Answer) + Se
     }
     let now = Instant::now();
     let (path, deadline) = (order.target.path.clone(), now.checked_add(order.timeout));
-    let request = Request { order, answer: Box::new(answer) };
+    let request = Request { order, newborn: None, answer: Box::new(answer) };
     let waiter = Waiter { id, request, arrival: Arrival::now(), deadline, is_cancelled: false };
     let seed = std::collections::hash_map::RandomState::new().hash_one(0);
     let job = service.paths.start(path.clone(), waiter, now, seed);
@@ -317,7 +327,9 @@ fn serve(watcher: &Watcher) {
                 return;
             }
             let until = idle_since.map_or(tick.until, |since| Some(since + IDLE));
-            service.until = until;
+            // A job ends with a recheck that is due later than that: it need not wake this thread.
+            let until = until.unwrap_or(now + SHORTEST_RESCAN);
+            service.until = Some(until);
             (tick.late, tick.jobs, until)
         };
         for (waiter, refused) in late {
@@ -341,7 +353,7 @@ fn serve(watcher: &Watcher) {
             dispatch(watcher, batch);
             continue;
         }
-        let events = watcher.wait(until);
+        let events = watcher.wait(Some(until));
         if !events.is_empty() {
             service().paths.on_events(|watch| events.of(watch), Instant::now());
         }
@@ -407,11 +419,16 @@ fn attempt_for(
     attempt: path::Attempt<Files>,
 ) -> (Done<Files>, Option<UnderWay>) {
     let id = attempt.id;
-    let Some((target, thread, only_creator, under_way)) = wanted(path, id) else {
+    let Some(Wanted { target, thread, only_creator, mut newborn, under_way }) = wanted(path, id) else {
         return (Done::Attempted { queue: attempt.queue, outcome: Outcome::Over }, None);
     };
     let is_refused = |error: &Error| only_creator && !protocol::is_creation_grace(error);
-    let done = pool::caught(move || jobs::attempt(watcher, &target, thread, attempt, is_refused));
+    let done = pool::caught(|| jobs::attempt(watcher, &target, thread, attempt, &mut newborn, is_refused));
+    if newborn.is_some()
+        && let Some(waiter) = service().paths.at(path).and_then(|path| path.waiter_mut(id))
+    {
+        waiter.request.newborn = newborn;
+    }
     let (attempted, queue) = done.unwrap_or_else(|panic| (Attempted::Answer(Err(panic)), Queue::Unknown));
     let outcome = match attempted {
         Attempted::Not(outcome) => outcome,
@@ -424,11 +441,13 @@ fn attempt_for(
 }
 
 /// What a waiter wants, unless it waits no more.
-fn wanted(path: &Path, id: WaiterId) -> Option<(Target, u32, bool, UnderWay)> {
+fn wanted(path: &Path, id: WaiterId) -> Option<Wanted> {
     let mut service = service();
     let waiter = service.paths.at(path)?.waiter(id).filter(|waiter| !waiter.is_cancelled)?;
-    let Order { owner, thread, target, only_creator, .. } = &waiter.request.order;
-    Some((target.clone(), *thread, *only_creator, UnderWay::begin(*owner)))
+    let Request { order, newborn, .. } = &waiter.request;
+    let (target, under_way) = (order.target.clone(), UnderWay::begin(order.owner));
+    let (thread, only_creator, newborn) = (order.thread, order.only_creator, *newborn);
+    Some(Wanted { target, thread, only_creator, newborn, under_way })
 }
 
 fn deliver(path: &Path, id: WaiterId, answer: Answer) {

@@ -86,12 +86,12 @@ fn who_has_no_time_pauses_for_nobody() {
     assert_eq!(two.try_lock(&look, LockMode::Shared).unwrap(), Locking::Taken);
     let before = one.monotonic();
     let until = |milliseconds| Some(before + std::time::Duration::from_millis(milliseconds));
-    assert!(is_contention(acquire_until(&one, &target(), 0, until(0)), None));
+    assert!(is_contention(acquire_until(&one, &target(), 0, until(0), &mut None), None));
     assert_eq!(one.monotonic(), before);
-    assert!(is_contention(acquire_until(&one, &target(), 0, until(50)), None));
+    assert!(is_contention(acquire_until(&one, &target(), 0, until(50), &mut None), None));
     assert!(one.monotonic() <= before + std::time::Duration::from_millis(60));
     drop(look);
-    assert!(acquire_until(&one, &target(), 0, until(0)).unwrap().taken_over.is_some());
+    assert!(acquire_until(&one, &target(), 0, until(0), &mut None).unwrap().taken_over.is_some());
 }
 
 #[test]

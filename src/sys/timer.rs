@@ -65,6 +65,9 @@ impl QueueTicket {
     pub(crate) fn pass_over(&mut self) {
         match self.0 {}
     }
+    pub(crate) fn is_first(&self) -> bool {
+        match self.0 {}
+    }
     pub(crate) fn ahead(&self) -> Ahead {
         match self.0 {}
     }

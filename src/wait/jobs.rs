@@ -7,7 +7,7 @@ use super::path::{Attempt, Job, Observation, Observed, Outcome, Platform, Queue,
 use super::{Answer, HeldHere, Refused, Request};
 use crate::error::Error;
 use crate::map::Map;
-use crate::protocol;
+use crate::protocol::{self, Newborn};
 use crate::sys::{Ahead, Arrival, Os, QueueTicket, Watch, WatchedFile, Watcher, Watching, is_shortage};
 use crate::system::System;
 use crate::target::Target;
@@ -26,6 +26,10 @@ impl Platform for Files {
 impl Ticket<Arrival> for QueueTicket {
     fn take(&mut self, arrival: Arrival) {
         QueueTicket::take(self, arrival);
+    }
+
+    fn is_first(&self) -> bool {
+        QueueTicket::is_first(self)
     }
 
     fn ahead(&self) -> Ahead {
@@ -61,6 +65,7 @@ pub(super) fn attempt(
     target: &Target,
     thread: u32,
     mut attempt: Attempt<Files>,
+    newborn: &mut Newborn,
     is_refused: impl FnOnce(&Error) -> bool,
 ) -> (Attempted, Queue<QueueTicket>) {
     let path = &target.path;
@@ -68,14 +73,14 @@ pub(super) fn attempt(
         attempt.queue = QueueTicket::at(path).map_or(Queue::No, Queue::Ticket);
         if let Queue::Ticket(ticket) = &mut attempt.queue {
             ticket.take(attempt.arrival);
-            if attempt.has_time && ticket.ahead() != Ahead::Nobody {
+            if attempt.has_time && !ticket.is_first() {
                 return (Attempted::Not(Outcome::Queued), attempt.queue);
             }
         }
     }
     let os = Os::get();
     // The machine pauses, not a thread.
-    let outcome = match protocol::acquire_until(os, target, thread, Some(os.monotonic())) {
+    let outcome = match protocol::acquire_until(os, target, thread, Some(os.monotonic()), newborn) {
         Err(error @ Error::Contention { .. }) if is_refused(&error) => Attempted::Answer(Ok(Err(error))),
         Err(Error::Contention { holder, reason, .. }) => {
             if let Queue::Ticket(ticket) = &mut attempt.queue {
@@ -107,7 +112,7 @@ fn observe(watcher: &Watcher, path: &Path, ended: Option<u32>) -> Observed<Files
     let Some(file) = WatchedFile::open(path) else { return Observed::Nothing };
     let pid = file.pid().filter(|pid| Some(*pid) != ended);
     match watcher.watch(path, pid, file.was_locked()) {
-        Watching::Yes(watch) => observed(path, file, watch),
+        Watching::Yes(watch) => observed(path, file, watch, pid.is_some()),
         Watching::Ended => pid.map_or(Observed::Nothing, Observed::Ended),
         Watching::No => Observed::Nothing,
     }
@@ -117,15 +122,15 @@ fn observe(watcher: &Watcher, path: &Path, ended: Option<u32>) -> Observed<Files
 pub(super) fn observe_file(watcher: &Watcher, path: &Path) -> Observed<Files> {
     let Some(file) = WatchedFile::open_locked(path) else { return Observed::Nothing };
     match watcher.watch(path, None, false) {
-        Watching::Yes(watch) => observed(path, file, watch),
+        Watching::Yes(watch) => observed(path, file, watch, true),
         Watching::Ended | Watching::No => Observed::Nothing,
     }
 }
 
-fn observed(path: &Path, file: WatchedFile, watch: Watch) -> Observed<Files> {
+fn observed(path: &Path, file: WatchedFile, watch: Watch, is_held: bool) -> Observed<Files> {
     let (process, sees_file, was_locked) = (watch.process(), watch.sees_its_file(), file.was_locked());
     // What changed before the watch was set, no event tells.
-    if recheck(path, &file, process.is_some()) {
+    if recheck(path, &file, is_held) {
         Observed::Held(Observation { file, watch, process, sees_file, was_locked })
     } else {
         Observed::Changed

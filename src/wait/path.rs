@@ -11,7 +11,10 @@ use super::{Refused, WaiterId};
 use crate::sys::{Ahead, HolderEvent};
 
 /// How often to check although no event came: a directory that was renamed, for example, sends none.
-pub(super) const RESCAN_INTERVAL: Duration = Duration::from_millis(250);
+const RESCAN_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The shortest pause until the next one.
+pub(super) const SHORTEST_RESCAN: Duration = Duration::from_micros(62_500);
 
 /// The longest pause between two attempts or checks where there are no events at all, for as many paths as `FEW` or fewer.
 const MAX_BACKOFF: Duration = Duration::from_millis(50);
@@ -29,7 +32,7 @@ pub(super) const QUEUE_YIELD: Duration = Duration::from_millis(5);
 const FIRST_QUEUE_YIELD: Duration = Duration::from_micros(200);
 
 /// How long all others do: it is not their turn soon.
-const LATER_QUEUE_YIELD: Duration = Duration::from_millis(1);
+const LATER_QUEUE_YIELD: Duration = Duration::from_millis(2);
 
 /// How long a cancelled attempt may go on until its waiter is answered: a disk may hang.
 pub(super) const CANCEL_GRACE: Duration = Duration::from_millis(25);
@@ -50,6 +53,7 @@ pub(super) trait Platform {
 /// A place in the queue of all processes. Its operations are short, whatever the disk does.
 pub(super) trait Ticket<A> {
     fn take(&mut self, arrival: A);
+    fn is_first(&self) -> bool;
     fn ahead(&self) -> Ahead;
 }
 
@@ -208,6 +212,10 @@ impl<P: Platform> PathWaiters<P> {
         self.waiters.iter().find(|waiter| waiter.id == id)
     }
 
+    pub(super) fn waiter_mut(&mut self, id: WaiterId) -> Option<&mut Waiter<P>> {
+        self.waiters.iter_mut().find(|waiter| waiter.id == id)
+    }
+
     pub(super) fn has_waiters(&self) -> bool {
         !self.waiters.is_empty()
     }
@@ -318,21 +326,19 @@ impl<P: Platform> PathWaiters<P> {
         let has_time = since < QUEUE_YIELD && deadline.is_none_or(|deadline| deadline > now + QUEUE_YIELD);
         if let Queue::Ticket(ticket) = &mut self.queue {
             ticket.take(arrival);
-            if has_time {
-                match ticket.ahead() {
-                    Ahead::Nobody => {}
-                    _ if self.has_yielded => {
-                        self.state = State::Observing;
-                        return Some(Job::Observe);
-                    }
-                    Ahead::One => {
-                        self.give_way(now, FIRST_QUEUE_YIELD);
-                        return None;
-                    }
-                    Ahead::More => {
-                        self.give_way(now, LATER_QUEUE_YIELD);
-                        return None;
-                    }
+            if has_time && self.has_yielded && !ticket.is_first() {
+                self.state = State::Observing;
+                return Some(Job::Observe);
+            }
+            if has_time && !self.has_yielded {
+                let pause = match ticket.ahead() {
+                    Ahead::Nobody => None,
+                    Ahead::One => Some(FIRST_QUEUE_YIELD),
+                    Ahead::More => Some(LATER_QUEUE_YIELD),
+                };
+                if let Some(pause) = pause {
+                    (self.has_yielded, self.due) = (true, now + pause);
+                    return None;
                 }
             }
         }
@@ -340,11 +346,6 @@ impl<P: Platform> PathWaiters<P> {
         let queue = mem::replace(&mut self.queue, Queue::Unknown);
         let has_waited = since >= QUEUE_YIELD;
         Some(Job::Attempt(Attempt { id, arrival, queue, has_time, has_waited, ended: self.ended }))
-    }
-
-    fn give_way(&mut self, now: Instant, pause: Duration) {
-        self.has_yielded = true;
-        self.due = now + pause;
     }
 
     pub(super) fn on_done(&mut self, done: Done<P>, now: Now) {

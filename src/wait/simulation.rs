@@ -102,6 +102,10 @@ struct Place {
 impl Ticket<u64> for Place {
     fn take(&mut self, _: u64) {}
 
+    fn is_first(&self) -> bool {
+        self.ahead() == Ahead::Nobody
+    }
+
     fn ahead(&self) -> Ahead {
         match self.world.borrow().files.get(self.path).map_or(0, |file| file.others_ahead) {
             0 => Ahead::Nobody,

@@ -105,12 +105,17 @@ impl QueueTicket {
         }
     }
 
+    /// Whether nobody came before us who takes its turns.
+    pub(crate) fn is_first(&self) -> bool {
+        self.rank.is_none_or(|Arrival(mine)| self.other(mine).is_none())
+    }
+
     /// Who came before us and takes its turns.
     pub(crate) fn ahead(&self) -> Ahead {
         let Some(Arrival(mine)) = self.rank else { return Ahead::Nobody };
         let Some(other) = self.other(mine) else { return Ahead::Nobody };
         // The kernel finds one of them, not the first.
-        let is_alone = self.taken(0, other).is_none() && self.taken(other + 1, mine).is_none();
+        let is_alone = self.taken(other + 1, mine).is_none() && self.taken(0, other).is_none();
         if is_alone { Ahead::One } else { Ahead::More }
     }
 

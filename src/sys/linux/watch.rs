@@ -230,14 +230,14 @@ impl Watcher {
             }
         }
         if let Some(inotify) = self.0.inotify.as_ref().filter(|_| is_ready(first - 1)) {
-            events.read(inotify);
+            events.read(inotify, &mut self.watched());
         }
         events
     }
 }
 
 impl HolderEvents {
-    fn read(&mut self, inotify: &OwnedFd) {
+    fn read(&mut self, inotify: &OwnedFd, watched: &mut Watched) {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut events = inotify::Reader::new(inotify.as_fd(), &mut buffer);
         while let Ok(event) = events.next() {
@@ -246,7 +246,11 @@ impl HolderEvents {
                 self.lost_some = true;
             } else if what.contains(ReadFlags::CLOSE_WRITE) {
                 self.closed.insert(event.wd());
-            } else if !what.contains(ReadFlags::IGNORED) {
+            } else if what.contains(ReadFlags::IGNORED) {
+                // The file is gone, and the kernel has removed the watch.
+                watched.files.remove(&event.wd());
+                watched.removed += 1;
+            } else {
                 self.changed.insert(event.wd());
             }
         }

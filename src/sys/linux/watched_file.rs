@@ -42,7 +42,10 @@ impl WatchedFile {
     /// it, as on a network filesystem.
     pub(crate) fn open(path: &Path) -> Option<Self> {
         let os = Os::get();
-        let (file, stat) = open_local(os, path)?;
+        let (file, stat) = open_file(os, path)?;
+        if os.fs_kind(&file) != FsKind::Local {
+            return None;
+        }
         let mut buffer = [0; RECORD_LEN];
         let length = os.read(&file, &mut buffer).ok()?;
         let record = Record::parse(&buffer[..length.min(RECORD_LEN)])?;
@@ -55,8 +58,11 @@ impl WatchedFile {
     /// As `open`, of a file whose kernel lock somebody has, whoever that is.
     pub(crate) fn open_locked(path: &Path) -> Option<Self> {
         let os = Os::get();
-        let (file, stat) = open_local(os, path)?;
-        is_locked(os, &file).then(|| Self { seen: stat.into(), pid: None, was_locked: true })
+        // Only on a local filesystem is there a queue, and somebody in it to follow.
+        let (file, stat) = open_file(os, path)?;
+        // Its creator is about to lock it, and would find the lock taken by us.
+        let is_recorded = stat.size > 0;
+        (is_recorded && is_locked(os, &file)).then(|| Self { seen: stat.into(), pid: None, was_locked: true })
     }
 
     /// The holder's process, if it runs, in this kernel and pid namespace.
@@ -88,11 +94,10 @@ impl WatchedFile {
     }
 }
 
-fn open_local(os: &Os, path: &Path) -> Option<(OwnedFd, Stat)> {
+fn open_file(os: &Os, path: &Path) -> Option<(OwnedFd, Stat)> {
     let Ok(Opened::File(file)) = os.open(path, Access::Read) else { return None };
     let stat = os.stat(&file).ok()?;
-    let is_local = stat.kind == FileKind::File && stat.links == 1 && os.fs_kind(&file) == FsKind::Local;
-    is_local.then_some((file, stat))
+    (stat.kind == FileKind::File && stat.links == 1).then_some((file, stat))
 }
 
 fn is_locked(os: &Os, file: &OwnedFd) -> bool {
