@@ -8,7 +8,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 type Hasher = BuildHasherDefault<DefaultHasher>;
 
 pub(crate) type Map<K, V> = HashMap<K, V, Hasher>;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", test))]
 pub(crate) type Set<K> = std::collections::HashSet<K, Hasher>;
 
 /// For the initial value of a `static`.

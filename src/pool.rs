@@ -22,7 +22,7 @@ const STUCK: Duration = Duration::from_millis(10);
 /// Small: the deepest call is one of the protocol.
 pub(crate) const STACK: usize = 256 * 1024;
 
-type Work = Box<dyn FnOnce() + Send>;
+pub(crate) type Work = Box<dyn FnOnce() + Send>;
 
 struct Queue {
     waiting: VecDeque<Work>,
@@ -58,50 +58,41 @@ enum Progress<T> {
     Over,
 }
 
-/// Hands `work` to a thread. Its panic is an answer too: whoever waits for it must not wait for ever.
-///
-/// # Errors
-/// The work, not done, if there is no idle thread and the system refuses another one.
-pub(crate) fn submit<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(
-    work: W,
-) -> Result<Job<thread::Result<T>>, W> {
+/// Hands `work` to a thread, or does it here if the system refuses one. Its panic is an answer too: whoever waits for it
+/// must not wait for ever.
+pub(crate) fn submit<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Job<thread::Result<T>> {
     let slot = Arc::new(Slot { is_done: AtomicBool::new(false), progress: Mutex::new(Progress::Running) });
     let job = Job { slot: Arc::clone(&slot) };
-    submit_detached(work, move |work| slot.finish(caught(work)))?;
-    Ok(job)
+    submit_detached(Box::new(move || slot.finish(caught(work))));
+    job
 }
 
-/// Hands `work` to a thread that does it by `run`, as soon as fewer than [`LIMIT`] others work or all of those hang.
-///
-/// # Errors
-/// As [`submit`].
-pub(crate) fn submit_detached<W: Send + 'static>(
-    work: W,
-    run: impl FnOnce(W) + Send + 'static,
-) -> Result<(), W> {
+/// Hands `work` to a thread that does it as soon as fewer than [`LIMIT`] others work or all of those hang; or does it here
+/// if the system refuses one.
+pub(crate) fn submit_detached(work: Work) {
     let mut queue = locked(&QUEUE);
     if queue.idle <= queue.waiting.len() {
         let is_full = queue.threads >= LIMIT;
         if !(is_full && queue.has_reserve) && queue.add_thread(is_full).is_err() && queue.threads == 0 {
-            return Err(work);
+            drop(queue);
+            return work();
         }
     }
-    queue.waiting.push_back(Box::new(move || run(work)));
+    queue.waiting.push_back(work);
     drop(queue);
     MORE.notify_one();
-    Ok(())
 }
 
 /// Hands `work` to a thread that begins at once, however many work.
 ///
 /// # Errors
 /// If the system refuses that.
-pub(crate) fn submit_at_once(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(crate) fn submit_at_once(work: Work) -> io::Result<()> {
     let mut queue = locked(&QUEUE);
     if queue.idle <= queue.waiting.len() {
         queue.add_thread(false)?;
     }
-    queue.waiting.push_front(Box::new(work));
+    queue.waiting.push_front(work);
     drop(queue);
     MORE.notify_one();
     Ok(())
@@ -214,13 +205,9 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
-    fn submitted<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Job<thread::Result<T>> {
-        submit(work).unwrap_or_else(|_| panic!("no thread"))
-    }
-
     #[test]
     fn an_answer_that_comes_soon_is_found_by_looking() {
-        let job = submitted(|| 7);
+        let job = submit(|| 7);
         assert!(matches!(job.look_for(LONG), Ok(Ok(7))));
     }
 
@@ -228,7 +215,7 @@ mod tests {
     fn an_answer_that_does_not_is_delivered_once_it_is_there() {
         let (go, wait) = mpsc::channel();
         let (told, tell) = mpsc::channel();
-        let job = submitted(move || wait.recv_timeout(LONG).unwrap() + 1);
+        let job = submit(move || wait.recv_timeout(LONG).unwrap() + 1);
         let Err(job) = job.look_for(Duration::from_micros(100)) else { panic!("nobody said go") };
         job.when_done(move |done| told.send(done.unwrap()).unwrap());
         go.send(1).unwrap();
@@ -237,7 +224,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_comes_between_looking_and_waiting_is_delivered_at_once() {
-        let job = submitted(|| 7);
+        let job = submit(|| 7);
         while !job.slot.is_done.load(Ordering::Acquire) {
             thread::yield_now();
         }
@@ -249,9 +236,9 @@ mod tests {
     #[test]
     fn work_that_hangs_does_not_hold_up_other_work() {
         let (go, wait) = mpsc::channel::<()>();
-        let hanging = submitted(move || wait.recv_timeout(LONG));
+        let hanging = submit(move || wait.recv_timeout(LONG));
         for number in 0..20 {
-            let answer = submitted(move || number).look_for(LONG);
+            let answer = submit(move || number).look_for(LONG);
             assert!(matches!(answer, Ok(Ok(found)) if found == number));
         }
         go.send(()).unwrap();
@@ -260,9 +247,9 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_answer() {
-        let job = submitted(|| -> u8 { panic!("on purpose") });
+        let job = submit(|| -> u8 { panic!("on purpose") });
         assert!(matches!(job.look_for(LONG), Ok(Err(_))));
-        assert!(matches!(submitted(|| 1).look_for(LONG), Ok(Ok(1))), "and the pool goes on");
+        assert!(matches!(submit(|| 1).look_for(LONG), Ok(Ok(1))), "and the pool goes on");
         assert!(caught(|| -> u8 { panic!("on purpose") }).is_err());
     }
 }

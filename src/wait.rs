@@ -148,10 +148,7 @@ pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Resul
 /// [`try_once`], for no longer than `timeout` whatever the disk does.
 fn first_attempt(target: &Target, thread: u32, timeout: Duration) -> Result<HeldHere, Error> {
     let of_pool = target.clone();
-    let job = match pool::submit(move || try_once(&of_pool, thread, timeout)) {
-        Ok(job) => job,
-        Err(work) => return work(),
-    };
+    let job = pool::submit(move || try_once(&of_pool, thread, timeout));
     let (tell, told) = oneshot::channel();
     job.when_done(move |done| {
         if let Err(late) = tell.send(done) {
@@ -183,7 +180,7 @@ fn waits_for(path: &Path) -> bool {
 
 /// Calls `answer` once the lock is acquired, the deadline has come or the wait has been cancelled; on another thread,
 /// unless the system refuses the one that sleeps, which is an answer too.
-pub(crate) fn start(id: WaiterId, order: Order, answer: impl FnOnce(Answer) + Send + 'static) {
+pub(crate) fn start(id: WaiterId, order: Order, answer: Box<dyn FnOnce(Answer) + Send>) {
     let mut service = service();
     if let Err(error) = service.begin() {
         drop(service);
@@ -191,7 +188,7 @@ pub(crate) fn start(id: WaiterId, order: Order, answer: impl FnOnce(Answer) + Se
     }
     let now = Instant::now();
     let (path, deadline) = (order.target.path.clone(), now.checked_add(order.timeout));
-    let request = Request { order, newborn: None, answer: Box::new(answer) };
+    let request = Request { order, newborn: None, answer };
     let waiter = Waiter { id, request, arrival: Arrival::now(), deadline, is_cancelled: false };
     let seed = std::collections::hash_map::RandomState::new().hash_one(0);
     let job = service.paths.start(path.clone(), waiter, now, seed);
@@ -208,7 +205,7 @@ pub(crate) fn start_for_creator(
     owner: Owner,
     thread: u32,
     target: Target,
-    answer: impl FnOnce(Answer) + Send + 'static,
+    answer: Box<dyn FnOnce(Answer) + Send>,
 ) {
     let order = Order { owner, thread, target, timeout: CREATION, only_creator: true };
     start(WaiterId::next(), order, answer);
@@ -238,7 +235,7 @@ pub(crate) fn acquire(
     }
     let (tell, told) = oneshot::channel();
     let order = Order { owner, thread, target: target.clone(), timeout, only_creator: false };
-    start(id, order, move |answer| drop(tell.send(answer)));
+    start(id, order, Box::new(move |answer| drop(tell.send(answer))));
     match told.recv() {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => panic::resume_unwind(panic),
@@ -265,7 +262,7 @@ pub(crate) fn cancel_all(owner: Owner) {
     let cancelled = {
         let mut service = service();
         service.wake_for(Some(Instant::now()));
-        service.paths.take(|waiter| waiter.request.order.owner == owner)
+        service.paths.take(&|waiter| waiter.request.order.owner == owner)
     };
     refuse_all(cancelled, "the one who waited has ended");
 }
@@ -347,7 +344,7 @@ fn serve(watcher: &Watcher) {
             }
             // This thread is awake, another one would have to wake up.
             let next = watcher.clone();
-            if pool::submit_at_once(move || sleep_for_all(&next)).is_ok() {
+            if pool::submit_at_once(Box::new(move || sleep_for_all(&next))).is_ok() {
                 return run(watcher, batch);
             }
             dispatch(watcher, batch);
@@ -373,16 +370,14 @@ fn fail_all(panic: &(dyn Any + Send)) {
     }
 }
 
-/// Runs jobs on another thread, or on this one if the system refuses that.
+/// Runs jobs on another thread.
 fn dispatch(watcher: &Watcher, batch: Batch) {
-    if let Err((watcher, batch)) =
-        pool::submit_detached((watcher.clone(), batch), |(watcher, batch)| run(&watcher, batch))
-    {
-        run(&watcher, batch);
-    }
+    let watcher = watcher.clone();
+    pool::submit_detached(Box::new(move || run(&watcher, batch)));
 }
 
 /// Runs jobs, each with those of the same path that follow at once.
+#[inline(never)]
 fn run(watcher: &Watcher, batch: Batch) {
     for (path, job) in batch {
         let mut next = Some(job);
@@ -451,7 +446,7 @@ fn wanted(path: &Path, id: WaiterId) -> Option<Wanted> {
 }
 
 fn deliver(path: &Path, id: WaiterId, answer: Answer) {
-    let waiter = service().paths.at(path).and_then(|path| path.take(|waiter| waiter.id == id).pop());
+    let waiter = service().paths.at(path).and_then(|path| path.take(&|waiter| waiter.id == id).pop());
     match waiter {
         Some(waiter) if !waiter.is_cancelled => (waiter.request.answer)(answer),
         // Its wait was cancelled, or its deadline has come, meanwhile.
@@ -506,7 +501,7 @@ mod tests {
         let (tell, told) = mpsc::channel();
         let order = Order { owner, thread: 0, target: target.clone(), timeout, only_creator: false };
         let id = WaiterId::next();
-        start(id, order, move |answer| drop(tell.send(answer)));
+        start(id, order, Box::new(move |answer| drop(tell.send(answer))));
         (id, told)
     }
 
@@ -634,7 +629,7 @@ mod tests {
                 timeout: LONG,
                 only_creator: false,
             };
-            start(id, order, move |answer| drop(tell.send((id, answer))));
+            start(id, order, Box::new(move |answer| drop(tell.send((id, answer)))));
             until_refused(id);
         }
         release(held);

@@ -119,9 +119,11 @@ pub fn acquire<'env>(
                 timeout.is_zero() && matches!(outcome, Ok(Err(error)) if protocol::is_creation_grace(error))
             },
             move |settle| {
-                wait::start_for_creator(owner, thread, target.clone(), move |done| {
-                    settle(done.map(|held| held.and_then(|held| Acquired::enter(owner, held, &target))));
-                });
+                let of_waiter = target.clone();
+                let answer = move |done: wait::Answer| {
+                    settle(done.map(|held| held.and_then(|held| Acquired::enter(owner, held, &of_waiter))));
+                };
+                wait::start_for_creator(owner, thread, target, Box::new(answer));
             },
         )
     })

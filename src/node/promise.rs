@@ -95,11 +95,7 @@ where
         super::probe::reached("work");
         work()
     };
-    let looked = match pool::submit(work) {
-        Ok(job) => job.look_for(LOOK),
-        Err(work) => Ok(pool::caught(work)),
-    };
-    let job = match looked {
+    let job = match pool::submit(work).look_for(LOOK) {
         Ok(done) if !is_open(&done) => return returned(env, converted(env, convert, done)),
         job => job,
     };

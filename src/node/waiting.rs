@@ -53,11 +53,7 @@ pub(super) fn attempt_sync<'env>(
     target: Target,
     work: impl FnOnce() -> std::result::Result<Acquired, Error> + Send + 'static,
 ) -> Result<Unknown<'env>> {
-    let looked = match pool::submit(work) {
-        Ok(job) => job.look_for(LOOK),
-        Err(work) => Ok(pool::caught(work)),
-    };
-    match looked {
+    match pool::submit(work).look_for(LOOK) {
         Ok(done) => finished(env, done),
         Err(job) => {
             let (tell, told) = oneshot::channel();
@@ -200,9 +196,10 @@ fn start(
     let State { owner, thread, .. } = *state;
     let order =
         Order { owner, thread, target: target.clone(), timeout: milliseconds(left), only_creator: false };
-    wait::start(id, order, move |done| {
+    let answer = move |done: wait::Answer| {
         answer(done.map(|outcome| outcome.and_then(|held| Acquired::enter(owner, held, &target))));
-    });
+    };
+    wait::start(id, order, Box::new(answer));
 }
 
 pub(super) fn milliseconds(number: f64) -> Duration {

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use super::path::{Attempt, Job, Observation, Observed, Outcome, Platform, Queue, Ticket};
 use super::{Answer, HeldHere, Refused, Request};
 use crate::error::Error;
-use crate::map::Map;
 use crate::protocol::{self, Newborn};
 use crate::sys::{Ahead, Arrival, Os, QueueTicket, Watch, WatchedFile, Watcher, Watching, is_shortage};
 use crate::system::System;
@@ -42,15 +41,20 @@ pub(super) type Batch = Vec<(PathBuf, Job<Files>)>;
 
 /// Puts together what only the same disk can hold up: rechecks are short and can be many.
 pub(super) fn batches(jobs: Batch) -> Vec<Batch> {
-    let (mut others, mut of_device) = (Vec::new(), Map::<u64, Batch>::default());
+    let (mut rechecks, mut others) = (Vec::<(u64, Batch)>::new(), Vec::new());
     for (path, job) in jobs {
-        match &job {
-            Job::Recheck { file, .. } => of_device.entry(file.device()).or_default().push((path, job)),
-            _ => others.push(vec![(path, job)]),
+        let Job::Recheck { file, .. } = &job else {
+            others.push(vec![(path, job)]);
+            continue;
+        };
+        let device = file.device();
+        match rechecks.iter_mut().find(|(other, _)| *other == device) {
+            Some((_, batch)) => batch.push((path, job)),
+            None => rechecks.push((device, vec![(path, job)])),
         }
     }
     // The last one is run first: nobody waits for a recheck.
-    of_device.into_values().chain(others).collect()
+    rechecks.into_iter().map(|(_, batch)| batch).chain(others).collect()
 }
 
 /// How an attempt ended: with an answer to its waiter, or not yet.

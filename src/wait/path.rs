@@ -225,7 +225,7 @@ impl<P: Platform> PathWaiters<P> {
     }
 
     /// Takes out those who are meant.
-    pub(super) fn take(&mut self, mut is_meant: impl FnMut(&Waiter<P>) -> bool) -> Vec<Waiter<P>> {
+    pub(super) fn take(&mut self, is_meant: &dyn Fn(&Waiter<P>) -> bool) -> Vec<Waiter<P>> {
         let taken: Vec<_> = self.waiters.extract_if(.., |waiter| is_meant(waiter)).collect();
         if self.waiters.is_empty() {
             // Nobody of us is in the queue any more.
@@ -237,7 +237,7 @@ impl<P: Platform> PathWaiters<P> {
     /// Takes out one whose wait is cancelled. While it attempts, it stays for a moment.
     pub(super) fn cancel(&mut self, id: WaiterId, now: Instant) -> Option<Waiter<P>> {
         if !self.is_attempted_by(id) {
-            return self.take(|waiter| waiter.id == id).pop();
+            return self.take(&|waiter| waiter.id == id).pop();
         }
         for waiter in self.waiters.iter_mut().filter(|waiter| waiter.id == id) {
             let end = now + CANCEL_GRACE;
@@ -253,7 +253,7 @@ impl<P: Platform> PathWaiters<P> {
 
     /// Takes out those whose deadline has come.
     pub(super) fn take_late(&mut self, now: Instant) -> Vec<Waiter<P>> {
-        self.take(|waiter| waiter.deadline.is_some_and(|deadline| deadline <= now))
+        self.take(&|waiter| waiter.deadline.is_some_and(|deadline| deadline <= now))
     }
 
     /// Whether nobody needs it any more.

@@ -55,8 +55,8 @@ impl<P: Platform> Paths<P> {
     }
 
     /// Takes out all who are meant, also those who attempt.
-    pub(super) fn take(&mut self, is_meant: impl Fn(&Waiter<P>) -> bool) -> Vec<Waiter<P>> {
-        self.paths.values_mut().flat_map(|path| path.take(&is_meant)).collect()
+    pub(super) fn take(&mut self, is_meant: &dyn Fn(&Waiter<P>) -> bool) -> Vec<Waiter<P>> {
+        self.paths.values_mut().flat_map(|path| path.take(is_meant)).collect()
     }
 
     pub(super) fn take_all(&mut self) -> Vec<Waiter<P>> {

@@ -316,7 +316,8 @@ impl Run {
 
     /// The lock is free: the waiter has it, unless it waits no more.
     fn acquire(&mut self, path: usize, id: WaiterId) {
-        let waiter = self.paths.at(&name_of(path)).and_then(|path| path.take(|waiter| waiter.id == id).pop());
+        let waiter =
+            self.paths.at(&name_of(path)).and_then(|path| path.take(&|waiter| waiter.id == id).pop());
         let Some(waiter) = waiter else { return };
         if waiter.is_cancelled {
             return self.answered(id, false);

@@ -14,7 +14,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::map::{Map, Set};
+use crate::map::Map;
 use crate::sys::HolderEvent;
 
 /// How long to sleep at most where nothing can wake us: descriptors have run out.
@@ -83,9 +83,9 @@ pub(crate) enum Watching {
 /// What [`Watcher::wait`] has noticed.
 #[derive(Debug, Default)]
 pub(crate) struct HolderEvents {
-    changed: Set<i32>,
-    closed: Set<i32>,
-    ended: Set<u32>,
+    changed: Vec<i32>,
+    closed: Vec<i32>,
+    ended: Vec<u32>,
     lost_some: bool,
 }
 
@@ -226,7 +226,7 @@ impl Watcher {
             if is_ready(first + index) {
                 // It stays readable for ever.
                 self.watched().processes.remove(pid);
-                events.ended.insert(*pid);
+                events.ended.push(*pid);
             }
         }
         if let Some(inotify) = self.0.inotify.as_ref().filter(|_| is_ready(first - 1)) {
@@ -245,13 +245,13 @@ impl HolderEvents {
             if what.contains(ReadFlags::QUEUE_OVERFLOW) {
                 self.lost_some = true;
             } else if what.contains(ReadFlags::CLOSE_WRITE) {
-                self.closed.insert(event.wd());
+                self.closed.push(event.wd());
             } else if what.contains(ReadFlags::IGNORED) {
                 // The file is gone, and the kernel has removed the watch.
                 watched.files.remove(&event.wd());
                 watched.removed += 1;
             } else {
-                self.changed.insert(event.wd());
+                self.changed.push(event.wd());
             }
         }
     }
