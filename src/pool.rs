@@ -16,8 +16,8 @@ const IDLE: Duration = Duration::from_millis(100);
 /// How many threads work at once, unless all of them hang on a disk.
 const LIMIT: usize = 64;
 
-/// How long work waits for one of those until another thread is started for it.
-const STUCK: Duration = Duration::from_millis(10);
+/// How long none of them may be done until another one begins. Attempts that pause for others are no stuck ones.
+const STUCK: Duration = Duration::from_millis(50);
 
 /// Small: the deepest call is one of the protocol.
 pub(crate) const STACK: usize = 256 * 1024;
@@ -28,12 +28,14 @@ struct Queue {
     waiting: VecDeque<Work>,
     idle: usize,
     threads: usize,
-    /// A thread begins that waits first, to see whether all others hang.
+    /// How much work is done.
+    done: u64,
+    /// There is a thread that waits, to see whether all others hang.
     has_reserve: bool,
 }
 
 static QUEUE: Mutex<Queue> =
-    Mutex::new(Queue { waiting: VecDeque::new(), idle: 0, threads: 0, has_reserve: false });
+    Mutex::new(Queue { waiting: VecDeque::new(), idle: 0, threads: 0, done: 0, has_reserve: false });
 static MORE: Condvar = Condvar::new();
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -83,19 +85,16 @@ pub(crate) fn submit_detached(work: Work) {
     MORE.notify_one();
 }
 
-/// Hands `work` to a thread that begins at once, however many work.
-///
-/// # Errors
-/// If the system refuses that.
-pub(crate) fn submit_at_once(work: Work) -> io::Result<()> {
+/// Hands `work` to a thread that begins at once, and says whether there is one.
+pub(crate) fn submit_at_once(work: Work) -> bool {
     let mut queue = locked(&QUEUE);
-    if queue.idle <= queue.waiting.len() {
-        queue.add_thread(false)?;
+    if queue.idle <= queue.waiting.len() && (queue.threads >= LIMIT || queue.add_thread(false).is_err()) {
+        return false;
     }
     queue.waiting.push_front(work);
     drop(queue);
     MORE.notify_one();
-    Ok(())
+    true
 }
 
 impl Queue {
@@ -109,15 +108,25 @@ impl Queue {
     }
 }
 
-/// Takes its part only if the others have not come to what waits.
+/// Works only if all others hang.
 fn reserve() {
-    thread::sleep(STUCK);
-    let mut queue = locked(&QUEUE);
+    let mut done = locked(&QUEUE).done;
+    let mut queue = loop {
+        thread::sleep(STUCK);
+        let mut queue = locked(&QUEUE);
+        if queue.waiting.is_empty() {
+            queue.has_reserve = false;
+            queue.threads -= 1;
+            return;
+        }
+        if queue.done == done {
+            break queue;
+        }
+        done = queue.done;
+    };
+    // For the rest; without it the others come to that in the end.
     queue.has_reserve = false;
-    if queue.waiting.len() > queue.idle + 1 {
-        // Without it the others come to the rest in the end.
-        let _ = queue.add_thread(true);
-    }
+    let _ = queue.add_thread(true);
     queue.idle += 1;
     serve(queue);
 }
@@ -135,6 +144,7 @@ fn serve(mut queue: MutexGuard<'_, Queue>) {
             work();
             queue = locked(&QUEUE);
             queue.idle += 1;
+            queue.done += 1;
             continue;
         }
         let (guard, time) = MORE.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
@@ -243,6 +253,25 @@ mod tests {
         }
         go.send(()).unwrap();
         assert!(matches!(hanging.look_for(LONG), Ok(Ok(Ok(())))));
+    }
+
+    #[test]
+    fn more_work_that_hangs_than_the_pool_has_threads_holds_up_no_other_work() {
+        let (go, wait) = mpsc::channel::<()>();
+        let wait = Arc::new(Mutex::new(wait));
+        let hanging: Vec<_> = (0..LIMIT + 5)
+            .map(|_| {
+                let wait = Arc::clone(&wait);
+                submit(move || locked(&wait).recv_timeout(LONG).is_ok())
+            })
+            .collect();
+        assert!(matches!(submit(|| 7).look_for(LONG), Ok(Ok(7))));
+        for _ in &hanging {
+            go.send(()).unwrap();
+        }
+        for job in hanging {
+            assert!(matches!(job.look_for(LONG), Ok(Ok(true))));
+        }
     }
 
     #[test]

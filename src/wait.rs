@@ -39,8 +39,8 @@ use crate::target::Target;
 /// How long a first attempt pauses for others, such as the creator of an empty file.
 const PAUSES: Duration = Duration::from_millis(25);
 
-/// How long a call without a timeout waits for the creator of an empty file, and checks after that once more.
-const CREATION: Duration = BIRTH.saturating_add(Duration::from_millis(250));
+/// How long a call without a timeout waits for the creator of an empty file, if it is one of very many.
+const CREATION: Duration = BIRTH.saturating_mul(5);
 
 /// How long the thread stays when nobody waits.
 const IDLE: Duration = Duration::from_secs(1);
@@ -88,6 +88,7 @@ struct Wanted {
     thread: u32,
     only_creator: bool,
     newborn: Newborn,
+    newborn_since: Option<Duration>,
     under_way: UnderWay,
 }
 
@@ -95,6 +96,8 @@ struct Wanted {
 struct Request {
     order: Order,
     newborn: Newborn,
+    /// When the first empty file was seen.
+    newborn_since: Option<Duration>,
     answer: Box<dyn FnOnce(Answer) + Send>,
 }
 
@@ -188,7 +191,7 @@ pub(crate) fn start(id: WaiterId, order: Order, answer: Box<dyn FnOnce(Answer) +
     }
     let now = Instant::now();
     let (path, deadline) = (order.target.path.clone(), now.checked_add(order.timeout));
-    let request = Request { order, newborn: None, answer };
+    let request = Request { order, newborn: None, newborn_since: None, answer };
     let waiter = Waiter { id, request, arrival: Arrival::now(), deadline, is_cancelled: false };
     let seed = std::collections::hash_map::RandomState::new().hash_one(0);
     let job = service.paths.start(path.clone(), waiter, now, seed);
@@ -268,9 +271,12 @@ pub(crate) fn cancel_all(owner: Owner) {
 }
 
 fn refuse_all(waiters: impl IntoIterator<Item = Waiter>, reason: &str) {
-    for waiter in waiters {
-        waiter.request.refuse(Refused { reason: Some(reason.to_owned()), ..Refused::default() });
-    }
+    waiters.into_iter().for_each(|waiter| refuse(waiter, reason));
+}
+
+#[inline(never)]
+fn refuse(waiter: Waiter, reason: &str) {
+    waiter.request.refuse(Refused { reason: Some(reason.to_owned()), ..Refused::default() });
 }
 
 /// Who has the lock that a waiter waits for; `None`: it waits no more.
@@ -285,7 +291,7 @@ impl Service {
             let watcher = Watcher::new();
             let sleeping = watcher.clone();
             let thread = thread::Builder::new().name("reconcile-lock".to_owned()).stack_size(pool::STACK);
-            thread.spawn(move || sleep_for_all(&sleeping))?;
+            thread.spawn(move || work(&sleeping, None))?;
             self.watcher = Some(watcher);
         }
         Ok(())
@@ -303,13 +309,18 @@ impl Service {
     }
 }
 
-/// The thread that sleeps. It passes on its part before it does anything that may hang.
-fn sleep_for_all(watcher: &Watcher) {
-    if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| serve(watcher))) {
+/// Runs jobs, or sleeps for all.
+fn work(watcher: &Watcher, batch: Option<Batch>) {
+    let work = || match batch {
+        Some(batch) => run(watcher, batch),
+        None => serve(watcher),
+    };
+    if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(work)) {
         fail_all(&*panic);
     }
 }
 
+/// The thread that sleeps. It passes on its part before it does anything that may hang.
 fn serve(watcher: &Watcher) {
     let mut idle_since = None;
     loop {
@@ -330,12 +341,11 @@ fn serve(watcher: &Watcher) {
             (tick.late, tick.jobs, until)
         };
         for (waiter, refused) in late {
-            let refused = if waiter.is_cancelled {
-                Refused { reason: Some(CANCELLED.to_owned()), ..Refused::default() }
+            if waiter.is_cancelled {
+                refuse(waiter, CANCELLED);
             } else {
-                refused
-            };
-            waiter.request.refuse(refused);
+                waiter.request.refuse(refused);
+            }
         }
         let mut batches = jobs::batches(jobs);
         if let Some(batch) = batches.pop() {
@@ -344,7 +354,7 @@ fn serve(watcher: &Watcher) {
             }
             // This thread is awake, another one would have to wake up.
             let next = watcher.clone();
-            if pool::submit_at_once(Box::new(move || sleep_for_all(&next))).is_ok() {
+            if pool::submit_at_once(Box::new(move || work(&next, None))) {
                 return run(watcher, batch);
             }
             dispatch(watcher, batch);
@@ -358,6 +368,7 @@ fn serve(watcher: &Watcher) {
 }
 
 /// Nobody sleeps for those who wait any more; the next one starts anew.
+#[cold]
 fn fail_all(panic: &(dyn Any + Send)) {
     let waiters = {
         let mut service = service();
@@ -373,7 +384,7 @@ fn fail_all(panic: &(dyn Any + Send)) {
 /// Runs jobs on another thread.
 fn dispatch(watcher: &Watcher, batch: Batch) {
     let watcher = watcher.clone();
-    pool::submit_detached(Box::new(move || run(&watcher, batch)));
+    pool::submit_detached(Box::new(move || work(&watcher, Some(batch))));
 }
 
 /// Runs jobs, each with those of the same path that follow at once.
@@ -414,15 +425,19 @@ fn attempt_for(
     attempt: path::Attempt<Files>,
 ) -> (Done<Files>, Option<UnderWay>) {
     let id = attempt.id;
-    let Some(Wanted { target, thread, only_creator, mut newborn, under_way }) = wanted(path, id) else {
+    let Some(wanted) = wanted(path, id) else {
         return (Done::Attempted { queue: attempt.queue, outcome: Outcome::Over }, None);
     };
-    let is_refused = |error: &Error| only_creator && !protocol::is_creation_grace(error);
+    let Wanted { target, thread, only_creator, mut newborn, newborn_since, under_way } = wanted;
+    // An empty file that is met later is another one: somebody puts one after the other at the path.
+    let is_late = newborn_since.is_some_and(|since| Os::get().monotonic() >= since + BIRTH);
+    let is_refused = |error: &Error| only_creator && (is_late || !protocol::is_creation_grace(error));
     let done = pool::caught(|| jobs::attempt(watcher, &target, thread, attempt, &mut newborn, is_refused));
     if newborn.is_some()
         && let Some(waiter) = service().paths.at(path).and_then(|path| path.waiter_mut(id))
     {
         waiter.request.newborn = newborn;
+        waiter.request.newborn_since = newborn_since.or(newborn.map(|(_, since)| since));
     }
     let (attempted, queue) = done.unwrap_or_else(|panic| (Attempted::Answer(Err(panic)), Queue::Unknown));
     let outcome = match attempted {
@@ -439,10 +454,10 @@ fn attempt_for(
 fn wanted(path: &Path, id: WaiterId) -> Option<Wanted> {
     let mut service = service();
     let waiter = service.paths.at(path)?.waiter(id).filter(|waiter| !waiter.is_cancelled)?;
-    let Request { order, newborn, .. } = &waiter.request;
+    let Request { order, newborn, newborn_since, .. } = &waiter.request;
     let (target, under_way) = (order.target.clone(), UnderWay::begin(order.owner));
-    let (thread, only_creator, newborn) = (order.thread, order.only_creator, *newborn);
-    Some(Wanted { target, thread, only_creator, newborn, under_way })
+    let (thread, only_creator) = (order.thread, order.only_creator);
+    Some(Wanted { target, thread, only_creator, newborn: *newborn, newborn_since: *newborn_since, under_way })
 }
 
 fn deliver(path: &Path, id: WaiterId, answer: Answer) {

@@ -14,7 +14,6 @@ use nix::libc;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::map::{HASHER, Map};
 use crate::sys::{Ahead, Os};
 use crate::system::{FsKind, System};
 
@@ -54,9 +53,9 @@ pub(crate) struct QueueTicket {
 }
 
 /// The places that this process has passed over, by the path of the lock.
-static PASSED_OVER: Mutex<Map<PathBuf, i64>> = Mutex::new(Map::with_hasher(HASHER));
+static PASSED_OVER: Mutex<Vec<(PathBuf, i64)>> = Mutex::new(Vec::new());
 
-fn passed_over() -> MutexGuard<'static, Map<PathBuf, i64>> {
+fn passed_over() -> MutexGuard<'static, Vec<(PathBuf, i64)>> {
     PASSED_OVER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -68,7 +67,7 @@ impl QueueTicket {
         // A network's server is not asked for locks.
         let is_local = Os::get().fs_kind(&directory) == FsKind::Local;
         let lane = lane(path.file_name()?.as_encoded_bytes()) * LANE;
-        let passed = passed_over().get(path).copied();
+        let passed = passed_over().iter().find(|(known, _)| known == path).map(|(_, passed)| *passed);
         let path = path.to_owned();
         is_local.then_some(Self { directory, lane, rank: None, turn: 0, path, passed })
     }
@@ -129,10 +128,11 @@ impl QueueTicket {
         let Some(other) = self.rank.and_then(|Arrival(rank)| self.other(rank)) else { return };
         self.passed = Some(other);
         let mut passed = passed_over();
+        passed.retain(|(known, _)| *known != self.path);
         if passed.len() >= PASSED {
             passed.clear();
         }
-        passed.insert(self.path.clone(), other);
+        passed.push((self.path.clone(), other));
     }
 
     /// The place of somebody else among the first ones, except one that was passed over.

@@ -1,0 +1,42 @@
+// Many calls at once on empty files, each of which belongs to its creator for two seconds.
+import assert from 'node:assert/strict'
+import { readdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { acquireLock } from 'reconcile-lock'
+import { directory } from '../support/directory.mjs'
+import { sleep } from '../support/time.mjs'
+
+const CALLS = 1000
+/** The limit of the pool, and some that hang for a moment. */
+const MAX_THREADS = 64 + 16
+
+const threads = (): number => readdirSync('/proc/self/task').length
+
+test(`${CALLS} calls in the creation grace period need few threads, and each acquires`, async (t) => {
+  const root = directory(t)
+  const files = Array.from({ length: CALLS }, (_, index) => join(root, String(index)))
+  for (const file of files) writeFileSync(file, '')
+  const before = threads()
+  const began = performance.now()
+  const calls = files.map((file) => acquireLock({ file }))
+  const perCall = (performance.now() - began) / CALLS
+  let most = 0
+  const outcomes = Promise.all(calls)
+  let isOver = false
+  const settled = outcomes.finally(() => {
+    isOver = true
+  })
+  settled.catch(() => {})
+  while (!isOver && performance.now() - began < 30_000) {
+    most = Math.max(most, threads() - before)
+    await sleep(50, 'the threads are counted')
+  }
+  const locks = await outcomes
+  const took = performance.now() - began
+  t.diagnostic(`${perCall.toFixed(3)} ms a call, ${most} threads more, ${took.toFixed(0)} ms in all`)
+  assert.ok(locks.every((lock) => lock.takenOver?.reason.includes('empty')))
+  assert.ok(most <= MAX_THREADS, `${most} threads more`)
+  assert.ok(took > 1900 && took < 20_000, `${took} ms`)
+  for (const lock of locks) lock.releaseSync()
+})
