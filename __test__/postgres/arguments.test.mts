@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { after, before, mock, test } from 'node:test'
+import pg from 'pg'
 import { type PostgresLock, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
 import { DEADLINE } from '../support/time.mjs'
@@ -36,6 +37,30 @@ test('everything that is neither a name, a lock nor a plain object is refused', 
     for (const call of [locks.acquireLock, locks.releaseLock, locks.inspectLock, locks.breakLock])
       assert.equal((await rejection(call(value as never))).code, 'ERR_INVALID_ARG_TYPE')
   }
+})
+
+test('"connect" has to return a new client, and nothing else is used or ended', async (t) => {
+  const connectionString = postgres.url()
+  const pool = new pg.Pool({ connectionString, max: 1 })
+  const connected = new pg.Client({ connectionString })
+  await connected.connect()
+  t.after(() => Promise.all([pool.end(), connected.end()]))
+  for (const [what, connect] of [
+    ['a pool', () => pool],
+    ['a client of a pool', () => pool.connect()],
+    ['a client that is connected', async () => connected],
+    ['undefined', () => undefined],
+    ['an object without the method query', () => ({ connect() {} })],
+  ] as const) {
+    await using locks = postgresLocks({ connect: connect as never })
+    const error = await rejection(locks.acquireLock('wrong'))
+    assert.ok(error instanceof TypeError)
+    assert.equal(error.code, 'ERR_INVALID_RETURN_VALUE')
+    assert.ok(error.message.endsWith(`and returned ${what}`), error.message)
+  }
+  for (const usable of [pool, connected]) assert.equal((await usable.query('SELECT 1')).rowCount, 1)
+  await using late = postgresLocks({ connect: () => new Promise<never>(() => {}), connectTimeout: 200 })
+  assert.equal((await rejection(late.acquireLock('late'))).code, 'ETIMEDOUT')
 })
 
 test('JSON.stringify prints a lock, its token as a string', async () => {

@@ -44,6 +44,7 @@ const wrong: [string, unknown, string][] = [
   ['a connect that is a client', { connect: new pg.Client() }, 'ERR_INVALID_ARG_TYPE'],
   ['an unknown option', { connectionString: 'x', retries: 1 }, 'ERR_INVALID_ARG_VALUE'],
   ['a schema with a null byte', { connectionString: 'x', schema: 'a\0' }, 'ERR_INVALID_ARG_VALUE'],
+  ['a schema of one session', { connectionString: 'x', schema: 'pg_temp' }, 'ERR_INVALID_ARG_VALUE'],
   ['a sessionTimeout below the least', { connectionString: 'x', sessionTimeout: 3999 }, 'ERR_OUT_OF_RANGE'],
   ['a sessionTimeout without end', { connectionString: 'x', sessionTimeout: Infinity }, 'ERR_OUT_OF_RANGE'],
   ['a connectTimeout of nothing', { connectionString: 'x', connectTimeout: 0 }, 'ERR_OUT_OF_RANGE'],
@@ -139,6 +140,19 @@ test('a role without the right to end sessions cannot break with force', async (
   assert.equal((await rejection(meek.breakLock({ name: 'forced', force: true }))).code, '42501')
   assert.equal((await meek.inspectLock('forced')).holder?.pid, process.pid, 'but sees who holds it')
   assert.equal(lock.isHeld(), true)
+  await lock.release()
+})
+
+test('what another role has written to the table reaches no terminal, nor the reason of a take-over', async (t) => {
+  const locks = locksOf(t)
+  await (await locks.acquireLock('written')).release()
+  await postgres.sql(
+    "UPDATE reconcile_lock SET host = E'\\x1b[2J' || repeat('x', 9999), released_at = NULL WHERE name = 'written'",
+  )
+  const lock = await locks.acquireLock('written')
+  const { holder, reason } = lock.takenOver ?? {}
+  assert.match(holder?.host ?? '', /^\\u\{1b\}\[2Jx+…$/)
+  assert.match(reason ?? '', /^process \d+ on \\u\{1b\}\[2Jx{1,255}… ended/)
   await lock.release()
 })
 

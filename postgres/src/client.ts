@@ -15,8 +15,46 @@ interface Insides {
 type Client = PostgresClient & Insides
 
 /** Makes a client that is not connected yet. */
-export async function newClient({ connect, connectionString }: Settings): Promise<Client> {
-  return connect ? connect() : fromUrl(connectionString)
+export async function newClient({ connect, connectionString, connectTimeout }: Settings): Promise<Client> {
+  if (!connect) return fromUrl(connectionString)
+  const returned = await within(
+    Promise.resolve(connect()),
+    connectTimeout,
+    '"connect" has not returned a client',
+  )
+  const found = unusable(returned)
+  if (found === undefined) return returned
+  const message = `"connect" has to return a new client of pg that is not connected, such as new Client(), and returned ${found}`
+  throw Object.assign(new TypeError(message), { code: 'ERR_INVALID_RETURN_VALUE' })
+}
+
+/** What is wrong with what a program calls a new client. Nothing of it is used, or ended. */
+function unusable(returned: unknown): string | undefined {
+  if (typeof returned !== 'object' || returned === null) return String(returned)
+  const is = returned as Record<string, unknown>
+  if (typeof is.totalCount === 'number' && typeof is.waitingCount === 'number') return 'a pool'
+  if (typeof is.release === 'function') {
+    // Nobody else would put it back.
+    is.release()
+    return 'a client of a pool'
+  }
+  if (is._connected === true || is._connecting === true) return 'a client that is connected'
+  const methods = ['connect', 'query', 'end', 'on'] as const
+  const missing = methods.find((name) => typeof is[name] !== 'function')
+  return missing && `an object without the method ${missing}`
+}
+
+/** The promise, or a timeout. */
+async function within<T>(promise: Promise<T>, milliseconds: number, what: string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(timedOut(what, milliseconds)), milliseconds)
+  })
+  try {
+    return await Promise.race([promise, late])
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 function fromUrl(connectionString: string | undefined): Client {
@@ -46,21 +84,12 @@ export async function connectClient(
   client: Client,
   { connectTimeout, sessionTimeout }: Settings,
 ): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(timedOut('The database could not be reached', connectTimeout)),
-      connectTimeout,
-    )
-  })
   try {
-    await Promise.race([client.connect(), late])
+    await within(client.connect(), connectTimeout, 'The database could not be reached')
     client.connection?.stream?.setKeepAlive?.(true, sessionTimeout / 2)
   } catch (error) {
     destroy(client)
     throw named(error)
-  } finally {
-    clearTimeout(timer)
   }
 }
 

@@ -40,7 +40,8 @@ export class HeldLock {
     this.name = acquired.name
     this.token = BigInt(holder.token)
     this.holder = publicHolder(holder)
-    this.takenOver = before ? { holder: publicHolder(before), reason: endOf(before) } : undefined
+    const left = before && publicHolder(before)
+    this.takenOver = left ? { holder: left, reason: endOf(left) } : undefined
     this.signal = this.#loss.signal
     acquired.session.watch((error) => this.#lose(error))
     held.add(this)

@@ -97,13 +97,20 @@ const isFilled: Check = (value, name) => {
   if (value === '') wrongValue(`The "${name}" argument is empty`)
 }
 
+const isSchema: Check = (value, name) => {
+  isStorable(value, name)
+  // Each session has a pg_temp of its own; the others with that prefix are the system's.
+  if (/^pg_/.test(value as string))
+    wrongValue(`The "${name}" argument is a schema of PostgreSQL itself: ${value}`)
+}
+
 const ofLock: Record<string, Check> = { name: isStorable, message: isText }
 const ofAcquire = { ...ofLock, timeout: isTimeout, signal: isSignal, onWait: isFunction }
 const ofBreak = { ...ofAcquire, force: isBoolean }
 const ofLocks: Record<string, Check> = {
   connectionString: isFilled,
   connect: isFunction,
-  schema: isStorable,
+  schema: isSchema,
   sessionTimeout: isBetween(4000, 3_600_000),
   connectTimeout: isBetween(1, LONGEST_TIMER),
 }
@@ -170,6 +177,6 @@ export function settingsOf(options: PostgresOptions): Settings {
 }
 
 export function schemaOf(schema: unknown): string | undefined {
-  if (schema !== undefined) isStorable(schema, 'schema')
+  if (schema !== undefined) isSchema(schema, 'schema')
   return schema as string | undefined
 }
