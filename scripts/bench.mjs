@@ -15,6 +15,7 @@ import { endAll } from './bench/peers.mjs'
 import { postgres } from './bench/postgres.mjs'
 import { verdicts } from './bench/report.mjs'
 import { judge } from './bench/targets.mjs'
+import { wakeups } from './bench/wakeups.mjs'
 import { build, install, root, run } from './steps.mjs'
 
 function options() {
@@ -64,6 +65,7 @@ const sections = {
   handover: onFirst(handover),
   killed: onFirst(killed),
   fairness: onFirst(fairness),
+  wakeups: onFirst(wakeups),
   diagnostics: onFirst(diagnostics),
   idle: onFirst(idle),
   load: onFirst(load),

@@ -27,7 +27,7 @@ async function race(directory, held) {
   for (const racer of racers) racer.tell(`go ${start}`)
   const said = await Promise.all(racers.map((racer) => racer.says('done')))
   await Promise.all(racers.map((racer) => racer.kill()))
-  const holds = said.map((text) => JSON.parse(text).map(holdOf))
+  const holds = said.map((text) => JSON.parse(text).moments.map(holdOf))
   const all = holds.flat()
   const milliseconds = Math.max(...all.map(({ exit }) => Number(exit - start))) / 1e6
   const longest = Math.max(...all.map(({ asked, enter }) => Number(enter - asked))) / 1e6

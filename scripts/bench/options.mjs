@@ -7,6 +7,7 @@ export const sectionNames = [
   'handover',
   'killed',
   'fairness',
+  'wakeups',
   'diagnostics',
   'idle',
   'load',
@@ -20,6 +21,7 @@ export const help = `Usage: npm run bench -- [options]
                      handover     from a release until a waiting process holds the lock
                      killed       from SIGKILL of the holder until a waiting process holds the lock
                      fairness     16 processes that each want the lock 200 times
+                     wakeups      processor time that a release costs each process that is not next
                      diagnostics  what the diagnostics channels cost, with and without listeners
                      idle         processor time and threads of 200 waiters
                      load         what require('reconcile-lock') adds to the start of a process

@@ -1,6 +1,7 @@
 // A process that acquires and releases one lock again and again, beside others, and tells afterwards when.
 // Usage: node racer.mjs DIRECTORY TIMES HELD, HELD in milliseconds. `go NS` on standard input says when to start,
-// by CLOCK_MONOTONIC; the answer is `done` with the moments before each call, of the entry and of the exit as JSON.
+// by CLOCK_MONOTONIC; the answer is `done` with JSON: the moments before each call, of the entry and of the exit, and the
+// processor time, in microseconds.
 import { writeSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
@@ -13,6 +14,7 @@ const now = () => process.hrtime.bigint()
 
 async function race() {
   const options = { cwd, timeout: Infinity }
+  const before = process.cpuUsage()
   const moments = []
   for (let turn = 0; turn < Number(times); turn += 1) {
     const asked = now()
@@ -22,7 +24,8 @@ async function race() {
     moments.push([asked, enter, now()].map(String))
     await lock.release()
   }
-  return moments
+  const { user, system } = process.cpuUsage(before)
+  return { moments, busy: user + system }
 }
 
 const lines = createInterface({ input: process.stdin })

@@ -92,7 +92,7 @@ const crowds = [
   },
   ...[1, 200].flatMap((paths) => [
     { section: 'idle', name: `200 waiters, paths: ${paths}, CPU < 1 %`, of: `percent ${paths}`, below: 1 },
-    { section: 'idle', name: `200 waiters, paths: ${paths}, threads <= +1`, of: `threads ${paths}`, most: 1 },
+    { section: 'idle', name: `200 waiters, paths: ${paths}, threads <= +2`, of: `threads ${paths}`, most: 2 },
   ]),
 ]
 
