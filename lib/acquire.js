@@ -25,7 +25,7 @@ const SLICE = 20
 const LONGEST_TIMER = 2 ** 31 - 1
 
 /** What a first attempt has at least: it is to be refused by the lock and not by a busy machine. In milliseconds. */
-const FIRST_ANSWER = 25
+const FIRST_ANSWER = 200
 
 const noTime = () => 0
 

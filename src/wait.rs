@@ -39,6 +39,9 @@ use crate::target::Target;
 /// How long a first attempt pauses for others, such as the creator of an empty file.
 const PAUSES: Duration = Duration::from_millis(25);
 
+/// What a first attempt has at least: it is to be refused by the lock and not by a busy machine.
+const FIRST_ANSWER: Duration = Duration::from_millis(200);
+
 /// How long a call without a timeout waits for the creator of an empty file, if it is one of very many.
 const CREATION: Duration = BIRTH.saturating_mul(5);
 
@@ -158,8 +161,7 @@ fn first_attempt(target: &Target, thread: u32, timeout: Duration) -> Result<Held
             jobs::roll_back(late.into_inner());
         }
     });
-    // Long enough to be refused by the lock and not by a busy machine.
-    let end = Instant::now().checked_add(timeout.max(PAUSES));
+    let end = Instant::now().checked_add(timeout.max(FIRST_ANSWER));
     let done = match end {
         Some(end) => told.recv_deadline(end).ok(),
         None => told.recv().ok(),
