@@ -86,6 +86,10 @@ pub(super) fn attempt(
     // The machine pauses, not a thread.
     let outcome = match protocol::acquire_until(os, target, thread, Some(os.monotonic()), newborn) {
         Err(error @ Error::Contention { .. }) if is_refused(&error) => Attempted::Answer(Ok(Err(error))),
+        Err(error) if protocol::is_creation_grace(&error) && WatchedFile::open(path).is_some() => {
+            // Its creator has written the record meanwhile: the refusal would not say whose lock it is.
+            Attempted::Not(Outcome::Refused(Refused::default(), Observed::Changed))
+        }
         Err(Error::Contention { holder, reason, .. }) => {
             if let Queue::Ticket(ticket) = &mut attempt.queue {
                 ticket.move_on();
