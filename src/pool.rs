@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// How long a thread without work stays: a program that only waits is to have one thread more, not two.
 const IDLE: Duration = Duration::from_millis(100);
 
-/// How many threads work at once, unless all of them hang on a disk.
+/// How many threads work at once, unless all of them hang.
 const LIMIT: usize = 64;
 
 /// How long none of them may be done until another one begins. Attempts that pause for others are no stuck ones.
@@ -60,8 +60,8 @@ enum Progress<T> {
     Over,
 }
 
-/// Hands `work` to a thread, or does it here if the system refuses one. Its panic is an answer too: whoever waits for it
-/// must not wait for ever.
+/// Hands `work` to a thread, or does it here if the system refuses one. Its panic is an answer too, so that
+/// every wait for it ends.
 pub(crate) fn submit<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Job<thread::Result<T>> {
     let slot = Arc::new(Slot { is_done: AtomicBool::new(false), progress: Mutex::new(Progress::Running) });
     let job = Job { slot: Arc::clone(&slot) };

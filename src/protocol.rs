@@ -141,7 +141,7 @@ struct Patience {
     /// When the call first met a file in the moment of its creation, a shared kernel lock, and a lease.
     first_newborn: Option<Duration>,
     first_looked_at: Option<Duration>,
-    newborn: Newborn,
+    newborn: EmptyFile,
     /// The file whose kernel lock was last found held without a record.
     locked: Option<FileId>,
     /// Whom the record named when the kernel lock was last found held.
@@ -282,10 +282,10 @@ pub fn acquire<S: System>(system: &S, target: &Target, thread: u32) -> Result<He
 }
 
 /// An empty file, and when it was first seen by [`System::monotonic`].
-pub type Newborn = Option<(FileId, Duration)>;
+pub type EmptyFile = Option<(FileId, Duration)>;
 
 /// As [`acquire`], but pauses for nobody, such as the creator of an empty file, after the moment `until` of
-/// [`System::monotonic`]. `newborn` is for the next attempt of the same call.
+/// [`System::monotonic`]. `empty_file` is for the next attempt of the same call.
 ///
 /// # Errors
 /// As [`acquire`].
@@ -294,9 +294,9 @@ pub fn acquire_until<S: System>(
     target: &Target,
     thread: u32,
     until: Option<Duration>,
-    newborn: &mut Newborn,
+    empty_file: &mut EmptyFile,
 ) -> Result<Held<S::File>, Error> {
-    let mut patience = Patience { until, newborn: *newborn, ..Patience::default() };
+    let mut patience = Patience { until, newborn: *empty_file, ..Patience::default() };
     let outcome = patience.repeated(system, target, |patience| {
         let path = &target.path;
         // 1. Create exclusively.
@@ -315,7 +315,7 @@ pub fn acquire_until<S: System>(
         }
         enter_found(system, target, thread, patience, (file, stat.id))
     });
-    *newborn = patience.newborn;
+    *empty_file = patience.newborn;
     outcome
 }
 

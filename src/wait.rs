@@ -29,7 +29,7 @@ use self::path::{Done, Job, Observed, Outcome, QUEUE_YIELD, Queue, SHORTEST_RESC
 use self::paths::Paths;
 use crate::error::Error;
 use crate::pool;
-use crate::protocol::{self, BIRTH, Held, LockState, Newborn};
+use crate::protocol::{self, BIRTH, EmptyFile, Held, LockState};
 use crate::record::Holder;
 use crate::sys::{Arrival, Os, QueueTicket, Watcher, is_shortage};
 use crate::system::System;
@@ -90,17 +90,17 @@ struct Wanted {
     target: Target,
     thread: u32,
     only_creator: bool,
-    newborn: Newborn,
-    newborn_since: Option<Duration>,
+    empty_file: EmptyFile,
+    empty_since: Option<Duration>,
     under_way: UnderWay,
 }
 
 /// What a waiter wants, and how to answer it.
 struct Request {
     order: Order,
-    newborn: Newborn,
+    empty_file: EmptyFile,
     /// When the first empty file was seen.
-    newborn_since: Option<Duration>,
+    empty_since: Option<Duration>,
     answer: Box<dyn FnOnce(Answer) + Send>,
 }
 
@@ -131,7 +131,7 @@ fn service() -> MutexGuard<'static, Service> {
 }
 
 /// One attempt, which does not wait for a holder, on a thread that nobody else needs for the while of [`PAUSES`].
-/// `timeout` is what the caller is willing to wait in all: one who waits comes after those who wait already.
+/// `timeout` is that of the whole call: with one, it comes after those that wait already.
 pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Result<HeldHere, Error> {
     let os = Os::get();
     let until = os.monotonic().checked_add(if timeout.is_zero() { PAUSES } else { timeout.min(PAUSES) });
@@ -193,7 +193,7 @@ pub(crate) fn start(id: WaiterId, order: Order, answer: Box<dyn FnOnce(Answer) +
     }
     let now = Instant::now();
     let (path, deadline) = (order.target.path.clone(), now.checked_add(order.timeout));
-    let request = Request { order, newborn: None, newborn_since: None, answer };
+    let request = Request { order, empty_file: None, empty_since: None, answer };
     let waiter = Waiter { id, request, arrival: Arrival::now(), deadline, is_cancelled: false };
     let seed = std::collections::hash_map::RandomState::new().hash_one(0);
     let job = service.paths.start(path.clone(), waiter, now, seed);
@@ -430,16 +430,16 @@ fn attempt_for(
     let Some(wanted) = wanted(path, id) else {
         return (Done::Attempted { queue: attempt.queue, outcome: Outcome::Over }, None);
     };
-    let Wanted { target, thread, only_creator, mut newborn, newborn_since, under_way } = wanted;
+    let Wanted { target, thread, only_creator, mut empty_file, empty_since, under_way } = wanted;
     // An empty file that is met later is another one: somebody puts one after the other at the path.
-    let is_late = newborn_since.is_some_and(|since| Os::get().monotonic() >= since + BIRTH);
+    let is_late = empty_since.is_some_and(|since| Os::get().monotonic() >= since + BIRTH);
     let is_refused = |error: &Error| only_creator && (is_late || !protocol::is_creation_grace(error));
-    let done = pool::caught(|| jobs::attempt(watcher, &target, thread, attempt, &mut newborn, is_refused));
-    if newborn.is_some()
+    let done = pool::caught(|| jobs::attempt(watcher, &target, thread, attempt, &mut empty_file, is_refused));
+    if empty_file.is_some()
         && let Some(waiter) = service().paths.at(path).and_then(|path| path.waiter_mut(id))
     {
-        waiter.request.newborn = newborn;
-        waiter.request.newborn_since = newborn_since.or(newborn.map(|(_, since)| since));
+        waiter.request.empty_file = empty_file;
+        waiter.request.empty_since = empty_since.or(empty_file.map(|(_, since)| since));
     }
     let (attempted, queue) = done.unwrap_or_else(|panic| (Attempted::Answer(Err(panic)), Queue::Unknown));
     let outcome = match attempted {
@@ -456,10 +456,17 @@ fn attempt_for(
 fn wanted(path: &Path, id: WaiterId) -> Option<Wanted> {
     let mut service = service();
     let waiter = service.paths.at(path)?.waiter(id).filter(|waiter| !waiter.is_cancelled)?;
-    let Request { order, newborn, newborn_since, .. } = &waiter.request;
+    let Request { order, empty_file, empty_since, .. } = &waiter.request;
     let (target, under_way) = (order.target.clone(), UnderWay::begin(order.owner));
     let (thread, only_creator) = (order.thread, order.only_creator);
-    Some(Wanted { target, thread, only_creator, newborn: *newborn, newborn_since: *newborn_since, under_way })
+    Some(Wanted {
+        target,
+        thread,
+        only_creator,
+        empty_file: *empty_file,
+        empty_since: *empty_since,
+        under_way,
+    })
 }
 
 fn deliver(path: &Path, id: WaiterId, answer: Answer) {

@@ -1,5 +1,7 @@
 // A disk that hangs, made by strace: calls on one lock file take three seconds.
 import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { acquireLock, type Lock, resolveLockPath } from 'reconcile-lock'
 import { directory } from '../support/directory.mjs'
@@ -19,20 +21,16 @@ async function hung(
   const waiter = new Waiter(t)
   const lock = await acquireLock(healthy)
   await waiter.wait({ cwd: healthy, timeout: 1 })
-  const path = resolveLockPath(hanging)
-  const calls = 'openat,newfstatat,flock'
-  const options = [
-    '-f',
-    '-P',
-    path,
-    '-e',
-    `trace=${calls}`,
-    '-e',
-    `inject=${calls}:delay_enter=${HANG * 1000}`,
-  ]
-  const detach = await attach(waiter.pid, options)
-  t.after(() => detach('SIGKILL'))
+  await slow(t, waiter, [resolveLockPath(hanging)], 'openat,newfstatat,flock', HANG)
   return { waiter, hanging, healthy, lock }
+}
+
+/** Every such call of the waiter on these paths takes so many milliseconds. */
+async function slow(t: TestContext, waiter: Waiter, paths: string[], calls: string, ms: number) {
+  const named = paths.flatMap((path) => ['-P', path])
+  const inject = ['-e', `trace=${calls}`, '-e', `inject=${calls}:delay_enter=${ms * 1000}`]
+  const detach = await attach(waiter.pid, ['-f', ...named, ...inject])
+  t.after(() => detach('SIGKILL'))
 }
 
 const skip = cannotAttach()
@@ -67,4 +65,31 @@ test('a hanging disk holds up neither deadlines nor hand-overs of other locks', 
   assert.equal((await next).ok, true)
   assert.ok(performance.now() - before < SOON)
   assert.equal((await stuck).ok, true)
+})
+
+for (const form of ['async', 'sync'] as const) {
+  test(`a free lock on a slow disk is acquired with the shortest timeout: ${form}`, { skip }, async (t) => {
+    const cwd = directory(t)
+    const waiter = new Waiter(t)
+    await waiter.wait({ cwd: directory(t), timeout: 0 })
+    await slow(t, waiter, [resolveLockPath(cwd)], 'openat', 60)
+    assert.equal((await waiter.wait({ cwd, timeout: 1, form })).ok, true)
+  })
+}
+
+test('a refusal names a creator that signs between an attempt and the look at its file', {
+  skip,
+}, async (t) => {
+  const paths = Array.from({ length: 12 }, () => resolveLockPath(directory(t)))
+  const waiter = new Waiter(t)
+  await waiter.wait({ cwd: directory(t), timeout: 0 })
+  await slow(t, waiter, paths, 'openat', 60)
+  for (const path of paths) writeFileSync(path, '')
+  const refused = paths.map((path) => waiter.wait({ cwd: dirname(path), timeout: 0 }))
+  await sleep(400, 'the attempts go on')
+  for (const path of paths) {
+    writeFileSync(path, JSON.stringify({ pid: process.pid, createdAt: 5 }))
+    await sleep(20, 'each attempt is met at another moment')
+  }
+  for (const { holder } of await Promise.all(refused)) assert.equal(holder?.pid, process.pid)
 })

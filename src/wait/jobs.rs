@@ -1,4 +1,4 @@
-//! What is done to files for those who wait, on threads that may hang on a disk.
+//! File operations for waiters, on threads that a disk may hold up.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::path::{Attempt, Job, Observation, Observed, Outcome, Platform, Queue, Ticket};
 use super::{Answer, HeldHere, Refused, Request};
 use crate::error::Error;
-use crate::protocol::{self, Newborn};
+use crate::protocol::{self, EmptyFile};
 use crate::sys::{Ahead, Arrival, Os, QueueTicket, Watch, WatchedFile, Watcher, Watching, is_shortage};
 use crate::system::System;
 use crate::target::Target;
@@ -69,7 +69,7 @@ pub(super) fn attempt(
     target: &Target,
     thread: u32,
     mut attempt: Attempt<Files>,
-    newborn: &mut Newborn,
+    empty_file: &mut EmptyFile,
     is_refused: impl FnOnce(&Error) -> bool,
 ) -> (Attempted, Queue<QueueTicket>) {
     let path = &target.path;
@@ -84,7 +84,7 @@ pub(super) fn attempt(
     }
     let os = Os::get();
     // The machine pauses, not a thread.
-    let outcome = match protocol::acquire_until(os, target, thread, Some(os.monotonic()), newborn) {
+    let outcome = match protocol::acquire_until(os, target, thread, Some(os.monotonic()), empty_file) {
         Err(error @ Error::Contention { .. }) if is_refused(&error) => Attempted::Answer(Ok(Err(error))),
         Err(error) if protocol::is_creation_grace(&error) && WatchedFile::open(path).is_some() => {
             // Its creator has written the record meanwhile: the refusal would not say whose lock it is.
@@ -126,7 +126,7 @@ fn observe(watcher: &Watcher, path: &Path, ended: Option<u32>) -> Observed<Files
     }
 }
 
-/// Watches the file of the lock alone: who waits before us follows the holder.
+/// Watches the file of the lock alone: the first waiter of the queue watches the holder.
 pub(super) fn observe_file(watcher: &Watcher, path: &Path) -> Observed<Files> {
     let Some(file) = WatchedFile::open_locked(path) else { return Observed::Nothing };
     match watcher.watch(path, None, false) {

@@ -71,7 +71,7 @@ pub(super) struct Waiter<P: Platform> {
     pub(super) id: WaiterId,
     pub(super) request: P::Request,
     pub(super) arrival: P::Arrival,
-    /// `None`: it waits for ever.
+    /// `None`: it has no timeout.
     pub(super) deadline: Option<Instant>,
     /// Whatever its attempt comes to, it gets no lock.
     pub(super) is_cancelled: bool,
@@ -96,13 +96,13 @@ impl<P: Platform> Observation<P> {
     }
 }
 
-/// What is to be done on a thread that may hang on a disk. No path has two at once.
+/// What is to be done on a thread that a disk may hold up. No path has two at once.
 pub(super) enum Job<P: Platform> {
     /// Acquire for the first waiter.
     Attempt(Attempt<P>),
     /// Is the file as it was, and its holder there?
     Recheck { file: P::File, sees_process: bool },
-    /// Does somebody hold the file at the path by now?
+    /// Does somebody hold the file at the path again?
     Observe,
 }
 

@@ -1,4 +1,4 @@
-//! Everybody who waits in one process, run with a seed: files, disks, other processes and the clock are made up here.
+//! All waiters of one process, run with a seed: files, disks, other processes and the clock are made up here.
 //!
 //! At every step a disk may stall, a holder release, die or be replaced, a waiter be cancelled and a deadline come. What
 //! is checked: each call is answered once; no later than its deadline, or a moment after its cancel, whatever stalls;

@@ -124,7 +124,8 @@ impl Watcher {
         }
     }
 
-    /// Watches the file, and the process `pid`, its holder. The path may name another file by now: compare it after that.
+    /// Watches the file, and the process `pid`, its holder. Compare the file after that: the path may
+    /// name another one.
     pub(crate) fn watch(&self, path: &Path, pid: Option<u32>, sees_close: bool) -> Watching {
         let pid = match pid.map(|pid| (pid, self.watch_process(pid))) {
             Some((_, Err(Errno::SRCH))) => return Watching::Ended,
@@ -224,7 +225,7 @@ impl Watcher {
         let mut events = HolderEvents::default();
         for (index, (pid, _)) in processes.iter().enumerate() {
             if is_ready(first + index) {
-                // It stays readable for ever.
+                // It stays readable.
                 self.watched().processes.remove(pid);
                 events.ended.push(*pid);
             }

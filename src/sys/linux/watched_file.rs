@@ -168,5 +168,12 @@ mod tests {
     fn a_file_that_is_being_born_is_nothing_to_wait_at() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         assert!(WatchedFile::open(file.path()).is_none());
+        let Ok(Opened::File(held)) = Os::get().open(file.path(), Access::ReadWrite) else { panic!("opened") };
+        assert_eq!(Os::get().try_lock(&held, LockMode::Exclusive).ok(), Some(Locking::Taken));
+        assert!(WatchedFile::open_locked(file.path()).is_none(), "its creator is not done");
+        std::fs::write(file.path(), RECORD).expect("written");
+        assert!(WatchedFile::open_locked(file.path()).is_some());
+        drop(held);
+        assert!(WatchedFile::open_locked(file.path()).is_none(), "nobody holds it");
     }
 }
