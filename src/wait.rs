@@ -74,6 +74,15 @@ pub(crate) struct Refused {
     pub(crate) shortage: Option<(&'static str, i32)>,
 }
 
+impl Refused {
+    fn by(contention: Error) -> Self {
+        match contention {
+            Error::Contention { holder, reason, .. } => Self { holder, reason, shortage: None },
+            _ => Self::default(),
+        }
+    }
+}
+
 /// What a waiter wants.
 #[derive(Debug)]
 pub(crate) struct Order {

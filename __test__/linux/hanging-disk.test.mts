@@ -77,19 +77,25 @@ for (const form of ['async', 'sync'] as const) {
   })
 }
 
-test('a refusal names a creator that signs between an attempt and the look at its file', {
-  skip,
-}, async (t) => {
-  const paths = Array.from({ length: 12 }, () => resolveLockPath(directory(t)))
-  const waiter = new Waiter(t)
-  await waiter.wait({ cwd: directory(t), timeout: 0 })
-  await slow(t, waiter, paths, 'openat', 60)
-  for (const path of paths) writeFileSync(path, '')
-  const refused = paths.map((path) => waiter.wait({ cwd: dirname(path), timeout: 0 }))
-  await sleep(400, 'the attempts go on')
-  for (const path of paths) {
-    writeFileSync(path, JSON.stringify({ pid: process.pid, createdAt: 5 }))
-    await sleep(20, 'each attempt is met at another moment')
-  }
-  for (const { holder } of await Promise.all(refused)) assert.equal(holder?.pid, process.pid)
-})
+for (const [who, left, timeout] of [
+  ['creator', '', 0],
+  ['successor', ' ', 1500],
+] as const) {
+  test(`a refusal names a ${who} that signs between an attempt and the look at its file`, {
+    skip,
+  }, async (t) => {
+    const paths = Array.from({ length: 12 }, () => resolveLockPath(directory(t)))
+    if (who === 'successor') for (const path of paths) await acquireLock(dirname(path))
+    const waiter = new Waiter(t)
+    await waiter.wait({ cwd: directory(t), timeout: 0 })
+    await slow(t, waiter, paths, 'openat', 60)
+    for (const path of paths) writeFileSync(path, left)
+    const refused = paths.map((path) => waiter.wait({ cwd: dirname(path), timeout }))
+    await sleep(400, 'the attempts go on')
+    for (const path of paths) {
+      writeFileSync(path, JSON.stringify({ pid: process.pid, createdAt: 5 }))
+      await sleep(20, 'each attempt is met at another moment')
+    }
+    for (const { holder } of await Promise.all(refused)) assert.equal(holder?.pid, process.pid)
+  })
+}

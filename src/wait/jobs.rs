@@ -86,16 +86,12 @@ pub(super) fn attempt(
     // The machine pauses, not a thread.
     let outcome = match protocol::acquire_until(os, target, thread, Some(os.monotonic()), empty_file) {
         Err(error @ Error::Contention { .. }) if is_refused(&error) => Attempted::Answer(Ok(Err(error))),
-        Err(error) if protocol::is_creation_grace(&error) && WatchedFile::open(path).is_some() => {
-            // Its creator has written the record meanwhile: the refusal would not say whose lock it is.
-            Attempted::Not(Outcome::Refused(Refused::default(), Observed::Changed))
-        }
-        Err(Error::Contention { holder, reason, .. }) => {
+        Err(error @ Error::Contention { .. }) => {
             if let Queue::Ticket(ticket) = &mut attempt.queue {
                 ticket.move_on();
             }
-            let refused = Refused { holder, reason, shortage: None };
-            Attempted::Not(Outcome::Refused(refused, observe(watcher, path, attempt.ended)))
+            let observed = observe(watcher, path, &error, attempt.ended);
+            Attempted::Not(Outcome::Refused(Refused::by(error), observed))
         }
         Err(Error::System { syscall, source, .. }) if is_shortage(&source) => {
             let shortage = source.raw_os_error().map(|code| (syscall, code));
@@ -116,8 +112,13 @@ pub(super) fn attempt(
 }
 
 /// Watches the file of the lock and its holder.
-fn observe(watcher: &Watcher, path: &Path, ended: Option<u32>) -> Observed<Files> {
+fn observe(watcher: &Watcher, path: &Path, refusal: &Error, ended: Option<u32>) -> Observed<Files> {
     let Some(file) = WatchedFile::open(path) else { return Observed::Nothing };
+    let is_unnamed = matches!(refusal, Error::Contention { holder: None, .. });
+    if is_unnamed && (protocol::is_creation_grace(refusal) || file.pid().is_some()) {
+        // The record was written after the attempt: the next one learns whose lock it is.
+        return Observed::Nothing;
+    }
     let pid = file.pid().filter(|pid| Some(*pid) != ended);
     match watcher.watch(path, pid, file.was_locked()) {
         Watching::Yes(watch) => observed(path, file, watch, pid.is_some()),
