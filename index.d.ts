@@ -131,7 +131,7 @@ export interface Lock {
   [Symbol.asyncDispose](): Promise<void>
 }
 
-/** What {@link LockError.code} can be; the last four are of locks on PostgreSQL. */
+/** What {@link LockError.code} can be; the last six are of locks on PostgreSQL. */
 export type LockErrorCode =
   | 'E_LOCK_CONTENTION'
   | 'E_LOCK_DEADLOCK'
@@ -141,7 +141,9 @@ export type LockErrorCode =
   | 'E_LOCK_STALE'
   | 'E_LOCK_UNSUPPORTED'
   | 'E_LOCK_NATIVE'
+  | 'E_LOCK_CONNECTIONS'
   | 'E_LOCK_POOLER'
+  | 'E_LOCK_STANDBY'
   | 'E_LOCK_TABLE'
   | 'E_LOCK_COLLISION'
   | 'E_LOCK_DRIVER'
@@ -162,7 +164,8 @@ export type LockErrorCode =
  *   machine. `message` names the machine, the package that was looked for, why it was not there or not usable, and
  *   the command that builds one; `path` is the file that was looked for or refused, `cause` what the system said.
  *
- * Of locks on PostgreSQL, see `docs/postgres.md`: `E_LOCK_POOLER`, `E_LOCK_TABLE`, `E_LOCK_COLLISION`, `E_LOCK_DRIVER`.
+ * Of locks on PostgreSQL, see `docs/postgres.md`: `E_LOCK_CONNECTIONS`, `E_LOCK_POOLER`, `E_LOCK_STANDBY`,
+ * `E_LOCK_TABLE`, `E_LOCK_COLLISION`, `E_LOCK_DRIVER`.
  *
  * What the system refuses is no `LockError`: it arrives as Node's own errors do, with `code` (`EACCES`,
  * `ENOENT`, `ENOSPC`, …), `errno`, `syscall` and `path`. Wrong arguments are a `TypeError` or `RangeError`

@@ -4,10 +4,9 @@ import { after, before, test } from 'node:test'
 import pg from 'pg'
 import { type PostgresOptions, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
-import { later, sleep, until } from '../support/time.mjs'
+import { until } from '../support/time.mjs'
 import { Member } from './backend.mjs'
 import { watched } from './client.mjs'
-import { Line } from './line.mjs'
 import { Postgres } from './postgres.mjs'
 
 let postgres: Postgres
@@ -17,9 +16,8 @@ before(async () => {
 after(() => postgres.stop())
 
 const reason = new Error('enough')
-/** By default so long that no test sees the server find out by itself that a client is gone. */
-const locksBy = (connect: PostgresOptions['connect'], sessionTimeout = 400_000) =>
-  postgresLocks({ connect, sessionTimeout })
+/** So long that no test sees the server find out by itself that a client is gone. */
+const locksBy = (connect: PostgresOptions['connect']) => postgresLocks({ connect, sessionTimeout: 400_000 })
 
 /** A check whether the connection of a client has ended. */
 function endOf(client: pg.Client): () => boolean {
@@ -70,7 +68,7 @@ test('when the lock was won: nothing is written', async () => {
   const locks = locksBy(() =>
     watched(postgres.url(), (text, isAnswered) => {
       asked.push(text)
-      if (text.includes('SELECT pg_advisory_lock') && isAnswered) abort.abort(reason)
+      if (text.includes('PERFORM pg_advisory_lock') && isAnswered) abort.abort(reason)
       return undefined
     }),
   )
@@ -78,7 +76,7 @@ test('when the lock was won: nothing is written', async () => {
   await postgres.queues(1)
   await lock.release()
   assert.equal(await call, reason)
-  assert.ok(asked.some((text) => text.includes('SELECT pg_advisory_lock')))
+  assert.ok(asked.some((text) => text.includes('PERFORM pg_advisory_lock')))
   assert.ok(!asked.some((text) => text.includes('INSERT')))
   const next = await holder.acquireLock('won')
   assert.equal(next.takenOver, undefined)
@@ -107,52 +105,22 @@ test('while it is written down: the next run is told of the one that died, not o
   await locks.close()
 })
 
-test('while what is to be cancelled is on its way to the server: it is cancelled when it has arrived', async (t) => {
-  const line = await Line.start(t, postgres.port)
+test('amid a wait: the lock is granted to nobody, and no second connection is needed', async () => {
   const holder = postgresLocks({ connectionString: postgres.url() })
-  const lock = await holder.acquireLock('on its way')
+  const lock = await holder.acquireLock('amid')
   const abort = new AbortController()
-  let waiting: pg.Client | undefined
-  let hasEnded = () => false
+  let connections = 0
   const locks = locksBy(() => {
-    if (waiting) return new pg.Client({ connectionString: postgres.url() })
-    waiting = watched(postgres.url('ledger', undefined, undefined, line.port), (text, isAnswered) => {
-      if (!text.includes('SELECT pg_advisory_lock') || isAnswered) return undefined
-      line.latency = 100
-      later(20, 'the statement is on its way to the server', () => abort.abort(reason))
-      return undefined
-    })
-    hasEnded = endOf(waiting)
-    return waiting
+    connections += 1
+    return new pg.Client({ connectionString: postgres.url() })
   })
-  const call = rejection(locks.acquireLock({ name: 'on its way', timeout: 60_000, signal: abort.signal }))
-  assert.equal(await call, reason)
-  // What is cancelled late would be the next statement of that session.
-  await until(() => hasEnded(), 'the connection is closed')
-  await sleep(2 * line.latency, 'what was still on its way to the server arrives')
-  await postgres.queues(0)
-  await lock.release()
-  await Promise.all([locks.close(), holder.close()])
-})
-
-test('while no second connection is to be had: the waiting one is given up', async () => {
-  const holder = postgresLocks({ connectionString: postgres.url() })
-  const lock = await holder.acquireLock('alone')
-  const abort = new AbortController()
-  let hasEnded: (() => boolean) | undefined
-  const locks = locksBy(() => {
-    if (hasEnded) throw new Error('too many clients already')
-    const client = new pg.Client({ connectionString: postgres.url() })
-    hasEnded = endOf(client)
-    return client
-  }, 4000)
-  const call = rejection(locks.acquireLock({ name: 'alone', timeout: 60_000, signal: abort.signal }))
+  const call = rejection(locks.acquireLock({ name: 'amid', timeout: 60_000, signal: abort.signal }))
   await postgres.queues(1)
   abort.abort(reason)
   assert.equal(await call, reason)
-  await until(() => hasEnded?.(), 'the connection is closed')
-  await postgres.queues(0)
-  assert.equal(lock.isHeld(), true)
   await lock.release()
+  const next = await holder.acquireLock({ name: 'amid', timeout: 10_000 })
+  assert.deepEqual([connections, next.takenOver], [1, undefined])
+  await next.release()
   await Promise.all([locks.close(), holder.close()])
 })

@@ -113,7 +113,7 @@ test('a role that may not create the table is told the SQL, holds nothing, and w
   const error = await rejection(locks.acquireLock())
   assert.ok(error instanceof LockError)
   assert.deepEqual([error.code, error.recoverable], ['E_LOCK_TABLE', false])
-  const sql = tableSql()
+  const sql = tableSql('public')
   assert.ok(error.message.includes(sql.trim()), error.message)
   assert.equal((error.cause as { code: string }).code, '42501')
   const [locked] = await superuser<{ count: string }>(
@@ -135,7 +135,8 @@ test('a role that may not create the table is told the SQL, holds nothing, and w
 test('a role without the right to end sessions cannot break with force', async (t) => {
   await superuser(`CREATE ROLE meek LOGIN PASSWORD 'meek'`)
   const lock = await locksOf(t).acquireLock('forced')
-  await superuser('GRANT SELECT, INSERT, UPDATE ON reconcile_lock TO meek')
+  await superuser('ALTER TABLE reconcile_lock OWNER TO postgres')
+  await superuser(`GRANT SELECT, INSERT, UPDATE ON reconcile_lock TO meek, ${USER}`)
   const meek = locksOf(t, { connectionString: postgres.url('ledger', 'meek') })
   assert.equal((await rejection(meek.breakLock({ name: 'forced', force: true }))).code, '42501')
   assert.equal((await meek.inspectLock('forced')).holder?.pid, process.pid, 'but sees who holds it')
@@ -250,6 +251,7 @@ test('what a role has set for its sessions changes nothing', async (t) => {
     `TimeZone = 'Asia/Kolkata'`,
     `bytea_output = 'escape'`,
     'extra_float_digits = 0',
+    'search_path = "$user", public, pg_catalog',
   ])
     await superuser(`ALTER ROLE odd SET ${setting}`)
   const connectionString = postgres.url('odd', 'odd')
@@ -262,7 +264,9 @@ test('what a role has set for its sessions changes nothing', async (t) => {
   const [locks, others] = [locksOf(t, { connect }), locksOf(t, { connectionString })]
   const before = Date.now()
   const lock = await locks.acquireLock()
-  assert.deepEqual((await clients[0]?.query('SHOW synchronous_commit'))?.rows, [{ synchronous_commit: 'on' }])
+  assert.deepEqual((await clients[0]?.query('SHOW synchronous_commit'))?.rows, [
+    { synchronous_commit: 'local' },
+  ])
   assert.ok(Math.abs(lock.holder.createdAt - before) < 60_000)
   const waiting = others.acquireLock({ timeout: 5000 })
   await sleep(400, 'the timeouts that the role has set pass')

@@ -1,124 +1,155 @@
-import { monotonic } from './clock.js'
-import { lockKey } from './key.js'
+import { clearTimeout, monotonic, setTimeout } from './clock.js'
 import { HeldLock } from './lock.js'
 import type { Request } from './options.js'
-import { holderOf, isGone, type Look, type Rows, whoHolds } from './rows.js'
+import type { Caller, NameQueue, Seen } from './queue.js'
+import type { Rows } from './rows.js'
 import { pathOf, type Session } from './session.js'
 import type { Sessions } from './sessions.js'
-import { channels, contention, isContention, type LockError } from './shared.js'
-import { tryLock } from './sql.js'
-import { told } from './tell.js'
+import { channels, contention } from './shared.js'
+import { unlock } from './sql.js'
 import type { PostgresLock } from './types.js'
-import { Wait } from './wait.js'
 
-/** How long the server may take to hear that a process of this machine has ended, in milliseconds. */
-const UNTIL_DEAD = 1000
+/** How often those who wait are told, in milliseconds; a timer may be a millisecond early. */
+const TELL = 1000 + 1
 
-/** How long a session may hold the lock before the table says whose it is, in milliseconds. */
-const UNTIL_KNOWN = 100
+/** How long after its deadline a call waits for an answer that is under way, in milliseconds. */
+const GRACE = 25
+
+const LONGEST_TIMER = 2 ** 31 - 1
+
+let last = 0
 
 /** One call of `acquireLock`. */
-export class Acquisition {
+export class Acquisition implements Caller {
+  readonly number = ++last
+  readonly deadline: number
   isAborted = false
+  hasWaited = false
+  readonly #started = monotonic()
   readonly #sessions: Sessions
   readonly #rows: Rows
+  readonly #queue: NameQueue
   readonly #request: Request
-  readonly #key: bigint
-  readonly #started = monotonic()
-  #path = ''
-  #wait: Wait | undefined
-  #seen: Look | undefined
-  #hasWaited = false
+  #resolve: (lock: PostgresLock) => void = () => {}
+  #reject: (error: unknown) => void = () => {}
+  #alarm: NodeJS.Timeout | undefined
+  #teller: NodeJS.Timeout | undefined
+  #refused: Seen | undefined
+  #hasEntered = false
 
-  constructor(sessions: Sessions, rows: Rows, request: Request) {
+  constructor(sessions: Sessions, rows: Rows, queue: NameQueue, request: Request) {
     this.#sessions = sessions
     this.#rows = rows
+    this.#queue = queue
     this.#request = request
-    this.#key = lockKey(request.name)
+    this.deadline = this.#started + request.timeout
   }
 
-  async run(): Promise<PostgresLock> {
-    const { session, answer } = await this.#sessions.begin((session) =>
-      session.ask<boolean>(tryLock, [this.#key]),
-    )
-    this.#path = pathOf(session, this.#request.name)
-    try {
-      if (!answer && !(await this.#waitFor(session))) throw this.#refusal()
-      if (this.isAborted) throw this.#request.signal?.reason
-      return await this.#enter(session)
-    } catch (error) {
-      // A session that was refused holds nothing; of another one nobody knows.
-      if (isContention(error) && !this.isAborted) this.#sessions.giveBack(session)
-      else await session.close()
-      throw error
-    }
+  run(): Promise<PostgresLock> {
+    const acquired = new Promise<PostgresLock>((resolve, reject) => {
+      this.#resolve = resolve
+      this.#reject = reject
+    })
+    this.#queue.join(this)
+    this.#setAlarm()
+    return acquired
   }
 
+  get isToldTo(): boolean {
+    return this.hasWaited && (this.#request.onWait !== undefined || channels.watchWaits())
+  }
+
+  /** A lock that is granted meanwhile is rolled back by whoever aborts. */
   abort(): void {
     this.isAborted = true
-    this.#wait?.cancel()
+    if (!this.#hasEntered) void this.#leave().then(() => this.#reject(this.#request.signal?.reason))
   }
 
-  async #waitFor(session: Session): Promise<boolean> {
-    const wait = new Wait(this.#sessions, session, this.#key)
-    this.#wait = wait
-    if (await this.#sitOut(session, wait)) return true
-    channels.contended(this.#refusal())
-    const left = this.#request.timeout - (monotonic() - this.#started)
-    if (left <= 0 || this.isAborted) return false
-    this.#hasWaited = true
-    const waiting = wait.for(left)
-    if (!this.#isToldTo) return waiting
+  fail(error: unknown): void {
+    void this.#leave()
+    this.#reject(error)
+  }
+
+  #leave(): Promise<void> {
+    clearTimeout(this.#alarm)
+    clearTimeout(this.#teller)
+    return this.#queue.leave(this)
+  }
+
+  /** A server or a driver that does not answer holds up no deadline. */
+  #setAlarm(): void {
+    const grace = this.#request.timeout === 0 ? 0 : GRACE
+    const left = this.deadline + grace - monotonic()
+    if (left <= 0) this.#isLate()
+    else this.#alarm = setTimeout(() => this.#setAlarm(), Math.min(left, LONGEST_TIMER))
+  }
+
+  #isLate(): void {
+    const { trouble, seen = this.#refused } = this.#queue
+    if (trouble) this.fail(trouble)
+    else if (seen) this.refuse(seen)
+    // What there is to know comes with the first connection, which has a time of its own.
+  }
+
+  refuse(seen: Seen): void {
+    this.#refused = seen
+    const isLate = monotonic() >= this.deadline
+    if (!this.hasWaited) channels.contended(this.#refusal(seen))
+    const isFirst = !this.hasWaited
+    this.hasWaited = true
+    if (isLate) this.fail(this.#refusal(seen))
+    else if (isFirst) this.#tell()
+  }
+
+  #tell(): void {
+    this.#teller = setTimeout(() => this.#tell(), TELL)
+    const { seen } = this.#queue
+    if (!seen || !this.isToldTo) return
+    const status = { path: seen.path, ...seen.who, waited: this.#waited() }
     try {
-      return await told(waiting, (isFirst) => this.#tell(isFirst))
+      this.#request.onWait?.(status)
     } catch (error) {
-      wait.cancel()
-      await waiting.catch(() => {})
-      throw error
+      this.fail(error)
+      return
     }
-  }
-
-  /** Contention is reported when somebody holds the lock, and not for the moment in which it changes hands. */
-  async #sitOut(session: Session, wait: Wait): Promise<boolean> {
-    this.#seen = await this.#look(session)
-    const holder = holderOf(this.#seen)
-    if (holder && !isGone(holder)) return false
-    if (await wait.for(holder ? UNTIL_DEAD : UNTIL_KNOWN)) return true
-    this.#seen = await this.#look(session)
-    return false
-  }
-
-  #look(session: Session): Promise<Look> {
-    return this.#rows.look(session, this.#request.name, this.#key)
-  }
-
-  get #isToldTo(): boolean {
-    return this.#request.onWait !== undefined || channels.watchWaits()
-  }
-
-  async #tell(isFirst: boolean): Promise<void> {
-    // The waiting session has no answer to give meanwhile.
-    if (!isFirst) this.#seen = await this.#sessions.ask((session) => this.#look(session))
-    if (this.isAborted) return
-    const status = { path: this.#path, ...whoHolds(this.#seen), waited: this.#waited() }
-    const { onWait } = this.#request
-    onWait?.(status)
     if (channels.watchWaits()) channels.waiting(status)
   }
 
-  readonly #waited = (): number => (this.#hasWaited ? Math.round(monotonic() - this.#started) : 0)
+  readonly #waited = (): number => (this.hasWaited ? Math.round(monotonic() - this.#started) : 0)
 
-  #refusal(): LockError {
-    return contention(this.#request.message, { path: this.#path, ...whoHolds(this.#seen) })
+  #refusal({ path, who }: Seen) {
+    return contention(this.#request.message, { path, ...who })
   }
 
-  async #enter(session: Session): Promise<PostgresLock> {
-    const { name } = this.#request
-    const recorded = await this.#rows.record(session, name, this.#key)
-    const about = { session, sessions: this.#sessions, rows: this.#rows, key: this.#key, path: this.#path }
-    const lock = new HeldLock({ ...about, name, recorded })
-    channels.acquired(lock, this.#waited)
-    // The symbol was added to the class where the checker does not see it.
-    return lock as unknown as PostgresLock
+  enter(session: Session): void {
+    this.#hasEntered = true
+    void this.#leave()
+    this.#record(session).then(this.#resolve, this.#reject)
+  }
+
+  async #record(session: Session): Promise<PostgresLock> {
+    const { name, key } = this.#queue
+    try {
+      const recorded = await this.#rows.record(session, name, key)
+      const about = { session, sessions: this.#sessions, rows: this.#rows, key, path: pathOf(session, name) }
+      const lock = new HeldLock({ ...about, name, recorded })
+      channels.acquired(lock, this.#waited)
+      // The symbol was added to the class where the checker does not see it.
+      return lock as unknown as PostgresLock
+    } catch (error) {
+      await this.#withdraw(session)
+      throw error
+    }
+  }
+
+  /** A lock that could not be recorded is nobody's. */
+  async #withdraw(session: Session): Promise<void> {
+    try {
+      await session.ask(unlock, [this.#queue.key])
+      this.#sessions.giveBack(session)
+    } catch {
+      // Its end ends the lock as well; the call need not wait for that.
+      this.#sessions.giveUp(session).catch(() => {})
+    }
   }
 }

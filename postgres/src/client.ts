@@ -1,21 +1,96 @@
-import type { Socket } from 'node:net'
+import { isIP, type Socket } from 'node:net'
 import { clearTimeout, setTimeout } from './clock.js'
+import { coded, SQLSTATE, timedOut } from './errors.js'
 import type { Settings } from './options.js'
-import { timedOut } from './patience.js'
 import { lockError } from './shared.js'
 import type { PostgresClient } from './types.js'
 
 /** What a client of `pg` has beside what it documents; all of it may be missing. */
 interface Insides {
-  connection?: { stream?: Partial<Socket> }
+  connection?: { stream?: Partial<Socket> & { encrypted?: boolean } }
+  connectionParameters?: { query_timeout?: unknown }
   /** The process id that the other end gave at the start: a pooler's is not the server's. */
   processID?: number | null
+  removeListener?(event: string, listener: (error: Error) => void): unknown
 }
 
-type Client = PostgresClient & Insides
+export type Client = PostgresClient & Insides
+
+/** A connected client, and what becomes of it. */
+export interface Connection {
+  readonly client: Client
+  /** Whether it is a pool's, and goes back to it as it came. */
+  readonly isBorrowed: boolean
+  /** Says goodbye, or gives it back. */
+  close(): Promise<unknown>
+  /** Ends it, whether or not the other end answers. */
+  destroy(): void
+}
+
+/** Connects in time, and has the kernel look after the connection. */
+export async function connect(settings: Settings): Promise<Connection> {
+  const { connectTimeout, sessionTimeout, pool } = settings
+  const connection = pool ? await borrow(pool, connectTimeout) : await open(settings)
+  connection.client.connection?.stream?.setKeepAlive?.(true, sessionTimeout / 2)
+  return connection
+}
+
+async function open(settings: Settings): Promise<Connection> {
+  const { connectTimeout } = settings
+  const client = await newClient(settings)
+  // Without a listener an error would be the end of the process.
+  client.on('error', () => {})
+  // A lock may be waited for longer than the program's own statements take.
+  if (client.connectionParameters) client.connectionParameters.query_timeout = 0
+  const connection = {
+    client,
+    isBorrowed: false,
+    close: () => client.end(),
+    destroy: () => {
+      client.end().catch(() => {})
+      client.connection?.stream?.destroy?.()
+    },
+  }
+  try {
+    await within(client.connect(), connectTimeout, 'The database could not be reached')
+    return connection
+  } catch (error) {
+    connection.destroy()
+    throw coded(error, SQLSTATE.cannotConnect)
+  }
+}
+
+type Pool = NonNullable<Settings['pool']>
+
+async function borrow(pool: Pool, connectTimeout: number): Promise<Connection> {
+  const connecting = pool.connect()
+  try {
+    const what = 'The pool has given no client'
+    const client: Awaited<typeof connecting> & Insides = await within(connecting, connectTimeout, what)
+    const timeout = client.connectionParameters?.query_timeout
+    if (client.connectionParameters) client.connectionParameters.query_timeout = 0
+    let isBack = false
+    const giveBack = (error?: Error) => {
+      if (isBack) return
+      isBack = true
+      if (client.connectionParameters) client.connectionParameters.query_timeout = timeout
+      client.release(error)
+    }
+    const destroy = () => {
+      if (isBack) return
+      giveBack(new Error('the lock has given the connection up'))
+      client.connection?.stream?.destroy?.()
+    }
+    return { client, isBorrowed: true, close: async () => giveBack(), destroy }
+  } catch (error) {
+    // What comes too late goes back at once.
+    connecting.then((client) => client.release()).catch(() => {})
+    throw coded(error, SQLSTATE.cannotConnect)
+  }
+}
 
 /** Makes a client that is not connected yet. */
-export async function newClient({ connect, connectionString, connectTimeout }: Settings): Promise<Client> {
+async function newClient({ connect, connectionString, connectTimeout }: Settings): Promise<Client> {
   if (!connect) return fromUrl(connectionString)
   const returned = await within(
     Promise.resolve(connect()),
@@ -32,7 +107,8 @@ export async function newClient({ connect, connectionString, connectTimeout }: S
 function unusable(returned: unknown): string | undefined {
   if (typeof returned !== 'object' || returned === null) return String(returned)
   const is = returned as Record<string, unknown>
-  if (typeof is.totalCount === 'number' && typeof is.waitingCount === 'number') return 'a pool'
+  if (typeof is.totalCount === 'number' && typeof is.waitingCount === 'number')
+    return 'a pool'
   if (typeof is.release === 'function') {
     // Nobody else would put it back.
     is.release()
@@ -79,36 +155,16 @@ function driver(): { Client: new (config: object) => Client } {
   }
 }
 
-/** Connects in time, and has the kernel look after the connection. */
-export async function connectClient(
-  client: Client,
-  { connectTimeout, sessionTimeout }: Settings,
-): Promise<void> {
-  try {
-    await within(client.connect(), connectTimeout, 'The database could not be reached')
-    client.connection?.stream?.setKeepAlive?.(true, sessionTimeout / 2)
-  } catch (error) {
-    destroy(client)
-    throw named(error)
-  }
-}
-
-/** Where several addresses were tried, Node.js leaves the message to the errors of each. */
-function named(error: unknown): unknown {
-  if (error instanceof AggregateError && error.message === '')
-    error.message = error.errors.map((each: Error) => each.message).join(', ')
-  return error
-}
-
-/** Ends a connection whose other end may not answer any more. */
-export function destroy(client: Client): void {
-  client.end().catch(() => {})
-  client.connection?.stream?.destroy?.()
-}
-
 /** The server as its URL names it, without what must stay secret. */
 export function placeOf({ host = '', port, database = '' }: Client): string {
   return `postgresql://${encodeURIComponent(host)}:${port ?? ''}/${encodeURIComponent(database)}`
+}
+
+/** Whether what is said can be read on a network. */
+export function isInClear({ connection }: Client): boolean {
+  const { encrypted, remoteAddress = '' } = connection?.stream ?? {}
+  const isLoopback = /^(127\.|::1$|::ffff:127\.)/.test(remoteAddress)
+  return !encrypted && isIP(remoteAddress) !== 0 && !isLoopback
 }
 
 /** Whether the connection alone keeps the process running. */
@@ -117,5 +173,3 @@ export function keepAlive(client: Client, isAlive: boolean): void {
   if (isAlive) stream?.ref?.()
   else stream?.unref?.()
 }
-
-export type { Client }

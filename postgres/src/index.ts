@@ -13,11 +13,12 @@ import { acquireRequest, breakRequest, lockRequest, schemaOf, settingsOf } from 
 import { Rows } from './rows.js'
 import { Sessions } from './sessions.js'
 import { withLockOf } from './shared.js'
-import { createTable, statementsFor, tableName } from './sql.js'
+import { createTable, tableName } from './sql.js'
 import type { AcquireOptions, PostgresLock, PostgresLocks, PostgresOptions } from './types.js'
 
 export { lockKey } from './key.js'
 export { LockError } from './shared.js'
+export { lockInTransaction } from './transaction.js'
 export type * from './types.js'
 
 /**
@@ -31,7 +32,7 @@ export type * from './types.js'
  */
 export function postgresLocks(options: PostgresOptions): PostgresLocks {
   const settings = settingsOf(options)
-  const rows = new Rows(statementsFor(tableName(settings.schema)))
+  const rows = new Rows(settings.schema)
   const locks = new Locks(new Sessions(settings), rows)
   const close = () => locks.close()
   const acquireLock = async (asked?: string | AcquireOptions): Promise<PostgresLock> =>

@@ -1,14 +1,17 @@
 import { delay } from './clock.js'
 import * as held from './held.js'
+import { halves } from './key.js'
 import { endOf, publicHolder, type Recorded, type Rows } from './rows.js'
 import type { Session } from './session.js'
 import type { Sessions } from './sessions.js'
 import { channels, lockError } from './shared.js'
-import { endHolder } from './terminate.js'
+import { abandon, holds } from './sql.js'
 import type { PostgresHolder, PostgresLock, PostgresTakenOver } from './types.js'
 
 /** How long it may take to reach the server again, in milliseconds. */
 const REACHABLE = 2000
+
+const UNKNOWN = new Error('the server knows nothing of it')
 
 /** What a lock is made of. */
 export interface Acquired {
@@ -61,6 +64,8 @@ export class HeldLock {
 
   readonly release = (): Promise<void> => this.#release()
 
+  readonly confirm = (): Promise<void> => this.#confirm()
+
   /** JSON has no `bigint`. */
   toJSON() {
     const { path, name, token, holder, takenOver } = this
@@ -83,6 +88,20 @@ export class HeldLock {
     held.remove(this)
   }
 
+  async #confirm(): Promise<void> {
+    const { session, key } = this.#acquired
+    if (this.#isReleased && !this.signal.aborted) {
+      const message = `The lock was released before: ${this.path}`
+      throw lockError('E_LOCK_LOST', this.path, message, { reason: 'because it was released' })
+    }
+    try {
+      if (this.isHeld() && !(await session.ask<boolean>(holds, halves(key)))) this.#lose(UNKNOWN)
+    } catch (error) {
+      if (!session.isEnded) throw error
+    }
+    this.signal.throwIfAborted()
+  }
+
   async #release(): Promise<void> {
     if (this.#isReleased) return
     this.#end()
@@ -90,29 +109,33 @@ export class HeldLock {
     if (this.signal.aborted) return this.#giveUp()
     session.use()
     try {
-      const wasHeld = await rows.release(session, key, this.token)
-      if (!wasHeld) this.#lose(new Error('the server knows nothing of it'))
+      if (!(await rows.release(session, key, this.token))) this.#lose(UNKNOWN)
     } catch (error) {
-      if (session.isEnded) this.#lose(error as Error)
-      else await this.#endSession(error)
+      if (!session.isEnded) return this.#abandon(error)
+      this.#lose(error as Error)
     }
     if (this.signal.aborted) return this.#giveUp()
     channels.ended(this)
     sessions.giveBack(session)
   }
 
-  /** The end of the session is the end of the lock, whatever became of the row. */
-  async #endSession(error: unknown): Promise<never> {
-    await this.#acquired.session.close()
+  /** The row was not written, so that the next run will be told of this one; the lock ends all the same. */
+  async #abandon(error: unknown): Promise<never> {
+    const { session, sessions, key } = this.#acquired
+    try {
+      await session.ask(abandon(key))
+      sessions.giveBack(session)
+    } catch {
+      await session.close()
+    }
     channels.ended(this)
     throw error
   }
 
   /** What is left of the session must not keep others out, now that nobody relies on it. */
   async #giveUp(): Promise<never> {
-    const { session, sessions, key } = this.#acquired
-    session.destroy()
-    const ending = sessions.ask((other) => endHolder(other, key, session.backend)).catch(() => {})
+    const { session, sessions } = this.#acquired
+    const ending = sessions.giveUp(session).catch(() => {})
     // A server that cannot be reached notices by itself, and nobody need wait for that.
     await Promise.race([ending, delay(REACHABLE, undefined, { ref: false })])
     throw this.signal.reason

@@ -2,7 +2,13 @@
 import { inspect } from 'node:util'
 import { HeldLock } from './lock.js'
 import { isPlain } from './shared.js'
-import type { AcquireOptions, LockTarget, PostgresBreakOptions, PostgresOptions } from './types.js'
+import type {
+  AcquireOptions,
+  LockTarget,
+  PostgresBreakOptions,
+  PostgresOptions,
+  TransactionLockOptions,
+} from './types.js'
 
 const MESSAGE = 'Another reconcile run is in progress'
 const NAME = 'reconcile'
@@ -23,6 +29,8 @@ export interface Request {
 export interface Settings {
   connectionString: string | undefined
   connect: PostgresOptions['connect']
+  pool: PostgresOptions['pool']
+  maxConnections: number
   schema: string | undefined
   sessionTimeout: number
   connectTimeout: number
@@ -104,12 +112,25 @@ const isSchema: Check = (value, name) => {
     wrongValue(`The "${name}" argument is a schema of PostgreSQL itself: ${value}`)
 }
 
+const isPool: Check = (value, name) => {
+  const isLike = typeof value === 'object' && value !== null && 'connect' in value && 'totalCount' in value
+  if (!isLike) wrongType(name, 'a Pool of pg', value)
+}
+
+const isCount: Check = (value, name) => {
+  if (typeof value !== 'number') return wrongType(name, 'of type number', value)
+  if (!(Number.isInteger(value) && value >= 1)) outOfRange(name, 'an integer >= 1', value)
+}
+
 const ofLock: Record<string, Check> = { name: isStorable, message: isText }
 const ofAcquire = { ...ofLock, timeout: isTimeout, signal: isSignal, onWait: isFunction }
+const ofTransaction = { ...ofLock, timeout: isTimeout, signal: isSignal }
 const ofBreak = { ...ofAcquire, force: isBoolean }
 const ofLocks: Record<string, Check> = {
   connectionString: isFilled,
   connect: isFunction,
+  pool: isPool,
+  maxConnections: isCount,
   schema: isSchema,
   sessionTimeout: isBetween(4000, 3_600_000),
   connectTimeout: isBetween(1, LONGEST_TIMER),
@@ -156,24 +177,32 @@ export function acquireRequest(options?: string | AcquireOptions): Request {
   return asked
 }
 
+export function transactionRequest(client: unknown, options?: string | TransactionLockOptions): Request {
+  const isLike =
+    typeof client === 'object' && client !== null && 'query' in client && !('totalCount' in client)
+  if (!isLike) wrongType('client', 'a Client of pg', client)
+  return request(options, ofTransaction)
+}
+
 /** From where `pg` takes what a URL leaves out; any of them says that a server is meant. */
 const VARIABLES = ['PGHOST', 'PGPORT', 'PGUSER', 'PGDATABASE']
 
 export function settingsOf(options: PostgresOptions): Settings {
   const values = check(options, ofLocks, 'an object')
-  if (values.connectionString !== undefined && values.connect !== undefined)
-    wrongValue('Of "connectionString" and "connect" only one can be given')
-  const isUnset = values.connectionString === undefined && values.connect === undefined
+  const ways = (['connectionString', 'connect', 'pool'] as const).filter((way) => values[way] !== undefined)
+  if (ways.length > 1) wrongValue(`Of ${ways.map((way) => `"${way}"`).join(' and ')} only one can be given`)
+  const isUnset = ways.length === 0
   if (isUnset && !VARIABLES.some((name) => process.env[name]))
     wrongValue(
-      `"connectionString" is undefined, as an environment variable is that is not set; "connect" is not given, and none of ${VARIABLES.join(', ')} is set`,
+      `"connectionString" is undefined, as an environment variable is that is not set; neither "connect" nor "pool" is given, and none of ${VARIABLES.join(', ')} is set`,
     )
   const unset = {
     connectionString: isUnset ? 'postgres://' : undefined,
     connect: undefined,
+    pool: undefined,
     schema: undefined,
   }
-  return { sessionTimeout: 20_000, connectTimeout: 10_000, ...unset, ...values }
+  return { maxConnections: 10, sessionTimeout: 20_000, connectTimeout: 10_000, ...unset, ...values }
 }
 
 export function schemaOf(schema: unknown): string | undefined {

@@ -15,8 +15,3 @@ export function patience(milliseconds: number, onEnd: () => void): () => void {
   next(PARTS)
   return () => clearTimeout(timer)
 }
-
-/** The other side is silent. */
-export function timedOut(what: string, milliseconds: number): Error {
-  return Object.assign(new Error(`${what} within ${milliseconds} ms`), { code: 'ETIMEDOUT' })
-}

@@ -15,13 +15,13 @@ const PATIENCE = 2000
  */
 export async function refusePooler(session: Session, open: () => Promise<Session>): Promise<void> {
   const other = await open().catch((error) => {
-    throw refusal(
-      session,
-      `a second connection, which could show the opposite, cannot be had: ${error.message}`,
-    )
+    // What keeps a connection away says nothing of the pooler, and is an error of its own.
+    error.message = `A second connection, which is to show that the pooler keeps sessions, cannot be had: ${error.message}`
+    throw error
   })
   try {
-    const ids = [await other.ask<number>(whoami), await session.ask<number>(whoami)]
+    const ask = async (of: Session) => (await of.ask<{ backend: number }>(whoami)).backend
+    const ids = [await ask(other), await ask(session)]
     if (ids[0] === session.backend || ids[1] !== session.backend || ids[0] !== other.backend)
       throw refusal(session, 'its statements are run by changing processes of the server')
     if (!(await hears(session, other))) throw refusal(session, 'it hears no notifications')

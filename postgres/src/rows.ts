@@ -1,13 +1,21 @@
 import { hostname } from 'node:os'
 import { threadId } from 'node:worker_threads'
+import { codeOf, SQLSTATE } from './errors.js'
 import { halves } from './key.js'
-import type { Session } from './session.js'
-import { type LockError, lockError } from './shared.js'
-import { readWithoutTable, type Statements } from './sql.js'
+import { pathOf, type Session } from './session.js'
+import { lockError } from './shared.js'
+import {
+  createTable,
+  readWithoutTable,
+  type Statements,
+  statementsFor,
+  tableName,
+  tableOwner,
+} from './sql.js'
 import type { PostgresHolder } from './types.js'
 
-/** A holder as the table has it: with the server's process that serves its session. */
-export type Row = PostgresHolder & { backend: number; token: string }
+/** A holder as the table has it: with the server's process that serves its session, and when that began. */
+export type Row = PostgresHolder & { backend: number; started: string | null; token: string }
 
 /** What was seen in one look. */
 export interface Look {
@@ -22,95 +30,158 @@ export interface Recorded {
   before: Row | null
 }
 
-/** How PostgreSQL calls what can be wrong: https://www.postgresql.org/docs/current/errcodes-appendix.html */
-const UNDEFINED_TABLE = '42P01'
-const UNIQUE_VIOLATION = '23505'
+interface Owner {
+  owner: string
+  user: string
+  kind: string
+  isTrusted: boolean
+}
 
+/** A string that a row holds may be of any length. */
 const LONGEST = 255
-
-const codeOf = (error: unknown): unknown => (error as { code?: unknown }).code
 
 /** The table `reconcile_lock`. */
 export class Rows {
-  readonly #sql: Statements
+  readonly #schema: string | undefined
+  readonly #statements = new Map<string, Statements>()
 
-  constructor(sql: Statements) {
-    this.#sql = sql
+  /** @param schema the session's own by default */
+  constructor(schema: string | undefined) {
+    this.#schema = schema
   }
 
   /** Writes who holds the lock now, in the session that holds it, and says who did before and never released it. */
   async record(session: Session, name: string, key: bigint): Promise<Recorded> {
-    try {
-      return await this.#insert(session, name, key)
-    } catch (error) {
-      if (codeOf(error) !== UNDEFINED_TABLE) throw error
+    const schema = this.#schemaOf(session)
+    const values = [name, key, process.pid, threadId, hostname(), ...halves(key)]
+    const insert = async (): Promise<Recorded | undefined> => {
+      if (!(await this.#isThere(session, schema))) await this.#create(session, schema)
+      return session.ask(this.#sql(schema).record, values)
     }
-    // Of several that create it at once the slower ones fail, and find it.
-    const failure: unknown = await session.ask(this.#sql.create).catch((error) => error)
+    let recorded: Recorded | undefined
     try {
-      return await this.#insert(session, name, key)
+      recorded = await insert().catch((error) => (this.#isDropped(session, error) ? insert() : raise(error)))
     } catch (error) {
-      const isMissing = codeOf(error) === UNDEFINED_TABLE && failure instanceof Error
-      throw isMissing ? this.#missing(session, failure) : error
+      throw rowError(session, name, error)
     }
-  }
-
-  async #insert(session: Session, name: string, key: bigint): Promise<Recorded> {
-    try {
-      return await session.ask(this.#sql.record, [name, key, process.pid, threadId, hostname()])
-    } catch (error) {
-      throw codeOf(error) === UNIQUE_VIOLATION ? collision(session, name) : error
-    }
-  }
-
-  #missing(session: Session, cause: Error): LockError {
+    if (recorded) return recorded
     const message =
-      `The table reconcile_lock is missing and cannot be created (${cause.message}). Somebody who may has to run:\n\n` +
-      `${this.#sql.create};\n\nand to grant SELECT, INSERT and UPDATE on it to the role that holds locks`
-    return lockError('E_LOCK_TABLE', session.place, message, { reason: cause.message, cause })
+      'The server has granted the lock, and its pg_locks does not show it: advisory locks do nothing there. Locks need PostgreSQL itself'
+    throw lockError('E_LOCK_UNSUPPORTED', pathOf(session, name), message)
+  }
+
+  #schemaOf(session: Session): string {
+    const schema = this.#schema ?? session.schema
+    if (schema !== null) return schema
+    throw this.#missing(
+      session,
+      'public',
+      'no schema of the search_path exists: the option "schema" names one',
+    )
+  }
+
+  #sql(schema: string): Statements {
+    const statements = this.#statements.get(schema) ?? statementsFor(schema)
+    this.#statements.set(schema, statements)
+    return statements
+  }
+
+  /** Whether there is a table. Whoever owns it could run statements of their own with each of ours. */
+  async #isThere(session: Session, schema: string): Promise<boolean> {
+    if (session.trusted === schema) return true
+    const found = await session.ask<Owner | undefined>(tableOwner, [schema])
+    if (!found) return false
+    const { owner, user, kind, isTrusted } = found
+    if (!isTrusted || kind !== 'r') {
+      const table = tableName(schema)
+      const what = kind === 'r' ? 'The table' : 'What is no table, but has its name,'
+      const message =
+        `${what} ${table} belongs to the role ${owner}, who could make it run statements with the rights of ${user}. ` +
+        `Unless that is meant (ALTER TABLE ${table} OWNER TO ${user}), have it dropped or use another schema`
+      throw lockError('E_LOCK_TABLE', session.place, message)
+    }
+    session.trusted = schema
+    return true
+  }
+
+  /** Whether the table has gone since it was looked for. */
+  #isDropped(session: Session, error: unknown): boolean {
+    const isDropped = codeOf(error) === SQLSTATE.undefinedTable && session.trusted !== undefined
+    if (isDropped) session.trusted = undefined
+    return isDropped
+  }
+
+  async #create(session: Session, schema: string): Promise<void> {
+    // Of several that create it at once the slower ones fail, and find it.
+    const failure: unknown = await session.ask(this.#sql(schema).create).catch((error) => error)
+    if (session.isEnded) throw failure
+    if (await this.#isThere(session, schema)) return
+    throw this.#missing(session, schema, failure instanceof Error ? failure.message : 'unknown', failure)
+  }
+
+  #missing(session: Session, schema: string, reason: string, cause?: unknown) {
+    const message =
+      `The table reconcile_lock is missing and cannot be created (${reason}). Somebody who may has to run:\n\n` +
+      `${createTable(tableName(schema))};\n\nas the role that holds locks or a superuser, and in the latter case to ` +
+      'grant SELECT, INSERT and UPDATE on it to that role'
+    return lockError('E_LOCK_TABLE', session.place, message, { reason, cause })
   }
 
   /** Gives a lock back as it was found: the next run is still told of the one that never released it. */
   async restore(session: Session, key: bigint, { holder, before }: Recorded): Promise<void> {
-    const { pid, thread, host, application, backend, createdAt } = before ?? holder
-    const values = [key, holder.token, pid, thread, host, application, backend, createdAt]
-    await session.ask(this.#sql.restore, values)
+    const { pid, thread, host, application, backend, started, createdAt } = before ?? holder
+    const values = [key, holder.token, pid, thread, host, application, backend, started, createdAt]
+    await session.ask(this.#sql(this.#schemaOf(session)).restore, values)
   }
 
   async look(session: Session, name: string, key: bigint): Promise<Look> {
-    try {
-      return await session.ask<Look>(this.#sql.read, [name, ...halves(key)])
-    } catch (error) {
-      if (codeOf(error) !== UNDEFINED_TABLE) throw error
+    const schema = this.#schema ?? session.schema
+    if (schema === null || !(await this.#isThere(session, schema))) {
       const locked = await session.ask<Pick<Look, 'backend'>>(readWithoutTable, halves(key))
       return { holder: null, isReleased: null, ...locked }
+    }
+    try {
+      return await session.ask<Look>(this.#sql(schema).read, [name, ...halves(key)])
+    } catch (error) {
+      return this.#isDropped(session, error) ? this.look(session, name, key) : raise(error)
     }
   }
 
   /** Marks the row as released, with the lock held; whether that was news. */
   async clear(session: Session, key: bigint): Promise<boolean> {
-    try {
-      return (await session.ask<boolean | undefined>(this.#sql.clear, [key])) ?? false
-    } catch (error) {
-      if (codeOf(error) !== UNDEFINED_TABLE) throw error
-      return false
-    }
+    const schema = this.#schemaOf(session)
+    return (await session.ask<boolean | undefined>(this.#sql(schema).clear, [key])) ?? false
   }
 
   /** Releases the lock: the row first. Whether the session had held it. */
   release(session: Session, key: bigint, token: bigint): Promise<boolean> {
-    return session.ask<boolean>(this.#sql.release(key, token))
+    return session.ask<boolean>(this.#sql(this.#schemaOf(session)).release(key, token))
   }
 }
 
-/** The key is the hash of another name too: whoever holds the one would seem to hold the other. */
-function collision(session: Session, name: string) {
-  const message = `The lock ${name} has the key of another name in the table reconcile_lock: choose another name`
-  return lockError('E_LOCK_COLLISION', session.place, message)
+function raise(error: unknown): never {
+  throw error
+}
+
+/** What is wrong with a row, where the server's own words would not say it. */
+function rowError(session: Session, name: string, error: unknown): unknown {
+  const path = pathOf(session, name)
+  switch (codeOf(error)) {
+    case SQLSTATE.uniqueViolation: {
+      const message = `The lock ${name} has the key of another name in the table reconcile_lock: choose another name`
+      return lockError('E_LOCK_COLLISION', path, message)
+    }
+    case SQLSTATE.numericValueOutOfRange: {
+      const message = `The row ${name} of the table reconcile_lock has the largest token that there is, which no run has written: correct it`
+      return lockError('E_LOCK_TABLE', path, message, { cause: error })
+    }
+    default:
+      return error
+  }
 }
 
 /** What a person is told of a holder: whoever may write to the table may have written this. */
-export function publicHolder({ backend: _, token: __, ...holder }: Row): PostgresHolder {
+export function publicHolder({ backend: _, started: __, token: ___, ...holder }: Row): PostgresHolder {
   return { ...holder, host: printable(holder.host ?? ''), application: printable(holder.application) }
 }
 

@@ -1,50 +1,68 @@
-import { type Client, connectClient, destroy, keepAlive, newClient, placeOf } from './client.js'
+import { randomBytes } from 'node:crypto'
+import { type Client, type Connection, connect, isInClear, keepAlive, placeOf } from './client.js'
 import { clearTimeout, setTimeout } from './clock.js'
+import { coded, codeOf, SQLSTATE, timedOut } from './errors.js'
 import type { Settings } from './options.js'
-import { patience, timedOut } from './patience.js'
+import { patience } from './patience.js'
+import { lockError } from './shared.js'
 import { applySettings, sessionSettings, watchClient, whoami } from './sql.js'
 import type { PostgresStatement } from './types.js'
 
-/** The names of prepared statements. */
-const names = new Map<string, string>()
+interface Identity {
+  backend: number
+  schema: string | null
+  path: string
+  isStandby: boolean
+}
 
-/** A statement that the server plans once in a session: planning costs as much as running it. */
-function prepared(text: string, values: unknown[]): PostgresStatement {
-  const name = names.get(text) ?? `reconcile_lock_${names.size}`
-  names.set(text, name)
-  return { name, text, values }
+interface Applied {
+  started: string | null
+  before: Record<string, string>
 }
 
 /** One connection and the session behind it, asked one question after the other. */
 export class Session {
-  /** The process of the server that serves it. */
+  /** The process of the server that serves it, and when that began. */
   backend = 0
-  readonly #client: Client
+  started: string | null = null
+  /** The schema in which the session would create a table, if there is one. */
+  schema: string | null = null
+  /** The schema whose table was found to be trusted. */
+  trusted: string | undefined
+  readonly #connection: Connection
   readonly #settings: Settings
+  readonly #names = new Map<string, string>()
+  /** Another client may have had this session before, with statements of its own. */
+  readonly #prefix = `reconcile_lock_${randomBytes(6).toString('hex')}`
+  #before: Record<string, string> | undefined
   #turn: Promise<unknown> = Promise.resolve()
   #end: Error | undefined
   #onEnd: ((error: Error) => void) | undefined
   #beat: NodeJS.Timeout | undefined
 
-  private constructor(client: Client, settings: Settings) {
-    this.#client = client
+  private constructor(connection: Connection, settings: Settings) {
+    this.#connection = connection
     this.#settings = settings
-    // Without a listener an error would be the end of the process.
-    client.on('error', (error) => this.#ended(error))
-    client.on('end', () => this.#ended(new Error('Connection terminated')))
+    this.#client.on('error', this.#onError)
+    this.#client.on('end', this.#onClosed)
   }
 
   static async open(settings: Settings): Promise<Session> {
-    const client = await newClient(settings)
-    const session = new Session(client, settings)
-    await connectClient(client, settings)
+    const session = new Session(await connect(settings), settings)
     try {
-      session.backend = await session.ask<number>(whoami)
+      const { backend, schema, path, isStandby } = await session.ask<Identity>(whoami)
+      Object.assign(session, { backend, schema })
+      session.#before = { search_path: path }
+      if (isStandby) throw session.#isStandby()
       return session
     } catch (error) {
       session.destroy()
       throw error
     }
+  }
+
+  get #client(): Client {
+    return this.#connection.client
   }
 
   get place(): string {
@@ -60,15 +78,29 @@ export class Session {
     return this.#client.processID !== this.backend
   }
 
+  get isInClear(): boolean {
+    return isInClear(this.#client)
+  }
+
+  #isStandby() {
+    const message =
+      'The server is a standby, which has no locks of its own and knows nothing of those that are held on its primary: ' +
+      'connect to the primary, as with target_session_attrs or the name of its service'
+    return lockError('E_LOCK_STANDBY', this.place, message, { recoverable: true })
+  }
+
   /** Sets what the lock needs of a session that is this connection's own. */
   async prepare(): Promise<void> {
     const { sessionTimeout } = this.#settings
-    await this.ask(applySettings, [JSON.stringify(sessionSettings(sessionTimeout))])
+    const { started, before } = await this.ask<Applied>(applySettings(sessionSettings(sessionTimeout)))
+    this.started = started
+    this.#before = { ...before, ...this.#before }
     try {
-      await this.ask(watchClient, [String(Math.round(sessionTimeout / 4))])
+      const { before } = await this.ask<Applied>(watchClient(Math.round(sessionTimeout / 4)))
+      Object.assign(this.#before, before)
     } catch (error) {
-      // The server's system cannot do that: such a wait ends when its lock is free.
-      if ((error as { code?: unknown }).code !== '22023') throw error
+      // The server's system cannot do that: such a wait ends by itself a moment later.
+      if (codeOf(error) !== SQLSTATE.invalidParameterValue) throw error
     }
   }
 
@@ -88,20 +120,29 @@ export class Session {
     if (this.#end) throw this.#end
     const stop = patience(milliseconds, () => {
       this.#ended(timedOut('The database did not answer', milliseconds))
-      destroy(this.#client)
+      this.#connection.destroy()
     })
     try {
-      const result = await this.#client.query(values ? prepared(text, values) : text)
+      const result = await this.#client.query(values ? this.#statement(text, values) : text)
       // Several statements have several results, of which the last one answers.
       const { rows } = Array.isArray(result) ? result.at(-1) : result
       const [row] = rows as { answer: string }[]
       return row === undefined ? (undefined as T) : JSON.parse(row.answer)
     } catch (error) {
+      coded(error, SQLSTATE.connectionFailure)
       if ((error as { severity?: unknown }).severity === 'FATAL') this.#ended(error as Error)
       throw this.#end ?? error
     } finally {
       stop()
     }
+  }
+
+  /** The server plans it once in a session, as planning costs as much as running; in one that is shared, it is not kept. */
+  #statement(text: string, values: unknown[]): PostgresStatement {
+    if (this.#connection.isBorrowed || this.hasPooler) return { text, values }
+    const name = this.#names.get(text) ?? `${this.#prefix}_${this.#names.size}`
+    this.#names.set(text, name)
+    return { name, text, values }
   }
 
   /**
@@ -118,9 +159,8 @@ export class Session {
     const period = this.#settings.sessionTimeout / 4
     this.#beat = setTimeout(async () => {
       try {
-        const backend = await this.ask<number>(whoami)
-        if (backend !== this.backend)
-          this.#ended(new Error('a pooler has given the connection another session'))
+        const { backend } = await this.ask<Identity>(whoami)
+        if (backend !== this.backend) this.#ended(changed())
       } catch {
         // Whoever cancels a question ends no session; its end was noticed already.
       }
@@ -141,35 +181,67 @@ export class Session {
     keepAlive(this.#client, false)
   }
 
+  /** Runs once, when the session has ended, whatever has ended it. */
+  onceEnded: () => void = () => {}
+
   /** @param listener hears the names of what is notified */
   onNotification(listener: (channel: string) => void): void {
     this.#client.on('notification', ({ channel }) => listener(channel))
   }
 
-  /** Says goodbye; the server ends the session, and with it its locks. */
+  /** Says goodbye; the server ends the session, and with it its locks. A pool gets its client back as it was. */
   async close(): Promise<void> {
-    clearTimeout(this.#beat)
     this.#onEnd = undefined
     if (this.#end) return
-    this.#end = new Error('the connection was closed')
-    const stop = patience(this.#settings.sessionTimeout / 2, () => destroy(this.#client))
-    await this.#client.end().catch(() => {})
-    stop()
+    const { isBorrowed } = this.#connection
+    const stop = patience(this.#settings.sessionTimeout / 2, () => this.#connection.destroy())
+    try {
+      if (isBorrowed && this.#before) {
+        keepAlive(this.#client, true)
+        const restore = 'SELECT count(set_config(name, value, false))::text AS answer FROM json_each_text($1)'
+        await this.ask(restore, [JSON.stringify(this.#before)])
+      }
+      this.#finish(new Error('the connection was closed'))
+      await this.#connection.close()
+    } catch {
+      this.destroy()
+    } finally {
+      stop()
+    }
   }
 
   /** Ends the connection whatever the other end does. */
   destroy(): void {
+    if (this.#end) return
     this.#ended(new Error('the connection was closed'))
-    destroy(this.#client)
+    this.#connection.destroy()
   }
+
+  readonly #onError = (error: Error) => this.#ended(coded(error, SQLSTATE.connectionFailure) as Error)
+
+  readonly #onClosed = () => this.#onError(new Error('Connection terminated'))
 
   #ended(error: Error): void {
     if (this.#end) return
-    this.#end = error
-    clearTimeout(this.#beat)
+    this.#finish(error)
+    // A pool has to hear that its client is of no use any more.
+    if (this.#connection.isBorrowed) this.#connection.destroy()
     this.#onEnd?.(error)
   }
+
+  #finish(error: Error): void {
+    this.#end = error
+    clearTimeout(this.#beat)
+    if (this.#connection.isBorrowed) {
+      this.#client.removeListener?.('error', this.#onError)
+      this.#client.removeListener?.('end', this.#onClosed)
+    }
+    this.onceEnded()
+  }
 }
+
+const changed = () =>
+  coded(new Error('a pooler has given the connection another session'), SQLSTATE.connectionFailure) as Error
 
 /** A lock as errors and diagnostics name it. */
 export function pathOf(session: Session, name: string): string {

@@ -57,12 +57,12 @@ export function contention(message: string, about: Omit<About, 'code' | 'recover
   return errors.withoutStack(make)
 }
 
-/** Makes an error that trying again does not mend. */
+/** Makes an error that, unless `recoverable` says so, trying again does not mend. */
 export function lockError(
   code: LockErrorType['code'],
   path: string,
   message: string,
-  about: { reason?: string; cause?: unknown } = {},
+  about: { reason?: string; cause?: unknown; recoverable?: boolean } = {},
 ) {
   const { cause, ...rest } = about
   const error = new LockError(message, { code, path, recoverable: false, ...rest })

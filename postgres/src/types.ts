@@ -6,12 +6,22 @@ import type {
   Holder,
 } from '../../index.js'
 
-/** How to reach the database. One of `connectionString` and `connect` has to be given. */
+/** How to reach the database. One of `connectionString`, `connect` and `pool` has to be given. */
 export interface PostgresOptions {
   /** As `pg` takes it: `postgres://user@host:5432/database`. What it leaves out, `PGUSER` and its like may say. */
   connectionString?: string | undefined
   /** Makes a new client that is not connected yet, for what a URL cannot say. */
   connect?: (() => PostgresClient | Promise<PostgresClient>) | undefined
+  /**
+   * A `pg.Pool` whose clients are used. Each lock that is held or waited for has one of them to itself, and gives it back
+   * with the settings that it had.
+   */
+  pool?: PostgresPool | undefined
+  /**
+   * How many connections there are at most: one for each lock that is held, and one for each name that is waited for,
+   * whatever the number of calls. A call beyond that waits in line within its `timeout`. Default: 10.
+   */
+  maxConnections?: number | undefined
   /** The schema of the table `reconcile_lock`. Default: the first of the session's `search_path`. */
   schema?: string | undefined
   /**
@@ -46,10 +56,16 @@ export interface PostgresClient {
   readonly database?: string | undefined
 }
 
-/** A statement that {@link PostgresClient.query} prepares under a name. */
+/** What is used of a `pg.Pool`. */
+export interface PostgresPool {
+  /** Takes a connected client. */
+  connect(): Promise<PostgresClient & { release(error?: Error | boolean): void }>
+}
+
+/** A statement of {@link PostgresClient.query}. */
 export interface PostgresStatement {
-  /** What the session knows it by. */
-  name: string
+  /** What the session knows it by, if it is to be prepared once. */
+  name?: string
   /** The SQL. */
   text: string
   /** Its parameters. */
@@ -74,6 +90,9 @@ export interface LockOptions {
 export interface AcquireOptions
   extends LockOptions,
     Pick<FileAcquireOptions, 'timeout' | 'signal' | 'onWait'> {}
+
+/** What {@link lockInTransaction} takes. */
+export interface TransactionLockOptions extends LockOptions, Pick<FileAcquireOptions, 'timeout' | 'signal'> {}
 
 /** What {@link PostgresLocks.breakLock} takes. */
 export interface PostgresBreakOptions extends AcquireOptions, Pick<BreakOptions, 'force'> {}
@@ -113,8 +132,9 @@ export interface PostgresLock {
   /** The name it was acquired by. */
   readonly name: string
   /**
-   * The fencing token: of two acquisitions of a name, the later one has the higher token, always. Microseconds since
-   * the Unix epoch on the server's clock, or one more than the last token if that is higher.
+   * The fencing token: of two acquisitions of a name, the later one has the higher token, unless both the name's row
+   * and time on the server's clock were lost. Microseconds since the Unix epoch on that clock, or one more than the last
+   * token if that is higher.
    */
   readonly token: bigint
   /** Is aborted when the lock may have been lost: its session has ended, or does not answer any more. */
@@ -125,6 +145,12 @@ export interface PostgresLock {
   readonly takenOver?: PostgresTakenOver | undefined
   /** Whether the lock is held, as far as this process knows by now. Asks nobody. */
   readonly isHeld: () => boolean
+  /**
+   * Asks the server whether the lock is still held, for the moment before a step that cannot be undone.
+   *
+   * @throws `LockError` `E_LOCK_LOST` if it is not, or if the server does not answer.
+   */
+  readonly confirm: () => Promise<void>
   /**
    * Releases the lock. A second release does nothing.
    *
@@ -149,8 +175,9 @@ export interface PostgresLocks {
    * holder's session has ended is taken over at once; {@link PostgresLock.takenOver} tells.
    *
    * @param options A name stands for `{ name }`.
-   * @throws `LockError` `E_LOCK_CONTENTION`, `E_LOCK_POOLER`, `E_LOCK_TABLE`, `E_LOCK_COLLISION`, `E_LOCK_DRIVER`;
-   *   what the server or the system refuses arrives as `pg` has it; a wrong argument, before anything is asked.
+   * @throws `LockError` `E_LOCK_CONTENTION`, `E_LOCK_CONNECTIONS`, `E_LOCK_POOLER`, `E_LOCK_STANDBY`,
+   *   `E_LOCK_UNSUPPORTED`, `E_LOCK_TABLE`, `E_LOCK_COLLISION`, `E_LOCK_DRIVER`; what the server or the system refuses
+   *   arrives as `pg` has it, with a `code` and with `recoverable`; a wrong argument, before anything is asked.
    */
   acquireLock(options?: string | AcquireOptions): Promise<PostgresLock>
   /** Releases the lock if it was acquired through this object, and does nothing otherwise. */
@@ -165,10 +192,12 @@ export interface PostgresLocks {
   /**
    * Clears what a dead holder left in the table; `true` if there was something. No run needs that.
    *
-   * With `force` the session of a holder is ended, which takes the rights of `pg_terminate_backend`: the same role or
-   * `pg_signal_backend`. That run is not stopped; its `signal` is aborted and its release gives `E_LOCK_LOST`.
+   * With `force` the session that the table names as the holder's is ended, which takes the same role, or
+   * `pg_signal_backend` and `pg_read_all_stats`. That run is not stopped; its `signal` is aborted and its release gives
+   * `E_LOCK_LOST`.
    *
-   * @throws `LockError` `E_LOCK_CONTENTION` if somebody holds it and `force` is off.
+   * @throws `LockError` `E_LOCK_CONTENTION` if somebody holds it and `force` is off, or if the table does not name the
+   *   session that has the lock's key: it may be another program's advisory lock.
    */
   breakLock(target?: LockTarget | PostgresBreakOptions): Promise<boolean>
   /** Closes the connections that wait for their next use, and so do unused ones after 5 s. Locks stay held. */

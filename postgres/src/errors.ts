@@ -1,0 +1,45 @@
+// What the driver, the server and the system refuse: each error gets a code to sort by, and says whether time mends it.
+
+/** How PostgreSQL calls them: https://www.postgresql.org/docs/current/errcodes-appendix.html */
+export const SQLSTATE = {
+  cannotConnect: '08001',
+  connectionFailure: '08006',
+  numericValueOutOfRange: '22003',
+  invalidParameterValue: '22023',
+  uniqueViolation: '23505',
+  noTransaction: '25P01',
+  insufficientPrivilege: '42501',
+  undefinedObject: '42704',
+  undefinedTable: '42P01',
+  lockNotAvailable: '55P03',
+} as const
+
+/** Connections that fail, too many of them, and servers that stop or start. */
+const TRANSIENT =
+  /^(08|53|57P0[1235]|ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENETDOWN|EAI_AGAIN|ENOTFOUND|E_LOCK_STANDBY|E_LOCK_CONNECTIONS)/
+
+export const codeOf = (error: unknown): string | undefined => {
+  const { code } = (error ?? {}) as { code?: unknown }
+  return typeof code === 'string' ? code : undefined
+}
+
+/** Whether the same call can succeed later without anybody doing anything to the program or the database. */
+export const isTransient = (error: unknown): boolean => TRANSIENT.test(codeOf(error) ?? '')
+
+/** The same error with a `code`, which the driver gives to few of its own, and with `recoverable`. */
+export function coded(error: unknown, code: string): unknown {
+  if (!(error instanceof Error)) return error
+  const about = error as Error & { code?: unknown; recoverable?: unknown }
+  // Where several addresses were tried, Node.js leaves the message to the errors of each.
+  if (error instanceof AggregateError && error.message === '')
+    error.message = error.errors.map((each: Error) => each.message).join(', ')
+  about.code ??= code
+  about.recoverable ??= isTransient(error)
+  return error
+}
+
+/** The other side is silent. */
+export function timedOut(what: string, milliseconds: number): Error {
+  const error = new Error(`${what} within ${Math.round(milliseconds)} ms`)
+  return Object.assign(error, { code: 'ETIMEDOUT', recoverable: true })
+}

@@ -1,0 +1,257 @@
+import { delay, monotonic } from './clock.js'
+import { codeOf, isTransient, SQLSTATE } from './errors.js'
+import { halves, lockKey } from './key.js'
+import { holderOf, isGone, type Look, type Rows, whoHolds } from './rows.js'
+import { pathOf, type Session } from './session.js'
+import type { Sessions } from './sessions.js'
+import { holds, lockWithin, tryLock, unlock } from './sql.js'
+
+/**
+ * How long one statement waits at most, in milliseconds. While it does, the server keeps every row version that it could
+ * see, and CREATE INDEX CONCURRENTLY waits for its end.
+ */
+const SLICE = 250
+
+/** The pauses before connecting again, in milliseconds: they double. */
+const FIRST_PAUSE = 50
+const LONGEST_PAUSE = 2000
+
+/** How old what a refusal says may be, in milliseconds. */
+const FRESH = 1000
+
+/** How long the server may take to hear that a process of this machine has ended, in milliseconds. */
+const UNTIL_DEAD = 1000
+
+/** How long a session may hold the lock before the table says whose it is, in milliseconds. */
+const UNTIL_KNOWN = 100
+
+/** What is known of the lock. */
+export interface Seen {
+  path: string
+  who: ReturnType<typeof whoHolds>
+}
+
+/** A call that wants the lock. */
+export interface Caller {
+  /** Counts the calls of this process. */
+  readonly number: number
+  /** By the clock that no change of the system's time moves. */
+  readonly deadline: number
+  /** Whether it has been refused once, and waits. */
+  readonly hasWaited: boolean
+  /** Whether somebody wants to know who holds the lock while it waits. */
+  readonly isToldTo: boolean
+  /** The session holds the lock for this call now, which answers for it. */
+  enter(session: Session): void
+  /** Somebody else holds the lock, so that it waits or leaves. */
+  refuse(seen: Seen): void
+  /** Leaves. */
+  fail(error: unknown): void
+}
+
+/** The calls of one process for one name, in their order, and the one session that waits for them all. */
+export class NameQueue {
+  readonly name: string
+  readonly key: bigint
+  readonly #sessions: Sessions
+  readonly #rows: Rows
+  readonly #onEmpty: () => void
+  #callers: Caller[] = []
+  #isRunning = false
+  #isConnecting = false
+  #seen: Seen | undefined
+  #seenAt = 0
+  /** Why the connection is lost at the moment. */
+  #trouble: Error | undefined
+  #pause = FIRST_PAUSE
+  /** Until when a holder that may be none is not reported. */
+  #graceUntil: number | undefined
+  #wake: () => void = () => {}
+  #stepping: Promise<unknown> = Promise.resolve()
+
+  constructor(sessions: Sessions, rows: Rows, name: string, onEmpty: () => void) {
+    this.#sessions = sessions
+    this.#rows = rows
+    this.name = name
+    this.key = lockKey(name)
+    this.#onEmpty = onEmpty
+  }
+
+  join(caller: Caller): void {
+    this.#callers.push(caller)
+    this.#callers.sort((one, other) => one.number - other.number)
+    if (!this.#isRunning) void this.#run()
+  }
+
+  /** Resolves when the lock is granted to no call that has left. */
+  async leave(caller: Caller): Promise<void> {
+    this.#callers = this.#callers.filter((other) => other !== caller)
+    if (this.#callers.length > 0) return
+    // The next call asks anew.
+    this.#forget()
+    this.#wake()
+    await this.#stepping
+  }
+
+  /** Who holds the lock, as far as is known, or why nobody can be asked at the moment. */
+  get seen(): Seen | undefined {
+    if (!this.#trouble || !this.#seen) return this.#seen
+    const reason = `the connection is lost, and is made again (${this.#trouble.message})`
+    return { ...this.#seen, who: { reason } }
+  }
+
+  /** The error of a call whose time is over, unless the holder is the reason or the first connection is not made yet. */
+  get trouble(): Error | undefined {
+    if (this.#trouble) return this.#trouble
+    return this.#isConnecting && this.#sessions.isFull ? this.#sessions.exhausted() : undefined
+  }
+
+  #forget(): void {
+    this.#seen = undefined
+    this.#seenAt = 0
+  }
+
+  async #run(): Promise<void> {
+    this.#isRunning = true
+    let session: Session | undefined
+    while (this.#callers.length > 0) {
+      try {
+        const step = this.#step(session)
+        this.#stepping = step.catch(() => {})
+        session = await step
+      } catch (error) {
+        if (session) await this.#drop(session)
+        session = undefined
+        await this.#failed(error)
+      }
+    }
+    this.#isRunning = false
+    this.#onEmpty()
+    if (session) this.#sessions.giveBack(session)
+  }
+
+  /** One question for the lock. Gives back the session that goes on waiting. */
+  async #step(waiting: Session | undefined): Promise<Session | undefined> {
+    const { session, answer } = waiting
+      ? { session: waiting, answer: await this.#wait(waiting) }
+      : await this.#connect()
+    this.#trouble = undefined
+    this.#pause = FIRST_PAUSE
+    if (answer) {
+      this.#graceUntil = undefined
+      await this.#handOver(session)
+      return undefined
+    }
+    try {
+      await this.#refused(session)
+      return session
+    } catch (error) {
+      if (!waiting) await this.#drop(session)
+      throw error
+    }
+  }
+
+  async #connect(): Promise<{ session: Session; answer: boolean }> {
+    this.#isConnecting = true
+    try {
+      const latest = Math.max(...this.#callers.map(({ deadline }) => deadline))
+      const first = (session: Session) => session.ask<boolean>(tryLock, [this.key])
+      return await this.#sessions.begin(first, Math.max(0, latest - monotonic()))
+    } finally {
+      this.#isConnecting = false
+    }
+  }
+
+  /** Waits in the server's queue, for no longer than until the next call's time is over. */
+  async #wait(session: Session): Promise<boolean> {
+    const now = monotonic()
+    const next = Math.min(...this.#callers.map(({ deadline }) => Math.max(deadline, this.#graceUntil ?? 0)))
+    // Not always the same: two processes in step would take their turns in one order.
+    const slice = SLICE * (0.8 + 0.4 * Math.random())
+    const milliseconds = Math.ceil(Math.max(1, Math.min(slice, next - now)))
+    try {
+      return await session.ask<boolean>(
+        lockWithin(this.key, halves(this.key), milliseconds),
+        undefined,
+        milliseconds,
+      )
+    } catch (error) {
+      if (session.isEnded) throw error
+      // Whatever has ended the statement, it may have got the lock before.
+      if (await session.ask<boolean>(holds, halves(this.key))) return true
+      const code = codeOf(error)
+      if (code !== SQLSTATE.insufficientPrivilege && code !== SQLSTATE.undefinedObject) throw error
+      // This role may not use PL/pgSQL, or there is none.
+      await delay(milliseconds)
+      return session.ask<boolean>(tryLock, [this.key])
+    }
+  }
+
+  async #handOver(session: Session): Promise<void> {
+    const [caller] = this.#callers
+    this.#forget()
+    if (caller) return caller.enter(session)
+    await session.ask(unlock, [this.key])
+    this.#sessions.giveBack(session)
+  }
+
+  /** Somebody else has the lock: says so to those who want to know, and refuses those whose time is over. */
+  async #refused(session: Session): Promise<void> {
+    const isNews = this.#callers.some(({ hasWaited, isToldTo }) => !hasWaited || isToldTo)
+    if (!isNews && !this.#isOver() && monotonic() - this.#seenAt < FRESH) return
+    const look = await this.#look(session)
+    if (look && this.#isInGrace(look)) return
+    this.#seen = { path: pathOf(session, this.name), who: whoHolds(look) }
+    this.#seenAt = monotonic()
+    for (const caller of this.#callers) caller.refuse(this.#seen)
+  }
+
+  #isOver(): boolean {
+    const now = monotonic()
+    return this.#callers.some(({ deadline }) => deadline <= now)
+  }
+
+  /** A look that the server refuses, because of a lock on the table for example, is no end of a wait. */
+  async #look(session: Session): Promise<Look | undefined> {
+    try {
+      return await this.#rows.look(session, this.name, this.key)
+    } catch (error) {
+      if (session.isEnded || codeOf(error) !== SQLSTATE.lockNotAvailable) throw error
+      return undefined
+    }
+  }
+
+  /** Contention is reported when somebody holds the lock, and not for the moment in which it changes hands. */
+  #isInGrace(look: Look): boolean {
+    const holder = holderOf(look)
+    if (holder && !isGone(holder)) {
+      this.#graceUntil = undefined
+      return false
+    }
+    const now = monotonic()
+    this.#graceUntil ??= now + (holder ? UNTIL_DEAD : UNTIL_KNOWN)
+    return now < this.#graceUntil
+  }
+
+  /** What the server still has of a session that failed must not hold the lock. */
+  async #drop(session: Session): Promise<void> {
+    if (session.isEnded) this.#sessions.giveUp(session).catch(() => {})
+    else await session.close()
+  }
+
+  /** Calls that wait go on when the server is back; others learn why they cannot. */
+  async #failed(error: unknown): Promise<void> {
+    for (const caller of this.#callers) {
+      const isGoingOn = caller.hasWaited && isTransient(error) && caller.deadline > monotonic()
+      if (!isGoingOn) caller.fail(error)
+    }
+    if (this.#callers.length === 0) return
+    this.#trouble = error as Error
+    const pause = this.#pause * (0.5 + Math.random() / 2)
+    this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE)
+    const left = new Promise<void>((resolve) => {
+      this.#wake = resolve
+    })
+    await Promise.race([delay(pause), left])
+  }
+}
