@@ -6,7 +6,7 @@ import pg from 'pg'
  */
 export function watched(
   connectionString: string,
-  hear: (text: string, isAnswered: boolean) => { rows: unknown[] } | undefined,
+  hear: (text: string, isAnswered: boolean, values: unknown[]) => { rows: unknown[] } | undefined,
 ): pg.Client {
   class Watched extends pg.Client {
     override query(...args: unknown[]): never {
@@ -15,10 +15,11 @@ export function watched(
 
     async #ask(statement: string | pg.QueryConfig): Promise<unknown> {
       const text = typeof statement === 'string' ? statement : statement.text
-      const told = hear(text, false)
+      const values = typeof statement === 'string' ? [] : (statement.values ?? [])
+      const told = hear(text, false, values)
       if (told) return told
       const answer = await super.query(statement)
-      return hear(text, true) ?? answer
+      return hear(text, true, values) ?? answer
     }
   }
   return new Watched({ connectionString })

@@ -136,10 +136,11 @@ test(`${ACQUISITIONS} acquisitions with kills, terminations and a crash of the s
   run.start(PROCESSES)
   const end = new AbortController()
   const strikes = run.strike('terminateOne', 300, end.signal)
-  for (let tenth = 1; tenth <= 10; tenth += 1) {
-    const count = (ACQUISITIONS / 10) * tenth
+  const parts = 50
+  for (let part = 1; part <= parts; part += 1) {
+    const count = (ACQUISITIONS / parts) * part
     await until(() => run.tokens.length >= count, `${count} acquisitions`)
-    if (tenth === 5) await run.between(() => postgres.down('SIGQUIT').then(() => postgres.up()))
+    if (part === parts / 2) await run.between(() => postgres.down('SIGQUIT').then(() => postgres.up()))
   }
   end.abort()
   await strikes

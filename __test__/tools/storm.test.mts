@@ -507,8 +507,8 @@ test('three seconds of native workers: many acquire, some take over, none overla
   const figure = (name: string) =>
     Number(new RegExp(`^ +${name} +([\\d,]+)`, 'm').exec(stdout)?.[1]?.replace(/,/g, ''))
   assert.ok(figure('acquisitions') > 100, stdout)
-  assert.ok(figure('kills') > 5, stdout)
-  assert.ok(figure('stops') > 5, stdout)
+  assert.ok(figure('kills') > 0, stdout)
+  assert.ok(figure('stops') > 0, stdout)
   assert.match(stdout, /^ +stops .* [1-9]\d* of them continued/m)
   assert.ok(figure('takeovers') > 0, stdout)
   assert.ok(figure('refused') > 0, stdout)

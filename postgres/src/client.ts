@@ -107,8 +107,7 @@ async function newClient({ connect, connectionString, connectTimeout }: Settings
 function unusable(returned: unknown): string | undefined {
   if (typeof returned !== 'object' || returned === null) return String(returned)
   const is = returned as Record<string, unknown>
-  if (typeof is.totalCount === 'number' && typeof is.waitingCount === 'number')
-    return 'a pool'
+  if (typeof is.totalCount === 'number' && typeof is.waitingCount === 'number') return 'a pool'
   if (typeof is.release === 'function') {
     // Nobody else would put it back.
     is.release()

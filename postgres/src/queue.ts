@@ -58,7 +58,8 @@ export class NameQueue {
   readonly #onEmpty: () => void
   #callers: Caller[] = []
   #isRunning = false
-  #isConnecting = false
+  /** Until a session is free. */
+  #isInLine = false
   #seen: Seen | undefined
   #seenAt = 0
   /** Why the connection is lost at the moment. */
@@ -100,10 +101,9 @@ export class NameQueue {
     return { ...this.#seen, who: { reason } }
   }
 
-  /** The error of a call whose time is over, unless the holder is the reason or the first connection is not made yet. */
+  /** What keeps a call from the lock whose time is over, if it is not the holder. */
   get trouble(): Error | undefined {
-    if (this.#trouble) return this.#trouble
-    return this.#isConnecting && this.#sessions.isFull ? this.#sessions.exhausted() : undefined
+    return this.#trouble ?? (this.#isInLine ? this.#sessions.exhausted() : undefined)
   }
 
   #forget(): void {
@@ -120,6 +120,7 @@ export class NameQueue {
         this.#stepping = step.catch(() => {})
         session = await step
       } catch (error) {
+        this.#isInLine = false
         if (session) await this.#drop(session)
         session = undefined
         await this.#failed(error)
@@ -151,15 +152,12 @@ export class NameQueue {
     }
   }
 
-  async #connect(): Promise<{ session: Session; answer: boolean }> {
-    this.#isConnecting = true
-    try {
-      const latest = Math.max(...this.#callers.map(({ deadline }) => deadline))
-      const first = (session: Session) => session.ask<boolean>(tryLock, [this.key])
-      return await this.#sessions.begin(first, Math.max(0, latest - monotonic()))
-    } finally {
-      this.#isConnecting = false
-    }
+  #connect(): Promise<{ session: Session; answer: boolean }> {
+    const latest = Math.max(...this.#callers.map(({ deadline }) => deadline))
+    const first = (session: Session) => session.ask<boolean>(tryLock, [this.key])
+    return this.#sessions.begin(first, Math.max(0, latest - monotonic()), (isInLine) => {
+      this.#isInLine = isInLine
+    })
   }
 
   /** Waits in the server's queue, for no longer than until the next call's time is over. */
@@ -241,11 +239,13 @@ export class NameQueue {
 
   /** Calls that wait go on when the server is back; others learn why they cannot. */
   async #failed(error: unknown): Promise<void> {
+    // That call's time in the line is over, and not that of one that came meanwhile.
+    const isOfLine = codeOf(error) === 'E_LOCK_CONNECTIONS'
     for (const caller of this.#callers) {
-      const isGoingOn = caller.hasWaited && isTransient(error) && caller.deadline > monotonic()
-      if (!isGoingOn) caller.fail(error)
+      const goesOn = isOfLine || (caller.hasWaited && isTransient(error))
+      if (!goesOn || caller.deadline <= monotonic()) caller.fail(error)
     }
-    if (this.#callers.length === 0) return
+    if (this.#callers.length === 0 || isOfLine) return
     this.#trouble = error as Error
     const pause = this.#pause * (0.5 + Math.random() / 2)
     this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE)

@@ -38,12 +38,17 @@ export class Sessions {
   /**
    * A session that has given the first answer: one that had rested may have died meanwhile. It has to be given back.
    * @param milliseconds how long to wait in line if `maxConnections` are in use
+   * @param onLine hears at once whether it has to wait in line, and when it has no more
    */
   async begin<T>(
     first: (session: Session) => Promise<T>,
     milliseconds: number,
+    onLine: (isInLine: boolean) => void = () => {},
   ): Promise<{ session: Session; answer: T }> {
-    const rested = await this.#turn(milliseconds)
+    const turn = this.#turn(milliseconds)
+    onLine(turn instanceof Promise)
+    const rested = await turn
+    onLine(false)
     if (rested) {
       try {
         return { session: rested, answer: await first(rested) }
@@ -68,11 +73,6 @@ export class Sessions {
     const { session, answer } = await this.begin(first, this.#settings.connectTimeout)
     this.giveBack(session)
     return answer
-  }
-
-  /** Whether a call has to wait in line. */
-  get isFull(): boolean {
-    return this.#atRest.size === 0 && this.#open >= this.#settings.maxConnections
   }
 
   /** One that is at rest, or leave to open one. */

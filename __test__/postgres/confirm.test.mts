@@ -1,0 +1,110 @@
+// What a program can ask for in the moment before a step that cannot be undone.
+import assert from 'node:assert/strict'
+import { after, before, type TestContext, test } from 'node:test'
+import pg from 'pg'
+import { lockInTransaction, postgresLocks } from 'reconcile-lock/postgres'
+import { rejection } from '../support/directory.mjs'
+import { later } from '../support/time.mjs'
+import { Line } from './line.mjs'
+import { pooled } from './pgbouncer.mjs'
+import { Postgres } from './postgres.mjs'
+
+let postgres: Postgres
+before(async () => {
+  postgres = await Postgres.start()
+})
+after(() => postgres.stop())
+
+function locksOf(t: TestContext, connectionString = postgres.url()) {
+  const locks = postgresLocks({ connectionString, sessionTimeout: 4000 })
+  t.after(() => locks.close())
+  return locks
+}
+
+test('confirm asks the server, and rejects when the lock is gone', async (t) => {
+  const lock = await locksOf(t).acquireLock('confirmed')
+  await lock.confirm()
+  const { confirm } = lock
+  await postgres.sql(
+    "SELECT pg_terminate_backend(backend) FROM reconcile_lock WHERE name = 'confirmed'",
+    'ledger',
+    'postgres',
+  )
+  assert.equal((await rejection(confirm())).code, 'E_LOCK_LOST')
+  assert.equal(lock.signal.aborted, true)
+  await rejection(lock.release())
+})
+
+test('confirm rejects when the server does not answer, and after a release', async (t) => {
+  const line = await Line.start(t, postgres.port)
+  const locks = locksOf(t, postgres.url('ledger', undefined, undefined, line.port))
+  const lock = await locks.acquireLock('silent')
+  line.isSilent = true
+  assert.equal((await rejection(lock.confirm())).code, 'E_LOCK_LOST')
+  line.isSilent = false
+  await rejection(lock.release())
+  const other = await locksOf(t).acquireLock('released')
+  await other.release()
+  assert.match((await rejection(other.confirm())).message, /was released before/)
+})
+
+async function connected(t: TestContext, connectionString = postgres.url()): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString })
+  await client.connect()
+  t.after(() => client.end())
+  return client
+}
+
+test('a transaction has the lock until it ends, against sessions and other transactions', async (t) => {
+  const [one, two, locks] = [await connected(t), await connected(t), locksOf(t)]
+  await one.query('BEGIN')
+  await lockInTransaction(one, 'booked')
+  await two.query('BEGIN')
+  for (const call of [
+    lockInTransaction(two, { name: 'booked', message: 'busy' }),
+    locks.acquireLock('booked'),
+  ]) {
+    assert.equal((await rejection(call)).code, 'E_LOCK_CONTENTION')
+  }
+  assert.equal((await two.query('SELECT 1')).rowCount, 1, 'the transaction goes on')
+  const waiting = lockInTransaction(two, { name: 'booked', timeout: 10_000 })
+  later(50, 'the other transaction waits', () => void one.query('COMMIT'))
+  await waiting
+  assert.equal((await locks.inspectLock('booked')).state, 'held')
+  await two.query('ROLLBACK')
+  await (await locks.acquireLock('booked')).release()
+})
+
+test('a wait of a transaction ends by its signal', async (t) => {
+  const [client, lock] = [await connected(t), await locksOf(t).acquireLock('aborted')]
+  await client.query('BEGIN')
+  const abort = new AbortController()
+  const options = { name: 'aborted', timeout: 60_000, signal: abort.signal }
+  const waiting = rejection(lockInTransaction(client, options))
+  later(50, 'the transaction waits', () => abort.abort())
+  assert.equal((await waiting).name, 'AbortError')
+  await client.query('ROLLBACK')
+  await lock.release()
+})
+
+test('without a transaction, or a client, nothing is locked', async (t) => {
+  const client = await connected(t)
+  const error = await rejection(lockInTransaction(client, 'none'))
+  assert.equal(error.code, 'ERR_INVALID_STATE')
+  const pool = new pg.Pool({ connectionString: postgres.url() })
+  for (const wrong of [undefined, 'x', pool])
+    assert.equal((await rejection(lockInTransaction(wrong as never, 'none'))).code, 'ERR_INVALID_ARG_TYPE')
+  const unknown = lockInTransaction(client, { name: 'none', force: true } as never)
+  assert.equal((await rejection(unknown)).code, 'ERR_INVALID_ARG_VALUE')
+  assert.equal((await locksOf(t).inspectLock('none')).state, 'free')
+})
+
+test('a transaction keeps its lock behind a pooler that gives each transaction another session', async (t) => {
+  const url = await pooled(t, postgres, { pool_mode: 'transaction' })
+  const client = await connected(t, url)
+  await client.query('BEGIN')
+  await lockInTransaction(client, 'through')
+  assert.equal((await rejection(locksOf(t).acquireLock('through'))).code, 'E_LOCK_CONTENTION')
+  await client.query('COMMIT')
+  await (await locksOf(t).acquireLock('through')).release()
+})

@@ -1,0 +1,152 @@
+// How many connections there are, whose they are, and what happens when there are no more.
+import assert from 'node:assert/strict'
+import { after, before, type TestContext, test } from 'node:test'
+import pg from 'pg'
+import type { WaitStatus } from 'reconcile-lock'
+import { type PostgresOptions, postgresLocks } from 'reconcile-lock/postgres'
+import { rejection } from '../support/directory.mjs'
+import { until } from '../support/time.mjs'
+import { Postgres, USER } from './postgres.mjs'
+
+let postgres: Postgres
+before(async () => {
+  postgres = await Postgres.start()
+})
+after(() => postgres.stop())
+
+function locksOf(t: TestContext, options: PostgresOptions = { connectionString: postgres.url() }) {
+  const locks = postgresLocks(options)
+  t.after(() => locks.close())
+  return locks
+}
+
+/** Sessions of locks, by what they call themselves. */
+async function sessions(application = 'reconcile-lock'): Promise<number> {
+  const text = `SELECT 1 FROM pg_stat_activity WHERE application_name = '${application}'`
+  return (await postgres.sql(text, 'ledger', 'postgres')).length
+}
+
+test('a thousand calls for a name wait in two sessions, and are served in their order', async (t) => {
+  const locks = locksOf(t)
+  const lock = await locks.acquireLock('many')
+  const order: number[] = []
+  const waiting = Array.from({ length: 1000 }, async (_, index) => {
+    const mine = await locks.acquireLock({ name: 'many', timeout: 60_000 })
+    order.push(index)
+    await mine.release()
+  })
+  await postgres.queues(1)
+  assert.equal(await sessions(), 2)
+  await lock.release()
+  await Promise.all(waiting)
+  assert.deepEqual(
+    order,
+    order.map((_, index) => index),
+  )
+  assert.ok((await sessions()) <= 3)
+})
+
+test('calls beyond maxConnections wait in line within their timeout', async (t) => {
+  const locks = locksOf(t, { connectionString: postgres.url(), maxConnections: 2 })
+  const [one, two] = await Promise.all([locks.acquireLock('one'), locks.acquireLock('two')])
+  for (const timeout of [0, 100]) {
+    const start = performance.now()
+    const { code, recoverable, message } = await rejection(locks.acquireLock({ name: 'three', timeout }))
+    assert.deepEqual([code, recoverable], ['E_LOCK_CONNECTIONS', true])
+    assert.match(message, /All 2 connections are in use .* raise "maxConnections"/)
+    assert.ok(performance.now() - start >= timeout - 1)
+  }
+  const waiting = locks.acquireLock({ name: 'three', timeout: 20_000 })
+  await one.release()
+  const three = await waiting
+  await Promise.all([two.release(), three.release()])
+  // Nothing of the calls that gave up is left in the line.
+  const again = await Promise.all(['one', 'two'].map((name) => locks.acquireLock(name)))
+  await Promise.all(again.map((lock) => lock.release()))
+})
+
+test('who wants to know the holder needs no connection beside the one that waits', async (t) => {
+  await postgres.sql(`ALTER ROLE ${USER} CONNECTION LIMIT 2`, 'ledger', 'postgres')
+  t.after(() => postgres.sql(`ALTER ROLE ${USER} CONNECTION LIMIT -1`, 'ledger', 'postgres'))
+  const [locks, others] = [locksOf(t), locksOf(t)]
+  const lock = await locks.acquireLock('scarce')
+  const told: WaitStatus[] = []
+  const onWait = (status: WaitStatus) => void told.push(status)
+  const waiting = others.acquireLock({ name: 'scarce', timeout: 30_000, onWait })
+  await until(() => told.length >= 3, 'it is told three times')
+  assert.ok(told.every(({ holder }) => holder?.pid === process.pid))
+  const error = await rejection(locksOf(t).acquireLock('other'))
+  assert.deepEqual([error.code, error.recoverable], ['53300', true])
+  await lock.release()
+  await (await waiting).release()
+})
+
+test("the program's query_timeout ends no wait", async (t) => {
+  const holder = await locksOf(t).acquireLock('patient')
+  const waits = [
+    { connectionString: `${postgres.url()}?query_timeout=50` },
+    { connect: () => new pg.Client({ connectionString: postgres.url(), query_timeout: 50 }) },
+  ].map((options) => locksOf(t, options).acquireLock({ name: 'patient', timeout: 600 }))
+  for (const { code } of await Promise.all(waits.map(rejection))) assert.equal(code, 'E_LOCK_CONTENTION')
+  await holder.release()
+})
+
+test('clients of a pool are lent, and go back with the settings that they had', async (t) => {
+  const config = { connectionString: postgres.url(), application_name: 'pool', max: 2, query_timeout: 5000 }
+  const pool = new pg.Pool(config)
+  t.after(() => pool.end())
+  const settings = async () => {
+    const { rows } = await pool.query(`SELECT name, setting FROM pg_settings ORDER BY name`)
+    return rows
+  }
+  await pool.query(`SET search_path TO public; SET statement_timeout TO '7s'`)
+  const before = await settings()
+  const listeners = async () => {
+    const client = await pool.connect()
+    const counts = ['error', 'end', 'notification'].map((name) => client.listenerCount(name))
+    client.release()
+    return counts
+  }
+  const unused = await listeners()
+  const locks = locksOf(t, { pool })
+  const lock = await locks.acquireLock('pooled')
+  assert.equal(lock.holder.application, 'pool')
+  const waiting = locks.acquireLock({ name: 'pooled', timeout: 10_000 })
+  await postgres.queues(1)
+  assert.deepEqual([pool.totalCount, pool.idleCount], [2, 0])
+  await lock.release()
+  await (await waiting).release()
+  await until(() => pool.idleCount === pool.totalCount, 'the clients are back')
+  assert.deepEqual(await listeners(), unused)
+  for (const after of await Promise.all([settings(), settings()]))
+    if (after.some(({ setting }) => setting === '7000')) assert.deepEqual(after, before)
+  const { rows } = await pool.query("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'")
+  assert.equal(rows.length, 0)
+})
+
+test('a client of a pool whose session ends is not lent again, and the lock is lost', async (t) => {
+  const pool = new pg.Pool({ connectionString: postgres.url(), max: 1 })
+  pool.on('error', () => {})
+  t.after(() => pool.end())
+  const locks = locksOf(t, { pool })
+  const lock = await locks.acquireLock('lent')
+  await postgres.sql(
+    "SELECT pg_terminate_backend(backend) FROM reconcile_lock WHERE name = 'lent'",
+    'ledger',
+    'postgres',
+  )
+  await until(() => lock.signal.aborted, 'the lock is lost')
+  assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
+  await (await locks.acquireLock('lent')).release()
+})
+
+test('a pool that has no client left is no wait without end', async (t) => {
+  const pool = new pg.Pool({ connectionString: postgres.url(), max: 1 })
+  t.after(() => pool.end())
+  const client = await pool.connect()
+  const locks = locksOf(t, { pool, connectTimeout: 100 })
+  const error = await rejection(locks.acquireLock('none'))
+  assert.deepEqual([error.code, error.recoverable], ['ETIMEDOUT', true])
+  client.release()
+  await (await locks.acquireLock('none')).release()
+})

@@ -1,0 +1,213 @@
+// What a server in production does to a lock: locked tables, lost standbys, damaged rows, rights that are missing.
+import assert from 'node:assert/strict'
+import { after, before, type TestContext, test } from 'node:test'
+import pg from 'pg'
+import { lockKey, type PostgresOptions, postgresLocks } from 'reconcile-lock/postgres'
+import { rejection } from '../support/directory.mjs'
+import { Member } from './backend.mjs'
+import { watched } from './client.mjs'
+import { Postgres } from './postgres.mjs'
+
+let postgres: Postgres
+before(async () => {
+  postgres = await Postgres.start()
+})
+after(() => postgres.stop())
+
+function locksOf(t: TestContext, options: PostgresOptions = {}) {
+  const isPlaced = options.connect !== undefined || options.connectionString !== undefined
+  const locks = postgresLocks({ ...(!isPlaced && { connectionString: postgres.url() }), ...options })
+  t.after(() => locks.close())
+  return locks
+}
+
+const superuser = (text: string, database = 'ledger') => postgres.sql(text, database, 'postgres')
+
+async function connected(t: TestContext): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: postgres.url() })
+  await client.connect()
+  t.after(() => client.end())
+  return client
+}
+
+for (const [what, statement] of [
+  ['row', 'SELECT FROM reconcile_lock FOR UPDATE'],
+  ['table', 'LOCK TABLE reconcile_lock'],
+] as const)
+  test(`somebody who locks the ${what} ends no session: the server's error, and a lock that is free`, async (t) => {
+    const locks = locksOf(t, { sessionTimeout: 4000 })
+    const lock = await locks.acquireLock('locked')
+    const client = await connected(t)
+    await client.query('BEGIN')
+    await client.query(statement)
+    const [backend] = await superuser("SELECT pid FROM pg_locks WHERE locktype = 'advisory'")
+    assert.equal((await rejection(lock.release())).code, '55P03')
+    assert.equal(lock.signal.aborted, false)
+    const error = await rejection(locks.acquireLock('locked'))
+    assert.equal(error.code, '55P03')
+    assert.equal((await superuser("SELECT FROM pg_locks WHERE locktype = 'advisory'")).length, 0)
+    const alive = await superuser(`SELECT FROM pg_stat_activity WHERE pid = ${backend?.pid}`)
+    assert.equal(alive.length, 1, 'the session lives on')
+    await client.query('COMMIT')
+    const next = await locks.acquireLock('locked')
+    assert.equal(next.takenOver?.holder.pid, process.pid, 'the row still says that it is held')
+    await next.release()
+  })
+
+test('a wait goes on although the table cannot be read', async (t) => {
+  const [locks, client] = [locksOf(t, { sessionTimeout: 4000 }), await connected(t)]
+  const lock = await locks.acquireLock('unread')
+  await client.query('BEGIN')
+  await client.query('LOCK TABLE reconcile_lock')
+  const waiting = locksOf(t, { sessionTimeout: 4000 }).acquireLock({
+    name: 'unread',
+    timeout: 30_000,
+    onWait() {},
+  })
+  await postgres.queues(1)
+  await superuser(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted`)
+  await client.query('COMMIT')
+  await (await waiting).release()
+  await rejection(lock.release())
+})
+
+test('a synchronous standby that is away holds up neither acquire nor release', async (t) => {
+  await superuser("ALTER SYSTEM SET synchronous_standby_names = 'away'")
+  await superuser('SELECT pg_reload_conf()')
+  t.after(async () => {
+    await superuser('ALTER SYSTEM RESET synchronous_standby_names')
+    await superuser('SELECT pg_reload_conf()')
+  })
+  const locks = locksOf(t, { sessionTimeout: 4000 })
+  const lock = await locks.acquireLock('standby')
+  assert.equal(lock.isHeld(), true)
+  await lock.release()
+})
+
+test('a row that no run has written is named, and what is wrong with it', async (t) => {
+  const locks = locksOf(t)
+  await (await locks.acquireLock('odd')).release()
+  await postgres.sql("UPDATE reconcile_lock SET acquired_at = 'infinity' WHERE name = 'odd'")
+  const status = await rejection(locks.inspectLock('odd'))
+  assert.equal(status.code, 'E_LOCK_TABLE')
+  assert.match(status.message, /row odd .* acquired_at/)
+  await (await locks.acquireLock('odd')).release()
+  assert.equal((await locks.inspectLock('odd')).state, 'free', 'an acquisition has mended it')
+  await postgres.sql(`UPDATE reconcile_lock SET token = ${2n ** 63n - 1n} WHERE name = 'odd'`)
+  const error = await rejection(locks.acquireLock('odd'))
+  assert.equal(error.code, 'E_LOCK_TABLE')
+  assert.match(error.message, /row odd .* largest token/)
+  assert.equal((await locks.inspectLock('odd')).state, 'free')
+})
+
+test('advisory locks that are none give no lock', async (t) => {
+  const connect = () =>
+    watched(postgres.url(), (text) =>
+      text.includes('pg_try_advisory_lock') ? { rows: [{ answer: 'true' }] } : undefined,
+    )
+  const error = await rejection(locksOf(t, { connect }).acquireLock('stub'))
+  assert.equal(error.code, 'E_LOCK_UNSUPPORTED')
+  assert.match(error.message, /pg_locks does not show it/)
+  assert.deepEqual(await postgres.sql("SELECT FROM reconcile_lock WHERE name = 'stub'"), [])
+})
+
+test('a role that may not use PL/pgSQL waits, too', async (t) => {
+  await superuser('REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC')
+  t.after(() => superuser('GRANT USAGE ON LANGUAGE plpgsql TO PUBLIC'))
+  const lock = await locksOf(t).acquireLock('plain')
+  const others = locksOf(t)
+  assert.equal(
+    (await rejection(others.acquireLock({ name: 'plain', timeout: 300 }))).code,
+    'E_LOCK_CONTENTION',
+  )
+  const waiting = others.acquireLock({ name: 'plain', timeout: 30_000 })
+  await lock.release()
+  await (await waiting).release()
+})
+
+test('a wait that an operator cancels is over, and holds nothing', async (t) => {
+  const lock = await locksOf(t).acquireLock('cancelled')
+  const waiting = rejection(locksOf(t).acquireLock({ name: 'cancelled', timeout: 60_000 }))
+  await postgres.queues(1)
+  await superuser("SELECT pg_cancel_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+  assert.equal((await waiting).code, '57014')
+  await lock.release()
+  await (await locksOf(t).acquireLock('cancelled')).release()
+})
+
+test('a server without TLS and a rejection of the driver have codes', async (t) => {
+  const locks = locksOf(t, { connectionString: `${postgres.url()}?sslmode=require` })
+  const { code, message, recoverable } = await rejection(locks.acquireLock('tls'))
+  assert.deepEqual([code, recoverable], ['08001', true])
+  assert.match(message, /SSL/)
+})
+
+test('a session that a pool gives on has names of its own for its statements', async (t) => {
+  const clients: pg.Client[] = []
+  const connect = () => {
+    const client = new pg.Client({ connectionString: postgres.url() })
+    clients.push(client)
+    return client
+  }
+  const locks = locksOf(t, { connect })
+  await (await locks.acquireLock('names')).release()
+  const names = async (client: pg.Client | undefined) => {
+    const { rows } = (await client?.query('SELECT name FROM pg_prepared_statements')) ?? { rows: [] }
+    return rows.map(({ name }) => name as string)
+  }
+  const first = await names(clients[0])
+  const lock = await locks.acquireLock('names')
+  const other = locksOf(t, { connect })
+  await rejection(other.acquireLock('names'))
+  const second = await names(clients[1])
+  assert.ok(first.length > 0 && second.length > 0)
+  assert.deepEqual(
+    first.filter((name) => second.includes(name)),
+    [],
+  )
+  await lock.release()
+})
+
+test('breaking with force ends no session but the one that the table names', async (t) => {
+  const locks = locksOf(t)
+  const client = await connected(t)
+  await (await locks.acquireLock('foreign')).release()
+  await client.query('SELECT pg_advisory_lock($1)', [lockKey('foreign')])
+  const [{ pid }] = (await client.query('SELECT pg_backend_pid() AS pid')).rows
+  const error = await rejection(locks.breakLock({ name: 'foreign', force: true }))
+  assert.equal(error.code, 'E_LOCK_CONTENTION')
+  assert.match(
+    String(error.reason),
+    new RegExp(`process ${pid} of the server .* another program's advisory lock`),
+  )
+  // The number of a dead holder's process, given to that program's session since.
+  await postgres.sql(
+    `UPDATE reconcile_lock SET backend = ${pid}, started = '1', released_at = NULL WHERE name = 'foreign'`,
+  )
+  assert.equal((await rejection(locks.breakLock({ name: 'foreign', force: true }))).code, 'E_LOCK_CONTENTION')
+  assert.equal((await client.query('SELECT 1')).rowCount, 1)
+})
+
+test('a late release ends no session that has the number of its own', async (t) => {
+  const ended: unknown[][] = []
+  const connect = () =>
+    watched(postgres.url(), (text, isAnswered, values) => {
+      if (!isAnswered && text.includes('pg_terminate_backend')) ended.push(values)
+      return undefined
+    })
+  const locks = locksOf(t, { connect })
+  const lock = await locks.acquireLock('late')
+  const [row] = await postgres.sql("SELECT backend, started FROM reconcile_lock WHERE name = 'late'")
+  await superuser("SELECT pg_terminate_backend(backend) FROM reconcile_lock WHERE name = 'late'")
+  const member = new Member(t, 'postgres', postgres.url())
+  assert.equal((await member.asks('acquire', { name: 'late' })).ok, true)
+  assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
+  assert.deepEqual(ended, [[row?.backend, row?.started]])
+  // A session with that number which began at another moment is another one.
+  const [now] = await postgres.sql("SELECT backend FROM reconcile_lock WHERE name = 'late'")
+  const client = await connected(t)
+  const text = `SELECT pid FROM pg_stat_activity WHERE pid = $1
+    AND floor(extract(epoch FROM backend_start) * 1000000)::bigint::text = $2`
+  assert.equal((await client.query(text, [now?.backend, row?.started])).rowCount, 0)
+  assert.equal((await member.asks('release', { name: 'late' })).ok, true)
+})
