@@ -56,6 +56,10 @@ ${lock}
                   (default: Another reconcile run is in progress)
   --close         the command does not inherit the lock: it ends with this
                   process, even if that is killed and the command runs on
+  --kill-after SECONDS
+                  with --postgres: how long a command that has lost its lock
+                  may take to end after SIGTERM, until SIGKILL; "forever" sends
+                  none (default: 10)
   -h, --help      show this
 
 ${url}
@@ -85,11 +89,12 @@ Windows and on PostgreSQL a command inherits no lock: end both processes.
 
 On PostgreSQL a session holds the lock, and the lock is lost with it: when the
 server restarts, somebody ends the session, or the network fails. The server
-then lets another run in, so the command is sent SIGTERM as soon as the loss is
-noticed; what it has started itself, it has to end. Until then two can be at
-work. What protects the data is the fencing token in the environment of the
-command, RECONCILE_LOCK_TOKEN: a later run has a higher one. Write it along with
-the data, and refuse a lower one.`
+then lets another run in, so SIGTERM is sent when the loss is noticed, and
+SIGKILL after --kill-after: to the command and to all that it has started, which
+have a process group of their own; in a terminal, and on Windows, to the command
+alone. Until then two can be at work. What protects the data is the fencing
+token in the environment of the command, RECONCILE_LOCK_TOKEN: a later run has a
+higher one. Write it along with the data, and refuse a lower one.`
 
 const status = `Says whether the lock is held, and by whom. Changes nothing.
 

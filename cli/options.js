@@ -9,11 +9,11 @@ class UsageError extends Error {}
  * @typedef {'overview' | 'run' | 'status' | 'break' | 'sql'} Topic
  * @typedef {import('./named.js').Names} Names
  * @typedef {{ name: 'help', topic: Topic } | { name: 'version' }} Asked
- * @typedef {Names & { name: 'run', timeout: number, message?: string, close: boolean, command: string[] }} Run
+ * @typedef {Names & { name: 'run', timeout: number, message?: string, close: boolean, killAfter: number, command: string[] }} Run
  * @typedef {Names & { name: 'status', json: boolean }} Status
  * @typedef {Names & { name: 'break', force: boolean }} Break
  * @typedef {Asked | Run | Status | Break | { name: 'sql' }} Command
- * @typedef {{ file?: string, postgres?: string, name?: string, wait?: string, message?: string, close?: boolean, json?: boolean, force?: boolean, help?: boolean, version?: boolean }} Values
+ * @typedef {{ file?: string, postgres?: string, name?: string, wait?: string, message?: string, close?: boolean, 'kill-after'?: string, json?: boolean, force?: boolean, help?: boolean, version?: boolean }} Values
  */
 
 const options = /** @type {const} */ ({
@@ -23,6 +23,7 @@ const options = /** @type {const} */ ({
   wait: { type: 'string' },
   message: { type: 'string' },
   close: { type: 'boolean' },
+  'kill-after': { type: 'string' },
   json: { type: 'boolean' },
   force: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
@@ -33,11 +34,14 @@ const ofLock = ['file', 'postgres', 'name']
 
 /** @type {Record<Exclude<Topic, 'overview'>, string[]>} */
 const taken = {
-  run: [...ofLock, 'wait', 'message', 'close'],
+  run: [...ofLock, 'wait', 'message', 'close', 'kill-after'],
   status: [...ofLock, 'json'],
   break: [...ofLock, 'force'],
   sql: [],
 }
+
+/** How long a command that has lost its lock may take to end, in milliseconds. */
+const KILL_AFTER = 10_000
 
 const COMMANDS = 'run, status, break or sql'
 
@@ -101,11 +105,14 @@ function commandOf(name, values, command) {
   if (name === 'status') return { name, ...lock, json: values.json === true }
   if (name === 'break') return { name, ...lock, force: values.force === true }
   if (!command[0]) throw new UsageError('the command to run is missing after --')
-  const timeout = parseWait(values.wait)
+  const timeout = parseSeconds('--wait', values.wait) ?? 0
+  const killAfter = parseSeconds('--kill-after', values['kill-after']) ?? KILL_AFTER
   const close = values.close === true
   if (close && values.postgres !== undefined)
     throw new UsageError('--close does not go with --postgres: the command does not inherit that lock')
-  return { name, ...lock, ...(message !== undefined && { message }), timeout, close, command }
+  if (values['kill-after'] !== undefined && values.postgres === undefined)
+    throw new UsageError('--kill-after needs --postgres: a lock on a file is not lost while its process runs')
+  return { name, ...lock, ...(message !== undefined && { message }), timeout, close, killAfter, command }
 }
 
 /**
@@ -155,6 +162,7 @@ const OTHER_NAMES = {
   '-f': '--file',
   '--quiet': '--message TEXT',
   '-o': '--close',
+  '-k': '--kill-after SECONDS',
   '--pg': '--postgres',
   '--database': '--postgres',
 }
@@ -172,7 +180,7 @@ function explained({ code, message }) {
     return `unknown option ${option}${near === undefined ? '' : `; did you mean ${near}?`}`
   }
   if (code !== 'ERR_PARSE_ARGS_INVALID_OPTION_VALUE') return message
-  const [, name = ''] = /--([a-z]+)/.exec(message) ?? []
+  const [, name = ''] = /--([a-z-]+)/.exec(message) ?? []
   return options[/** @type {keyof typeof options} */ (name)]?.type === 'string'
     ? `${option} needs a value, such as ${option}=VALUE`
     : `${option} takes no value`
@@ -204,15 +212,16 @@ function distance(from, to) {
 }
 
 /**
+ * @param {string} option
  * @param {string | undefined} text seconds
- * @returns {number} milliseconds
+ * @returns {number | undefined} milliseconds
  */
-function parseWait(text) {
-  if (text === undefined) return 0
+function parseSeconds(option, text) {
+  if (text === undefined) return undefined
   if (text === 'forever') return Number.POSITIVE_INFINITY
   if (!/^(\d+\.?\d*|\.\d+)$/.test(text)) {
     const given = isSecret(text) ? '' : ` ${text}`
-    throw new UsageError(`--wait${given}: expected a number of seconds >= 0, or "forever"`)
+    throw new UsageError(`${option}${given}: expected a number of seconds >= 0, or "forever"`)
   }
   return Number(text) * 1000
 }

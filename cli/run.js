@@ -27,7 +27,7 @@ async function run(options) {
     const lock = await acquire(named, options, signals)
     if (typeof lock !== 'object') return lock
     const descriptor = options.close ? undefined : named.descriptorOf(lock)
-    return runUnder(lock, descriptor, options.command, signals)
+    return runUnder(lock, descriptor, options, signals)
   })
   signals.end()
   if (typeof end === 'string') dieOf(end)
@@ -85,16 +85,16 @@ function took({ holder, reason }) {
 /**
  * @param {Lock} lock
  * @param {number | undefined} descriptor of the lock, for the command to inherit
- * @param {string[]} command
+ * @param {Run} options
  * @param {InstanceType<typeof Signals>} signals
  * @returns {Promise<End>}
  */
-async function runUnder(lock, descriptor, [command = '', ...args], signals) {
+async function runUnder(lock, descriptor, { command: [command = '', ...args], killAfter }, signals) {
   const { token, signal: loss } = 'token' in lock ? lock : {}
   // That of a run around this one fences another lock.
   delete process.env.RECONCILE_LOCK_TOKEN
   if (token !== undefined) process.env.RECONCILE_LOCK_TOKEN = String(token)
-  const end = await runCommand(command, args, { signals, loss, descriptor })
+  const end = await runCommand(command, args, { signals, loss, killAfter, descriptor })
   const hasBeenTold = loss?.aborted
   try {
     await lock.release()

@@ -38,6 +38,13 @@ function isInForeground() {
   return group === undefined ? isatty(0) : group === foreground
 }
 
+/** Whether a terminal controls this process; on Windows, where a process has no group, that counts as one. */
+function hasTerminal() {
+  if (process.platform === 'win32') return true
+  const [, foreground] = groups() ?? []
+  return foreground === undefined ? isatty(0) || isatty(1) || isatty(2) : foreground >= 0
+}
+
 /** Whether there is a terminal, and it belongs to other processes now. */
 function isInBackground() {
   const [group, foreground = 0] = groups() ?? []
@@ -64,4 +71,4 @@ function read(path) {
   }
 }
 
-module.exports = { hasTold, isInBackground }
+module.exports = { hasTerminal, hasTold, isInBackground }

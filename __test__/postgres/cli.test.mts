@@ -172,6 +172,19 @@ test('a command that dies of the loss of the lock has lost it, and was not ended
   assert.deepEqual([code, signal], [74, null])
 })
 
+test('what a command has started ends with it, by SIGKILL if it does not obey', async (t) => {
+  const cwd = directory(t)
+  const stubborn = `trap '' TERM; echo $$ > pid.tmp; mv pid.tmp pid; while :; do sleep 1; done`
+  const command = ['sh', '-c', `sh -c "$0" & exec sleep 60`, stubborn]
+  const running = new Running(t, cwd, on(t, 'run', '--kill-after', '0.3', '--', ...command))
+  const pid = Number(await until(() => exists(join(cwd, 'pid'))() && readFileSync(join(cwd, 'pid'), 'utf8')))
+  await terminates(t)
+  const { code, stderr } = await running.ends()
+  assert.equal(code, 74)
+  assert.match(stderr, /\n.* is asked to end, by SIGTERM\n.* ended by SIGKILL\n$/)
+  await until(() => !exists(`/proc/${pid}/exe`)(), 'it has ended')
+})
+
 test('a lock that is lost after the command has ended is told as that of a file', async (t) => {
   const cwd = directory(t)
   cli(cwd, on(t, 'run', '--', 'true'))

@@ -20,11 +20,11 @@ after(async () => {
   await postgres.stop()
 })
 
-test('its example is right by its types', (t) => {
+test('its examples are right by their types', (t) => {
   const declared = `declare const payments: object[]
 declare function post(payment: object, token: bigint): Promise<void>\n`
   const blocks = blocksOf(DOCUMENT)
-  assert.equal(blocks.length, 1)
+  assert.equal(blocks.length, 2)
   const code = blocks.map((block) => `${block}\n${declared}`)
   assert.equal(complaints(t, code), '')
 })
@@ -74,4 +74,15 @@ test('its SQL gives the key, and the SQL of the table is what a lock creates', a
   await client.query(tableSql())
   assert.deepEqual(await columns(), created)
   assert.ok(created.length > 6)
+})
+
+test('its list of holders shows who holds what', async () => {
+  const sql = blocksOf(DOCUMENT, 'sql').at(-1) ?? ''
+  await using locks = postgresLocks({ connectionString: postgres.url() })
+  await (await locks.acquireLock('before')).release()
+  await using lock = await locks.acquireLock('now')
+  assert.deepEqual(
+    (await client.query(sql)).rows.map(({ name, token }) => [name, token]),
+    [['now', String(lock.token)]],
+  )
 })
