@@ -45,7 +45,7 @@ const lines = createInterface(child.stdout)
 const says = async () => (await once(lines, 'line'))[0]
 await says()
 connect(child)
-const postgres = await Postgres.start({ address: SERVER, clients: `${CLIENT}/32` })
+const postgres = await Postgres.start({ network: { address: SERVER, clients: `${CLIENT}/32` } })
 try {
   child.stdin.write(postgres.url().replace('127.0.0.1', SERVER))
   await says()

@@ -53,11 +53,9 @@ export interface Verdict {
   shared: number
 }
 
-/** Begins to note; the table of the lock has to be there. No test cuts the power: what the kernel has is written. */
+/** Begins to note; the table of the lock has to be there. */
 export async function takeNotes(postgres: Postgres): Promise<void> {
   await postgres.sql(NOTES)
-  await postgres.sql('ALTER SYSTEM SET fsync = off', 'ledger', 'postgres')
-  await postgres.sql('SELECT pg_reload_conf()', 'ledger', 'postgres')
 }
 
 export async function verdict(postgres: Postgres): Promise<Verdict> {

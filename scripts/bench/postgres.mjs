@@ -120,7 +120,7 @@ export async function postgres({ rounds, samples }, missing = installPostgres())
   if (missing !== undefined) return [skipped(missing)]
   // Only after the build there is anything to import.
   const { Postgres } = await import(`${root}build/__test__/postgres/postgres.mjs`)
-  const server = await Postgres.start()
+  const server = await Postgres.start({ isDurable: true })
   try {
     return [await measured(server, rounds, samples)]
   } finally {
