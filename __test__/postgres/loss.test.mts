@@ -1,14 +1,12 @@
 // A session that ends without its holder's doing.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { createRequire } from 'node:module'
 import { after, before, type TestContext, test } from 'node:test'
-import { MessageChannel, Worker } from 'node:worker_threads'
 import pg from 'pg'
 import type { WaitStatus } from 'reconcile-lock'
 import { type PostgresLock, type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
-import { DEADLINE, sleep, until } from '../support/time.mjs'
+import { sleep, until } from '../support/time.mjs'
 import { Member } from './backend.mjs'
 import { Line } from './line.mjs'
 import { Postgres } from './postgres.mjs'
@@ -130,48 +128,6 @@ test('a connection that is cut without a FIN is noticed in half the session time
   line.isSilent = false
   await isLost(lock, /the database did not answer within 1000 ms/i)
   await (await direct.acquireLock('cut')).release()
-})
-
-test('a blocked event loop loses no lock', async (t) => {
-  const locks = locksOf(t, { sessionTimeout: SESSION_TIMEOUT })
-  const lock = await locks.acquireLock('blocked')
-  for (let round = 0; round < 3; round += 1) {
-    await sleep(SESSION_TIMEOUT / 4 - 5, 'the next question to the server is due')
-    const end = performance.now() + SESSION_TIMEOUT / 2 + 100
-    while (performance.now() < end);
-    await sleep(10, 'the answer is read')
-    assert.equal(lock.isHeld(), true)
-  }
-  await lock.release()
-})
-
-type Patience = (milliseconds: number, onEnd: () => void) => () => void
-const { patience }: { patience: Patience } = createRequire(import.meta.url)(
-  '../../../postgres/dist/patience.js',
-)
-
-test('what arrived while the event loop was blocked is read before patience ends', async (t) => {
-  const { port1, port2 } = new MessageChannel()
-  t.after(() => port1.close())
-  const events: string[] = []
-  port1.on('message', () => events.push('answer'))
-  const isOver = new Promise<void>((resolve) => {
-    patience(100, () => {
-      events.push('end')
-      resolve()
-    })
-  })
-  const isSent = new Int32Array(new SharedArrayBuffer(4))
-  const program = `const { port, isSent } = require('node:worker_threads').workerData
-    port.postMessage('answer')
-    Atomics.store(isSent, 0, 1)`
-  new Worker(program, { eval: true, workerData: { port: port2, isSent }, transferList: [port2] })
-  // Longer than the time that `patience` has, and until the answer is there.
-  const start = performance.now()
-  const passed = () => performance.now() - start
-  while (passed() < 150 || (Atomics.load(isSent, 0) === 0 && passed() < DEADLINE));
-  await isOver
-  assert.deepEqual(events, ['answer', 'end'])
 })
 
 test('a session that had ended at rest is no failure of the next call', async (t) => {
