@@ -213,8 +213,10 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const) {
     // Dying of SIGQUIT would write a core file.
     assert.deepEqual([ended.code, ended.signal], signal === 'SIGQUIT' ? [131, null] : [null, signal])
     assert.equal(ended.stderr, '')
-    await postgres.queues(0)
+    // Without `client_connection_check_interval` its session may wait until the lock is free.
+    if (postgres.version >= 14) await postgres.queues(0)
     await lock.release()
+    await postgres.queues(0)
     assert.equal(await database.state(t), 'free')
     assert.equal(existsSync(join(cwd, 'ran')), false)
   })
@@ -299,6 +301,10 @@ test('every session is closed, and none is abandoned', async (t) => {
   await locks.close()
   const dies = cli(cwd, ['--postgres', url, 'run', '--', 'sh', '-c', 'kill -TERM $$'])
   assert.equal(dies.signal, 'SIGTERM')
+  const open = `SELECT FROM pg_stat_activity WHERE datname = 'polite'`
+  await until(async () => (await postgres.sql(open, 'postgres', 'postgres')).length === 0, 'all are closed')
+  // Older servers do not count sessions.
+  if (postgres.version < 14) return
   const count = `SELECT sessions::int, sessions_abandoned::int AS abandoned FROM pg_stat_database WHERE datname = 'polite'`
   type Row = { sessions: number; abandoned: number }
   const counted = async () => (await postgres.sql<Row>(count, 'postgres', 'postgres'))[0]

@@ -27,8 +27,10 @@ const MEMORY = '/dev/shm'
 /** What the clusters of a run need, in bytes. */
 const ROOM = 2 ** 31
 
-/** Where Debian has the server's programs. */
+/** The directory of the server's programs: the one in the environment, or Debian's. */
 function programs(): string {
+  const chosen = process.env.RECONCILE_TEST_POSTGRES_BIN
+  if (chosen) return chosen
   const versions = existsSync(INSTALLED) ? readdirSync(INSTALLED).sort((a, b) => Number(b) - Number(a)) : []
   const [newest] = versions.filter((version) => existsSync(join(INSTALLED, version, 'bin/postgres')))
   if (newest === undefined) throw new Error('PostgreSQL is not installed: apt-get install postgresql')
@@ -72,6 +74,8 @@ interface Options {
 /** A server, until the test file ends. */
 export class Postgres {
   readonly port: number
+  /** The major version; 0 until the server has answered. */
+  version = 0
   readonly #home: string
   readonly #bin = programs()
   readonly #as = owner()
@@ -149,8 +153,18 @@ export class Postgres {
     const server = this.#server
     await until(() => {
       if (server.exitCode !== null) throw new Error(`postgres ended with ${server.exitCode}`)
-      return this.sql('SELECT 1', 'postgres', 'postgres').catch(() => undefined)
+      return this.#readVersion().catch(() => undefined)
     }, 'postgres answers')
+  }
+
+  async #readVersion(): Promise<number> {
+    const [row] = await this.sql<{ number: string }>(
+      `SELECT current_setting('server_version_num') AS number`,
+      'postgres',
+      'postgres',
+    )
+    this.version = Math.floor(Number(row?.number) / 10_000)
+    return this.version
   }
 
   /** @param how `SIGINT` is the fast way, `SIGQUIT` the immediate one, as after a crash */
