@@ -202,10 +202,15 @@ export class Postgres {
     return `postgres://${user}:${encodeURIComponent(password)}@127.0.0.1:${port}/${database}`
   }
 
-  /** Waits until so many sessions wait for a lock. */
-  async queues(count: number): Promise<void> {
-    const waiting = `SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`
-    await until(async () => (await this.sql(waiting)).length === count, `${count} sessions wait`)
+  /** Waits until so many sessions wait for a lock; returns their processes. */
+  async queues(count: number): Promise<number[]> {
+    const text = `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`
+    let waiting: { pid: number }[] = []
+    await until(async () => {
+      waiting = await this.sql(text)
+      return waiting.length === count
+    }, `${count} sessions wait`)
+    return waiting.map(({ pid }) => pid)
   }
 
   /** Runs a statement in a connection of its own. */
