@@ -5,6 +5,7 @@ import {
   appendFileSync,
   chownSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -167,6 +168,53 @@ export class Postgres {
     return this.version
   }
 
+  /** A standby of this server on this machine, to which it streams. */
+  async standby(): Promise<Postgres> {
+    const standby = new Postgres(await freePort())
+    const label = await this.#copyTo(standby.#data)
+    const from = `primary_conninfo = 'host=${this.#home} port=${this.port} user=postgres'\n`
+    appendFileSync(join(standby.#data, 'postgresql.auto.conf'), from)
+    standby.#write(join(standby.#data, 'backup_label'), label)
+    standby.#write(join(standby.#data, 'standby.signal'), '')
+    await standby.up()
+    await until(() => standby.#isStreaming(), 'the standby streams')
+    return standby
+  }
+
+  /** Copies the cluster while its server runs; returns the `backup_label` that the copy needs. */
+  #copyTo(directory: string): Promise<string> {
+    const [start, stop] =
+      this.version < 15
+        ? [`pg_start_backup('standby', true, false)`, 'pg_stop_backup(false, false)']
+        : [`pg_backup_start('standby', true)`, 'pg_backup_stop(false)']
+    // `tar` accepts that files change or disappear meanwhile. The standby streams the WAL.
+    const copy = `tar -C "$0" --exclude ./postmaster.pid --exclude './pg_wal/*' --exclude './pg_stat_tmp/*' -c . |
+      tar -C "$1" -x`
+    mkdirSync(directory)
+    return this.#connected('postgres', 'postgres', async (client) => {
+      await client.query(`SELECT ${start}`)
+      execFileSync('sh', ['-c', copy, this.#data, directory])
+      return (await client.query(`SELECT labelfile FROM ${stop}`)).rows[0].labelfile
+    })
+  }
+
+  async #isStreaming(): Promise<boolean> {
+    const receivers = await this.sql('SELECT FROM pg_stat_wal_receiver', 'postgres', 'postgres')
+    return receivers.length > 0
+  }
+
+  /** Disconnects a standby from its primary: it misses every later transaction. */
+  async cutOff(): Promise<void> {
+    for (const text of [`ALTER SYSTEM SET primary_conninfo = ''`, 'SELECT pg_reload_conf()'])
+      await this.sql(text, 'postgres', 'postgres')
+    await until(async () => !(await this.#isStreaming()), 'the standby is cut off')
+  }
+
+  /** Makes a standby a server that accepts writes. */
+  async promote(): Promise<void> {
+    await this.sql('SELECT pg_promote()', 'postgres', 'postgres')
+  }
+
   /** @param how `SIGINT` is the fast way, `SIGQUIT` the immediate one, as after a crash */
   async down(how: 'SIGINT' | 'SIGQUIT' = 'SIGINT'): Promise<void> {
     const server = this.#server
@@ -214,12 +262,16 @@ export class Postgres {
   }
 
   /** Runs a statement in a connection of its own. */
-  async sql<R extends pg.QueryResultRow>(text: string, database = 'ledger', user = USER): Promise<R[]> {
+  sql<R extends pg.QueryResultRow>(text: string, database = 'ledger', user = USER): Promise<R[]> {
+    return this.#connected(database, user, async (client) => (await client.query<R>(text)).rows)
+  }
+
+  async #connected<T>(database: string, user: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
     const client = new pg.Client({ connectionString: this.url(database, user) })
     client.on('error', () => {})
     await client.connect()
     try {
-      return (await client.query<R>(text)).rows
+      return await use(client)
     } finally {
       await client.end()
     }

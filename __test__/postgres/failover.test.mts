@@ -1,0 +1,78 @@
+// A failover to a standby by streaming replication.
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { postgresLocks } from 'reconcile-lock/postgres'
+import { until } from '../support/time.mjs'
+import { watched } from './client.mjs'
+import { Postgres } from './postgres.mjs'
+
+const FAILOVERS = 5
+
+/** Its last record is replicated. Its token is ahead of the clock, so only that record makes the next one higher. */
+const REPLICATED = 'replicated'
+/** Its last record is lost, so only the clock makes the next token higher. */
+const CUT_OFF = 'cut off'
+const FAR = BigInt(Date.UTC(2200, 0)) * 1000n
+
+async function acquire(server: Postgres, name: string): Promise<bigint> {
+  await using locks = postgresLocks({ connectionString: server.url() })
+  await using lock = await locks.acquireLock(name)
+  return lock.token
+}
+
+async function recorded(server: Postgres, name: string): Promise<bigint> {
+  const [row] = await server.sql<{ token: string }>(`SELECT token FROM reconcile_lock WHERE name = '${name}'`)
+  return BigInt(row?.token ?? 0)
+}
+
+/** A server with the table, and a token that is ahead of the clock. */
+async function primary(t: TestContext): Promise<Postgres> {
+  const server = await Postgres.start()
+  t.after(() => server.stop())
+  await acquire(server, REPLICATED)
+  await server.sql(`UPDATE reconcile_lock SET token = ${FAR}`)
+  return server
+}
+
+/** Promotes a standby of a server, which it stops; checks the tokens, and returns the promoted server. */
+async function failOver(t: TestContext, server: Postgres): Promise<Postgres> {
+  const standby = await server.standby()
+  t.after(() => standby.stop())
+  const replicated = await acquire(server, REPLICATED)
+  await until(async () => (await recorded(standby, REPLICATED)) === replicated, 'the record is replicated')
+  await standby.cutOff()
+  const lost = await acquire(server, CUT_OFF)
+  await standby.promote()
+  assert.ok((await recorded(standby, CUT_OFF)) < lost, 'the promoted server does not have the record')
+  assert.equal(await acquire(standby, REPLICATED), replicated + 1n)
+  const next = await acquire(standby, CUT_OFF)
+  assert.ok(next > lost, `${next} after ${lost}`)
+  await server.stop()
+  return standby
+}
+
+test(`the token grows with each of ${FAILOVERS} failovers, with its record replicated and without`, async (t) => {
+  let server = await primary(t)
+  for (let turn = 0; turn < FAILOVERS; turn += 1) server = await failOver(t, server)
+})
+
+test('a holder that still reaches the old primary gets no notice of a promotion', async (t) => {
+  const old = await Postgres.start()
+  const standby = await old.standby()
+  t.after(() => Promise.all([old.stop(), standby.stop()]))
+  let answers = 0
+  const connect = () =>
+    watched(old.url(), (_, isAnswered) => {
+      if (isAnswered) answers += 1
+      return undefined
+    })
+  await using before = postgresLocks({ connect, sessionTimeout: 4000 })
+  await using held = await before.acquireLock('both')
+  await standby.promote()
+  await using after = postgresLocks({ connectionString: standby.url() })
+  await using lock = await after.acquireLock('both')
+  answers = 0
+  await until(() => answers > 0, 'the old primary answers the holder')
+  assert.deepEqual([held.isHeld(), lock.isHeld()], [true, true], 'two hold the lock')
+  assert.ok(lock.token > held.token, 'and the data store refuses the older token')
+})
