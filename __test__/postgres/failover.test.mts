@@ -6,6 +6,7 @@ import { until } from '../support/time.mjs'
 import { watched } from './client.mjs'
 import { Postgres } from './postgres.mjs'
 
+/** With each server and in each runtime: `npm run test:all` has more than 50 in all. */
 const FAILOVERS = 5
 
 /** Its last record is replicated. Its token is ahead of the clock, so only that record makes the next one higher. */

@@ -97,5 +97,6 @@ export const stages = [
     hasTests: true,
     commands: [node('cross', '--only', 'x86_64-unknown-linux-gnu', '--sizes')],
   },
+  { name: 'servers', long: true, hasTests: true, commands: [node('servers', '--no-build')] },
   { name: 'runtimes', long: true, hasTests: true, commands: [node('runtimes', '--no-build', '--others')] },
 ]
