@@ -19,9 +19,18 @@ const versions = [
 ]
 
 /** The tests in which the server takes part. The others are of the client, PgBouncer and the network. */
-const files = ['abort', 'contract', 'failover', 'loss', 'refusals', 'waiting'].map(
-  (name) => `postgres/${name}`,
-)
+const files = [
+  'abort',
+  'confirm',
+  'connections',
+  'contract',
+  'failover',
+  'hostile',
+  'loss',
+  'refusals',
+  'server',
+  'waiting',
+].map((name) => `postgres/${name}`)
 
 const majorOf = (/** @type {string} */ version) => version.split('.')[0]
 

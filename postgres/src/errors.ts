@@ -5,7 +5,6 @@ export const SQLSTATE = {
   cannotConnect: '08001',
   connectionFailure: '08006',
   numericValueOutOfRange: '22003',
-  invalidParameterValue: '22023',
   uniqueViolation: '23505',
   noTransaction: '25P01',
   insufficientPrivilege: '42501',

@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { type Client, type Connection, connect, isInClear, keepAlive, placeOf } from './client.js'
 import { clearTimeout, setTimeout } from './clock.js'
-import { coded, codeOf, SQLSTATE, timedOut } from './errors.js'
+import { coded, SQLSTATE, timedOut } from './errors.js'
 import type { Settings } from './options.js'
 import { patience } from './patience.js'
 import { lockError } from './shared.js'
-import { applySettings, sessionSettings, watchClient, whoami } from './sql.js'
+import { applySettings, sessionSettings, whoami } from './sql.js'
 import type { PostgresStatement } from './types.js'
 
 interface Identity {
@@ -95,13 +95,6 @@ export class Session {
     const { started, before } = await this.ask<Applied>(applySettings(sessionSettings(sessionTimeout)))
     this.started = started
     this.#before = { ...before, ...this.#before }
-    try {
-      const { before } = await this.ask<Applied>(watchClient(Math.round(sessionTimeout / 4)))
-      Object.assign(this.#before, before)
-    } catch (error) {
-      // The server's system cannot do that: such a wait ends by itself a moment later.
-      if (codeOf(error) !== SQLSTATE.invalidParameterValue) throw error
-    }
   }
 
   /**

@@ -177,7 +177,3 @@ SELECT json_build_object('started', ${MY_START}, 'before', (SELECT json_object_a
   'set', (SELECT count(set_config(name, value, false)) FROM ${wanted} WHERE current_setting(name, true) IS NOT NULL)
 )::text AS answer`
 }
-
-/** Ends a wait whose client has gone; PostgreSQL 14 and newer, and not on every system. */
-export const watchClient = (milliseconds: number): string =>
-  applySettings({ client_connection_check_interval: String(milliseconds) })
