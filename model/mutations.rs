@@ -22,15 +22,15 @@ const INODE_CHECK: (&str, &str) = (
 );
 
 const LAST_CHECK: (&str, &str) = (
-    "    match named(system, target, id) {
-        Ok(Some(_)) => {}
-        Ok(None) => return Ok(Attempt::Again(Again::Vanished)),",
-    "    match Ok(()) {
-        Ok(()) => {}",
+    "        match named(system, target, id) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(Attempt::Again(Again::Vanished)),",
+    "        match Ok(()) {
+            Ok(()) => {}",
 );
 
 const PAUSE: (&str, &str) =
-    ("    system.pause(OLD_PEER_UNLINKS_WITHIN);\n    match named", "    match named");
+    ("        system.pause(OLD_PEER_UNLINKS_WITHIN);\n        match named", "        match named");
 
 /// All of them.
 pub const MUTATIONS: &[Mutation] = &[

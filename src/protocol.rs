@@ -438,15 +438,17 @@ fn enter_found<S: System>(
         // Only the file's owner may do this, and a lock that somebody else left behind is still ours.
         let _ = system.make_private(&file);
     }
-    // 8. An old peer may have judged the same file stale just before and be about to unlink the path.
-    system.pause(OLD_PEER_UNLINKS_WITHIN);
-    match named(system, target, id) {
-        Ok(Some(_)) => {}
-        Ok(None) => return Ok(Attempt::Again(Again::Vanished)),
-        Err(error) => {
-            // Our record names a live process: it would keep others out for as long as that lives.
-            let _ = system.truncate(&file, NO_RECORD);
-            return Err(error);
+    // 8. A legacy process may have judged the same file stale just before and be about to unlink the path.
+    if target.legacy {
+        system.pause(OLD_PEER_UNLINKS_WITHIN);
+        match named(system, target, id) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(Attempt::Again(Again::Vanished)),
+            Err(error) => {
+                // Our record names a live process: it would keep others out for as long as that lives.
+                let _ = system.truncate(&file, NO_RECORD);
+                return Err(error);
+            }
         }
     }
     let (path, holder) = (target.path.clone(), record.into_holder());
@@ -470,7 +472,9 @@ fn recreate<S: System>(
         return Ok(Attempt::Again(Again::Vanished));
     };
     let entered = enter_created(system, target, thread, patience, created)?;
-    if let Attempt::Done(held) = &entered {
+    if target.legacy
+        && let Attempt::Done(held) = &entered
+    {
         system.pause(OLD_PEER_UNLINKS_WITHIN);
         if !is_held(system, held) {
             return Ok(Attempt::Again(Again::Vanished));

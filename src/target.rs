@@ -26,11 +26,20 @@ pub struct LockOptions {
     pub file: PathBuf,
     /// The whole text of the contention error.
     pub message: Cow<'static, str>,
+    /// Whether processes of the legacy TypeScript lock may use the file; `true` by default. With `false` a take-over
+    /// skips its pause of 5 ms. A legacy process that uses the file all the same can then remove a lock that was just
+    /// taken over.
+    pub legacy: bool,
 }
 
 impl Default for LockOptions {
     fn default() -> Self {
-        Self { cwd: None, file: PathBuf::from(DEFAULT_FILE), message: Cow::Borrowed(DEFAULT_MESSAGE) }
+        Self {
+            cwd: None,
+            file: PathBuf::from(DEFAULT_FILE),
+            message: Cow::Borrowed(DEFAULT_MESSAGE),
+            legacy: true,
+        }
     }
 }
 
@@ -66,7 +75,7 @@ impl LockOptions {
         }
         let path = cwd.join(&self.file);
         let path = if path.is_absolute() { path } else { current_directory()?.join(path) };
-        Ok(Target { path: normalized(&path), message: self.message.clone() })
+        Ok(Target { path: normalized(&path), message: self.message.clone(), legacy: self.legacy })
     }
 }
 
@@ -77,6 +86,8 @@ pub struct Target {
     pub path: PathBuf,
     /// The whole text of the contention error.
     pub message: Cow<'static, str>,
+    /// Whether legacy processes may use the file.
+    pub legacy: bool,
 }
 
 impl Target {

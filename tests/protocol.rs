@@ -241,6 +241,24 @@ fn an_old_peer_that_unlinks_within_5_ms_of_a_take_over_is_noticed() {
 }
 
 #[test]
+fn a_take_over_pauses_unless_no_legacy_process_uses_the_file() {
+    for has_another_name in [false, true] {
+        for (legacy, milliseconds) in [(true, 5), (false, 0)] {
+            let world = World::new();
+            let one = world.process(1);
+            world.put(OLD_DEAD, 60_000);
+            if has_another_name {
+                world.link();
+            }
+            let before = one.monotonic();
+            let held = acquire(&one, &Target { legacy, ..target() }, 0).unwrap();
+            assert!(held.taken_over.is_some());
+            assert_eq!(one.monotonic(), before + std::time::Duration::from_millis(milliseconds));
+        }
+    }
+}
+
+#[test]
 fn a_creator_that_sleeps_past_the_time_of_birth_finds_the_lock_taken() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));

@@ -418,6 +418,7 @@ impl fmt::Display for Schedule<'_> {
 fn name(role: Role) -> &'static str {
     match role {
         Role::Run => "process",
+        Role::NativeRun => "process without the pause",
         Role::Inspect => "inspector",
         Role::Break => "breaker",
         Role::ForceBreak => "forced break",

@@ -14,7 +14,7 @@ use crate::world::{Flaw, Seen};
 #[derive(Clone, Copy)]
 pub struct Protocol {
     /// Acquires, is in the critical section, releases.
-    pub run: fn(&Simulated),
+    pub run: fn(&Simulated, &Target),
     /// Inspects.
     pub inspect: fn(&Simulated),
     /// Breaks a stale lock, or any.
@@ -29,6 +29,8 @@ pub static PROTOCOL: Protocol = crate::protocol!(protocol);
 pub enum Role {
     /// Acquires, works, releases.
     Run,
+    /// The same with the option `legacy: false`.
+    NativeRun,
     /// Inspects.
     Inspect,
     /// Breaks a stale lock.
@@ -45,7 +47,7 @@ impl Role {
     /// The first operation of each attempt of its call.
     pub(crate) fn begins_attempt(self) -> Option<Call> {
         match self {
-            Self::Run => Some(Call::Create),
+            Self::Run | Self::NativeRun => Some(Call::Create),
             Self::Inspect | Self::Break | Self::ForceBreak => Some(Call::Open),
             Self::Remove | Self::OldPeer => None,
         }
@@ -65,7 +67,8 @@ impl Program {
     /// Runs one round.
     pub fn run(&self, system: &Simulated) {
         match self.role {
-            Role::Run => (self.protocol.run)(system),
+            Role::Run => (self.protocol.run)(system, target()),
+            Role::NativeRun => (self.protocol.run)(system, native_target()),
             Role::Inspect => (self.protocol.inspect)(system),
             Role::Break => (self.protocol.break_lock)(system, false),
             Role::ForceBreak => (self.protocol.break_lock)(system, true),
@@ -83,14 +86,20 @@ pub(crate) fn target() -> &'static Target {
     &TARGET
 }
 
+/// The same lock for a process that expects no legacy process there.
+fn native_target() -> &'static Target {
+    static TARGET: LazyLock<Target> = LazyLock::new(|| Target { legacy: false, ..target().clone() });
+    &TARGET
+}
+
 /// The functions of a module that holds a version of `src/protocol.rs`.
 #[macro_export]
 macro_rules! protocol {
     ($module:ident) => {
         $crate::programs::Protocol {
-            run: |system| {
+            run: |system, target| {
                 use $crate::programs;
-                match $module::acquire(system, programs::target(), 0) {
+                match $module::acquire(system, target, 0) {
                     Ok(held) => {
                         programs::entered(system, held.taken_over.is_some());
                         system.leave();

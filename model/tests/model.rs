@@ -9,7 +9,9 @@ use reconcile_lock_model::checker::{Scenario, Start};
 #[cfg(feature = "mutants")]
 use reconcile_lock_model::mutants::mutant;
 use reconcile_lock_model::programs::PROTOCOL;
-use reconcile_lock_model::programs::Role::{self, Break, ForceBreak, Inspect, OldPeer, Remove, Run};
+use reconcile_lock_model::programs::Role::{
+    self, Break, ForceBreak, Inspect, NativeRun, OldPeer, Remove, Run,
+};
 use reconcile_lock_model::world::Flaw::{self, *};
 use reconcile_lock_model::world::{Filesystem, Life};
 
@@ -247,6 +249,36 @@ fn an_old_peer() {
 fn an_old_peer_that_is_slower_than_the_second_look() {
     let late = Scenario { old_peers_are_quick: false, ..scenario(&[(Run, 1), (Run, 1), (OldPeer, 1)]) };
     explore("an old peer that is slower than 5 ms", &late, &[TakenAway, TakenAwayAfterTakeOver, Window]);
+}
+
+#[test]
+fn without_legacy_processes_no_take_over_needs_the_pause() {
+    let killed = Scenario {
+        starts: more_starts(),
+        ticks: 1,
+        crashes: 1,
+        fates: vec![Life::Dead, Life::Zombie, Life::Reused],
+        ..scenario(&[(NativeRun, 2), (NativeRun, 1)])
+    };
+    explore("two processes without the pause, one of them twice, one killed", &killed, &[]);
+    let mixed = Scenario { processes: vec![(NativeRun, 1), (Run, 2)], ..killed };
+    explore("a process without the pause and another, twice, one killed", &mixed, &[]);
+    for other in [NativeRun, Inspect, Break] {
+        let three = scenario(&[(NativeRun, 1), (NativeRun, 1), (other, 1)]);
+        explore(&format!("two processes without the pause, and {other:?}"), &three, &[]);
+    }
+    let linked =
+        Scenario { starts: linked_starts(), crashes: 1, ..scenario(&[(NativeRun, 2), (NativeRun, 1)]) };
+    explore("two processes without the pause and a file with another name, one killed", &linked, &[]);
+}
+
+#[test]
+fn without_the_pause_a_legacy_process_takes_a_lock_away_after_its_take_over() {
+    let known = [TakenAway, TakenAwayAfterTakeOver, Window];
+    for (start, starts) in [("a stale file", few_starts()), ("a file with another name", linked_starts())] {
+        let beside = Scenario { starts, ..scenario(&[(NativeRun, 1), (OldPeer, 1)]) };
+        explore(&format!("a process without the pause, an old peer and {start}"), &beside, &known);
+    }
 }
 
 #[test]
