@@ -16,6 +16,12 @@ export interface LockOptions {
   file?: string | URL | undefined
   /** The whole `message` of the contention error. Default: `Another reconcile run is in progress`. */
   message?: string | undefined
+  /**
+   * Whether processes of the legacy TypeScript lock may use this lock file. Default: `true`. With `false` a take-over
+   * skips its pause of 5 ms. A legacy process that uses the file all the same can then remove a lock that was just
+   * taken over; its holder gets `E_LOCK_LOST` when it releases.
+   */
+  legacy?: boolean | undefined
 }
 
 /** What {@link acquireLock} takes. */

@@ -35,23 +35,25 @@ class Call {
   /** Who calls first is served first, whoever is refused first. */
   id
   #started
+  #legacy
   #timeout
   #onWait
   /** @type {LockError | undefined} */
   #first
 
   /** @param {Options} options */
-  constructor({ timeout, onWait }) {
+  constructor({ legacy, timeout, onWait }) {
     this.id = timeout ? native.nextWait() : 0
+    this.#legacy = legacy
     this.#timeout = timeout
     this.#onWait = onWait
     this.#started = monotonic()
   }
 
-  /** What to wait for: the current directory may be another by now. @type {[file: string, message: string]} */
+  /** What to wait for: the current directory may be another by now. @type {[file: string, message: string, legacy: boolean]} */
   get target() {
     const { path, message } = /** @type {LockError} */ (this.#first)
-    return [path, message]
+    return [path, message, this.#legacy]
   }
 
   /** How long it has been waiting for a holder, in milliseconds. */
@@ -134,8 +136,8 @@ function acquireLockSync(...args) {
   const call = options.timeout ? new Call(options) : undefined
   let acquired
   try {
-    const { cwd, file, message, timeout } = options
-    acquired = resultOf(native.acquireSync(cwd, file, message, timeout, call?.id ?? 0))
+    const { cwd, file, message, legacy, timeout } = options
+    acquired = resultOf(native.acquireSync(cwd, file, message, legacy, timeout, call?.id ?? 0))
     if (call) acquired ??= firstAnswer(options, call)
   } catch (error) {
     if (!call) {
@@ -242,8 +244,8 @@ async function acquire(options, call) {
  * @param {Call} call
  * @returns {Promise<JsLock>}
  */
-async function attempt({ cwd, file, message, timeout }, call) {
-  const outcome = native.acquire(cwd, file, message, timeout)
+async function attempt({ cwd, file, message, legacy, timeout }, call) {
+  const outcome = native.acquire(cwd, file, message, legacy, timeout)
   if (isPromise(outcome)) {
     const lock = settled(outcome)
     if (!timeout || timeout > LONGEST_TIMER) return lock
@@ -253,7 +255,7 @@ async function attempt({ cwd, file, message, timeout }, call) {
   held.keep(outcome)
   await later(undefined)
   // The current directory may be another by now.
-  const again = { cwd: undefined, file: outcome.path, message, timeout }
+  const again = { cwd: undefined, file: outcome.path, message, legacy, timeout }
   return held.claim(outcome.path, outcome) ?? attempt(/** @type {Options} */ (again), call)
 }
 

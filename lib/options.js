@@ -10,6 +10,7 @@ const { isPlain } = require('./plain.js')
  * @property {string | undefined} cwd
  * @property {string | undefined} file
  * @property {string | undefined} message
+ * @property {boolean} legacy
  * @property {number} timeout in milliseconds
  * @property {AbortSignal | undefined} signal
  * @property {((status: import('../index.js').WaitStatus) => void) | undefined} onWait
@@ -22,6 +23,7 @@ const defaults = () => ({
   cwd: undefined,
   file: undefined,
   message: undefined,
+  legacy: true,
   timeout: 0,
   signal: undefined,
   onWait: undefined,
@@ -37,13 +39,14 @@ const checks = {
   cwd: path,
   file: path,
   message: (name, value) => ofType('string', name, value),
+  legacy: (name, value) => ofType('boolean', name, value),
   timeout: duration,
   signal: abortSignal,
   onWait: (name, value) => ofType('function', name, value),
   force: (name, value) => ofType('boolean', name, value),
 }
 
-const OF_ACQUIRE = ['cwd', 'file', 'message', 'timeout', 'signal', 'onWait']
+const OF_ACQUIRE = ['cwd', 'file', 'message', 'legacy', 'timeout', 'signal', 'onWait']
 const OF_BREAK = [...OF_ACQUIRE, 'force']
 
 /**

@@ -155,6 +155,8 @@ const wrong: [string, unknown, string, new () => Error][] = [
   ['cwd a number', { cwd: 1 }, 'ERR_INVALID_ARG_TYPE', TypeError],
   ['file an object', { file: {} }, 'ERR_INVALID_ARG_TYPE', TypeError],
   ['message a number', { message: 1 }, 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['legacy a string', { legacy: 'false' }, 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['legacy null', { legacy: null }, 'ERR_INVALID_ARG_TYPE', TypeError],
   ['an unknown option', { retries: 1 }, 'ERR_INVALID_ARG_VALUE', TypeError],
   ['a NUL byte in cwd', '/tmp/a\0b', 'ERR_INVALID_ARG_VALUE', TypeError],
   ['a NUL byte in file', { file: 'a\0b' }, 'ERR_INVALID_ARG_VALUE', TypeError],

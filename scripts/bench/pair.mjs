@@ -25,7 +25,7 @@ const kinds = {
   binding() {
     const { acquireSync, releaseHeldSync } = require(`${root}binding.js`)
     require(`${root}lib/native.js`)
-    return () => releaseHeldSync(acquireSync(directory, undefined, undefined, 0, 0).id)
+    return () => releaseHeldSync(acquireSync(directory, undefined, undefined, true, 0, 0).id)
   },
   /** The facade, with functions that do nothing in the place of those that publish. */
   silent() {

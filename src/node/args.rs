@@ -1,4 +1,4 @@
-//! Arguments. `lib/options.js` has checked them; a directory, a file and a message remain.
+//! Arguments. `lib/options.js` has checked them; a directory, a file, a message and a flag remain.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -11,18 +11,20 @@ use crate::target::{LockOptions, Target};
 
 /// The lock that a call is about. The outer error is the engine's.
 pub(super) fn target_of(
-    cwd: Unknown<'_>,
+    cwd: Option<Unknown<'_>>,
     file: Unknown<'_>,
-    message: Unknown<'_>,
+    message: Option<Unknown<'_>>,
+    legacy: Option<Unknown<'_>>,
 ) -> Result<std::result::Result<Target, Error>> {
-    let (cwd, file, message) = (text("cwd", cwd)?, text("file", file)?, text("message", message)?);
-    Ok(resolve(cwd, file, message))
+    let (cwd, file, message) = (text("cwd", cwd)?, text("file", Some(file))?, text("message", message)?);
+    let legacy = legacy.map_or(Ok(true), bool::from_unknown)?;
+    Ok(resolve(cwd, file, message, legacy))
 }
 
 type Text = std::result::Result<Option<String>, Error>;
 
-fn resolve(cwd: Text, file: Text, message: Text) -> std::result::Result<Target, Error> {
-    let mut options = LockOptions { cwd: cwd?.map(PathBuf::from), ..LockOptions::default() };
+fn resolve(cwd: Text, file: Text, message: Text, legacy: bool) -> std::result::Result<Target, Error> {
+    let mut options = LockOptions { cwd: cwd?.map(PathBuf::from), legacy, ..LockOptions::default() };
     if let Some(file) = file? {
         options.file = PathBuf::from(file);
     }
@@ -38,7 +40,8 @@ fn resolve(cwd: Text, file: Text, message: Text) -> std::result::Result<Target, 
 }
 
 /// A string, if there is one, without lone surrogates: they would arrive on disk as other characters.
-fn text(name: &str, value: Unknown<'_>) -> Result<Text> {
+fn text(name: &str, value: Option<Unknown<'_>>) -> Result<Text> {
+    let Some(value) = value else { return Ok(Ok(None)) };
     if value.get_type()? == ValueType::Undefined {
         return Ok(Ok(None));
     }

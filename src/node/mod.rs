@@ -71,8 +71,8 @@ impl From<LockStatus> for JsStatus {
 
 /// The lock that a call is about, or the call ends with the array of a failure.
 macro_rules! target {
-    ($env:expr, $cwd:expr, $file:expr, $message:expr) => {
-        match target_of($cwd, $file, $message)? {
+    ($env:expr, $cwd:expr, $file:expr, $message:expr, $legacy:expr) => {
+        match target_of($cwd, $file, $message, $legacy)? {
             Ok(target) => target,
             Err(error) => return to_js($env, error),
         }
@@ -105,10 +105,11 @@ pub fn acquire<'env>(
     #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
+    #[napi(ts_arg_type = "boolean")] legacy: Unknown<'env>,
     timeout: f64,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let target = target!(env, cwd, file, message);
+        let target = target!(env, Some(cwd), file, Some(message), Some(legacy));
         let State { owner, thread, .. } = *State::of(env)?;
         let (of_pool, timeout) = (target.clone(), waiting::milliseconds(timeout));
         promised_or(
@@ -139,11 +140,12 @@ pub fn acquire_sync<'env>(
     #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
+    #[napi(ts_arg_type = "boolean")] legacy: Unknown<'env>,
     timeout: f64,
     id: f64,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let target = target!(env, cwd, file, message);
+        let target = target!(env, Some(cwd), file, Some(message), Some(legacy));
         let timeout = waiting::milliseconds(timeout);
         let state = State::of(env)?;
         let State { owner, thread, .. } = *state;
@@ -168,7 +170,7 @@ pub fn unanswered<'env>(
     #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let target = target!(env, cwd, file, message);
+        let target = target!(env, Some(cwd), file, Some(message), None);
         to_js(env, wait::unanswered(&target))
     })
 }
@@ -184,7 +186,7 @@ pub fn release<'env>(
     #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let path = target!(env, cwd, file, ().into_unknown(env)?).path;
+        let path = target!(env, Some(cwd), file, None, None).path;
         let owner = State::of(env)?.owner;
         promised(env, move || released_by(owner, &path), |env, outcome| Ok(outcome??.into_unknown(env)?))
     })
@@ -201,7 +203,7 @@ pub fn release_sync<'env>(
     #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let path = target!(env, cwd, file, ().into_unknown(env)?).path;
+        let path = target!(env, Some(cwd), file, None, None).path;
         returned(env, released_by(State::of(env)?.owner, &path))
     })
 }
@@ -222,7 +224,7 @@ pub fn inspect<'env>(
     #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let target = target!(env, cwd, file, ().into_unknown(env)?);
+        let target = target!(env, Some(cwd), file, None, None);
         promised(
             env,
             move || api::inspect(&target),
@@ -242,7 +244,7 @@ pub fn inspect_sync<'env>(
     #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let target = target!(env, cwd, file, ().into_unknown(env)?);
+        let target = target!(env, Some(cwd), file, None, None);
         returned(env, api::inspect(&target).map(JsStatus::from))
     })
 }
@@ -260,7 +262,7 @@ pub fn break_lock<'env>(
     force: bool,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let target = target!(env, cwd, file, message);
+        let target = target!(env, Some(cwd), file, Some(message), None);
         promised(
             env,
             move || protocol::break_lock(Os::get(), &target, force),
@@ -280,7 +282,7 @@ pub fn resolve_path<'env>(
     #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let target = target!(env, cwd, file, ().into_unknown(env)?);
+        let target = target!(env, Some(cwd), file, None, None);
         args::text_of(&target.path).into_unknown(env)
     })
 }

@@ -90,11 +90,12 @@ pub fn wait<'env>(
     id: f64,
     #[napi(ts_arg_type = "string")] file: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
+    #[napi(ts_arg_type = "boolean")] legacy: Unknown<'env>,
     left: f64,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let state = State::of(env)?;
-        let target = target!(env, ().into_unknown(env)?, file, message);
+        let target = target!(env, None, file, Some(message), Some(legacy));
         let (settle, lock) =
             deferred(env, |env, outcome: Outcome| Ok(outcome??.into_lock()?.into_unknown(env)?))?;
         start(state, named(id), target, left, settle);
@@ -112,11 +113,12 @@ pub fn wait_sync<'env>(
     id: f64,
     #[napi(ts_arg_type = "string")] file: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
+    #[napi(ts_arg_type = "boolean")] legacy: Unknown<'env>,
     left: f64,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let state = State::of(env)?;
-        let target = target!(env, ().into_unknown(env)?, file, message);
+        let target = target!(env, None, file, Some(message), Some(legacy));
         if table::is_deadlock(state.owner, &target.path) {
             return to_js(env, Error::Deadlock { path: target.path });
         }
