@@ -54,6 +54,8 @@ ${lock}
                   (default: 0)
   --message TEXT  what to say if the lock is held
                   (default: Another reconcile run is in progress)
+  --no-legacy     no process of the legacy TypeScript lock uses the lock file: a
+                  take-over skips its pause of 5 ms
   --close         the command does not inherit the lock: it ends with this
                   process, even if that is killed and the command runs on
   --kill-after SECONDS

@@ -6,7 +6,7 @@ const { resolve } = require('node:path')
  * @typedef {import('../index.js').Lock | import('../postgres/dist/index.js').PostgresLock} Lock
  * @typedef {import('../index.js').LockStatus | import('../postgres/dist/index.js').PostgresLockStatus} LockStatus
  * @typedef {import('../postgres/dist/index.js').AcquireOptions} AcquireOptions
- * @typedef {{ file?: string, postgres?: string, lockName?: string }} Names what a person says of a lock
+ * @typedef {{ file?: string, legacy?: boolean, postgres?: string, lockName?: string }} Names what a person says of a lock
  */
 
 /**
@@ -22,13 +22,14 @@ const { resolve } = require('node:path')
 
 /**
  * @param {string | undefined} file
+ * @param {boolean | undefined} legacy
  * @returns {Named}
  */
-function onFile(file) {
+function onFile(file, legacy) {
   // Loaded where it is wanted: nothing else needs the native binary.
   const { acquireLock, breakLock, inspectLock, resolveLockPath } = require('../index.js')
   return {
-    acquire: (options) => acquireLock({ file, ...options }),
+    acquire: (options) => acquireLock({ file, legacy, ...options }),
     descriptorOf: require('../lib/lock.js').Lock.descriptorOf,
     inspect: () => inspectLock({ file }),
     break: (force) => breakLock({ file, force }),
@@ -61,8 +62,8 @@ function onPostgres(connectionString, name) {
  * @param {Names} names
  * @param {(lock: Named) => Promise<T>} work
  */
-async function withNamed({ file, postgres, lockName }, work) {
-  const lock = postgres === undefined ? onFile(file) : onPostgres(postgres, lockName)
+async function withNamed({ file, legacy, postgres, lockName }, work) {
+  const lock = postgres === undefined ? onFile(file, legacy) : onPostgres(postgres, lockName)
   try {
     return await work(lock)
   } finally {

@@ -13,7 +13,7 @@ class UsageError extends Error {}
  * @typedef {Names & { name: 'status', json: boolean }} Status
  * @typedef {Names & { name: 'break', force: boolean }} Break
  * @typedef {Asked | Run | Status | Break | { name: 'sql' }} Command
- * @typedef {{ file?: string, postgres?: string, name?: string, wait?: string, message?: string, close?: boolean, 'kill-after'?: string, json?: boolean, force?: boolean, help?: boolean, version?: boolean }} Values
+ * @typedef {{ file?: string, postgres?: string, name?: string, wait?: string, message?: string, close?: boolean, 'no-legacy'?: boolean, 'kill-after'?: string, json?: boolean, force?: boolean, help?: boolean, version?: boolean }} Values
  */
 
 const options = /** @type {const} */ ({
@@ -22,6 +22,7 @@ const options = /** @type {const} */ ({
   name: { type: 'string' },
   wait: { type: 'string' },
   message: { type: 'string' },
+  'no-legacy': { type: 'boolean' },
   close: { type: 'boolean' },
   'kill-after': { type: 'string' },
   json: { type: 'boolean' },
@@ -34,7 +35,7 @@ const ofLock = ['file', 'postgres', 'name']
 
 /** @type {Record<Exclude<Topic, 'overview'>, string[]>} */
 const taken = {
-  run: [...ofLock, 'wait', 'message', 'close', 'kill-after'],
+  run: [...ofLock, 'wait', 'message', 'no-legacy', 'close', 'kill-after'],
   status: [...ofLock, 'json'],
   break: [...ofLock, 'force'],
   sql: [],
@@ -112,7 +113,11 @@ function commandOf(name, values, command) {
     throw new UsageError('--close does not go with --postgres: the command does not inherit that lock')
   if (values['kill-after'] !== undefined && values.postgres === undefined)
     throw new UsageError('--kill-after needs --postgres: a lock on a file is not lost while its process runs')
-  return { name, ...lock, ...(message !== undefined && { message }), timeout, close, killAfter, command }
+  if (values['no-legacy'] && values.postgres !== undefined)
+    throw new UsageError('--no-legacy does not go with --postgres: it is about a lock file')
+  const legacy = values['no-legacy'] !== true
+  const about = { legacy, timeout, close, killAfter, ...(message !== undefined && { message }) }
+  return { name, ...lock, ...about, command }
 }
 
 /**

@@ -1,0 +1,78 @@
+// What the option `legacy` saves: the pause after a take-over.
+import assert from 'node:assert/strict'
+import { renameSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { test } from 'node:test'
+import { type AcquireOptions, acquireLock, acquireLockSync, type Lock } from 'reconcile-lock'
+import { bin } from '../support/cli.mjs'
+import { deadPid, directory, leave } from '../support/directory.mjs'
+
+const require = createRequire(import.meta.url)
+const { parseCommand } = require(join(dirname(bin), '../cli/options.js'))
+const { withNamed } = require(join(dirname(bin), '../cli/named.js'))
+
+const PAUSE = 5
+
+const STALE = { pid: deadPid(), createdAt: 1 }
+
+type Acquire = (options: AcquireOptions) => Promise<Lock>
+
+const acquireSync: Acquire = async (options) => acquireLockSync(options)
+
+const commandLine: Acquire = async ({ cwd, legacy }) => {
+  const flags = legacy === false ? ['--no-legacy'] : []
+  const file = join(String(cwd), '.xero-reconcile-lock.json')
+  const command = parseCommand(['run', ...flags, '--file', file, '--', 'true'])
+  return withNamed(command, (named: { acquire: Acquire }) => named.acquire({ timeout: command.timeout }))
+}
+
+/** How long a take-over takes, in milliseconds. */
+async function immediate(acquire: Acquire, options: AcquireOptions & { cwd: string }): Promise<number> {
+  leave(options.cwd, STALE)
+  return measured(acquire, options, performance.now())
+}
+
+/** The same from the moment in which the lock that a call waits for becomes stale. */
+async function afterWait(acquire: Acquire, options: AcquireOptions & { cwd: string }): Promise<number> {
+  const path = leave(options.cwd, STALE)
+  const stale = `${path}.stale`
+  renameSync(path, stale)
+  leave(options.cwd, { pid: process.pid, createdAt: 1 })
+  const started: number[] = []
+  const onWait = () => {
+    if (started.push(performance.now()) === 1) renameSync(stale, path)
+  }
+  return measured(acquire, { ...options, timeout: 20_000, onWait }, started)
+}
+
+async function measured(acquire: Acquire, options: AcquireOptions, started: number | number[]) {
+  const lock = await acquire(options)
+  const end = performance.now()
+  assert.equal(lock.takenOver?.holder?.pid, STALE.pid)
+  await lock.release()
+  return end - (typeof started === 'number' ? started : (started[0] ?? Number.NaN))
+}
+
+for (const [name, take, acquire] of [
+  ['acquireLock', immediate, acquireLock],
+  ['acquireLockSync', immediate, acquireSync],
+  ['acquireLock that waits', afterWait, acquireLock],
+  ['acquireLockSync that waits', afterWait, acquireSync],
+  ['reconcile-lock run', immediate, commandLine],
+] as const) {
+  test(`${name} pauses after a take-over unless legacy is false`, async (t) => {
+    const cwd = directory(t)
+    for (const options of [{ cwd }, { cwd, legacy: true }]) {
+      for (let round = 0; round < 5; round += 1) {
+        const took = await take(acquire, options)
+        assert.ok(took >= PAUSE, `${took} ms`)
+      }
+    }
+    let least = Number.POSITIVE_INFINITY
+    // The machine may be busy, but not each time.
+    for (let round = 0; round < 100 && least >= PAUSE; round += 1)
+      least = Math.min(least, await take(acquire, { cwd, legacy: false }))
+    assert.ok(least < PAUSE, `${least} ms with legacy: false`)
+  })
+}
