@@ -8,7 +8,7 @@ import { now, Peer } from './peers.mjs'
 import { columns, micro } from './report.mjs'
 import { takeTurns } from './rounds.mjs'
 import { momentsOf, spread } from './statistics.mjs'
-import { period, pollingName, properOptions } from './waits.mjs'
+import { period, pollingName, properOptions, withoutLegacy } from './waits.mjs'
 
 const peerPath = fileURLToPath(new URL('peer.mjs', import.meta.url))
 
@@ -23,6 +23,11 @@ const own = [
   { name: 'acquireLock', kind: 'own', wait: soon },
   { name: 'acquireLockSync', kind: 'own-sync', wait: soon },
 ]
+const ownWithoutLegacy = own.map(({ name, kind, wait }) => ({
+  name: withoutLegacy(name),
+  kind: `${kind}-without-legacy`,
+  wait,
+}))
 const command = { name: 'flock(1)', kind: 'flock', native: 'command', wait: soon }
 const call = { name: 'flock(2), native', kind: 'flock', native: 'call', wait: soon }
 const polling = { name: pollingName, kind: 'original', wait: withinPeriod }
@@ -150,10 +155,12 @@ export function figuresOf({ results, skipped = [] }) {
   const figures = {}
   for (const { name, p50, p99 } of results) {
     figures[`${name} p50`] = p50
+    figures[`${name} p50 ms`] = p50 / 1e6
     figures[`${name} p99 ms`] = typeof p99 === 'string' ? p99 : p99 / 1e6
   }
   for (const { name, reason } of skipped) {
     figures[`${name} p50`] = reason
+    figures[`${name} p50 ms`] = reason
     figures[`${name} p99 ms`] = reason
   }
   return figures
@@ -180,5 +187,5 @@ export const killed = section(
   'kill',
   'from just before SIGKILL of the holder, a Node.js process, until the waiter holds the lock',
   // proper-lockfile waits until the lock is stale, and then for its next retry, 3 s or 7 s after the first try.
-  [...own, command, { ...polling, share: 0.3 }, { ...proper, share: 0.03 }],
+  [...own, ...ownWithoutLegacy, command, { ...polling, share: 0.3 }, { ...proper, share: 0.03 }],
 )

@@ -21,23 +21,30 @@ const now = () => process.hrtime.bigint()
 const say = (line) => writeSync(1, `${line}\n`)
 
 const waiting = { cwd: place, timeout: Infinity }
+const withoutLegacy = { ...waiting, legacy: false }
+
+const own = (options) => async () => {
+  const { acquireLock } = require(`${root}index.js`)
+  return async () => {
+    const lock = await acquireLock(options)
+    return () => lock.release()
+  }
+}
+
+const ownSync = (options) => async () => {
+  const { acquireLockSync } = require(`${root}index.js`)
+  return () => {
+    const lock = acquireLockSync(options)
+    return () => lock.releaseSync()
+  }
+}
 
 /** Each gives a function that acquires, which gives a function that releases. */
 const kinds = {
-  async own() {
-    const { acquireLock } = require(`${root}index.js`)
-    return async () => {
-      const lock = await acquireLock(waiting)
-      return () => lock.release()
-    }
-  },
-  async 'own-sync'() {
-    const { acquireLockSync } = require(`${root}index.js`)
-    return () => {
-      const lock = acquireLockSync(waiting)
-      return () => lock.releaseSync()
-    }
-  },
+  own: own(waiting),
+  'own-sync': ownSync(waiting),
+  'own-without-legacy': own(withoutLegacy),
+  'own-sync-without-legacy': ownSync(withoutLegacy),
   async original() {
     const original = await import(pathToFileURL(`${root}build/__test__/legacy/lock.mjs`).href)
     const acquire = () =>

@@ -1,5 +1,5 @@
 // What is to be reached. Pure functions.
-import { pollingName, postgresFlushed, postgresPollingName } from './waits.mjs'
+import { pollingName, postgresFlushed, postgresPollingName, withoutLegacy } from './waits.mjs'
 
 /**
  * @typedef {object} Target
@@ -64,6 +64,12 @@ const waits = own.flatMap((name) => [
     least: 50,
   },
   { section: 'killed', name: `${name} after SIGKILL p99 < 20 ms`, of: `${name} p99 ms`, below: 20 },
+  {
+    section: 'killed',
+    name: `${withoutLegacy(name)}, after SIGKILL p50 < 4 ms`,
+    of: `${withoutLegacy(name)} p50 ms`,
+    below: 4,
+  },
 ])
 
 /** @type {Target[]} */

@@ -12,6 +12,9 @@ export const properOptions = { retries: 10, stale: 2000 }
 
 export const pollingName = `original, polled every ${period} ms`
 
+/** A contender that pauses for no legacy process after a take-over. */
+export const withoutLegacy = (name) => `${name}, legacy: false`
+
 /** What PostgreSQL itself offers: two statements, those with a row that is on the disk when they are over, and a wait. */
 export const postgresFloor = 'pg_try_advisory_lock + pg_advisory_unlock'
 export const postgresFlushed = 'the same, with a row updated in between'
