@@ -6,6 +6,7 @@ import { lockKey, type PostgresOptions, postgresLocks } from 'reconcile-lock/pos
 import { rejection } from '../support/directory.mjs'
 import { Member } from './backend.mjs'
 import { watched } from './client.mjs'
+import { Line } from './line.mjs'
 import { Postgres } from './postgres.mjs'
 
 let postgres: Postgres
@@ -140,6 +141,33 @@ test('a server without TLS and a rejection of the driver have codes', async (t) 
   const { code, message, recoverable } = await rejection(locks.acquireLock('tls'))
   assert.deepEqual([code, recoverable], ['08001', true])
   assert.match(message, /SSL/)
+})
+
+test('a lock whose grant was lost on its way is ended on the server', async (t) => {
+  const line = await Line.start(t, postgres.port)
+  class Deaf extends pg.Client {
+    override query(...args: unknown[]): never {
+      const [{ text = '' }] = args as [{ text?: string }]
+      const answer = super.query(args[0] as string) as unknown as Promise<unknown>
+      if (!text.includes('pg_try_advisory_lock')) return answer as never
+      return answer.then(() => {
+        line.isSilent = true
+        return new Promise(() => {})
+      }) as never
+    }
+  }
+  let connections = 0
+  const connect = () => {
+    connections += 1
+    return connections === 1
+      ? new Deaf({ connectionString: postgres.url('ledger', undefined, undefined, line.port) })
+      : new pg.Client({ connectionString: postgres.url() })
+  }
+  const locks = locksOf(t, { connect, sessionTimeout: 4000 })
+  assert.equal((await rejection(locks.acquireLock('lost'))).code, 'ETIMEDOUT')
+  const lock = await locksOf(t).acquireLock({ name: 'lost', timeout: 20_000 })
+  assert.equal(connections, 2)
+  await lock.release()
 })
 
 test('a session that a pool gives on has names of its own for its statements', async (t) => {

@@ -111,12 +111,18 @@ export class Session {
 
   async #send<T>(text: string, values: unknown[] | undefined, milliseconds: number): Promise<T> {
     if (this.#end) throw this.#end
-    const stop = patience(milliseconds, () => {
-      this.#ended(timedOut('The database did not answer', milliseconds))
-      this.#connection.destroy()
+    let stop = () => {}
+    // A driver need not settle what it was asked.
+    const silence = new Promise<never>((_, reject) => {
+      stop = patience(milliseconds, () => {
+        this.#ended(timedOut('The database did not answer', milliseconds))
+        this.#connection.destroy()
+        reject(this.#end)
+      })
     })
     try {
-      const result = await this.#client.query(values ? this.#statement(text, values) : text)
+      const asked = this.#client.query(values ? this.#statement(text, values) : text)
+      const result = await Promise.race([asked, silence])
       // Several statements have several results, of which the last one answers.
       const { rows } = Array.isArray(result) ? result.at(-1) : result
       const [row] = rows as { answer: string }[]
@@ -187,7 +193,13 @@ export class Session {
     this.#onEnd = undefined
     if (this.#end) return
     const { isBorrowed } = this.#connection
-    const stop = patience(this.#settings.sessionTimeout / 2, () => this.#connection.destroy())
+    let stop = () => {}
+    const silence = new Promise<void>((resolve) => {
+      stop = patience(this.#settings.sessionTimeout / 2, () => {
+        this.#connection.destroy()
+        resolve()
+      })
+    })
     try {
       if (isBorrowed && this.#before) {
         keepAlive(this.#client, true)
@@ -195,7 +207,7 @@ export class Session {
         await this.ask(restore, [JSON.stringify(this.#before)])
       }
       this.#finish(new Error('the connection was closed'))
-      await this.#connection.close()
+      await Promise.race([this.#connection.close(), silence])
     } catch {
       this.destroy()
     } finally {

@@ -53,9 +53,11 @@ export class Sessions {
       try {
         return { session: rested, answer: await first(rested) }
       } catch (error) {
-        const hasDied = rested.isEnded
-        await rested.close()
-        if (!hasDied) throw error
+        if (!rested.isEnded) {
+          await rested.close()
+          throw error
+        }
+        this.#lost.add(rested)
         return this.begin(first, milliseconds)
       }
     }
@@ -63,7 +65,9 @@ export class Sessions {
     try {
       return { session, answer: await first(session) }
     } catch (error) {
-      await session.close()
+      // The server may have done what was asked, although its answer was lost.
+      if (session.isEnded) this.giveUp(session).catch(() => {})
+      else await session.close()
       throw error
     }
   }

@@ -59,7 +59,13 @@ export interface PostgresClient {
 /** What is used of a `pg.Pool`. */
 export interface PostgresPool {
   /** Takes a connected client. */
-  connect(): Promise<PostgresClient & { release(error?: Error | boolean): void }>
+  connect(): Promise<PostgresPoolClient>
+}
+
+/** What is used of a client of a `pg.Pool`. */
+export interface PostgresPoolClient extends PostgresClient {
+  /** Gives it back; with an error it is not lent again. */
+  release(error?: Error | boolean): void
 }
 
 /** A statement of {@link PostgresClient.query}. */
