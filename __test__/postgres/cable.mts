@@ -14,6 +14,7 @@ const [SERVER, CLIENT] = ['198.51.100.1', '198.51.100.2']
 
 const holder = `
   const { postgresLocks } = require('reconcile-lock/postgres')
+  process.on('warning', ({ code }) => console.error(code))
   console.log('ready')
   process.stdin.once('data', async (url) => {
     const locks = postgresLocks({ connectionString: String(url), sessionTimeout: ${sessionTimeout} })

@@ -20,6 +20,7 @@ test('a holder that is cut off notices before the server lets others in, and the
   const args = ['--net', process.execPath, cable, String(SESSION_TIMEOUT)]
   const { stdout, stderr, status } = spawnSync('unshare', args, { encoding: 'utf8', timeout: 60_000 })
   assert.equal(status, 0, stderr)
+  assert.match(stderr, /^RECONCILE_LOCK_CLEARTEXT$/m, 'the connection is in clear')
   const { code, noticed, free, from } = JSON.parse(stdout)
   t.diagnostic(`noticed after ${noticed} ms, free after ${free} ms, of ${SESSION_TIMEOUT}`)
   assert.deepEqual([code, from], ['E_LOCK_LOST', true])

@@ -17,11 +17,8 @@ const GRACE = 25
 
 const LONGEST_TIMER = 2 ** 31 - 1
 
-let last = 0
-
 /** One call of `acquireLock`. */
 export class Acquisition implements Caller {
-  readonly number = ++last
   readonly deadline: number
   isAborted = false
   hasWaited = false

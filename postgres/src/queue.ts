@@ -33,8 +33,6 @@ export interface Seen {
 
 /** A call that wants the lock. */
 export interface Caller {
-  /** Counts the calls of this process. */
-  readonly number: number
   /** By the clock that no change of the system's time moves. */
   readonly deadline: number
   /** Whether it has been refused once, and waits. */
@@ -80,7 +78,6 @@ export class NameQueue {
 
   join(caller: Caller): void {
     this.#callers.push(caller)
-    this.#callers.sort((one, other) => one.number - other.number)
     if (!this.#isRunning) void this.#run()
   }
 
@@ -153,7 +150,7 @@ export class NameQueue {
   }
 
   #connect(): Promise<{ session: Session; answer: boolean }> {
-    const latest = Math.max(...this.#callers.map(({ deadline }) => deadline))
+    const latest = this.#callers.reduce((most, { deadline }) => Math.max(most, deadline), 0)
     const first = (session: Session) => session.ask<boolean>(tryLock, [this.key])
     return this.#sessions.begin(first, Math.max(0, latest - monotonic()), (isInLine) => {
       this.#isInLine = isInLine
@@ -163,7 +160,11 @@ export class NameQueue {
   /** Waits in the server's queue, for no longer than until the next call's time is over. */
   async #wait(session: Session): Promise<boolean> {
     const now = monotonic()
-    const next = Math.min(...this.#callers.map(({ deadline }) => Math.max(deadline, this.#graceUntil ?? 0)))
+    const first = this.#callers.reduce(
+      (least, { deadline }) => Math.min(least, deadline),
+      Number.POSITIVE_INFINITY,
+    )
+    const next = Math.max(first, this.#graceUntil ?? 0)
     // Not always the same: two processes in step would take their turns in one order.
     const slice = SLICE * (0.8 + 0.4 * Math.random())
     const milliseconds = Math.ceil(Math.max(1, Math.min(slice, next - now)))
