@@ -28,7 +28,13 @@ export type Message =
   | { error: string }
 
 /** What `pg` says of a session that was terminated, and of a server that is not there or not yet. */
-const ENDED = new Set(['57P01', 'Connection terminated', 'Connection terminated unexpectedly'])
+const ENDED = new Set([
+  '57P01',
+  '08001',
+  '08006',
+  'Connection terminated',
+  'Connection terminated unexpectedly',
+])
 const DOWN = new Set(['57P02', '57P03', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE'])
 const KINDS: Record<string, string> = {
   E_LOCK_CONTENTION: 'contention',

@@ -36,23 +36,22 @@ async function round(all: PostgresLocks[], name: string): Promise<number> {
 }
 
 test(`${CALLS} calls whose time is over as the lock is released leave none of it locked`, async (t) => {
-  const url = postgres.url()
-  const all = Array.from({ length: WAITERS + 1 }, () =>
-    postgresLocks({ connectionString: url, maxConnections: 2 * NAMES }),
-  )
   let [calls, won] = [0, 0]
   const names = Array.from({ length: NAMES }, (_, index) => `name ${index}`)
   await Promise.all(
     names.map(async (name) => {
+      // Each has a session at rest for its next call.
+      const make = () => postgresLocks({ connectionString: postgres.url() })
+      const all = Array.from({ length: WAITERS + 1 }, make)
       while (calls < CALLS) {
         calls += WAITERS
         won += await round(all, name)
       }
+      for (const locks of all) await locks.close()
     }),
   )
   t.diagnostic(`${won} of ${calls} acquired`)
   assert.ok(won > CALLS / 100 && won < CALLS * 0.95, `${won} of ${calls} acquired`)
   const locked = "SELECT FROM pg_locks WHERE locktype = 'advisory'"
   await until(async () => (await postgres.sql(locked)).length === 0, 'nothing is locked')
-  for (const locks of all) await locks.close()
 })

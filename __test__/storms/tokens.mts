@@ -4,7 +4,7 @@ import type { Postgres } from '../postgres/postgres.mjs'
 /**
  * `guarded` is what the lock protects, and takes no lower token than the last one. `attempts` has every write to it,
  * those that it refused without a number. `acquired` has each acquisition, in the order in which the row was written,
- * also of a client that did not live to tell.
+ * also of a client that did not live to tell. The session of a lock looks in no schema but the system's.
  */
 const NOTES = `
 CREATE TABLE guarded (token bigint NOT NULL, writes bigint NOT NULL);
@@ -14,14 +14,14 @@ CREATE FUNCTION attempt(mine bigint, client text) RETURNS boolean LANGUAGE plpgs
 DECLARE
   nth bigint;
 BEGIN
-  UPDATE guarded SET token = mine, writes = writes + 1 WHERE token <= mine RETURNING writes INTO nth;
-  INSERT INTO attempts VALUES (nth, mine, client);
+  UPDATE public.guarded SET token = mine, writes = writes + 1 WHERE token <= mine RETURNING writes INTO nth;
+  INSERT INTO public.attempts VALUES (nth, mine, client);
   RETURN nth IS NOT NULL;
 END $$;
 CREATE TABLE acquired (ordinal bigserial PRIMARY KEY, name text NOT NULL, token bigint NOT NULL);
 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  INSERT INTO acquired (name, token) VALUES (NEW.name, NEW.token);
+  INSERT INTO public.acquired (name, token) VALUES (NEW.name, NEW.token);
   RETURN NEW;
 END $$;
 CREATE TRIGGER note AFTER INSERT OR UPDATE OF token ON reconcile_lock FOR EACH ROW EXECUTE FUNCTION note()`
