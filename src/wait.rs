@@ -437,6 +437,7 @@ fn attempt_for(
 ) -> (Done<Files>, Option<UnderWay>) {
     let id = attempt.id;
     let Some(wanted) = wanted(path, id) else {
+        refuse_all(taken(path, id), CANCELLED);
         return (Done::Attempted { queue: attempt.queue, outcome: Outcome::Over }, None);
     };
     let Wanted { target, thread, only_creator, mut empty_file, empty_since, under_way } = wanted;
@@ -478,9 +479,13 @@ fn wanted(path: &Path, id: WaiterId) -> Option<Wanted> {
     })
 }
 
+/// Takes out a waiter, unless it waits no more.
+fn taken(path: &Path, id: WaiterId) -> Option<Waiter> {
+    service().paths.at(path).and_then(|path| path.take(&|waiter| waiter.id == id).pop())
+}
+
 fn deliver(path: &Path, id: WaiterId, answer: Answer) {
-    let waiter = service().paths.at(path).and_then(|path| path.take(&|waiter| waiter.id == id).pop());
-    match waiter {
+    match taken(path, id) {
         Some(waiter) if !waiter.is_cancelled => (waiter.request.answer)(answer),
         // Its wait was cancelled, or its deadline has come, meanwhile.
         waiter => {

@@ -242,6 +242,24 @@ test('many waits on one signal warn nobody, and leave it as it was one by one', 
   assert.equal(existsSync(holder.path), false)
 })
 
+test('an abort before the first attempt of a wait is answered without a busy loop', async (t) => {
+  const cwd = directory(t)
+  const held = await acquireLock(cwd)
+  const started = process.cpuUsage()
+  const aborts = 50
+  for (let done = 0; done < aborts; done += 1) {
+    const abort = new AbortController()
+    const onWait = () => abort.abort()
+    assert.equal(
+      (await rejection(acquireLock({ cwd, timeout: LONG, signal: abort.signal, onWait }))).name,
+      'AbortError',
+    )
+  }
+  const { user, system } = process.cpuUsage(started)
+  await held.release()
+  assert.ok(user + system < aborts * 4000, `${(user + system) / aborts} us of the processor for each`)
+})
+
 test('one of several waits is aborted: the others go on, in their order', async (t) => {
   const cwd = directory(t)
   const holder = await acquireLock(cwd)
