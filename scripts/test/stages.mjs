@@ -32,12 +32,21 @@ const cargoTest = (/** @type {string[]} */ options, /** @type {string[]} */ ...n
 /** What `npm test` runs of the model. */
 const TWO_PROCESSES = ['two_processes_twice', 'two_processes_and_crashes_anywhere']
 const MODEL = ['--package', 'reconcile-lock-model', '--profile', 'model', '--test', 'model']
+const QUICK_MODEL = [...MODEL, '--no-default-features']
+const CORE = ['--package', 'reconcile-lock', '--lib', '--tests']
 
 const storm = (/** @type {string[]} */ ...args) => node('storm', '--no-build', '--workers', '16', ...args)
 
 /** @type {Stage[]} */
 export const stages = [
-  { name: 'build', commands: [node('build')] },
+  {
+    name: 'build',
+    commands: [
+      node('build'),
+      cargo('test', '--no-run', '--locked', ...CORE),
+      cargo('test', '--no-run', '--locked', ...QUICK_MODEL),
+    ],
+  },
   { name: 'format', commands: [cargo('fmt', '--check'), bin('biome', 'ci', '--error-on-warnings', '.')] },
   {
     name: 'lint',
@@ -57,15 +66,12 @@ export const stages = [
   {
     name: 'core',
     hasTests: true,
-    commands: [
-      cargoTest(['--package', 'reconcile-lock', '--lib', '--tests']),
-      cargo('test', '--locked', '--package', 'reconcile-lock', '--doc'),
-    ],
+    commands: [cargoTest(CORE), cargo('test', '--locked', '--package', 'reconcile-lock', '--doc')],
   },
   {
     name: 'quick model',
     hasTests: true,
-    commands: [cargoTest([...MODEL, '--no-default-features'], ...['--exact', ...TWO_PROCESSES])],
+    commands: [cargoTest(QUICK_MODEL, '--exact', ...TWO_PROCESSES)],
   },
   { name: 'node', hasTests: true, commands: [node('suite', '--run')] },
   { name: 'storm', hasTests: true, commands: [storm('--seconds', '10')] },
