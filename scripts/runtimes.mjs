@@ -12,7 +12,8 @@ const help = `npm run test:runtimes -- [--only RUNTIME,RUNTIME] [--file TEST,TES
 
 Installs each runtime from its npm package (Linux x64) and runs the suite in it. A test that cannot pass in one is marked
 by knownFailure() with the reason; it still runs there, and a marked test that passes is a failure. The long tests run
-in the Node.js of the development, in the newest one, in Bun and in Deno; the oldest one runs api and waiting alone.
+in the Node.js of the development, in the newest one, in Bun and in Deno. Node.js 22 and 24 leave out linux, which tests
+the binary that all of them load; the oldest one runs api and waiting alone.
 
 --others leaves out the Node.js that runs this command.
 

@@ -28,7 +28,7 @@ export const folders = {
   package: { development: true },
   release: { development: true, long: true },
   soak: { linux: true, long: true },
-  storms: { linux: true, server: true, long: true },
+  storms: { linux: true, server: true, development: true, long: true },
   tools: { development: true, long: true },
 }
 
