@@ -6,7 +6,7 @@
  * @module reconcile-lock
  */
 
-/** Which lock, and what to say when it is held. */
+/** The lock file, and the message of its contention error. */
 export interface LockOptions {
   /** The directory of the lock file, as a path or a `file:` URL. Default: `process.cwd()` at the call. */
   cwd?: string | URL | undefined
@@ -14,130 +14,134 @@ export interface LockOptions {
    * The lock file, relative to `cwd` or absolute, or a `file:` URL. Default: `.xero-reconcile-lock.json`.
    */
   file?: string | URL | undefined
-  /** The whole `message` of the contention error. Default: `Another reconcile run is in progress`. */
+  /** The complete `message` of the contention error. Default: `Another reconcile run is in progress`. */
   message?: string | undefined
   /**
    * Whether processes of the legacy TypeScript lock may use this lock file. Default: `true`. With `false` a take-over
-   * skips its pause of 5 ms. A legacy process that uses the file all the same can then remove a lock that was just
-   * taken over; its holder gets `E_LOCK_LOST` when it releases.
+   * skips its pause of 5 ms. If a legacy process uses the file despite that, it can remove a lock that was just taken
+   * over. The holder then gets `E_LOCK_LOST` when it releases.
    */
   legacy?: boolean | undefined
 }
 
-/** What {@link acquireLock} takes. */
+/** Options of {@link acquireLock}. */
 export interface AcquireOptions extends LockOptions {
   /**
-   * How long to wait for a holder to let go, in milliseconds. 0 (the default) refuses at once, `Infinity`
-   * waits for ever.
+   * How long to wait for the holder to release the lock, in milliseconds. 0, the default, does not wait for a holder.
+   * `Infinity` waits without a deadline.
    */
   timeout?: number | undefined
-  /** Ends a wait: the promise rejects with `signal.reason`, and the lock is not held. */
+  /**
+   * Cancels a wait: the promise rejects with `signal.reason`, within 25 ms. An acquire that completes after that is
+   * rolled back.
+   */
   signal?: AbortSignal | undefined
   /**
-   * Called when waiting begins, and at most once a second after that. If it throws, the wait ends with that
-   * error.
+   * Called when the wait begins, and at most once a second after that. If it throws, the wait ends and the call rejects
+   * with that error.
    */
   onWait?: ((status: WaitStatus) => void) | undefined
 }
 
-/** What {@link AcquireOptions.onWait} is told. */
+/** The argument of {@link AcquireOptions.onWait}. */
 export interface WaitStatus {
   /** The absolute path of the lock file. */
   path: string
-  /** Who holds the lock now, if its file says. */
+  /** The present holder, if the lock file has a readable record. */
   holder?: Holder
-  /** What the holder does not tell, such as why another host's lock is not taken over. */
+  /** A fact that `holder` does not contain, such as why a lock of another host is not taken over. */
   reason?: string
   /** How long this call has been waiting, in milliseconds. */
   waited: number
 }
 
 /**
- * Which lock: the default one of a directory, as a path or a `file:` URL; that of options, of which `timeout`, `signal`
- * and `onWait` are ignored; or a lock that was acquired.
+ * Names a lock: by a directory (a path or a `file:` URL) for its default lock file; by options, whose `timeout`,
+ * `signal` and `onWait` are ignored; or by an acquired lock.
  */
 export type LockTarget = string | URL | AcquireOptions | Lock
 
-/** What {@link breakLock} takes. */
+/** Options of {@link breakLock}. */
 export interface BreakOptions extends AcquireOptions {
-  /** Remove the lock even if somebody holds it. That holder's release then fails with `E_LOCK_LOST`. */
+  /** Removes the lock even if a process holds it. The release of that holder then fails with `E_LOCK_LOST`. */
   force?: boolean | undefined
 }
 
-/** Who holds a lock, or left it behind. */
+/** The process that holds a lock, or the last one of a stale lock. */
 export interface Holder {
-  /** The process. */
+  /** The process id. */
   pid: number
-  /** When it acquired the lock, in milliseconds since the Unix epoch. */
+  /** When the process acquired the lock, in milliseconds since the Unix epoch. */
   createdAt: number
-  /** The host that it runs on. A lock of the older TypeScript tool names none. */
+  /** The name of the host that the process runs on. Missing for a legacy lock. */
   host?: string
-  /** The `threadId` of its worker thread, 0 for the main thread. A lock of the older tool names none. */
+  /** The `threadId` of the worker thread, 0 for the main thread. Missing for a legacy lock. */
   thread?: number
 }
 
-/** What {@link inspectLock} found. */
+/** The result of {@link inspectLock}. */
 export interface LockStatus {
   /** The absolute path of the lock file. */
   path: string
   /**
-   * `free`: there is no lock file. `held`: somebody holds the lock, or that cannot be ruled out. `stale`:
-   * there is a lock file and its holder is gone; the next {@link acquireLock} takes it over.
+   * `free`: there is no lock file. `held`: a process holds the lock, or this host cannot exclude that. `stale`: there
+   * is a lock file, and its holder has ended. {@link acquireLock} takes it over if this process may write the file
+   * and its filesystem has kernel locks.
    */
   state: 'free' | 'held' | 'stale'
-  /** Who holds the lock or left it behind, if the file says. */
+  /** The holder, or the last one of a stale lock, if the lock file has a readable record. */
   holder?: Holder
-  /** One sentence for a person: who holds it, since when, on which host, or why it is stale. */
+  /** One sentence for people: the holder, its host and since when it holds the lock, or why the lock is stale. */
   reason: string
 }
 
-/** Whom a lock was taken over from. */
+/** The previous holder of a lock that was taken over. */
 export interface TakenOver {
-  /** Who left the lock behind, if the file said. */
+  /** The previous holder, if the lock file had a readable record. */
   holder?: Holder
-  /**
-   * Why that run was judged gone, in one sentence: `process 4711 ended without releasing`, `the machine was
-   * restarted`, `the file was not a lock record`.
-   */
+  /** Why the lock was stale, in one sentence, such as `process 4711 ended without releasing`. */
   reason: string
 }
 
 /**
- * A lock that this process holds until it is released or the process ends. Losing this object to the garbage
- * collector releases nothing. Its methods need no `this`: `work().finally(lock.release)` works.
+ * A lock that this process holds until it releases it or ends. Garbage collection of this object does not release the
+ * lock. Its methods do not need `this`: `work().finally(lock.release)` works.
  */
 export interface Lock {
   /** The absolute path of the lock file. */
   readonly path: string
-  /** This process, as the lock file says. */
+  /** This process, as recorded in the lock file. */
   readonly holder: Holder
   /**
-   * Set if the lock was taken over from a run that never released it. That run may have died half-way: check
-   * what it was working on.
+   * Set if the lock was taken over: the previous holder did not release it. That process may have stopped in the middle
+   * of its work, so check what it did.
    */
   readonly takenOver?: TakenOver | undefined
-  /** Whether the lock is still held and its file in its place. Changes nothing. */
+  /**
+   * Whether the path still names the lock file of this process. It reads and changes nothing. On a network filesystem
+   * it does not report a kernel lock that the server has dropped.
+   */
   readonly isHeld: () => boolean
   /**
-   * Releases the lock and removes its file. A second release is the first one while that is under way, and does
-   * nothing after that.
+   * Releases the lock and removes its file. A second call returns the promise of the first one while that is pending,
+   * and does nothing after that.
    *
-   * Rejects with a {@link LockError} `E_LOCK_LOST` if somebody removed or replaced the file meanwhile (the
-   * other file stays), or with the system's error if the file cannot be removed. Either way this process
-   * holds the lock no more.
+   * Rejects with a {@link LockError} `E_LOCK_LOST` if the file was removed or replaced while the lock was held; a
+   * file that replaced it stays. Rejects with the system's error if the file can neither be removed nor cleared.
+   * After either error this process no longer holds the lock.
    */
   readonly release: () => Promise<void>
-  /** As {@link Lock.release}, before it returns. */
+  /** {@link Lock.release} as a synchronous call. */
   readonly releaseSync: () => void
-  /** What `JSON.stringify` prints of it. */
+  /** Returns the plain data that `JSON.stringify` prints. */
   toJSON(): Pick<Lock, 'path' | 'holder' | 'takenOver'>
-  /** As {@link Lock.releaseSync}, for `using`. */
+  /** {@link Lock.releaseSync}, for `using`. */
   [Symbol.dispose](): void
-  /** As {@link Lock.release}, for `await using`. */
+  /** {@link Lock.release}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
 }
 
-/** What {@link LockError.code} can be; the last six are of locks on PostgreSQL. */
+/** The values of {@link LockError.code}. The last six belong to locks on PostgreSQL. */
 export type LockErrorCode =
   | 'E_LOCK_CONTENTION'
   | 'E_LOCK_DEADLOCK'
@@ -155,63 +159,64 @@ export type LockErrorCode =
   | 'E_LOCK_DRIVER'
 
 /**
- * Why a lock was not acquired, released or broken. Two copies of this package may be loaded: `instanceof LockError`
- * holds for the errors of either. By `code`:
+ * The error of a lock that was not acquired, released or broken. `instanceof LockError` also holds for the errors of
+ * another copy of this package in the process. The codes:
  *
- * - `E_LOCK_CONTENTION`: somebody holds it; `message` is the configured one and nothing more.
+ * - `E_LOCK_CONTENTION`: another process or call holds the lock. `message` is the configured one and nothing more.
  * - `E_LOCK_DEADLOCK`: a synchronous call would wait for a lock that its own thread holds.
  * - `E_LOCK_SYMLINK`: the path is a symbolic link.
- * - `E_LOCK_NOT_A_FILE`: the path is a directory, FIFO, socket, device, or a file with several hard links.
- * - `E_LOCK_LOST`: somebody removed or replaced the file while this process held the lock, or closed its descriptor.
- * - `E_LOCK_STALE`: the holder is gone, but this filesystem has no kernel locks, so that taking over is not
- *   safe; `message` says which call breaks it.
- * - `E_LOCK_UNSUPPORTED`: this operating system has no implementation, or the name of the current directory is not UTF-8.
- * - `E_LOCK_NATIVE`: thrown by `require` or `import`, not by a call: there is no native binary that works on this
- *   machine. `message` names the machine, the package that was looked for, why it was not there or not usable, and
- *   the command that builds one; `path` is the file that was looked for or refused, `cause` what the system said.
+ * - `E_LOCK_NOT_A_FILE`: the path is a directory, FIFO, socket or device, or a file that contains no lock record and
+ *   has several hard links.
+ * - `E_LOCK_LOST`: the file was removed or replaced while this process held the lock, or its descriptor was closed.
+ * - `E_LOCK_STALE`: the lock is stale, but its filesystem has no kernel locks, so taking it over is not safe. `message`
+ *   names the call that breaks it.
+ * - `E_LOCK_UNSUPPORTED`: this operating system has no implementation, or the name of the current directory is not
+ *   UTF-8.
+ * - `E_LOCK_NATIVE`: `require` or `import` throws it, not a call: there is no native binary that works on this machine.
+ *   `message` gives the cause and its remedy, `path` the file that was tried, and `cause` the system's error.
  *
- * Of locks on PostgreSQL, see `docs/postgres.md`: `E_LOCK_CONNECTIONS`, `E_LOCK_POOLER`, `E_LOCK_STANDBY`,
- * `E_LOCK_TABLE`, `E_LOCK_COLLISION`, `E_LOCK_DRIVER`.
+ * `docs/postgres.md` describes the codes of locks on PostgreSQL: `E_LOCK_CONNECTIONS`, `E_LOCK_POOLER`,
+ * `E_LOCK_STANDBY`, `E_LOCK_TABLE`, `E_LOCK_COLLISION`, `E_LOCK_DRIVER`.
  *
- * What the system refuses is no `LockError`: it arrives as Node's own errors do, with `code` (`EACCES`,
- * `ENOENT`, `ENOSPC`, …), `errno`, `syscall` and `path`. Wrong arguments are a `TypeError` or `RangeError`
- * with `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE` or `ERR_OUT_OF_RANGE`, before anything is touched.
+ * A system error is not a `LockError`. It has the form of Node's own errors, with `code` (`EACCES`, `ENOENT`, `ENOSPC`,
+ * …), `errno`, `syscall` and `path`. An invalid argument is a `TypeError` or `RangeError` with `ERR_INVALID_ARG_TYPE`,
+ * `ERR_INVALID_ARG_VALUE` or `ERR_OUT_OF_RANGE`, thrown before the filesystem is touched.
  *
- * A fault of this package itself is an `Error` with `E_LOCK_INTERNAL`: please report its `message`. It ends one
- * call and not the process, and the locks that were held stay held.
+ * A defect of this package is an `Error` with `E_LOCK_INTERNAL`. Please report its `message`. It ends one call, not the
+ * process, and the locks that the process holds stay held.
  */
 export class LockError extends Error {
   constructor(
     message: string,
     about: { code: LockErrorCode; path: string; recoverable: boolean; holder?: Holder; reason?: string },
   )
-  /** As errors of Node.js name their class. */
+  /** The name of the class. */
   readonly name: 'LockError'
   /** One of the codes above. */
   code: LockErrorCode
-  /** The absolute path of the lock file; for `E_LOCK_NATIVE` that of the native binary. */
+  /** The absolute path of the lock file, or for `E_LOCK_NATIVE` of the native binary. */
   path: string
-  /** Whether the same call can succeed later without anybody doing anything. */
+  /** Whether to retry: `true` for the codes of a state that can end by itself, such as `E_LOCK_CONTENTION`. */
   recoverable: boolean
-  /** Who holds the lock, if its file says. */
+  /** The holder, if the lock file has a readable record. */
   holder?: Holder
-  /** What `message` and `holder` do not tell: why another host's lock is not taken over, what became of a lost one. */
+  /** A fact that `message` and `holder` do not contain, such as what replaced a lost lock file. */
   reason?: string
 }
 
 /**
- * Acquires the lock of a directory, or rejects. It does not wait for a holder unless `timeout` says so. Not
- * reentrant: a process that asks twice is refused too.
+ * Acquires a lock, or rejects if another process or call holds it. With {@link AcquireOptions.timeout} it waits for the
+ * holder. The lock is not reentrant: a second acquire of the same process is refused too.
  *
- * What a killed run left behind is taken over at once; {@link Lock.takenOver} tells. Only an empty file less
- * than 2 s old, whose creator may be about to lock it, is waited for.
+ * A stale lock is taken over, and {@link Lock.takenOver} describes it. An empty file less than 2 s old belongs to its
+ * creator, so the call waits until the file has a record or is 2 s old.
  *
  * @throws {LockError} `E_LOCK_CONTENTION`, `E_LOCK_SYMLINK`, `E_LOCK_NOT_A_FILE`, `E_LOCK_STALE`,
- *   `E_LOCK_UNSUPPORTED`; otherwise what the system refuses, or a wrong argument: see {@link LockError}.
+ *   `E_LOCK_UNSUPPORTED`. System errors and invalid arguments: see {@link LockError}.
  * @example
  * const lock = await acquireLock()
  * try {
- *   if (lock.takenOver) console.warn(`The run before this one did not finish: ${lock.takenOver.reason}`)
+ *   if (lock.takenOver) console.warn(`The previous run did not finish: ${lock.takenOver.reason}`)
  *   await postPayments()
  * } finally {
  *   await lock.release()
@@ -220,30 +225,34 @@ export class LockError extends Error {
 export function acquireLock(target?: string | URL | AcquireOptions): Promise<Lock>
 
 /**
- * As {@link acquireLock}, before it returns. With a `timeout` the thread sleeps; a `signal` that was aborted
- * before the call is thrown, a later one cannot be noticed. A lock that an asynchronous call of this thread has
- * acquired, and was not given yet, goes to this call, and that one waits on.
+ * {@link acquireLock} as a synchronous call. With a `timeout` the thread sleeps. The reason of a `signal` that is
+ * already aborted is thrown. During the call only `onWait` and subscribers of {@link LockChannels} can abort it.
  *
- * @throws {LockError} Also `E_LOCK_DEADLOCK`, at once, if it would wait for a lock that this thread holds.
+ * If an asynchronous call of this thread has acquired the lock and its promise is not settled yet, this call gets the
+ * lock, and the asynchronous one waits.
+ *
+ * @throws {LockError} The codes of {@link acquireLock}, and `E_LOCK_DEADLOCK` without a wait if this thread holds the
+ *   lock.
  */
 export function acquireLockSync(target?: string | URL | AcquireOptions): Lock
 
 /**
- * Releases the lock if this thread of this process holds it, and does nothing otherwise: it never removes
- * another's file.
+ * Releases the lock if this thread holds it. Otherwise it does nothing: it does not remove the lock of another thread
+ * or process.
  *
- * @throws {LockError} `E_LOCK_LOST` as {@link Lock.release}.
+ * @throws {LockError} `E_LOCK_LOST`, as {@link Lock.release} does.
  */
 export function releaseLock(target?: LockTarget): Promise<void>
 
-/** As {@link releaseLock}, before it returns. */
+/** {@link releaseLock} as a synchronous call. */
 export function releaseLockSync(target?: LockTarget): void
 
 /**
- * Runs `fn` while holding the lock and gives its result. The lock is released whatever `fn` does. If `fn`
- * fails, its error is the one that counts; a failing release is then a process warning.
+ * Runs `fn` while it holds the lock, and resolves to the result of `fn`. It releases the lock when `fn` has returned
+ * or thrown. If `fn` and the release both fail, the promise rejects with the error of `fn`, and the other one is
+ * emitted as a process warning.
  *
- * @throws As {@link acquireLock}, `fn` and {@link Lock.release}.
+ * @throws The errors of {@link acquireLock}, `fn` and {@link Lock.release}.
  */
 export function withLock<T>(
   fn: (lock: Lock) => T | Promise<T>,
@@ -251,34 +260,34 @@ export function withLock<T>(
 ): Promise<T>
 
 /**
- * Says whether the lock is held, and by whom. It changes nothing and disturbs nobody; by the time it answers
- * the answer may be old, so use it to tell people, not to decide.
+ * Returns the state of the lock and its holder. It changes nothing. The state can change before the call returns, so
+ * show it to people and do not decide by it.
  *
- * @throws {LockError} `E_LOCK_SYMLINK`, `E_LOCK_NOT_A_FILE`; otherwise what the system refuses.
+ * @throws {LockError} `E_LOCK_SYMLINK`, `E_LOCK_NOT_A_FILE`. System errors: see {@link LockError}.
  */
 export function inspectLock(target?: LockTarget): Promise<LockStatus>
 
-/** As {@link inspectLock}, before it returns. */
+/** {@link inspectLock} as a synchronous call. */
 export function inspectLockSync(target?: LockTarget): LockStatus
 
 /**
- * Removes a stale lock; `true` if a file was removed. {@link acquireLock} needs no such help: this is for
- * people who clean up, and for the locks that it refuses with `E_LOCK_STALE`.
+ * Removes a stale lock, and resolves to whether it removed a file. {@link acquireLock} takes over stale locks itself,
+ * so this is for clean-up by people and for locks that are refused with `E_LOCK_STALE`.
  *
- * With `force` a held lock goes too. Its holder is not stopped and learns of it by `E_LOCK_LOST` when it
- * releases; and if the lock changes hands in that very moment, the new holder's file is the one removed.
+ * With `force` it removes a held lock too. It does not stop the holder, whose release then fails with `E_LOCK_LOST`. If
+ * the lock changes its holder during the call, the file of the new holder may be the one that is removed.
  *
- * @throws {LockError} `E_LOCK_CONTENTION` if somebody holds it and `force` is off; otherwise as
+ * @throws {LockError} `E_LOCK_CONTENTION` if a process holds the lock and `force` is not set; otherwise the errors of
  *   {@link acquireLock}.
  */
 export function breakLock(target?: LockTarget | BreakOptions): Promise<boolean>
 
-/** The absolute path of a lock file. Touches nothing. */
+/** Returns the absolute path of a lock file. It does not touch the filesystem. */
 export function resolveLockPath(target?: LockTarget): string
 
 /**
- * What the package publishes on `node:diagnostics_channel`, by the channel's name. Messages are made only while
- * somebody listens. `NODE_DEBUG=reconcile-lock` prints them all on standard error.
+ * The messages on `node:diagnostics_channel`, by the name of their channel. They are created only for a channel that
+ * has a subscriber. `NODE_DEBUG=reconcile-lock` prints all of them on standard error.
  *
  * @example
  * import { subscribe } from 'node:diagnostics_channel'
@@ -292,19 +301,19 @@ export function resolveLockPath(target?: LockTarget): string
 export interface LockChannels {
   /** A lock was acquired. */
   'reconcile-lock:acquired': AcquiredMessage
-  /** A lock was found held: the call is refused, or begins to wait. */
+  /** A call found the lock held: it is refused, or begins to wait. Published once for each call. */
   'reconcile-lock:contended': ContendedMessage
-  /** A call waits for a holder: when that begins, and at most once a second after that. */
+  /** A call waits for the holder. Published when the wait begins, and at most once a second after that. */
   'reconcile-lock:waiting': WaitingMessage
-  /** A lock was acquired that a run before this one never released. `acquired` follows. */
+  /** A stale lock was taken over. `acquired` follows. */
   'reconcile-lock:takenover': TakenOverMessage
   /** A lock was released, by a call or by the exit of the process. */
   'reconcile-lock:released': ReleasedMessage
-  /** A release found that somebody had removed or replaced the file. */
+  /** A release found that the file was removed or replaced. */
   'reconcile-lock:lost': LostMessage
 }
 
-/** What every message of {@link LockChannels} tells. */
+/** The part that all messages of {@link LockChannels} have. */
 export interface LockMessage {
   /** The absolute path of the lock file. */
   path: string
@@ -317,35 +326,35 @@ export interface WaitingMessage extends LockMessage, WaitStatus {}
 
 /** See {@link LockChannels}. */
 export interface AcquiredMessage extends LockMessage {
-  /** This process, as the lock file says. */
+  /** This process, as recorded in the lock file. */
   holder: Holder
-  /** How long the call waited for a holder, in milliseconds. */
+  /** How long the call waited for the holder, in milliseconds. */
   waited: number
-  /** Set if a run before this one never released the lock. */
+  /** Set if the lock was taken over. */
   takenOver?: TakenOver
 }
 
 /** See {@link LockChannels}. */
 export interface ContendedMessage extends LockMessage {
-  /** Who holds the lock, if its file says. */
+  /** The holder, if the lock file has a readable record. */
   holder?: Holder
-  /** What the holder does not tell. */
+  /** A fact that `holder` does not contain. */
   reason?: string
 }
 
 /** See {@link LockChannels}. */
 export interface TakenOverMessage extends LockMessage {
-  /** This process, as the lock file says. */
+  /** This process, as recorded in the lock file. */
   holder: Holder
-  /** Who left the lock behind, if the file said. */
+  /** The previous holder, if the lock file had a readable record. */
   from?: Holder
-  /** Why that run was judged gone. */
+  /** Why the lock was stale. */
   reason: string
 }
 
 /** See {@link LockChannels}. */
 export interface ReleasedMessage extends LockMessage {
-  /** This process, as the lock file said. */
+  /** This process, as it was recorded in the lock file. */
   holder: Holder
   /** How long the lock was held, in milliseconds. */
   held: number
@@ -353,6 +362,6 @@ export interface ReleasedMessage extends LockMessage {
 
 /** See {@link LockChannels}. */
 export interface LostMessage extends ReleasedMessage {
-  /** What was found in place of the file. */
+  /** What was found at the path. */
   reason: string
 }

@@ -17,7 +17,6 @@ import {
   withoutSignals,
 } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
-import { root } from '../support/packages.mjs'
 import { cannotAttach, Subject } from '../support/strace.mjs'
 import { Thread } from '../support/thread.mjs'
 import { sleep, until } from '../support/time.mjs'
@@ -201,12 +200,4 @@ test('breakers that never rest take no lock away', async (t) => {
   const breaks = (await breakers.end()).reduce((sum, { count }) => sum + count, 0)
   t.diagnostic(`${pairs} pairs beside ${breaks} tries to break`)
   assert.ok(breaks > 100)
-})
-
-test('the documentation of force says what it does', () => {
-  const types = readFileSync(join(root, 'index.d.ts'), 'utf8')
-  const documented = /\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\s*export function breakLock/.exec(types)?.[1] ?? ''
-  assert.match(documented, /With `force` a held lock goes too\.[^@]*`E_LOCK_LOST`/)
-  const [option = ''] = /interface BreakOptions[\s\S]*?force\?: boolean/.exec(types) ?? []
-  assert.match(option, /even if somebody holds it\.[\s\S]*`E_LOCK_LOST`/)
 })
