@@ -62,7 +62,7 @@ flaws! {
     /// prevent that.
     TakenAwayAfterTakeOver,
     /// A process that lost its lock between its last look and its unlink removed what had come in its place:
-    /// the window that `docs/protocol.md` names.
+    /// the window that `docs/design/protocol.md` names.
     Window,
 }
 
@@ -547,7 +547,7 @@ impl World {
             return true;
         }
         // There is no unlink by inode: whoever lost its lock between its last look and its unlink removes
-        // what has come in its place. That window is named in `docs/protocol.md`, and no other.
+        // what has come in its place. That window is named in `docs/design/protocol.md`, and no other.
         if actor.looked && self.is_robbed(who) {
             self.flaws.add(Flaw::Window);
             return true;
@@ -598,7 +598,7 @@ impl World {
         kernel || old || self.names_a_live_process(&inode.data, who)
     }
 
-    /// By the judging table of `docs/protocol.md`, written again here.
+    /// By the judging table of `docs/design/protocol.md`, written again here.
     fn names_a_live_process(&self, data: &[u8], who: Who) -> bool {
         let Some(record) = Record::parse(data) else { return false };
         if self.is_copy(&record) {
