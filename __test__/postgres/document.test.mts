@@ -1,4 +1,4 @@
-// The code of docs/postgres.md: its types, and its SQL run by a server.
+// The code of docs/postgres.md and docs/design/postgres.md: its types, and its SQL run by a server.
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import pg from 'pg'
@@ -61,7 +61,7 @@ test('its fence refuses the token of a holder that was overtaken, and keeps the 
 })
 
 test('its SQL gives the key, and the SQL of the table is what a lock creates', async () => {
-  const [, , key = ''] = blocksOf(DOCUMENT, 'sql')
+  const [key = ''] = blocksOf('docs/design/postgres.md', 'sql')
   const [row] = (await client.query(key)).rows
   assert.equal(String(Object.values(row)[0]), String(lockKey('reconcile')))
   const columns = async () =>
