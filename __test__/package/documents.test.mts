@@ -136,3 +136,15 @@ test('the tables of platforms have every target that a binary is published for',
   for (const path of ['README.md', 'docs/platforms.md'])
     for (const target of napi.targets) assert.match(part(path, 'Platforms'), words[target] ?? /none/, target)
 })
+
+test('SECURITY.md counts the modules that allow unsafe code', () => {
+  const sources = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
+  const unsafe = sources.filter(
+    (path) => path.endsWith('.rs') && read(`src/${path}`).includes('allow(unsafe_code'),
+  )
+  const words = ['No', 'One', 'Two', 'Three', 'Four', 'Five', 'Six']
+  assert.ok(
+    read('SECURITY.md').includes(`${words[unsafe.length]} modules of the crate contain`),
+    unsafe.join(),
+  )
+})
