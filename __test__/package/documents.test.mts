@@ -148,3 +148,11 @@ test('SECURITY.md counts the modules that allow unsafe code', () => {
     unsafe.join(),
   )
 })
+
+test('every row of docs/guarantees.md names its test, or that there is none', () => {
+  for (const heading of ['The holder ends', 'The holder lives', 'The file and its directory']) {
+    const rows = part('docs/guarantees.md', heading).match(/^\| (?!event|---).*$/gm) ?? []
+    assert.ok(rows.length > 5, heading)
+    for (const row of rows) assert.match(row, /\| (none|\[.*\]\(\.\.\/__test__\/.*\)) +\|$/)
+  }
+})
