@@ -127,8 +127,8 @@ test('a new run holds: lockfile is refused, but with `stale` it removes the file
   const file = join(directory(t), 'data.lock')
   const lock = await acquireLock({ file })
   assert.throws(() => lockfile.lockSync(file), { code: 'EEXIST' })
-  // Whole seconds: it rounds up any other time if that of the file happens to be in whole seconds.
-  await until(() => Date.now() - statSync(file).ctimeMs > 1000, 'the file is older than `stale`')
+  // Whole seconds: lockfile rounds up any other time if that of the file is in whole seconds. It compares whole milliseconds.
+  await until(() => Date.now() - statSync(file).ctime.getTime() > 1000, 'the file is older than `stale`')
   lockfile.lockSync(file, { stale: 1000 })
   assert.equal(lock.isHeld(), false)
   assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
