@@ -1,4 +1,4 @@
-//! Writes a broken copy of `src/protocol.rs` for every entry of `mutations.rs`.
+//! Writes a broken copy of `src/protocol/` for every entry of `mutations.rs`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,7 +8,10 @@ use std::{env, fs};
 mod mutations;
 use mutations::{MUTATIONS, Mutation};
 
-const PROTOCOL: &str = "../src/protocol.rs";
+const PROTOCOL: &str = "../src/protocol";
+
+/// The modules that every copy shares with the protocol itself.
+const SHARED: [&str; 4] = ["error", "judge", "record", "target"];
 
 fn main() {
     if env::var_os("CARGO_FEATURE_MUTANTS").is_none() {
@@ -16,14 +19,14 @@ fn main() {
     }
     println!("cargo::rerun-if-changed={PROTOCOL}");
     println!("cargo::rerun-if-changed=mutations.rs");
-    let source = fs::read_to_string(PROTOCOL).expect("the protocol's source");
+    let source = in_one_file();
     let mut out = String::new();
     let mut table = String::new();
     for (index, mutation) in MUTATIONS.iter().enumerate() {
         // One that fits no more is a copy without a fault: the test of that mutant then fails and says so.
         let broken = broken(&source, mutation);
         let fits = broken.is_some();
-        let text = without_inner_attributes(&broken.unwrap_or_else(|| source.clone()));
+        let text = broken.unwrap_or_else(|| source.clone());
         let name = mutation.name;
         let _ = writeln!(out, "#[allow(missing_docs, dead_code, unused, clippy::all, clippy::pedantic)]");
         let _ = writeln!(out, "mod {name} {{\n{text}\n}}");
@@ -35,6 +38,24 @@ fn main() {
     let _ = writeln!(out, "/// Every mutant.\npub const MUTANTS: &[Mutant] = &[{table}];");
     let path = Path::new(&env::var_os("OUT_DIR").expect("set by cargo")).join("mutants.rs");
     fs::write(path, out).expect("the build directory can be written to");
+}
+
+/// The protocol's source with each module of its own in place of its declaration.
+fn in_one_file() -> String {
+    let read = |name: &str| {
+        let path = Path::new(PROTOCOL).join(name).with_extension("rs");
+        without_inner_attributes(&fs::read_to_string(path).expect("the protocol's source"))
+    };
+    let mut text = String::new();
+    for line in read("mod").lines() {
+        let declared = line.strip_suffix(';').and_then(|line| line.split_once("mod ")).map(|(_, name)| name);
+        let _ = match declared {
+            Some(name) if SHARED.contains(&name) => writeln!(text, "use crate::protocol::{name};"),
+            Some(name) => writeln!(text, "mod {name} {{\n{}\n}}", read(name)),
+            None => writeln!(text, "{line}"),
+        };
+    }
+    text
 }
 
 fn broken(source: &str, mutation: &Mutation) -> Option<String> {

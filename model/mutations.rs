@@ -1,4 +1,4 @@
-//! The faults that the checker has to find: each replaces text that occurs once in `src/protocol.rs`.
+//! The faults that the checker has to find: each replaces text that occurs once in `src/protocol/`.
 
 /// A fault.
 #[derive(Debug)]
@@ -131,8 +131,8 @@ pub const MUTATIONS: &[Mutation] = &[
             "            let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
             let content = read(system, target, &file, &stat)?;
             let record = if let Content::Record(record) = content { Some(record) } else { None };
-            let record = record.filter(|record| !is_elsewhere(system, record));
-            if !record.is_some_and(|record| system.process(record.pid) == ProcessState::Dead) {
+            let record = record.filter(|record| !super::is_elsewhere(system, record));
+            if !record.is_some_and(|record| system.process(record.pid) == crate::system::ProcessState::Dead) {
                 return contended(system, target, patience, &file, &stat);
             }
             true

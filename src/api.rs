@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::protocol::error::Error;
+use crate::protocol::record::Holder;
+use crate::protocol::target::{LockOptions, Target};
 use crate::protocol::{self, LockState, LockStatus, TakenOver};
-use crate::record::Holder;
 use crate::sys::Os;
 use crate::table::{self, LockId, Owner};
-use crate::target::{LockOptions, Target};
 use crate::wait;
 
 /// What [`acquire_lock`] wants to know.

@@ -22,8 +22,6 @@
 //! - `node/`: the same functions for JavaScript, the only place that knows Node.js.
 
 mod api;
-mod error;
-pub mod judge;
 mod map;
 // napi registers nothing in a test executable, which no Node.js loads.
 #[cfg(all(feature = "node", not(test)))]
@@ -31,11 +29,9 @@ mod node;
 #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "only JavaScript looks for an answer"))]
 mod pool;
 pub mod protocol;
-pub mod record;
 mod sys;
 mod system;
 mod table;
-mod target;
 #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "only JavaScript ends a wait"))]
 mod wait;
 
@@ -43,10 +39,10 @@ pub use api::{
     AcquireOptions, BreakOptions, Lock, acquire_lock, break_lock, inspect_lock, release_lock,
     resolve_lock_path, with_lock,
 };
-pub use error::{Error, FileKind};
-pub use protocol::{LockState, LockStatus, TakenOver};
-pub use record::Holder;
+pub use protocol::error::{Error, FileKind};
+pub use protocol::record::Holder;
+pub use protocol::target::{DEFAULT_FILE, DEFAULT_MESSAGE, LockOptions, Target};
+pub use protocol::{LockState, LockStatus, TakenOver, judge, record};
 pub use system::{
     Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System, Unlinked,
 };
-pub use target::{DEFAULT_FILE, DEFAULT_MESSAGE, LockOptions, Target};

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::error::FileKind;
+use crate::protocol::error::FileKind;
 
 /// The operations on files, processes and clocks that the protocol is written over.
 ///

@@ -8,10 +8,10 @@ use std::thread::{self, ThreadId};
 #[cfg(any(feature = "node", test))]
 use std::time::{Duration, Instant};
 
-use crate::error::Error;
 use crate::map::{HASHER, Map};
 #[cfg(any(feature = "node", test))]
 use crate::protocol::TakenOver;
+use crate::protocol::error::Error;
 use crate::protocol::{self, Held};
 use crate::sys::Os;
 use crate::system::{FileId, System};
@@ -251,7 +251,7 @@ pub(crate) fn close_owner(owner: Owner) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::{LockOptions, Target};
+    use crate::protocol::target::{LockOptions, Target};
 
     fn target(directory: &Path) -> Target {
         LockOptions::in_directory(directory).resolve().expect("a path")

@@ -27,14 +27,14 @@ use std::time::{Duration, Instant};
 use self::jobs::{Attempted, Batch, Files};
 use self::path::{Done, Job, Observed, Outcome, QUEUE_YIELD, Queue, SHORTEST_RESCAN};
 use self::paths::Paths;
-use crate::error::Error;
 use crate::pool;
+use crate::protocol::error::Error;
+use crate::protocol::record::Holder;
+use crate::protocol::target::Target;
 use crate::protocol::{self, BIRTH, EmptyFile, Held, LockState};
-use crate::record::Holder;
 use crate::sys::{Arrival, Os, QueueTicket, Watcher, is_shortage};
 use crate::system::System;
 use crate::table::{self, Owner, UnderWay};
-use crate::target::Target;
 
 /// How long a first attempt pauses for others, such as the creator of an empty file.
 const PAUSES: Duration = Duration::from_millis(25);
@@ -501,8 +501,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::protocol::target::LockOptions;
     use crate::table::open_owner;
-    use crate::target::LockOptions;
 
     const LONG: Duration = Duration::from_secs(20);
     const SOON: Duration = Duration::from_millis(150);

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use stateright::{Checker, HasDiscoveries, Model, Path, Property};
 
 use crate::programs::{Program, Protocol, Role};
-use crate::record::RELEASED;
+use crate::protocol::record::RELEASED;
 use crate::replay::{self, Answer, Call, Known, Position, Until};
 use crate::world::{self, Actor, Filesystem, Flaw, Life, Who, World};
 

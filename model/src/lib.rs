@@ -1,6 +1,6 @@
 //! Drives the protocol of `reconcile-lock` through every interleaving of its operations.
 //!
-//! `src/protocol.rs` and what it uses are compiled into this crate unchanged, from the same files, over a
+//! `src/protocol/` and what it uses are compiled into this crate unchanged, from the same files, over a
 //! simulated system ([`world`]). The explorer is `stateright`. A state of the search is the world and, for
 //! each process, the answers that its current call has had so far ([`replay`]): the code is deterministic, so
 //! they are all there is to know of it, and two schedules that lead to the same answers and the same world
@@ -8,24 +8,12 @@
 //!
 //! The module `mutants` has copies of the protocol with one line broken. The checker has to find each of them.
 
-#[allow(missing_docs, dead_code, unreachable_pub)]
-#[path = "../../src/error.rs"]
-mod error;
-#[allow(dead_code)]
-#[path = "../../src/judge.rs"]
-mod judge;
-#[allow(dead_code)]
-#[path = "../../src/protocol.rs"]
+#[allow(missing_docs, dead_code, unreachable_pub, unused_imports)]
+#[path = "../../src/protocol/mod.rs"]
 mod protocol;
-#[allow(dead_code)]
-#[path = "../../src/record.rs"]
-mod record;
 #[allow(dead_code)]
 #[path = "../../src/system.rs"]
 mod system;
-#[allow(dead_code)]
-#[path = "../../src/target.rs"]
-mod target;
 
 pub mod checker;
 #[cfg(feature = "mutants")]

@@ -23,6 +23,6 @@ include!(concat!(env!("OUT_DIR"), "/mutants.rs"));
 pub fn mutant(name: &str) -> &'static Mutant {
     let mutant = MUTANTS.iter().find(|mutant| mutant.mutation.name == name);
     let mutant = mutant.unwrap_or_else(|| panic!("there is no mutant {name}"));
-    assert!(mutant.fits, "model/mutations.rs: {name} does not fit src/protocol.rs any more; mend the entry");
+    assert!(mutant.fits, "model/mutations.rs: {name} does not fit src/protocol/ any more; change the entry");
     mutant
 }

@@ -2,15 +2,15 @@
 
 use std::sync::LazyLock;
 
-use crate::error::Error;
 use crate::protocol;
-use crate::record::Record;
+use crate::protocol::error::Error;
+use crate::protocol::record::Record;
+use crate::protocol::target::{LockOptions, Target};
 use crate::replay::{Call, Simulated};
 use crate::system::{Access, Opened, System};
-use crate::target::{LockOptions, Target};
 use crate::world::{Flaw, Seen};
 
-/// The functions of one version of `src/protocol.rs`: the real one, or a mutant.
+/// The functions of one version of `src/protocol/`: the real one, or a mutant.
 #[derive(Clone, Copy)]
 pub struct Protocol {
     /// Acquires, is in the critical section, releases.
@@ -92,7 +92,7 @@ fn native_target() -> &'static Target {
     &TARGET
 }
 
-/// The functions of a module that holds a version of `src/protocol.rs`.
+/// The functions of a module that holds a version of `src/protocol/`.
 #[macro_export]
 macro_rules! protocol {
     ($module:ident) => {

@@ -432,7 +432,15 @@ impl From<Described> for Stat {
     fn from(of: Described) -> Self {
         let Described { inode, links, size, modified } = of;
         let id = crate::system::FileId { device: 1, inode };
-        Self { id, kind: crate::error::FileKind::File, links, owner: 0, size, mode: 0o600, modified }
+        Self {
+            id,
+            kind: crate::protocol::error::FileKind::File,
+            links,
+            owner: 0,
+            size,
+            mode: 0o600,
+            modified,
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use napi::bindgen_prelude::{FromNapiValue, Unknown};
 use napi::{JsString, Result, ValueType};
 
-use crate::error::Error;
-use crate::target::{LockOptions, Target};
+use crate::protocol::error::Error;
+use crate::protocol::target::{LockOptions, Target};
 
 /// The lock that a call is about. The outer error is the engine's.
 pub(super) fn target_of(

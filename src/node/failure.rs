@@ -10,8 +10,8 @@ use napi::bindgen_prelude::{Array, JsValue, ToNapiValue, Unknown};
 use napi::{Env, JsError, Result};
 
 use super::args::text_of;
-use crate::error::Error;
-use crate::record::Holder;
+use crate::protocol::error::Error;
+use crate::protocol::record::Holder;
 
 /// `[code, message, path, reason, pid, createdAt, host, thread]`, or, if the system refused,
 /// `[errno, syscall, path, text]`. `lib/errors.js` reads it.

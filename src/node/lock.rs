@@ -11,13 +11,13 @@ use super::args::text_of;
 use super::failure::{guarded, returned};
 use super::promise::promised;
 use super::state::State;
-use crate::error::Error;
+use crate::protocol::error::Error;
+use crate::protocol::record::Holder;
+use crate::protocol::target::Target;
 use crate::protocol::{Held, TakenOver};
-use crate::record::Holder;
 use crate::sys::Os;
 use crate::system::System;
 use crate::table::{self, LockId, Owner};
-use crate::target::Target;
 
 /// Who holds a lock.
 #[napi(object, object_from_js = false, use_nullable = true)]

@@ -23,11 +23,11 @@ use napi::{Env, Result};
 use napi_derive::napi;
 
 use crate::api;
-use crate::error::Error;
+use crate::protocol::error::Error;
+use crate::protocol::target::Target;
 use crate::protocol::{self, LockState, LockStatus};
 use crate::sys::Os;
 use crate::table::{self, Owner, UnderWay};
-use crate::target::Target;
 use crate::wait;
 
 use args::target_of;

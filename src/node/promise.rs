@@ -13,8 +13,8 @@ use napi::{Env, Result};
 
 use super::detach::detached;
 use super::failure::{Panic, guarded, internal, to_js};
-use crate::error::Error;
 use crate::pool;
+use crate::protocol::error::Error;
 
 /// How long the JavaScript thread may look for an answer.
 pub(super) const LOOK: Duration = Duration::from_micros(100);

@@ -15,10 +15,10 @@ use super::lock::{Acquired, JsHolder};
 use super::promise::{LOOK, deferred};
 use super::state::State;
 use super::target;
-use crate::error::Error;
 use crate::pool;
+use crate::protocol::error::Error;
+use crate::protocol::target::Target;
 use crate::table;
-use crate::target::Target;
 use crate::wait::{self, Order, WaiterId};
 
 /// How long the try of a wait that is cancelled may hold up its thread: it hangs on a disk, or waits for a birth.

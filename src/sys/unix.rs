@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
 use super::own;
-use crate::error::FileKind;
+use crate::protocol::error::FileKind;
 use crate::system::{
     Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System, Unlinked,
 };

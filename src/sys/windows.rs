@@ -25,7 +25,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) use self::calls::keep_loaded;
-use crate::error::FileKind;
+use crate::protocol::error::FileKind;
 use crate::system::{
     Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System, Unlinked,
 };

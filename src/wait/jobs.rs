@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::path::{Attempt, Job, Observation, Observed, Outcome, Platform, Queue, Ticket};
 use super::{Answer, HeldHere, Refused, Request};
-use crate::error::Error;
+use crate::protocol::error::Error;
+use crate::protocol::target::Target;
 use crate::protocol::{self, EmptyFile};
 use crate::sys::{Ahead, Arrival, Os, QueueTicket, Watch, WatchedFile, Watcher, Watching, is_shortage};
 use crate::system::System;
-use crate::target::Target;
 
 /// Files, and the queue of all processes of this kernel.
 pub(super) struct Files;

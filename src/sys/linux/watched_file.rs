@@ -6,9 +6,9 @@ use std::path::Path;
 
 use rustix::fs::{self, FlockOperation};
 
-use crate::error::FileKind;
 use crate::protocol;
-use crate::record::{RECORD_LEN, Record};
+use crate::protocol::error::FileKind;
+use crate::protocol::record::{RECORD_LEN, Record};
 use crate::sys::Os;
 use crate::system::{Access, FileId, FsKind, LockMode, Locking, Opened, Stat, System};
 

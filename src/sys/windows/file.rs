@@ -6,7 +6,7 @@ use std::io;
 use std::os::windows::fs::MetadataExt;
 
 use super::calls;
-use crate::error::FileKind;
+use crate::protocol::error::FileKind;
 use crate::system::{FileId, Stat};
 
 pub(super) fn described(file: &File) -> io::Result<Stat> {

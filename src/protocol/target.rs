@@ -7,8 +7,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use crate::error::Error;
-use crate::record::Holder;
+use super::error::Error;
+use super::record::Holder;
 use crate::system::Failed;
 
 /// The lock file of the reconcile tool, and what [`LockOptions`] names if nothing else is said.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::record::Holder;
+use super::record::Holder;
 
 /// Why a call did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]

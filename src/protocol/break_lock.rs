@@ -1,0 +1,98 @@
+//! Break: removes a stale lock, or any lock by force.
+#![forbid(unsafe_code)]
+
+use super::error::{Error, FileKind};
+use super::existing::{Examined, contended, examine, open};
+use super::file::{named, not_a_file, overwrite, read, stays};
+use super::judge::Verdict;
+use super::record::{Content, RELEASED};
+use super::retry::{Again, Attempt, Patience, Refusal};
+use super::target::Target;
+use crate::system::{Access, LockMode, Locking, Opened, System, Unlinked};
+
+/// Removes a stale lock; with `force` a held one too, whose holder then learns that it lost the lock.
+/// `false`: nothing was there.
+///
+/// With `force` there is no protection against a lock that changes hands between the look and the removal.
+///
+/// # Errors
+/// [`Error::Contention`] if it is held and not forced; otherwise as [`acquire`](super::acquire()).
+pub fn break_lock<S: System>(system: &S, target: &Target, force: bool) -> Result<bool, Error> {
+    Patience::repeat(system, target, |patience| {
+        if force { remove(system, target) } else { break_stale(system, target, patience) }
+    })
+}
+
+fn break_stale<S: System>(
+    system: &S,
+    target: &Target,
+    patience: &mut Patience,
+) -> Result<Attempt<bool>, Error> {
+    let (file, stat) = match open(system, target, Access::ReadWrite, patience)? {
+        Attempt::Done(opened) => opened,
+        Attempt::Again(Again::Vanished) => return Ok(Attempt::Done(false)),
+        Attempt::Again(again) => return Ok(Attempt::Again(again)),
+        Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
+    };
+    if patience.is_being_born(system, &stat) {
+        return Ok(Attempt::Again(Again::BeingBorn));
+    }
+    let kernel_locks = match system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock"))? {
+        Locking::Taken => true,
+        Locking::Busy => return contended(system, target, patience, &file, &stat),
+        Locking::Unsupported => false,
+    };
+    let Some(named) = named(system, target, stat.id)? else {
+        return Ok(Attempt::Again(Again::Vanished));
+    };
+    let fs = system.fs_kind(&file);
+    let examined = examine(system, target, patience, &file, &named, (fs, kernel_locks))?;
+    let Some(Examined { verdict, record, .. }) = examined else {
+        return Ok(Attempt::Again(Again::Vanished));
+    };
+    let refused = match verdict {
+        Verdict::BeingBorn => return Ok(Attempt::Again(Again::BeingBorn)),
+        Verdict::Held(reason) => {
+            let holder = record.map(|record| record.holder(named.modified));
+            Some(Refusal { holder, reason: Some(reason) })
+        }
+        Verdict::Free => return Ok(Attempt::Done(false)),
+        Verdict::Stale(_) => None,
+    };
+    if let Some(refusal) = refused {
+        return Ok(Attempt::Refused(refusal));
+    }
+    match system.unlink(&target.path, stat.id) {
+        Ok(unlinked) => Ok(after(unlinked)),
+        Err(failed) if stays(&failed) && overwrite(system, &file, &RELEASED) => Ok(Attempt::Done(true)),
+        Err(failed) => Err(target.failed(failed)),
+    }
+}
+
+fn after(unlinked: Unlinked) -> Attempt<bool> {
+    match unlinked {
+        Unlinked::Removed => Attempt::Done(true),
+        Unlinked::Missing => Attempt::Done(false),
+        Unlinked::Another => Attempt::Again(Again::Vanished),
+    }
+}
+
+/// Removes the file whatever holds it. It needs no more permission than `unlink(2)`.
+fn remove<S: System>(system: &S, target: &Target) -> Result<Attempt<bool>, Error> {
+    let path = &target.path;
+    let Some(stat) = system.stat_path(path).map_err(target.system("lstat"))? else {
+        return Ok(Attempt::Done(false));
+    };
+    match stat.kind {
+        FileKind::File => {}
+        FileKind::Symlink => return Err(Error::Symlink { path: path.clone() }),
+        kind => return Err(not_a_file(target, kind)),
+    }
+    if stat.links > 1
+        && let Ok(Opened::File(file)) = system.open(path, Access::Read)
+        && !matches!(read(system, target, &file, &stat)?, Content::Record(_) | Content::Released)
+    {
+        return Err(not_a_file(target, FileKind::HardLink));
+    }
+    system.unlink(path, stat.id).map(after).map_err(|failed| target.failed(failed))
+}

@@ -1,0 +1,142 @@
+//! A file that exists: opens it, judges it, and classifies a busy kernel lock.
+#![forbid(unsafe_code)]
+
+use super::error::{Error, FileKind};
+use super::file::{named, not_a_file, read, read_bytes};
+use super::holder::{author, is_elsewhere};
+use super::judge::{Evidence, Verdict, judge};
+use super::record::{Content, Record};
+use super::retry::{Again, Attempt, Patience, Refusal};
+use super::target::Target;
+use crate::system::{Access, FsKind, LockMode, Locking, Opened, ProcessState, Stat, System};
+
+/// Opens what exists, and makes sure that it is a file that a lock may use.
+pub(super) fn open<S: System>(
+    system: &S,
+    target: &Target,
+    access: Access,
+    patience: &mut Patience,
+) -> Result<Attempt<(S::File, Stat)>, Error> {
+    let path = &target.path;
+    let file = match system.open(path, access) {
+        Ok(Opened::File(file)) => file,
+        Ok(Opened::Missing) => return Ok(Attempt::Again(Again::Vanished)),
+        Ok(Opened::Leased) => return Ok(Attempt::Again(Again::Leased)),
+        Ok(Opened::NotAFile(FileKind::Symlink)) => return Err(Error::Symlink { path: path.clone() }),
+        Ok(Opened::NotAFile(kind)) => return Err(not_a_file(target, kind)),
+        Err(error) => {
+            // A umask can make a newborn file unreadable until its creator has mended that.
+            return match system.stat_path(path) {
+                Ok(Some(stat)) if stat.kind == FileKind::File && patience.is_being_born(system, &stat) => {
+                    Ok(Attempt::Again(Again::BeingBorn))
+                }
+                _ => Err(target.system("open")(error)),
+            };
+        }
+    };
+    let stat = system.stat(&file).map_err(target.system("fstat"))?;
+    match (stat.kind, stat.links) {
+        (FileKind::File, 0) => {
+            // `unlink(2)` takes the link away a moment before the name; a mount point keeps its name.
+            if system.is_mount_point(path) {
+                return Err(not_a_file(target, FileKind::Unlinked));
+            }
+            return Ok(Attempt::Again(Again::Vanished));
+        }
+        (FileKind::File, 1) => {}
+        (FileKind::File, _) => {
+            let content = read(system, target, &file, &stat)?;
+            if !matches!(content, Content::Record(_) | Content::Released) {
+                return Err(not_a_file(target, FileKind::HardLink));
+            }
+        }
+        (kind, _) => return Err(not_a_file(target, kind)),
+    }
+    if system.is_planted(path, stat.owner) {
+        return Err(not_a_file(target, FileKind::Planted));
+    }
+    Ok(Attempt::Done((file, stat)))
+}
+
+/// What a file says, and what that comes to.
+pub(super) struct Examined {
+    pub(super) verdict: Verdict,
+    pub(super) record: Option<Record>,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Reads and judges a file whose kernel lock we hold, or whose filesystem has none. `None`: it vanished.
+pub(super) fn examine<S: System>(
+    system: &S,
+    target: &Target,
+    patience: &mut Patience,
+    file: &S::File,
+    stat: &Stat,
+    (fs, kernel_locks): (FsKind, bool),
+) -> Result<Option<Examined>, Error> {
+    let (content, bytes) = read_bytes(system, target, file, stat)?;
+    let released = content == Content::Released;
+    let record = if let Content::Record(record) = content { Some(record) } else { None };
+    let verdict = judge(&Evidence {
+        record: record.as_ref(),
+        file: stat.id,
+        released,
+        empty: stat.size == 0,
+        young: patience.is_being_born(system, stat),
+        process: record.as_ref().map_or(ProcessState::Dead, |record| author(system, record, stat.id)),
+        here: system.here(),
+        fs,
+        kernel_locks,
+    });
+    // Without its kernel lock, its holder may have released it, and ended, since we opened it.
+    if !kernel_locks && matches!(verdict, Verdict::Stale(_)) && named(system, target, stat.id)?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Examined { verdict, record, bytes }))
+}
+
+/// The kernel lock is busy: is that an owner?
+pub(super) fn contended<S: System, T>(
+    system: &S,
+    target: &Target,
+    patience: &mut Patience,
+    file: &S::File,
+    stat: &Stat,
+) -> Result<Attempt<T>, Error> {
+    // An inspector holds the lock in shared mode, for microseconds; beside it a shared lock succeeds.
+    if system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? == Locking::Taken {
+        return Ok(Attempt::Again(Again::LookedAt));
+    }
+    owned(system, target, patience, file, stat, |record| system.process_exists(record.pid))
+}
+
+/// Somebody has the exclusive kernel lock: an owner, one that is about to sign, or one that breaks the lock.
+pub(super) fn owned<S: System, T>(
+    system: &S,
+    target: &Target,
+    patience: &mut Patience,
+    file: &S::File,
+    stat: &Stat,
+    runs: impl FnOnce(&Record) -> bool,
+) -> Result<Attempt<T>, Error> {
+    (patience.locked, patience.ended) = (Some(stat.id), None);
+    let Content::Record(record) = read(system, target, file, stat)? else {
+        return Ok(Attempt::Again(Again::Unsigned));
+    };
+    // Whoever takes over a copy has not signed it yet: the record speaks of the original.
+    if record.is_copy(stat.id) && system.fs_kind(file) == FsKind::Local {
+        return Ok(Attempt::Again(Again::Unsigned));
+    }
+    let holder = Some(record.holder(stat.modified));
+    if is_elsewhere(system, &record) {
+        patience.named = holder;
+        return Ok(Attempt::Again(Again::OutOfSight));
+    }
+    Ok(if runs(&record) {
+        Attempt::Refused(Refusal { holder, reason: None })
+    } else {
+        // Windows has no such inheritance, and the older lock no kernel lock.
+        patience.ended = holder.filter(|_| cfg!(not(windows)) && record.v.is_some());
+        Attempt::Again(Again::Unsigned)
+    })
+}

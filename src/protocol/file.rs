@@ -1,0 +1,74 @@
+//! Reads and writes of a lock file.
+#![forbid(unsafe_code)]
+
+use std::io;
+
+use super::error::{Error, FileKind};
+use super::record::{Content, RECORD_LEN};
+use super::target::Target;
+use crate::system::{Failed, FileId, Stat, System};
+
+/// What is left of a record that nobody stands behind any more. Not nothing: that looks like a birth, and
+/// holds up the next run.
+pub(super) const NO_RECORD: u64 = 1;
+
+pub(super) fn not_a_file(target: &Target, kind: FileKind) -> Error {
+    Error::NotAFile { path: target.path.clone(), kind }
+}
+
+/// What the path names, if that is the file `id`.
+pub(super) fn named<S: System>(system: &S, target: &Target, id: FileId) -> Result<Option<Stat>, Error> {
+    let stat = system.stat_path(&target.path).map_err(target.system("lstat"))?;
+    Ok(stat.filter(|stat| stat.id == id))
+}
+
+/// Reads the file. Content that no lock leaves behind is refused, except under the name of the legacy lock, which took
+/// any file for its own.
+pub(super) fn read<S: System>(
+    system: &S,
+    target: &Target,
+    file: &S::File,
+    stat: &Stat,
+) -> Result<Content, Error> {
+    read_bytes(system, target, file, stat).map(|(content, _)| content)
+}
+
+pub(super) fn read_bytes<S: System>(
+    system: &S,
+    target: &Target,
+    file: &S::File,
+    stat: &Stat,
+) -> Result<(Content, Vec<u8>), Error> {
+    let mut buffer = vec![0; RECORD_LEN];
+    let length = system.read(file, &mut buffer).map_err(target.system("read"))?;
+    buffer.truncate(length);
+    let content = Content::of(&buffer);
+    let is_foreign = content == Content::Foreign || stat.size > RECORD_LEN as u64;
+    if is_foreign && !target.has_default_name() {
+        return Err(not_a_file(target, FileKind::NotALock));
+    }
+    Ok((content, buffer))
+}
+
+/// Whether the system does not let us remove the file at all: it is a mount point (`EBUSY`), somebody else's in a
+/// directory with the sticky bit (`EPERM`), or in a directory that we may not write (`EACCES`).
+pub(super) fn stays(failed: &Failed) -> bool {
+    failed.syscall == "unlink"
+        && matches!(failed.source.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::PermissionDenied)
+}
+
+/// Replaces the content of our file, unless it has got another name: that may be part of a snapshot.
+pub(super) fn overwrite<S: System>(system: &S, file: &S::File, content: &[u8]) -> bool {
+    let is_ours_alone = system.stat(file).is_ok_and(|stat| stat.links <= 1);
+    // First cut, so that what a crash leaves in between is the beginning of one record.
+    let is_cut = || content.len() >= RECORD_LEN || system.truncate(file, content.len() as u64).is_ok();
+    is_ours_alone && is_cut() && system.write(file, content).is_ok()
+}
+
+/// Cuts the record of our file away, unless it has got another name.
+pub(super) fn cut<S: System>(system: &S, file: &S::File) -> io::Result<()> {
+    if system.stat(file)?.links > 1 {
+        return Ok(());
+    }
+    system.truncate(file, NO_RECORD)
+}

@@ -1,0 +1,61 @@
+//! The processes that a record or a kernel lock names.
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::file::named;
+use super::record::{Holder, Record};
+use super::target::Target;
+use crate::system::{FileId, ProcessState, System};
+
+/// What has become of the process that wrote a record.
+pub(super) fn author<S: System>(system: &S, record: &Record, file: FileId) -> ProcessState {
+    let (state, here) = (system.process(record.pid), system.here());
+    let is_this_process =
+        record.pid == here.pid && record.start_time.is_some() && record.start_time == here.start;
+    if is_this_process && !system.holds(file) { ProcessState::Replaced } else { state }
+}
+
+/// Whether a record's process runs, and is not a zombie or another that has its pid.
+pub(crate) fn is_running<S: System>(system: &S, record: &Record) -> bool {
+    let ProcessState::Alive { start } = system.process(record.pid) else { return false };
+    start.is_none() || record.start_time.is_none_or(|recorded| Some(recorded) == start)
+}
+
+/// Whether the record's pid means nothing here: it is of another pid namespace, or of another kernel.
+pub(crate) fn is_elsewhere<S: System>(system: &S, record: &Record) -> bool {
+    let here = system.here();
+    record.boot_id.is_some() && (record.boot_id != here.boot || record.pid_ns != here.pid_namespace)
+}
+
+/// The process that holds the kernel lock of a file that we have closed. If the path names the file no more, its number may
+/// be that of another file by now.
+pub(super) fn lock_owner<S: System>(system: &S, target: &Target, id: FileId) -> Option<u32> {
+    let owner = system.lock_owner(id)?;
+    matches!(named(system, target, id), Ok(Some(_))).then_some(owner)
+}
+
+/// What is known of a kernel lock whose owner has ended: as with every lock of `flock(2)`, children inherit it.
+pub(super) fn inherited(pid: u32) -> String {
+    format!("process {pid} ended, but its command, or another process that inherited its lock, still runs")
+}
+
+/// What is known of a kernel lock whose owner no record names.
+pub(super) fn without_record(owner: Option<u32>) -> String {
+    let owner = owner.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+    format!(
+        "{owner} holds the kernel lock without a record: a program other than reconcile-lock, \
+         or an acquire that has just begun"
+    )
+}
+
+/// Who holds the lock, since when and where, as a sentence without its end.
+pub(super) fn describe(holder: &Holder) -> String {
+    let at = UNIX_EPOCH.checked_add(Duration::from_millis(holder.created_at.min(MAX_TIME)));
+    let since = at.map(|at| format!(" since {}", humantime::format_rfc3339_millis(at)));
+    let host = holder.host.as_ref().map(|host| format!(" on {host}"));
+    format!("process {}{} holds it{}", holder.pid, host.unwrap_or_default(), since.unwrap_or_default())
+}
+
+/// The end of the year 9999, the last that RFC 3339 can write.
+const MAX_TIME: u64 = 253_402_300_799_999;

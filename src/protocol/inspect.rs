@@ -1,0 +1,118 @@
+//! Inspect: reads the state of a lock without changing it.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::path::PathBuf;
+
+use super::error::Error;
+use super::existing::{Examined, examine, open, owned};
+use super::file::{named, read};
+use super::holder::{describe, is_elsewhere, is_running, without_record};
+use super::judge::Verdict;
+use super::record::{Content, Holder};
+use super::retry::{Again, Attempt, BEING_BORN, Patience, Refusal};
+use super::target::Target;
+use crate::system::{Access, LockMode, Locking, Stat, System};
+
+/// Whether a lock is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockState {
+    /// There is no lock file, or one that the last holder has marked as released.
+    Free,
+    /// Somebody holds the lock, or that cannot be ruled out.
+    Held,
+    /// There is a lock file, and its holder is gone.
+    Stale,
+}
+
+/// What [`inspect`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockStatus {
+    /// The lock file.
+    pub path: PathBuf,
+    /// Whether the lock is held.
+    pub state: LockState,
+    /// Who holds it or left it behind, if the file says.
+    pub holder: Option<Holder>,
+    /// One sentence for a person.
+    pub reason: String,
+}
+
+/// Says whether the lock is held, and by whom, without disturbing anybody or changing a byte.
+///
+/// # Errors
+/// [`Error::Symlink`], [`Error::NotAFile`] and [`Error::System`] as they say.
+pub fn inspect<S: System>(system: &S, target: &Target) -> Result<LockStatus, Error> {
+    let status = |state, holder, reason| LockStatus { path: target.path.clone(), state, holder, reason };
+    let nobody = || status(LockState::Free, None, "no lock file is there: nobody holds the lock".to_owned());
+    let looked = Patience::repeat(system, target, |patience| {
+        let (file, stat) = match open(system, target, Access::Read, patience)? {
+            Attempt::Done(opened) => opened,
+            Attempt::Again(Again::Vanished) => return Ok(Attempt::Done(nobody())),
+            Attempt::Again(again) => return Ok(Attempt::Again(again)),
+            Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
+        };
+        look(system, target, patience, &file, &stat)
+    });
+    match looked {
+        Err(Error::Contention { holder, reason, .. }) => {
+            let reason = reason.or_else(|| holder.as_ref().map(describe));
+            Ok(status(LockState::Held, holder, reason.unwrap_or_else(|| "somebody holds it".to_owned())))
+        }
+        Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(nobody()),
+        other => other,
+    }
+}
+
+fn look<S: System>(
+    system: &S,
+    target: &Target,
+    patience: &mut Patience,
+    file: &S::File,
+    stat: &Stat,
+) -> Result<Attempt<LockStatus>, Error> {
+    if patience.is_being_born(system, stat) {
+        let owner = system.lock_owner(stat.id);
+        let reason = Some(owner.map_or_else(|| BEING_BORN.to_owned(), |pid| without_record(Some(pid))));
+        return Ok(Attempt::Refused(Refusal { holder: None, reason }));
+    }
+    let fs = system.fs_kind(file);
+    // A record that names a live process settles it without the kernel lock, which an acquirer may want.
+    let examined = examine(system, target, patience, file, stat, (fs, true))?;
+    if let Some(Examined { verdict: Verdict::Held(_), record: Some(found), .. }) = examined {
+        let holder = found.holder(stat.modified);
+        let again = read(system, target, file, stat)?;
+        if let Content::Record(record) = again
+            && !is_elsewhere(system, &record)
+            && system.process_exists(record.pid)
+        {
+            return Ok(Attempt::Refused(Refusal { holder: Some(holder), reason: None }));
+        }
+    }
+    let kernel_locks = match system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? {
+        Locking::Taken => true,
+        Locking::Busy => {
+            return owned(system, target, patience, file, stat, |record| is_running(system, record));
+        }
+        Locking::Unsupported => false,
+    };
+    let Some(named) = named(system, target, stat.id)? else {
+        return Ok(Attempt::Again(Again::Vanished));
+    };
+    let examined = examine(system, target, patience, file, &named, (fs, kernel_locks))?;
+    let Some(Examined { verdict, record, .. }) = examined else {
+        return Ok(Attempt::Again(Again::Vanished));
+    };
+    let holder = record.map(|record| record.holder(named.modified));
+    let (state, reason) = match verdict {
+        Verdict::BeingBorn => (LockState::Held, BEING_BORN.to_owned()),
+        Verdict::Free => {
+            let reason =
+                "the last holder released the lock, and could not remove its file: nobody holds the lock";
+            (LockState::Free, reason.to_owned())
+        }
+        Verdict::Held(reason) => (LockState::Held, reason),
+        Verdict::Stale(reason) => (LockState::Stale, reason),
+    };
+    Ok(Attempt::Done(LockStatus { path: target.path.clone(), state, holder, reason }))
+}

@@ -1,0 +1,198 @@
+//! Tests of the verdicts.
+
+use super::*;
+
+fn here() -> Here {
+    Here {
+        pid: 1,
+        start: Some(10),
+        boot: Some("this".into()),
+        pid_namespace: Some(5),
+        host: Some("here".into()),
+    }
+}
+
+fn native() -> Record {
+    let there = Here { pid: 4711, start: Some(99), host: Some("there".into()), ..here() };
+    Record::of(&there, 0, 1, FsKind::Local)
+}
+
+fn old() -> Record {
+    Record {
+        host: None,
+        boot_id: None,
+        start_time: None,
+        pid_ns: None,
+        thread: None,
+        fs: None,
+        file: None,
+        v: None,
+        ..native()
+    }
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+struct Case {
+    record: Option<Record>,
+    empty: bool,
+    released: bool,
+    young: bool,
+    process: ProcessState,
+    fs: FsKind,
+    kernel_locks: bool,
+    here: Here,
+}
+
+const FILE: FileId = FileId { device: 1, inode: 2 };
+
+fn case(record: Option<Record>, process: ProcessState) -> Case {
+    Case {
+        record,
+        empty: false,
+        released: false,
+        young: false,
+        process,
+        fs: FsKind::Local,
+        kernel_locks: true,
+        here: here(),
+    }
+}
+
+impl Case {
+    fn verdict(&self) -> Verdict {
+        judge(&Evidence {
+            record: self.record.as_ref(),
+            empty: self.empty,
+            released: self.released,
+            file: FILE,
+            young: self.young,
+            process: self.process,
+            here: &self.here,
+            fs: self.fs,
+            kernel_locks: self.kernel_locks,
+        })
+    }
+    fn held(&self) -> bool {
+        matches!(self.verdict(), Verdict::Held(_))
+    }
+    fn stale(&self, reason: &str) -> bool {
+        matches!(self.verdict(), Verdict::Stale(text) if text.contains(reason))
+    }
+}
+
+const DEAD: ProcessState = ProcessState::Dead;
+const ALIVE: ProcessState = ProcessState::Alive { start: Some(99) };
+const REUSED: ProcessState = ProcessState::Alive { start: Some(100) };
+const HIDDEN: ProcessState = ProcessState::Alive { start: None };
+
+#[test]
+fn empty_and_young_is_being_born() {
+    let newborn = Case { empty: true, young: true, ..case(None, DEAD) };
+    assert_eq!(newborn.verdict(), Verdict::BeingBorn);
+}
+
+#[test]
+fn empty_and_older_or_not_our_json_is_stale() {
+    assert!(Case { empty: true, ..case(None, DEAD) }.stale("empty"));
+    assert!(case(None, DEAD).stale("the file was not a lock record"));
+    assert!(Case { young: true, ..case(None, DEAD) }.stale("not a lock record"));
+}
+
+#[test]
+fn a_released_file_is_free_where_the_kernel_lock_proves_it() {
+    let released = Case { released: true, ..case(None, DEAD) };
+    assert_eq!(released.verdict(), Verdict::Free);
+    assert!(Case { kernel_locks: false, ..released }.held());
+}
+
+#[test]
+fn a_copy_of_a_live_holders_file_is_stale_and_the_file_itself_is_not() {
+    assert!(case(Some(native().in_file(FILE)), ALIVE).held());
+    let copy = native().in_file(FileId { inode: 3, ..FILE });
+    assert!(case(Some(copy.clone()), ALIVE).stale("the file is a copy"));
+    let shared = Case { fs: FsKind::Shared, ..case(Some(copy), ALIVE) };
+    assert!(shared.held(), "another kernel may number its files otherwise");
+}
+
+#[test]
+fn an_old_record_is_held_by_a_live_pid_however_old() {
+    assert!(case(Some(old()), HIDDEN).held());
+    assert!(case(Some(old()), REUSED).held());
+}
+
+#[test]
+fn an_old_record_of_a_dead_pid_is_stale() {
+    assert!(case(Some(old()), DEAD).stale("process 4711 ended without releasing"));
+}
+
+#[test]
+fn a_zombie_is_as_dead() {
+    assert!(case(Some(old()), ProcessState::Zombie).stale("ended"));
+    assert!(case(Some(native()), ProcessState::Zombie).stale("ended"));
+}
+
+#[test]
+fn this_boot_and_the_same_process_is_held() {
+    assert!(case(Some(native()), ALIVE).held());
+    assert!(case(Some(native()), HIDDEN).held(), "doubt breaks nothing");
+}
+
+#[test]
+fn a_program_that_was_replaced_is_gone_where_the_kernel_lock_proves_it() {
+    let replaced = case(Some(native()), ProcessState::Replaced);
+    assert!(replaced.stale("process 4711 did not release the lock"));
+    assert!(Case { kernel_locks: false, ..replaced }.held());
+    assert!(case(Some(old()), ProcessState::Replaced).held(), "the legacy lock may be in the same program");
+}
+
+#[test]
+fn this_boot_otherwise_is_stale() {
+    assert!(case(Some(native()), DEAD).stale("process 4711 ended without releasing"));
+    assert!(case(Some(native()), REUSED).stale("another process has its pid"));
+    let elsewhere = Record { pid_ns: Some(6), ..native() };
+    assert!(case(Some(elsewhere), ALIVE).stale("another pid namespace"));
+}
+
+#[test]
+fn another_boot_may_number_its_files_otherwise() {
+    let before = Record { boot_id: Some("before".into()), ..native() }.in_file(FileId { device: 9, ..FILE });
+    assert!(case(Some(before), ALIVE).stale("the machine was restarted"));
+}
+
+#[test]
+fn another_boot_on_a_local_filesystem_is_a_restart() {
+    let before = Record { boot_id: Some("before".into()), ..native() };
+    assert!(case(Some(before), ALIVE).stale("the machine was restarted"));
+}
+
+#[test]
+fn another_boot_on_anything_else_is_held_and_says_where() {
+    let before = Record { boot_id: Some("before".into()), ..native() };
+    let we_share = Case { fs: FsKind::Shared, ..case(Some(before.clone()), DEAD) };
+    let they_share = case(Some(Record { fs: Some("shared".into()), ..before.clone() }), DEAD);
+    let they_are_silent = case(Some(Record { fs: None, ..before }), DEAD);
+    for case in [we_share, they_share, they_are_silent] {
+        let Verdict::Held(reason) = case.verdict() else { panic!("held") };
+        assert!(reason.contains("on there") && reason.contains("breakLock") && reason.contains("PostgreSQL"));
+    }
+}
+
+#[test]
+fn without_our_boot_id_a_local_record_is_judged_by_its_pid() {
+    let here = Here { boot: None, ..here() };
+    assert!(Case { here: here.clone(), ..case(Some(native()), DEAD) }.stale("ended"));
+    assert!(Case { here: here.clone(), ..case(Some(native()), ALIVE) }.held());
+    assert!(Case { here, fs: FsKind::Shared, ..case(Some(native()), DEAD) }.held());
+}
+
+#[test]
+fn without_kernel_locks_only_proof_of_death_on_this_boot_counts() {
+    let bare = |record, process| Case { kernel_locks: false, ..case(record, process) };
+    assert!(bare(Some(native()), DEAD).stale("ended"));
+    assert!(bare(Some(native()), REUSED).stale("another process"));
+    assert!(bare(Some(native()), ALIVE).held());
+    assert!(bare(Some(old()), DEAD).held());
+    assert!(bare(None, DEAD).held());
+    assert!(bare(Some(Record { pid_ns: Some(6), ..native() }), DEAD).held());
+    assert!(bare(Some(Record { boot_id: Some("before".into()), ..native() }), DEAD).held());
+}

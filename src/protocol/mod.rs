@@ -1,0 +1,28 @@
+//! Acquire, release, inspect and break, over the operations of [`System`](crate::System).
+//!
+//! **I1**: a process owns the lock if and only if it holds the exclusive kernel lock on the file that
+//! the path names now. **I2**: only the owner unlinks, replaces or rewrites the file at the path.
+#![forbid(unsafe_code)]
+
+mod acquire;
+mod break_lock;
+pub(crate) mod error;
+mod existing;
+mod file;
+mod held;
+mod holder;
+mod inspect;
+pub mod judge;
+pub mod record;
+mod release;
+mod retry;
+pub(crate) mod target;
+
+pub use self::acquire::{OLD_PEER_UNLINKS_WITHIN, acquire, acquire_until};
+pub use self::break_lock::break_lock;
+pub use self::held::{Held, TakenOver, is_held};
+pub(crate) use self::holder::{is_elsewhere, is_running};
+pub use self::inspect::{LockState, LockStatus, inspect};
+pub use self::release::{abandon, release};
+pub(crate) use self::retry::is_creation_grace;
+pub use self::retry::{BIRTH, EmptyFile};

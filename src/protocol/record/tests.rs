@@ -1,0 +1,119 @@
+//! Tests of the record.
+
+use super::*;
+
+fn here() -> Here {
+    Here {
+        pid: 4711,
+        start: Some(99),
+        boot: Some("8a2f".into()),
+        pid_namespace: Some(4_026_531_836),
+        host: Some("ledger".into()),
+    }
+}
+
+#[test]
+fn a_record_survives_the_file() {
+    let record = Record::of(&here(), 3, 1_764_000_000_000, FsKind::Local);
+    let bytes = record.encode();
+    assert!(bytes.starts_with(br#"{"pid":4711,"createdAt":1764000000000,"#));
+    assert_eq!(bytes.last(), Some(&b'\n'));
+    assert_eq!(Record::parse(&bytes), Some(record));
+}
+
+#[test]
+fn a_record_names_its_file_and_takes_any_other_for_a_copy() {
+    let file = FileId { device: u64::MAX, inode: u128::MAX };
+    let long = Here { host: Some("x".repeat(64)), ..here() };
+    let record = Record::of(&long, u32::MAX, u64::MAX, FsKind::Shared).in_file(file);
+    assert_eq!(Record::parse(&record.encode()).as_ref(), Some(&record));
+    assert!(!record.names_another_file(file));
+    assert!(record.names_another_file(FileId { device: 1, ..file }));
+    assert!(record.names_another_file(FileId { inode: 1, ..file }));
+    assert!(!Record::of(&here(), 0, 1, FsKind::Local).names_another_file(file), "an older record");
+}
+
+#[test]
+fn only_what_a_lock_leaves_behind_is_a_remnant() {
+    let record = Record::of(&here(), 0, 1, FsKind::Local).encode();
+    assert!(matches!(Content::of(&record), Content::Record(_)));
+    assert_eq!(Content::of(&RELEASED), Content::Released);
+    for length in 0..record.iter().position(|byte| *byte == b' ').expect("padded") - 1 {
+        let mut torn = record[..length].to_vec();
+        assert_eq!(Content::of(&torn), Content::Remnant, "{length} bytes");
+        torn.resize(RECORD_LEN, 0);
+        assert_eq!(Content::of(&torn), Content::Remnant, "{length} bytes and NUL bytes");
+    }
+    for remnant in [r#"{ "pid": 77, "crea"#, r#"{"pid":0}"#, "{\n  \"p"] {
+        assert_eq!(Content::of(remnant.as_bytes()), Content::Remnant, "{remnant}");
+    }
+    for foreign in
+        ["id,amount\n", "#!/bin/sh\n", "{}", " ", "\n", "[", "{\"name\":1}", "{\"pid\":\"7\"}", "{\"pid\":7x"]
+    {
+        assert_eq!(Content::of(foreign.as_bytes()), Content::Foreign, "{foreign}");
+    }
+    assert_eq!(Content::of(b"\0\0x"), Content::Foreign);
+}
+
+#[test]
+fn a_long_host_name_never_breaks_the_record() {
+    for host in ["x".repeat(300), "\u{1}".repeat(300), "ü".repeat(300)] {
+        let record = Record::of(&Here { host: Some(host), ..here() }, 0, 1, FsKind::Shared);
+        let read = Record::parse(&record.encode()).expect("readable");
+        assert_eq!((read.pid, read.boot_id), (4711, Some("8a2f".into())));
+    }
+}
+
+#[test]
+fn a_pid_that_no_process_can_have_is_no_record() {
+    for pid in ["0", "-1", "1.5", "4294967296", "9007199254740992", "\"7\"", "null", "[]", "1e999"] {
+        let text = format!(r#"{{"pid":{pid},"createdAt":1}}"#);
+        assert_eq!(Record::parse(text.as_bytes()), None, "{text}");
+    }
+}
+
+#[test]
+fn a_pid_above_the_systems_limit_is_no_record() {
+    for pid in [4_194_305_u32, 1 << 31, u32::MAX] {
+        let text = format!(r#"{{"pid":{pid},"createdAt":1}}"#);
+        assert_eq!(Record::parse(text.as_bytes()).is_some(), cfg!(windows), "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_our_json_is_no_record() {
+    let deep = "[".repeat(500);
+    for text in
+        ["", "{}", "[]", "[7,1]", "7", "\"x\"", "{\"pid\":7", "{\"pid\":7}}", "\u{feff}{\"pid\":7}", &deep]
+    {
+        assert_eq!(Record::parse(text.as_bytes()), None, "{text}");
+    }
+    assert_eq!(Record::parse(&[0xff, 0xfe, 0, 7]), None);
+}
+
+#[test]
+fn an_old_record_and_a_newer_one_are_read() {
+    let old = Record::parse(br#"{ "pid": 7, "createdAt": 12 }"#).expect("a record");
+    assert_eq!((old.pid, old.created_at, old.boot_id), (7, Some(12), None));
+    let newer = Record::parse(br#"{"pid":1e3,"createdAt":12,"host":5,"bootId":"b","v":9,"lease":{}}"#);
+    let newer = newer.expect("a record");
+    assert_eq!((newer.pid, newer.host, newer.boot_id, newer.v), (1000, None, Some("b".into()), Some(9)));
+}
+
+#[test]
+fn a_hostile_host_name_arrives_harmless() {
+    for (host, shown) in [
+        (r"\u001b[2J\r\nok", r"\u{1b}[2J\r\nok"),
+        (r"a\u2028b\u202ec\u009b", r"a\u{2028}b\u{202e}c\u{9b}"),
+        ("büro-7.example", "büro-7.example"),
+        (&"h".repeat(400), &"h".repeat(HOST_LEN)),
+    ] {
+        let text = format!(r#"{{"pid":7,"host":"{host}"}}"#);
+        assert_eq!(Record::parse(text.as_bytes()).expect("a record").host.as_deref(), Some(shown));
+    }
+}
+
+#[test]
+fn a_missing_time_is_the_files() {
+    assert_eq!(Record::parse(br#"{"pid":7}"#).expect("a record").holder(42).created_at, 42);
+}
