@@ -131,8 +131,8 @@ pub const MUTATIONS: &[Mutation] = &[
             "            let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
             let content = read(system, target, &file, &stat)?;
             let record = if let Content::Record(record) = content { Some(record) } else { None };
-            let record = record.filter(|record| !super::is_elsewhere(system, record));
-            if !record.is_some_and(|record| system.process(record.pid) == crate::system::ProcessState::Dead) {
+            let record = record.filter(|record| !super::holder::is_elsewhere(system, record));
+            if !record.is_some_and(|record| system.process(record.pid) == crate::platform::ProcessState::Dead) {
                 return contended(system, target, patience, &file, &stat);
             }
             true

@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::platform::Os;
 use crate::protocol::error::Error;
 use crate::protocol::record::Holder;
 use crate::protocol::target::{LockOptions, Target};
 use crate::protocol::{self, LockState, LockStatus, TakenOver};
-use crate::sys::Os;
 use crate::table::{self, LockId, Owner};
 use crate::wait;
 

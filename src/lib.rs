@@ -14,7 +14,7 @@
 //! - [`protocol`]: acquire, release, inspect and break, step by step, over the trait [`System`].
 //! - [`judge`]: is the holder that a record names gone? A pure function.
 //! - [`record`]: the one JSON object in the file.
-//! - [`System`] (`system.rs`): what the protocol asks of an operating system; `sys/` answers it.
+//! - [`System`] (`platform/`): what the protocol asks of an operating system, and one folder for each family.
 //! - `table.rs`: the locks that this process holds.
 //! - `pool.rs`: threads for file operations, so that a slow disk holds up no event loop.
 //! - `wait.rs`: one thread that sleeps for all waiters; `wait/path.rs` decides what each path needs.
@@ -26,11 +26,10 @@ mod map;
 // napi registers nothing in a test executable, which no Node.js loads.
 #[cfg(all(feature = "node", not(test)))]
 mod node;
+mod platform;
 #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "only JavaScript looks for an answer"))]
 mod pool;
 pub mod protocol;
-mod sys;
-mod system;
 mod table;
 #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "only JavaScript ends a wait"))]
 mod wait;
@@ -39,10 +38,11 @@ pub use api::{
     AcquireOptions, BreakOptions, Lock, acquire_lock, break_lock, inspect_lock, release_lock,
     resolve_lock_path, with_lock,
 };
-pub use protocol::error::{Error, FileKind};
+pub use platform::{
+    Access, Failed, FileId, FileKind, FsKind, HeldFiles, Here, LockMode, Locking, Opened, ProcessState, Stat,
+    System, Unlinked,
+};
+pub use protocol::error::Error;
 pub use protocol::record::Holder;
 pub use protocol::target::{DEFAULT_FILE, DEFAULT_MESSAGE, LockOptions, Target};
 pub use protocol::{LockState, LockStatus, TakenOver, judge, record};
-pub use system::{
-    Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System, Unlinked,
-};

@@ -9,12 +9,11 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::map::{HASHER, Map};
+use crate::platform::{FileId, HeldFiles, Os, System};
 #[cfg(any(feature = "node", test))]
 use crate::protocol::TakenOver;
 use crate::protocol::error::Error;
 use crate::protocol::{self, Held};
-use crate::sys::Os;
-use crate::system::{FileId, System};
 
 /// Names one held lock in this process, never a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -210,9 +209,10 @@ fn find_where(owner: Owner, path: &Path, is_wanted: impl Fn(&Entry) -> bool) -> 
     })
 }
 
-/// Whether any owner holds the lock of this file.
-pub(crate) fn holds(id: FileId) -> bool {
-    table().entries.values().any(|entry| entry.held.is_file(id))
+impl HeldFiles for Os {
+    fn holds(&self, id: FileId) -> bool {
+        table().entries.values().any(|entry| entry.held.is_file(id))
+    }
 }
 
 /// Whether the lock is held and its file is still in its place.

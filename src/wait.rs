@@ -13,6 +13,8 @@ mod path;
 mod paths;
 #[cfg(test)]
 mod simulation;
+#[cfg_attr(not(target_os = "linux"), path = "wait/unwatched_file.rs")]
+mod watched_file;
 
 use std::any::Any;
 use std::hash::BuildHasher;
@@ -27,13 +29,12 @@ use std::time::{Duration, Instant};
 use self::jobs::{Attempted, Batch, Files};
 use self::path::{Done, Job, Observed, Outcome, QUEUE_YIELD, Queue, SHORTEST_RESCAN};
 use self::paths::Paths;
+use crate::platform::{Arrival, Os, QueueTicket, System, Watcher, is_shortage};
 use crate::pool;
 use crate::protocol::error::Error;
 use crate::protocol::record::Holder;
 use crate::protocol::target::Target;
 use crate::protocol::{self, BIRTH, EmptyFile, Held, LockState};
-use crate::sys::{Arrival, Os, QueueTicket, Watcher, is_shortage};
-use crate::system::System;
 use crate::table::{self, Owner, UnderWay};
 
 /// How long a first attempt pauses for others, such as the creator of an empty file.

@@ -2,12 +2,12 @@
 
 use std::sync::LazyLock;
 
+use crate::platform::{Access, Opened, System};
 use crate::protocol;
 use crate::protocol::error::Error;
 use crate::protocol::record::Record;
 use crate::protocol::target::{LockOptions, Target};
 use crate::replay::{Call, Simulated};
-use crate::system::{Access, Opened, System};
 use crate::world::{Flaw, Seen};
 
 /// The functions of one version of `src/protocol/`: the real one, or a mutant.

@@ -14,10 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
-use crate::programs::Program;
-use crate::system::{
-    Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System, Unlinked,
+use crate::platform::{
+    Access, Failed, FileId, FsKind, HeldFiles, Here, LockMode, Locking, Opened, ProcessState, Stat, System,
+    Unlinked,
 };
+use crate::programs::Program;
 use crate::world::{self, Data, Who, World};
 
 /// One operation of a program. Others can run before each of them.
@@ -431,16 +432,8 @@ impl From<Stat> for Described {
 impl From<Described> for Stat {
     fn from(of: Described) -> Self {
         let Described { inode, links, size, modified } = of;
-        let id = crate::system::FileId { device: 1, inode };
-        Self {
-            id,
-            kind: crate::protocol::error::FileKind::File,
-            links,
-            owner: 0,
-            size,
-            mode: 0o600,
-            modified,
-        }
+        let id = crate::platform::FileId { device: 1, inode };
+        Self { id, kind: crate::platform::FileKind::File, links, owner: 0, size, mode: 0o600, modified }
     }
 }
 
@@ -501,6 +494,12 @@ impl Drop for File {
             drop(run);
             suspend();
         }
+    }
+}
+
+impl HeldFiles for Simulated {
+    fn holds(&self, _: FileId) -> bool {
+        false
     }
 }
 
@@ -568,10 +567,6 @@ impl System for Simulated {
     }
 
     /// A process of the model never asks while it holds the lock.
-    fn holds(&self, _: FileId) -> bool {
-        false
-    }
-
     fn is_planted(&self, _: &Path, _: u32) -> bool {
         false
     }

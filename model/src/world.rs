@@ -6,11 +6,10 @@ use std::sync::Arc;
 use stateright::Property;
 
 use crate::checker::{Search, State};
+use crate::platform::{FileId, FileKind, FsKind, Here, LockMode, Locking, ProcessState, Stat};
 use crate::programs::Role;
 use crate::protocol::BIRTH;
-use crate::protocol::error::FileKind;
 use crate::protocol::record::{Content, RELEASED, Record};
-use crate::system::{FileId, FsKind, Here, LockMode, Locking, ProcessState, Stat};
 
 macro_rules! flaws {
     ($($(#[$doc:meta])* $name:ident,)*) => {

@@ -11,12 +11,11 @@ use super::args::text_of;
 use super::failure::{guarded, returned};
 use super::promise::promised;
 use super::state::State;
+use crate::platform::{Os, System};
 use crate::protocol::error::Error;
 use crate::protocol::record::Holder;
 use crate::protocol::target::Target;
 use crate::protocol::{Held, TakenOver};
-use crate::sys::Os;
-use crate::system::System;
 use crate::table::{self, LockId, Owner};
 
 /// Who holds a lock.

@@ -23,10 +23,10 @@ use napi::{Env, Result};
 use napi_derive::napi;
 
 use crate::api;
+use crate::platform::Os;
 use crate::protocol::error::Error;
 use crate::protocol::target::Target;
 use crate::protocol::{self, LockState, LockStatus};
-use crate::sys::Os;
 use crate::table::{self, Owner, UnderWay};
 use crate::wait;
 

@@ -10,7 +10,7 @@ use super::end;
 use super::failure::guarded;
 use super::waiting::Sitting;
 use crate::map::Map;
-use crate::sys;
+use crate::platform;
 use crate::table::Owner;
 
 /// Whose locks are whose. Copies of the JavaScript in one thread share it, or at least its owner.
@@ -44,10 +44,10 @@ pub fn setup(env: &Env, thread_id: Function<'_, (), u32>) -> Result<()> {
         if State::of(env).is_ok() {
             return Ok(());
         }
-        let thread = if sys::is_main_thread() { MAIN_THREAD } else { thread_id.call(())? };
+        let thread = if platform::is_main_thread() { MAIN_THREAD } else { thread_id.call(())? };
         let owner = end::owner_of_thread();
         env.set_instance_data(State { owner, thread, waits: RefCell::default() }, (), |_| {})?;
-        sys::keep_loaded();
+        platform::keep_loaded();
         // A worker that ends releases its own locks and no others.
         env.add_env_cleanup_hook(owner, end::of)?;
         Ok(())

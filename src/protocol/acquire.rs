@@ -11,7 +11,7 @@ use super::judge::Verdict;
 use super::record::{Content, RECORD_LEN, Record};
 use super::retry::{Again, Attempt, EmptyFile, Patience, Refusal};
 use super::target::Target;
-use crate::system::{Access, FileId, FsKind, LockMode, Locking, System, Unlinked};
+use crate::platform::{Access, FileId, FsKind, LockMode, Locking, System, Unlinked};
 
 /// How long an old TypeScript peer that has read a stale record may take to unlink the path.
 pub const OLD_PEER_UNLINKS_WITHIN: Duration = Duration::from_millis(5);

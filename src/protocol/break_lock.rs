@@ -1,14 +1,14 @@
 //! Break: removes a stale lock, or any lock by force.
 #![forbid(unsafe_code)]
 
-use super::error::{Error, FileKind};
+use super::error::Error;
 use super::existing::{Examined, contended, examine, open};
 use super::file::{named, not_a_file, overwrite, read, stays};
 use super::judge::Verdict;
 use super::record::{Content, RELEASED};
 use super::retry::{Again, Attempt, Patience, Refusal};
 use super::target::Target;
-use crate::system::{Access, LockMode, Locking, Opened, System, Unlinked};
+use crate::platform::{Access, FileKind, LockMode, Locking, Opened, System, Unlinked};
 
 /// Removes a stale lock; with `force` a held one too, whose holder then learns that it lost the lock.
 /// `false`: nothing was there.

@@ -1,11 +1,11 @@
 //! Everything that can go wrong, each with the code that JavaScript sees.
 #![forbid(unsafe_code)]
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::record::Holder;
+use crate::platform::FileKind;
 
 /// Why a call did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +36,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// `E_LOCK_NOT_A_FILE`: the path is not a file that a lock may use. It is left as it was.
-    #[error("Refusing to {} {kind}{}: {}", kind.use_of().0, kind.use_of().1, path.display())]
+    #[error("Refusing to {} {kind}{}: {}", use_of(*kind).0, use_of(*kind).1, path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
@@ -149,55 +149,7 @@ impl Error {
     }
 }
 
-/// What stands at a path that is not a lock file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FileKind {
-    /// A regular file.
-    File,
-    /// A regular file with several hard links that holds no record: another file could be overwritten.
-    HardLink,
-    /// A regular file with content that no lock leaves behind, under a file name that the caller chose.
-    NotALock,
-    /// A regular file without links at a path that keeps naming it: a mount point whose original was removed.
-    Unlinked,
-    /// A regular file of another user in a directory with the sticky bit: that user could remove a held lock.
-    Planted,
-    /// A directory.
-    Directory,
-    /// A named pipe.
-    Fifo,
-    /// A Unix socket.
-    Socket,
-    /// A character or block device.
-    Device,
-    /// A symbolic link.
-    Symlink,
-    /// Anything else.
-    Other,
-}
-
-impl FileKind {
-    /// The words of the refusal before and after it.
-    fn use_of(self) -> (&'static str, &'static str) {
-        if self == Self::NotALock { ("overwrite", "") } else { ("use", " as a lock file") }
-    }
-}
-
-impl fmt::Display for FileKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::File => "a file",
-            Self::HardLink => "a file with several hard links",
-            Self::NotALock => "a file that is not a lock file",
-            Self::Unlinked => "a file without links, such as a mount point whose original was removed,",
-            Self::Planted => "a file of another user in a directory with the sticky bit",
-            Self::Directory => "a directory",
-            Self::Fifo => "a FIFO",
-            Self::Socket => "a socket",
-            Self::Device => "a device",
-            Self::Symlink => "a symbolic link",
-            Self::Other => "something that is no file",
-        })
-    }
+/// The words of the refusal before and after what stands at the path.
+fn use_of(kind: FileKind) -> (&'static str, &'static str) {
+    if kind == FileKind::NotALock { ("overwrite", "") } else { ("use", " as a lock file") }
 }

@@ -1,14 +1,14 @@
 //! A file that exists: opens it, judges it, and classifies a busy kernel lock.
 #![forbid(unsafe_code)]
 
-use super::error::{Error, FileKind};
+use super::error::Error;
 use super::file::{named, not_a_file, read, read_bytes};
 use super::holder::{author, is_elsewhere};
 use super::judge::{Evidence, Verdict, judge};
 use super::record::{Content, Record};
 use super::retry::{Again, Attempt, Patience, Refusal};
 use super::target::Target;
-use crate::system::{Access, FsKind, LockMode, Locking, Opened, ProcessState, Stat, System};
+use crate::platform::{Access, FileKind, FsKind, LockMode, Locking, Opened, ProcessState, Stat, System};
 
 /// Opens what exists, and makes sure that it is a file that a lock may use.
 pub(super) fn open<S: System>(

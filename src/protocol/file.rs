@@ -3,10 +3,10 @@
 
 use std::io;
 
-use super::error::{Error, FileKind};
+use super::error::Error;
 use super::record::{Content, RECORD_LEN};
 use super::target::Target;
-use crate::system::{Failed, FileId, Stat, System};
+use crate::platform::{Failed, FileId, FileKind, Stat, System};
 
 /// What is left of a record that nobody stands behind any more. Not nothing: that looks like a birth, and
 /// holds up the next run.

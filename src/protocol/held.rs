@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::record::Holder;
-use crate::system::{FileId, System};
+use crate::platform::{FileId, System};
 
 /// A lock that this process owns. Dropping it closes the file, which ends ownership and leaves a stale
 /// file behind; [`release`](super::release()) is the way to end it.

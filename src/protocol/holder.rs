@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::file::named;
 use super::record::{Holder, Record};
 use super::target::Target;
-use crate::system::{FileId, ProcessState, System};
+use crate::platform::{FileId, ProcessState, System};
 
 /// What has become of the process that wrote a record.
 pub(super) fn author<S: System>(system: &S, record: &Record, file: FileId) -> ProcessState {

@@ -12,7 +12,7 @@ use super::judge::Verdict;
 use super::record::{Content, Holder};
 use super::retry::{Again, Attempt, BEING_BORN, Patience, Refusal};
 use super::target::Target;
-use crate::system::{Access, LockMode, Locking, Stat, System};
+use crate::platform::{Access, LockMode, Locking, Stat, System};
 
 /// Whether a lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

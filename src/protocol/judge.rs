@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::record::Record;
-use crate::system::{FileId, FsKind, Here, ProcessState};
+use crate::platform::{FileId, FsKind, Here, ProcessState};
 
 /// Everything that the verdict depends on.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]

@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 
 use miniserde::json::{self, Number, Object, Value};
 
-use crate::system::{FileId, FsKind, Here};
+use crate::platform::{FileId, FsKind, Here};
 
 /// Every record is this long, so that one write replaces another whole.
 pub const RECORD_LEN: usize = 512;

@@ -8,7 +8,7 @@ use super::file::{cut, overwrite, stays};
 use super::held::Held;
 use super::record::RELEASED;
 use super::target::system_error;
-use crate::system::{System, Unlinked};
+use crate::platform::{System, Unlinked};
 
 /// Releases a lock. Whatever happens, this process owns it no more afterwards. Where the system does not let us remove
 /// the file, its content says that the lock is free.

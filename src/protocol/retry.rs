@@ -7,7 +7,7 @@ use super::error::Error;
 use super::holder::{inherited, lock_owner, without_record};
 use super::record::Holder;
 use super::target::Target;
-use crate::system::{FileId, Stat, System};
+use crate::platform::{FileId, Stat, System};
 
 /// How long an empty file is left to its creator, who stands between creating it and locking it.
 pub const BIRTH: Duration = Duration::from_secs(2);

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::error::Error;
 use super::record::Holder;
-use crate::system::Failed;
+use crate::platform::Failed;
 
 /// The lock file of the reconcile tool, and what [`LockOptions`] names if nothing else is said.
 pub const DEFAULT_FILE: &str = ".xero-reconcile-lock.json";

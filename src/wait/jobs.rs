@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use super::path::{Attempt, Job, Observation, Observed, Outcome, Platform, Queue, Ticket};
+use super::watched_file::WatchedFile;
 use super::{Answer, HeldHere, Refused, Request};
+use crate::platform::{Ahead, Arrival, Os, QueueTicket, System, Watch, Watcher, Watching, is_shortage};
 use crate::protocol::error::Error;
 use crate::protocol::target::Target;
 use crate::protocol::{self, EmptyFile};
-use crate::sys::{Ahead, Arrival, Os, QueueTicket, Watch, WatchedFile, Watcher, Watching, is_shortage};
-use crate::system::System;
 
 /// Files, and the queue of all processes of this kernel.
 pub(super) struct Files;

@@ -8,7 +8,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::{Refused, WaiterId};
-use crate::sys::{Ahead, HolderEvent};
+use crate::platform::{Ahead, HolderEvent};
 
 /// How often to check although no event came: a directory that was renamed, for example, sends none.
 const RESCAN_INTERVAL: Duration = Duration::from_millis(250);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::path::{Done, Job, Now, PathWaiters, Platform, Waiter};
 use super::{Refused, WaiterId};
 use crate::map::{HASHER, Map};
-use crate::sys::HolderEvent;
+use crate::platform::HolderEvent;
 
 pub(super) struct Paths<P: Platform> {
     paths: Map<PathBuf, PathWaiters<P>>,

@@ -15,7 +15,7 @@ use super::path::{
 };
 use super::paths::Paths;
 use super::{Refused, WaiterId};
-use crate::sys::{Ahead, HolderEvent};
+use crate::platform::{Ahead, HolderEvent};
 
 const PATHS: usize = 4;
 const DISKS: usize = 2;

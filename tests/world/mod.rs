@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use reconcile_lock::{
-    Access, Failed, FileId, FileKind, FsKind, Here, LockMode, LockOptions, Locking, Opened, ProcessState,
-    Stat, System, Target, Unlinked,
+    Access, Failed, FileId, FileKind, FsKind, HeldFiles, Here, LockMode, LockOptions, Locking, Opened,
+    ProcessState, Stat, System, Target, Unlinked,
 };
 
 /// The lock file that every process of a world asks for.
@@ -269,6 +269,12 @@ fn described(state: &State, inode: usize) -> Stat {
     }
 }
 
+impl HeldFiles for Process {
+    fn holds(&self, _: FileId) -> bool {
+        !self.has_become_another_program.get()
+    }
+}
+
 impl System for Process {
     type File = File;
 
@@ -310,10 +316,6 @@ impl System for Process {
             locks.push((file.id, mode, self.here.pid));
         }
         Ok(if free { Locking::Taken } else { Locking::Busy })
-    }
-
-    fn holds(&self, _: FileId) -> bool {
-        !self.has_become_another_program.get()
     }
 
     fn lock_owner(&self, id: FileId) -> Option<u32> {

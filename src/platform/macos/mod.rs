@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) use self::calls::{is_main_thread, keep_loaded};
 pub(super) use self::process::{here, state};
-use crate::system::FileId;
+use crate::platform::types::FileId;
 
 /// macOS does not say which process holds a kernel lock.
 pub(super) fn lock_owner(_: FileId) -> Option<u32> {

@@ -2,11 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::calls::{process_info, sysctl_text};
-use crate::sys::unix::{self, process_exists};
-use crate::system::{Here, ProcessState};
+use crate::platform::types::{Here, ProcessState};
+use crate::platform::unix::process::{self as unix, process_exists};
 
 /// Who and where this process is.
-pub(in crate::sys) fn here() -> Here {
+pub(in crate::platform) fn here() -> Here {
     let pid = std::process::id();
     Here {
         pid,
@@ -17,7 +17,7 @@ pub(in crate::sys) fn here() -> Here {
     }
 }
 
-pub(in crate::sys) fn state(pid: u32) -> ProcessState {
+pub(in crate::platform) fn state(pid: u32) -> ProcessState {
     if !process_exists(pid) {
         return ProcessState::Dead;
     }

@@ -31,7 +31,7 @@ use windows_sys::Win32::System::Threading::{
     PROCESS_SYNCHRONIZE, WaitForSingleObject,
 };
 
-use crate::system::FileId;
+use crate::platform::types::FileId;
 
 fn succeeded(outcome: i32) -> io::Result<()> {
     if outcome == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -4,11 +4,11 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 
-use crate::sys::unix::{self, process_exists};
-use crate::system::{FileId, Here, ProcessState};
+use crate::platform::types::{FileId, Here, ProcessState};
+use crate::platform::unix::process::{self as unix, process_exists};
 
 /// Who and where this process is. What `/proc` does not tell stays unknown.
-pub(in crate::sys) fn here() -> Here {
+pub(in crate::platform) fn here() -> Here {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
     Here {
         pid: std::process::id(),
@@ -19,7 +19,7 @@ pub(in crate::sys) fn here() -> Here {
     }
 }
 
-pub(in crate::sys) fn state(pid: u32) -> ProcessState {
+pub(in crate::platform) fn state(pid: u32) -> ProcessState {
     if !process_exists(pid) {
         return ProcessState::Dead;
     }
@@ -33,7 +33,7 @@ pub(in crate::sys) fn state(pid: u32) -> ProcessState {
 }
 
 /// The process that holds the exclusive lock of `flock(2)` on a file, by `/proc/locks` (`proc_locks(5)`).
-pub(in crate::sys) fn lock_owner(id: FileId) -> Option<u32> {
+pub(in crate::platform) fn lock_owner(id: FileId) -> Option<u32> {
     // Between two reads of a part each, a line can be passed over.
     (0..3).find_map(|_| {
         let mut locks = String::with_capacity(1 << 16);

@@ -5,10 +5,10 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::system::{
-    Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System, Unlinked,
+use crate::platform::system::System;
+use crate::platform::types::{
+    Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, Unlinked,
 };
-use crate::table;
 
 /// Nothing to keep: there are no threads.
 #[cfg(all(feature = "node", not(test)))]
@@ -54,10 +54,6 @@ impl System for Os {
     fn try_lock(&self, file: &Self::File, _: LockMode) -> io::Result<Locking> {
         match *file {}
     }
-    fn holds(&self, id: FileId) -> bool {
-        table::holds(id)
-    }
-
     fn stat(&self, file: &Self::File) -> io::Result<Stat> {
         match *file {}
     }

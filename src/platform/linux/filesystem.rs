@@ -1,46 +1,10 @@
-//! Linux, by system calls alone: `statfs(2)`, `proc(5)`; for waiting, `fcntl(2)`, `inotify(7)`, `pidfd_open(2)`,
-//! `eventfd(2)` and `poll(2)`.
+//! Which filesystems one kernel alone has mounted: `statfs(2)`.
 #![forbid(unsafe_code)]
 
-mod process;
-mod queue;
-mod watch;
-mod watched_file;
-
 use std::os::fd::OwnedFd;
-use std::path::Path;
-
-use rustix::fs::{AtFlags, CWD, OFlags, StatxAttributes, StatxFlags};
-
-pub(super) use self::process::{here, lock_owner, state};
-pub(crate) use self::queue::{Arrival, QueueTicket};
-pub(crate) use self::watch::{Watch, Watcher, Watching};
-pub(crate) use self::watched_file::WatchedFile;
-
-/// The linker's `-z nodelete` (see `build.rs`) keeps the addon loaded.
-#[cfg(all(feature = "node", not(test)))]
-pub(crate) fn keep_loaded() {}
-
-/// Whether this is the thread that the process began with, which no worker ever is: `gettid(2)`.
-#[cfg(all(feature = "node", not(test)))]
-pub(crate) fn is_main_thread() -> bool {
-    rustix::thread::gettid() == rustix::process::getpid()
-}
-
-/// What keeps a look from changing the time of the last access.
-pub(super) const NO_TRACE: OFlags = OFlags::NOATIME;
-
-/// Opens a directory only to name what is in it: `O_PATH` of `open(2)` needs no permission to read.
-pub(super) const DIRECTORY: OFlags = OFlags::PATH;
-
-/// Whether something is mounted at the path itself: `STATX_ATTR_MOUNT_ROOT` of `statx(2)`, since Linux 5.8.
-pub(super) fn is_mount_point(path: &Path) -> bool {
-    let stat = rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
-    stat.is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
-}
 
 /// Whether this kernel alone has the file's filesystem mounted.
-pub(super) fn is_local(file: &OwnedFd) -> bool {
+pub(in crate::platform) fn is_local(file: &OwnedFd) -> bool {
     // `f_type` is a signed word: its width and sign differ by architecture, its low 32 bits do not.
     #[expect(
         clippy::cast_possible_truncation,

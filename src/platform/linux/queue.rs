@@ -14,8 +14,8 @@ use nix::libc;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::sys::{Ahead, Os};
-use crate::system::{FsKind, System};
+use super::filesystem::is_local;
+use crate::platform::events::Ahead;
 
 /// As many bytes for each name: two for 32 us, which is enough for 50 days. After that the ranks begin anew, and whoever
 /// waits in that moment loses its turn.
@@ -65,7 +65,7 @@ impl QueueTicket {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, path.parent()?, flags, Mode::empty()).ok()?;
         // A network's server is not asked for locks.
-        let is_local = Os::get().fs_kind(&directory) == FsKind::Local;
+        let is_local = is_local(&directory);
         let lane = lane(path.file_name()?.as_encoded_bytes()) * LANE;
         let passed = passed_over().iter().find(|(known, _)| known == path).map(|(_, passed)| *passed);
         let path = path.to_owned();

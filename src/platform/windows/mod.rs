@@ -25,11 +25,11 @@ use windows_sys::Win32::Storage::FileSystem::{
 
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) use self::calls::keep_loaded;
-use crate::protocol::error::FileKind;
-use crate::system::{
-    Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System, Unlinked,
+use super::clock;
+use crate::platform::system::System;
+use crate::platform::types::{
+    Access, Failed, FileId, FileKind, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, Unlinked,
 };
-use crate::table;
 
 /// The real system, with what does not change while this process lives.
 #[derive(Debug)]
@@ -121,10 +121,6 @@ impl System for Os {
         }
     }
 
-    fn holds(&self, id: FileId) -> bool {
-        table::holds(id)
-    }
-
     fn stat(&self, LockFile(file): &LockFile) -> io::Result<Stat> {
         file::described(file)
     }
@@ -192,7 +188,7 @@ impl System for Os {
     }
 
     fn wall_clock(&self) -> u64 {
-        super::wall_clock()
+        clock::wall_clock()
     }
 
     fn monotonic(&self) -> Duration {

@@ -1,6 +1,8 @@
 //! Files and processes as every Unix has them: `open(2)`, `flock(2)`, `fstat(2)`, `kill(2)`.
 #![forbid(unsafe_code)]
 
+pub(super) mod process;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
@@ -10,14 +12,12 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{self, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RawMode};
 use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
 
-use super::own;
-use crate::protocol::error::FileKind;
-use crate::system::{
-    Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, System, Unlinked,
+use super::system::System;
+use super::types::{
+    Access, Failed, FileId, FileKind, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, Unlinked,
 };
-use crate::table;
+use super::{clock, own};
 
 /// The real system, with what does not change while this process lives.
 #[derive(Debug)]
@@ -119,10 +119,6 @@ impl System for Os {
         }
     }
 
-    fn holds(&self, id: FileId) -> bool {
-        table::holds(id)
-    }
-
     fn stat(&self, file: &OwnedFd) -> io::Result<Stat> {
         Ok(described(&fs::fstat(file)?))
     }
@@ -203,7 +199,7 @@ impl System for Os {
     }
 
     fn wall_clock(&self) -> u64 {
-        super::wall_clock()
+        clock::wall_clock()
     }
 
     fn monotonic(&self) -> Duration {
@@ -215,7 +211,7 @@ impl System for Os {
     }
 
     fn process_exists(&self, pid: u32) -> bool {
-        process_exists(pid)
+        process::process_exists(pid)
     }
 
     fn process(&self, pid: u32) -> ProcessState {
@@ -249,21 +245,6 @@ fn opened(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         }
         outcome => outcome,
     }
-}
-
-/// `kill(pid, 0)`: only ESRCH says that there is no such process; EPERM says that there is one.
-pub(super) fn process_exists(pid: u32) -> bool {
-    // 0 and negative numbers address process groups; no such number may reach the call.
-    let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(Pid::from_raw) else {
-        return false;
-    };
-    test_kill_process(pid) != Err(Errno::SRCH)
-}
-
-/// The host's name.
-pub(super) fn host() -> Option<String> {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Some(host).filter(|host| !host.is_empty())
 }
 
 #[allow(

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::calls::{self, Found};
-use crate::system::{Here, ProcessState};
+use crate::platform::types::{Here, ProcessState};
 
 /// Who and where this process is.
 pub(super) fn here() -> Here {

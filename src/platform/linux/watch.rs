@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::map::Map;
-use crate::sys::HolderEvent;
+use crate::platform::events::HolderEvent;
 
 /// How long to sleep at most where nothing can wake us: descriptors have run out.
 const DEAF: Duration = Duration::from_millis(10);

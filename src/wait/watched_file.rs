@@ -4,13 +4,9 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{self, FlockOperation};
-
-use crate::protocol;
-use crate::protocol::error::FileKind;
+use crate::platform::{Access, FileId, FileKind, FsKind, LockMode, Locking, Opened, Os, Stat, System};
+use crate::protocol::holder;
 use crate::protocol::record::{RECORD_LEN, Record};
-use crate::sys::Os;
-use crate::system::{Access, FileId, FsKind, LockMode, Locking, Opened, Stat, System};
 
 /// A lock file that somebody holds.
 #[derive(Debug, Clone)]
@@ -50,7 +46,7 @@ impl WatchedFile {
         let length = os.read(&file, &mut buffer).ok()?;
         let record = Record::parse(&buffer[..length.min(RECORD_LEN)])?;
         // A process that took the pid of the holder since must not be waited for: the lock ends without it.
-        let is_seen = !protocol::is_elsewhere(os, &record) && protocol::is_running(os, &record);
+        let is_seen = !holder::is_elsewhere(os, &record) && holder::is_running(os, &record);
         let pid = is_seen.then_some(record.pid);
         Some(Self { seen: stat.into(), pid, was_locked: is_locked(os, &file) })
     }
@@ -103,7 +99,7 @@ fn open_file(os: &Os, path: &Path) -> Option<(OwnedFd, Stat)> {
 fn is_locked(os: &Os, file: &OwnedFd) -> bool {
     match os.try_lock(file, LockMode::Shared) {
         Ok(Locking::Taken) => {
-            let _ = fs::flock(file, FlockOperation::Unlock);
+            os.unlock(file);
             false
         }
         _ => true,

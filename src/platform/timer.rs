@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::sys::{Ahead, HolderEvent};
+use super::events::{Ahead, HolderEvent};
 
 /// When a waiter came. Nobody compares it here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,34 +14,6 @@ pub(crate) struct Arrival;
 impl Arrival {
     pub(crate) fn now() -> Self {
         Self
-    }
-}
-
-/// A lock file that somebody holds; there is nothing to look at.
-#[derive(Debug, Clone)]
-pub(crate) struct WatchedFile(Infallible);
-
-impl WatchedFile {
-    pub(crate) fn open(_: &Path) -> Option<Self> {
-        None
-    }
-    pub(crate) fn open_locked(_: &Path) -> Option<Self> {
-        None
-    }
-    pub(crate) fn pid(&self) -> Option<u32> {
-        match self.0 {}
-    }
-    pub(crate) fn was_locked(&self) -> bool {
-        match self.0 {}
-    }
-    pub(crate) fn device(&self) -> u64 {
-        match self.0 {}
-    }
-    pub(crate) fn is_current(&self, _: &Path) -> bool {
-        match self.0 {}
-    }
-    pub(crate) fn is_locked_as_before(&self, _: &Path) -> bool {
-        match self.0 {}
     }
 }
 

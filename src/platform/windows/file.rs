@@ -6,8 +6,7 @@ use std::io;
 use std::os::windows::fs::MetadataExt;
 
 use super::calls;
-use crate::protocol::error::FileKind;
-use crate::system::{FileId, Stat};
+use crate::platform::types::{FileId, FileKind, Stat};
 
 pub(super) fn described(file: &File) -> io::Result<Stat> {
     let metadata = file.metadata()?;

@@ -1,0 +1,189 @@
+//! Plain types: what a system says of files, kernel locks and processes.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io;
+
+/// How to open an existing file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// For reading alone.
+    Read,
+    /// For reading and writing, which kernel locks on network filesystems ask for.
+    ReadWrite,
+}
+
+/// What [`System::open`](super::system::System::open) found.
+#[derive(Debug)]
+pub enum Opened<F> {
+    /// Something that could be opened; not yet known to be a regular file.
+    File(F),
+    /// Nothing.
+    Missing,
+    /// A symbolic link, or something else that cannot be opened as a file.
+    NotAFile(FileKind),
+    /// A file that another process has a lease on, which it must give up first: `fcntl(2)`, `F_SETLEASE`.
+    Leased,
+}
+
+/// A system call that failed, where an operation consists of several.
+#[derive(Debug)]
+pub struct Failed {
+    /// Which, by the name that Node.js uses.
+    pub syscall: &'static str,
+    /// Its error.
+    pub source: io::Error,
+}
+
+/// What [`System::unlink`](super::system::System::unlink) did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unlinked {
+    /// It removed the name.
+    Removed,
+    /// Nothing was there.
+    Missing,
+    /// The path names another file.
+    Another,
+}
+
+/// The two modes of a kernel lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockMode {
+    /// Held by one, and by nobody in shared mode: this is ownership.
+    Exclusive,
+    /// Held by any number of readers.
+    Shared,
+}
+
+/// The answer of [`System::try_lock`](super::system::System::try_lock).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locking {
+    /// We hold it now.
+    Taken,
+    /// Somebody else does.
+    Busy,
+    /// This filesystem has no kernel locks.
+    Unsupported,
+}
+
+/// Which file: two names with the same identity are the same file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// The device.
+    pub device: u64,
+    /// The inode number; on Windows the file id, which has 128 bits on `ReFS`.
+    pub inode: u128,
+}
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Printing a number of 128 bits takes code that nothing else needs.
+        let folded = (self.inode ^ (self.inode >> 64)) & u128::from(u64::MAX);
+        write!(f, "{}:{}", self.device, u64::try_from(folded).unwrap_or_default())
+    }
+}
+
+/// What the protocol wants to know about a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Stat {
+    /// Which file it is.
+    pub id: FileId,
+    /// What it is.
+    pub kind: FileKind,
+    /// How many names it has; 0 once it was unlinked.
+    pub links: u64,
+    /// The user that owns it; 0 on Windows.
+    pub owner: u32,
+    /// Length in bytes.
+    pub size: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Last modification, in milliseconds since the Unix epoch.
+    pub modified: u64,
+}
+
+/// Whether one kernel alone can have the filesystem mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FsKind {
+    /// Local to this kernel: its kernel locks see every process that can reach the file.
+    Local,
+    /// Shared with other kernels, or not known.
+    Shared,
+}
+
+/// What is known of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessState {
+    /// There is none with this pid.
+    Dead,
+    /// It has ended and waits for its parent; it can run nothing any more.
+    Zombie,
+    /// It runs, but holds the lock no more: it has become another program (`execve(2)`), or closed the file.
+    Replaced,
+    /// It runs.
+    Alive {
+        /// When it started, in the system's own unit counted from boot; `None` if that is hidden.
+        start: Option<u64>,
+    },
+}
+
+/// Who and where this process is, as its record will say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Here {
+    /// This process.
+    pub pid: u32,
+    /// When it started, in the unit of [`ProcessState::Alive`].
+    pub start: Option<u64>,
+    /// Names this boot of the machine.
+    pub boot: Option<String>,
+    /// Names the pid namespace.
+    pub pid_namespace: Option<u64>,
+    /// The host's name.
+    pub host: Option<String>,
+}
+
+/// What stands at a path that is not a lock file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A regular file with several hard links that holds no record: another file could be overwritten.
+    HardLink,
+    /// A regular file with content that no lock leaves behind, under a file name that the caller chose.
+    NotALock,
+    /// A regular file without links at a path that keeps naming it: a mount point whose original was removed.
+    Unlinked,
+    /// A regular file of another user in a directory with the sticky bit: that user could remove a held lock.
+    Planted,
+    /// A directory.
+    Directory,
+    /// A named pipe.
+    Fifo,
+    /// A Unix socket.
+    Socket,
+    /// A character or block device.
+    Device,
+    /// A symbolic link.
+    Symlink,
+    /// Anything else.
+    Other,
+}
+
+impl fmt::Display for FileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "a file",
+            Self::HardLink => "a file with several hard links",
+            Self::NotALock => "a file that is not a lock file",
+            Self::Unlinked => "a file without links, such as a mount point whose original was removed,",
+            Self::Planted => "a file of another user in a directory with the sticky bit",
+            Self::Directory => "a directory",
+            Self::Fifo => "a FIFO",
+            Self::Socket => "a socket",
+            Self::Device => "a device",
+            Self::Symlink => "a symbolic link",
+            Self::Other => "something that is no file",
+        })
+    }
+}
