@@ -17,7 +17,7 @@
 //! - [`System`] (`platform/`): what the protocol asks of an operating system, and one folder for each family.
 //! - `table.rs`: the locks that this process holds.
 //! - `pool.rs`: threads for file operations, so that a slow disk holds up no event loop.
-//! - `wait.rs`: one thread that sleeps for all waiters; `wait/path.rs` decides what each path needs.
+//! - `wait/`: one thread that sleeps for all waiters; `wait/path_waiters.rs` decides what each path needs.
 //! - [`acquire_lock`] and its siblings (`api.rs`): the functions that a program calls.
 //! - `node/`: the same functions for JavaScript, the only place that knows Node.js.
 
@@ -31,7 +31,7 @@ mod platform;
 mod pool;
 pub mod protocol;
 mod table;
-#[cfg_attr(not(feature = "node"), allow(dead_code, reason = "only JavaScript ends a wait"))]
+#[cfg_attr(not(feature = "node"), allow(dead_code, unused_imports, reason = "only JavaScript ends a wait"))]
 mod wait;
 
 pub use api::{

@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::path::{Done, Job, Now, PathWaiters, Platform, Waiter};
-use super::{Refused, WaiterId};
+use super::job::{Done, Job, Now, Platform, Waiter};
+use super::path_waiters::PathWaiters;
+use super::request::{Refused, WaiterId};
 use crate::map::{HASHER, Map};
 use crate::platform::HolderEvent;
 

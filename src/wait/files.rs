@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::path::{Attempt, Job, Observation, Observed, Outcome, Platform, Queue, Ticket};
+use super::job::{Attempt, Job, Observation, Observed, Outcome, Platform, Queue, Ticket};
+use super::request::{Answer, HeldHere, Refused, Request};
 use super::watched_file::WatchedFile;
-use super::{Answer, HeldHere, Refused, Request};
 use crate::platform::{Ahead, Arrival, Os, QueueTicket, System, Watch, Watcher, Watching, is_shortage};
 use crate::protocol::error::Error;
 use crate::protocol::target::Target;

@@ -4,18 +4,20 @@
 //! is checked: each call is answered once; no later than its deadline, or a moment after its cancel, whatever stalls;
 //! waiters of a path in the order in which they came; and a lock of a healthy disk does not stay free while somebody waits.
 
+mod world;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::path::{
-    CANCEL_GRACE, Done, Job, Observation, Observed, Outcome, Platform, QUEUE_YIELD, Queue, Ticket, Waiter,
-};
-use super::paths::Paths;
-use super::{Refused, WaiterId};
-use crate::platform::{Ahead, HolderEvent};
+use self::world::{File, Holder, Place, Random, Shared, Simulated, Watch, World};
+use crate::platform::HolderEvent;
+use crate::wait::intervals::{CANCEL_GRACE, QUEUE_YIELD};
+use crate::wait::job::{Done, Job, Observation, Observed, Outcome, Queue, Waiter};
+use crate::wait::paths::Paths;
+use crate::wait::request::{Refused, WaiterId};
 
 const PATHS: usize = 4;
 const DISKS: usize = 2;
@@ -27,103 +29,6 @@ const VACANT: Duration = Duration::from_millis(250 + 2 * 250 / 4 + 20);
 
 /// The same, if an event tells of it: others have their turn, once more after a cancelled attempt.
 const SOON: Duration = Duration::from_millis(2 * 5 + 3);
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u32) -> u32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        u32::try_from(self.0 >> 33).unwrap_or(0) % bound
-    }
-
-    fn index(&mut self, length: usize) -> usize {
-        self.below(u32::try_from(length).unwrap_or(u32::MAX)) as usize
-    }
-
-    fn millis(&mut self, bound: u32) -> Duration {
-        Duration::from_millis(self.below(bound).into())
-    }
-
-    fn micros(&mut self, bound: u32) -> Duration {
-        Duration::from_micros(self.below(bound).into())
-    }
-
-    fn one_in(&mut self, bound: u32) -> bool {
-        self.below(bound) == 0
-    }
-}
-
-/// Who holds a lock: a waiter of this process, or a process of others.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Holder {
-    Ours(WaiterId),
-    Process(u32),
-}
-
-struct File {
-    holder: Option<Holder>,
-    /// Changes with each change of the file.
-    version: u64,
-    /// Since when the lock is free, somebody waits and the disk does not stall.
-    vacant_since: Option<Instant>,
-    /// An event has told of that.
-    is_told: bool,
-    others_ahead: u32,
-}
-
-/// What the made-up kernel knows; watches and tickets reach it too.
-struct World {
-    files: Vec<File>,
-    watches: BTreeMap<u64, (usize, Option<u32>)>,
-    pending: BTreeMap<u64, HolderEvent>,
-    next: u64,
-}
-
-type Shared = Rc<RefCell<World>>;
-
-struct Watch {
-    id: u64,
-    world: Shared,
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let mut world = self.world.borrow_mut();
-        world.watches.remove(&self.id);
-        world.pending.remove(&self.id);
-    }
-}
-
-struct Place {
-    path: usize,
-    world: Shared,
-}
-
-impl Ticket<u64> for Place {
-    fn take(&mut self, _: u64) {}
-
-    fn is_first(&self) -> bool {
-        self.ahead() == Ahead::Nobody
-    }
-
-    fn ahead(&self) -> Ahead {
-        match self.world.borrow().files.get(self.path).map_or(0, |file| file.others_ahead) {
-            0 => Ahead::Nobody,
-            1 => Ahead::One,
-            _ => Ahead::More,
-        }
-    }
-}
-
-struct Simulated;
-
-impl Platform for Simulated {
-    type Request = usize;
-    type Arrival = u64;
-    type Ticket = Place;
-    type File = u64;
-    type Watch = Watch;
-}
 
 struct Call {
     path: usize,
@@ -144,24 +49,6 @@ struct Run {
     acquired: BTreeSet<WaiterId>,
     until: Option<Instant>,
     next: u64,
-}
-
-impl World {
-    /// The file changes: its watches have an event, unless it is one of those that tell of nothing.
-    fn change(&mut self, path: usize, holder: Option<Holder>, event: Option<HolderEvent>, now: Instant) {
-        let Some(file) = self.files.get_mut(path) else { return };
-        file.holder = holder;
-        file.version += 1;
-        (file.vacant_since, file.is_told) = (holder.is_none().then_some(now), false);
-        let Some(event) = event else { return };
-        for (id, (_, process)) in self.watches.iter().filter(|(_, (watched, _))| *watched == path) {
-            // The end of a process that is not watched is no event.
-            if event != HolderEvent::Ended || process.is_some() {
-                self.pending.insert(*id, event);
-                file.is_told = true;
-            }
-        }
-    }
 }
 
 const fn disk_of(path: usize) -> usize {

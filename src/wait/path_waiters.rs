@@ -7,142 +7,13 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::{Refused, WaiterId};
+use super::intervals::{
+    CANCEL_GRACE, FEW, FIRST_QUEUE_YIELD, LATER_QUEUE_YIELD, MAX_BACKOFF, MIN_BACKOFF, QUEUE_YIELD,
+    RESCAN_INTERVAL, to_next,
+};
+use super::job::{Attempt, Done, Job, Now, Observation, Observed, Outcome, Platform, Queue, Ticket, Waiter};
+use super::request::{Refused, WaiterId};
 use crate::platform::{Ahead, HolderEvent};
-
-/// How often to check although no event came: a directory that was renamed, for example, sends none.
-const RESCAN_INTERVAL: Duration = Duration::from_millis(250);
-
-/// The shortest pause until the next one.
-pub(super) const SHORTEST_RESCAN: Duration = Duration::from_micros(62_500);
-
-/// The longest pause between two attempts or checks where there are no events at all, for as many paths as `FEW` or fewer.
-const MAX_BACKOFF: Duration = Duration::from_millis(50);
-
-/// With more paths than these the pauses are longer, so that all checks together cost a few per cent of a processor.
-const FEW: usize = 250;
-
-/// The shortest pause.
-const MIN_BACKOFF: Duration = Duration::from_millis(1);
-
-/// How long those who came before have to attempt first: they may be stopped, or busy.
-pub(super) const QUEUE_YIELD: Duration = Duration::from_millis(5);
-
-/// How long the next one of the queue gives the first one until it checks.
-const FIRST_QUEUE_YIELD: Duration = Duration::from_micros(200);
-
-/// How long all others do: it is not their turn soon.
-const LATER_QUEUE_YIELD: Duration = Duration::from_millis(2);
-
-/// How long a cancelled attempt may go on until its waiter is answered: a disk may hang.
-pub(super) const CANCEL_GRACE: Duration = Duration::from_millis(25);
-
-/// What the machine passes on without a look inside; the simulation has its own.
-pub(super) trait Platform {
-    /// What a waiter wants, and how to answer it.
-    type Request;
-    type Arrival: Copy;
-    /// A place in the queue of all processes.
-    type Ticket: Ticket<Self::Arrival>;
-    /// What to compare a file with later.
-    type File: Clone;
-    /// Events of a file or its holder, until this is dropped.
-    type Watch;
-}
-
-/// A place in the queue of all processes. Its operations are short, whatever the disk does.
-pub(super) trait Ticket<A> {
-    fn take(&mut self, arrival: A);
-    fn is_first(&self) -> bool;
-    fn ahead(&self) -> Ahead;
-}
-
-/// What is known of the queue of all processes.
-pub(super) enum Queue<T> {
-    /// Nobody has asked yet.
-    Unknown,
-    /// There can be none.
-    No,
-    Ticket(T),
-}
-
-/// One call that waits.
-pub(super) struct Waiter<P: Platform> {
-    pub(super) id: WaiterId,
-    pub(super) request: P::Request,
-    pub(super) arrival: P::Arrival,
-    /// `None`: it has no timeout.
-    pub(super) deadline: Option<Instant>,
-    /// Whatever its attempt comes to, it gets no lock.
-    pub(super) is_cancelled: bool,
-}
-
-/// A file that somebody holds.
-pub(super) struct Observation<P: Platform> {
-    pub(super) file: P::File,
-    pub(super) watch: P::Watch,
-    /// The process whose end is an event.
-    pub(super) process: Option<u32>,
-    /// Whether a change of the file is an event.
-    pub(super) sees_file: bool,
-    /// Whether somebody had the kernel lock.
-    pub(super) was_locked: bool,
-}
-
-impl<P: Platform> Observation<P> {
-    /// Whether a check can prove that the holder is there. Otherwise only an attempt does.
-    fn is_provable(&self) -> bool {
-        self.process.is_some() || self.was_locked
-    }
-}
-
-/// What is to be done on a thread that a disk may hold up. No path has two at once.
-pub(super) enum Job<P: Platform> {
-    /// Acquire for the first waiter.
-    Attempt(Attempt<P>),
-    /// Is the file as it was, and its holder there?
-    Recheck { file: P::File, sees_process: bool },
-    /// Does somebody hold the file at the path again?
-    Observe,
-}
-
-pub(super) struct Attempt<P: Platform> {
-    pub(super) id: WaiterId,
-    pub(super) arrival: P::Arrival,
-    pub(super) queue: Queue<P::Ticket>,
-    /// Others may go first.
-    pub(super) has_time: bool,
-    /// Those who came before have had their time.
-    pub(super) has_waited: bool,
-    /// The process that was seen to end last: no event will tell of it.
-    pub(super) ended: Option<u32>,
-}
-
-/// What a job came to.
-pub(super) enum Done<P: Platform> {
-    Attempted { queue: Queue<P::Ticket>, outcome: Outcome<P> },
-    Rechecked { is_same: bool },
-    Observed(Observed<P>),
-}
-
-pub(super) enum Outcome<P: Platform> {
-    /// The waiter was answered.
-    Over,
-    /// Others come first.
-    Queued,
-    Refused(Refused, Observed<P>),
-}
-
-/// What was found at the path.
-pub(super) enum Observed<P: Platform> {
-    Held(Observation<P>),
-    /// It changed while it was observed.
-    Changed,
-    /// The holder's process has ended.
-    Ended(u32),
-    /// Nothing that events or checks tell of.
-    Nothing,
-}
 
 enum State<P: Platform> {
     /// The lock may be free.
@@ -152,16 +23,6 @@ enum State<P: Platform> {
     /// An event may come meanwhile.
     Rechecking(Observation<P>, Option<HolderEvent>),
     Observing,
-}
-
-/// What the machine needs to know of the rest.
-#[derive(Clone, Copy)]
-pub(super) struct Now {
-    pub(super) time: Instant,
-    /// Since when intervals are counted: all paths are to wake their thread together.
-    pub(super) epoch: Instant,
-    /// How many paths there are.
-    pub(super) paths: usize,
 }
 
 /// The waiters of one path.
@@ -462,12 +323,4 @@ impl<P: Platform> PathWaiters<P> {
         let share = u32::try_from(self.random % 512).unwrap_or(0) + 512;
         pause * share / 1024
     }
-}
-
-/// How long it is until all paths with this interval are checked in a row.
-fn to_next(interval: Duration, now: Now) -> Duration {
-    let since = now.time.saturating_duration_since(now.epoch).as_micros() % interval.as_micros();
-    let left = interval.saturating_sub(Duration::from_micros(u64::try_from(since).unwrap_or(0)));
-    // A sleep may end a moment too early.
-    if left < interval / 4 { left + interval } else { left }
 }

@@ -1,0 +1,110 @@
+//! Tests of the table.
+
+use super::*;
+use crate::protocol::target::{LockOptions, Target};
+
+fn target(directory: &Path) -> Target {
+    LockOptions::in_directory(directory).resolve().expect("a path")
+}
+
+fn acquire(target: &Target) -> Held<<Os as System>::File> {
+    protocol::acquire(Os::get(), target, 0).expect("free")
+}
+
+#[test]
+fn a_number_names_one_lock_or_none() {
+    for id in [1, 2, 1 << 40] {
+        assert_eq!(LockId::from_number(LockId(id).to_number()), LockId(id));
+    }
+    for number in [f64::NAN, -1.0, 0.5] {
+        assert!(release(LockId::from_number(number)).is_none());
+    }
+}
+
+#[test]
+fn an_owner_that_ends_lets_go_of_its_own_locks_alone() {
+    let (mine, theirs) = (tempfile::tempdir().expect("a"), tempfile::tempdir().expect("b"));
+    let (mine, theirs) = (target(mine.path()), target(theirs.path()));
+    let (owner, other) = (open_owner(), open_owner());
+    let gone = enter(owner, acquire(&mine)).expect("entered");
+    let stays = enter(other, acquire(&theirs)).expect("entered");
+    assert_eq!(find(other, &mine.path), None, "another owner's lock is not found");
+    close_owner(owner);
+    assert!(!is_held(gone) && !mine.path.exists());
+    assert!(is_held(stays) && theirs.path.exists());
+    assert!(release(gone).is_none(), "a second release finds nothing");
+    release_all(other);
+    assert!(!theirs.path.exists());
+}
+
+#[test]
+fn what_a_dead_run_has_left_stays_until_somebody_was_told_of_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (target, owner) = (target(directory.path()), open_owner());
+    for end in [
+        (|_, id| drop(release(id))) as fn(Owner, LockId),
+        |owner, _| release_all(owner),
+        |owner, _| close_owner(owner),
+    ] {
+        std::fs::write(&target.path, "no record").expect("written");
+        end(owner, enter(owner, acquire(&target)).expect("entered"));
+        assert!(target.path.exists(), "it would be told to nobody");
+    }
+    assert_eq!(enter(owner, acquire(&target)), None, "the owner has ended");
+    assert!(target.path.exists());
+    let id = enter(open_owner(), acquire(&target)).expect("entered");
+    set_known(id, true);
+    release(id).expect("held").expect("released");
+    assert!(!target.path.exists());
+}
+
+#[test]
+fn what_an_ended_owner_still_acquires_is_released_at_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (target, owner) = (target(directory.path()), open_owner());
+    close_owner(owner);
+    assert!(!table().open.contains(&owner), "nothing is kept of it");
+    assert_eq!(enter(owner, acquire(&target)), None);
+    assert!(!target.path.exists());
+}
+
+#[test]
+fn a_lock_that_was_not_delivered_is_claimed_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (target, owner) = (target(directory.path()), open_owner());
+    let first = enter(owner, acquire(&target)).expect("entered");
+    assert!(claim(open_owner(), &target.path).is_none(), "not for another owner");
+    let (id, ..) = claim(owner, &target.path).expect("it was not delivered");
+    assert!(!set_known(first, true) && release(first).is_none(), "its own call finds it gone");
+    assert!(is_held(id) && !is_deadlock(owner, &target.path));
+    assert!(set_known(id, true) && is_deadlock(owner, &target.path));
+    assert!(claim(owner, &target.path).is_none(), "the program has it");
+    release_all(owner);
+    assert!(!target.path.exists());
+}
+
+#[test]
+fn an_exit_waits_for_an_attempt_but_not_for_long() {
+    let owner = open_owner();
+    let attempt = UnderWay::begin(owner);
+    let started = Instant::now();
+    await_what_is_under_way(owner);
+    assert!(started.elapsed() >= EXIT_GRACE);
+    let waiting = thread::spawn(move || await_what_is_under_way(owner));
+    drop(attempt);
+    waiting.join().expect("woken");
+    assert!(!table().under_way.contains(&owner));
+}
+
+#[test]
+#[cfg(unix)]
+fn a_lock_is_found_under_another_name_of_its_directory() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+    std::fs::create_dir(&real).expect("made");
+    std::os::unix::fs::symlink(&real, &link).expect("linked");
+    let owner = open_owner();
+    let id = enter(owner, acquire(&target(&real)));
+    assert_eq!(find(owner, &target(&link).path), id);
+    release_all(owner);
+}

@@ -1,0 +1,122 @@
+//! Acquires within a timeout: a first attempt, then a wait.
+#![forbid(unsafe_code)]
+
+use std::panic::{self};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::files;
+use super::intervals::QUEUE_YIELD;
+use super::request::{Answer, HeldHere, Order, WaiterId};
+use super::service::{service, start};
+use crate::platform::{Os, QueueTicket, System, is_shortage};
+use crate::pool;
+use crate::protocol::error::Error;
+use crate::protocol::target::Target;
+use crate::protocol::{self, BIRTH, LockState};
+use crate::table::{self, Owner};
+
+/// How long a first attempt pauses for others, such as the creator of an empty file.
+const PAUSES: Duration = Duration::from_millis(25);
+
+/// What a first attempt has at least: it is to be refused by the lock and not by a busy machine.
+const FIRST_ANSWER: Duration = Duration::from_millis(200);
+
+/// How long a call without a timeout waits for the creator of an empty file, if it is one of very many.
+const CREATION: Duration = BIRTH.saturating_mul(5);
+
+/// Acquires the lock within `timeout`, on this thread.
+pub(crate) fn acquire(
+    owner: Owner,
+    target: &Target,
+    thread: u32,
+    timeout: Duration,
+) -> Result<HeldHere, Error> {
+    if timeout.is_zero() {
+        return protocol::acquire(Os::get(), target, thread);
+    }
+    let (id, started) = (WaiterId::next(), Instant::now());
+    let refused = match first_attempt(target, thread, timeout) {
+        Err(error @ Error::Contention { .. }) => error,
+        outcome => return outcome,
+    };
+    let timeout = timeout.saturating_sub(started.elapsed());
+    if timeout.is_zero() {
+        return Err(refused);
+    }
+    if table::is_deadlock(owner, &target.path) {
+        return Err(Error::Deadlock { path: target.path.clone() });
+    }
+    let (tell, told) = oneshot::channel();
+    let order = Order { owner, thread, target: target.clone(), timeout, only_creator: false };
+    start(id, order, Box::new(move |answer| drop(tell.send(answer))));
+    match told.recv() {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(panic)) => panic::resume_unwind(panic),
+        Err(_) => Err(refused),
+    }
+}
+
+/// [`try_once`], for no longer than `timeout` whatever the disk does.
+fn first_attempt(target: &Target, thread: u32, timeout: Duration) -> Result<HeldHere, Error> {
+    let of_pool = target.clone();
+    let job = pool::submit(move || try_once(&of_pool, thread, timeout));
+    let (tell, told) = oneshot::channel();
+    job.when_done(move |done| {
+        if let Err(late) = tell.send(done) {
+            files::roll_back(late.into_inner());
+        }
+    });
+    let end = Instant::now().checked_add(timeout.max(FIRST_ANSWER));
+    let done = match end {
+        Some(end) => told.recv_deadline(end).ok(),
+        None => told.recv().ok(),
+    };
+    match done {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(panic)) => panic::resume_unwind(panic),
+        None => Err(unanswered(target)),
+    }
+}
+
+/// One attempt, which does not wait for a holder, on a thread that nobody else needs for the while of [`PAUSES`].
+/// `timeout` is that of the whole call: with one, it comes after those that wait already.
+pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Result<HeldHere, Error> {
+    let os = Os::get();
+    let until = os.monotonic().checked_add(if timeout.is_zero() { PAUSES } else { timeout.min(PAUSES) });
+    // Who has no time for those who came before is refused by the lock alone.
+    let others_wait = timeout > 2 * QUEUE_YIELD && waits_for(&target.path);
+    if !others_wait {
+        return match protocol::acquire_until(os, target, thread, until, &mut None) {
+            Err(Error::System { source, .. }) if !timeout.is_zero() && is_shortage(&source) => {
+                Err(target.contention(None, Some(source.to_string())))
+            }
+            outcome => outcome,
+        };
+    }
+    let status = protocol::inspect(os, target)?;
+    let is_held = status.state == LockState::Held;
+    let reason = (!is_held).then(|| "others were waiting for it before".to_owned());
+    Err(target.contention(status.holder.filter(|_| is_held), reason))
+}
+
+/// The refusal of a call whose first attempt is not over at its deadline.
+pub(crate) fn unanswered(target: &Target) -> Error {
+    target.contention(None, Some("the file system has not answered".to_owned()))
+}
+
+/// Whether anybody waits for the lock at this path, in this process or another one.
+fn waits_for(path: &Path) -> bool {
+    service().paths.has_waiters(path) || QueueTicket::at(path).is_some_and(|ticket| ticket.has_others())
+}
+
+/// Waits for the creator of an empty file, and for nobody else, where a first attempt has found one.
+pub(crate) fn start_for_creator(
+    owner: Owner,
+    thread: u32,
+    target: Target,
+    answer: Box<dyn FnOnce(Answer) + Send>,
+) {
+    let order = Order { owner, thread, target, timeout: CREATION, only_creator: true };
+    start(WaiterId::next(), order, answer);
+}

@@ -1,0 +1,304 @@
+//! One thread that sleeps for all waiters of this process, and the jobs that it hands out.
+#![forbid(unsafe_code)]
+
+use std::any::Any;
+use std::hash::BuildHasher;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::files::{Attempted, Batch, Files};
+use super::intervals::{CANCEL_GRACE, SHORTEST_RESCAN};
+use super::job::{Done, Job, Observed, Outcome, Queue};
+use super::paths::Paths;
+use super::request::{Answer, Order, Refused, Request, WaiterId, Wanted};
+use super::{files, job};
+use crate::platform::{Arrival, Os, System, Watcher};
+use crate::pool;
+use crate::protocol::error::Error;
+use crate::protocol::{self, BIRTH};
+use crate::table::{Owner, UnderWay};
+
+/// How long the thread stays when nobody waits.
+const IDLE: Duration = Duration::from_secs(1);
+
+type Waiter = job::Waiter<Files>;
+
+pub(super) struct Service {
+    pub(super) paths: Paths<Files>,
+    /// Of the thread that sleeps; `None`: there is none.
+    watcher: Option<Watcher>,
+    /// Until when it sleeps at most.
+    until: Option<Instant>,
+}
+
+static SERVICE: Mutex<Service> = Mutex::new(Service { paths: Paths::new(), watcher: None, until: None });
+
+pub(super) fn service() -> MutexGuard<'static, Service> {
+    // No code that runs under this mutex can panic half-way through a change.
+    SERVICE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const CANCELLED: &str = "the wait was cancelled";
+
+/// Calls `answer` once the lock is acquired, the deadline has come or the wait has been cancelled; on another thread,
+/// unless the system refuses the one that sleeps, which is an answer too.
+pub(crate) fn start(id: WaiterId, order: Order, answer: Box<dyn FnOnce(Answer) + Send>) {
+    let mut service = service();
+    if let Err(error) = service.begin() {
+        drop(service);
+        return answer(Ok(Err(order.target.system("pthread_create")(error))));
+    }
+    let now = Instant::now();
+    let (path, deadline) = (order.target.path.clone(), now.checked_add(order.timeout));
+    let request = Request { order, empty_file: None, empty_since: None, answer };
+    let waiter = Waiter { id, request, arrival: Arrival::now(), deadline, is_cancelled: false };
+    let seed = std::collections::hash_map::RandomState::new().hash_one(0);
+    let job = service.paths.start(path.clone(), waiter, now, seed);
+    service.wake_for(deadline);
+    let watcher = service.watcher.clone();
+    drop(service);
+    if let Some((watcher, job)) = watcher.zip(job) {
+        dispatch(&watcher, vec![(path, job)]);
+    }
+}
+
+/// Ends a wait. It does not end up with the lock: it is answered at once or, if it attempts, a moment later at most.
+pub(crate) fn cancel(id: WaiterId) {
+    let cancelled = {
+        let mut service = service();
+        let now = Instant::now();
+        let cancelled = service.paths.cancel(id, now);
+        service.wake_for(now.checked_add(CANCEL_GRACE));
+        cancelled
+    };
+    refuse_all(cancelled, CANCELLED);
+}
+
+/// Ends all waits of an owner.
+pub(crate) fn cancel_all(owner: Owner) {
+    let cancelled = {
+        let mut service = service();
+        service.wake_for(Some(Instant::now()));
+        service.paths.take(&|waiter| waiter.request.order.owner == owner)
+    };
+    refuse_all(cancelled, "the one who waited has ended");
+}
+
+/// Who has the lock that a waiter waits for; `None`: it waits no more.
+pub(crate) fn refused(id: WaiterId) -> Option<Refused> {
+    service().paths.refused(id).cloned()
+}
+
+fn refuse_all(waiters: impl IntoIterator<Item = Waiter>, reason: &str) {
+    waiters.into_iter().for_each(|waiter| refuse(waiter, reason));
+}
+
+#[inline(never)]
+fn refuse(waiter: Waiter, reason: &str) {
+    waiter.request.refuse(Refused { reason: Some(reason.to_owned()), ..Refused::default() });
+}
+
+impl Service {
+    /// Starts the thread that sleeps if there is none.
+    fn begin(&mut self) -> io::Result<()> {
+        if self.watcher.is_none() {
+            let watcher = Watcher::new();
+            let sleeping = watcher.clone();
+            let thread = thread::Builder::new().name("reconcile-lock".to_owned()).stack_size(pool::STACK);
+            thread.spawn(move || work(&sleeping, None))?;
+            self.watcher = Some(watcher);
+        }
+        Ok(())
+    }
+
+    /// Wakes the thread if it would sleep for too long.
+    fn wake_for(&mut self, moment: Option<Instant>) {
+        let Some(moment) = moment else { return };
+        if self.until.is_none_or(|until| moment < until)
+            && let Some(watcher) = &self.watcher
+        {
+            self.until = Some(moment);
+            watcher.wake();
+        }
+    }
+}
+
+/// Runs jobs, or sleeps for all.
+fn work(watcher: &Watcher, batch: Option<Batch>) {
+    let work = || match batch {
+        Some(batch) => run(watcher, batch),
+        None => serve(watcher),
+    };
+    if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(work)) {
+        fail_all(&*panic);
+    }
+}
+
+/// The thread that sleeps. It passes on its part before it does anything that may hang.
+fn serve(watcher: &Watcher) {
+    let mut idle_since = None;
+    loop {
+        let now = Instant::now();
+        let (late, jobs, until) = {
+            let mut service = service();
+            let tick = service.paths.tick(now);
+            if !service.paths.is_empty() {
+                idle_since = None;
+            } else if now.saturating_duration_since(*idle_since.get_or_insert(now)) >= IDLE {
+                service.watcher = None;
+                return;
+            }
+            let until = idle_since.map_or(tick.until, |since| Some(since + IDLE));
+            // A job ends with a recheck that is due later than that: it need not wake this thread.
+            let until = until.unwrap_or(now + SHORTEST_RESCAN);
+            service.until = Some(until);
+            (tick.late, tick.jobs, until)
+        };
+        for (waiter, refused) in late {
+            if waiter.is_cancelled {
+                refuse(waiter, CANCELLED);
+            } else {
+                waiter.request.refuse(refused);
+            }
+        }
+        let mut batches = files::batches(jobs);
+        if let Some(batch) = batches.pop() {
+            for batch in batches {
+                dispatch(watcher, batch);
+            }
+            // This thread is awake, another one would have to wake up.
+            let next = watcher.clone();
+            if pool::submit_at_once(Box::new(move || work(&next, None))) {
+                return run(watcher, batch);
+            }
+            dispatch(watcher, batch);
+            continue;
+        }
+        let events = watcher.wait(Some(until));
+        if !events.is_empty() {
+            service().paths.on_events(|watch| events.of(watch), Instant::now());
+        }
+    }
+}
+
+/// Nobody sleeps for those who wait any more; the next one starts anew.
+#[cold]
+fn fail_all(panic: &(dyn Any + Send)) {
+    let waiters = {
+        let mut service = service();
+        service.watcher = None;
+        service.paths.take_all()
+    };
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref().map(String::as_str));
+    for waiter in waiters {
+        (waiter.request.answer)(Err(Box::new(text.unwrap_or("a panic without a text").to_owned())));
+    }
+}
+
+/// Runs jobs on another thread.
+fn dispatch(watcher: &Watcher, batch: Batch) {
+    let watcher = watcher.clone();
+    pool::submit_detached(Box::new(move || work(&watcher, Some(batch))));
+}
+
+/// Runs jobs, each with those of the same path that follow at once.
+#[inline(never)]
+fn run(watcher: &Watcher, batch: Batch) {
+    for (path, job) in batch {
+        let mut next = Some(job);
+        while let Some(job) = next {
+            let (done, _under_way) = perform(watcher, &path, job);
+            let mut service = service();
+            let now = Instant::now();
+            next = service.paths.on_done(&path, done, now);
+            let moment = service.paths.next(&path);
+            service.wake_for(moment);
+        }
+    }
+}
+
+/// The second value lasts until the path knows how the job ended.
+fn perform(watcher: &Watcher, path: &Path, job: Job<Files>) -> (Done<Files>, Option<UnderWay>) {
+    match job {
+        Job::Attempt(attempt) => attempt_for(watcher, path, attempt),
+        Job::Recheck { file, sees_process } => {
+            let is_same = pool::caught(|| files::recheck(path, &file, sees_process)).unwrap_or(false);
+            (Done::Rechecked { is_same }, None)
+        }
+        Job::Observe => {
+            let observed = pool::caught(|| files::observe_file(watcher, path)).unwrap_or(Observed::Nothing);
+            (Done::Observed(observed), None)
+        }
+    }
+}
+
+/// Attempts for a waiter, and answers it if that ends its wait.
+fn attempt_for(
+    watcher: &Watcher,
+    path: &Path,
+    attempt: job::Attempt<Files>,
+) -> (Done<Files>, Option<UnderWay>) {
+    let id = attempt.id;
+    let Some(wanted) = wanted(path, id) else {
+        refuse_all(taken(path, id), CANCELLED);
+        return (Done::Attempted { queue: attempt.queue, outcome: Outcome::Over }, None);
+    };
+    let Wanted { target, thread, only_creator, mut empty_file, empty_since, under_way } = wanted;
+    // An empty file that is met later is another one: somebody puts one after the other at the path.
+    let is_late = empty_since.is_some_and(|since| Os::get().monotonic() >= since + BIRTH);
+    let is_refused = |error: &Error| only_creator && (is_late || !protocol::is_creation_grace(error));
+    let done =
+        pool::caught(|| files::attempt(watcher, &target, thread, attempt, &mut empty_file, is_refused));
+    if empty_file.is_some()
+        && let Some(waiter) = service().paths.at(path).and_then(|path| path.waiter_mut(id))
+    {
+        waiter.request.empty_file = empty_file;
+        waiter.request.empty_since = empty_since.or(empty_file.map(|(_, since)| since));
+    }
+    let (attempted, queue) = done.unwrap_or_else(|panic| (Attempted::Answer(Err(panic)), Queue::Unknown));
+    let outcome = match attempted {
+        Attempted::Not(outcome) => outcome,
+        Attempted::Answer(answer) => {
+            deliver(path, id, answer);
+            Outcome::Over
+        }
+    };
+    (Done::Attempted { queue, outcome }, Some(under_way))
+}
+
+/// What a waiter wants, unless it waits no more.
+fn wanted(path: &Path, id: WaiterId) -> Option<Wanted> {
+    let mut service = service();
+    let waiter = service.paths.at(path)?.waiter(id).filter(|waiter| !waiter.is_cancelled)?;
+    let Request { order, empty_file, empty_since, .. } = &waiter.request;
+    let (target, under_way) = (order.target.clone(), UnderWay::begin(order.owner));
+    let (thread, only_creator) = (order.thread, order.only_creator);
+    Some(Wanted {
+        target,
+        thread,
+        only_creator,
+        empty_file: *empty_file,
+        empty_since: *empty_since,
+        under_way,
+    })
+}
+
+/// Takes out a waiter, unless it waits no more.
+fn taken(path: &Path, id: WaiterId) -> Option<Waiter> {
+    service().paths.at(path).and_then(|path| path.take(&|waiter| waiter.id == id).pop())
+}
+
+fn deliver(path: &Path, id: WaiterId, answer: Answer) {
+    match taken(path, id) {
+        Some(waiter) if !waiter.is_cancelled => (waiter.request.answer)(answer),
+        // Its wait was cancelled, or its deadline has come, meanwhile.
+        waiter => {
+            files::roll_back(answer);
+            refuse_all(waiter, CANCELLED);
+        }
+    }
+}

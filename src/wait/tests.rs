@@ -1,0 +1,223 @@
+//! Tests of waiting.
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::request::{HeldHere, Refused};
+use super::*;
+use crate::platform::{Os, QueueTicket};
+use crate::protocol::{
+    self,
+    error::Error,
+    target::{LockOptions, Target},
+};
+use crate::table::{Owner, open_owner};
+
+const LONG: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_millis(150);
+
+#[test]
+fn a_thread_that_waits_for_its_own_lock_is_told_at_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let acquire = |directory: &Path, timeout| {
+        let lock = LockOptions::in_directory(directory);
+        crate::acquire_lock(&crate::AcquireOptions { lock, timeout })
+    };
+    let lock = acquire(directory.path(), Duration::ZERO).expect("free");
+    assert!(matches!(acquire(directory.path(), LONG), Err(Error::Deadlock { .. })));
+    assert!(matches!(acquire(directory.path(), Duration::ZERO), Err(Error::Contention { .. })));
+    let path = directory.path().to_owned();
+    let other = thread::spawn(move || acquire(&path, Duration::from_millis(10)).err());
+    assert!(matches!(other.join(), Ok(Some(Error::Contention { .. }))), "another thread waits");
+    lock.release().expect("held");
+}
+
+fn target(directory: &tempfile::TempDir) -> Target {
+    LockOptions::in_directory(directory.path()).resolve().expect("a path")
+}
+
+fn hold(target: &Target) -> HeldHere {
+    protocol::acquire(Os::get(), target, 0).expect("free")
+}
+
+fn release(held: HeldHere) {
+    protocol::release(Os::get(), held).expect("released");
+}
+
+fn waiting(owner: Owner, target: &Target, timeout: Duration) -> (WaiterId, mpsc::Receiver<Answer>) {
+    let (tell, told) = mpsc::channel();
+    let order = Order { owner, thread: 0, target: target.clone(), timeout, only_creator: false };
+    let id = WaiterId::next();
+    start(id, order, Box::new(move |answer| drop(tell.send(answer))));
+    (id, told)
+}
+
+fn answer(told: &mpsc::Receiver<Answer>) -> Result<HeldHere, Error> {
+    told.recv_timeout(LONG).expect("an answer").expect("no panic")
+}
+
+fn until_refused(id: WaiterId) -> Refused {
+    let started = Instant::now();
+    while started.elapsed() < LONG {
+        if let Some(refused) = refused(id).filter(|refused| refused.holder.is_some()) {
+            return refused;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    panic!("no try was refused");
+}
+
+#[test]
+fn who_waits_gets_the_lock_once_it_is_released_and_knows_its_holder_until_then() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let target = target(&directory);
+    let held = hold(&target);
+    let (id, told) = waiting(Owner::PROGRAM, &target, Duration::MAX);
+    assert_eq!(until_refused(id).holder.map(|holder| holder.pid), Some(std::process::id()));
+    release(held);
+    release(answer(&told).expect("acquired"));
+    assert_eq!(refused(id), None);
+}
+
+#[test]
+fn time_is_over_neither_early_nor_late() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let target = target(&directory);
+    let held = hold(&target);
+    let started = Instant::now();
+    let refused = acquire(Owner::PROGRAM, &target, 0, SOON);
+    assert!(started.elapsed() >= SOON && started.elapsed() < LONG / 4, "{:?}", started.elapsed());
+    assert!(matches!(refused, Err(Error::Contention { holder: Some(_), .. })), "{refused:?}");
+    release(held);
+}
+
+#[test]
+fn a_wait_that_is_cancelled_is_answered_and_takes_no_lock() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let target = target(&directory);
+    let held = hold(&target);
+    let (id, told) = waiting(Owner::PROGRAM, &target, Duration::MAX);
+    until_refused(id);
+    cancel(id);
+    assert!(matches!(answer(&told), Err(Error::Contention { .. })));
+    release(held);
+    assert!(!target.path.exists());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_wait_that_is_cancelled_gives_up_its_place_at_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let target = target(&directory);
+    let held = hold(&target);
+    let place = QueueTicket::at(&target.path).expect("a local directory");
+    let took = || {
+        let (id, told) = waiting(Owner::PROGRAM, &target, Duration::MAX);
+        until_refused(id);
+        // The looks that follow a refusal are over.
+        thread::sleep(Duration::from_millis(20));
+        let started = Instant::now();
+        cancel(id);
+        while place.has_others() {
+            assert!(started.elapsed() < LONG, "it keeps its place");
+            thread::sleep(Duration::from_micros(100));
+        }
+        drop(told);
+        started.elapsed()
+    };
+    // A machine that is busy may take its time, but not each time; without an event it takes 60 ms and more.
+    let quickest = (0..5).map(|_| took()).min();
+    assert!(quickest < Some(Duration::from_millis(30)), "{quickest:?}");
+    release(held);
+}
+
+#[test]
+fn the_end_of_an_owner_ends_its_waits_and_nobody_elses() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let target = target(&directory);
+    let held = hold(&target);
+    let (gone, stays) = (open_owner(), open_owner());
+    let (_, first) = waiting(gone, &target, Duration::MAX);
+    let (_, second) = waiting(stays, &target, Duration::MAX);
+    cancel_all(gone);
+    assert!(matches!(answer(&first), Err(Error::Contention { .. })));
+    release(held);
+    release(answer(&second).expect("acquired"));
+}
+
+#[test]
+fn waiters_of_one_process_are_served_in_their_order() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let target = target(&directory);
+    let held = hold(&target);
+    let waiters: Vec<_> = (0..20).map(|_| waiting(Owner::PROGRAM, &target, Duration::MAX).1).collect();
+    release(held);
+    for (number, told) in waiters.iter().enumerate() {
+        let held = answer(told).expect("acquired");
+        let later = waiters[number + 1..].iter().filter(|told| told.try_recv().is_ok()).count();
+        assert_eq!(later, 0, "nobody overtakes");
+        release(held);
+    }
+}
+
+#[test]
+fn who_asked_first_is_served_first_whoever_is_entered_first() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let target = target(&directory);
+    let held = hold(&target);
+    let ids = [WaiterId::next(), WaiterId::next(), WaiterId::next()];
+    let (tell, told) = mpsc::channel();
+    for id in [ids[2], ids[0], ids[1]] {
+        let tell = tell.clone();
+        let order = Order {
+            owner: Owner::PROGRAM,
+            thread: 0,
+            target: target.clone(),
+            timeout: LONG,
+            only_creator: false,
+        };
+        start(id, order, Box::new(move |answer| drop(tell.send((id, answer)))));
+        until_refused(id);
+    }
+    release(held);
+    for id in ids {
+        let (first, answer) = told.recv_timeout(LONG).expect("an answer");
+        assert_eq!(first, id);
+        release(answer.expect("no panic").expect("acquired"));
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn an_error_is_an_answer_to_everybody() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let target = target(&directory);
+    let held = hold(&target);
+    let waiters: Vec<_> = (0..3).map(|_| waiting(Owner::PROGRAM, &target, Duration::MAX)).collect();
+    until_refused(waiters[0].0);
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink("/nowhere", &link).expect("linked");
+    std::fs::rename(&link, &target.path).expect("replaced");
+    for (_, told) in &waiters {
+        assert!(matches!(answer(told), Err(Error::Symlink { .. })));
+    }
+    drop(held);
+}
+
+#[test]
+fn what_no_event_tells_is_noticed_all_the_same() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (inner, moved) = (directory.path().join("a"), directory.path().join("b"));
+    std::fs::create_dir(&inner).expect("made");
+    let target = LockOptions::in_directory(&inner).resolve().expect("a path");
+    let held = hold(&target);
+    let (id, told) = waiting(Owner::PROGRAM, &target, Duration::MAX);
+    until_refused(id);
+    // The file keeps its name and its directory: nothing is told of it.
+    std::fs::rename(&inner, &moved).expect("renamed");
+    std::fs::create_dir(&inner).expect("made");
+    release(answer(&told).expect("acquired"));
+    drop(held);
+}
