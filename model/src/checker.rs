@@ -6,10 +6,12 @@ use std::sync::{Mutex, PoisonError};
 
 use stateright::{Checker, HasDiscoveries, Model, Path, Property};
 
-use crate::programs::{Program, Protocol, Role};
+use crate::flaw::{Flaw, Flaws, HasFlaws, properties};
+use crate::programs::{Program, Protocol};
 use crate::protocol::record::RELEASED;
 use crate::replay::{self, Answer, Call, Known, Position, Until};
-use crate::world::{self, Actor, Filesystem, Flaw, Life, Who, World};
+use crate::role::Role;
+use crate::world::{Actor, Filesystem, Life, Who, World};
 
 /// What is explored.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -95,6 +97,12 @@ pub struct State {
     crashes: u8,
     ticks: u8,
     start: usize,
+}
+
+impl HasFlaws for State {
+    fn flaws(&self) -> Flaws {
+        self.world.flaws
+    }
 }
 
 /// What can happen.
@@ -367,7 +375,7 @@ impl Model for Search {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        world::properties()
+        properties()
     }
 }
 

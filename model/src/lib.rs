@@ -15,10 +15,12 @@ mod platform;
 mod protocol;
 
 pub mod checker;
+pub mod flaw;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 #[path = "../mutations.rs"]
 pub mod mutations;
 pub mod programs;
 pub mod replay;
+pub mod role;
 pub mod world;

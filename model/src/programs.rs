@@ -2,13 +2,15 @@
 
 use std::sync::LazyLock;
 
+use crate::flaw::Flaw;
 use crate::platform::{Access, Opened, System};
 use crate::protocol;
 use crate::protocol::error::Error;
 use crate::protocol::record::Record;
 use crate::protocol::target::{LockOptions, Target};
-use crate::replay::{Call, Simulated};
-use crate::world::{Flaw, Seen};
+use crate::replay::{Call, Round, Simulated};
+use crate::role::Role;
+use crate::world::Seen;
 
 /// The functions of one version of `src/protocol/`: the real one, or a mutant.
 #[derive(Clone, Copy)]
@@ -24,36 +26,6 @@ pub struct Protocol {
 /// The protocol that ships.
 pub static PROTOCOL: Protocol = crate::protocol!(protocol);
 
-/// What a process does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Acquires, works, releases.
-    Run,
-    /// The same with the option `legacy: false`.
-    NativeRun,
-    /// Inspects.
-    Inspect,
-    /// Breaks a stale lock.
-    Break,
-    /// Breaks whatever is there.
-    ForceBreak,
-    /// Removes the file, as `rm` does.
-    Remove,
-    /// The old TypeScript lock: acquires, works, releases.
-    OldPeer,
-}
-
-impl Role {
-    /// The first operation of each attempt of its call.
-    pub(crate) fn begins_attempt(self) -> Option<Call> {
-        match self {
-            Self::Run | Self::NativeRun => Some(Call::Create),
-            Self::Inspect | Self::Break | Self::ForceBreak => Some(Call::Open),
-            Self::Remove | Self::OldPeer => None,
-        }
-    }
-}
-
 /// What a process does in each of its rounds, and by which protocol.
 #[derive(Clone, Copy)]
 pub struct Program {
@@ -63,9 +35,8 @@ pub struct Program {
     pub protocol: &'static Protocol,
 }
 
-impl Program {
-    /// Runs one round.
-    pub fn run(&self, system: &Simulated) {
+impl Round for Program {
+    fn run(&self, system: &Simulated) {
         match self.role {
             Role::Run => (self.protocol.run)(system, target()),
             Role::NativeRun => (self.protocol.run)(system, native_target()),
@@ -74,6 +45,14 @@ impl Program {
             Role::ForceBreak => (self.protocol.break_lock)(system, true),
             Role::Remove => drop(system.unlink_path()),
             Role::OldPeer => old_peer(system),
+        }
+    }
+
+    fn begins_attempt(&self) -> Option<Call> {
+        match self.role {
+            Role::Run | Role::NativeRun => Some(Call::Create),
+            Role::Inspect | Role::Break | Role::ForceBreak => Some(Call::Open),
+            Role::Remove | Role::OldPeer => None,
         }
     }
 }

@@ -18,8 +18,16 @@ use crate::platform::{
     Access, Failed, FileId, FsKind, HeldFiles, Here, LockMode, Locking, Opened, ProcessState, Stat, System,
     Unlinked,
 };
-use crate::programs::Program;
 use crate::world::{self, Data, Who, World};
+
+/// What a process does in one round.
+pub trait Round {
+    /// Does it.
+    fn run(&self, system: &Simulated);
+
+    /// The first operation of each attempt of its call.
+    fn begins_attempt(&self) -> Option<Call>;
+}
 
 /// One operation of a program. Others can run before each of them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -250,7 +258,7 @@ impl Known {
 /// Runs a program on by one operation. `true`: it has ended.
 #[must_use]
 pub fn step(
-    program: &Program,
+    program: &impl Round,
     who: Who,
     world: &World,
     position: Position,
@@ -273,7 +281,7 @@ pub fn step(
 /// Runs a program on. `false`: it did not end within the bound.
 #[must_use]
 pub fn run(
-    program: &Program,
+    program: &impl Round,
     who: Who,
     world: World,
     position: Position,
@@ -285,7 +293,7 @@ pub fn run(
 }
 
 impl Run {
-    fn new(program: &Program, who: Who, world: World, history: Vec<Answer>, until: Until) -> Self {
+    fn new(program: &impl Round, who: Who, world: World, history: Vec<Answer>, until: Until) -> Self {
         Self {
             world,
             who,
@@ -294,14 +302,14 @@ impl Run {
             carried_out: 0,
             until,
             next: Call::End,
-            begins_attempt: program.role.begins_attempt(),
+            begins_attempt: program.begins_attempt(),
             slept: Duration::ZERO,
             was_observed: false,
             learned: Vec::new(),
         }
     }
 
-    fn replay(self, program: &Program) -> (Self, bool) {
+    fn replay(self, program: &impl Round) -> (Self, bool) {
         let here = world::here(self.who, self.world.in_namespaces);
         let run = Arc::new(Mutex::new(self));
         let system = Simulated { run: Arc::clone(&run), here };

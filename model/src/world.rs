@@ -3,84 +3,11 @@
 
 use std::sync::Arc;
 
-use stateright::Property;
-
-use crate::checker::{Search, State};
+use crate::flaw::{Flaw, Flaws};
 use crate::platform::{FileId, FileKind, FsKind, Here, LockMode, Locking, ProcessState, Stat};
-use crate::programs::Role;
 use crate::protocol::BIRTH;
 use crate::protocol::record::{Content, RELEASED, Record};
-
-macro_rules! flaws {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What must not be the case, unless a scenario expects it.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Flaw { $($(#[$doc])* $name,)* }
-
-        impl Flaw {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$name),*];
-            /// Their names, in the same order.
-            pub const NAMES: &[&str] = &[$(stringify!($name)),*];
-        }
-
-        pub(crate) fn properties() -> Vec<Property<Search>> {
-            vec![$(Property::always(stringify!($name), |_, state: &State| {
-                !state.world.flaws.has(Flaw::$name)
-            })),*]
-        }
-    };
-}
-
-flaws! {
-    /// Two processes are in their critical sections, and nobody took the lock away from either.
-    TwoOwners,
-    /// A process removed or rewrote a file without being the lock's owner.
-    NotItsFile,
-    /// A native process removed or rewrote the lock of a live old peer.
-    PeerDamaged,
-    /// An acquire was refused though nobody held the lock at any moment of the call.
-    RefusedForNothing,
-    /// The holder is gone, and the next who asks does not get the lock.
-    LostLock,
-    /// A call gave an error, or an answer, that its documentation does not name.
-    WrongAnswer,
-    /// A call that runs alone does not end.
-    Endless,
-    /// Nobody was killed, and yet everybody waits for the creator of an empty file.
-    Stalled,
-    /// A holder was killed in its critical section, and the next one was not told.
-    DeathUntold,
-    /// A holder released its lock, and the next one was told that it took it over.
-    FalseTakeOver,
-    /// A file was written while it had another name.
-    SnapshotWritten,
-    /// Somebody outside the protocol removed the file of a live lock. Nothing can prevent that.
-    TakenAway,
-    /// An old peer did so because it had read what was there before the take-over. The second look is there to
-    /// prevent that.
-    TakenAwayAfterTakeOver,
-    /// A process that lost its lock between its last look and its unlink removed what had come in its place:
-    /// the window that `docs/design/protocol.md` names.
-    Window,
-}
-
-/// A set of flaws.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Flaws(u16);
-
-impl Flaws {
-    /// Adds one.
-    pub fn add(&mut self, flaw: Flaw) {
-        self.0 |= 1 << flaw as u16;
-    }
-
-    /// Whether it is among them.
-    #[must_use]
-    pub fn has(self, flaw: Flaw) -> bool {
-        self.0 & (1 << flaw as u16) != 0
-    }
-}
+use crate::role::Role;
 
 /// A file's bytes.
 pub type Data = Arc<[u8]>;

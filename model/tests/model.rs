@@ -6,13 +6,11 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use reconcile_lock_model::checker::{Scenario, Start};
+use reconcile_lock_model::flaw::Flaw::{self, *};
 #[cfg(feature = "mutants")]
 use reconcile_lock_model::mutants::mutant;
 use reconcile_lock_model::programs::PROTOCOL;
-use reconcile_lock_model::programs::Role::{
-    self, Break, ForceBreak, Inspect, NativeRun, OldPeer, Remove, Run,
-};
-use reconcile_lock_model::world::Flaw::{self, *};
+use reconcile_lock_model::role::Role::{self, Break, ForceBreak, Inspect, NativeRun, OldPeer, Remove, Run};
 use reconcile_lock_model::world::{Filesystem, Life};
 
 /// Past the capture of the test runner, which shows only what fails.

@@ -21,6 +21,17 @@ pub(super) fn target_of(
     Ok(resolve(cwd, file, message, legacy))
 }
 
+/// The lock that a call is about, or the call ends with the array of a failure.
+macro_rules! target {
+    ($env:expr, $cwd:expr, $file:expr, $message:expr, $legacy:expr) => {
+        match target_of($cwd, $file, $message, $legacy)? {
+            Ok(target) => target,
+            Err(error) => return to_js($env, error),
+        }
+    };
+}
+pub(super) use target;
+
 type Text = std::result::Result<Option<String>, Error>;
 
 fn resolve(cwd: Text, file: Text, message: Text, legacy: bool) -> std::result::Result<Target, Error> {

@@ -10,7 +10,6 @@ use napi_derive::napi;
 use super::args::text_of;
 use super::failure::{guarded, returned};
 use super::promise::promised;
-use super::state::State;
 use crate::platform::{Os, System};
 use crate::protocol::error::Error;
 use crate::protocol::record::Holder;
@@ -125,19 +124,6 @@ pub struct JsLock {
     pub created_at: f64,
     /// Set if a run before this one never released the lock.
     pub taken_over: Option<JsTakenOver>,
-}
-
-/// This process, as its records say.
-///
-/// # Errors
-/// If the addon was not set up.
-#[napi(catch_unwind)]
-pub fn whoami(env: &Env) -> Result<JsHolder> {
-    guarded(env, || {
-        let here = Os::get().here();
-        let thread = Some(State::of(env)?.thread);
-        Ok(JsHolder { pid: here.pid, created_at: 0.0, host: here.host.clone(), thread })
-    })
 }
 
 /// Whether the lock is still held and its file in its place.

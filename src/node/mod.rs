@@ -30,7 +30,7 @@ use crate::protocol::{self, LockState, LockStatus};
 use crate::table::{self, Owner, UnderWay};
 use crate::wait;
 
-use args::target_of;
+use args::{target, target_of};
 use failure::{guarded, returned, to_js};
 use lock::{Acquired, JsHolder};
 use promise::{promised, promised_or};
@@ -68,17 +68,6 @@ impl From<LockStatus> for JsStatus {
         }
     }
 }
-
-/// The lock that a call is about, or the call ends with the array of a failure.
-macro_rules! target {
-    ($env:expr, $cwd:expr, $file:expr, $message:expr, $legacy:expr) => {
-        match target_of($cwd, $file, $message, $legacy)? {
-            Ok(target) => target,
-            Err(error) => return to_js($env, error),
-        }
-    };
-}
-use target;
 
 fn attempt(
     owner: Owner,

@@ -1,17 +1,29 @@
 //! What belongs to one Node.js environment: the main thread or one worker.
 
 use std::cell::RefCell;
+use std::thread;
 
 use napi::bindgen_prelude::Function;
 use napi::{Env, Error, Result};
 use napi_derive::napi;
+use oneshot::Receiver;
 
 use super::end;
 use super::failure::guarded;
-use super::waiting::Sitting;
+use super::lock::{Acquired, JsHolder};
 use crate::map::Map;
-use crate::platform;
+use crate::platform::{self, Os, System};
+use crate::protocol::target::Target;
 use crate::table::Owner;
+
+/// How a wait ended; a panic is an outcome too.
+pub(super) type Outcome = thread::Result<std::result::Result<Acquired, crate::Error>>;
+
+/// A wait that the JavaScript thread itself sits out.
+pub(super) struct Sitting {
+    pub(super) told: Receiver<Outcome>,
+    pub(super) target: Target,
+}
 
 /// Whose locks are whose. Copies of the JavaScript in one thread share it, or at least its owner.
 pub(super) struct State {
@@ -51,5 +63,18 @@ pub fn setup(env: &Env, thread_id: Function<'_, (), u32>) -> Result<()> {
         // A worker that ends releases its own locks and no others.
         env.add_env_cleanup_hook(owner, end::of)?;
         Ok(())
+    })
+}
+
+/// This process, as its records say.
+///
+/// # Errors
+/// If the addon was not set up.
+#[napi(catch_unwind)]
+pub fn whoami(env: &Env) -> Result<JsHolder> {
+    guarded(env, || {
+        let here = Os::get().here();
+        let thread = Some(State::of(env)?.thread);
+        Ok(JsHolder { pid: here.pid, created_at: 0.0, host: here.host.clone(), thread })
     })
 }

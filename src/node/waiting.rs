@@ -1,20 +1,18 @@
 //! Waiting for a holder to let go: as a promise, or slice by slice on the JavaScript thread.
 
-use std::thread;
 use std::time::Duration;
 
 use napi::bindgen_prelude::{Null, ToNapiValue, Unknown};
 use napi::{Env, Result};
 use napi_derive::napi;
-use oneshot::{Receiver, RecvTimeoutError};
+use oneshot::RecvTimeoutError;
 
-use super::args::target_of;
+use super::args::{target, target_of};
 use super::end;
 use super::failure::{guarded, internal, returned, to_js};
 use super::lock::{Acquired, JsHolder};
 use super::promise::{LOOK, deferred};
-use super::state::State;
-use super::target;
+use super::state::{Outcome, Sitting, State};
 use crate::pool;
 use crate::protocol::error::Error;
 use crate::protocol::target::Target;
@@ -26,15 +24,6 @@ const GRACE: Duration = Duration::from_millis(25);
 
 /// The longest slice while workers end, each of which the process awaits before it ends the next.
 const SHORT: Duration = Duration::from_millis(1);
-
-/// How a wait ended; a panic is an outcome too.
-pub(super) type Outcome = thread::Result<std::result::Result<Acquired, Error>>;
-
-/// A wait that the JavaScript thread itself sits out.
-pub(super) struct Sitting {
-    told: Receiver<Outcome>,
-    target: Target,
-}
 
 /// Who has the lock that is waited for.
 #[napi(object, object_from_js = false, use_nullable = true)]

@@ -1,4 +1,4 @@
-//! Acquire. The numbers are the steps of `docs/protocol.md`.
+//! Acquire. The numbers are the steps of `docs/design/protocol.md`.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
