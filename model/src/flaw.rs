@@ -58,7 +58,7 @@ flaws! {
     /// prevent that.
     TakenAwayAfterTakeOver,
     /// A process that lost its lock between its last look and its unlink removed what had come in its place:
-    /// the window that `docs/protocol.md` names.
+    /// the window that `docs/design/protocol.md` names.
     Window,
 }
 
