@@ -1,4 +1,4 @@
 #!/usr/bin/env node
 'use strict'
 
-require('../cli/main.js').main(process.argv.slice(2))
+require('../dist/cli.js').main(process.argv.slice(2))

@@ -1,14 +1,10 @@
 // Whether a release is complete: `npm run check:release -- DIRECTORY`. It names everything that is missing or wrong.
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { join, resolve } from 'node:path'
+import { isFor, isTruncated, readBinary } from './binaries.mjs'
 import { root } from './steps.mjs'
-
-const require = createRequire(import.meta.url)
-const { isFor, readBinary } = require('../lib/binary.js')
-const { platformOf } = require('../lib/platforms.js')
-const { isCutOff } = require('../lib/whole.js')
+import { platformOf } from './targets.mjs'
 
 const usage = `usage: npm run check:release -- DIRECTORY [--here]
 
@@ -59,7 +55,7 @@ function checkFiles() {
   const files = packed.files.map(({ path }) => path)
   for (const binary of files.filter((path) => path.endsWith('.node')))
     fault(`the main package holds ${binary}`)
-  for (const needed of ['binding.js', 'postgres/dist/index.js'])
+  for (const needed of ['dist/index.js', 'dist/postgres.js', 'dist/cli.js', 'dist/shared.js'])
     if (!files.includes(needed)) fault(`the main package lacks ${needed}`)
   const { scripts } = read(join(home, 'package.json'))
   if (scripts !== undefined) fault(`the main package has scripts: ${Object.keys(scripts).join(', ')}`)
@@ -100,7 +96,7 @@ function checkBinary(triple, platform, path) {
     return fault(
       `${triple}: ${path} is ${binary.os ? `for ${binary.os} ${binary.cpu}` : 'no native library'}`,
     )
-  if (isCutOff(path)) return fault(`${triple}: ${path} was cut off`)
+  if (isTruncated(path)) return fault(`${triple}: ${path} was cut off`)
   if ((platform.libc === 'glibc') !== (binary.glibc !== undefined))
     return fault(`${triple}: ${path} ${binary.glibc ? `needs glibc ${binary.glibc}` : 'does not use glibc'}`)
   const libc = binary.glibc ? `, glibc ${binary.glibc} or newer` : ''

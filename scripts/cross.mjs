@@ -1,6 +1,6 @@
 // `npm run cross`: every platform that a binary is published for, as far as a Linux machine can check it.
 import { parseArgs } from 'node:util'
-import { readBinary } from '../lib/binary.js'
+import { readBinary } from './binaries.mjs'
 import { build, lint, testCore } from './cross/check.mjs'
 import { testNode } from './cross/node.mjs'
 import { targets } from './cross/targets.mjs'

@@ -148,7 +148,7 @@ for (const name of ['token.json', 'authority.jsonl']) {
 const requests = () => jsonLines(join(together, 'authority.jsonl')).map(({ by, pid }) => ({ by, pid }))
 const before = requests().length
 // Not at the top: the addon had to be built first.
-const { acquireLock } = await import('../index.js')
+const { acquireLock } = await import('../dist/index.js')
 // The demo keeps the lock until both wait for it, or one might come when the other is done.
 const gate = await acquireLock({ cwd: together, file: '.xero-token-refresh.lock' })
 const pings = ['P', 'Q'].map((name) => startTraced(name, together, 'ping'))

@@ -3,14 +3,12 @@
 // All of it happens in a directory of its own. The clone's package.json names no platform packages, as they can be
 // installed only when they are published; napi's `pre-publish` adds them here.
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { thirdPartyLicenses } from './licenses.mjs'
-import { compilePostgres, napi, root, run } from './steps.mjs'
-
-const { libcHere, nameHere, platformOf } = createRequire(import.meta.url)('../lib/platforms.js')
+import { bundle, napi, root, run } from './steps.mjs'
+import { currentTarget, platformOf } from './targets.mjs'
 
 const usage = `usage: npm run release -- --artifacts DIRECTORY [--out DIRECTORY]
        npm run release -- --here [--out DIRECTORY]
@@ -19,7 +17,7 @@ const usage = `usage: npm run release -- --artifacts DIRECTORY [--out DIRECTORY]
   --here       packs for this machine alone, with the binary that npm run build has made
   --out        where the packages are made (target/release-packages): package/ as it is packed, and *.tgz
 
-It publishes nothing. binding.js must have been built (npm run build).`
+It publishes nothing. binding.d.ts must have been built (npm run build).`
 
 function parse() {
   try {
@@ -43,11 +41,11 @@ function parse() {
 function copyPackage(home) {
   const manifest = JSON.parse(readFileSync(`${root}package.json`, 'utf8'))
   const files = manifest.files.filter((name) => !name.endsWith('.node'))
-  const compiled = 'postgres/dist/'
-  for (const name of [...files.filter((name) => name !== compiled), 'README.md', 'LICENSE'])
+  const bundles = 'dist/'
+  for (const name of [...files.filter((name) => name !== bundles), 'README.md', 'LICENSE'])
     cpSync(join(root, name), join(home, name), { recursive: true })
   // Not in the clone, where tests or programs may use it meanwhile.
-  compilePostgres(join(home, compiled))
+  bundle(join(home, bundles))
   const { devDependencies: _, scripts: __, ...published } = manifest
   published.files = files
   if (here) published.napi.targets = [targetHere(published.napi.targets)]
@@ -56,7 +54,7 @@ function copyPackage(home) {
 
 /** The target whose binary `npm run build` makes on this machine. */
 function targetHere(targets) {
-  const name = nameHere(libcHere()?.libc === 'musl')
+  const name = currentTarget()
   const found = targets.find((triple) => platformOf(triple).name === name)
   if (found === undefined) throw new Error(`no package is published for ${name}`)
   return found
@@ -66,7 +64,7 @@ function targetHere(targets) {
 function ownBinary() {
   const directory = mkdtempSync(join(tmpdir(), 'reconcile-lock-binary-'))
   process.on('exit', () => rmSync(directory, { recursive: true, force: true }))
-  const file = `reconcile-lock.${nameHere(libcHere()?.libc === 'musl')}.node`
+  const file = `reconcile-lock.${currentTarget()}.node`
   cpSync(join(root, file), join(directory, file))
   return directory
 }

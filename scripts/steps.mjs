@@ -37,16 +37,15 @@ export function napi(args, cwd = root) {
   run(process.execPath, [cli, ...args], { cwd })
 }
 
-/** Compiles what is published as JavaScript and written in TypeScript. */
-export function compilePostgres(out = `${root}postgres/dist`) {
-  // A module that was renamed must not be published under its old name.
+/** Checks the types of `lib/` and bundles it: one file for each entry point, and one that they share. */
+export function bundle(out = `${root}dist`) {
+  run(process.execPath, [`${root}node_modules/typescript/bin/tsc`, '-p', 'lib'])
   rmSync(out, { recursive: true, force: true })
-  run(process.execPath, [`${root}node_modules/typescript/bin/tsc`, '-p', 'postgres', '--outDir', out])
+  run(process.execPath, [`${root}scripts/bundle.mjs`, out])
 }
 
-/** Builds the release addon and napi's loader beside `index.js`, and `postgres/`. */
+/** Builds the release addon beside `package.json`, with the types of its calls, and bundles the JavaScript. */
 export function build(more = []) {
-  compilePostgres()
   napi([
     'build',
     '--package',
@@ -55,10 +54,10 @@ export function build(more = []) {
     '--release',
     '--features',
     'node',
-    '--js',
-    'binding.js',
+    '--no-js',
     '--dts',
     'binding.d.ts',
     ...more,
   ])
+  bundle()
 }

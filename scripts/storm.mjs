@@ -110,7 +110,7 @@ console.log(
 )
 console.log(`seed ${chosen.seed}`)
 // Only now is there anything to load.
-const addon = createRequire(import.meta.url)(`${root}index.js`)
+const addon = createRequire(import.meta.url)(`${root}dist/index.js`)
 const runs = []
 for (const each of chosen.runs) {
   const figures = await runOne(each, chosen, addon)

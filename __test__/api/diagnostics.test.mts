@@ -13,7 +13,7 @@ import { sleep } from '../support/time.mjs'
 import { begin } from '../support/waits.mjs'
 import { noDeletion } from '../support/wine.mjs'
 
-const home = fileURLToPath(new URL('../../../index.js', import.meta.url))
+const home = fileURLToPath(new URL('../../../dist/index.js', import.meta.url))
 const names = ['acquired', 'contended', 'waiting', 'takenover', 'released', 'lost'] as const
 
 type Event = { name: string } & Record<string, unknown>
@@ -189,7 +189,7 @@ test(
 test('no message is made while nobody listens', (t) => {
   // The record of this process is read by `whoami` alone, which every message but a refusal needs.
   const program = `
-    const { native } = require(${JSON.stringify(join(home, '../lib/native.js'))})
+    const native = require(Object.keys(require.cache).find((path) => path.endsWith('.node')))
     const { whoami } = native
     let made = 0
     native.whoami = () => { made += 1; return whoami() }

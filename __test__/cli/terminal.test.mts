@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { existsSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLockSync, inspectLockSync } from 'reconcile-lock'
+import { duration } from '../../lib/cli/output.js'
+import { fitting } from '../../lib/cli/waiting-line.js'
 import { bin, cli, exists, hasHeardAll, Listener, read, shell, stateOf, waits } from '../support/cli.mjs'
 import { directory, leave } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
@@ -289,7 +290,6 @@ test(
 )
 
 test('the line is cut to the width of the terminal', () => {
-  const { fitting } = createRequire(import.meta.url)(join(bin, '../../cli/waiting-line.js'))
   assert.equal(fitting('abcdef', 7), 'abcdef')
   assert.equal(fitting('abcdef', 6), 'abcde', 'the last column would wrap')
   assert.equal(fitting('日本語', 6), '日本')
@@ -297,7 +297,6 @@ test('the line is cut to the width of the terminal', () => {
 })
 
 test('durations are told as people tell them', () => {
-  const { duration } = createRequire(import.meta.url)(join(bin, '../../cli/say.js'))
   const told = [-5, 999, 59_999, 72_000, 3_600_000, 3_661_000, 90_000_000].map(duration)
   assert.deepEqual(told, ['0 s', '0 s', '59 s', '1 min 12 s', '1 h 0 min', '1 h 1 min', '1 d 1 h'])
 })

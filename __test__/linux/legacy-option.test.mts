@@ -1,16 +1,11 @@
 // What the option `legacy` saves: the pause after a take-over.
 import assert from 'node:assert/strict'
 import { renameSync } from 'node:fs'
-import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { type AcquireOptions, acquireLock, acquireLockSync, type Lock } from 'reconcile-lock'
-import { bin } from '../support/cli.mjs'
+import { parseCommand } from '../../lib/cli/options.js'
 import { deadPid, directory, leave } from '../support/directory.mjs'
-
-const require = createRequire(import.meta.url)
-const { parseCommand } = require(join(dirname(bin), '../cli/options.js'))
-const { withNamed } = require(join(dirname(bin), '../cli/named.js'))
 
 const PAUSE = 5
 
@@ -24,7 +19,8 @@ const commandLine: Acquire = async ({ cwd, legacy }) => {
   const flags = legacy === false ? ['--no-legacy'] : []
   const file = join(String(cwd), '.xero-reconcile-lock.json')
   const command = parseCommand(['run', ...flags, '--file', file, '--', 'true'])
-  return withNamed(command, (named: { acquire: Acquire }) => named.acquire({ timeout: command.timeout }))
+  assert.ok(command.name === 'run')
+  return acquireLock({ file: command.file, legacy: command.legacy, timeout: command.timeout })
 }
 
 /** How long a take-over takes, in milliseconds. */

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import * as esbuild from 'esbuild'
 import * as vite from 'vite'
 import { directory, MESSAGE } from '../support/directory.mjs'
 import { copied } from '../support/packages.mjs'
+import { fileOf, here } from '../support/release.mjs'
 
 const NAME = 'reconcile-lock'
 
@@ -58,6 +59,10 @@ for (const [format, extension] of [
 
 test('esbuild without `external` fails when it bundles, not when the program runs', async (t) => {
   const home = project(t)
+  const platform = join(home, 'node_modules', `${NAME}-${here}`)
+  mkdirSync(platform)
+  writeFileSync(join(platform, 'package.json'), JSON.stringify({ main: fileOf(here) }))
+  renameSync(join(home, 'node_modules', NAME, fileOf(here)), join(platform, fileOf(here)))
   const bundled = esbuild.build({
     absWorkingDir: home,
     entryPoints: ['app.ts'],

@@ -5,6 +5,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
+import { exitCodes } from '../../lib/cli/exit-codes.js'
 import { blocksOf, complaints } from '../support/blocks.mjs'
 import { root } from '../support/packages.mjs'
 
@@ -96,7 +97,7 @@ test('the table of errors names the codes that the types name, and no other', ()
 })
 
 test('the tables of exit codes have those of the command line', () => {
-  const codes: number[] = Object.values(require(join(root, 'cli/exit-codes.js')))
+  const codes: number[] = Object.values(exitCodes)
   const named = (text: string) =>
     firstCells(text)
       .filter((cell) => /^[\d, ]+$/.test(cell))

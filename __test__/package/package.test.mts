@@ -4,7 +4,6 @@ import {
   copyFileSync,
   mkdirSync,
   mkdtempSync,
-  readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
@@ -17,6 +16,7 @@ import { fileURLToPath } from 'node:url'
 import * as reconcileLock from 'reconcile-lock'
 import { Listener } from '../support/cli.mjs'
 import { directory } from '../support/directory.mjs'
+import { platforms } from '../support/release.mjs'
 import { hasTerminal, quoted, Terminal } from '../support/terminal.mjs'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
@@ -163,8 +163,6 @@ test('Ctrl-C under npx reaches the command once, and the lock is held until that
   assert.equal(reconcileLock.inspectLockSync({ file: lock }).state, 'free')
 })
 
-const modules = readdirSync(join(root, 'postgres/src')).map((name) => name.replace('.ts', ''))
-
 test('the package holds what a user needs and nothing else', () => {
   const [packed] = JSON.parse(npm(['pack', '--json', '--dry-run', '--ignore-scripts'], root))
   const files: string[] = packed.files.map((file: { path: string }) => file.path)
@@ -176,45 +174,20 @@ test('the package holds what a user needs and nothing else', () => {
     'LICENSE',
     'README.md',
     'bin/reconcile-lock.js',
-    'binding.d.ts',
-    'binding.js',
-    'cli/break.js',
-    'cli/command.js',
-    'cli/exit-codes.js',
-    'cli/help.js',
-    'cli/main.js',
-    'cli/named.js',
-    'cli/options.js',
-    'cli/run.js',
-    'cli/say.js',
-    'cli/signals.js',
-    'cli/sql.js',
-    'cli/status.js',
-    'cli/terminal.js',
-    'cli/waiting-line.js',
+    'dist/cli.js',
+    'dist/index.js',
+    'dist/postgres.js',
+    'dist/shared.js',
     'index.d.ts',
-    'index.js',
-    'lib/abort.js',
-    'lib/abortable.js',
-    'lib/acquire.js',
-    'lib/binary.js',
-    'lib/channels.js',
-    'lib/clock.js',
-    'lib/errors.js',
-    'lib/held.js',
-    'lib/lock.js',
-    'lib/missing.js',
-    'lib/native.js',
-    'lib/options.js',
-    'lib/plain.js',
-    'lib/platforms.js',
-    'lib/whole.js',
-    'lib/win32-errors.js',
-    'lib/with-lock.js',
     'package.json',
-    ...modules.flatMap((name) => [`postgres/dist/${name}.d.ts`, `postgres/dist/${name}.js`]).sort(),
+    'postgres.d.ts',
     'postgres/package.json',
   ])
+})
+
+test('the loader names the package of every platform that a binary is published for', () => {
+  const loader = readFileSync(join(root, 'dist/index.js'), 'utf8')
+  for (const { name } of platforms) assert.ok(loader.includes(`require("reconcile-lock-${name}")`), name)
 })
 
 test('loading changes nothing that a program could see, as package.json says for bundlers', () => {

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, cpSync, writeFileSync } from 'node:fs'
+import { copyFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { directory } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
+import { copyPackage } from '../support/packages.mjs'
+import { fileOf, here } from '../support/release.mjs'
 import type { Report } from './panics.mjs'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
@@ -41,7 +43,7 @@ function build(): void {
 test(
   'what is published cannot panic at will',
   knownFailure(onWine, () => {
-    assert.equal('panicAt' in createRequire(import.meta.url)(join(root, 'binding.js')), false)
+    assert.equal('panicAt' in createRequire(import.meta.url)(join(root, fileOf(here))), false)
   }),
 )
 
@@ -53,12 +55,11 @@ for (const place of ['call', 'work', 'settling']) {
       (t) => {
         build()
         const cwd = directory(t)
-        for (const name of ['index.js', 'package.json']) copyFileSync(join(root, name), join(cwd, name))
-        cpSync(join(root, 'lib'), join(cwd, 'lib'), { recursive: true })
+        copyPackage(cwd)
         copyFileSync(join(target, 'debug', library ?? 'libreconcile_lock.so'), join(cwd, 'probe.node'))
-        writeFileSync(join(cwd, 'binding.js'), "module.exports = require('./probe.node')")
         const child = spawnSync(process.execPath, [fixture, cwd, place], {
           encoding: 'utf8',
+          env: { ...process.env, NAPI_RS_NATIVE_LIBRARY_PATH: join(cwd, 'probe.node') },
           timeout: 60_000,
         })
         assert.equal(child.signal, null, child.stderr)

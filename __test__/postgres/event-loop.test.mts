@@ -1,9 +1,9 @@
 // A program that blocks its event loop, which no server sees.
 import assert from 'node:assert/strict'
-import { createRequire } from 'node:module'
 import { test } from 'node:test'
 import { MessageChannel, Worker } from 'node:worker_threads'
 import { postgresLocks } from 'reconcile-lock/postgres'
+import { responseTimer } from '../../lib/postgres/response-timer.js'
 import { DEADLINE, sleep } from '../support/time.mjs'
 import { Postgres } from './postgres.mjs'
 
@@ -28,18 +28,13 @@ test('a blocked event loop loses no lock', async (t) => {
   await lock.release()
 })
 
-type Patience = (milliseconds: number, onEnd: () => void) => () => void
-const { patience }: { patience: Patience } = createRequire(import.meta.url)(
-  '../../../postgres/dist/patience.js',
-)
-
-test('what arrived while the event loop was blocked is read before patience ends', async (t) => {
+test('what arrived while the event loop was blocked is read before a response timer ends', async (t) => {
   const { port1, port2 } = new MessageChannel()
   t.after(() => port1.close())
   const events: string[] = []
   port1.on('message', () => events.push('answer'))
   const isOver = new Promise<void>((resolve) => {
-    patience(100, () => {
+    responseTimer(100, () => {
       events.push('end')
       resolve()
     })
@@ -49,7 +44,7 @@ test('what arrived while the event loop was blocked is read before patience ends
     port.postMessage('answer')
     Atomics.store(isSent, 0, 1)`
   new Worker(program, { eval: true, workerData: { port: port2, isSent }, transferList: [port2] })
-  // Longer than the time that `patience` has, and until the answer is there.
+  // Longer than the time that the timer has, and until the answer is there.
   const start = performance.now()
   const passed = () => performance.now() - start
   while (passed() < 150 || (Atomics.load(isSent, 0) === 0 && passed() < DEADLINE));

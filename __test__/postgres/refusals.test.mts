@@ -344,7 +344,7 @@ function project(t: TestContext, packages: string[]): string {
   writeFileSync(join(home, 'package.json'), JSON.stringify({ dependencies }))
   const installed = join(home, 'node_modules/reconcile-lock')
   mkdirSync(installed, { recursive: true })
-  for (const part of ['package.json', 'index.js', 'index.d.ts', 'lib', 'postgres'])
+  for (const part of ['package.json', 'dist', 'index.d.ts', 'postgres.d.ts', 'postgres'])
     cpSync(join(root, part), join(installed, part), { recursive: true })
   for (const name of packages) symlinkSync(join(root, 'node_modules', name), join(home, 'node_modules', name))
   return home
@@ -371,13 +371,13 @@ test('the addon is neither needed nor loaded, and the main package loads no pg',
     const before = loaded('/pg/')
     const locks = postgresLocks({ connectionString: ${JSON.stringify(postgres.url())} })
     locks.acquireLock('without').then(async (lock) => {
-      console.log(before, loaded('/pg/') > 0, loaded('.node'), loaded('binding'), lock.isHeld())
+      console.log(before, loaded('/pg/') > 0, loaded('.node'), loaded('reconcile-lock/dist/index'), lock.isHeld())
       await lock.release()
     })`,
   )
   const run = (args: string[], cwd: string) => execFileSync(process.execPath, args, { cwd, encoding: 'utf8' })
   assert.equal(run(['app.cjs'], home), '0 true 0 0 true\n')
   const main = `require('reconcile-lock')
-    console.log(Object.keys(require.cache).filter((path) => /node_modules.pg.|postgres.dist/.test(path)).length)`
+    console.log(Object.keys(require.cache).filter((path) => /node_modules.pg.|dist.postgres/.test(path)).length)`
   assert.equal(run(['-e', main], import.meta.dirname), '0\n')
 })

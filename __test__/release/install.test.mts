@@ -84,8 +84,7 @@ test('the main package holds neither sources nor a binary', () => {
   const listed = spawnSync('tar', ['-tzf', tarball()], { cwd: release.packed, encoding: 'utf8' }).stdout
   const files = listed.trim().split('\n')
   assert.ok(files.includes('package/LICENSE'))
-  const expected =
-    /^package\/((lib|cli|bin|postgres\/dist)\/|postgres\/package\.json|index\.|binding\.|package\.json|[A-Z]+\b)/
+  const expected = /^package\/((bin|dist|postgres)\/|index\.d\.ts|postgres\.d\.ts|package\.json|[A-Z]+\b)/
   assert.deepEqual(
     files.filter((file) => !expected.test(file) || file.endsWith('.node')),
     [],
@@ -115,34 +114,13 @@ test('for another machine npm fetches that machine’s binary, and here it is to
   assert.deepEqual(packages(project), ['reconcile-lock', `reconcile-lock-${name}`])
   const { status, stderr } = spawnSync(process.execPath, ['-e', lockOnce], { cwd: project, encoding: 'utf8' })
   assert.equal(status, 1)
-  assert.ok(stderr.includes(`only that of ${name}: node_modules was installed for another platform`), stderr)
+  assert.match(stderr, /is not installed: .* or node_modules was installed for another platform/)
 })
 
 test('on musl npm fetches the binary for musl', async (t) => {
   const project = await installed(t, '--os=linux', '--cpu=x64', '--libc=musl')
   assert.deepEqual(packages(project), ['reconcile-lock', 'reconcile-lock-linux-x64-musl'])
 })
-
-for (const [manager, leaf, command] of [
-  ['npm', '.package-lock.json', 'npm install --include=optional'],
-  ['pnpm', '.modules.yaml', 'pnpm install --force'],
-  ['yarn 1', '.yarn-integrity', 'yarn install --force'],
-  ['yarn', '.yarn-state.yml', 'yarn install'],
-  ['bun', '../bun.lock', 'bun install --force'],
-] as const) {
-  test(`without optional dependencies it names the command of ${manager}`, (t) => {
-    const project = directory(t)
-    layOut(project)
-    writeFileSync(join(project, 'node_modules', leaf), '{}')
-    const { status, stderr } = spawnSync(process.execPath, ['-e', lockOnce], {
-      cwd: project,
-      encoding: 'utf8',
-    })
-    assert.equal(status, 1)
-    assert.match(stderr, /optional dependencies were omitted/)
-    assert.ok(stderr.includes(`  fix: ${command}, on this machine`), stderr)
-  })
-}
 
 test('without optional dependencies the command that it names installs the binary', async (t) => {
   const project = await installed(t, '--omit=optional')

@@ -6,7 +6,7 @@ import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { directory } from './directory.mjs'
 
-const home = fileURLToPath(new URL('../../../index.js', import.meta.url))
+const home = fileURLToPath(new URL('../../../dist/index.js', import.meta.url))
 
 export interface End {
   code: number | null

@@ -10,9 +10,10 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs'
-import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { currentTarget } from '../../lib/target.js'
 import { copyPackage, root } from './packages.mjs'
 
 export interface Platform {
@@ -22,21 +23,16 @@ export interface Platform {
   libc?: 'glibc' | 'musl'
 }
 
-interface Platforms {
-  platformOf(triple: string): Platform
-  nameHere(isMusl: boolean): string
-  libcHere(): { libc: string; version?: string } | undefined
-}
-
-const require = createRequire(import.meta.url)
-export const { platformOf, nameHere, libcHere }: Platforms = require(join(root, 'lib/platforms.js'))
+export const { platformOf }: { platformOf(triple: string): Platform } = await import(
+  pathToFileURL(join(root, 'scripts/targets.mjs')).href
+)
 
 export const manifest: { name: string; version: string; napi: { targets: string[] } } = JSON.parse(
   readFileSync(join(root, 'package.json'), 'utf8'),
 )
 export const platforms = manifest.napi.targets.map(platformOf)
 /** The platform that the tests run on. */
-export const here = nameHere(libcHere()?.libc === 'musl')
+export const here = currentTarget()
 export const fileOf = (name: string): string => `reconcile-lock.${name}.node`
 
 const ELF = { x64: 62, arm64: 183 }

@@ -17,7 +17,7 @@ import { median, within } from '../support/within.mjs'
 const PROMPT = 1000
 /** In how many rounds one is to be prompt: a busy machine makes some slow. */
 const ROUNDS = 3
-const home = fileURLToPath(new URL('../../../index.js', import.meta.url))
+const home = fileURLToPath(new URL('../../../dist/index.js', import.meta.url))
 
 interface Waits {
   inThread: boolean

@@ -101,7 +101,7 @@ const ways: Record<string, Bring> = {
     return { end: () => peer.ends({ do: 'exit', cwd }) }
   },
   'a process ends as a zombie': async (cwd, t) => {
-    const main = new URL('../../../index.js', import.meta.url).pathname
+    const main = new URL('../../../dist/index.js', import.meta.url).pathname
     const { pid } = await unreaped(t, [process.execPath, '-e', HOLDER, main, cwd])
     await until(() => existsSync(resolveLockPath(cwd)), 'the process holds the lock')
     const end = async () => {

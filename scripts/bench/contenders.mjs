@@ -10,7 +10,7 @@ import lockfile from 'lockfile'
 import properLockfile from 'proper-lockfile'
 import { root } from '../steps.mjs'
 
-const addonPath = `${root}index.js`
+const addonPath = `${root}dist/index.js`
 const legacyPath = `${root}build/__test__/legacy/lock.mjs`
 const holderPath = `${root}scripts/bench/holder.mjs`
 

@@ -11,7 +11,7 @@ import { createInterface } from 'node:readline'
 import { setTimeout } from 'node:timers/promises'
 import { root } from '../steps.mjs'
 
-const { acquireLock, acquireLockSync } = createRequire(import.meta.url)(`${root}index.js`)
+const { acquireLock, acquireLockSync } = createRequire(import.meta.url)(`${root}dist/index.js`)
 const [cwd, paths] = process.argv.slice(2)
 const fileOf = (number) => `${number % Number(paths)}.lock`
 const say = (word, value) => writeSync(1, `${word} ${value}\n`)

@@ -14,7 +14,7 @@ const [kind, directory] = process.argv.slice(2)
 const channels = ['acquired', 'contended', 'waiting', 'takenover', 'released', 'lost']
 
 const facade = () => {
-  const { acquireLockSync } = require(`${root}index.js`)
+  const { acquireLockSync } = require(`${root}dist/index.js`)
   return () => acquireLockSync(directory).releaseSync()
 }
 
@@ -23,15 +23,22 @@ const counts = { messages: 0, pairs: 0 }
 
 const kinds = {
   binding() {
-    const { acquireSync, releaseHeldSync } = require(`${root}binding.js`)
-    require(`${root}lib/native.js`)
+    // The package has loaded it and set it up.
+    require(`${root}dist/index.js`)
+    const { acquireSync, releaseHeldSync } = require(
+      Object.keys(require.cache).find((path) => path.endsWith('.node')),
+    )
     return () => releaseHeldSync(acquireSync(directory, undefined, undefined, true, 0, 0).id)
   },
   /** The facade, with functions that do nothing in the place of those that publish. */
   silent() {
-    const path = require.resolve(`${root}lib/channels.js`)
-    const names = Object.keys(require(path))
-    require.cache[path].exports = Object.fromEntries(names.map((name) => [name, () => false]))
+    const path = require.resolve(`${root}dist/shared.js`)
+    const shared = require(path)
+    const silent = Object.keys(shared).filter((name) => /^publish|Subscribers$/.test(name))
+    require.cache[path].exports = {
+      ...shared,
+      ...Object.fromEntries(silent.map((name) => [name, () => false])),
+    }
     return facade()
   },
   unheard: facade,
@@ -83,10 +90,10 @@ function computed() {
   const seen = () => {
     reads += 1
   }
-  spy(Object.getPrototypeOf(performance), 'now', seen)
+  spy(process.hrtime, 'bigint', seen)
   spy(Date, 'now', seen)
   load()
-  const lock = require(`${root}index.js`).acquireLockSync(directory)
+  const lock = require(`${root}dist/index.js`).acquireLockSync(directory)
   lock.releaseSync()
   spy(Object.getPrototypeOf(lock), 'holder', seen)
   reads = 0

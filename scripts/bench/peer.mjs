@@ -24,7 +24,7 @@ const waiting = { cwd: place, timeout: Infinity }
 const withoutLegacy = { ...waiting, legacy: false }
 
 const own = (options) => async () => {
-  const { acquireLock } = require(`${root}index.js`)
+  const { acquireLock } = require(`${root}dist/index.js`)
   return async () => {
     const lock = await acquireLock(options)
     return () => lock.release()
@@ -32,7 +32,7 @@ const own = (options) => async () => {
 }
 
 const ownSync = (options) => async () => {
-  const { acquireLockSync } = require(`${root}index.js`)
+  const { acquireLockSync } = require(`${root}dist/index.js`)
   return () => {
     const lock = acquireLockSync(options)
     return () => lock.releaseSync()
@@ -76,7 +76,7 @@ const kinds = {
     }
   },
   async postgres() {
-    const { postgresLocks } = require(`${root}postgres/dist/index.js`)
+    const { postgresLocks } = require(`${root}dist/postgres.js`)
     const locks = postgresLocks({ connectionString: place })
     return async () => {
       const lock = await locks.acquireLock({ timeout: Infinity })

@@ -47,7 +47,7 @@ function contenders(client, locks) {
 }
 
 async function pairs(url, rounds) {
-  const { postgresLocks } = await import(`${root}postgres/dist/index.js`)
+  const { postgresLocks } = await import(`${root}dist/postgres.js`)
   const client = await connected(url)
   const locks = postgresLocks({ connectionString: url })
   try {

@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline'
 import { setTimeout } from 'node:timers/promises'
 import { root } from '../steps.mjs'
 
-const { acquireLock } = createRequire(import.meta.url)(`${root}index.js`)
+const { acquireLock } = createRequire(import.meta.url)(`${root}dist/index.js`)
 const [cwd, times, held] = process.argv.slice(2)
 const now = () => process.hrtime.bigint()
 

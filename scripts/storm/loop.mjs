@@ -95,7 +95,7 @@ function ownSince(asked, { holder }, stamp) {
 }
 
 function nativeTurn({ root, cwd, index }, log, { attempt, section }) {
-  const ways = nativeWays(createRequire(import.meta.url)(`${root}index.js`), section)
+  const ways = nativeWays(createRequire(import.meta.url)(`${root}`), section)
   const waits = index % 2 === 0
   return (entered, leave) => {
     const { way, timeout } = attempt(ways)

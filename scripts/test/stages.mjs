@@ -62,7 +62,7 @@ export const stages = [
       node('docs'),
     ],
   },
-  { name: 'types', commands: [tsc('-p', 'tsconfig.facade.json'), node('suite', '--compile')] },
+  { name: 'types', commands: [tsc('-p', 'lib'), node('suite', '--compile')] },
   {
     name: 'core',
     hasTests: true,

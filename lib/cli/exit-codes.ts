@@ -1,0 +1,12 @@
+/** From `sysexits.h` and, for commands that cannot be run, from the shell. */
+export const exitCodes = {
+  ok: 0,
+  held: 1,
+  stale: 2,
+  usage: 64,
+  cannotLock: 73,
+  ioError: 74,
+  contention: 75,
+  notExecutable: 126,
+  notFound: 127,
+}

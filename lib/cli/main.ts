@@ -1,0 +1,57 @@
+import { breakCommand } from './break.js'
+import { exitCodes } from './exit-codes.js'
+import { help, version } from './help.js'
+import { type Command, parseCommand, UsageError } from './options.js'
+import { say } from './output.js'
+import { run } from './run.js'
+import { sql } from './sql.js'
+import { status } from './status.js'
+
+/** @param args what a person typed, without the program's name */
+export async function main(args: string[]): Promise<void> {
+  process.stdout.on('error', onStdoutError)
+  // No reader is left for a message, and a command may be running.
+  process.stderr.on('error', () => {})
+  try {
+    await dispatch(parseCommand(args))
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    const message = textOf(error as Error)
+    const isUsage = error instanceof UsageError || code === 'ERR_INVALID_ARG_VALUE'
+    // That message begins with the name, and has lines of its own.
+    if (code === 'E_LOCK_NATIVE') message.split(/\n(?= {2}(?:package|cause|fix): )/).forEach(say)
+    else say(`reconcile-lock: ${message}`)
+    if (isUsage) say('reconcile-lock --help shows the usage')
+    process.exitCode = isUsage ? exitCodes.usage : exitCodes.cannotLock
+  }
+}
+
+/** `pg` names its own code where a server asked for a password and there was none. */
+function textOf({ message }: Error): string {
+  if (!message.endsWith('client password must be a string')) return message
+  return 'the server asks for a password, and neither the URL nor PGPASSWORD nor ~/.pgpass has one'
+}
+
+async function dispatch(command: Command): Promise<void> {
+  switch (command.name) {
+    case 'help':
+      return console.log(help[command.topic])
+    case 'version':
+      return console.log(version)
+    case 'run':
+      return run(command)
+    case 'status':
+      return status(command)
+    case 'break':
+      return breakCommand(command)
+    case 'sql':
+      return sql()
+  }
+}
+
+/** A reader that has seen enough, such as `head`, is no fault; an answer that is lost otherwise is. */
+function onStdoutError({ code, message }: NodeJS.ErrnoException): void {
+  if (code === 'EPIPE') return
+  say(`reconcile-lock: standard output: ${message}`)
+  process.exitCode = exitCodes.ioError
+}

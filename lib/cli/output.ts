@@ -1,0 +1,39 @@
+import type { Holder } from '../../index.js'
+import { now } from '../shared/clock.js'
+
+/** C0, DEL and C1 controls, what ends a line in Unicode, and what changes the direction of the text beside it. */
+const UNPRINTABLE = /[\p{Cc}\u2028\u2029\p{Bidi_Control}]/gu
+
+/** As a string of JavaScript has them. */
+const SHORT: Record<string, string> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' }
+
+/** One line that a terminal or a log can show: a path, a server and a table may hold any character. */
+export const printable = (text: string): string => text.replace(UNPRINTABLE, escaped)
+
+function escaped(character: string): string {
+  const code = character.charCodeAt(0).toString(16)
+  return SHORT[character] ?? (code.length > 2 ? `\\u${code.padStart(4, '0')}` : `\\x${code.padStart(2, '0')}`)
+}
+
+/** Prints one line on standard error. */
+export const say = (text: string): boolean => process.stderr.write(`${printable(text)}\n`)
+
+/** Prints one line on standard output. */
+export const print = (text: string): void => console.log(printable(text))
+
+/** @returns such as `1 min 12 s` */
+export function duration(milliseconds: number): string {
+  const seconds = Math.max(0, Math.floor(milliseconds / 1000))
+  const days = Math.floor(seconds / 86400)
+  const hours = Math.floor(seconds / 3600)
+  const minutes = Math.floor(seconds / 60)
+  if (days > 0) return `${days} d ${hours % 24} h`
+  if (hours > 0) return `${hours} h ${minutes % 60} min`
+  return minutes > 0 ? `${minutes} min ${seconds % 60} s` : `${seconds} s`
+}
+
+export const formatProcess = ({ pid, host }: Holder): string =>
+  `process ${pid}${host === undefined ? '' : ` on ${host}`}`
+
+export const describe = (holder: Holder): string =>
+  `${formatProcess(holder)} has held the lock for ${duration(now() - holder.createdAt)}`

@@ -1,0 +1,90 @@
+import type { LockError, TakenOver } from '../../index.js'
+import { now } from '../shared/clock.js'
+import { DESCRIPTOR, type Inheritable } from '../shared/inherit.js'
+import { exitCodes } from './exit-codes.js'
+import type { RunCommand } from './options.js'
+import { duration, formatProcess, say } from './output.js'
+import { exitBySignal, Signals } from './signals.js'
+import { type ExitStatus, runCommand } from './spawn.js'
+import { type AnyLock, type Target, withTarget } from './target.js'
+import { WaitingLine } from './waiting-line.js'
+
+/** What ends a wait. */
+const FATAL = new Set<NodeJS.Signals>(['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'])
+
+export async function run(options: RunCommand): Promise<void> {
+  const signals = new Signals()
+  const end = await withTarget(options, async (target) => {
+    const lock = await acquire(target, options, signals)
+    return typeof lock === 'object' ? runUnder(lock, options, signals) : lock
+  })
+  signals.end()
+  if (typeof end === 'string') exitBySignal(end)
+  else process.exitCode = end
+}
+
+async function acquire(
+  target: Target,
+  { message, timeout }: RunCommand,
+  signals: Signals,
+): Promise<AnyLock | ExitStatus> {
+  const line = new WaitingLine()
+  const abort = new AbortController()
+  signals.listen((signal) => {
+    if (signal === 'SIGTSTP') line.remove()
+    if (FATAL.has(signal)) abort.abort(signal)
+  })
+  try {
+    const lock = await target.acquire({
+      message,
+      timeout,
+      signal: abort.signal,
+      onWait: process.stderr.isTTY ? (status) => line.show(status) : undefined,
+    })
+    line.remove()
+    if (lock.takenOver) say(`reconcile-lock: ${formatTakeOver(lock.takenOver)}`)
+    return lock
+  } catch (error) {
+    line.remove()
+    if (abort.signal.aborted) return abort.signal.reason
+    const { code, message } = error as LockError
+    if (code !== 'E_LOCK_CONTENTION') throw error
+    // A program may compare the message, so it has a line of its own.
+    say(message)
+    say(`reconcile-lock: ${formatRefusal(error as LockError)}`)
+    return exitCodes.contention
+  }
+}
+
+function formatRefusal({ path, holder, reason }: LockError): string {
+  const by = holder ? ` by ${formatProcess(holder)} for ${duration(now() - holder.createdAt)}` : ''
+  return `${path} is held${by}${reason === undefined ? '' : `: ${reason}`}`
+}
+
+function formatTakeOver({ holder, reason }: TakenOver): string {
+  if (!holder) return `took over a lock, nobody knows whose: ${reason}`
+  const age = duration(now() - holder.createdAt)
+  return `took over the lock of ${formatProcess(holder)}, acquired ${age} ago: ${reason}`
+}
+
+async function runUnder(
+  lock: AnyLock & Inheritable,
+  { command: [command = '', ...args], close, killAfter }: RunCommand,
+  signals: Signals,
+): Promise<ExitStatus> {
+  const { token, signal: loss } = 'token' in lock ? lock : {}
+  // The token of an outer run fences another lock.
+  delete process.env.RECONCILE_LOCK_TOKEN
+  if (token !== undefined) process.env.RECONCILE_LOCK_TOKEN = String(token)
+  const descriptor = close ? undefined : lock[DESCRIPTOR]?.()
+  const end = await runCommand(command, args, { signals, loss, killAfter, descriptor })
+  const isLossReported = loss?.aborted
+  try {
+    await lock.release()
+  } catch (error) {
+    if (isLossReported) return exitCodes.ioError
+    say(`reconcile-lock: ${(error as Error).message}`)
+    return end === exitCodes.ok ? exitCodes.ioError : end
+  }
+  return end
+}

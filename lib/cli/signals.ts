@@ -1,0 +1,85 @@
+import { constants } from 'node:os'
+import { setImmediate } from '../shared/clock.js'
+
+const FORWARDED: NodeJS.Signals[] = [
+  'SIGINT',
+  'SIGTERM',
+  'SIGHUP',
+  'SIGQUIT',
+  'SIGUSR1',
+  'SIGUSR2',
+  'SIGWINCH',
+  'SIGTSTP',
+  'SIGCONT',
+]
+
+/** A death by one of these would write a core file of this process too. */
+const CORE_DUMP_SIGNALS = new Set<NodeJS.Signals>([
+  'SIGQUIT',
+  'SIGILL',
+  'SIGTRAP',
+  'SIGABRT',
+  'SIGBUS',
+  'SIGFPE',
+  'SIGSEGV',
+  'SIGXCPU',
+  'SIGXFSZ',
+  'SIGSYS',
+])
+
+type Listener = (signal: NodeJS.Signals) => void
+
+/** Takes the signals that would end or stop this process, and keeps them until there is a listener. */
+export class Signals {
+  #listener: Listener = (signal) => this.#early.push(signal)
+  readonly #early: NodeJS.Signals[] = []
+  #isStopping = false
+
+  constructor() {
+    for (const signal of FORWARDED) process.on(signal, this.#onSignal)
+  }
+
+  readonly #onSignal = (signal: NodeJS.Signals) => {
+    if (signal === 'SIGTSTP') return this.#stopSoon()
+    if (signal === 'SIGCONT') this.#isStopping = false
+    this.#listener(signal)
+  }
+
+  /** @param listener also gets the signals that came before it */
+  listen(listener: Listener): void {
+    this.#listener = listener
+    for (const signal of this.#early.splice(0)) listener(signal)
+  }
+
+  /** Stops this process as Ctrl-Z would, unless it is continued first, as by a quick `fg`. */
+  #stopSoon(): void {
+    this.#isStopping = true
+    setImmediate(() => {
+      if (!this.#isStopping) return
+      this.#isStopping = false
+      this.#listener('SIGTSTP')
+      process.removeListener('SIGTSTP', this.#onSignal)
+      process.kill(process.pid, 'SIGTSTP')
+      process.on('SIGTSTP', this.#onSignal)
+    })
+  }
+
+  end(): void {
+    for (const signal of FORWARDED) process.removeListener(signal, this.#onSignal)
+  }
+}
+
+/** Ends this process as its command ended: a shell stops its script only if Ctrl-C was the death of it. */
+export function exitBySignal(signal: NodeJS.Signals): void {
+  process.exitCode = 128 + constants.signals[signal]
+  if (CORE_DUMP_SIGNALS.has(signal)) return
+  if (signal === 'SIGPIPE') restoreDefault(signal)
+  process.kill(process.pid, signal)
+}
+
+/** Node.js ignores the signal from its start; the removal of a listener restores the system's default. */
+function restoreDefault(signal: NodeJS.Signals): void {
+  const listener = () => {}
+  process.on(signal, listener)
+  process.removeListener(signal, listener)
+}

@@ -1,0 +1,61 @@
+import { resolve } from 'node:path'
+import type { AcquireOptions, Lock, LockStatus } from '../../index.js'
+import type { PostgresLock, PostgresLockStatus } from '../../postgres.js'
+
+export type AnyLock = Lock | PostgresLock
+
+/** What a command line says of a lock. */
+export interface Names {
+  file?: string
+  legacy?: boolean
+  postgres?: string
+  lockName?: string
+}
+
+/** The lock that a command line names, on a file or on PostgreSQL. */
+export interface Target {
+  acquire(options: AcquireOptions): Promise<AnyLock>
+  inspect(): Promise<LockStatus | PostgresLockStatus>
+  break(force: boolean): Promise<boolean>
+  path(): Promise<string>
+  close(): Promise<void>
+}
+
+// Loaded on demand: most commands need only one of the two.
+const loadFileLocks = () => require('../index.js') as typeof import('../../index.js')
+export const loadPostgres = () => require('../postgres/index.js') as typeof import('../../postgres.js')
+
+function onFile(file: string | undefined, legacy: boolean | undefined): Target {
+  const { acquireLock, breakLock, inspectLock, resolveLockPath } = loadFileLocks()
+  return {
+    acquire: (options) => acquireLock({ file, legacy, ...options }),
+    inspect: () => inspectLock({ file }),
+    break: (force) => breakLock({ file, force }),
+    path: async () => (file === undefined ? resolveLockPath() : resolve(file)),
+    close: async () => {},
+  }
+}
+
+function onPostgres(connectionString: string, name: string | undefined): Target {
+  const locks = loadPostgres().postgresLocks({ connectionString })
+  return {
+    acquire: (options) => locks.acquireLock({ name, ...options }),
+    inspect: () => locks.inspectLock({ name }),
+    break: (force) => locks.breakLock({ name, force }),
+    path: async () => (await locks.inspectLock({ name })).path,
+    close: () => locks.close(),
+  }
+}
+
+/** Does something with a lock, and closes the connections that would keep this process running. */
+export async function withTarget<T>(
+  { file, legacy, postgres, lockName }: Names,
+  work: (lock: Target) => Promise<T>,
+): Promise<T> {
+  const lock = postgres === undefined ? onFile(file, legacy) : onPostgres(postgres, lockName)
+  try {
+    return await work(lock)
+  } finally {
+    await lock.close()
+  }
+}

@@ -1,0 +1,41 @@
+import type { WaitStatus } from '../../index.js'
+import { describe, duration, printable } from './output.js'
+import { isInBackground } from './terminal.js'
+
+const ERASE = '\r\x1b[2K'
+
+/** One line on a terminal that names the holder, and rewrites itself. */
+export class WaitingLine {
+  #isShown = false
+
+  show({ holder, reason, waited }: WaitStatus): void {
+    // The line would end up in what is typed there, and with `stty tostop` stop the wait.
+    if (isInBackground()) return
+    const known = [holder && describe(holder), reason].filter((each) => each !== undefined).join(': ')
+    const text = printable(
+      `waiting for ${duration(waited)}: ${known || 'another process is acquiring the lock'}`,
+    )
+    // A terminal without a known size has 0 columns.
+    process.stderr.write(`${ERASE}${fitting(text, process.stderr.columns || 80)}`)
+    this.#isShown = true
+  }
+
+  remove(): void {
+    if (this.#isShown) process.stderr.write(ERASE)
+    this.#isShown = false
+  }
+}
+
+/**
+ * Cuts a text so that it does not wrap, because a wrapped line cannot be rewritten. A character beyond ASCII may be two
+ * columns wide.
+ */
+export function fitting(text: string, columns: number): string {
+  let [width, cut] = [0, '']
+  for (const character of text) {
+    width += character > '~' ? 2 : 1
+    if (width >= columns) break
+    cut += character
+  }
+  return cut
+}

@@ -1,0 +1,80 @@
+import { lstatSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { getSystemErrorMap } from 'node:util'
+import type { Holder, LockErrorCode } from '../index.js'
+import { argumentError, contention, lockError } from './shared/errors.js'
+import { fromWin32 } from './win32-errors.js'
+
+/** What the addon returns for a failed call, as `src/node/failure.rs` makes it. */
+type SystemFailure = [errno: number, syscall: string, path: string, text: string]
+type LockFailure = [
+  code: LockErrorCode | `ERR_${string}`,
+  message: string,
+  path: string,
+  reason?: string,
+  pid?: number,
+  createdAt?: number,
+  host?: string | null,
+  thread?: number | null,
+]
+
+/** The error of a failed call, in this realm. */
+export function errorOf(failure: unknown[]): Error {
+  if (typeof failure[0] === 'number') return systemError(...(failure as SystemFailure))
+  const [code, message, path, reason, pid, createdAt, host, thread] = failure as LockFailure
+  if (isArgument(code)) return argumentError(TypeError, code, message)
+  let holder: Holder | undefined
+  if (pid !== undefined && createdAt !== undefined) {
+    holder = { pid, createdAt }
+    if (host != null) holder.host = host
+    if (thread != null) holder.thread = thread
+  }
+  const about = { path, holder, ...(reason !== undefined && { reason }) }
+  return code === 'E_LOCK_CONTENTION' ? contention(message, about) : lockError(code, path, message, about)
+}
+
+const isArgument = (code: string): code is `ERR_${string}` => code.startsWith('ERR_')
+
+/** What the system refuses looks like an error of `node:fs`. */
+function systemError(systemErrno: number, syscall: string, path: string, text: string): Error {
+  const errors = getSystemErrorMap()
+  const errno = process.platform === 'win32' ? fromWin32(systemErrno, errors) : systemErrno
+  const [code, reason] = errors.get(-errno) ?? unmapped(errno, text)
+  const denied = syscall === 'open' && (code === 'EACCES' || code === 'EPERM') ? explainDenial(path) : ''
+  const message = `${code}: ${reason}, ${syscall} '${path}'${denied}`
+  return Object.assign(new Error(message), { errno: -errno, code, syscall, path })
+}
+
+/** Who owns the file or directory that this process may not use, and how to fix that. */
+function explainDenial(path: string): string {
+  const user = process.geteuid?.()
+  if (user === undefined) return ''
+  const file = ownerOf(path)
+  if (file !== undefined)
+    return file === user
+      ? '; the file is ours, and its mode forbids it: chmod u+rw makes it usable'
+      : `; the file belongs to user ${file}, and this process is user ${user}: run it as that user, or remove the file with breakLock({ force: true })`
+  const directory = ownerOf(dirname(path))
+  return directory === undefined
+    ? ''
+    : `; the directory belongs to user ${directory}, and this process, user ${user}, may not create files in it`
+}
+
+function ownerOf(path: string): number | undefined {
+  try {
+    return lstatSync(path).uid
+  } catch {
+    return undefined
+  }
+}
+
+/** Node.js has no name for some errors, such as EDQUOT, that a lock file can meet. */
+function unmapped(errno: number, text: string): [code: string, reason: string] {
+  const reason = text.replace(/ \(os error \d+\)$/, '').toLowerCase()
+  // The numbers in `constants` are the C library's, not those of Windows.
+  if (process.platform === 'win32') return ['UNKNOWN', reason]
+  // Few programs load that module, and it costs more than this file.
+  const { constants } = require('node:os') as typeof import('node:os')
+  const named = Object.entries(constants.errno).find(([, number]) => number === errno)
+  return [named?.[0] ?? `E${errno}`, reason]
+}

@@ -1,0 +1,133 @@
+import type { JsLock } from '../binding.js'
+import type { Holder } from '../index.js'
+import { native } from './native.js'
+import { hasEndSubscribers, publishEnded } from './shared/channels.js'
+import { setImmediate } from './shared/clock.js'
+import { LockError } from './shared/errors.js'
+
+export interface HeldLock {
+  readonly path: string
+  readonly holder: Holder
+  readonly isHeld: () => boolean
+  readonly release: () => Promise<void>
+  readonly releaseSync: () => void
+}
+
+/** The locks of this thread. */
+const heldLocks = new Map<number, HeldLock>()
+
+/** Every lock that is or was held. */
+const locks = new WeakSet<object>()
+
+/** What asynchronous calls have acquired and return in the next turn of the event loop, by path. */
+const undelivered = new Map<string, JsLock>()
+
+/** Locks that are held or being acquired. */
+let activeCount = 0
+
+let hasExitHook = false
+
+/** How often the exit hook was removed since the event loop turned. */
+let removalsThisTurn = 0
+
+/** In a child with an IPC channel, Node.js keeps 150 bytes for each listener that came and went in one turn. */
+const MAX_REMOVALS_PER_TURN = 100
+
+/** Listens for the exit of this process or worker, from the first lock that is held or wanted to the last. */
+function retainExitHook(): void {
+  activeCount += 1
+  if (hasExitHook) return
+  process.on('exit', releaseAll)
+  hasExitHook = true
+}
+
+function releaseExitHook(): void {
+  activeCount -= 1
+  if (activeCount > 0 || removalsThisTurn > MAX_REMOVALS_PER_TURN) return
+  removeExitHook()
+  if (removalsThisTurn === 0) setImmediate(resetTurn).unref()
+  removalsThisTurn += 1
+}
+
+function resetTurn(): void {
+  removalsThisTurn = 0
+  if (activeCount === 0) removeExitHook()
+}
+
+function removeExitHook(): void {
+  process.removeListener('exit', releaseAll)
+  hasExitHook = false
+}
+
+function track(id: number, lock: HeldLock): void {
+  heldLocks.set(id, lock)
+  locks.add(lock)
+}
+
+/** Whether a value is a lock that is or was held. */
+const isLock = (value: unknown): value is HeldLock =>
+  typeof value === 'object' && value !== null && locks.has(value)
+
+/** Follows a release; its error stands for the loss of the lock or for a file that stays. */
+function untrack(id: number | undefined, error?: unknown): void {
+  if (id === undefined) return
+  const lock = heldLocks.get(id)
+  if (!lock) return
+  heldLocks.delete(id)
+  releaseExitHook()
+  publishEnded(lock, error instanceof LockError && error.code === 'E_LOCK_LOST' ? error : undefined)
+}
+
+function findIdByPath(path: string): number | undefined {
+  for (const [id, lock] of heldLocks) if (lock.path === path) return id
+  return undefined
+}
+
+/** The last lock that was acquired at a path: the release of an earlier one may still be under way. */
+function findLastByPath(path: string): HeldLock | undefined {
+  let last: HeldLock | undefined
+  for (const lock of heldLocks.values()) if (lock.path === path) last = lock
+  return last
+}
+
+function releaseAll(): void {
+  const reason = 'because the path does not name the file now'
+  const ends = hasEndSubscribers()
+    ? [...heldLocks.values()].map((lock) => ({ lock, lost: lock.isHeld() ? undefined : { reason } }))
+    : []
+  native.releaseAll()
+  for (const { lock, lost } of ends) publishEnded(lock, lost)
+}
+
+const keep = (acquired: JsLock): void => void undelivered.set(acquired.path, acquired)
+
+/**
+ * Takes what was kept. The call that acquired it does so in its turn, unless a synchronous call, which would wait for it
+ * forever, did so before.
+ * @param acquired nothing but this
+ */
+function claim(path: string, acquired?: JsLock): JsLock | undefined {
+  const kept = undelivered.get(path)
+  if (acquired && kept !== acquired) return undefined
+  undelivered.delete(path)
+  return kept
+}
+
+const own = {
+  retainExitHook,
+  releaseExitHook,
+  track,
+  untrack,
+  findIdByPath,
+  findLastByPath,
+  isLock,
+  keep,
+  claim,
+}
+
+// Copies of this JavaScript in one thread share the addon, and through it these locks: each of them releases those of
+// the others.
+const shared = native as unknown as { held?: typeof own }
+shared.held ??= own
+
+export const held = shared.held

@@ -1,0 +1,44 @@
+import type * as contract from '../index.js'
+import { acquireLock, acquireLockSync } from './acquire.js'
+import { releaseLock, releaseLockSync, withoutNulls } from './lock.js'
+import { native, resultOf, settled } from './native.js'
+import { acquireOptions, breakOptions } from './options.js'
+import { LockError as SharedLockError } from './shared/errors.js'
+import { createWithLock } from './shared/with-lock.js'
+
+const LockError: typeof contract.LockError = SharedLockError
+const withLock: typeof contract.withLock = createWithLock(acquireLock)
+
+async function inspectLock(...args: unknown[]): Promise<contract.LockStatus> {
+  const { cwd, file } = acquireOptions('inspectLock', args)
+  return withoutNulls(await settled(native.inspect(cwd, file)))
+}
+
+function inspectLockSync(...args: unknown[]): contract.LockStatus {
+  const { cwd, file } = acquireOptions('inspectLockSync', args)
+  return withoutNulls(resultOf(native.inspectSync(cwd, file)))
+}
+
+async function breakLock(...args: unknown[]): Promise<boolean> {
+  const { cwd, file, message, force } = breakOptions(args)
+  return settled(native.breakLock(cwd, file, message, force))
+}
+
+function resolveLockPath(...args: unknown[]): string {
+  const { cwd, file } = acquireOptions('resolveLockPath', args)
+  return resultOf(native.resolvePath(cwd, file))
+}
+
+// Names alone: Node.js finds the named exports of a CommonJS module by reading, not by running.
+export = {
+  LockError,
+  acquireLock,
+  acquireLockSync,
+  breakLock,
+  inspectLock,
+  inspectLockSync,
+  releaseLock,
+  releaseLockSync,
+  resolveLockPath,
+  withLock,
+} satisfies typeof contract

@@ -1,0 +1,166 @@
+import { type InspectOptionsStylized, inspect } from 'node:util'
+import type { JsLock } from '../binding.js'
+import type { Holder, Lock as PublicLock, TakenOver } from '../index.js'
+import { type HeldLock, held } from './held-locks.js'
+import { native, resultOf, settled } from './native.js'
+import { acquireOptions } from './options.js'
+import { DESCRIPTOR } from './shared/inherit.js'
+
+let identity: Holder | undefined
+
+/**
+ * Names an entry in the addon's table: losing this object to the garbage collector releases nothing.
+ *
+ * Its methods are getters of functions that are bound to it: programs pass `lock.release` on.
+ */
+class Lock implements PublicLock {
+  readonly #id: number
+  readonly #path: string
+  readonly #createdAt: number
+  readonly #takenOver: TakenOver | undefined
+  #release: (() => Promise<void>) | undefined
+  /** The release that is under way. */
+  #released: Promise<void> | undefined
+  #releaseSync: (() => void) | undefined
+  #isHeld: (() => boolean) | undefined
+
+  constructor({ id, path, createdAt, takenOver }: JsLock) {
+    this.#id = id
+    this.#path = path
+    this.#createdAt = createdAt
+    this.#takenOver = takenOver ? withoutNulls(takenOver) : undefined
+    held.track(id, this)
+  }
+
+  get path() {
+    return this.#path
+  }
+
+  get holder() {
+    identity ??= withoutNulls<Holder>(native.whoami())
+    return { ...identity, createdAt: this.#createdAt }
+  }
+
+  get takenOver() {
+    return this.#takenOver
+  }
+
+  get isHeld() {
+    this.#isHeld ??= () => native.isHeld(this.#id)
+    return this.#isHeld
+  }
+
+  get release() {
+    this.#release ??= () => {
+      this.#released ??= this.#end()
+      return this.#released
+    }
+    return this.#release
+  }
+
+  async #end() {
+    try {
+      await settled(native.releaseHeld(this.#id))
+      held.untrack(this.#id)
+    } catch (error) {
+      held.untrack(this.#id, error)
+      throw error
+    } finally {
+      this.#released = undefined
+    }
+  }
+
+  get releaseSync() {
+    this.#releaseSync ??= () => {
+      try {
+        resultOf(native.releaseHeldSync(this.#id))
+        held.untrack(this.#id)
+      } catch (error) {
+        held.untrack(this.#id, error)
+        throw error
+      }
+    }
+    return this.#releaseSync
+  }
+
+  /** Undoes an acquire that the program does not get. */
+  static async rollBack(lock: PublicLock) {
+    const id = (lock as Lock).#id
+    try {
+      await settled(native.giveBack(id))
+    } finally {
+      held.untrack(id)
+    }
+  }
+
+  /** `undefined`: the lock was released, or the system has none to inherit. */
+  [DESCRIPTOR]() {
+    return native.descriptorOf(this.#id) ?? undefined
+  }
+
+  toJSON() {
+    const { path, holder, takenOver } = this
+    return { path, holder, ...(takenOver && { takenOver }) }
+  }
+
+  [inspect.custom](_depth: number, options: InspectOptionsStylized) {
+    return `Lock ${inspect(this.toJSON(), options)}`
+  }
+
+  [Symbol.dispose]() {
+    this.releaseSync()
+  }
+
+  [Symbol.asyncDispose]() {
+    return this.release()
+  }
+}
+
+/** The addon returns `null`, and the types of this package have optional properties. */
+function withoutNulls<T>(value: object): T {
+  const entries = Object.entries(value).flatMap(([key, each]) => {
+    if (each === null) return []
+    return [[key, typeof each === 'object' ? withoutNulls(each) : each]]
+  })
+  return Object.fromEntries(entries) as T
+}
+
+function idOfFailed(error: unknown): number | undefined {
+  const path = (error as { path?: unknown } | undefined)?.path
+  return typeof path === 'string' ? held.findIdByPath(path) : undefined
+}
+
+/** A lock as the only argument is released itself, whatever its path names now. */
+const lockIn = ([first, ...more]: unknown[]): HeldLock | undefined =>
+  held.isLock(first) && more.length === 0 ? first : undefined
+
+async function releaseLock(...args: unknown[]): Promise<void> {
+  const lock = lockIn(args)
+  if (lock) return lock.release()
+  const { cwd, file } = acquireOptions('releaseLock', args)
+  const known = held.findLastByPath(resultOf(native.resolvePath(cwd, file)))
+  if (known) return known.release()
+  try {
+    held.untrack((await settled(native.release(cwd, file))) ?? undefined)
+  } catch (error) {
+    held.untrack(idOfFailed(error), error)
+    throw error
+  }
+}
+
+function releaseLockSync(...args: unknown[]): void {
+  const lock = lockIn(args)
+  if (lock) {
+    lock.releaseSync()
+    return
+  }
+  const { cwd, file } = acquireOptions('releaseLockSync', args)
+  try {
+    held.untrack(resultOf(native.releaseSync(cwd, file)) ?? undefined)
+  } catch (error) {
+    held.untrack(idOfFailed(error), error)
+    throw error
+  }
+}
+
+export { Lock, releaseLock, releaseLockSync, withoutNulls }

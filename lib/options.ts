@@ -1,0 +1,159 @@
+import { inspect } from 'node:util'
+import type { AcquireOptions } from '../index.js'
+import { held } from './held-locks.js'
+import { argumentError } from './shared/errors.js'
+import { isPlain } from './shared/plain.js'
+
+export interface Options {
+  cwd: string | undefined
+  file: string | undefined
+  message: string | undefined
+  legacy: boolean
+  /** In milliseconds. */
+  timeout: number
+  signal: AbortSignal | undefined
+  onWait: AcquireOptions['onWait']
+  force: boolean
+  /** The directory that was given instead of options. */
+  directory: string | undefined
+}
+
+type Name = Exclude<keyof Options, 'directory'>
+
+/** Own properties, because another module may have added to `Object.prototype`. */
+const defaults = (): Options => ({
+  cwd: undefined,
+  file: undefined,
+  message: undefined,
+  legacy: true,
+  timeout: 0,
+  signal: undefined,
+  onWait: undefined,
+  force: false,
+  directory: undefined,
+})
+
+/** The checks of the options; the value that a check returns is used. */
+const checks: { [N in Name]: (name: string, value: unknown) => Options[N] } = {
+  cwd: path,
+  file: path,
+  message: ofType('string'),
+  legacy: ofType('boolean'),
+  timeout: duration,
+  signal: abortSignal,
+  onWait: ofType('function'),
+  force: ofType('boolean'),
+}
+
+const OF_ACQUIRE: string[] = ['cwd', 'file', 'message', 'legacy', 'timeout', 'signal', 'onWait']
+const OF_BREAK = [...OF_ACQUIRE, 'force']
+
+/**
+ * Reads the argument of a call: a directory, options, or a lock. Each property is read once.
+ * @param call the name of the function
+ * @param args all that it was called with
+ * @param known names of options
+ */
+function read(call: string, args: unknown[], known: string[]): Options {
+  const [target, ...more] = args
+  if (more.some((value) => value !== undefined)) {
+    const message = `${call} takes one argument, a directory or options such as { cwd, file }. Received ${args.length}`
+    throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', message)
+  }
+  const options = defaults()
+  if (target === undefined) return options
+  if (typeof target === 'string' || isUrl(target)) {
+    options.cwd = path('cwd', target)
+    options.directory = options.cwd
+    return options
+  }
+  if (held.isLock(target)) {
+    options.file = target.path
+    return options
+  }
+  if (!isPlain(target)) wrongType('options', 'of type string, a file: URL, a Lock or a plain object', target)
+  for (const name of Object.keys(target)) {
+    if (!known.includes(name)) {
+      const message = `The option "${name}" is unknown. Known options: ${known.join(', ')}`
+      throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', message)
+    }
+    const value = target[name]
+    if (value !== undefined)
+      Object.assign(options, { [name]: checks[name as Name](`options.${name}`, value) })
+  }
+  return options
+}
+
+export const acquireOptions = (call: string, args: unknown[]): Options => read(call, args, OF_ACQUIRE)
+
+export const breakOptions = (args: unknown[]): Options => read('breakLock', args, OF_BREAK)
+
+function isUrl(value: unknown): value is URL {
+  if (typeof value !== 'object' || value === null || isPlain(value)) return false
+  const { href, protocol } = value as Partial<URL>
+  return typeof href === 'string' && typeof protocol === 'string'
+}
+
+function path(name: string, value: unknown): string {
+  if (!isUrl(value))
+    return typeof value === 'string' ? value : wrongType(name, 'of type string or a file: URL', value)
+  if (value.protocol === 'file:') {
+    const { fileURLToPath } = require('node:url') as typeof import('node:url')
+    return fileURLToPath(value.href)
+  }
+  throw argumentError(
+    TypeError,
+    'ERR_INVALID_URL_SCHEME',
+    `The "${name}" argument must be a file: URL. Received ${value.href}`,
+  )
+}
+
+/** Makes a check of `typeof`. */
+function ofType<T>(type: string) {
+  return (name: string, value: unknown): T =>
+    typeof value === type ? (value as T) : wrongType(name, `of type ${type}`, value)
+}
+
+function duration(name: string, value: unknown): number {
+  if (typeof value !== 'number') return wrongType(name, 'of type number', value)
+  if (value >= 0) return value
+  throw argumentError(
+    RangeError,
+    'ERR_OUT_OF_RANGE',
+    `The value of "${name}" is out of range. It must be >= 0. Received ${value}`,
+  )
+}
+
+function abortSignal(name: string, value: unknown): AbortSignal {
+  const isLike =
+    typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value
+  return isLike ? (value as AbortSignal) : wrongType(name, 'an instance of AbortSignal', value)
+}
+
+function wrongType(name: string, expected: string, value: unknown): never {
+  throw argumentError(
+    TypeError,
+    'ERR_INVALID_ARG_TYPE',
+    `The "${name}" argument must be ${expected}. Received ${received(value)}`,
+  )
+}
+
+/** As errors of Node.js describe a value. */
+function received(value: unknown): string {
+  if (value == null) return String(value)
+  if (typeof value === 'function') return `function ${value.name}`.trimEnd()
+  if (typeof value !== 'object') return `type ${typeof value} (${inspect(value).slice(0, 28)})`
+  const name: unknown = value.constructor?.name
+  return typeof name === 'string' && name ? `an instance of ${name}` : inspect(value, { depth: -1 })
+}
+
+/**
+ * Adds to the error of a directory that does not exist how a lock file is named: other packages take a file here.
+ * @returns the error
+ */
+export function explain({ directory }: Options, error: unknown): unknown {
+  const failure = error as NodeJS.ErrnoException
+  if (directory !== undefined && (failure.code === 'ENOENT' || failure.code === 'ENOTDIR'))
+    failure.message += `; '${directory}' must be a directory, and { file: '${directory}' } names a lock file`
+  return error
+}

@@ -1,0 +1,151 @@
+import type { PostgresLock } from '../../postgres.js'
+import { hasWaitSubscribers, publishAcquired, publishContended, publishWaiting } from '../shared/channels.js'
+import { clearTimeout, MAX_TIMER_MS, monotonic, setTimeout } from '../shared/clock.js'
+import { contention } from '../shared/errors.js'
+import { HeldLock } from './lock.js'
+import type { LockTable } from './lock-table.js'
+import type { Request } from './options.js'
+import type { Caller, NameQueue, Seen } from './queue.js'
+import { pathOf, type Session } from './session.js'
+import type { SessionPool } from './session-pool.js'
+import { unlock } from './sql.js'
+
+/** How often those who wait are told, in milliseconds; a timer may be a millisecond early. */
+const NOTIFY_INTERVAL_MS = 1000 + 1
+
+/** How long after its deadline a call waits for an answer that is under way, in milliseconds. */
+const ANSWER_GRACE_MS = 25
+
+/** One call of `acquireLock`. */
+export class Acquisition implements Caller {
+  readonly deadline: number
+  isAborted = false
+  hasWaited = false
+  readonly #started = monotonic()
+  readonly #sessions: SessionPool
+  readonly #rows: LockTable
+  readonly #queue: NameQueue
+  readonly #request: Request
+  #resolve: (lock: PostgresLock) => void = () => {}
+  #reject: (error: unknown) => void = () => {}
+  #alarm: NodeJS.Timeout | undefined
+  #notifyTimer: NodeJS.Timeout | undefined
+  #refused: Seen | undefined
+  #isGranted = false
+
+  constructor(sessions: SessionPool, rows: LockTable, queue: NameQueue, request: Request) {
+    this.#sessions = sessions
+    this.#rows = rows
+    this.#queue = queue
+    this.#request = request
+    this.deadline = this.#started + request.timeout
+  }
+
+  run(): Promise<PostgresLock> {
+    const acquired = new Promise<PostgresLock>((resolve, reject) => {
+      this.#resolve = resolve
+      this.#reject = reject
+    })
+    this.#queue.join(this)
+    this.#setAlarm()
+    return acquired
+  }
+
+  get hasObserver(): boolean {
+    return this.hasWaited && (this.#request.onWait !== undefined || hasWaitSubscribers())
+  }
+
+  /** A lock that is granted meanwhile is rolled back by whoever aborts. */
+  abort(): void {
+    this.isAborted = true
+    if (!this.#isGranted) void this.#leave().then(() => this.#reject(this.#request.signal?.reason))
+  }
+
+  fail(error: unknown): void {
+    void this.#leave()
+    this.#reject(error)
+  }
+
+  #leave(): Promise<void> {
+    clearTimeout(this.#alarm)
+    clearTimeout(this.#notifyTimer)
+    return this.#queue.leave(this)
+  }
+
+  /** A server or a driver that does not answer holds up no deadline. */
+  #setAlarm(): void {
+    const grace = this.#request.timeout === 0 ? 0 : ANSWER_GRACE_MS
+    const left = this.deadline + grace - monotonic()
+    if (left <= 0) this.#isLate()
+    else this.#alarm = setTimeout(() => this.#setAlarm(), Math.min(left, MAX_TIMER_MS))
+  }
+
+  #isLate(): void {
+    const { trouble, seen = this.#refused } = this.#queue
+    if (trouble) this.fail(trouble)
+    else if (seen) this.refuse(seen)
+    // What there is to know comes with the first connection, which has a time of its own.
+  }
+
+  refuse(seen: Seen): void {
+    this.#refused = seen
+    const isLate = monotonic() >= this.deadline
+    if (!this.hasWaited) publishContended(this.#refusal(seen))
+    const isFirst = !this.hasWaited
+    this.hasWaited = true
+    if (isLate) this.fail(this.#refusal(seen))
+    else if (isFirst) this.#notify()
+  }
+
+  #notify(): void {
+    this.#notifyTimer = setTimeout(() => this.#notify(), NOTIFY_INTERVAL_MS)
+    const { seen } = this.#queue
+    if (!seen || !this.hasObserver) return
+    const status = { path: seen.path, ...seen.who, waited: this.#waited() }
+    try {
+      this.#request.onWait?.(status)
+    } catch (error) {
+      this.fail(error)
+      return
+    }
+    if (hasWaitSubscribers()) publishWaiting(status)
+  }
+
+  readonly #waited = (): number => (this.hasWaited ? Math.round(monotonic() - this.#started) : 0)
+
+  #refusal({ path, who }: Seen) {
+    return contention(this.#request.message, { path, ...who })
+  }
+
+  grant(session: Session): void {
+    this.#isGranted = true
+    void this.#leave()
+    this.#record(session).then(this.#resolve, this.#reject)
+  }
+
+  async #record(session: Session): Promise<PostgresLock> {
+    const { name, key } = this.#queue
+    try {
+      const recorded = await this.#rows.record(session, name, key)
+      const about = { session, sessions: this.#sessions, rows: this.#rows, key, path: pathOf(session, name) }
+      const lock = new HeldLock({ ...about, name, recorded })
+      publishAcquired(lock, this.#waited)
+      // The symbol was added to the class where the checker does not see it.
+      return lock as unknown as PostgresLock
+    } catch (error) {
+      await this.#withdraw(session)
+      throw error
+    }
+  }
+
+  /** A lock that could not be recorded is nobody's. */
+  async #withdraw(session: Session): Promise<void> {
+    try {
+      await session.query(unlock, [this.#queue.key])
+      this.#sessions.checkIn(session)
+    } catch {
+      // Its end ends the lock as well; the call need not wait for that.
+      this.#sessions.terminate(session).catch(() => {})
+    }
+  }
+}

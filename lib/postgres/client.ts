@@ -1,0 +1,174 @@
+import { isIP, type Socket } from 'node:net'
+import type { PostgresClient } from '../../postgres.js'
+import { clearTimeout, setTimeout } from '../shared/clock.js'
+import { lockError } from '../shared/errors.js'
+import { coded, SQLSTATE, timedOut } from './errors.js'
+import type { Settings } from './options.js'
+
+/** What a client of `pg` has beside what it documents; all of it may be missing. */
+interface Insides {
+  connection?: { stream?: Partial<Socket> & { encrypted?: boolean } }
+  connectionParameters?: { query_timeout?: unknown }
+  /** The process id that the other end gave at the start: a pooler's is not the server's. */
+  processID?: number | null
+  removeListener?(event: string, listener: (error: Error) => void): unknown
+}
+
+export type Client = PostgresClient & Insides
+
+/** A connected client, and what becomes of it. */
+export interface Connection {
+  readonly client: Client
+  /** Whether it is a pool's, and goes back to it as it came. */
+  readonly isBorrowed: boolean
+  /** Says goodbye, or gives it back. */
+  close(): Promise<unknown>
+  /** Ends it, whether or not the other end answers. */
+  destroy(): void
+}
+
+/** Connects in time, and has the kernel look after the connection. */
+export async function connect(settings: Settings): Promise<Connection> {
+  const { connectTimeout, sessionTimeout, pool } = settings
+  const connection = pool ? await borrow(pool, connectTimeout) : await open(settings)
+  connection.client.connection?.stream?.setKeepAlive?.(true, sessionTimeout / 2)
+  return connection
+}
+
+async function open(settings: Settings): Promise<Connection> {
+  const { connectTimeout } = settings
+  const client = await newClient(settings)
+  // Without a listener an error would be the end of the process.
+  client.on('error', () => {})
+  // A lock may be waited for longer than the program's own statements take.
+  if (client.connectionParameters) client.connectionParameters.query_timeout = 0
+  const connection = {
+    client,
+    isBorrowed: false,
+    close: () => client.end(),
+    destroy: () => {
+      client.end().catch(() => {})
+      client.connection?.stream?.destroy?.()
+    },
+  }
+  try {
+    await within(client.connect(), connectTimeout, 'The database could not be reached')
+    return connection
+  } catch (error) {
+    connection.destroy()
+    throw coded(error, SQLSTATE.cannotConnect)
+  }
+}
+
+type Pool = NonNullable<Settings['pool']>
+
+async function borrow(pool: Pool, connectTimeout: number): Promise<Connection> {
+  const connecting = pool.connect()
+  try {
+    const what = 'The pool has given no client'
+    const client: Awaited<typeof connecting> & Insides = await within(connecting, connectTimeout, what)
+    const timeout = client.connectionParameters?.query_timeout
+    if (client.connectionParameters) client.connectionParameters.query_timeout = 0
+    let isBack = false
+    const giveBack = (error?: Error) => {
+      if (isBack) return
+      isBack = true
+      if (client.connectionParameters) client.connectionParameters.query_timeout = timeout
+      client.release(error)
+    }
+    const destroy = () => {
+      if (isBack) return
+      giveBack(new Error('the lock has given the connection up'))
+      client.connection?.stream?.destroy?.()
+    }
+    return { client, isBorrowed: true, close: async () => giveBack(), destroy }
+  } catch (error) {
+    // What comes too late goes back at once.
+    connecting.then((client) => client.release()).catch(() => {})
+    throw coded(error, SQLSTATE.cannotConnect)
+  }
+}
+
+/** Makes a client that is not connected yet. */
+async function newClient({ connect, connectionString, connectTimeout }: Settings): Promise<Client> {
+  if (!connect) return fromUrl(connectionString)
+  const returned = await within(
+    Promise.resolve(connect()),
+    connectTimeout,
+    '"connect" has not returned a client',
+  )
+  const found = unusable(returned)
+  if (found === undefined) return returned
+  const message = `"connect" has to return a new client of pg that is not connected, such as new Client(), and returned ${found}`
+  throw Object.assign(new TypeError(message), { code: 'ERR_INVALID_RETURN_VALUE' })
+}
+
+/** What is wrong with what a program calls a new client. Nothing of it is used, or ended. */
+function unusable(returned: unknown): string | undefined {
+  if (typeof returned !== 'object' || returned === null) return String(returned)
+  const is = returned as Record<string, unknown>
+  if (typeof is.totalCount === 'number' && typeof is.waitingCount === 'number') return 'a pool'
+  if (typeof is.release === 'function') {
+    // Nobody else would put it back.
+    is.release()
+    return 'a client of a pool'
+  }
+  if (is._connected === true || is._connecting === true) return 'a client that is connected'
+  const methods = ['connect', 'query', 'end', 'on'] as const
+  const missing = methods.find((name) => typeof is[name] !== 'function')
+  return missing && `an object without the method ${missing}`
+}
+
+/** The promise, or a timeout. */
+async function within<T>(promise: Promise<T>, milliseconds: number, what: string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(timedOut(what, milliseconds)), milliseconds)
+  })
+  try {
+    return await Promise.race([promise, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+function fromUrl(connectionString: string | undefined): Client {
+  const { Client } = driver()
+  try {
+    return new Client({ connectionString, fallback_application_name: 'reconcile-lock' })
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error
+    // What it says may have the password in it.
+    const message = 'The "options.connectionString" argument is not a URL that pg can read'
+    throw Object.assign(new TypeError(message), { code: 'ERR_INVALID_ARG_VALUE' })
+  }
+}
+
+function driver(): { Client: new (config: object) => Client } {
+  try {
+    return require('pg')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND') throw error
+    const message = 'Locks on PostgreSQL need the package pg, which is not installed: npm install pg'
+    throw lockError('E_LOCK_DRIVER', 'postgresql:', message, { cause: error })
+  }
+}
+
+/** The server as its URL names it, without what must stay secret. */
+export function placeOf({ host = '', port, database = '' }: Client): string {
+  return `postgresql://${encodeURIComponent(host)}:${port ?? ''}/${encodeURIComponent(database)}`
+}
+
+/** Whether what is said can be read on a network. */
+export function isInClear({ connection }: Client): boolean {
+  const { encrypted, remoteAddress = '' } = connection?.stream ?? {}
+  const isLoopback = /^(127\.|::1$|::ffff:127\.)/.test(remoteAddress)
+  return !encrypted && isIP(remoteAddress) !== 0 && !isLoopback
+}
+
+/** Whether the connection alone keeps the process running. */
+export function keepAlive(client: Client, isAlive: boolean): void {
+  const { stream } = client.connection ?? {}
+  if (isAlive) stream?.ref?.()
+  else stream?.unref?.()
+}

@@ -1,0 +1,228 @@
+import { hostname } from 'node:os'
+import { threadId } from 'node:worker_threads'
+import type { PostgresHolder } from '../../postgres.js'
+import { lockError } from '../shared/errors.js'
+import { codeOf, SQLSTATE } from './errors.js'
+import { halves } from './key.js'
+import { pathOf, type Session } from './session.js'
+import {
+  createTable,
+  readWithoutTable,
+  type Statements,
+  statementsFor,
+  tableName,
+  tableOwner,
+} from './sql.js'
+
+/** A holder as the table has it: with the server's process that serves its session, and when that began. */
+export type Row = PostgresHolder & { backend: number; started: string | null; token: string }
+
+/** What one query has found. */
+export interface LockView {
+  holder: Row | null
+  isReleased: boolean | null
+  /** The session that holds the advisory lock. */
+  backend: number | null
+}
+
+export interface Recorded {
+  holder: Row
+  previousHolder: Row | null
+}
+
+interface Owner {
+  owner: string
+  user: string
+  kind: string
+  isTrusted: boolean
+}
+
+/** A string that a row holds may be of any length. */
+const MAX_SHOWN_LENGTH = 255
+
+/** The table `reconcile_lock`. */
+export class LockTable {
+  readonly #schema: string | undefined
+  readonly #statements = new Map<string, Statements>()
+
+  /** @param schema the session's own by default */
+  constructor(schema: string | undefined) {
+    this.#schema = schema
+  }
+
+  /** Writes who holds the lock now, in the session that holds it, and says who did before and never released it. */
+  async record(session: Session, name: string, key: bigint): Promise<Recorded> {
+    const schema = this.#schemaOf(session)
+    const values = [name, key, process.pid, threadId, hostname(), ...halves(key)]
+    const insert = async (): Promise<Recorded | undefined> => {
+      if (!(await this.#isThere(session, schema))) await this.#create(session, schema)
+      return session.query(this.#sql(schema).record, values)
+    }
+    let recorded: Recorded | undefined
+    try {
+      recorded = await insert().catch((error) => (this.#isDropped(session, error) ? insert() : raise(error)))
+    } catch (error) {
+      throw rowError(session, name, error)
+    }
+    if (recorded) return recorded
+    const message =
+      'The server has granted the lock, and its pg_locks does not show it: advisory locks do nothing there. Locks need PostgreSQL itself'
+    throw lockError('E_LOCK_UNSUPPORTED', pathOf(session, name), message)
+  }
+
+  #schemaOf(session: Session): string {
+    const schema = this.#schema ?? session.schema
+    if (schema !== null) return schema
+    throw this.#missing(
+      session,
+      'public',
+      'no schema of the search_path exists: the option "schema" names one',
+    )
+  }
+
+  #sql(schema: string): Statements {
+    const statements = this.#statements.get(schema) ?? statementsFor(schema)
+    this.#statements.set(schema, statements)
+    return statements
+  }
+
+  /** Whether there is a table. Whoever owns it could run statements of their own with each of ours. */
+  async #isThere(session: Session, schema: string): Promise<boolean> {
+    if (session.trusted === schema) return true
+    const found = await session.query<Owner | undefined>(tableOwner, [schema])
+    if (!found) return false
+    const { owner, user, kind, isTrusted } = found
+    if (!isTrusted || kind !== 'r') {
+      const table = tableName(schema)
+      const what = kind === 'r' ? 'The table' : 'What is no table, but has its name,'
+      const message =
+        `${what} ${table} belongs to the role ${owner}, who could make it run statements with the rights of ${user}. ` +
+        `Unless that is meant (ALTER TABLE ${table} OWNER TO ${user}), have it dropped or use another schema`
+      throw lockError('E_LOCK_TABLE', session.place, message)
+    }
+    session.trusted = schema
+    return true
+  }
+
+  /** Whether the table has gone since it was looked for. */
+  #isDropped(session: Session, error: unknown): boolean {
+    const isDropped = codeOf(error) === SQLSTATE.undefinedTable && session.trusted !== undefined
+    if (isDropped) session.trusted = undefined
+    return isDropped
+  }
+
+  async #create(session: Session, schema: string): Promise<void> {
+    // Of several that create it at once the slower ones fail, and find it.
+    const failure: unknown = await session.query(this.#sql(schema).create).catch((error) => error)
+    if (session.isEnded) throw failure
+    if (await this.#isThere(session, schema)) return
+    throw this.#missing(session, schema, failure instanceof Error ? failure.message : 'unknown', failure)
+  }
+
+  #missing(session: Session, schema: string, reason: string, cause?: unknown) {
+    const message =
+      `The table reconcile_lock is missing and cannot be created (${reason}). Somebody who may has to run:\n\n` +
+      `${createTable(tableName(schema))};\n\nas the role that holds locks or a superuser, and in the latter case to ` +
+      'grant SELECT, INSERT and UPDATE on it to that role'
+    return lockError('E_LOCK_TABLE', session.place, message, { reason, cause })
+  }
+
+  /** Gives a lock back as it was found: the next run is still told of the one that never released it. */
+  async restore(session: Session, key: bigint, { holder, previousHolder }: Recorded): Promise<void> {
+    const { pid, thread, host, application, backend, started, createdAt } = previousHolder ?? holder
+    const values = [key, holder.token, pid, thread, host, application, backend, started, createdAt]
+    await session.query(this.#sql(this.#schemaOf(session)).restore, values)
+  }
+
+  async readState(session: Session, name: string, key: bigint): Promise<LockView> {
+    const schema = this.#schema ?? session.schema
+    if (schema === null || !(await this.#isThere(session, schema))) {
+      const locked = await session.query<Pick<LockView, 'backend'>>(readWithoutTable, halves(key))
+      return { holder: null, isReleased: null, ...locked }
+    }
+    try {
+      return await session.query<LockView>(this.#sql(schema).read, [name, ...halves(key)])
+    } catch (error) {
+      return this.#isDropped(session, error) ? this.readState(session, name, key) : raise(error)
+    }
+  }
+
+  /** Marks the row as released, with the lock held; whether that was news. */
+  async clear(session: Session, key: bigint): Promise<boolean> {
+    const schema = this.#schemaOf(session)
+    return (await session.query<boolean | undefined>(this.#sql(schema).clear, [key])) ?? false
+  }
+
+  /** Releases the lock: the row first. Whether the session had held it. */
+  release(session: Session, key: bigint, token: bigint): Promise<boolean> {
+    return session.query<boolean>(this.#sql(this.#schemaOf(session)).release(key, token))
+  }
+}
+
+function raise(error: unknown): never {
+  throw error
+}
+
+/** What is wrong with a row, where the server's own words would not say it. */
+function rowError(session: Session, name: string, error: unknown): unknown {
+  const path = pathOf(session, name)
+  switch (codeOf(error)) {
+    case SQLSTATE.uniqueViolation: {
+      const message = `The lock ${name} has the key of another name in the table reconcile_lock: choose another name`
+      return lockError('E_LOCK_COLLISION', path, message)
+    }
+    case SQLSTATE.numericValueOutOfRange: {
+      const message = `The row ${name} of the table reconcile_lock has the largest token that there is, which no run has written: correct it`
+      return lockError('E_LOCK_TABLE', path, message, { cause: error })
+    }
+    default:
+      return error
+  }
+}
+
+/** What a person is told of a holder: whoever may write to the table may have written this. */
+export function publicHolder({ backend: _, started: __, token: ___, ...holder }: Row): PostgresHolder {
+  return { ...holder, host: printable(holder.host ?? ''), application: printable(holder.application) }
+}
+
+/** Nothing that a terminal would obey, and no more than the longest name of a host. */
+function printable(text: string): string {
+  const shown = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
+    const code = character.codePointAt(0) ?? 0
+    return `\\u{${code.toString(16)}}`
+  })
+  return shown.length > MAX_SHOWN_LENGTH ? `${shown.slice(0, MAX_SHOWN_LENGTH)}…` : shown
+}
+
+/** Who holds the lock, if the session that does has written it. */
+export function holderOf({ holder, isReleased, backend }: LockView): PostgresHolder | undefined {
+  return holder && !isReleased && holder.backend === backend ? publicHolder(holder) : undefined
+}
+
+/** Somebody has the lock, and has not said who it is. */
+export const UNKNOWN = 'a session of the database holds it, and the table does not say whose that is'
+
+/** What a refusal tells of the holder. */
+export function contentionDetails(
+  view: LockView | undefined,
+): { holder: PostgresHolder } | { reason: string } {
+  const holder = view && holderOf(view)
+  return holder ? { holder } : { reason: UNKNOWN }
+}
+
+/** Whether it was a process of this machine, and has ended; the server may hear of that a moment later. */
+export function isLocalProcessGone(holder: PostgresHolder | undefined): boolean {
+  if (holder?.host !== hostname()) return false
+  try {
+    process.kill(holder.pid, 0)
+    return false
+  } catch (error) {
+    return codeOf(error) === 'ESRCH'
+  }
+}
+
+/** Why that run is gone, in one sentence. */
+export function describeStaleHolder({ pid, host }: PostgresHolder): string {
+  const where = host === hostname() ? '' : ` on ${host}`
+  return `process ${pid}${where} ended without releasing, or lost its connection`
+}

@@ -1,0 +1,157 @@
+import type { PostgresHolder, PostgresLock, PostgresTakenOver } from '../../postgres.js'
+import { publishEnded } from '../shared/channels.js'
+import { delay } from '../shared/clock.js'
+import { lockError } from '../shared/errors.js'
+import * as held from './held-locks.js'
+import { halves } from './key.js'
+import { describeStaleHolder, type LockTable, publicHolder, type Recorded } from './lock-table.js'
+import type { Session } from './session.js'
+import type { SessionPool } from './session-pool.js'
+import { abandon, holds } from './sql.js'
+
+/** How long it may take to reach the server again, in milliseconds. */
+const RECONNECT_TIMEOUT_MS = 2000
+
+const UNKNOWN = new Error('the server knows nothing of it')
+
+/** What a lock is made of. */
+export interface Acquired {
+  session: Session
+  sessions: SessionPool
+  rows: LockTable
+  name: string
+  key: bigint
+  path: string
+  recorded: Recorded
+}
+
+/** A lock that a session of this process holds. */
+export class HeldLock {
+  readonly path: string
+  readonly name: string
+  readonly token: bigint
+  readonly holder: PostgresHolder
+  readonly takenOver: PostgresTakenOver | undefined
+  readonly signal: AbortSignal
+  readonly #acquired: Acquired
+  readonly #loss = new AbortController()
+  #isReleased = false
+
+  constructor(acquired: Acquired) {
+    const { holder, previousHolder } = acquired.recorded
+    this.#acquired = acquired
+    this.path = acquired.path
+    this.name = acquired.name
+    this.token = BigInt(holder.token)
+    this.holder = publicHolder(holder)
+    const previous = previousHolder && publicHolder(previousHolder)
+    this.takenOver = previous ? { holder: previous, reason: describeStaleHolder(previous) } : undefined
+    this.signal = this.#loss.signal
+    acquired.session.monitor((error) => this.#markLost(error))
+    held.track(this)
+  }
+
+  /** What names it for another call. */
+  get asked(): { name: string } {
+    return { name: this.name }
+  }
+
+  isOf(sessions: unknown, name: string): boolean {
+    return this.#acquired.sessions === sessions && this.name === name
+  }
+
+  /** This and `release` are bound to the lock, as programs pass them on. */
+  readonly isHeld = (): boolean => !this.#isReleased && !this.signal.aborted
+
+  readonly release = (): Promise<void> => this.#release()
+
+  readonly confirm = (): Promise<void> => this.#confirm()
+
+  /** JSON has no `bigint`. */
+  toJSON() {
+    const { path, name, token, holder, takenOver } = this
+    return { path, name, token: String(token), holder, ...(takenOver && { takenOver }) }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.release()
+  }
+
+  #markLost(error: Error): void {
+    const reason = `because its session has ended (${error.message})`
+    const message = `The lock was lost while it was held, ${reason}: ${this.path}`
+    publishEnded(this, { reason })
+    this.#loss.abort(lockError('E_LOCK_LOST', this.path, message, { reason, cause: error }))
+  }
+
+  #markReleased(): void {
+    this.#isReleased = true
+    held.untrack(this)
+  }
+
+  async #confirm(): Promise<void> {
+    const { session, key } = this.#acquired
+    if (this.#isReleased && !this.signal.aborted) {
+      const message = `The lock was released before: ${this.path}`
+      throw lockError('E_LOCK_LOST', this.path, message, { reason: 'because it was released' })
+    }
+    try {
+      if (this.isHeld() && !(await session.query<boolean>(holds, halves(key)))) this.#markLost(UNKNOWN)
+    } catch (error) {
+      if (!session.isEnded) throw error
+    }
+    this.signal.throwIfAborted()
+  }
+
+  async #release(): Promise<void> {
+    if (this.#isReleased) return
+    this.#markReleased()
+    const { session, sessions, rows, key } = this.#acquired
+    if (this.signal.aborted) return this.#terminateSession()
+    session.markBusy()
+    try {
+      if (!(await rows.release(session, key, this.token))) this.#markLost(UNKNOWN)
+    } catch (error) {
+      if (!session.isEnded) return this.#abandon(error)
+      this.#markLost(error as Error)
+    }
+    if (this.signal.aborted) return this.#terminateSession()
+    publishEnded(this)
+    sessions.checkIn(session)
+  }
+
+  /** The row was not written, so that the next run will be told of this one; the lock ends all the same. */
+  async #abandon(error: unknown): Promise<never> {
+    const { session, sessions, key } = this.#acquired
+    try {
+      await session.query(abandon(key))
+      sessions.checkIn(session)
+    } catch {
+      await session.close()
+    }
+    publishEnded(this)
+    throw error
+  }
+
+  /** What is left of the session must not keep others out, now that nobody relies on it. */
+  async #terminateSession(): Promise<never> {
+    const { session, sessions } = this.#acquired
+    const ending = sessions.terminate(session).catch(() => {})
+    // A server that cannot be reached notices by itself, and nobody need wait for that.
+    await Promise.race([ending, delay(RECONNECT_TIMEOUT_MS, undefined, { ref: false })])
+    throw this.signal.reason
+  }
+
+  /** Ends a lock that the program was never told of. */
+  static async rollBack(lock: PostgresLock): Promise<void> {
+    const mine = lock as unknown as HeldLock
+    const { session, rows, key, recorded } = mine.#acquired
+    if (!recorded.previousHolder) return mine.release()
+    mine.#markReleased()
+    session.markBusy()
+    publishEnded(mine)
+    // Should that fail, the next run is told of this one instead of the one before.
+    await rows.restore(session, key, recorded).catch(() => {})
+    await session.close()
+  }
+}

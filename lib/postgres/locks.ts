@@ -1,0 +1,164 @@
+import type { PostgresLock, PostgresLockStatus } from '../../postgres.js'
+import { abortable } from '../shared/abortable.js'
+import { delay, monotonic } from '../shared/clock.js'
+import { contention, lockError } from '../shared/errors.js'
+import { Acquisition } from './acquire.js'
+import { SQLSTATE } from './errors.js'
+import * as held from './held-locks.js'
+import { halves, lockKey } from './key.js'
+import { HeldLock } from './lock.js'
+import {
+  contentionDetails,
+  describeStaleHolder,
+  holderOf,
+  type LockTable,
+  type LockView,
+  publicHolder,
+  UNKNOWN,
+} from './lock-table.js'
+import type { Request } from './options.js'
+import { NameQueue } from './queue.js'
+import { pathOf, type Session } from './session.js'
+import type { SessionPool } from './session-pool.js'
+import { endHolder, tryLock, unlock } from './sql.js'
+
+/** The server signals a session and does not wait for its end: how often it is looked for, and how long, in milliseconds. */
+const END_CHECK_MS = 5
+const END_TIMEOUT_MS = 5000
+
+/** What can be done with the locks of one database. */
+export class Locks {
+  readonly #sessions: SessionPool
+  readonly #rows: LockTable
+  readonly #queues = new Map<string, NameQueue>()
+
+  constructor(sessions: SessionPool, rows: LockTable) {
+    this.#sessions = sessions
+    this.#rows = rows
+  }
+
+  acquire(request: Request): Promise<PostgresLock> {
+    const acquisition = new Acquisition(this.#sessions, this.#rows, this.#queueFor(request.name), request)
+    const { signal } = request
+    return signal
+      ? abortable(() => acquisition.run(), signal, acquisition, HeldLock.rollBack)
+      : acquisition.run()
+  }
+
+  #queueFor(name: string): NameQueue {
+    const queue =
+      this.#queues.get(name) ??
+      new NameQueue(this.#sessions, this.#rows, name, () => this.#queues.delete(name))
+    this.#queues.set(name, queue)
+    return queue
+  }
+
+  async release({ name }: Request): Promise<void> {
+    await held.find(this.#sessions, name)?.release()
+  }
+
+  inspect({ name }: Request): Promise<PostgresLockStatus> {
+    return this.#sessions.query(async (session) => {
+      const view = await this.#readState(session, name)
+      const path = pathOf(session, name)
+      // The server has written it as `infinity`.
+      if (view.holder && view.holder.createdAt === null) {
+        const message = `The row ${name} of the table reconcile_lock has an acquired_at that no run has written: correct or delete it`
+        throw lockError('E_LOCK_TABLE', path, message)
+      }
+      const token = view.holder && { token: BigInt(view.holder.token) }
+      return { path, ...stateOf(view), ...token }
+    })
+  }
+
+  /** A row and a lock are two things: a row that names a dead session does so in two queries, or it is about to change. */
+  async #readState(session: Session, name: string): Promise<LockView> {
+    const key = lockKey(name)
+    const first = await this.#rows.readState(session, name, key)
+    if (!isStale(first)) return first
+    const second = await this.#rows.readState(session, name, key)
+    return isStale(second) && second.holder?.token !== first.holder?.token
+      ? this.#readState(session, name)
+      : second
+  }
+
+  break(request: Request): Promise<boolean> {
+    const { name, message, force } = request
+    return this.#sessions.query(async (session) => {
+      const view = await this.#readState(session, name)
+      if (view.backend === null) return isStale(view) && this.#clear(session, name)
+      const path = pathOf(session, name)
+      if (!force) throw contention(message, { path, ...contentionDetails(view) })
+      if (!(await this.#endHolder(session, name, view))) {
+        const reason = `process ${view.backend} of the server has the lock's key, and the table does not say that it holds this lock: it may be another program's advisory lock`
+        throw contention(message, { path, reason })
+      }
+      // Another run may have it by now.
+      await this.#clear(session, name)
+      return true
+    })
+  }
+
+  /** Ends the session that the table names, and no other one; whether it did. Comes back when it has gone. */
+  async #endHolder(
+    session: Session,
+    name: string,
+    { holder, isReleased, backend }: LockView,
+  ): Promise<boolean> {
+    if (holder === null || isReleased || holder.backend !== backend) return false
+    const values = [...halves(lockKey(name)), holder.backend, holder.started]
+    const end = monotonic() + END_TIMEOUT_MS
+    for (let hasEnded = false; ; hasEnded = true) {
+      const found = await session.query<Ended>(endHolder, values)
+      if (!found.isHeld || monotonic() >= end) return true
+      if (found.isHidden) throw hidden(holder.backend)
+      if (!found.isEnded) return hasEnded
+      await delay(END_CHECK_MS)
+    }
+  }
+
+  async #clear(session: Session, name: string): Promise<boolean> {
+    // A run that takes the lock over clears it as well.
+    return (await session.query<boolean>(tryLock, [lockKey(name)])) && this.#clearHeld(session, name)
+  }
+
+  async #clearHeld(session: Session, name: string): Promise<boolean> {
+    const key = lockKey(name)
+    try {
+      return await this.#rows.clear(session, key)
+    } finally {
+      await session.query(unlock, [key])
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#sessions.close()
+  }
+}
+
+interface Ended {
+  isHeld: boolean
+  isHidden: boolean
+  isEnded: boolean
+}
+
+/** As the server says it, where it does not say that it says nothing. */
+function hidden(backend: number): Error {
+  const message = `permission denied to see process ${backend} of the server, which holds the lock: ending it takes its own role, or pg_signal_backend and pg_read_all_stats`
+  return Object.assign(new Error(message), { code: SQLSTATE.insufficientPrivilege, recoverable: false })
+}
+
+const isStale = ({ holder, isReleased, backend }: LockView): boolean =>
+  backend === null && holder !== null && isReleased === false
+
+function stateOf(view: LockView): Pick<PostgresLockStatus, 'state' | 'holder' | 'reason'> {
+  if (isStale(view) && view.holder) {
+    const holder = publicHolder(view.holder)
+    return { state: 'stale', holder, reason: describeStaleHolder(holder) }
+  }
+  if (view.backend === null) return { state: 'free', reason: 'nobody holds the lock' }
+  const holder = holderOf(view)
+  if (!holder) return { state: 'held', reason: UNKNOWN }
+  const since = new Date(holder.createdAt).toISOString()
+  return { state: 'held', holder, reason: `process ${holder.pid} on ${holder.host} holds it since ${since}` }
+}

@@ -1,0 +1,212 @@
+// Wrong arguments, refused before anything is asked of a server. The texts are those of the addon and of Node.js.
+import { inspect } from 'node:util'
+import type {
+  AcquireOptions,
+  LockTarget,
+  PostgresBreakOptions,
+  PostgresOptions,
+  TransactionLockOptions,
+} from '../../postgres.js'
+import { MAX_TIMER_MS } from '../shared/clock.js'
+import { argumentError } from '../shared/errors.js'
+import { isPlain } from '../shared/plain.js'
+import { HeldLock } from './lock.js'
+
+const MESSAGE = 'Another reconcile run is in progress'
+const NAME = 'reconcile'
+const MAX_NAME_LENGTH = 255
+
+/** A lock, with the defaults filled in. */
+export interface Request {
+  name: string
+  message: string
+  timeout: number
+  signal: AbortSignal | undefined
+  onWait: AcquireOptions['onWait']
+  force: boolean
+}
+
+/** The times and places of all locks of one database. */
+export interface Settings {
+  connectionString: string | undefined
+  connect: PostgresOptions['connect']
+  pool: PostgresOptions['pool']
+  maxConnections: number
+  schema: string | undefined
+  sessionTimeout: number
+  connectTimeout: number
+}
+
+type Values = Record<string, unknown>
+type Check = (value: unknown, name: string) => void
+
+function wrongType(name: string, expected: string, value: unknown): never {
+  const received = value === null || value === undefined ? String(value) : `type ${typeof value}`
+  const shown =
+    typeof value === 'number'
+      ? `${received} (${value})`
+      : Array.isArray(value)
+        ? 'an instance of Array'
+        : received
+  const message = `The "${name}" argument must be ${expected}. Received ${shown}`
+  throw argumentError(TypeError, 'ERR_INVALID_ARG_TYPE', message)
+}
+
+function wrongValue(message: string): never {
+  throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', message)
+}
+
+function outOfRange(name: string, range: string, value: number): never {
+  const message = `The value of "${name}" is out of range. It must be ${range}. Received ${value}`
+  throw argumentError(RangeError, 'ERR_OUT_OF_RANGE', message)
+}
+
+const checkText: Check = (value, name) => {
+  if (typeof value !== 'string') wrongType(name, 'of type string', value)
+}
+
+/** What PostgreSQL can store as a text. */
+const checkStorable: Check = (value, name) => {
+  if (typeof value !== 'string') return wrongType(name, 'of type string', value)
+  if (value === '') wrongValue(`The "${name}" argument is empty`)
+  if (value.includes('\0')) wrongValue(`The "${name}" argument contains a null byte: ${inspect(value)}`)
+  if (/\p{Surrogate}/u.test(value)) wrongValue(`The "${name}" argument is not well-formed Unicode`)
+  if ([...value].length > MAX_NAME_LENGTH)
+    wrongValue(`The "${name}" argument is longer than ${MAX_NAME_LENGTH} characters`)
+}
+
+const checkFunction: Check = (value, name) => {
+  if (typeof value !== 'function') wrongType(name, 'of type function', value)
+}
+
+const checkTimeout: Check = (value, name) => {
+  if (typeof value !== 'number') return wrongType(name, 'of type number', value)
+  if (!(value >= 0)) outOfRange(name, '>= 0', value)
+}
+
+const checkBetween =
+  (least: number, most: number): Check =>
+  (value, name) => {
+    if (typeof value !== 'number') return wrongType(name, 'of type number', value)
+    if (!(value >= least && value <= most)) outOfRange(name, `>= ${least} && <= ${most}`, value)
+  }
+
+const checkBoolean: Check = (value, name) => {
+  if (typeof value !== 'boolean') wrongType(name, 'of type boolean', value)
+}
+
+const checkSignal: Check = (value, name) => {
+  const isLike =
+    typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value
+  if (!isLike) wrongType(name, 'an instance of AbortSignal', value)
+}
+
+const checkFilled: Check = (value, name) => {
+  if (typeof value !== 'string') wrongType(name, 'of type string', value)
+  if (value === '') wrongValue(`The "${name}" argument is empty`)
+}
+
+const checkSchema: Check = (value, name) => {
+  checkStorable(value, name)
+  // Each session has a pg_temp of its own; the others with that prefix are the system's.
+  if (/^pg_/.test(value as string))
+    wrongValue(`The "${name}" argument is a schema of PostgreSQL itself: ${value}`)
+}
+
+const checkPool: Check = (value, name) => {
+  const isLike = typeof value === 'object' && value !== null && 'connect' in value && 'totalCount' in value
+  if (!isLike) wrongType(name, 'a Pool of pg', value)
+}
+
+const checkCount: Check = (value, name) => {
+  if (typeof value !== 'number') return wrongType(name, 'of type number', value)
+  if (!(Number.isInteger(value) && value >= 1)) outOfRange(name, 'an integer >= 1', value)
+}
+
+const ofLock: Record<string, Check> = { name: checkStorable, message: checkText }
+const ofAcquire = { ...ofLock, timeout: checkTimeout, signal: checkSignal, onWait: checkFunction }
+const ofTransaction = { ...ofLock, timeout: checkTimeout, signal: checkSignal }
+const ofBreak = { ...ofAcquire, force: checkBoolean }
+const ofLocks: Record<string, Check> = {
+  connectionString: checkFilled,
+  connect: checkFunction,
+  pool: checkPool,
+  maxConnections: checkCount,
+  schema: checkSchema,
+  sessionTimeout: checkBetween(4000, 3_600_000),
+  connectTimeout: checkBetween(1, MAX_TIMER_MS),
+}
+
+function checkAll(options: unknown, known: Record<string, Check>, expected: string): Values {
+  if (!isPlain(options)) return wrongType('options', expected, options)
+  // Without a prototype, to which another module may have added.
+  const values: Values = Object.create(null)
+  for (const [name, value] of Object.entries(options)) {
+    const checkOption = Object.hasOwn(known, name) ? known[name] : undefined
+    if (!checkOption)
+      return wrongValue(`The option "${name}" is unknown. Known options: ${Object.keys(known).join(', ')}`)
+    if (value === undefined) continue
+    checkOption(value, `options.${name}`)
+    values[name] = value
+  }
+  return values
+}
+
+function request(options: unknown, known: Record<string, Check>): Request {
+  const isName = typeof options === 'string'
+  const given =
+    options === undefined
+      ? {}
+      : isName
+        ? { name: options }
+        : options instanceof HeldLock
+          ? options.asked
+          : options
+  const values = checkAll(given, known, 'of type string, a lock or a plain object')
+  const unset = { signal: undefined, onWait: undefined }
+  return { name: NAME, message: MESSAGE, timeout: 0, force: false, ...unset, ...values }
+}
+
+export const lockRequest = (options?: LockTarget): Request => request(options, ofAcquire)
+export const breakRequest = (options?: LockTarget | PostgresBreakOptions): Request =>
+  request(options, ofBreak)
+
+/** An aborted signal is thrown as its reason, as the addon does. */
+export function acquireRequest(options?: string | AcquireOptions): Request {
+  const asked = request(options, ofAcquire)
+  if (asked.signal?.aborted) throw asked.signal.reason
+  return asked
+}
+
+export function transactionRequest(client: unknown, options?: string | TransactionLockOptions): Request {
+  const isLike =
+    typeof client === 'object' && client !== null && 'query' in client && !('totalCount' in client)
+  if (!isLike) wrongType('client', 'a Client of pg', client)
+  return request(options, ofTransaction)
+}
+
+/** From where `pg` takes what a URL leaves out; any of them says that a server is meant. */
+const VARIABLES = ['PGHOST', 'PGPORT', 'PGUSER', 'PGDATABASE']
+
+export function settingsOf(options: PostgresOptions): Settings {
+  const values = checkAll(options, ofLocks, 'an object')
+  const ways = (['connectionString', 'connect', 'pool'] as const).filter((way) => values[way] !== undefined)
+  if (ways.length > 1) wrongValue(`Of ${ways.map((way) => `"${way}"`).join(' and ')} only one can be given`)
+  const isUnset = ways.length === 0
+  if (isUnset && !VARIABLES.some((name) => process.env[name]))
+    wrongValue(
+      `"connectionString" is undefined, as an environment variable is that is not set; neither "connect" nor "pool" is given, and none of ${VARIABLES.join(', ')} is set`,
+    )
+  const unset = {
+    connectionString: isUnset ? 'postgres://' : undefined,
+    connect: undefined,
+    pool: undefined,
+    schema: undefined,
+  }
+  return { maxConnections: 10, sessionTimeout: 20_000, connectTimeout: 10_000, ...unset, ...values }
+}
+
+export function schemaOf(schema: unknown): string | undefined {
+  if (schema !== undefined) checkSchema(schema, 'schema')
+  return schema as string | undefined
+}

@@ -1,0 +1,264 @@
+import { delay, monotonic } from '../shared/clock.js'
+import { codeOf, isTransient, SQLSTATE } from './errors.js'
+import { halves, lockKey } from './key.js'
+import {
+  contentionDetails,
+  holderOf,
+  isLocalProcessGone,
+  type LockTable,
+  type LockView,
+} from './lock-table.js'
+import { pathOf, type Session } from './session.js'
+import type { SessionPool } from './session-pool.js'
+import { holds, lockWithin, tryLock, unlock } from './sql.js'
+
+/**
+ * How long one statement waits at most, in milliseconds. While it does, the server keeps every row version that it could
+ * see, and CREATE INDEX CONCURRENTLY waits for its end.
+ */
+const STATEMENT_SLICE_MS = 250
+
+/** The pauses before connecting again, in milliseconds: they double. */
+const FIRST_PAUSE_MS = 50
+const MAX_PAUSE_MS = 2000
+
+/** How old what a refusal says may be, in milliseconds. */
+const FRESH_MS = 1000
+
+/** How long the server may take to hear that a process of this machine has ended, in milliseconds. */
+const DEAD_HOLDER_WAIT_MS = 1000
+
+/** How long a session may hold the lock before the table says whose it is, in milliseconds. */
+const UNRECORDED_HOLDER_WAIT_MS = 100
+
+/** What is known of the lock. */
+export interface Seen {
+  path: string
+  who: ReturnType<typeof contentionDetails>
+}
+
+/** A call that wants the lock. */
+export interface Caller {
+  /** By the clock that no change of the system's time moves. */
+  readonly deadline: number
+  /** Whether it has been refused once, and waits. */
+  readonly hasWaited: boolean
+  /** Whether somebody wants to know who holds the lock while it waits. */
+  readonly hasObserver: boolean
+  /** The session holds the lock for this call now, which answers for it. */
+  grant(session: Session): void
+  /** Somebody else holds the lock, so that it waits or leaves. */
+  refuse(seen: Seen): void
+  /** Leaves. */
+  fail(error: unknown): void
+}
+
+/** The calls of one process for one name, in their order, and the one session that waits for them all. */
+export class NameQueue {
+  readonly name: string
+  readonly key: bigint
+  readonly #sessions: SessionPool
+  readonly #rows: LockTable
+  readonly #onEmpty: () => void
+  #callers: Caller[] = []
+  #isRunning = false
+  /** Until a session is free. */
+  #isInLine = false
+  #seen: Seen | undefined
+  #seenAt = 0
+  /** Why the connection is lost at the moment. */
+  #trouble: Error | undefined
+  #pause = FIRST_PAUSE_MS
+  /** Until when a holder that may be none is not reported. */
+  #graceUntil: number | undefined
+  #wake: () => void = () => {}
+  #stepping: Promise<unknown> = Promise.resolve()
+
+  constructor(sessions: SessionPool, rows: LockTable, name: string, onEmpty: () => void) {
+    this.#sessions = sessions
+    this.#rows = rows
+    this.name = name
+    this.key = lockKey(name)
+    this.#onEmpty = onEmpty
+  }
+
+  join(caller: Caller): void {
+    this.#callers.push(caller)
+    if (!this.#isRunning) void this.#run()
+  }
+
+  /** Resolves when the lock is granted to no call that has left. */
+  async leave(caller: Caller): Promise<void> {
+    this.#callers = this.#callers.filter((other) => other !== caller)
+    if (this.#callers.length > 0) return
+    // The next call asks anew.
+    this.#forget()
+    this.#wake()
+    await this.#stepping
+  }
+
+  /** Who holds the lock, as far as is known, or why nobody can be asked at the moment. */
+  get seen(): Seen | undefined {
+    if (!this.#trouble || !this.#seen) return this.#seen
+    const reason = `the connection is lost, and is made again (${this.#trouble.message})`
+    return { ...this.#seen, who: { reason } }
+  }
+
+  /** What keeps a call from the lock whose time is over, if it is not the holder. */
+  get trouble(): Error | undefined {
+    return this.#trouble ?? (this.#isInLine ? this.#sessions.exhausted() : undefined)
+  }
+
+  #forget(): void {
+    this.#seen = undefined
+    this.#seenAt = 0
+  }
+
+  async #run(): Promise<void> {
+    this.#isRunning = true
+    let session: Session | undefined
+    while (this.#callers.length > 0) {
+      try {
+        const step = this.#step(session)
+        this.#stepping = step.catch(() => {})
+        session = await step
+      } catch (error) {
+        this.#isInLine = false
+        if (session) await this.#drop(session)
+        session = undefined
+        await this.#failed(error)
+      }
+    }
+    this.#isRunning = false
+    this.#onEmpty()
+    if (session) this.#sessions.checkIn(session)
+  }
+
+  /** One question for the lock. Gives back the session that goes on waiting. */
+  async #step(waiting: Session | undefined): Promise<Session | undefined> {
+    const { session, answer } = waiting
+      ? { session: waiting, answer: await this.#wait(waiting) }
+      : await this.#connect()
+    this.#trouble = undefined
+    this.#pause = FIRST_PAUSE_MS
+    if (answer) {
+      this.#graceUntil = undefined
+      await this.#handOver(session)
+      return undefined
+    }
+    try {
+      await this.#refused(session)
+      return session
+    } catch (error) {
+      if (!waiting) await this.#drop(session)
+      throw error
+    }
+  }
+
+  #connect(): Promise<{ session: Session; answer: boolean }> {
+    const latest = this.#callers.reduce((most, { deadline }) => Math.max(most, deadline), 0)
+    const first = (session: Session) => session.query<boolean>(tryLock, [this.key])
+    return this.#sessions.checkOut(first, Math.max(0, latest - monotonic()), (isInLine) => {
+      this.#isInLine = isInLine
+    })
+  }
+
+  /** Waits in the server's queue, for no longer than until the next call's time is over. */
+  async #wait(session: Session): Promise<boolean> {
+    const now = monotonic()
+    const first = this.#callers.reduce(
+      (least, { deadline }) => Math.min(least, deadline),
+      Number.POSITIVE_INFINITY,
+    )
+    const next = Math.max(first, this.#graceUntil ?? 0)
+    // Not always the same: two processes in step would take their turns in one order.
+    const slice = STATEMENT_SLICE_MS * (0.8 + 0.4 * Math.random())
+    const milliseconds = Math.ceil(Math.max(1, Math.min(slice, next - now)))
+    try {
+      return await session.query<boolean>(
+        lockWithin(this.key, halves(this.key), milliseconds),
+        undefined,
+        milliseconds,
+      )
+    } catch (error) {
+      if (session.isEnded) throw error
+      // Whatever has ended the statement, it may have got the lock before.
+      if (await session.query<boolean>(holds, halves(this.key))) return true
+      const code = codeOf(error)
+      if (code !== SQLSTATE.insufficientPrivilege && code !== SQLSTATE.undefinedObject) throw error
+      // This role may not use PL/pgSQL, or there is none.
+      await delay(milliseconds)
+      return session.query<boolean>(tryLock, [this.key])
+    }
+  }
+
+  async #handOver(session: Session): Promise<void> {
+    const [caller] = this.#callers
+    this.#forget()
+    if (caller) return caller.grant(session)
+    await session.query(unlock, [this.key])
+    this.#sessions.checkIn(session)
+  }
+
+  /** Somebody else has the lock: says so to those who want to know, and refuses those whose time is over. */
+  async #refused(session: Session): Promise<void> {
+    const isNews = this.#callers.some(({ hasWaited, hasObserver }) => !hasWaited || hasObserver)
+    if (!isNews && !this.#isOver() && monotonic() - this.#seenAt < FRESH_MS) return
+    const view = await this.#readState(session)
+    if (view && this.#isInGrace(view)) return
+    this.#seen = { path: pathOf(session, this.name), who: contentionDetails(view) }
+    this.#seenAt = monotonic()
+    for (const caller of this.#callers) caller.refuse(this.#seen)
+  }
+
+  #isOver(): boolean {
+    const now = monotonic()
+    return this.#callers.some(({ deadline }) => deadline <= now)
+  }
+
+  /** A query that the server refuses, because of a lock on the table for example, is no end of a wait. */
+  async #readState(session: Session): Promise<LockView | undefined> {
+    try {
+      return await this.#rows.readState(session, this.name, this.key)
+    } catch (error) {
+      if (session.isEnded || codeOf(error) !== SQLSTATE.lockNotAvailable) throw error
+      return undefined
+    }
+  }
+
+  /** Contention is reported when somebody holds the lock, and not for the moment in which it changes hands. */
+  #isInGrace(view: LockView): boolean {
+    const holder = holderOf(view)
+    if (holder && !isLocalProcessGone(holder)) {
+      this.#graceUntil = undefined
+      return false
+    }
+    const now = monotonic()
+    this.#graceUntil ??= now + (holder ? DEAD_HOLDER_WAIT_MS : UNRECORDED_HOLDER_WAIT_MS)
+    return now < this.#graceUntil
+  }
+
+  /** What the server still has of a session that failed must not hold the lock. */
+  async #drop(session: Session): Promise<void> {
+    if (session.isEnded) this.#sessions.terminate(session).catch(() => {})
+    else await session.close()
+  }
+
+  /** Calls that wait go on when the server is back; others learn why they cannot. */
+  async #failed(error: unknown): Promise<void> {
+    // That call's time in the line is over, and not that of one that came meanwhile.
+    const isOfLine = codeOf(error) === 'E_LOCK_CONNECTIONS'
+    for (const caller of this.#callers) {
+      const goesOn = isOfLine || (caller.hasWaited && isTransient(error))
+      if (!goesOn || caller.deadline <= monotonic()) caller.fail(error)
+    }
+    if (this.#callers.length === 0 || isOfLine) return
+    this.#trouble = error as Error
+    const pause = this.#pause * (0.5 + Math.random() / 2)
+    this.#pause = Math.min(this.#pause * 2, MAX_PAUSE_MS)
+    const left = new Promise<void>((resolve) => {
+      this.#wake = resolve
+    })
+    await Promise.race([delay(pause), left])
+  }
+}

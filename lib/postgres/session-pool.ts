@@ -1,0 +1,237 @@
+import { emitWarning } from 'node:process'
+import { clearTimeout, delay, MAX_TIMER_MS, monotonic, setTimeout } from '../shared/clock.js'
+import { lockError } from '../shared/errors.js'
+import type { Settings } from './options.js'
+import { assertDedicatedSession } from './pooler.js'
+import { Session } from './session.js'
+import { endSession } from './sql.js'
+
+/** How long a session waits for its next use, in milliseconds, and how many do. */
+const IDLE_TIMEOUT_MS = 5000
+const MAX_IDLE = 2
+
+/** The server signals a session and does not wait for its end: how often it is looked for, and how long, in milliseconds. */
+const END_CHECK_MS = 5
+const END_TIMEOUT_MS = 5000
+
+/** A call that waits for a session: it gets one that is at rest, or leave to open one. */
+interface Turn {
+  take(session: Session | undefined): void
+}
+
+/** The sessions of one database: no more than `maxConnections`, and a few at rest, as opening one costs more than a lock. */
+export class SessionPool {
+  readonly #settings: Settings
+  readonly #idle = new Map<Session, NodeJS.Timeout>()
+  readonly #line = new Set<Turn>()
+  /** SessionPool that the server may still have. */
+  readonly #lost = new Set<Session>()
+  #open = 0
+  #keepsSessions: Promise<void> | undefined
+  #hasWarned = false
+  #first: Promise<void> | undefined
+
+  constructor(settings: Settings) {
+    this.#settings = settings
+  }
+
+  /**
+   * A session that has given the first answer: one that had rested may have died meanwhile. It has to be given back.
+   * @param milliseconds how long to wait in line if `maxConnections` are in use
+   * @param onLine hears at once whether it has to wait in line, and when it has no more
+   */
+  async checkOut<T>(
+    first: (session: Session) => Promise<T>,
+    milliseconds: number,
+    onLine: (isInLine: boolean) => void = () => {},
+  ): Promise<{ session: Session; answer: T }> {
+    const turn = this.#turn(milliseconds)
+    onLine(turn instanceof Promise)
+    const rested = await turn
+    onLine(false)
+    if (rested) {
+      try {
+        return { session: rested, answer: await first(rested) }
+      } catch (error) {
+        if (!rested.isEnded) {
+          await rested.close()
+          throw error
+        }
+        this.#lost.add(rested)
+        return this.checkOut(first, milliseconds)
+      }
+    }
+    const session = await this.#fill()
+    try {
+      return { session, answer: await first(session) }
+    } catch (error) {
+      // The server may have done what was asked, although its answer was lost.
+      if (session.isEnded) this.terminate(session).catch(() => {})
+      else await session.close()
+      throw error
+    }
+  }
+
+  /** Asks in a session that nobody needs after that. */
+  async query<T>(first: (session: Session) => Promise<T>): Promise<T> {
+    const { session, answer } = await this.checkOut(first, this.#settings.connectTimeout)
+    this.checkIn(session)
+    return answer
+  }
+
+  /** One that is at rest, or leave to open one. */
+  #turn(milliseconds: number): Promise<Session | undefined> | Session | undefined {
+    const rested = this.#line.size === 0 ? this.#takeIdle() : undefined
+    if (rested) return rested
+    if (this.#line.size === 0 && this.#open < this.#settings.maxConnections) {
+      this.#open += 1
+      return undefined
+    }
+    return new Promise((resolve, reject) => {
+      const refuse = () => {
+        this.#line.delete(turn)
+        reject(this.exhausted())
+      }
+      const timer = milliseconds > MAX_TIMER_MS ? undefined : setTimeout(refuse, milliseconds)
+      const turn: Turn = {
+        take: (session) => {
+          clearTimeout(timer)
+          resolve(session)
+        },
+      }
+      this.#line.add(turn)
+    })
+  }
+
+  /** The refusal of a call that has found no session free. */
+  exhausted() {
+    const { maxConnections } = this.#settings
+    const message = `All ${maxConnections} connections are in use by locks that are held or waited for: release some, or raise "maxConnections"`
+    return lockError('E_LOCK_CONNECTIONS', 'postgresql:', message, { recoverable: true })
+  }
+
+  /** Passes on what is free: a session, or leave to open one. */
+  #free(session?: Session): void {
+    const [next] = this.#line
+    if (next) {
+      this.#line.delete(next)
+      next.take(session)
+    } else if (session) this.#keepIdle(session)
+    else this.#open -= 1
+  }
+
+  async #fill(): Promise<Session> {
+    let session: Session
+    try {
+      session = await this.#openOne()
+    } catch (error) {
+      this.#free()
+      throw error
+    }
+    if (session.isEnded) this.#free()
+    else session.onceEnded = () => this.#forget(session)
+    return session
+  }
+
+  #forget(session: Session): void {
+    clearTimeout(this.#idle.get(session))
+    this.#idle.delete(session)
+    this.#free()
+  }
+
+  /** The first connection is made alone: what is proved of a pooler with a second one holds for all. */
+  async #openOne(): Promise<Session> {
+    if (this.#first) {
+      await this.#first
+      return this.#openNext()
+    }
+    const opening = this.#openNext()
+    this.#first = opening.then(
+      () => {},
+      () => {
+        this.#first = undefined
+      },
+    )
+    return opening
+  }
+
+  async #openNext(): Promise<Session> {
+    const session = await Session.open(this.#settings)
+    try {
+      if (session.hasPooler) await this.#proveSessions(session)
+      await session.prepare()
+      this.#warn(session)
+      await this.#endLost(session)
+      return session
+    } catch (error) {
+      session.destroy()
+      throw error
+    }
+  }
+
+  /** What was proved of the pooler once holds for all connections through it. */
+  #proveSessions(session: Session): Promise<void> {
+    const proof = this.#keepsSessions ?? assertDedicatedSession(session, () => Session.open(this.#settings))
+    this.#keepsSessions = proof
+    proof.catch(() => {
+      this.#keepsSessions = undefined
+    })
+    return proof
+  }
+
+  #warn(session: Session): void {
+    if (this.#hasWarned || !session.isInClear) return
+    this.#hasWarned = true
+    const message = `The connection to ${session.place} is not encrypted: whoever can read that network sees what is said on it. sslmode=verify-full protects it`
+    emitWarning(message, { type: 'SecurityWarning', code: 'RECONCILE_LOCK_CLEARTEXT' })
+  }
+
+  #takeIdle(): Session | undefined {
+    for (const [session, timer] of this.#idle) {
+      clearTimeout(timer)
+      this.#idle.delete(session)
+      session.markBusy()
+      return session
+    }
+    return undefined
+  }
+
+  /** Takes a session that holds no lock. */
+  checkIn(session: Session): void {
+    if (session.isEnded) return
+    session.markBusy()
+    this.#free(session)
+  }
+
+  #keepIdle(session: Session): void {
+    if (this.#idle.size >= MAX_IDLE || this.#settings.pool) return void session.close()
+    session.markIdle()
+    const timer = setTimeout(() => void session.close(), IDLE_TIMEOUT_MS)
+    this.#idle.set(session, timer.unref())
+  }
+
+  /**
+   * Ends a session on the server as well, which may not have heard of the end of its connection: now, or with the next
+   * connection if there can be none now.
+   */
+  async terminate(session: Session): Promise<void> {
+    session.destroy()
+    this.#lost.add(session)
+    // Beyond `maxConnections`: what others wait for may be what that session holds.
+    const other = await this.#openOne()
+    await other.close()
+  }
+
+  async #endLost(session: Session): Promise<void> {
+    const end = monotonic() + END_TIMEOUT_MS
+    for (const lost of this.#lost) {
+      this.#lost.delete(lost)
+      const which = [lost.backend, lost.started]
+      while ((await session.query<boolean>(endSession, which)) && monotonic() < end) await delay(END_CHECK_MS)
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#idle.keys()].map((session) => session.close()))
+  }
+}

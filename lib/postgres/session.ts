@@ -1,0 +1,254 @@
+import { randomBytes } from 'node:crypto'
+import type { PostgresStatement } from '../../postgres.js'
+import { clearTimeout, setTimeout } from '../shared/clock.js'
+import { lockError } from '../shared/errors.js'
+import { type Client, type Connection, connect, isInClear, keepAlive, placeOf } from './client.js'
+import { coded, SQLSTATE, timedOut } from './errors.js'
+import type { Settings } from './options.js'
+import { responseTimer } from './response-timer.js'
+import { applySettings, sessionIdentity, sessionSettings } from './sql.js'
+
+interface Identity {
+  backend: number
+  schema: string | null
+  path: string
+  isStandby: boolean
+}
+
+interface Applied {
+  started: string | null
+  before: Record<string, string>
+}
+
+/** One connection and the session behind it, asked one question after the other. */
+export class Session {
+  /** The process of the server that serves it, and when that began. */
+  backend = 0
+  started: string | null = null
+  /** The schema in which the session would create a table, if there is one. */
+  schema: string | null = null
+  /** The schema whose table was found to be trusted. */
+  trusted: string | undefined
+  readonly #connection: Connection
+  readonly #settings: Settings
+  readonly #names = new Map<string, string>()
+  /** Another client may have had this session before, with statements of its own. */
+  readonly #prefix = `reconcile_lock_${randomBytes(6).toString('hex')}`
+  #before: Record<string, string> | undefined
+  #lastQuery: Promise<unknown> = Promise.resolve()
+  #end: Error | undefined
+  #onEnd: ((error: Error) => void) | undefined
+  #heartbeat: NodeJS.Timeout | undefined
+
+  private constructor(connection: Connection, settings: Settings) {
+    this.#connection = connection
+    this.#settings = settings
+    this.#client.on('error', this.#onError)
+    this.#client.on('end', this.#onClosed)
+  }
+
+  static async open(settings: Settings): Promise<Session> {
+    const session = new Session(await connect(settings), settings)
+    try {
+      const { backend, schema, path, isStandby } = await session.query<Identity>(sessionIdentity)
+      Object.assign(session, { backend, schema })
+      session.#before = { search_path: path }
+      if (isStandby) throw session.#isStandby()
+      return session
+    } catch (error) {
+      session.destroy()
+      throw error
+    }
+  }
+
+  get #client(): Client {
+    return this.#connection.client
+  }
+
+  get place(): string {
+    return placeOf(this.#client)
+  }
+
+  get isEnded(): boolean {
+    return this.#end !== undefined
+  }
+
+  /** Whether a pooler is in between, so that the next statement may be another session's. */
+  get hasPooler(): boolean {
+    return this.#client.processID !== this.backend
+  }
+
+  get isInClear(): boolean {
+    return isInClear(this.#client)
+  }
+
+  #isStandby() {
+    const message =
+      'The server is a standby, which has no locks of its own and knows nothing of those that are held on its primary: ' +
+      'connect to the primary, as with target_session_attrs or the name of its service'
+    return lockError('E_LOCK_STANDBY', this.place, message, { recoverable: true })
+  }
+
+  /** Sets what the lock needs of a session that is this connection's own. */
+  async prepare(): Promise<void> {
+    const { sessionTimeout } = this.#settings
+    const { started, before } = await this.query<Applied>(applySettings(sessionSettings(sessionTimeout)))
+    this.started = started
+    this.#before = { ...before, ...this.#before }
+  }
+
+  /**
+   * What one statement answers; `undefined` if it has no row. A server that is silent for too long has lost the
+   * session.
+   * @param milliseconds how long the statement itself may take beyond that
+   */
+  query<T>(text: string, values?: unknown[], milliseconds = 0): Promise<T> {
+    const limit = milliseconds + this.#settings.sessionTimeout / 4
+    const answer = this.#lastQuery.then(() => this.#send<T>(text, values, limit))
+    this.#lastQuery = answer.catch(() => {})
+    return answer
+  }
+
+  async #send<T>(text: string, values: unknown[] | undefined, milliseconds: number): Promise<T> {
+    if (this.#end) throw this.#end
+    let stop = () => {}
+    // A driver need not settle what it was asked.
+    const silence = new Promise<never>((_, reject) => {
+      stop = responseTimer(milliseconds, () => {
+        this.#ended(timedOut('The database did not answer', milliseconds))
+        this.#connection.destroy()
+        reject(this.#end)
+      })
+    })
+    try {
+      const asked = this.#client.query(values ? this.#statement(text, values) : text)
+      const result = await Promise.race([asked, silence])
+      // Several statements have several results, of which the last one answers.
+      const { rows } = Array.isArray(result) ? result.at(-1) : result
+      const [row] = rows as { answer: string }[]
+      return row === undefined ? (undefined as T) : JSON.parse(row.answer)
+    } catch (error) {
+      coded(error, SQLSTATE.connectionFailure)
+      if ((error as { severity?: unknown }).severity === 'FATAL') this.#ended(error as Error)
+      throw this.#end ?? error
+    } finally {
+      stop()
+    }
+  }
+
+  /** The server plans it once in a session, as planning costs as much as running; in one that is shared, it is not kept. */
+  #statement(text: string, values: unknown[]): PostgresStatement {
+    if (this.#connection.isBorrowed || this.hasPooler) return { text, values }
+    const name = this.#names.get(text) ?? `${this.#prefix}_${this.#names.size}`
+    this.#names.set(text, name)
+    return { name, text, values }
+  }
+
+  /**
+   * Leaves the session alone but for a question now and then, so that its end is noticed. The process may end
+   * meanwhile.
+   */
+  monitor(onEnd: (error: Error) => void): void {
+    this.#onEnd = onEnd
+    keepAlive(this.#client, false)
+    this.#listen()
+  }
+
+  #listen(): void {
+    const period = this.#settings.sessionTimeout / 4
+    this.#heartbeat = setTimeout(async () => {
+      try {
+        const { backend } = await this.query<Identity>(sessionIdentity)
+        if (backend !== this.backend) this.#ended(changed())
+      } catch {
+        // Whoever cancels a question ends no session; its end was noticed already.
+      }
+      if (!this.#end && this.#onEnd) this.#listen()
+    }, period)
+    this.#heartbeat.unref()
+  }
+
+  /** Ends {@link monitor}. */
+  markBusy(): void {
+    clearTimeout(this.#heartbeat)
+    this.#onEnd = undefined
+    keepAlive(this.#client, true)
+  }
+
+  /** Lets the process end although the session is open. */
+  markIdle(): void {
+    keepAlive(this.#client, false)
+  }
+
+  /** Runs once, when the session has ended, whatever has ended it. */
+  onceEnded: () => void = () => {}
+
+  /** @param listener hears the names of what is notified */
+  onNotification(listener: (channel: string) => void): void {
+    this.#client.on('notification', ({ channel }) => listener(channel))
+  }
+
+  /** Says goodbye; the server ends the session, and with it its locks. A pool gets its client back as it was. */
+  async close(): Promise<void> {
+    this.#onEnd = undefined
+    if (this.#end) return
+    const { isBorrowed } = this.#connection
+    let stop = () => {}
+    const silence = new Promise<void>((resolve) => {
+      stop = responseTimer(this.#settings.sessionTimeout / 2, () => {
+        this.#connection.destroy()
+        resolve()
+      })
+    })
+    try {
+      if (isBorrowed && this.#before) {
+        keepAlive(this.#client, true)
+        const restore = 'SELECT count(set_config(name, value, false))::text AS answer FROM json_each_text($1)'
+        await this.query(restore, [JSON.stringify(this.#before)])
+      }
+      this.#finish(new Error('the connection was closed'))
+      await Promise.race([this.#connection.close(), silence])
+    } catch {
+      this.destroy()
+    } finally {
+      stop()
+    }
+  }
+
+  /** Ends the connection whatever the other end does. */
+  destroy(): void {
+    if (this.#end) return
+    this.#ended(new Error('the connection was closed'))
+    this.#connection.destroy()
+  }
+
+  readonly #onError = (error: Error) => this.#ended(coded(error, SQLSTATE.connectionFailure) as Error)
+
+  readonly #onClosed = () => this.#onError(new Error('Connection terminated'))
+
+  #ended(error: Error): void {
+    if (this.#end) return
+    this.#finish(error)
+    // A pool has to hear that its client is of no use any more.
+    if (this.#connection.isBorrowed) this.#connection.destroy()
+    this.#onEnd?.(error)
+  }
+
+  #finish(error: Error): void {
+    this.#end = error
+    clearTimeout(this.#heartbeat)
+    if (this.#connection.isBorrowed) {
+      this.#client.removeListener?.('error', this.#onError)
+      this.#client.removeListener?.('end', this.#onClosed)
+    }
+    this.onceEnded()
+  }
+}
+
+const changed = () =>
+  coded(new Error('a pooler has given the connection another session'), SQLSTATE.connectionFailure) as Error
+
+/** A lock as errors and diagnostics name it. */
+export function pathOf(session: Session, name: string): string {
+  return `${session.place}#${encodeURIComponent(name)}`
+}

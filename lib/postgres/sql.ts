@@ -1,0 +1,182 @@
+// Every statement, each with one row of one column, JSON as text: what a program has set for its own types of `pg`
+// changes nothing here.
+//
+// A session looks for functions, operators and types in `pg_catalog` alone, and tables are named with their schema: what
+// other roles have created runs in no statement. What runs before that is set says so itself.
+
+/** Advisory locks are of one database, and so is the table. */
+const CURRENT_DATABASE_OID = '(SELECT oid FROM pg_database WHERE datname = current_database())'
+
+/** When a server's process began, in microseconds: with its number it names one process, however often that is used. */
+const STARTED = 'floor(extract(epoch FROM backend_start) * 1000000)::bigint::text'
+const MY_START = `(SELECT ${STARTED} FROM pg_stat_activity WHERE pid = pg_backend_pid())`
+
+const HOLDER = `json_build_object('pid', pid, 'thread', thread, 'host', host, 'application', application,
+    'createdAt', CASE WHEN isfinite(acquired_at) THEN floor(extract(epoch FROM acquired_at) * 1000) END,
+    'backend', backend, 'started', started, 'token', token::text)`
+
+/** The sessions that have an advisory lock; two halves make a key, and `objsubid` 1 says that they are one. */
+const locks = (
+  classid: string,
+  objid: string,
+) => `pg_locks WHERE locktype = 'advisory' AND database = ${CURRENT_DATABASE_OID}
+    AND granted AND classid = ${classid}::bigint::oid AND objid = ${objid}::bigint::oid AND objsubid = 1`
+
+const HOLDS = (classid: string, objid: string) =>
+  `EXISTS (SELECT FROM ${locks(classid, objid)} AND pid = pg_backend_pid())`
+
+const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
+const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`
+
+/** The table in a schema, or where `search_path` has it. */
+export function tableName(schema?: string): string {
+  return schema === undefined ? 'reconcile_lock' : `${quoted(schema)}.reconcile_lock`
+}
+
+export function createTable(table: string): string {
+  return `CREATE TABLE IF NOT EXISTS ${table} (
+  name text PRIMARY KEY,
+  key bigint NOT NULL UNIQUE,
+  token bigint NOT NULL,
+  pid bigint NOT NULL,
+  thread bigint NOT NULL,
+  host text NOT NULL,
+  application text NOT NULL,
+  backend integer NOT NULL,
+  started text,
+  acquired_at timestamptz NOT NULL,
+  released_at timestamptz
+)`
+}
+
+/** The statements on the table of one schema. */
+export interface Statements {
+  create: string
+  record: string
+  restore: string
+  read: string
+  clear: string
+  release(key: bigint, token: bigint): string
+}
+
+export function statementsFor(schema: string): Statements {
+  const table = tableName(schema)
+  return {
+    create: createTable(table),
+    // `before` is the row as the last holder left it: nobody but the holder writes it. The clock keeps tokens growing
+    // although the row, or a fail-over's last transactions, were lost; the row does although the clock is set back.
+    // Without the lock, as of a server whose advisory locks are none, no row is written.
+    record: `WITH before AS (SELECT * FROM ${table} WHERE name = $1)
+INSERT INTO ${table} AS mine (name, key, token, pid, thread, host, application, backend, started, acquired_at)
+SELECT $1, $2::bigint, floor(extract(epoch FROM clock_timestamp()) * 1000000), $3::bigint, $4::bigint, $5,
+  current_setting('application_name'), pg_backend_pid(), ${MY_START}, clock_timestamp()
+WHERE ${HOLDS('$6', '$7')}
+ON CONFLICT (name) DO UPDATE SET key = excluded.key, token = greatest(mine.token + 1, excluded.token),
+  pid = excluded.pid, thread = excluded.thread, host = excluded.host, application = excluded.application,
+  backend = excluded.backend, started = excluded.started, acquired_at = excluded.acquired_at, released_at = NULL
+RETURNING json_build_object('holder', ${HOLDER},
+  'previousHolder', (SELECT ${HOLDER} FROM before WHERE released_at IS NULL))::text AS answer`,
+    restore: `UPDATE ${table} SET pid = $3, thread = $4, host = $5, application = $6, backend = $7, started = $8,
+  acquired_at = to_timestamp($9::double precision / 1000) WHERE key = $1 AND token = $2
+RETURNING 'true' AS answer`,
+    read: `SELECT json_build_object(
+  'holder', (SELECT ${HOLDER} FROM ${table} WHERE name = $1),
+  'isReleased', (SELECT released_at IS NOT NULL FROM ${table} WHERE name = $1),
+  'backend', (SELECT pid FROM ${locks('$2', '$3')} LIMIT 1))::text AS answer`,
+    clear: `UPDATE ${table} SET released_at = clock_timestamp()
+WHERE key = $1 AND released_at IS NULL RETURNING 'true' AS answer`,
+    // In one message, as the lock must not go before the row is written; and without a flush to the disk: what a
+    // crash of the server undoes of it makes the next run believe in a take-over, no more. Numbers only.
+    release: (key, token) => `BEGIN; SET LOCAL synchronous_commit = off;
+UPDATE ${table} SET released_at = clock_timestamp() WHERE key = ${key} AND token = ${token};
+COMMIT; SELECT pg_advisory_unlock(${key})::text AS answer`,
+  }
+}
+
+export const readWithoutTable = `SELECT json_build_object(
+  'backend', (SELECT pid FROM ${locks('$1', '$2')} LIMIT 1))::text AS answer`
+
+/** Whose the table is, and whether that role may do anything as this session anyhow. No row: it is missing. */
+export const tableOwner = `SELECT json_build_object('owner', owner.rolname, 'user', current_user, 'kind', relkind,
+  'isTrusted', owner.rolsuper OR owner.oid IN (
+    WITH RECURSIVE ours (role) AS (SELECT oid FROM pg_roles WHERE rolname = current_user
+      UNION SELECT roleid FROM pg_auth_members JOIN ours ON member = role)
+    SELECT role FROM ours))::text AS answer
+FROM pg_class JOIN pg_roles AS owner ON owner.oid = relowner
+WHERE relname = 'reconcile_lock' AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)`
+
+/** Ends a session of ours that may not hear of it. */
+export const endSession = `SELECT coalesce(bool_or(pg_terminate_backend(pid)), false)::text AS answer
+FROM pg_stat_activity WHERE pid = $1::int AND ${STARTED} = $2`
+
+/** Ends the session that the table names as a lock's holder, if it is still that one. */
+export const endHolder = `SELECT json_build_object('isHeld', count(*) > 0,
+  'isHidden', coalesce(bool_or(started IS NULL AND $4::text IS NOT NULL), false),
+  'isEnded', coalesce(bool_or(pg_terminate_backend(pid)) FILTER (WHERE started IS NOT DISTINCT FROM $4), false)
+)::text AS answer
+FROM (SELECT pid FROM ${locks('$1', '$2')} AND pid = $3::int) AS holder
+  LEFT JOIN (SELECT pid, ${STARTED} AS started FROM pg_stat_activity) AS activity USING (pid)`
+
+/** Whether this session holds the lock. */
+export const holds = `SELECT ${HOLDS('$1', '$2')}::text AS answer`
+export const tryLock = 'SELECT pg_try_advisory_lock($1)::text AS answer'
+export const unlock = 'SELECT pg_advisory_unlock($1)::text AS answer'
+export const abandon = (key: bigint): string => `ROLLBACK; SELECT pg_advisory_unlock(${key})::text AS answer`
+/** For a transaction of a program, whose `search_path` is its own. A savepoint is refused where there is none. */
+export const lockTransaction = (key: bigint): string =>
+  `SAVEPOINT reconcile_lock; RELEASE SAVEPOINT reconcile_lock;
+SELECT pg_catalog.pg_try_advisory_xact_lock(${key})::pg_catalog.text AS answer`
+
+/**
+ * Waits for the lock, and says whether the session has it. PL/pgSQL catches the end of the time, which would else stand
+ * in the server's log each time. That end can come after the server has granted the lock and before the session has
+ * woken: then it fails and has the lock (`LockErrorCleanup` in PostgreSQL's storage/lmgr/proc.c); so `pg_locks` is asked.
+ */
+export const lockWithin = (key: bigint, [classid, objid]: [string, string], milliseconds: number): string =>
+  `SET LOCAL lock_timeout = ${milliseconds};
+DO $$BEGIN PERFORM pg_advisory_lock(${key}); EXCEPTION WHEN lock_not_available THEN NULL; END$$;
+SELECT ${HOLDS(classid, objid)}::text AS answer`
+
+/** The session, before its `search_path` is ours. Behind a pooler each statement may be another session's. */
+export const sessionIdentity = `SELECT pg_catalog.json_build_object('backend', pg_catalog.pg_backend_pid(),
+  'schema', pg_catalog.current_schema(), 'path', pg_catalog.current_setting('search_path'),
+  'isStandby', pg_catalog.pg_is_in_recovery())::pg_catalog.text AS answer`
+/** Without parameters, and so not prepared: in a session that others share, that name may be taken. */
+export const notify = (channel: string): string =>
+  `SELECT pg_catalog.to_json(pg_catalog.pg_notify('${channel}', '')::pg_catalog.text)::pg_catalog.text AS answer`
+
+/**
+ * What the session needs, whatever the role, the database or the server have set. A server that lacks one of them is
+ * too old for it. A standby that is away must not hold the lock up: `synchronous_commit` waits for our own disk alone.
+ * https://www.postgresql.org/docs/current/runtime-config-client.html
+ */
+export function sessionSettings(sessionTimeout: number): Record<string, string> {
+  const seconds = Math.round(sessionTimeout / 1000)
+  const idle = Math.max(1, Math.floor(seconds / 2))
+  const interval = Math.max(1, Math.round(seconds / 10))
+  return {
+    statement_timeout: '0',
+    // Of the rows of the table, which others may lock: the server says so before we give it up.
+    lock_timeout: String(Math.round(sessionTimeout / 8)),
+    transaction_timeout: '0',
+    idle_session_timeout: '0',
+    idle_in_transaction_session_timeout: '0',
+    default_transaction_isolation: 'read committed',
+    default_transaction_read_only: 'off',
+    synchronous_commit: 'local',
+    tcp_keepalives_idle: String(idle),
+    tcp_keepalives_interval: String(interval),
+    tcp_keepalives_count: String(Math.max(1, Math.floor((seconds - idle) / interval))),
+    tcp_user_timeout: String(seconds * 1000),
+  }
+}
+
+/** Sets them, and says what they were and when this process of the server began. */
+export const applySettings = (settings: Record<string, string>): string => {
+  const wanted = `json_each_text(${literal(JSON.stringify(settings))}) AS wanted (name, value)`
+  return `SET search_path TO pg_catalog;
+SELECT json_build_object('started', ${MY_START}, 'before', (SELECT json_object_agg(name, current_setting(name, true))
+    FROM ${wanted} WHERE current_setting(name, true) IS NOT NULL),
+  'set', (SELECT count(set_config(name, value, false)) FROM ${wanted} WHERE current_setting(name, true) IS NOT NULL)
+)::text AS answer`
+}

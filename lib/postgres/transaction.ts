@@ -1,0 +1,53 @@
+import type { PostgresClient, TransactionLockOptions } from '../../postgres.js'
+import { delay, monotonic } from '../shared/clock.js'
+import { contention } from '../shared/errors.js'
+import { type Client, placeOf } from './client.js'
+import { codeOf, SQLSTATE } from './errors.js'
+import { lockKey } from './key.js'
+import { transactionRequest } from './options.js'
+import { lockTransaction } from './sql.js'
+
+/** The pauses between two attempts, in milliseconds: they double. */
+const FIRST_PAUSE_MS = 10
+const MAX_PAUSE_MS = 250
+
+/** See `postgres.d.ts`. */
+export async function lockInTransaction(
+  client: PostgresClient,
+  options?: string | TransactionLockOptions,
+): Promise<void> {
+  const { name, message, timeout, signal } = transactionRequest(client, options)
+  const end = monotonic() + timeout
+  let wake = () => {}
+  const onAbort = () => wake()
+  signal?.addEventListener('abort', onAbort)
+  try {
+    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, MAX_PAUSE_MS)) {
+      signal?.throwIfAborted()
+      if (await attempt(client, lockKey(name))) return
+      const left = end - monotonic()
+      if (left <= 0) {
+        const path = `${placeOf(client as Client)}#${encodeURIComponent(name)}`
+        throw contention(message, { path, reason: 'a session or a transaction of the database holds it' })
+      }
+      const aborted = new Promise<void>((resolve) => {
+        wake = resolve
+      })
+      await Promise.race([delay(Math.min(pause, left)), aborted])
+    }
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+  }
+}
+
+async function attempt(client: PostgresClient, key: bigint): Promise<boolean> {
+  try {
+    const results: unknown = await client.query(lockTransaction(key))
+    const { rows } = (results as { rows: { answer: string }[] }[]).at(-1) ?? { rows: [] }
+    return rows[0]?.answer === 'true'
+  } catch (error) {
+    if (codeOf(error) !== SQLSTATE.noTransaction) throw error
+    const message = 'The client is in no transaction, with which the lock would end: BEGIN comes first'
+    throw Object.assign(new Error(message), { code: 'ERR_INVALID_STATE', cause: error })
+  }
+}

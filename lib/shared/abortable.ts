@@ -1,0 +1,48 @@
+import { onAbort } from './abort.js'
+import { clearTimeout, setTimeout } from './clock.js'
+
+/** How long a rejected call waits for the roll-back of an attempt under way, in milliseconds. */
+export const ROLLBACK_GRACE_MS = 25
+
+export interface AbortableCall {
+  isAborted: boolean
+  abort(): void
+}
+
+/**
+ * Ends a call that acquires a lock when its signal, which is not aborted yet, is aborted. A lock that the call acquires
+ * later is rolled back.
+ * @param acquire is not called if the signal takes no listener
+ */
+export function abortable<T>(
+  acquire: () => Promise<T>,
+  signal: AbortSignal,
+  call: AbortableCall,
+  rollBack: (lock: T) => Promise<unknown>,
+): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const removeCallback = onAbort(signal, () => {
+      call.abort()
+      releaseLateAcquire(acquiring.then(rollBack)).then(() => reject(signal.reason))
+    })
+    const acquiring = acquire()
+    const unlessAborted =
+      <V>(settle: (value: V) => void) =>
+      (value: V) => {
+        if (call.isAborted) return
+        removeCallback()
+        settle(value)
+      }
+    acquiring.then(unlessAborted(resolve), unlessAborted(reject))
+  })
+}
+
+/** Waits for a roll-back, so that the caller finds the lock free; briefly, because a disk or a server may hang. */
+export async function releaseLateAcquire(rolledBack: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ROLLBACK_GRACE_MS)
+  })
+  await Promise.race([rolledBack.catch(() => {}), late])
+  clearTimeout(timer)
+}

@@ -1,0 +1,70 @@
+import { type Channel, channel, subscribe } from 'node:diagnostics_channel'
+import { debuglog } from 'node:util'
+import type { Holder, LockChannels, TakenOver, WaitStatus } from '../../index.js'
+import { now } from './clock.js'
+
+/** What the messages say of a lock. */
+interface LockView {
+  readonly path: string
+  readonly holder: Holder
+  readonly takenOver?: TakenOver | undefined
+}
+
+interface Refusal {
+  path: string
+  holder?: Holder | undefined
+  reason?: string | undefined
+}
+
+const named = (name: keyof LockChannels): Channel => channel(name)
+
+const channels = {
+  acquired: named('reconcile-lock:acquired'),
+  contended: named('reconcile-lock:contended'),
+  waiting: named('reconcile-lock:waiting'),
+  takenover: named('reconcile-lock:takenover'),
+  released: named('reconcile-lock:released'),
+  lost: named('reconcile-lock:lost'),
+}
+
+const debug = debuglog('reconcile-lock')
+if (debug.enabled) {
+  for (const [event, { name }] of Object.entries(channels))
+    subscribe(name, (message) => debug('%s %j', event, message))
+}
+
+export function publishAcquired(lock: LockView, waited: () => number): void {
+  if (channels.takenover.hasSubscribers && lock.takenOver) {
+    const { path, holder, takenOver } = lock
+    const { holder: from, reason } = takenOver
+    channels.takenover.publish({ path, at: now(), holder, ...(from && { from }), reason })
+  }
+  if (channels.acquired.hasSubscribers) {
+    const { path, holder, takenOver } = lock
+    const times = { at: now(), waited: waited() }
+    channels.acquired.publish({ path, ...times, holder, ...(takenOver && { takenOver }) })
+  }
+}
+
+export function publishContended({ path, holder, reason }: Refusal): void {
+  if (!channels.contended.hasSubscribers) return
+  const details = { ...(holder && { holder }), ...(reason !== undefined && { reason }) }
+  channels.contended.publish({ path, at: now(), ...details })
+}
+
+export const publishWaiting = (status: WaitStatus): void => channels.waiting.publish({ at: now(), ...status })
+
+/** The end of a lock that was held: a release, or a loss. */
+export function publishEnded(lock: LockView, lost?: { reason?: string | undefined }): void {
+  const end = lost ? channels.lost : channels.released
+  if (!end.hasSubscribers) return
+  const { path, holder } = lock
+  const at = now()
+  const message = { path, at, holder, held: Math.max(0, at - holder.createdAt) }
+  end.publish(lost ? { ...message, reason: lost.reason } : message)
+}
+
+export const hasEndSubscribers = (): boolean =>
+  channels.released.hasSubscribers || channels.lost.hasSubscribers
+
+export const hasWaitSubscribers = (): boolean => channels.waiting.hasSubscribers

@@ -1,0 +1,73 @@
+import type { Holder, LockErrorCode, LockError as PublicLockError } from '../../index.js'
+
+/** What the errors of all copies of this package have: two of them may be loaded, in two realms or two versions. */
+const BRAND = Symbol.for('reconcile-lock.LockError')
+
+interface About {
+  code: LockErrorCode
+  path: string
+  recoverable: boolean
+  holder?: Holder | undefined
+  reason?: string | undefined
+}
+
+export class LockError extends Error implements PublicLockError {
+  declare readonly name: 'LockError'
+  code: LockErrorCode
+  path: string
+  recoverable: boolean
+  declare holder?: Holder
+  declare reason?: string
+
+  constructor(message: string, { code, path, recoverable, holder, reason }: About) {
+    super(message)
+    this.code = code
+    this.path = path
+    this.recoverable = recoverable
+    if (holder !== undefined) this.holder = holder
+    if (reason !== undefined) this.reason = reason
+  }
+}
+Object.defineProperty(LockError.prototype, 'name', { value: 'LockError', configurable: true, writable: true })
+Object.defineProperty(LockError.prototype, BRAND, { value: true })
+Object.defineProperty(LockError, Symbol.hasInstance, {
+  value(this: unknown, value: unknown): boolean {
+    if (this !== LockError) return Function.prototype[Symbol.hasInstance].call(this, value)
+    return typeof value === 'object' && value !== null && BRAND in value
+  },
+})
+
+/** @param Class of this realm, as Node's own are */
+export const argumentError = (
+  Class: new (message: string) => Error,
+  code: string,
+  message: string,
+): NodeJS.ErrnoException => Object.assign(new Class(message), { code })
+
+/** A refusal is an answer, not a fault: a stack trace would cost as much as all its system calls. */
+export function contention(message: string, about: Omit<About, 'code' | 'recoverable'>): LockError {
+  const make = () => new LockError(message, { ...about, code: 'E_LOCK_CONTENTION', recoverable: true })
+  const limit = Error.stackTraceLimit
+  // Frozen intrinsics would throw at an assignment.
+  if (!Reflect.set(Error, 'stackTraceLimit', 0)) return make()
+  try {
+    return make()
+  } finally {
+    Error.stackTraceLimit = limit
+  }
+}
+
+/** An error that, unless `recoverable` says so, a retry does not fix. */
+export function lockError(
+  code: LockErrorCode,
+  path: string,
+  message: string,
+  about: { holder?: Holder | undefined; reason?: string; cause?: unknown; recoverable?: boolean } = {},
+): LockError {
+  const { cause, ...rest } = about
+  const error = new LockError(message, { code, path, recoverable: false, ...rest })
+  return cause === undefined ? error : Object.assign(error, { cause })
+}
+
+export const isContention = (error: unknown): error is LockError =>
+  error instanceof LockError && error.code === 'E_LOCK_CONTENTION'
