@@ -1,110 +1,115 @@
 // `npm run bench`: what a lock costs and how long it is waited for, beside other locks and the least possible.
-import { rmSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
-import { join } from 'node:path'
-import { buildBenches } from './bench/cargo.mjs'
-import { diagnostics } from './bench/diagnostics.mjs'
-import { fairness } from './bench/fairness.mjs'
-import { handover, killed } from './bench/handover.mjs'
-import { idle } from './bench/idle.mjs'
-import { load } from './bench/load.mjs'
-import { media as findMedia } from './bench/media.mjs'
-import { help, readOptions, UsageError } from './bench/options.mjs'
-import { pairs } from './bench/pairs.mjs'
-import { endAll } from './bench/peers.mjs'
-import { postgres } from './bench/postgres.mjs'
-import { verdicts } from './bench/report.mjs'
-import { judge } from './bench/targets.mjs'
-import { wakeups } from './bench/wakeups.mjs'
-import { build, install, root, run } from './steps.mjs'
+import { columns, readOptions, wholeFrom } from './cli.mjs'
+import { cleanUp, openPlace } from './places.mjs'
+import { build, install, root } from './steps.mjs'
+import { compile } from './suite.mjs'
 
-function options() {
-  try {
-    return readOptions(process.argv.slice(2))
-  } catch (error) {
-    if (!(error instanceof UsageError)) throw error
-    console.error(`${error.message}\n\n${help}`)
-    process.exit(2)
-  }
-}
+const sectionNames = 'pairs handover killed fairness wakeups diagnostics idle load postgres'.split(' ')
+const help = `Usage: npm run bench -- [options]
 
-const chosen = options()
-if (chosen.help) {
-  console.log(help)
-  process.exit(0)
-}
+  --only NAME,...  what to measure (default: all of it)
+                     pairs        acquire and release, and refused acquires, beside other locks
+                     handover     from a release until a waiting process holds the lock
+                     killed       from SIGKILL of the holder until a waiting process holds the lock
+                     fairness     16 processes that each want the lock 200 times
+                     wakeups      processor time that a release costs each process that is not next
+                     diagnostics  what the diagnostics channels cost, with and without subscribers
+                     idle         processor time and threads of 200 waiters
+                     load         what require('reconcile-lock') adds to the start of a process
+                     postgres     pairs and handover by locks on PostgreSQL
+  --rounds N       how often pairs, diagnostics and postgres run each contender (default 21; the median is reported)
+  --samples N      how often handover, killed and postgres run each fast contender (default 200; a p99 takes 200);
+                   the slow ones run less often
+  --no-build       the addon and the tests are built already
+  --json FILE      also write every figure to FILE
+  --check          exit with 1 if a target is missed
+  --help           show this`
 
-if (!chosen.built) {
+const { only, rounds, samples, json, check, built } = readOptions(help, {
+  only: { default: sectionNames.join(), list: sectionNames },
+  rounds: { default: '21', read: wholeFrom(1) },
+  samples: { default: '200', read: wholeFrom(1) },
+  json: {},
+  check: { type: 'boolean' },
+})
+if (!built) {
   install()
   build()
-  run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', '.'])
+  compile()
 }
+
+/** The paths of the native contenders, `benches/*.rs`, by name. */
+function buildBenches(names) {
+  if (names.length === 0) return {}
+  const chosen = names.flatMap((name) => ['--bench', name])
+  const args = ['bench', '--locked', ...chosen, '--no-run', '--message-format=json-render-diagnostics']
+  const stdio = ['ignore', 'pipe', 'inherit']
+  const { status, stdout, error } = spawnSync('cargo', args, {
+    cwd: root,
+    encoding: 'utf8',
+    stdio,
+    maxBuffer: 2 ** 28,
+  })
+  if (status !== 0) throw error ?? new Error(`cargo ${args.join(' ')}: exit code ${status}`)
+  const messages = stdout.split('\n').flatMap((line) => (line.startsWith('{') ? [JSON.parse(line)] : []))
+  const executables = messages.filter(({ executable, target }) => executable && names.includes(target?.name))
+  return Object.fromEntries(executables.map(({ executable, target }) => [target.name, executable]))
+}
+
 const natives = { pairs: 'floor', handover: 'flock', killed: 'flock' }
-const needed = chosen.sections.map((name) => natives[name]).filter((name) => name !== undefined)
-const executables = buildBenches([...new Set(needed)])
-
-const media = findMedia()
-const present = media.filter(({ skipped }) => !skipped)
-const skipped = Object.fromEntries(media.map(({ name, skipped }) => [name, skipped]))
-process.on('exit', () => {
-  // A process that was killed just now may be about to make a file.
-  for (const { directory } of present)
-    rmSync(directory, { recursive: true, force: true, maxRetries: 10, retryDelay: 20 })
-})
+const executables = buildBenches([...new Set(only.flatMap((name) => natives[name] ?? []))])
+process.on('exit', cleanUp)
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1))
+const places = []
+for (const name of ['tmpfs', 'disk']) places.push({ name, ...(await openPlace(name)) })
+const media = places.filter(({ skipped }) => !skipped)
 
-/** Those that wait are measured on one medium: waiting does not write. */
-const onFirst =
-  (section) =>
-  async ({ media: [first], ...about }) => [
-    { medium: first.name, ...(await section({ ...about, directory: first.directory })) },
+// They import what is built.
+const { pairs, diagnostics, load } = await import('./bench/sequence.mjs')
+const waiting = await import('./bench/waiting.mjs')
+const { postgres } = await import('./bench/postgres.mjs')
+const { judge } = await import('./bench/targets.mjs')
+const { endAll } = await import('./bench/workers.mjs')
+
+/** What waits is measured on one medium, as it does not write. */
+const first = { ...waiting, diagnostics, load }
+const sections = { pairs, postgres }
+for (const [name, section] of Object.entries(first))
+  sections[name] = async (setting) => [
+    { medium: media[0].name, ...(await section({ ...setting, ...media[0] })) },
   ]
-
-const sections = {
-  pairs,
-  handover: onFirst(handover),
-  killed: onFirst(killed),
-  fairness: onFirst(fairness),
-  wakeups: onFirst(wakeups),
-  diagnostics: onFirst(diagnostics),
-  idle: onFirst(idle),
-  load: onFirst(load),
-  postgres,
-}
 
 const machine = `Node ${process.versions.node}, ${process.platform} ${process.arch}, ${cpus().length} x ${cpus()[0]?.model}`
 console.log(`\n${machine}`)
-for (const { name, skipped } of media) if (skipped) console.log(`\n${name}: skipped, ${skipped}`)
-if (present.length === 0) {
-  console.error('There is no place to measure in.')
-  process.exit(1)
-}
+for (const { name, skipped } of places) if (skipped) console.log(`\n${name}: skipped, ${skipped}`)
+if (media.length === 0) throw new Error('there is no place to measure in')
 
-const { rounds, samples } = chosen
 const results = {}
 const figures = {}
-for (const name of chosen.sections) {
+for (const name of only) {
   const started = performance.now()
-  const measured = await sections[name]({ media: present, executables, rounds, samples })
+  const measured = await sections[name]({ media, executables, rounds, samples })
   results[name] = measured.map(({ medium, results }) => ({ medium, results }))
   figures[name] = Object.fromEntries(measured.map(({ medium, figures }) => [medium, figures]))
-  const seconds = ((performance.now() - started) / 1000).toFixed(0)
   for (const { medium, text } of measured) {
     const place = media.find((each) => each.name === medium)
-    const where = place ? `${medium} (${place.filesystem}, ${place.parent})` : medium
-    console.log(`\n${name} on ${where}: ${text}`)
+    console.log(`\n${name} on ${medium}${place ? ` (${place.filesystem})` : ''}: ${text}`)
   }
-  console.log(`  (${seconds} s)`)
+  console.log(`  (${((performance.now() - started) / 1000).toFixed(0)} s)`)
   await endAll()
 }
 
-const judged = judge(figures, skipped)
-console.log(`\n${verdicts(judged)}`)
-
-if (chosen.json) {
-  const where = media.map(({ name, filesystem, skipped }) => ({ name, filesystem, skipped }))
-  const date = new Date().toISOString()
-  const report = { date, machine, rounds, samples, media: where, results, targets: judged }
-  writeFileSync(chosen.json, `${JSON.stringify(report, null, 2)}\n`)
+const targets = judge(figures, Object.fromEntries(places.map(({ name, skipped }) => [name, skipped])))
+const rows = targets.map(({ name, medium, measured, verdict, reason }) => [
+  ...[name, medium, verdict, measured?.toFixed(3) ?? `(${reason})`],
+])
+console.log(`\n${columns([['target', 'on', 'verdict', 'measured'], ...rows], 3)}`)
+if (json) {
+  const where = places.map(({ name, filesystem, skipped }) => ({ name, filesystem, skipped }))
+  const report = { date: new Date().toISOString(), machine, rounds, samples, media: where, results, targets }
+  writeFileSync(json, `${JSON.stringify(report, null, 2)}\n`)
 }
-process.exit(chosen.check && judged.some(({ verdict }) => verdict === 'missed') ? 1 : 0)
+process.exit(check && targets.some(({ verdict }) => verdict === 'missed') ? 1 : 0)

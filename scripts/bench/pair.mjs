@@ -7,7 +7,7 @@ import { writeSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 import { root } from '../steps.mjs'
-import { measure } from './batch.mjs'
+import { measure } from './measure.mjs'
 
 const require = createRequire(import.meta.url)
 const [kind, directory] = process.argv.slice(2)

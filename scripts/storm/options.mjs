@@ -1,7 +1,7 @@
 // The command line of the storm.
 import { randomInt } from 'node:crypto'
 import { parseArgs } from 'node:util'
-import { placeNames } from './places.mjs'
+import { placeNames } from '../places.mjs'
 import { variantNames } from './variants.mjs'
 
 export const help = `Usage: npm run storm -- [options]

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { root } from '../steps.mjs'
+import { root } from './steps.mjs'
 
 /** What undoes the steps so far, the last one first. */
 const undo = []
@@ -15,7 +15,7 @@ export function cleanUp() {
     try {
       undo.pop()()
     } catch (error) {
-      console.error(`storm: cleaning up: ${error.message}`)
+      console.error(`cleaning up: ${error.message}`)
     }
   }
 }
@@ -24,12 +24,13 @@ export function cleanUp() {
 const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` }
 const call = (command, ...args) =>
   execFileSync(command, args, { env, encoding: 'utf8', stdio: 'pipe' }).trim()
-const filesystem = (path) => call('stat', '-f', '-c', '%T', path)
+// They share a number.
+export const filesystem = (path) => call('stat', '-f', '-c', '%T', path).replace('ext2/ext3', 'ext4')
 const inMemory = (path) => ['tmpfs', 'ramfs'].includes(filesystem(path))
 
 /** An empty directory that will be removed. */
 export function makeDirectory(parent = tmpdir()) {
-  const path = mkdtempSync(join(parent, 'reconcile-lock-storm-'))
+  const path = mkdtempSync(join(parent, 'reconcile-lock-'))
   // Those that were killed just now may still write.
   undo.push(() => rmSync(path, { recursive: true, force: true, maxRetries: 10 }))
   return path

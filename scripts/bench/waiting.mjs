@@ -1,0 +1,261 @@
+// What several processes measure: how long a waiter waits, whether one starves, and what waiting costs.
+import { spawnSync } from 'node:child_process'
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
+import { columns } from '../cli.mjs'
+import { findOverlaps } from '../storm/judge.mjs'
+import { micro, momentsOf, spread, takeTurns, whole } from './measure.mjs'
+import { period, polling, withoutLegacy } from './targets.mjs'
+import { asleep, now, script, Worker } from './workers.mjs'
+
+/** When the release comes after the waiter has gone to sleep, in milliseconds. */
+export const soon = [20, 80]
+/** Each phase of the sleep of a poller is as likely as another. */
+export const withinPeriod = [20, 20 + period]
+
+/** A process that holds and one that waits; `native`: the waiter is `benches/flock.rs`. */
+class Contender {
+  constructor({ kind, native, wait, times, place, executable }) {
+    // One more for the round that does not count.
+    this.pauses = momentsOf(wait, times + 1)
+    this.holderCommand = script('worker', kind, place)
+    this.waiterCommand = native ? [executable, native, join(place, 'flock.lock')] : this.holderCommand
+  }
+
+  async start() {
+    this.waiter = await Worker.start(this.waiterCommand)
+    this.holder = await Worker.start(this.holderCommand)
+    return this
+  }
+
+  async pause() {
+    await setTimeout(this.pauses.pop())
+    if (this.waiter.hasAnswered) throw new Error('a waiter acquired a lock that was held')
+  }
+
+  /** Nanoseconds until the waiter held the lock, which it releases. */
+  async since(from) {
+    const held = BigInt(await this.waiter.answer('held'))
+    if (held < from) throw new Error('a waiter held the lock before its release')
+    await this.waiter.release()
+    return Number(held - from)
+  }
+
+  async handOver() {
+    await this.holder.hold()
+    await this.waiter.wait()
+    await this.pause()
+    return this.since(await this.holder.release())
+  }
+
+  async kill() {
+    await this.holder.hold()
+    await this.waiter.wait()
+    // It starts before the pause, while nothing is measured.
+    const next = await Worker.start(this.holderCommand)
+    await this.pause()
+    const from = now()
+    const ended = this.holder.kill()
+    const [latency] = await Promise.all([this.since(from), ended])
+    this.holder = next
+    return latency
+  }
+}
+
+/**
+ * @param {'handOver' | 'kill'} act
+ * @param {object[]} contenders `share`: the part of the samples that a slow one takes
+ * @param {number} samples
+ */
+export async function samplesOf(act, contenders, samples) {
+  const taking = []
+  for (const { share = 1, ...about } of contenders) {
+    const times = Math.max(1, Math.round(samples * share))
+    const contender = await new Contender({ ...about, times }).start()
+    taking.push({ times, sample: () => contender[act]() })
+  }
+  const taken = await takeTurns(taking, samples)
+  return contenders.map(({ name }, index) => ({ name, ...spread(taken[index]), samples: taken[index] }))
+}
+
+/** @param {{ name: string, reason: string }[]} [skipped] */
+export function table(results, skipped = []) {
+  const rows = results.map(({ name, n, p50, p99, max }) => [
+    ...[name, String(n), micro(p50), typeof p99 === 'string' ? p99 : micro(p99), micro(max)],
+  ])
+  const remarks = skipped.map(({ name, reason }) => `\n  ${name}: skipped, ${reason}`)
+  return columns([['contender', 'n', 'p50 us', 'p99 us', 'max us'], ...rows], 1) + remarks.join('')
+}
+
+export function figuresOf(results, skipped = []) {
+  const figures = {}
+  for (const { name, p50, p99, reason } of [...results, ...skipped]) {
+    figures[`${name} p50`] = reason ?? p50
+    figures[`${name} p50 ms`] = reason ?? p50 / 1e6
+    figures[`${name} p99 ms`] = reason ?? (typeof p99 === 'string' ? p99 : p99 / 1e6)
+  }
+  return figures
+}
+
+const section =
+  (act, head, contenders) =>
+  async ({ directory, executables, samples }) => {
+    const { error, status } = spawnSync('flock', ['--version'])
+    const reason = error || status !== 0 ? 'flock(1) of util-linux is not installed' : undefined
+    const isPresent = ({ kind }) => kind !== 'flock' || !reason
+    const skipped = contenders.filter((about) => !isPresent(about)).map(({ name }) => ({ name, reason }))
+    const placed = contenders.filter(isPresent).map((about, index) => {
+      const place = join(directory, `${act}-${index}`)
+      mkdirSync(place)
+      return { ...about, place, executable: executables.flock }
+    })
+    const results = await samplesOf(act, placed, samples)
+    const text = `${head}\n${table(results, skipped)}`
+    return { results: { results, skipped }, figures: figuresOf(results, skipped), text }
+  }
+
+const own = [
+  { name: 'acquireLock', kind: 'own', wait: soon },
+  { name: 'acquireLockSync', kind: 'own-sync', wait: soon },
+]
+const command = { name: 'flock(1)', kind: 'flock', native: 'command', wait: soon }
+const poller = { name: polling, kind: 'legacy', wait: withinPeriod, share: 0.3 }
+// Its first pause is 1 s. After SIGKILL it waits until the lock is stale, and then for its next retry, 3 s or 7 s.
+const proper = { name: 'proper-lockfile, retries: 10, stale: 2000', kind: 'proper', wait: [20, 1000] }
+
+export const handover = section(
+  'handOver',
+  'from just before the release until the waiter, another process, holds the lock',
+  [
+    ...own,
+    command,
+    { name: 'flock(2), native', kind: 'flock', native: 'call', wait: soon },
+    poller,
+    { ...proper, share: 0.08 },
+  ],
+)
+export const killed = section(
+  'kill',
+  'from just before SIGKILL of the holder, a Node.js process, until the waiter holds the lock',
+  [
+    ...own,
+    ...own.map(({ name, kind, wait }) => ({
+      name: withoutLegacy(name),
+      kind: `${kind}-without-legacy`,
+      wait,
+    })),
+    command,
+    poller,
+    { ...proper, share: 0.03 },
+  ],
+)
+
+/** Starts `processes` that each acquire `times` times, at one moment. */
+async function race(directory, processes, times, held) {
+  mkdirSync(directory)
+  const command = script('worker', 'own', directory)
+  const racers = await Promise.all(Array.from({ length: processes }, () => Worker.start(command)))
+  const start = now() + 200_000_000n
+  const order = JSON.stringify({ start: String(start), times, held })
+  const answers = await Promise.all(racers.map((racer) => racer.ask('race', order)))
+  await Promise.all(racers.map((racer) => racer.kill()))
+  return { start, answers: answers.map((text) => JSON.parse(text)) }
+}
+
+async function shares(directory, held, processes, times) {
+  const { start, answers } = await race(join(directory, `fairness-${held}`), processes, times, held)
+  const all = answers
+    .flatMap(({ moments }, process) => {
+      const holds = moments.map((each) => each.map(BigInt))
+      return holds.map(([asked, enter, exit]) => ({ process, asked, enter, exit }))
+    })
+    .sort((a, b) => (a.enter < b.enter ? -1 : 1))
+  // A process that comes late has the second half to itself.
+  const counts = answers.map(() => 0)
+  for (const { process } of all.slice(0, all.length >> 1)) counts[process] += 1
+  const most = (values) => Math.max(...values.map(Number)) / 1e6
+  return {
+    ...{ held, acquisitions: all.length, counts, ratio: Math.max(...counts) / Math.min(...counts) },
+    milliseconds: most(all.map(({ exit }) => exit - start)),
+    longest: most(all.map(({ asked, enter }) => enter - asked)),
+    overlaps: findOverlaps(all.map((hold) => ({ ...hold, kind: 'native', outcome: 'released' }))).length,
+  }
+}
+
+export async function fairness({ directory }) {
+  const [processes, times] = [16, 200]
+  const results = [0, 1].map((held) => () => shares(directory, held, processes, times))
+  for (const index of results.keys()) results[index] = await results[index]()
+  const lines = results.flatMap(({ held, acquisitions, milliseconds, longest, overlaps, counts, ratio }) => [
+    `  held for ${held} ms: ${whole(acquisitions)} acquisitions in ${whole(milliseconds)} ms, ${whole((milliseconds * 1000) / acquisitions)} us each`,
+    `    longest wait ${whole(longest)} ms, ${overlaps} overlaps`,
+    `    of the first half each process had ${counts.toSorted((a, b) => b - a).join(' ')}`,
+    `    largest / smallest ${ratio.toFixed(2)}`,
+  ])
+  const head = `${processes} processes that each acquire ${times} times, asynchronously, timeout: Infinity`
+  const figures = Object.fromEntries(
+    results.flatMap(({ held, ratio, overlaps }) => [
+      [`share ${held}`, ratio],
+      [`overlaps ${held}`, overlaps],
+    ]),
+  )
+  return { results, figures, text: [head, ...lines].join('\n') }
+}
+
+/** What a release costs the processes that wait and are not next; all wait while the lock is held for 10 ms. */
+export async function wakeups({ directory }) {
+  const [few, many, times, held] = [2, 30, 40, 10]
+  const busy = async (processes) => {
+    const { answers } = await race(join(directory, `wakeups-${processes}`), processes, times, held)
+    return answers.reduce((sum, { busy }) => sum + busy, 0) / (processes * times)
+  }
+  const results = { few: await busy(few), many: await busy(many) }
+  const each = (results.many - results.few) / (many - few)
+  const text = [
+    `processor time of all for each acquisition, held for ${held} ms`,
+    `  ${few} processes: ${whole(results.few)} us, ${many} processes: ${whole(results.many)} us`,
+    `  each process that is not next: ${whole(each)} us`,
+  ]
+  return { results, figures: { each }, text: text.join('\n') }
+}
+
+const waiters = 200
+const span = 5000
+
+async function crowd(directory, paths) {
+  mkdirSync(directory)
+  const command = script('worker', 'own', directory)
+  const [holder, waiter] = [await Worker.start(command), await Worker.start(command)]
+  await holder.ask('holdAll', paths)
+  await waiter.ask('waitAll', JSON.stringify({ waiters, paths }))
+  // Until threads that have nothing left to do have ended.
+  await setTimeout(1000)
+  await asleep(waiter.child.pid)
+  const { settled, ...figures } = JSON.parse(await waiter.ask('rest', span))
+  if (settled > 0) throw new Error(`${settled} of ${waiters} calls did not wait for the holder`)
+  const from = performance.now()
+  await holder.ask('releaseAll')
+  // It proves that they did wait.
+  const served = Number(await waiter.ask('finish'))
+  const milliseconds = performance.now() - from
+  await Promise.all([holder.kill(), waiter.kill()])
+  return { paths, ...figures, served, milliseconds }
+}
+
+export async function idle({ directory }) {
+  const results = [await crowd(join(directory, 'idle-1'), 1), await crowd(join(directory, 'idle-200'), 200)]
+  const lines = results.map(
+    ({ paths, percent, threadsBefore, threads, served, milliseconds }) =>
+      `  paths: ${paths}: ${percent.toFixed(3)} % of a processor, ${threads} threads (${threadsBefore} before); ` +
+      `then all ${served} acquired within ${milliseconds.toFixed(0)} ms`,
+  )
+  const figures = Object.fromEntries(
+    results.flatMap(({ paths, percent, threadsBefore, threads }) => [
+      [`percent ${paths}`, percent],
+      [`threads ${paths}`, threads - threadsBefore],
+    ]),
+  )
+  const head = `${waiters} calls of one process that wait for ${span / 1000} s, asynchronously`
+  return { results, figures, text: [head, ...lines].join('\n') }
+}

@@ -1,0 +1,134 @@
+// The processes that the benchmark starts, and the clock that they share with it.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readdirSync, readFileSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { setTimeout } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+
+/** How long an answer may take, in milliseconds: the slowest contender needs 10 s. */
+const deadline = 60_000
+
+/** CLOCK_MONOTONIC in nanoseconds, which all processes of a kernel share: libuv's `uv__hrtime` reads it. */
+export const now = () => process.hrtime.bigint()
+
+const running = new Set()
+process.on('exit', () => {
+  for (const { child } of running) child.kill('SIGKILL')
+})
+
+/** The command of a process of ours. */
+export const script = (name, ...args) => [
+  process.execPath,
+  fileURLToPath(new URL(`${name}.mjs`, import.meta.url)),
+  ...args,
+]
+
+/** A process that takes orders as lines, and answers by lines of a word and a value. */
+export class Worker {
+  #answers = []
+  #wake = () => {}
+  #name
+
+  /** @param {string[]} command */
+  constructor([file, ...args]) {
+    this.#name = args.join(' ')
+    this.started = now()
+    this.child = spawn(file, args, { stdio: ['pipe', 'pipe', 'inherit'] })
+    running.add(this)
+    this.ended = once(this.child, 'exit').then(() => {
+      running.delete(this)
+      this.#wake()
+    })
+    createInterface({ input: this.child.stdout }).on('line', (line) => {
+      this.#answers.push(line)
+      this.#wake()
+    })
+    // A killed process reads no more; its end is noticed elsewhere.
+    this.child.stdin.on('error', () => {})
+  }
+
+  /** Starts one and waits until it is ready. A clock other than ours would make every latency worthless. */
+  static async start(command) {
+    const worker = new Worker(command)
+    const at = BigInt(await worker.answer('ready'))
+    if (at < worker.started || at > now())
+      throw new Error(`${worker.#name}: its clock is ${at}, which is not from ${worker.started} to ${now()}`)
+    return worker
+  }
+
+  order(order, value = '') {
+    this.child.stdin.write(`${`${order} ${value}`.trim()}\n`)
+  }
+
+  /** Gives an order and returns its answer. */
+  ask(order, value, word = 'done') {
+    this.order(order, value)
+    return this.answer(word)
+  }
+
+  get hasAnswered() {
+    return this.#answers.length > 0
+  }
+
+  /** The value of the next answer, which must begin with `word`. */
+  async answer(word) {
+    const late = setTimeout(deadline, true, { ref: false })
+    while (!this.hasAnswered) {
+      const woken = new Promise((resolve) => {
+        this.#wake = () => resolve(false)
+      })
+      if (!running.has(this)) throw new Error(`${this.#name} ended without the answer ${word}`)
+      if (await Promise.race([woken, late]))
+        throw new Error(`${this.#name}: no answer ${word} in ${deadline} ms`)
+    }
+    const line = this.#answers.shift()
+    if (!line.startsWith(`${word} `)) throw new Error(`${this.#name} answered ${line}, not ${word}`)
+    return line.slice(word.length + 1)
+  }
+
+  /** Acquires a lock that is free. */
+  async hold() {
+    await this.ask('hold', undefined, 'asked')
+    await this.answer('held')
+  }
+
+  /** Requests a lock that is held, and waits until the process that requested it sleeps. */
+  async wait() {
+    await asleep(Number(await this.ask('hold', undefined, 'asked')))
+  }
+
+  /** Returns the moment just before the release. */
+  async release() {
+    return BigInt(await this.ask('release', undefined, 'released'))
+  }
+
+  async kill() {
+    this.child.kill('SIGKILL')
+    await this.ended
+  }
+}
+
+/** Whether all threads of a process sleep. */
+function sleeps(pid) {
+  try {
+    return readdirSync(`/proc/${pid}/task`).every((task) => {
+      const stat = readFileSync(`/proc/${pid}/task/${task}/stat`, 'utf8')
+      return stat.charAt(stat.lastIndexOf(')') + 2) === 'S'
+    })
+  } catch (error) {
+    // A thread ended meanwhile.
+    if (error.code !== 'ENOENT' && error.code !== 'ESRCH') throw error
+    return false
+  }
+}
+
+/** Waits until no thread of a process runs. */
+export async function asleep(pid) {
+  for (const end = performance.now() + deadline; !sleeps(pid); await setTimeout(2))
+    if (performance.now() > end) throw new Error(`process ${pid} does not go to sleep`)
+}
+
+export async function endAll() {
+  await Promise.all([...running].map((worker) => worker.kill()))
+}
