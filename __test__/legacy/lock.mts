@@ -1,5 +1,5 @@
 // The TypeScript lock that this package replaces, written again from its description, with its faults. It is
-// the control (each test of a fault fails on it) and the old peer of the storms. `hooks` stop it between two
+// the control (each test of a fault fails on it) and the legacy process of the stress test. `hooks` stop it between two
 // of its steps, where only luck would stop it otherwise.
 import * as fs from 'node:fs/promises'
 import { join } from 'node:path'

@@ -35,7 +35,7 @@ const MODEL = ['--package', 'reconcile-lock-model', '--profile', 'model', '--tes
 const QUICK_MODEL = [...MODEL, '--no-default-features']
 const CORE = ['--package', 'reconcile-lock', '--lib', '--tests']
 
-const storm = (/** @type {string[]} */ ...args) => node('storm', '--no-build', '--workers', '16', ...args)
+const stress = (/** @type {string[]} */ ...args) => node('stress', '--no-build', '--workers', '16', ...args)
 
 /** @type {Stage[]} */
 export const stages = [
@@ -81,7 +81,7 @@ export const stages = [
     commands: [cargoTest(QUICK_MODEL, '--exact', ...TWO_PROCESSES)],
   },
   { name: 'node', hasTests: true, commands: [node('suite', '--run')] },
-  { name: 'storm', hasTests: true, commands: [storm('--seconds', '10')] },
+  { name: 'stress', hasTests: true, commands: [stress('--seconds', '10')] },
   { name: 'example', long: true, hasTests: true, commands: [node('example-test')] },
   {
     name: 'model',
@@ -94,14 +94,14 @@ export const stages = [
   },
   { name: 'long node', long: true, hasTests: true, commands: [node('suite', '--run', '--long')] },
   {
-    name: 'storms',
+    name: 'long stress',
     long: true,
     hasTests: true,
     commands: [
-      storm('--seconds', '20', '--variant', 'native'),
-      storm('--seconds', '6', '--variant', 'native', '--on', 'disk,overlayfs,nfs'),
-      storm('--seconds', '10', '--variant', 'threads,bun,old-peers'),
-      storm('--seconds', '3', '--variant', 'control'),
+      stress('--seconds', '20', '--variant', 'native'),
+      stress('--seconds', '6', '--variant', 'native', '--on', 'disk,overlayfs,nfs'),
+      stress('--seconds', '10', '--variant', 'threads,bun,legacy'),
+      stress('--seconds', '3', '--variant', 'control'),
     ],
   },
   {

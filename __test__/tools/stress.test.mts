@@ -1,0 +1,351 @@
+// The judge of the stress test on made-up intervals and logs, and short runs, one of them of a broken lock.
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { directory } from '../support/directory.mjs'
+import { root } from '../support/packages.mjs'
+import { until } from '../support/time.mjs'
+
+interface Interval {
+  worker: string
+  kind: string
+  pid: number
+  since: bigint
+  enter: bigint
+  exit: bigint
+  gone: bigint
+  takenOver: boolean
+  outcome: 'released' | 'lost' | 'unknown'
+}
+interface Span {
+  begin: bigint
+  end: bigint
+}
+interface Run {
+  intervals: Interval[]
+  unlinks: Span[]
+  errors: { kind: string; during: string; code: string; message: string }[]
+  from: bigint
+  to: bigint
+  faults: string[]
+  control?: boolean
+  afterwards: { error?: string; left: string[] }
+}
+interface Event {
+  act: 'kill' | 'stop' | 'terminate'
+  at: number
+  place: number
+}
+type Process = { name: string; kind: string; pid: number; killing?: bigint; killed?: bigint }
+
+const script = join(root, 'scripts/stress.mjs')
+const { collect, findFailures, findOverlaps, longestGap } = (await import(
+  join(root, 'scripts/stress/judge.mjs')
+)) as {
+  collect: (logs: string, processes: Process[]) => Pick<Run, 'intervals' | 'unlinks' | 'errors'>
+  findFailures: (run: Run) => string[]
+  findOverlaps: (intervals: Interval[], unlinks?: Span[]) => { pair: string; explained: boolean }[]
+  longestGap: (intervals: Interval[], from: bigint, to: bigint) => number
+}
+const { schedule } = (await import(join(root, 'scripts/stress/driver.mjs'))) as {
+  schedule: (seed: string, mix: object, seconds: number) => Event[]
+}
+
+const ms = (milliseconds: number) => BigInt(Math.round(milliseconds * 1e6))
+let serial = 0
+
+/** A worker that held the lock, in milliseconds. */
+function held(enter: number, exit: number, about: Partial<Interval> = {}): Interval {
+  serial += 1
+  const [since, gone] = [ms(enter), ms(exit)]
+  const fixed = { worker: `w${serial}`, pid: serial, takenOver: false, outcome: 'released' as const }
+  return { ...fixed, kind: 'native', since, enter: since, exit: gone, gone, ...about }
+}
+const span = (begin: number, end: number): Span => ({ begin: ms(begin), end: ms(end) })
+
+for (const [what, intervals, expected] of [
+  ['none', [], 0],
+  ['one after another', [held(0, 1), held(2, 3)], 0],
+  ['one begins when the other ends', [held(0, 1), held(1, 2)], 0],
+  ['by a nanosecond', [held(0, 1.000001), held(1, 2)], 1],
+  ['the later is named first', [held(1, 3), held(0, 2)], 1],
+  ['a much later one is named between them', [held(0, 2), held(5, 6), held(1, 3)], 1],
+  ['one within the other', [held(0, 5), held(1, 2)], 1],
+  ['a moment within the other', [held(0, 5), held(1, 1)], 1],
+  ['a moment at the start of the other', [held(1, 1), held(1, 2)], 0],
+  ['both the same', [held(0, 1), held(0, 1)], 1],
+  ['three at once', [held(0, 3), held(1, 4), held(2, 5)], 3],
+  ['an early long one after a short one', [held(0, 9), held(1, 2), held(8, 10)], 2],
+] as const) {
+  test(`overlaps: ${what}: ${expected}`, () => {
+    assert.equal(findOverlaps([...intervals]).length, expected)
+  })
+}
+
+const lost = { outcome: 'lost' } as const
+const late = { ...lost, since: ms(7) }
+const unknown = { outcome: 'unknown' } as const
+for (const [what, first, second, unlink, expected] of [
+  ['between the two enters', held(10, 20, lost), held(15, 25), span(12, 13), true],
+  ['before the first had the lock', held(10, 20, lost), held(15, 25), span(8, 9), false],
+  ['after the second entered', held(10, 20, lost), held(15, 25), span(16, 17), false],
+  ['begun before, ended between', held(10, 20, lost), held(15, 25), span(9, 11), true],
+  ['after the record', held(10, 20, late), held(15, 25), span(8, 9), true],
+  ['but both found their files in their places', held(10, 20), held(15, 25), span(12, 13), false],
+  [
+    'after the first entered, but only the second lost',
+    held(10, 20),
+    held(15, 25, lost),
+    span(12, 13),
+    false,
+  ],
+  ['and the first was killed', held(10, 20, unknown), held(15, 25), span(12, 13), true],
+  ['but one is legacy', held(10, 20, { ...lost, kind: 'legacy' }), held(15, 25), span(12, 13), false],
+] as const) {
+  test(`a legacy unlink ${what} ${expected ? 'explains' : 'does not explain'} the overlap`, () => {
+    assert.deepEqual(
+      findOverlaps([first, second], [unlink]).map(({ explained }) => explained),
+      [expected],
+    )
+  })
+}
+
+for (const [what, intervals, expected] of [
+  ['no holder', [], 10],
+  ['between two holders', [held(0, 2), held(7, 10)], 5],
+  ['before the first', [held(4, 10)], 4],
+  ['after the last', [held(0, 3)], 7],
+  ['not within a longer hold', [held(0, 10), held(1, 2), held(8, 9)], 0],
+  ['after the last moment of a kill', [held(0, 1, { gone: ms(4) }), held(5, 10)], 1],
+  ['not after the end', [held(0, 9), held(30, 31)], 1],
+] as const) {
+  test(`the longest gap: ${what}: ${expected} ms`, () => {
+    assert.equal(longestGap([...intervals], 0n, ms(10)), expected)
+  })
+}
+
+/** Collects logs; a line is an event, its time in milliseconds and the rest. */
+function logged(t: TestContext, logs: Record<string, (string | [string, number, object?])[]>, owner: object) {
+  const path = directory(t)
+  for (const [name, lines] of Object.entries(logs)) {
+    const texts = lines.map((line) => {
+      if (typeof line === 'string') return line
+      const [event, at, about] = line
+      return `${JSON.stringify({ event, at: String(ms(at)), ...about })}\n`
+    })
+    writeFileSync(join(path, `${name}.log`), texts.join(''))
+  }
+  return collect(path, [{ name: 'w0', kind: 'native', pid: 1, ...owner }])
+}
+const seen = ({ intervals }: Pick<Run, 'intervals'>) =>
+  intervals.map(({ enter, exit, gone, outcome }) =>
+    [...[enter, exit, gone].map((at) => Number(at) / 1e6), outcome].join(' '),
+  )
+
+test('logs become intervals', (t) => {
+  const enter = ['enter', 10, { since: '9' }] as [string, number, object]
+  const exit = ['exit', 20] as [string, number]
+  const killed = { killing: ms(50), killed: ms(52) }
+  const error = (code: string) => ['error', 21, { during: 'release', code }] as [string, number, object]
+  for (const [what, owner, lines, expected] of [
+    ['released', {}, [enter, exit, ['end', 21]], '10 20 20 released'],
+    ['lost', {}, [enter, exit, error('E_LOCK_LOST')], '10 20 20 lost'],
+    ['killed inside', killed, [enter], '10 50 52 unknown'],
+    ['killed after its exit', killed, [enter, exit], '10 20 20 unknown'],
+    ['killed after its release', killed, [enter, exit, ['refused', 0]], '10 20 20 released'],
+    ['killed while it wrote its exit', killed, [enter, '{"event":"ex'], '10 50 52 unknown'],
+    ['killed while it entered', killed, [['enter', 51]], '51 51 52 unknown'],
+  ] as const)
+    assert.deepEqual(seen(logged(t, { w0: [...lines] as [string, number][] }, owner)), [expected], what)
+  const end = (event: string, at: number) => [event, at, { thread: 'w0.1' }] as [string, number, object]
+  const threads = { w0: [end('terminate', 30), end('terminated', 31)], 'w0.1': [enter], 'w0.2': [enter] }
+  assert.deepEqual(seen(logged(t, threads, killed)), ['10 30 31 unknown', '10 50 52 unknown'])
+  const earlier = { killing: ms(25), killed: ms(26) }
+  assert.deepEqual(seen(logged(t, threads, earlier)), ['10 25 26 unknown', '10 25 26 unknown'])
+  assert.throws(() => logged(t, { w0: [enter, enter] }, {}), /entered twice/)
+  const unlinks: [string, number][] = [
+    ['unlink', 3],
+    ['unlinked', 4],
+    ['unlink', 39],
+  ]
+  assert.deepEqual(logged(t, { w0: unlinks }, killed).unlinks, [span(3, 4), span(39, 52)])
+})
+
+const calm: Run = {
+  intervals: [held(0, 5), held(5, 10)],
+  ...{ unlinks: [], errors: [], from: 0n, to: ms(10), faults: [], afterwards: { left: [] } },
+}
+const error = (kind: string, during: string, code: string) => ({ kind, during, code, message: 'no' })
+const legacy = held(5, 10, { kind: 'legacy' })
+const beside = [held(0, 5), legacy]
+
+for (const [what, run, expected] of [
+  ['nothing wrong', {}, undefined],
+  ['an overlap', { intervals: [held(0, 5), held(4, 10)] }, /^1 overlaps$/],
+  ['an overlap with a legacy worker', { intervals: [held(0, 6), legacy] }, undefined],
+  [
+    'an overlap that a legacy worker explains',
+    { intervals: [held(0, 6, lost), held(5, 10)], unlinks: [span(1, 2)] },
+    undefined,
+  ],
+  ['an undocumented error', { errors: [error('native', 'acquire', 'EIO')] }, /^1 times EIO \(no\)$/],
+  ['a lost lock', { errors: [error('native', 'release', 'E_LOCK_LOST')] }, /E_LOCK_LOST/],
+  [
+    'a lost lock beside legacy workers',
+    { intervals: beside, errors: [error('native', 'release', 'E_LOCK_LOST')] },
+    undefined,
+  ],
+  [
+    'an error of a legacy worker',
+    { intervals: beside, errors: [error('legacy', 'acquire', 'EEXIST')] },
+    undefined,
+  ],
+  [
+    'a raw error beside legacy workers',
+    { intervals: beside, errors: [error('native', 'acquire', 'EEXIST')] },
+    /EEXIST/,
+  ],
+  ['a gap of 2.6 s', { intervals: [held(0, 5), held(2605, 2610)], to: ms(2610) }, /2600 ms/],
+  ['no holder', { intervals: [] }, /no worker acquired/],
+  ['a worker that ended by itself', { faults: ['w1 ended'] }, /^w1 ended$/],
+  ['a lock that is not free afterwards', { afterwards: { error: 'E', left: [] } }, /afterwards/],
+  ['a file that is left', { afterwards: { left: ['x'] } }, /left: x/],
+  ['a control without an overlap', { control: true }, /proves nothing/],
+  ['a control with an overlap', { control: true, intervals: [held(0, 6), legacy] }, undefined],
+] as [string, Partial<Run>, RegExp | undefined][]) {
+  test(`${what} ${expected ? 'fails' : 'passes'}`, () => {
+    const failures = findFailures({ ...calm, ...run })
+    assert.equal(failures.length, expected ? 1 : 0, failures.join('; '))
+    if (expected) assert.match(failures.join(), expected)
+  })
+}
+
+test('the schedule depends on the seed, and a longer one begins with the shorter one', () => {
+  const pace = { kill: [60, 180], stop: [60, 180], stopped: [20, 200], terminate: [5, 9] }
+  const mix = { processes: 8, threads: 2, pace }
+  const short = schedule('7', mix, 5)
+  assert.deepEqual(schedule('7', mix, 60).slice(0, short.length), short)
+  assert.notDeepEqual(schedule('8', mix, 5), short)
+  const kills = (events: Event[]) => events.filter(({ act }) => act === 'kill')
+  assert.deepEqual(kills(schedule('7', { ...mix, pace: { ...pace, stop: [1, 2] } }, 5)), kills(short))
+})
+
+/** Runs the command line with temporary files in `tmp`. */
+function command(tmp: string, ...args: string[]) {
+  const env = { ...process.env, TMPDIR: tmp }
+  return spawnSync(process.execPath, [script, '--no-build', '--workers', '8', ...args], {
+    env,
+    encoding: 'utf8',
+  })
+}
+
+test('native workers acquire and take over, and do not overlap', (t) => {
+  const tmp = directory(t)
+  const { status, stdout, stderr } = command(tmp, '--seconds', '4')
+  assert.equal(status, 0, stdout + stderr)
+  for (const figure of ['acquisitions', 'kills', 'stops', 'takeovers', 'refused'])
+    assert.match(stdout, new RegExp(`^ +${figure} +[1-9]`, 'm'))
+  assert.match(stdout, /^ +overlaps +none$/m)
+  assert.match(stdout, /^0 overlaps\n1 passed, 0 failed, 0 skipped$/m)
+  assert.deepEqual(readdirSync(tmp), [])
+})
+
+test('the legacy lock, which is broken, is found to overlap', (t) => {
+  const { status, stdout } = command(directory(t), '--seconds', '3', '--variant', 'control')
+  assert.equal(status, 0, stdout)
+  assert.match(stdout, /^ +overlaps +[\d,]+ legacy-legacy$/m)
+})
+
+test('a place is unmounted, or skipped with the reason', (t) => {
+  const tmp = directory(t)
+  const { status, stdout } = command(tmp, '--seconds', '1', '--on', 'overlayfs,nfs')
+  assert.equal(status, 0, stdout)
+  assert.deepEqual(readdirSync(tmp), [])
+  assert.ok(!readFileSync('/proc/mounts', 'utf8').includes(tmp))
+  for (const place of ['overlayfs', 'nfs'])
+    assert.match(stdout, new RegExp(`^native on ${place}(: skipped: .+| \\(${place}\\))`, 'm'))
+})
+
+/** The processes whose arguments name a directory. */
+const working = (path: string) =>
+  readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(path)
+      } catch {
+        return false
+      }
+    })
+    .map(Number)
+
+/** The process may have ended meanwhile. */
+function signal(pid: number, name: NodeJS.Signals) {
+  try {
+    process.kill(pid, name)
+  } catch (error) {
+    assert.equal((error as NodeJS.ErrnoException).code, 'ESRCH')
+  }
+}
+
+/** A run whose workers have all begun to write their logs. */
+async function begun(t: TestContext, seconds: string) {
+  const tmp = directory(t)
+  const args = [script, '--no-build', '--seconds', seconds, '--workers', '4', '--on', 'disk', '--seed', '7']
+  const env = { ...process.env, TMPDIR: tmp }
+  const child: ChildProcess = spawn(process.execPath, args, { env, stdio: ['ignore', 'pipe', 'inherit'] })
+  t.after(() => {
+    child.kill('SIGKILL')
+    for (const pid of working(tmp)) signal(pid, 'SIGKILL')
+  })
+  const run = { tmp, child, printed: '', exit: once(child, 'exit') }
+  child.stdout?.on('data', (chunk) => {
+    run.printed += chunk
+  })
+  const logs = () => readdirSync(tmp).find((name) => name.includes('logs'))
+  await until(
+    () => readdirSync(join(tmp, logs() ?? '')).filter((name) => name.endsWith('.log')).length >= 4,
+    'logs',
+  )
+  return run
+}
+
+test('Ctrl-C ends every worker and removes everything', async (t) => {
+  const { tmp, child, exit } = await begun(t, '60')
+  // A stopped worker does not end by itself.
+  for (const pid of working(tmp)) signal(pid, 'SIGSTOP')
+  child.kill('SIGINT')
+  assert.deepEqual(await exit, [1, null])
+  await until(() => working(tmp).length === 0, 'no worker is left')
+  assert.deepEqual(readdirSync(tmp), [])
+})
+
+test('a worker that ends by itself fails the run, which keeps the logs', async (t) => {
+  const run = await begun(t, '2')
+  for (const pid of working(run.tmp)) signal(pid, 'SIGKILL')
+  assert.deepEqual(await run.exit, [1, null])
+  assert.match(run.printed, /FAILED: w\d+ \(native\) ended by itself: SIGKILL/)
+  assert.match(
+    run.printed,
+    /rerun: npm run stress -- --variant native --on disk --seconds 2 --workers 4 --seed 7$/m,
+  )
+  assert.match(run.printed, new RegExp(`logs: .*${readdirSync(run.tmp)[0]}$`, 'm'))
+  assert.match(run.printed, /^0 passed, 1 failed, 0 skipped$/m)
+})
+
+test('a wrong option exits with 2 and prints the usage', (t) => {
+  for (const args of [
+    ['--seconds', '0'],
+    ['--workers', '3'],
+    ['--variant', 'native,'],
+    ['--seed=-1'],
+    ['surplus'],
+  ]) {
+    const { status, stdout, stderr } = command(directory(t), ...args)
+    assert.deepEqual([status, stdout], [2, ''], args.join(' '))
+    assert.match(stderr, /^(?!Usage).+\n\nUsage: npm run stress/)
+  }
+})

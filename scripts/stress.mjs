@@ -1,0 +1,200 @@
+// `npm run stress`: whether two ever hold the lock at once while its holders are killed and stopped.
+import { randomInt } from 'node:crypto'
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { cpus, tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import { readOptions, wholeFrom } from './cli.mjs'
+import { cleanUp, openPlace, placeNames } from './places.mjs'
+import { installRuntime } from './runtimes/install.mjs'
+import { runtimes } from './runtimes/list.mjs'
+import { build, install, root } from './steps.mjs'
+import { killAll, stress } from './stress/driver.mjs'
+import {
+  collect,
+  count,
+  findFailures,
+  findOverlaps,
+  isReal,
+  longestAllowed,
+  longestGap,
+} from './stress/judge.mjs'
+import { compile } from './suite.mjs'
+
+const pace = { kill: [60, 180], stop: [60, 180], stopped: [20, 200] }
+const native = { kind: 'native' }
+const legacy = { kind: 'legacy' }
+const processes = (workers, member) => ({ member, processes: workers, threads: 0, pace })
+
+/** @type {Record<string, (workers: number) => import('./stress/driver.mjs').Mix | { skipped: string }>} */
+const variants = {
+  native: (workers) => processes(workers, () => native),
+  // One kill ends many threads.
+  threads: (workers) => ({
+    ...processes(2, () => ({ kind: 'thread' })),
+    threads: Math.ceil(workers / 2),
+    pace: { ...pace, kill: [300, 900], terminate: [60, 180] },
+  }),
+  bun(workers) {
+    const { missing, execPath } = installRuntime(runtimes.find(({ kind }) => kind === 'bun'))
+    if (missing) return { skipped: missing }
+    // Two by two: every other native worker waits for the lock.
+    return processes(workers, (place) => (place % 4 < 2 ? native : { kind: 'bun', execPath }))
+  },
+  legacy: (workers) => ({
+    ...processes(workers, (place) => (place % 3 === 2 ? legacy : native)),
+    logsUnlinks: true,
+  }),
+  control: (workers) => processes(workers, () => legacy),
+}
+
+const help = `Usage: npm run stress -- [options]
+
+Many workers acquire, hold and release one lock, while some of them are killed, stopped and continued. Their logs show
+whether two ever held it at once.
+
+  --seconds N          how long each variant runs (default 60)
+  --workers N          how many take part, from 4 (default 16)
+  --variant NAME,...   who takes part (default native):
+                         native   Node.js processes
+                         threads  the worker threads of two Node.js processes
+                         bun      half of the processes are Bun's
+                         legacy   a third of the processes use the legacy lock, which cannot be made safe: only overlaps
+                                  that none of its removals explains are failures
+                         control  only the legacy lock: must show overlaps
+                         all      all of these on tmpfs, and native in every other place
+  --on PLACE,...       where the lock file is (default tmpfs): ${placeNames.join(', ')}
+  --seed N             repeats the schedule of kills and stops, and the random choices of the workers
+                       (default: a random seed, which is printed)
+  --no-build           the addon and the tests are built already
+  --keep               keep the logs and the schedule; those of a failed run are always kept
+  --help               show this
+
+What this machine cannot do is skipped, with the reason. It exits with 1 if two held the lock at once, no worker held it
+for more than 2.5 s, an error was not one that the documentation names, or a file was left.`
+
+const { seconds, workers, variant, on, seed, keep, built } = readOptions(help, {
+  seconds: { default: '60', read: wholeFrom(1) },
+  workers: { default: '16', read: wholeFrom(4) },
+  variant: { default: 'native', list: [...Object.keys(variants), 'all'] },
+  on: { list: placeNames },
+  seed: { default: String(randomInt(2 ** 32)), read: wholeFrom(0) },
+  keep: { type: 'boolean' },
+})
+if (!built) {
+  install()
+  build()
+}
+if (!built || !existsSync(`${root}build/__test__/legacy/lock.mjs`)) compile()
+
+const isAll = variant.includes('all')
+const names = isAll ? Object.keys(variants) : variant
+const runs = names.flatMap((name) => (on ?? placeNames.slice(0, 1)).map((place) => ({ name, place })))
+if (isAll && !on) runs.push(...placeNames.slice(1).map((place) => ({ name: 'native', place })))
+
+let logs
+let isInterrupted = false
+process.on('exit', () => {
+  killAll()
+  cleanUp()
+  // Those that were killed just now may still write.
+  if (isInterrupted && logs) rmSync(logs, { recursive: true, force: true, maxRetries: 10 })
+})
+for (const signal of ['SIGINT', 'SIGTERM'])
+  process.on(signal, () => {
+    isInterrupted = true
+    process.exit(1)
+  })
+
+console.log(
+  `\nNode ${process.versions.node}, ${process.platform} ${process.arch}, ${cpus().length} x ${cpus()[0]?.model}`,
+)
+console.log(`seed ${seed}`)
+const { acquireLockSync, resolveLockPath } = createRequire(import.meta.url)('reconcile-lock')
+
+/** Whether the lock can be acquired after the run, and what else is in its directory. */
+function lookAfterwards(cwd, lock) {
+  let error
+  try {
+    acquireLockSync({ cwd, timeout: longestAllowed }).releaseSync()
+  } catch (thrown) {
+    error = `${thrown.code}: ${thrown.message}`
+  }
+  return { error, left: readdirSync(cwd).filter((name) => name !== basename(lock)) }
+}
+
+const whole = (value) => value.toLocaleString('en-US')
+const listed = (counts) =>
+  Object.entries(counts)
+    .map(([name, number]) => `${whole(number)} ${name}`)
+    .join(', ') || 'none'
+
+/** Two that held the lock at once, in milliseconds from the start of the test. */
+function describe({ first, second, pair, explained }, from) {
+  const at = (time) => (Number(time - from) / 1e6).toFixed(3)
+  const one = ({ worker, pid, enter, exit, outcome }) =>
+    `${worker} (pid ${pid}) ${at(enter)} to ${at(exit)}, ${outcome}`
+  return `    ${pair}${explained ? ' (explained)' : ''}: ${one(first)}; ${one(second)}`
+}
+
+function report(run, overlaps, failures) {
+  const { name, place, intervals, refused, errors, from, to } = run
+  const pairs = count(overlaps, ({ pair, explained }) => (explained ? `${pair} after a legacy unlink` : pair))
+  const shown = overlaps.toSorted((a, b) => isReal(b) - isReal(a)).slice(0, 5)
+  const options = `--on ${place} --seconds ${seconds} --workers ${workers} --seed ${seed}`
+  return [
+    `  acquisitions  ${whole(intervals.length)}: ${listed(count(intervals, ({ kind }) => kind))}`,
+    `  kills         ${whole(run.kills)}, ${whole(run.holdersKilled)} of them of the holder; ${whole(run.terminations)} threads`,
+    `  stops         ${whole(run.stops)}`,
+    `  takeovers     ${whole(intervals.filter(({ takenOver }) => takenOver).length)}`,
+    `  overlaps      ${listed(pairs)}`,
+    `  refused       ${whole(refused)}`,
+    `  other errors  ${listed(count(errors, ({ kind, during, code }) => `${kind} ${during} ${code}`))}`,
+    `  longest gap   ${longestGap(intervals, from, to).toFixed(1)} ms without an owner`,
+    ...shown.map((overlap) => describe(overlap, from)),
+    ...failures.map((failure) => `  FAILED: ${failure}`),
+    ...(failures.length > 0 ? [`  rerun: npm run stress -- --variant ${name} ${options}`] : []),
+    ...(failures.length > 0 || keep ? [`  logs: ${logs}`] : []),
+  ].join('\n')
+}
+
+/** Runs a variant in a place: how many overlaps it showed and why it failed, or why it was skipped. */
+async function runOne({ name, place }) {
+  const mix = variants[name](workers)
+  if (mix.skipped) return mix
+  const { skipped, directory: cwd, filesystem } = await openPlace(place)
+  if (skipped) return { skipped }
+  console.log(`\n${name} on ${place} (${filesystem}): ${workers} workers, ${seconds} s`)
+  const lock = resolveLockPath(cwd)
+  logs = mkdtempSync(join(tmpdir(), 'reconcile-lock-logs-'))
+  // The schedule of a variant does not depend on the other variants of this run.
+  const ran = await stress({ mix, lock, cwd, logs, seed: `${seed} ${name} ${place}`, seconds })
+  const afterwards = lookAfterwards(cwd, lock)
+  cleanUp()
+  const run = {
+    name,
+    place,
+    ...ran,
+    ...collect(logs, ran.processes),
+    control: name === 'control',
+    afterwards,
+  }
+  const failures = findFailures(run)
+  const overlaps = findOverlaps(run.intervals, run.unlinks)
+  console.log(report(run, overlaps, failures))
+  if (!keep && failures.length === 0) rmSync(logs, { recursive: true })
+  return { failures, overlaps: overlaps.filter(isReal).length }
+}
+
+const counts = { passed: 0, failed: 0, skipped: 0 }
+let overlaps = 0
+for (const each of runs) {
+  const { skipped, failures = [], overlaps: real = 0 } = await runOne(each)
+  overlaps += real
+  counts[skipped ? 'skipped' : failures.length > 0 ? 'failed' : 'passed'] += 1
+  if (skipped) console.log(`\n${each.name} on ${each.place}: skipped: ${skipped}`)
+}
+console.log(
+  `\n${overlaps} overlaps\n${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`,
+)
+process.exit(counts.failed > 0 ? 1 : 0)

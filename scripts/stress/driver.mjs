@@ -1,0 +1,224 @@
+// Runs one stress test: starts the workers, kills, stops and terminates them by the schedule, and starts others.
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { now, randomFrom } from './random.mjs'
+
+/** How long the workers have to end by themselves, in milliseconds. */
+const deadline = 10_000
+/** An event that is later than this delays the rest of the schedule, in milliseconds: it is not played in a burst. */
+const maxLateness = 50
+
+const running = new Set()
+
+/** Ends every worker, also those that are stopped. */
+export function killAll() {
+  for (const child of running) child.kill('SIGKILL')
+}
+
+/**
+ * @typedef {object} Mix Who takes part
+ * @property {(place: number) => { kind: string, execPath?: string }} member
+ * @property {number} processes
+ * @property {number} threads in each process; 0: the process itself does the work
+ * @property {boolean} [logsUnlinks]
+ * @property {{ kill: number[], stop: number[], stopped: number[], terminate?: number[] }} pace in milliseconds
+ */
+
+/**
+ * When which worker is killed, stopped or terminated, by the seed alone. Each kind of event has its own stream.
+ * @param {string} seed
+ * @param {Mix} mix
+ * @param {number} seconds
+ */
+export function schedule(seed, { pace, processes, threads }, seconds) {
+  const details = {
+    kill: (random) => ({ holder: random.chance(0.75) }),
+    stop: (random) => ({ lasting: random.whole(...pace.stopped) }),
+    terminate: (random) => ({ thread: random.whole(0, threads - 1) }),
+  }
+  const events = Object.keys(details).flatMap((act) => {
+    const random = randomFrom(seed, act)
+    const found = []
+    for (let at = 0; pace[act]; ) {
+      at += random.whole(...pace[act])
+      if (at >= seconds * 1000) break
+      found.push({ act, at, place: random.whole(0, processes - 1), ...details[act](random) })
+    }
+    return found
+  })
+  return events.sort((a, b) => a.at - b.at)
+}
+
+class StressTest {
+  all = []
+  /** Those that take part now, by place. */
+  members = []
+  faults = []
+  counts = { kills: 0, holdersKilled: 0, stops: 0, terminations: 0 }
+  timers = new Set()
+  played = []
+
+  constructor(about) {
+    this.about = about
+  }
+
+  start(place) {
+    const { mix, cwd, logs, seed } = this.about
+    const { kind, execPath = process.execPath } = mix.member(place)
+    const name = `w${this.all.length}`
+    const { threads, logsUnlinks = false } = mix
+    const setting = { name, kind, index: place, cwd, logs, threads, logsUnlinks, seed }
+    const spawning = now()
+    const path = fileURLToPath(new URL('worker.mjs', import.meta.url))
+    const child = fork(path, [JSON.stringify(setting)], { execPath, execArgv: [] })
+    running.add(child)
+    const worker = { name, kind, place, pid: child.pid, child, isReady: false, isStopped: false }
+    worker.ended = once(child, 'exit')
+      .then(([code, signal]) => {
+        running.delete(child)
+        worker.isGone = true
+        if (worker.killing === undefined && !(this.to && code === 0))
+          this.faults.push(`${name} (${kind}) ended by itself: ${signal ?? `exit code ${code}`}`)
+      })
+      .catch((error) => this.faults.push(`${name} (${kind}): ${error.message}`))
+    worker.begun = once(child, 'message').then(([{ ready }]) => {
+      worker.isReady = true
+      // A clock other than ours would make every judgement worthless.
+      if (BigInt(ready) < spawning || BigInt(ready) > now())
+        this.faults.push(`the clock of ${name} (${kind}) is ${ready}, before ${spawning} or after ${now()}`)
+    })
+    this.all.push(worker)
+    this.members[place] = worker
+    if (this.from) this.send(worker, 'go')
+  }
+
+  send({ child }, message) {
+    // Its end may not be known yet.
+    if (child.connected) child.send(message, () => {})
+  }
+
+  get present() {
+    return this.members.filter(({ isReady, isGone }) => isReady && !isGone)
+  }
+
+  /** Those without which half of the workers still request the lock. */
+  get targets() {
+    const active = this.present.filter(({ isStopped }) => !isStopped).length
+    return this.present.filter(({ isStopped }) => active - (isStopped ? 0 : 1) >= this.members.length / 2)
+  }
+
+  /** The target that the lock file names in one of several reads. */
+  holder(targets) {
+    for (let read = 0; read < 200; read += 1) {
+      try {
+        const { pid } = JSON.parse(readFileSync(this.about.lock, 'utf8'))
+        const holder = targets.find((worker) => worker.pid === pid)
+        if (holder) return holder
+      } catch {
+        // It is free, or its record is not written yet.
+      }
+    }
+    return undefined
+  }
+
+  end(worker) {
+    worker.killing = now()
+    worker.child.kill('SIGKILL')
+    worker.killed = now()
+  }
+
+  /** Mostly the holder, so that the lock becomes stale. */
+  kill({ place, holder: prefersHolder }) {
+    const holder = prefersHolder ? this.holder(this.targets) : undefined
+    const worker = holder ?? this.next(place, this.targets)
+    if (!worker) return undefined
+    this.end(worker)
+    this.counts.kills += 1
+    if (holder) this.counts.holdersKilled += 1
+    this.start(worker.place)
+    return worker
+  }
+
+  stop({ place, lasting }) {
+    const worker = this.next(
+      place,
+      this.targets.filter(({ isStopped }) => !isStopped),
+    )
+    if (!worker) return undefined
+    worker.isStopped = true
+    worker.child.kill('SIGSTOP')
+    this.counts.stops += 1
+    this.timers.add(setTimeout(() => this.continue(worker), lasting))
+    return worker
+  }
+
+  continue(worker) {
+    worker.isStopped = false
+    if (!worker.isGone) worker.child.kill('SIGCONT')
+  }
+
+  terminate({ place, thread }) {
+    const worker = this.next(place, this.present)
+    if (!worker) return undefined
+    this.send(worker, { terminate: thread })
+    this.counts.terminations += 1
+    return worker
+  }
+
+  /** The first one from a place on. The first place follows the last one. */
+  next(place, workers) {
+    return workers.find((worker) => worker.place >= place) ?? workers[0]
+  }
+
+  async run(seconds) {
+    const { mix, seed } = this.about
+    for (let place = 0; place < mix.processes; place += 1) this.start(place)
+    await Promise.all(this.members.map(({ begun, ended }) => Promise.race([begun, ended])))
+    this.from = now()
+    for (const worker of this.members) this.send(worker, 'go')
+    const passed = () => Number(now() - this.from) / 1e6
+    let shift = 0
+    for (const event of schedule(seed, mix, seconds)) {
+      await delay(Math.max(0, event.at + shift - passed()))
+      const late = passed() - event.at - shift
+      if (late > maxLateness) shift += late
+      const played = Math.round(passed())
+      this.played.push({ ...event, played, worker: this[event.act](event)?.name })
+    }
+    await delay(Math.max(0, seconds * 1000 - passed()))
+    await this.finish()
+  }
+
+  /** All workers end by themselves. */
+  async finish() {
+    for (const timer of this.timers) clearTimeout(timer)
+    for (const worker of this.members) this.continue(worker)
+    this.to = now()
+    for (const worker of this.members) this.send(worker, 'stop')
+    const ended = Promise.all(this.all.map((worker) => worker.ended))
+    if ((await Promise.race([ended, delay(deadline, 'late', { ref: false })])) !== 'late') return
+    for (const worker of this.members.filter(({ isGone }) => !isGone)) {
+      this.faults.push(`${worker.name} (${worker.kind}) did not end within ${deadline} ms`)
+      this.end(worker)
+    }
+    await ended
+  }
+}
+
+/**
+ * The schedule as it was played is in the directory of the logs, one event per line.
+ * @param {{ mix: Mix, lock: string, cwd: string, logs: string, seed: string, seconds: number }} about
+ */
+export async function stress({ seconds, ...about }) {
+  const test = new StressTest(about)
+  await test.run(seconds)
+  const lines = test.played.map((event) => `${JSON.stringify(event)}\n`)
+  writeFileSync(join(about.logs, 'schedule.jsonl'), lines.join(''))
+  const { all, counts, faults, from, to } = test
+  const processes = all.map(({ name, kind, pid, killing, killed }) => ({ name, kind, pid, killing, killed }))
+  return { processes, ...counts, faults, from, to }
+}

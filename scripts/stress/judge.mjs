@@ -1,0 +1,188 @@
+// What the logs mean: who held the lock at the same time, and what a run must not show.
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+/**
+ * @typedef {object} Interval The critical section of one holder, in nanoseconds of CLOCK_MONOTONIC
+ * @property {string} worker
+ * @property {string} kind
+ * @property {number} pid
+ * @property {bigint} since not before the lock was its own
+ * @property {bigint} enter after it acquired
+ * @property {bigint} exit before it released or was killed
+ * @property {bigint} gone when the lock was free again: `exit`, or after it was killed
+ * @property {boolean} takenOver
+ * @property {'released' | 'lost' | 'unknown'} outcome
+ *
+ * @typedef {{ begin: bigint, end: bigint }} Span when a legacy worker removed what was at the path
+ * @typedef {{ name: string, kind: string, pid: number, killing?: bigint, killed?: bigint }} Process its log is
+ *   `name.log`, those of its threads are `name.0.log` and so on; `killing` and `killed` enclose its kill
+ */
+
+/** The events of a log. The last line of a killed worker may be torn: it does not count. */
+const readLog = (path) =>
+  readFileSync(path, 'utf8')
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => {
+      const { at = 0, since = 0, ...event } = JSON.parse(line)
+      return { ...event, at: BigInt(at), since: BigInt(since) }
+    })
+
+/** @returns {Interval[]} */
+function intervalsOf(events, about, { killing, killed } = {}) {
+  const intervals = []
+  let open
+  let left
+  for (const { event, at, since, takenOver, during, code } of events) {
+    // The event after an exit says how the hold ended.
+    if (left && (event === 'error' || event === 'enter' || event === 'refused' || event === 'end')) {
+      const failed = code === 'E_LOCK_LOST' ? 'lost' : 'unknown'
+      left.outcome = event === 'error' && during === 'release' ? failed : 'released'
+      left = undefined
+    }
+    if (event === 'enter') {
+      if (open) throw new Error(`${about.worker} entered twice`)
+      open = { ...about, since, enter: at, exit: at, gone: at, takenOver, outcome: 'unknown' }
+      intervals.push(open)
+    } else if (event === 'exit') {
+      left = Object.assign(open, { exit: at, gone: at })
+      open = undefined
+    }
+  }
+  // It held until it was killed. One that entered after the first stamp was killed in that moment.
+  if (open && killing > open.enter) open.exit = killing
+  if (open && killed > open.exit) open.gone = killed
+  return intervals
+}
+
+/** One that was killed while it removed may have removed until then. */
+function unlinksOf(events, { killed } = {}) {
+  const spans = []
+  for (const { event, at } of events) {
+    if (event === 'unlink') spans.push({ begin: at, end: killed ?? at })
+    else if (event === 'unlinked') spans.at(-1).end = at
+  }
+  return spans
+}
+
+/**
+ * Everything that the logs in a directory say.
+ * @param {string} logs
+ * @param {Process[]} processes
+ */
+export function collect(logs, processes) {
+  const all = readdirSync(logs)
+    .filter((file) => file.endsWith('.log'))
+    .map((file) => ({ name: file.slice(0, -4), events: readLog(join(logs, file)) }))
+  const terminated = new Map()
+  for (const { event, at, thread } of all.flatMap(({ events }) => events)) {
+    if (event === 'terminate') terminated.set(thread, { killing: at, killed: at })
+    else if (event === 'terminated') terminated.get(thread).killed = at
+  }
+  const run = { intervals: [], unlinks: [], errors: [], refused: 0 }
+  for (const { name, events } of all) {
+    const { kind, pid, ...owner } = processes.find((each) => each.name === name.split('.')[0])
+    const own = terminated.get(name)
+    // A thread ends by itself or with its process, whichever comes first.
+    const end = own && !(owner.killing < own.killing) ? own : owner
+    run.intervals.push(...intervalsOf(events, { worker: name, kind, pid }, end))
+    run.unlinks.push(...unlinksOf(events, end))
+    for (const { event, count, code, during, message } of events) {
+      if (event === 'refused') run.refused += count
+      if (event === 'error' && during === 'acquire' && code === 'E_LOCK_CONTENTION') run.refused += 1
+      else if (event === 'error') run.errors.push({ kind, during, code, message })
+    }
+  }
+  return run
+}
+
+/** The longest time without an owner while workers request the lock, in milliseconds. */
+export const longestAllowed = 2500
+const byEnter = (a, b) => (a.enter < b.enter ? -1 : a.enter > b.enter ? 1 : 0)
+const isLegacy = ({ kind }) => kind === 'legacy'
+
+/**
+ * Whether a legacy worker, which removes files by name, removed the lock of one of two holders before the other one
+ * entered. A holder that released found its own file in its place.
+ */
+function isExplained(first, second, unlinks) {
+  const removed = (one, other) =>
+    one.outcome !== 'released' && unlinks.some(({ begin, end }) => end > one.since && begin < other.enter)
+  return !isLegacy(first) && !isLegacy(second) && (removed(first, second) || removed(second, first))
+}
+
+/**
+ * Every two intervals that have more than a moment in common.
+ * @param {Interval[]} intervals
+ * @param {Span[]} unlinks
+ */
+export function findOverlaps(intervals, unlinks = []) {
+  const found = []
+  let inside = []
+  for (const second of intervals.toSorted(byEnter)) {
+    inside = inside.filter((first) => first.exit > second.enter)
+    for (const first of inside) {
+      // Two that enter in the same nanosecond and leave at once have nothing in common.
+      if (second.exit <= first.enter) continue
+      const pair = [first.kind, second.kind].sort().join('-')
+      found.push({ first, second, pair, explained: isExplained(first, second, unlinks) })
+    }
+    inside.push(second)
+  }
+  return found
+}
+
+/** The longest time between `from` and `to` in which no worker held the lock, in milliseconds. */
+export function longestGap(intervals, from, to) {
+  let longest = 0n
+  let covered = from
+  const until = intervals.filter(({ enter }) => enter < to).toSorted(byEnter)
+  for (const { enter, gone } of [...until, { enter: to, gone: to }]) {
+    if (enter - covered > longest) longest = enter - covered
+    if (gone > covered) covered = gone
+  }
+  return Number(longest) / 1e6
+}
+
+/** Counts `items` by what `name` says of each. */
+export function count(items, name) {
+  const counts = {}
+  for (const item of items) counts[name(item)] = (counts[name(item)] ?? 0) + 1
+  return counts
+}
+
+/** Whether an overlap is the fault of this package. */
+export const isReal = ({ first, second, explained }) => !explained && !isLegacy(first) && !isLegacy(second)
+
+/**
+ * Why a run fails; nothing if it passes.
+ * @param {{ intervals: Interval[], unlinks: Span[], errors: { kind: string, during: string, code: string, message: string }[],
+ *   from: bigint, to: bigint, faults: string[], control?: boolean, afterwards: { error?: string, left: string[] } }} run
+ *   `control`: of a lock that is known to be broken
+ */
+export function findFailures(run) {
+  const { intervals, unlinks, errors, from, to, faults, control, afterwards } = run
+  const overlaps = findOverlaps(intervals, unlinks)
+  const failures = [...faults]
+  if (intervals.length === 0) failures.push('no worker acquired the lock')
+  if (control) {
+    if (overlaps.length === 0) failures.push('the legacy lock showed no overlap: this test proves nothing')
+    return failures
+  }
+  const real = overlaps.filter(isReal).length
+  if (real > 0) failures.push(`${real} overlaps`)
+  // The lock of a worker beside legacy ones may be removed by them.
+  const withLegacy = intervals.some(isLegacy)
+  const wrong = errors.filter(
+    ({ kind, during, code }) =>
+      kind !== 'legacy' && !(withLegacy && during === 'release' && code === 'E_LOCK_LOST'),
+  )
+  for (const [error, times] of Object.entries(count(wrong, ({ code, message }) => `${code} (${message})`)))
+    failures.push(`${times} times ${error}`)
+  const gap = longestGap(intervals, from, to)
+  if (gap > longestAllowed) failures.push(`no worker held the lock for ${Math.round(gap)} ms`)
+  if (afterwards.error) failures.push(`afterwards it cannot be acquired: ${afterwards.error}`)
+  if (afterwards.left.length > 0) failures.push(`left: ${afterwards.left.join(', ')}`)
+  return failures
+}

@@ -1,0 +1,36 @@
+// What the driver and the workers share: random numbers by seed, and one clock.
+import { createHash } from 'node:crypto'
+
+/** Random numbers that depend on the names alone; drawing from one stream does not change another one. */
+export function randomFrom(...names) {
+  let block = 0
+  let drawn = []
+  const next = () => {
+    if (drawn.length === 0) {
+      const hash = createHash('sha256')
+        .update([...names, block].join('\0'))
+        .digest()
+      drawn = [0, 4, 8, 12, 16, 20, 24, 28].map((offset) => hash.readUInt32LE(offset) / 2 ** 32)
+      block += 1
+    }
+    return drawn.pop()
+  }
+  const between = (low, high) => low + next() * (high - low)
+  const whole = (low, high) => Math.floor(between(low, high + 1))
+  const pick = (choices) => choices[whole(0, choices.length - 1)]
+  return { between, whole, pick, chance: (probability) => next() < probability }
+}
+
+/** CLOCK_MONOTONIC in nanoseconds; Bun's own clocks count from the start of its process. */
+async function bunClock() {
+  const { dlopen } = await import('bun:ffi')
+  const { symbols } = dlopen('libc.so.6', { clock_gettime: { args: ['i32', 'ptr'], returns: 'i32' } })
+  const time = new BigInt64Array(2)
+  return () => {
+    symbols.clock_gettime(1, time)
+    return time[0] * 1_000_000_000n + time[1]
+  }
+}
+
+/** @type {() => bigint} */
+export const now = process.versions.bun ? await bunClock() : () => process.hrtime.bigint()
