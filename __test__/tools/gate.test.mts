@@ -17,12 +17,13 @@ interface Timed {
 }
 type Result = Counts & { name: string; seconds: number; longest: Timed[] }
 
-const script = (name: string) => import(join(root, `scripts/test/${name}.mjs`))
-const { readOutput }: { readOutput(output: string): Counts & { tests: Timed[] } } = await script('output')
-const { table }: { table(results: Result[]): string } = await script('table')
-type Run = (stage: object, print: (text: string) => void) => Promise<Result>
-const { runStage }: { runStage: Run } = await script('run')
-const { stages }: { stages: { name: string; hasTests?: true }[] } = await script('stages')
+interface Gate {
+  readOutput(output: string): Counts & { tests: Timed[] }
+  runStage(stage: object, print: (text: string) => void): Promise<Result>
+  table(results: Result[]): string
+}
+const { readOutput, runStage, table }: Gate = await import(join(root, 'scripts/gate.mjs'))
+const { stages }: { stages: { name: string }[] } = await import(join(root, 'scripts/stages.mjs'))
 
 for (const [what, output, counts, tests] of [
   [

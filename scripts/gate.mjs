@@ -1,0 +1,120 @@
+// Runs a stage of the gate, reads the tests from what its commands print, and makes the table at the end.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { root } from './steps.mjs'
+
+/**
+ * @typedef {object} Stage
+ * @property {string} name
+ * @property {true} [long] `npm run test:all` runs it, `npm test` does not
+ * @property {true} [hasTests] a run in which no test is counted is a failure
+ * @property {{ command: string, args: string[], env?: NodeJS.ProcessEnv }[]} commands one after the other
+ *
+ * @typedef {{ passed: number, failed: number, skipped: number }} Counts
+ * @typedef {{ name: string, seconds: number }} Timed
+ * @typedef {Counts & { name: string, seconds: number, longest: Timed[] }} Result
+ */
+
+/** `test name ... ok <1.234s>` by `--report-time` of Cargo, `✔ name (12.3ms)` by the reporter `spec` of Node.js. */
+const TESTS = [
+  [/^test (\S+) \.\.\. ok <([\d.]+)s>$/gm, 1],
+  [/^\s*✔ (.+) \(([\d.]+)ms\)/gm, 1000],
+]
+/** The sums of Cargo, and the last line of this project's tools. */
+const TOTALS = [
+  /^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/gm,
+  /^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$/gm,
+]
+const NODE_TOTAL = /^ℹ (pass|fail|cancelled|skipped|todo) (\d+)$/gm
+const STATES = { pass: 'passed', fail: 'failed', cancelled: 'failed', skipped: 'skipped', todo: 'skipped' }
+
+/**
+ * Counts the tests in the output of a command.
+ * @returns {Counts & { tests: Timed[] }}
+ */
+export function readOutput(/** @type {string} */ output) {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours begin with one
+  const text = output.replaceAll(/\u001b\[[\d;]*m/g, '')
+  const counts = { passed: 0, failed: 0, skipped: 0 }
+  for (const [, passed, failed, skipped = 0] of TOTALS.flatMap((total) => [...text.matchAll(total)])) {
+    counts.passed += Number(passed)
+    counts.failed += Number(failed)
+    counts.skipped += Number(skipped)
+  }
+  for (const [, state, count] of text.matchAll(NODE_TOTAL)) counts[STATES[state]] += Number(count)
+  const tests = TESTS.flatMap(([pattern, unit]) =>
+    Array.from(text.matchAll(pattern), ([, name, time]) => ({ name, seconds: Number(time) / unit })),
+  )
+  return { ...counts, tests }
+}
+
+const longest = (tests) => tests.toSorted((a, b) => b.seconds - a.seconds).slice(0, 10)
+
+/**
+ * Runs a stage to its end or to the first command that fails. A command that fails without a test counts as one.
+ * @param {Stage} stage
+ * @returns {Promise<Result>}
+ */
+export async function runStage({ name, hasTests, commands }, print = (text) => process.stdout.write(text)) {
+  const started = performance.now()
+  const result = { name, seconds: 0, passed: 0, failed: 0, skipped: 0, longest: [] }
+  for (const command of commands) {
+    const { output, failure } = await runCommand(command, print)
+    const { tests, ...counts } = readOutput(output)
+    for (const [state, count] of Object.entries(counts)) result[state] += count
+    result.longest = longest([...result.longest, ...tests])
+    if (failure === undefined) continue
+    print(`\n${name}: ${failure}\n`)
+    result.failed ||= 1
+    break
+  }
+  if (hasTests && result.failed === 0 && result.passed === 0) {
+    print(`\n${name}: no test has run\n`)
+    result.failed = 1
+  }
+  result.seconds = (performance.now() - started) / 1000
+  return result
+}
+
+/** Runs a command, shows what it prints, and returns that with the reason if it failed. */
+async function runCommand({ command, args, env = {} }, print) {
+  const words = [command, ...args].join(' ')
+  print(`\n> ${words}\n`)
+  const stdio = ['ignore', 'pipe', 'inherit']
+  const child = spawn(command, args, { cwd: root, env: { ...process.env, ...env }, stdio })
+  let output = ''
+  child.stdout.setEncoding('utf8').on('data', (text) => {
+    output += text
+    print(text)
+  })
+  const end = await once(child, 'close').catch((error) => [error.message])
+  return { output, failure: end[0] === 0 ? undefined : `${words}: ${end[1] ?? end[0]}` }
+}
+
+/**
+ * The stages with seconds and tests, the ten longest tests, and the line with the sums.
+ * @param {Result[]} results
+ */
+export function table(results) {
+  const title = 'the ten longest tests'
+  const width = Math.max(...results.map(({ name }) => name.length), title.length)
+  const row = (name, seconds, rest) => `${name.padEnd(width)} ${seconds.padStart(9)} ${rest}`.trimEnd()
+  const sum = (key) => results.reduce((total, each) => total + each[key], 0)
+  const all = results.flatMap(({ name, longest }) => longest.map((test) => ({ ...test, stage: name })))
+  return [
+    row('stage', 'seconds', '  tests'),
+    ...results.map((each) => row(each.name, each.seconds.toFixed(1), testsOf(each))),
+    row('all', sum('seconds').toFixed(1), String(sum('passed')).padStart(7)),
+    '',
+    row(title, 'seconds', ''),
+    ...longest(all).map(({ name, seconds, stage }) => `${seconds.toFixed(1).padStart(9)} ${name} (${stage})`),
+    '',
+    `${sum('passed')} passed, ${sum('failed')} failed, ${sum('skipped')} skipped`,
+  ].join('\n')
+}
+
+function testsOf({ passed, failed, skipped }) {
+  if (passed + failed + skipped === 0) return '      -'
+  const others = [failed > 0 && `${failed} FAILED`, skipped > 0 && `${skipped} skipped`].filter(Boolean)
+  return [String(passed).padStart(7), ...others].join(', ')
+}

@@ -1,0 +1,106 @@
+// The stages of the gate, in the order in which they run.
+import { root } from './steps.mjs'
+
+const CORE = '--package reconcile-lock --lib --tests'
+const MODEL = '--package reconcile-lock-model --profile model --test model'
+/** What `npm test` runs of the model. */
+const TWO_PROCESSES = ['two_processes_twice', 'two_processes_and_crashes_anywhere']
+/** Shows the time of each test, which a stable compiler does if it takes itself for a nightly one. */
+const TIMED = 'cargo test --locked --config target."cfg(all())".runner=["env","RUSTC_BOOTSTRAP=1"]'
+const TIMES = '-- -Zunstable-options --report-time'
+const STRESS = 'scripts/stress.mjs --no-build --workers 16'
+
+/** Words separated by spaces; a script of ours is run by this Node.js, a program of an npm package by its path. */
+const commands = (/** @type {string[]} */ ...lines) =>
+  lines.map((line) => {
+    const [program, ...args] = line.split(' ')
+    if (program.endsWith('.mjs') || program.includes('node_modules/typescript/'))
+      return { command: process.execPath, args: [program, ...args] }
+    return { command: program.replace(/^node_modules/, `${root}node_modules`), args }
+  })
+
+/** @type {import('./gate.mjs').Stage[]} */
+export const stages = [
+  {
+    name: 'build',
+    commands: commands(
+      'scripts/build.mjs',
+      `cargo test --no-run --locked ${CORE}`,
+      `cargo test --no-run --locked ${MODEL} --no-default-features`,
+    ),
+  },
+  {
+    name: 'format',
+    commands: commands(
+      'cargo fmt --check',
+      'node_modules/.bin/biome ci --error-on-warnings .',
+      'scripts/check.mjs commits',
+    ),
+  },
+  {
+    name: 'lint',
+    commands: commands(
+      'cargo clippy --locked --all-targets --no-default-features -- -D warnings',
+      'cargo clippy --locked --package reconcile-lock --lib --features node -- -D warnings',
+      'env RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --features node',
+      'scripts/check.mjs workflows',
+      'scripts/check.mjs dependencies',
+      'scripts/docs.mjs',
+    ),
+  },
+  {
+    name: 'types',
+    // Not `tsc`: an older compiler is installed too.
+    commands: commands(
+      'node_modules/typescript/bin/tsc -p tsconfig.facade.json',
+      'scripts/suite.mjs --compile',
+    ),
+  },
+  {
+    name: 'core',
+    hasTests: true,
+    commands: commands(`${TIMED} ${CORE} ${TIMES}`, 'cargo test --locked --package reconcile-lock --doc'),
+  },
+  {
+    name: 'quick model',
+    hasTests: true,
+    commands: commands(`${TIMED} ${MODEL} --no-default-features ${TIMES} --exact ${TWO_PROCESSES.join(' ')}`),
+  },
+  { name: 'node', hasTests: true, commands: commands('scripts/suite.mjs --run') },
+  { name: 'stress', hasTests: true, commands: commands(`${STRESS} --seconds 10`) },
+  { name: 'example', long: true, hasTests: true, commands: commands('scripts/example-test.mjs') },
+  {
+    name: 'model',
+    long: true,
+    hasTests: true,
+    commands: commands(
+      'cargo clippy --locked --package reconcile-lock-model --all-targets -- -D warnings',
+      `${TIMED} ${MODEL} ${TIMES} --skip ${TWO_PROCESSES.join(' --skip ')}`,
+    ),
+  },
+  { name: 'long node', long: true, hasTests: true, commands: commands('scripts/suite.mjs --run --long') },
+  {
+    name: 'long stress',
+    long: true,
+    hasTests: true,
+    commands: commands(
+      `${STRESS} --seconds 20 --variant native`,
+      `${STRESS} --seconds 6 --variant native --on disk,overlayfs,nfs`,
+      `${STRESS} --seconds 10 --variant threads,bun,legacy`,
+      `${STRESS} --seconds 3 --variant control`,
+    ),
+  },
+  {
+    name: 'sizes',
+    long: true,
+    hasTests: true,
+    commands: commands('scripts/cross.mjs --only x86_64-unknown-linux-gnu --sizes'),
+  },
+  { name: 'servers', long: true, hasTests: true, commands: commands('scripts/servers.mjs --no-build') },
+  {
+    name: 'runtimes',
+    long: true,
+    hasTests: true,
+    commands: commands('scripts/runtimes.mjs --no-build --others'),
+  },
+]
