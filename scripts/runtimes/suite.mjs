@@ -1,24 +1,24 @@
-// The project's tests in another runtime than the one that the project is developed with.
+// Runs files of tests in a runtime, several at once, and reads its reports in JUnit's format.
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
+import { XMLParser } from 'fast-xml-parser'
 import { root } from '../steps.mjs'
 import { compiledTest, folders } from '../suite.mjs'
-import { readReport } from './report.mjs'
-
-/** A file of tests that takes longer hangs, unless its runtime sets another deadline, in milliseconds. */
-const DEADLINE = 10 * 60_000
-
-/** A failure that is not one test's. */
-const WHOLE = 'the file as a whole'
 
 /** What `__test__/support/known-failure.mts` prints of a test that cannot pass. */
 const KNOWN_FAILURE = /^known failure: (.+?): (.+)$/gm
+const parser = new XMLParser({
+  ...{ ignoreAttributes: false, attributeNamePrefix: '', parseAttributeValue: false, parseTagValue: false },
+  htmlEntities: true,
+  isArray: (name) => name === 'testcase' || name === 'testsuite',
+})
 
 /**
+ * @typedef {{ name: string, state: 'passed' | 'failed' | 'skipped', about: string }} Result `about`: why not passed
  * @typedef {{ passed: number, failed: number, skipped: number }} Counts
- * @typedef {Counts & { failures: string[] }} Outcome with what was printed of each test that failed
  *
  * @typedef {object} Runtime
  * @property {string} name
@@ -28,12 +28,20 @@ const KNOWN_FAILURE = /^known failure: (.+?): (.+)$/gm
  * @property {number} [deadline] after which a file is killed, in milliseconds
  */
 
+/** The words after the executable that run a file of tests and write a report. */
+export const testArguments = {
+  node: (file, report) => ['--test-reporter=junit', `--test-reporter-destination=${report}`, file],
+  // Bun's own limit of five seconds is shorter than some tests take; that of the file is ten minutes.
+  bun: (file, report) => [
+    ...['test', '--timeout=580000', '--reporter=junit', `--reporter-outfile=${report}`, `./${file}`],
+  ],
+  deno: (file, report) => ['test', '--allow-all', '--no-check', `--junit-path=${report}`, file],
+}
+
 /**
- * Runs files of tests, several at once.
  * @param {Runtime} runtime
  * @param {string[]} files as `folder/name`
- * @param {(line: string) => void} [print]
- * @returns {Promise<Outcome>}
+ * @returns {Promise<Counts & { failures: string[] }>} with what was printed of each test that failed
  */
 export async function runSuite(runtime, files, print = console.log) {
   print(`\n# ${runtime.name}`)
@@ -42,12 +50,17 @@ export async function runSuite(runtime, files, print = console.log) {
   // The longest first, so that none of them runs alone in the end.
   const isLong = (/** @type {string} */ file) => Number(folders[file.split('/')[0]]?.long ?? false)
   const waiting = files.toSorted((a, b) => isLong(b) - isLong(a))
-  const worker = async () => {
+  const work = async () => {
     for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
       const began = performance.now()
       const results = await runFile(runtime, file)
       const seconds = ((performance.now() - began) / 1000).toFixed(1)
-      print(`${file.padEnd(28)} ${add(counts, results)} (${seconds} s)`)
+      const found = Object.keys(counts).flatMap((state) => {
+        const number = results.filter((one) => one.state === state).length
+        counts[state] += number
+        return number > 0 ? [`${number} ${state}`] : []
+      })
+      print(`${file.padEnd(28)} ${found.join(', ')} (${seconds} s)`)
       for (const { name, state, about } of results.filter((one) => one.state !== 'passed')) {
         const why = about.trim() || 'the report of this runtime gives no reason; that of npm test does'
         print(`  ${state}: ${name}\n    ${why.replaceAll('\n', '\n    ')}`)
@@ -57,59 +70,50 @@ export async function runSuite(runtime, files, print = console.log) {
     }
   }
   const { concurrency = 2 * availableParallelism() } = runtime
-  await Promise.all(Array.from({ length: concurrency }, worker))
+  await Promise.all(Array.from({ length: concurrency }, work))
   return { ...counts, failures }
 }
 
-/**
- * Adds results to the counts, and gives what was added in words.
- * @param {Counts} counts
- * @param {import('./report.mjs').Result[]} results
- */
-function add(counts, results) {
-  for (const { state } of results) counts[state] += 1
-  const states = Object.keys(counts).map((state) => [
-    state,
-    results.filter((one) => one.state === state).length,
-  ])
-  return states.flatMap(([state, number]) => (number > 0 ? [`${number} ${state}`] : [])).join(', ')
-}
-
-/** @returns {Promise<import('./report.mjs').Result[]>} */
-async function runFile({ command, env, deadline = DEADLINE }, file) {
+/** @returns {Promise<Result[]>} */
+async function runFile({ command, env, deadline = 10 * 60_000 }, file) {
   const directory = join(root, 'target/runtimes/reports')
   mkdirSync(directory, { recursive: true })
   const report = join(directory, `${file.replace('/', '-')}.xml`)
+  const log = report.replace(/xml$/, 'log')
   rmSync(report, { force: true })
-  const words = command(compiledTest(file), report)
-  const { output, end } = await runProgram(words, { env, deadline, log: report.replace(/xml$/, 'log') })
+  const [program, ...args] = command(compiledTest(file), report)
+  // Not pipes: a process that a test has left would keep them open.
+  const output = openSync(log, 'w')
+  const options = { cwd: root, env: { ...process.env, ...env }, timeout: deadline, killSignal: 'SIGKILL' }
+  const child = spawn(program, args, { ...options, stdio: ['ignore', output, output] })
+  closeSync(output)
+  const [code, signal] = await once(child, 'exit').catch((error) => [error.message])
+  const end = code === 0 ? 0 : (signal ?? `exit code ${code}`)
+  const text = readFileSync(log, 'utf8')
   const results = existsSync(report) ? readReport(readFileSync(report, 'utf8')) : []
   // Deno's report counts a test as passed that was skipped.
-  for (const [, name, why] of output.matchAll(KNOWN_FAILURE)) {
+  for (const [, name, why] of text.matchAll(KNOWN_FAILURE)) {
     const known = results.find((result) => result.name === name && result.state !== 'failed')
     if (known) Object.assign(known, { state: 'skipped', about: why })
   }
-  const isReported = results.some(({ state }) => state === 'failed')
-  if (results.length > 0 && (end === undefined || isReported)) return results
-  const about = `${end ?? 'exit code 0'}, ${results.length} tests reported\n${output.slice(-4000)}`
-  return [...results, { name: WHOLE, state: 'failed', about }]
+  if (results.length > 0 && (end === 0 || results.some(({ state }) => state === 'failed'))) return results
+  const about = `${end || 'exit code 0'}, ${results.length} tests reported\n${text.slice(-4000)}`
+  return [...results, { name: 'the file as a whole', state: 'failed', about }]
 }
 
-/** Runs a program; `end` says how it ended, unless with 0. */
-async function runProgram([program, ...args], { env, deadline, log }) {
-  // Not pipes: a process that a test has left would keep them open.
-  const file = openSync(log, 'w')
-  const child = spawn(program, args, {
-    cwd: root,
-    env: { ...process.env, ...env },
-    stdio: ['ignore', file, file],
-    timeout: deadline,
-    killSignal: 'SIGKILL',
-  })
-  closeSync(file)
-  const end = await new Promise((resolve) => {
-    child.once('error', (error) => resolve(error.message))
-    child.once('exit', (code, signal) => resolve(code === 0 ? undefined : (signal ?? `exit code ${code}`)))
-  })
-  return { output: readFileSync(log, 'utf8'), end }
+/**
+ * The tests in a JUnit report, those inside of suites too.
+ * @returns {Result[]}
+ */
+function readReport(/** @type {string} */ xml) {
+  const textOf = (element) => element['#text'] ?? element.message ?? String(element)
+  const visit = ({ testcase = [], testsuite = [] }) => [
+    ...testcase.map(({ name, failure, error = failure, skipped }) => {
+      if (error !== undefined) return { name, state: 'failed', about: textOf(error) }
+      if (skipped !== undefined) return { name, state: 'skipped', about: textOf(skipped) }
+      return { name, state: 'passed', about: '' }
+    }),
+    ...testsuite.flatMap(visit),
+  ]
+  return visit(parser.parse(xml).testsuites || {})
 }
