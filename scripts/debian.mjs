@@ -1,12 +1,12 @@
-// Packages of Debian, installed where that is possible.
+// Packages of Debian, installed if this is Debian and the user is root.
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { run } from './steps.mjs'
 
 /**
  * Installs what is missing.
  * @param {Record<string, () => boolean>} packages whether each is there
- * @returns {string | undefined} why something is missing all the same
+ * @returns {string | undefined} why something is still missing
  */
 export function installPackages(packages) {
   const missing = Object.keys(packages).filter((name) => !packages[name]())
@@ -21,3 +21,20 @@ export function installPackages(packages) {
 
 /** @param {string} path */
 export const file = (path) => () => existsSync(path)
+
+/** Installs the servers that the tests start. Returns why they are missing; under CI that ends the process. */
+export function installPostgres() {
+  if (process.platform !== 'linux') return 'the servers are those of Debian'
+  const home = '/usr/lib/postgresql'
+  const why = installPackages({
+    postgresql: () =>
+      existsSync(home) && readdirSync(home).some((version) => existsSync(`${home}/${version}/bin/postgres`)),
+    pgbouncer: file('/usr/sbin/pgbouncer'),
+    iproute2: file('/sbin/ip'),
+  })
+  if (why !== undefined && process.env.CI) {
+    console.error(`the tests of locks on PostgreSQL cannot run: ${why}`)
+    process.exit(1)
+  }
+  return why
+}

@@ -2,8 +2,8 @@
 import { spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { installPostgres } from './debian.mjs'
 import { prepareExample } from './example.mjs'
-import { installPostgres } from './postgres.mjs'
 import { compile } from './suite.mjs'
 
 const example = prepareExample()

@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises'
 import { run as runTests } from 'node:test'
 import { spec } from 'node:test/reporters'
 import { parseArgs } from 'node:util'
-import { installPostgres } from './postgres.mjs'
+import { installPostgres } from './debian.mjs'
 import { root, run } from './steps.mjs'
 
 /**
