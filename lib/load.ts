@@ -17,17 +17,13 @@ export function load(): Native {
   const { native, error } = tryRequire(target, chosen)
   if (native?.VERSION === version) return native
   const path = chosen ?? installedPath(target)
-  const finding = native
-    ? {
-        why: `${path} is of version ${native.VERSION ?? 'unknown'}, and ${packageName} of ${version}`,
-        fix: reinstall(),
-      }
+  const { why, fix = reinstall() } = native
+    ? { why: `${path} is of version ${native.VERSION ?? 'unknown'}, and ${packageName} of ${version}` }
     : diagnose(target, path, error)
-  if (override) {
-    finding.why = `NAPI_RS_NATIVE_LIBRARY_PATH is set; ${finding.why}`
-    finding.fix = 'unset NAPI_RS_NATIVE_LIBRARY_PATH'
-  }
-  throw nativeError(target, path ?? local, finding, error)
+  const [causedBy, remedy] = override
+    ? [`NAPI_RS_NATIVE_LIBRARY_PATH is set; ${why}`, 'unset NAPI_RS_NATIVE_LIBRARY_PATH']
+    : [why, fix]
+  throw nativeError(target, path ?? local, causedBy, remedy, error)
 }
 
 /** Names each package for bundlers and tools that trace files; a `try` around them lets a package be missing. */
@@ -66,22 +62,16 @@ function installedPath(target: string): string | undefined {
   }
 }
 
-interface Finding {
-  why: string
-  fix: string
-}
-
 /** @param error what `require` threw; `undefined`: no package is published for this platform */
-function diagnose(target: string, path: string | undefined, error: unknown): Finding {
+function diagnose(target: string, path: string | undefined, error: unknown): { why: string; fix?: string } {
   if (path !== undefined) {
-    const [said = ''] = String((error as Error).message).split('\n')
-    return { why: said, fix: allowAddons(error) ?? reinstall() }
+    const [why = ''] = String((error as Error).message).split('\n')
+    return { why, ...allowAddons(error) }
   }
-  if (existsSync(join(root, 'Cargo.toml')))
-    return { why: `reconcile-lock.${target}.node was not built`, fix: reinstall() }
+  if (isClone()) return { why: `reconcile-lock.${target}.node was not built` }
   if (error !== undefined) {
-    const why = `${packageName}-${target} is not installed: optional dependencies were omitted, or node_modules was installed for another platform`
-    return { why, fix: reinstall() }
+    const reason = 'optional dependencies were omitted, or node_modules was installed for another platform'
+    return { why: `${packageName}-${target} is not installed: ${reason}` }
   }
   const source = repository.url.replace(/^git\+|\.git$/g, '')
   return {
@@ -91,27 +81,27 @@ function diagnose(target: string, path: string | undefined, error: unknown): Fin
 }
 
 /** Options of Node.js that keep it from loading any addon. */
-function allowAddons(error: unknown): string | undefined {
-  if ((error as NodeJS.ErrnoException).code !== 'ERR_DLOPEN_DISABLED') return undefined
-  return 'permission' in process
-    ? 'start Node.js with --allow-addons beside --permission'
-    : 'start Node.js without --no-addons'
+function allowAddons(error: unknown): { fix?: string } {
+  if ((error as NodeJS.ErrnoException).code !== 'ERR_DLOPEN_DISABLED') return {}
+  const options = 'permission' in process ? 'with --allow-addons beside --permission' : 'without --no-addons'
+  return { fix: `start Node.js ${options}` }
 }
 
+const isClone = (): boolean => existsSync(join(root, 'Cargo.toml'))
+
 function reinstall(): string {
-  if (existsSync(join(root, 'Cargo.toml'))) return 'npm run build, in this clone'
+  if (isClone()) return 'npm run build, in this clone'
   return root.includes('node_modules')
     ? 'npm install --include=optional, or what your package manager calls that, on this machine'
     : `keep ${packageName} out of the bundle (external), and install it beside the bundle`
 }
 
-function nativeError(target: string, path: string, { why, fix }: Finding, cause: unknown): LockError {
+function nativeError(target: string, path: string, why: string, fix: string, cause: unknown): LockError {
   const { bun, deno, node } = process.versions
   const runtime = bun ? `Bun ${bun}` : deno ? `Deno ${deno}` : `Node.js ${node}`
-  const libc = target.endsWith('musl') ? ' musl' : target.includes('-gnu') ? ' glibc' : ''
-  const machine = `${process.platform} ${process.arch}${libc}${libc === ' glibc' ? glibcVersion() : ''}`
+  const libc = target.includes('-musl') ? ' musl' : target.includes('-gnu') ? ` glibc${glibcVersion()}` : ''
   const message = [
-    `${packageName} has no native binary that works here: ${machine}, ${runtime}`,
+    `${packageName} has no native binary that works here: ${process.platform} ${process.arch}${libc}, ${runtime}`,
     `  package: ${packageName}-${target}`,
     `  cause: ${why}`,
     `  fix: ${fix}`,

@@ -2,7 +2,7 @@ import { onAbort } from './abort.js'
 import { clearTimeout, setTimeout } from './clock.js'
 
 /** How long a rejected call waits for the roll-back of an attempt under way, in milliseconds. */
-export const ROLLBACK_GRACE_MS = 25
+const ROLLBACK_GRACE_MS = 25
 
 export interface AbortableCall {
   isAborted: boolean

@@ -27,10 +27,10 @@ const channels = {
   lost: named('reconcile-lock:lost'),
 }
 
-const debug = debuglog('reconcile-lock')
-if (debug.enabled) {
+if (process.env.NODE_DEBUG) {
+  const debug = debuglog('reconcile-lock')
   for (const [event, { name }] of Object.entries(channels))
-    subscribe(name, (message) => debug('%s %j', event, message))
+    if (debug.enabled) subscribe(name, (message) => debug('%s %j', event, message))
 }
 
 export function publishAcquired(lock: LockView, waited: () => number): void {
