@@ -4,10 +4,10 @@ import { clearTimeout, MAX_TIMER_MS, monotonic, setTimeout } from '../shared/clo
 import { contention } from '../shared/errors.js'
 import { HeldLock } from './lock.js'
 import type { LockTable } from './lock-table.js'
-import type { Request } from './options.js'
 import type { Caller, NameQueue, Seen } from './queue.js'
 import { pathOf, type Session } from './session.js'
 import type { SessionPool } from './session-pool.js'
+import type { Request } from './settings.js'
 import { unlock } from './sql.js'
 
 /** How often those who wait are told, in milliseconds; a timer may be a millisecond early. */

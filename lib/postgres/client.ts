@@ -3,7 +3,7 @@ import type { PostgresClient } from '../../postgres.js'
 import { clearTimeout, setTimeout } from '../shared/clock.js'
 import { lockError } from '../shared/errors.js'
 import { coded, SQLSTATE, timedOut } from './errors.js'
-import type { Settings } from './options.js'
+import type { Settings } from './settings.js'
 
 /** What a client of `pg` has beside what it documents; all of it may be missing. */
 interface Insides {

@@ -16,10 +16,10 @@ import {
   publicHolder,
   UNKNOWN,
 } from './lock-table.js'
-import type { Request } from './options.js'
 import { NameQueue } from './queue.js'
 import { pathOf, type Session } from './session.js'
 import type { SessionPool } from './session-pool.js'
+import type { Request } from './settings.js'
 import { endHolder, tryLock, unlock } from './sql.js'
 
 /** The server signals a session and does not wait for its end: how often it is looked for, and how long, in milliseconds. */

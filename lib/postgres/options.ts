@@ -11,31 +11,11 @@ import { MAX_TIMER_MS } from '../shared/clock.js'
 import { argumentError } from '../shared/errors.js'
 import { isPlain } from '../shared/plain.js'
 import { HeldLock } from './lock.js'
+import type { Request, Settings } from './settings.js'
 
 const MESSAGE = 'Another reconcile run is in progress'
 const NAME = 'reconcile'
 const MAX_NAME_LENGTH = 255
-
-/** A lock, with the defaults filled in. */
-export interface Request {
-  name: string
-  message: string
-  timeout: number
-  signal: AbortSignal | undefined
-  onWait: AcquireOptions['onWait']
-  force: boolean
-}
-
-/** The times and places of all locks of one database. */
-export interface Settings {
-  connectionString: string | undefined
-  connect: PostgresOptions['connect']
-  pool: PostgresOptions['pool']
-  maxConnections: number
-  schema: string | undefined
-  sessionTimeout: number
-  connectTimeout: number
-}
 
 type Values = Record<string, unknown>
 type Check = (value: unknown, name: string) => void

@@ -1,9 +1,9 @@
 import { emitWarning } from 'node:process'
 import { clearTimeout, delay, MAX_TIMER_MS, monotonic, setTimeout } from '../shared/clock.js'
 import { lockError } from '../shared/errors.js'
-import type { Settings } from './options.js'
 import { assertDedicatedSession } from './pooler.js'
 import { Session } from './session.js'
+import type { Settings } from './settings.js'
 import { endSession } from './sql.js'
 
 /** How long a session waits for its next use, in milliseconds, and how many do. */

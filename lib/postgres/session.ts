@@ -4,8 +4,8 @@ import { clearTimeout, setTimeout } from '../shared/clock.js'
 import { lockError } from '../shared/errors.js'
 import { type Client, type Connection, connect, isInClear, keepAlive, placeOf } from './client.js'
 import { coded, SQLSTATE, timedOut } from './errors.js'
-import type { Settings } from './options.js'
 import { responseTimer } from './response-timer.js'
+import type { Settings } from './settings.js'
 import { applySettings, sessionIdentity, sessionSettings } from './sql.js'
 
 interface Identity {
