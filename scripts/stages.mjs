@@ -51,10 +51,7 @@ export const stages = [
   {
     name: 'types',
     // Not `tsc`: an older compiler is installed too.
-    commands: commands(
-      'node_modules/typescript/bin/tsc -p lib',
-      'scripts/suite.mjs --compile',
-    ),
+    commands: commands('node_modules/typescript/bin/tsc -p lib', 'scripts/suite.mjs --compile'),
   },
   {
     name: 'core',
