@@ -152,8 +152,8 @@ const faults: Record<string, [spoil: (home: string) => void, said: RegExp]> = {
     /the main package holds reconcile-lock\..*\.node/,
   ],
   'the main package lacks what was compiled': [
-    (home) => rmSync(join(home, 'postgres', 'dist'), { recursive: true }),
-    /the main package lacks postgres\/dist\/index\.js/,
+    (home) => rmSync(join(home, 'dist'), { recursive: true }),
+    /the main package lacks dist\/postgres\.js/,
   ],
   'the main package runs a script at its installation': [
     (home) =>
