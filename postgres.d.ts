@@ -1,11 +1,11 @@
 /// <reference lib="esnext.disposable" />
 
 /**
- * The lock of `reconcile-lock` for several machines: a session of PostgreSQL holds it, and the server lets go of it
+ * The lock of `reconcile-lock` for several machines: a session of PostgreSQL holds it, and the server releases it
  * when the session ends, as a kernel does for files.
  *
- * Between the loss of a session and its notice two holders can believe in the lock. What protects the data is
- * {@link PostgresLock.token}.
+ * Until a process notices the loss of its session, another process may hold the lock as well.
+ * {@link PostgresLock.token} protects the data.
  *
  * @module reconcile-lock/postgres
  */
@@ -19,27 +19,27 @@ import type {
 
 export { LockError } from './index.js'
 
-/** How to reach the database. One of `connectionString`, `connect` and `pool` has to be given. */
+/** The database, by one of `connectionString`, `connect` and `pool`, and the times and limits of its connections. */
 export interface PostgresOptions {
-  /** As `pg` takes it: `postgres://user@host:5432/database`. What it leaves out, `PGUSER` and its like may say. */
+  /** As `pg` takes it: `postgres://user@host:5432/database`. `PGUSER` and its like complete it. */
   connectionString?: string | undefined
-  /** Makes a new client that is not connected yet, for what a URL cannot say. */
+  /** Makes a new client that is not connected yet, for options that a URL does not have. */
   connect?: (() => PostgresClient | Promise<PostgresClient>) | undefined
   /**
-   * A `pg.Pool` whose clients are used. Each lock that is held or waited for has one of them to itself, and gives it back
+   * A `pg.Pool` whose clients are used. Each lock that is held or waited for has one of them to itself, and returns it
    * with the settings that it had.
    */
   pool?: PostgresPool | undefined
   /**
    * How many connections there are at most: one for each lock that is held, and one for each name that is waited for,
-   * whatever the number of calls. A call beyond that waits in line within its `timeout`. Default: 10.
+   * for any number of calls. A call beyond that waits within its `timeout`. Default: 10.
    */
   maxConnections?: number | undefined
   /** The schema of the table `reconcile_lock`. Default: the first of the session's `search_path`. */
   schema?: string | undefined
   /**
-   * How long the database and this process may be out of touch before each gives the session up, in milliseconds.
-   * The holder notices after half of it at the latest, the server lets others in after all of it. At least 4000.
+   * How long the database and this process may be out of touch before each ends the session, in milliseconds. The
+   * holder notices after half of it at the latest, the server grants the lock to others after all of it. At least 4000.
    * Default: 20000.
    */
   sessionTimeout?: number | undefined
@@ -47,7 +47,7 @@ export interface PostgresOptions {
   connectTimeout?: number | undefined
 }
 
-/** What is used of a client of the package `pg`, as that package documents it. */
+/** The used part of a client of the package `pg`, as that package documents it. */
 export interface PostgresClient {
   /** Opens the connection. */
   connect(): Promise<unknown>
@@ -69,21 +69,21 @@ export interface PostgresClient {
   readonly database?: string | undefined
 }
 
-/** What is used of a `pg.Pool`. */
+/** The used part of a `pg.Pool`. */
 export interface PostgresPool {
   /** Takes a connected client. */
   connect(): Promise<PostgresPoolClient>
 }
 
-/** What is used of a client of a `pg.Pool`. */
+/** The used part of a client of a `pg.Pool`. */
 export interface PostgresPoolClient extends PostgresClient {
-  /** Gives it back; with an error it is not lent again. */
+  /** Returns it to the pool; with an error it is not lent again. */
   release(error?: Error | boolean): void
 }
 
 /** A statement of {@link PostgresClient.query}. */
 export interface PostgresStatement {
-  /** What the session knows it by, if it is to be prepared once. */
+  /** Its name in the session, if it is to be prepared once. */
   name?: string
   /** The SQL. */
   text: string
@@ -91,13 +91,13 @@ export interface PostgresStatement {
   values: unknown[]
 }
 
-/** What is used of an answer of {@link PostgresClient.query}. */
+/** The used part of a result of {@link PostgresClient.query}. */
 export interface PostgresResult {
   /** One object for each row. */
   rows: unknown[]
 }
 
-/** Which lock, and what to say when it is held. */
+/** Names a lock, and the message of its contention error. */
 export interface LockOptions {
   /** The name of the lock, up to 255 characters. Default: `reconcile`. */
   name?: string | undefined
@@ -105,34 +105,34 @@ export interface LockOptions {
   message?: string | undefined
 }
 
-/** What {@link PostgresLocks.acquireLock} takes. */
+/** The options of {@link PostgresLocks.acquireLock}. */
 export interface AcquireOptions
   extends LockOptions,
     Pick<FileAcquireOptions, 'timeout' | 'signal' | 'onWait'> {}
 
-/** What {@link lockInTransaction} takes. */
+/** The options of {@link lockInTransaction}. */
 export interface TransactionLockOptions extends LockOptions, Pick<FileAcquireOptions, 'timeout' | 'signal'> {}
 
-/** What {@link PostgresLocks.breakLock} takes. */
+/** The options of {@link PostgresLocks.breakLock}. */
 export interface PostgresBreakOptions extends AcquireOptions, Pick<BreakOptions, 'force'> {}
 
-/** Which lock: by name, by options, of which `timeout`, `signal` and `onWait` are ignored, or one that was acquired. */
+/** Names a lock: by name, by options, of which `timeout`, `signal` and `onWait` are ignored, or by an acquired lock. */
 export type LockTarget = string | AcquireOptions | PostgresLock
 
-/** Who holds a lock, or left it behind. `createdAt` is of the server's clock. */
+/** The holder of a lock. `createdAt` is of the server's clock. */
 export interface PostgresHolder extends Holder {
   /** The session's `application_name`. */
   application: string
 }
 
-/** Whom a lock was taken over from. */
+/** A take-over: from which holder, and why. */
 export interface PostgresTakenOver extends FileTakenOver {
   holder: PostgresHolder
 }
 
-/** What {@link PostgresLocks.inspectLock} found. */
+/** The result of {@link PostgresLocks.inspectLock}. */
 export interface PostgresLockStatus extends Omit<FileLockStatus, 'holder'> {
-  /** Who holds the lock or left it behind, if the table says. */
+  /** The holder, or the previous one of a stale lock, if the table names it. */
   holder?: PostgresHolder
   /** The token of the last acquisition, if there was one. */
   token?: bigint
@@ -141,9 +141,8 @@ export interface PostgresLockStatus extends Omit<FileLockStatus, 'holder'> {
 /**
  * A lock that this process holds until it is released or its session ends.
  *
- * The session can end without this process' doing, and nobody can tell it of that at once: **until it has noticed,
- * another process may hold the lock as well.** What protects the data is {@link PostgresLock.token}: write it along
- * with what the lock guards, and refuse a lower one.
+ * The session can end without this process, which notices it later: **until then another process may hold the lock as
+ * well.** {@link PostgresLock.token} protects the data: write it along with the data, and refuse a lower one.
  */
 export interface PostgresLock {
   /** The lock, as errors and diagnostics name it: `postgresql://HOST:PORT/DATABASE#NAME`, without a password. */
@@ -156,16 +155,16 @@ export interface PostgresLock {
    * token if that is higher.
    */
   readonly token: bigint
-  /** Is aborted when the lock may have been lost: its session has ended, or does not answer any more. */
+  /** Is aborted when the lock may have been lost: its session has ended, or no longer answers. */
   readonly signal: AbortSignal
-  /** This process, as the table says. */
+  /** This process, as in the table. */
   readonly holder: PostgresHolder
-  /** Set if the run before this one never released the lock. It may have died half-way. */
+  /** Set if the previous holder never released the lock. It may have died half-way. */
   readonly takenOver?: PostgresTakenOver | undefined
-  /** Whether the lock is held, as far as this process knows by now. Asks nobody. */
+  /** Whether the lock is held, as far as this process has noticed. Does not query the server. */
   readonly isHeld: () => boolean
   /**
-   * Asks the server whether the lock is still held, for the moment before a step that cannot be undone.
+   * Queries the server whether the lock is still held, for the moment before a step that cannot be undone.
    *
    * @throws `LockError` `E_LOCK_LOST` if it is not, or if the server does not answer.
    */
@@ -173,12 +172,12 @@ export interface PostgresLock {
   /**
    * Releases the lock. A second release does nothing.
    *
-   * Rejects with a `LockError` `E_LOCK_LOST` if the session had ended before, so that somebody else may have held
-   * the lock meanwhile; what the server still has of that session is ended first, so this is the time to stop relying
-   * on it. Either way this process holds the lock no more.
+   * Rejects with a `LockError` `E_LOCK_LOST` if the session had ended before, so that another process may have held the
+   * lock meanwhile. The rest of that session on the server is ended first. In both cases this process no longer holds
+   * the lock.
    */
   readonly release: () => Promise<void>
-  /** What `JSON.stringify` prints of it. */
+  /** For `JSON.stringify`. */
   toJSON(): Pick<PostgresLock, 'path' | 'name' | 'holder' | 'takenOver'> & {
     /** The token in decimal digits, since JSON has no `bigint`. */
     token: string
@@ -187,46 +186,46 @@ export interface PostgresLock {
   [Symbol.asyncDispose](): Promise<void>
 }
 
-/** The locks of one database, as {@link postgresLocks} gives them. */
+/** The locks of one database, as {@link postgresLocks} returns them. */
 export interface PostgresLocks {
   /**
-   * Acquires a lock, or rejects. It does not wait for a holder unless `timeout` says so. Not reentrant. A lock whose
-   * holder's session has ended is taken over at once; {@link PostgresLock.takenOver} tells.
+   * Acquires a lock, or rejects. It waits for a holder only if `timeout` is set. Not reentrant. It takes over a lock
+   * whose holder's session has ended; {@link PostgresLock.takenOver} names that holder.
    *
    * @param options A name stands for `{ name }`.
    * @throws `LockError` `E_LOCK_CONTENTION`, `E_LOCK_CONNECTIONS`, `E_LOCK_POOLER`, `E_LOCK_STANDBY`,
-   *   `E_LOCK_UNSUPPORTED`, `E_LOCK_TABLE`, `E_LOCK_COLLISION`, `E_LOCK_DRIVER`; what the server or the system refuses
-   *   arrives as `pg` has it, with a `code` and with `recoverable`; a wrong argument, before anything is asked.
+   *   `E_LOCK_UNSUPPORTED`, `E_LOCK_TABLE`, `E_LOCK_COLLISION`, `E_LOCK_DRIVER`; errors of the server and the system as
+   *   `pg` has them, with a `code` and with `recoverable`; an error of an argument, before any call of the server.
    */
   acquireLock(options?: string | AcquireOptions): Promise<PostgresLock>
   /** Releases the lock if it was acquired through this object, and does nothing otherwise. */
   releaseLock(target?: LockTarget): Promise<void>
   /**
-   * Runs `fn` while holding the lock and gives its result. The lock is released whatever `fn` does. If `fn` fails,
-   * its error is the one that counts; a failing release is then a process warning.
+   * Runs `fn` while holding the lock and returns its result. The lock is released also if `fn` fails: the call then
+   * rejects with that error, and an error of the release becomes a process warning.
    */
   withLock<T>(fn: (lock: PostgresLock) => T | Promise<T>, options?: string | AcquireOptions): Promise<T>
-  /** Says whether the lock is held, and by whom. Changes nothing, and no acquirer notices. */
+  /** Returns the state of the lock and its holder. Changes nothing, and disturbs no acquirer. */
   inspectLock(target?: LockTarget): Promise<PostgresLockStatus>
   /**
-   * Clears what a dead holder left in the table; `true` if there was something. No run needs that.
+   * Clears the row of a dead holder; `true` if there was one. An acquirer does not need that.
    *
-   * With `force` the session that the table names as the holder's is ended, which takes the same role, or
-   * `pg_signal_backend` and `pg_read_all_stats`. That run is not stopped; its `signal` is aborted and its release gives
-   * `E_LOCK_LOST`.
+   * With `force` it ends the session that the table names as the holder's, which takes the same role, or
+   * `pg_signal_backend` and `pg_read_all_stats`. The holder is not stopped; its `signal` is aborted and its release
+   * fails with `E_LOCK_LOST`.
    *
-   * @throws `LockError` `E_LOCK_CONTENTION` if somebody holds it and `force` is off, or if the table does not name the
+   * @throws `LockError` `E_LOCK_CONTENTION` if a session holds it and `force` is off, or if the table does not name the
    *   session that has the lock's key: it may be another program's advisory lock.
    */
   breakLock(target?: LockTarget | PostgresBreakOptions): Promise<boolean>
-  /** Closes the connections that wait for their next use, and so do unused ones after 5 s. Locks stay held. */
+  /** Closes the idle connections, which also close after 5 s. Locks stay held. */
   close(): Promise<void>
   /** As {@link PostgresLocks.close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
 }
 
 /**
- * The locks of one database. Nothing is connected before the first call.
+ * The locks of one database. The first call connects.
  *
  * @throws TypeError, RangeError for wrong options.
  * @example
@@ -237,7 +236,7 @@ export interface PostgresLocks {
 export function postgresLocks(options: PostgresOptions): PostgresLocks
 
 /**
- * The SQL that creates the table, for those who may when the role that holds locks may not. That role needs `SELECT`,
+ * The SQL that creates the table, for a role that may, if the role that holds locks may not. The latter needs `SELECT`,
  * `INSERT` and `UPDATE` on it.
  *
  * @param schema As in {@link PostgresOptions.schema}.
@@ -253,14 +252,14 @@ export function tableSql(schema?: string): string
 export function lockKey(name: string): bigint
 
 /**
- * Acquires the lock of a name for the transaction that `client` is in, which it ends with. It excludes the locks that
- * {@link postgresLocks} gives under that name, and no pooler can break it. Nothing is written to the table: there is no
- * token, and nobody can say who holds it.
+ * Acquires the lock of a name until the end of the transaction that `client` is in. It excludes the locks that
+ * {@link postgresLocks} acquires under that name, and works through any pooler. It writes no row: there is no token,
+ * and the holder is unknown to others.
  *
  * @param client A client of `pg` after `BEGIN`.
  * @param options A name stands for `{ name }`.
- * @throws `LockError` `E_LOCK_CONTENTION` if somebody holds it for longer than `timeout`, 0 ms by default; the transaction
- *   goes on. `ERR_INVALID_STATE` if there is no transaction.
+ * @throws `LockError` `E_LOCK_CONTENTION` if another session holds it for longer than `timeout`, 0 ms by default; the
+ *   transaction goes on. `ERR_INVALID_STATE` if there is no transaction.
  * @example
  * await client.query('BEGIN')
  * await lockInTransaction(client, 'reconcile')

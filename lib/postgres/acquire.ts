@@ -10,7 +10,7 @@ import type { SessionPool } from './session-pool.js'
 import type { Request } from './settings.js'
 import { unlock } from './sql.js'
 
-/** How often those who wait are told, in milliseconds; a timer may be a millisecond early. */
+/** How often a wait notifies its observers, in milliseconds; a timer may be a millisecond early. */
 const NOTIFY_INTERVAL_MS = 1000 + 1
 
 /** How long after its deadline a call waits for an answer that is under way, in milliseconds. */
@@ -55,7 +55,7 @@ export class Acquisition implements Caller {
     return this.hasWaited && (this.#request.onWait !== undefined || hasWaitSubscribers())
   }
 
-  /** A lock that is granted meanwhile is rolled back by whoever aborts. */
+  /** The aborting caller rolls back a lock that is granted meanwhile. */
   abort(): void {
     this.isAborted = true
     if (!this.#isGranted) void this.#leave().then(() => this.#reject(this.#request.signal?.reason))
@@ -138,7 +138,7 @@ export class Acquisition implements Caller {
     }
   }
 
-  /** A lock that could not be recorded is nobody's. */
+  /** Releases a lock that could not be recorded. */
   async #withdraw(session: Session): Promise<void> {
     try {
       await session.query(unlock, [this.#queue.key])

@@ -5,7 +5,7 @@ import { lockError } from '../shared/errors.js'
 import { coded, SQLSTATE, timedOut } from './errors.js'
 import type { Settings } from './settings.js'
 
-/** What a client of `pg` has beside what it documents; all of it may be missing. */
+/** Undocumented properties of a client of `pg`; each of them may be missing. */
 interface Insides {
   connection?: { stream?: Partial<Socket> & { encrypted?: boolean } }
   connectionParameters?: { query_timeout?: unknown }
@@ -16,7 +16,7 @@ interface Insides {
 
 export type Client = PostgresClient & Insides
 
-/** A connected client, and what becomes of it. */
+/** A connected client, and the ways to end it. */
 export interface Connection {
   readonly client: Client
   /** Whether it is a pool's, and goes back to it as it came. */
@@ -83,7 +83,7 @@ async function borrow(pool: Pool, connectTimeout: number): Promise<Connection> {
     }
     return { client, isBorrowed: true, close: async () => giveBack(), destroy }
   } catch (error) {
-    // What comes too late goes back at once.
+    // A client that comes too late goes back to the pool.
     connecting.then((client) => client.release()).catch(() => {})
     throw coded(error, SQLSTATE.cannotConnect)
   }
@@ -103,13 +103,13 @@ async function newClient({ connect, connectionString, connectTimeout }: Settings
   throw Object.assign(new TypeError(message), { code: 'ERR_INVALID_RETURN_VALUE' })
 }
 
-/** What is wrong with what a program calls a new client. Nothing of it is used, or ended. */
+/** Why the value that a program returned is not a new client. It is neither used nor ended. */
 function unusable(returned: unknown): string | undefined {
   if (typeof returned !== 'object' || returned === null) return String(returned)
   const is = returned as Record<string, unknown>
   if (typeof is.totalCount === 'number' && typeof is.waitingCount === 'number') return 'a pool'
   if (typeof is.release === 'function') {
-    // Nobody else would put it back.
+    // No other code would put it back.
     is.release()
     return 'a client of a pool'
   }
@@ -154,12 +154,12 @@ function driver(): { Client: new (config: object) => Client } {
   }
 }
 
-/** The server as its URL names it, without what must stay secret. */
+/** The server as its URL names it, without user and password. */
 export function placeOf({ host = '', port, database = '' }: Client): string {
   return `postgresql://${encodeURIComponent(host)}:${port ?? ''}/${encodeURIComponent(database)}`
 }
 
-/** Whether what is said can be read on a network. */
+/** Whether the connection crosses a network without encryption. */
 export function isInClear({ connection }: Client): boolean {
   const { encrypted, remoteAddress = '' } = connection?.stream ?? {}
   const isLoopback = /^(127\.|::1$|::ffff:127\.)/.test(remoteAddress)

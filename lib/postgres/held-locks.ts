@@ -6,7 +6,7 @@ interface HeldLock {
 /** The locks that this thread holds. */
 const heldLocks = new Set<HeldLock>()
 
-/** The sockets of locks do not keep the process running, but what they have to say at its end does. */
+/** The sockets of idle locks do not keep the process running, but the releases at its end do. */
 function releaseAll(): void {
   for (const lock of [...heldLocks]) lock.release().catch((error) => process.emitWarning(error))
 }

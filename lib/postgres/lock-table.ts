@@ -50,7 +50,7 @@ export class LockTable {
     this.#schema = schema
   }
 
-  /** Writes who holds the lock now, in the session that holds it, and says who did before and never released it. */
+  /** Writes the holder, in the session that holds the lock; returns a previous holder that never released it. */
   async record(session: Session, name: string, key: bigint): Promise<Recorded> {
     const schema = this.#schemaOf(session)
     const values = [name, key, process.pid, threadId, hostname(), ...halves(key)]
@@ -86,7 +86,7 @@ export class LockTable {
     return statements
   }
 
-  /** Whether there is a table. Whoever owns it could run statements of their own with each of ours. */
+  /** Whether there is a table. Its owner could run statements of their own with each of ours. */
   async #isThere(session: Session, schema: string): Promise<boolean> {
     if (session.trusted === schema) return true
     const found = await session.query<Owner | undefined>(tableOwner, [schema])
@@ -112,7 +112,7 @@ export class LockTable {
   }
 
   async #create(session: Session, schema: string): Promise<void> {
-    // Of several that create it at once the slower ones fail, and find it.
+    // Of several processes that create it at the same time, the slower ones fail, and find it.
     const failure: unknown = await session.query(this.#sql(schema).create).catch((error) => error)
     if (session.isEnded) throw failure
     if (await this.#isThere(session, schema)) return
@@ -127,7 +127,7 @@ export class LockTable {
     return lockError('E_LOCK_TABLE', session.place, message, { reason, cause })
   }
 
-  /** Gives a lock back as it was found: the next run is still told of the one that never released it. */
+  /** Restores the row as it was found: the next holder still learns of the one that never released the lock. */
   async restore(session: Session, key: bigint, { holder, previousHolder }: Recorded): Promise<void> {
     const { pid, thread, host, application, backend, started, createdAt } = previousHolder ?? holder
     const values = [key, holder.token, pid, thread, host, application, backend, started, createdAt]
@@ -180,12 +180,12 @@ function rowError(session: Session, name: string, error: unknown): unknown {
   }
 }
 
-/** What a person is told of a holder: whoever may write to the table may have written this. */
+/** The public part of a holder. Any role that may write to the table can have written it. */
 export function publicHolder({ backend: _, started: __, token: ___, ...holder }: Row): PostgresHolder {
   return { ...holder, host: printable(holder.host ?? ''), application: printable(holder.application) }
 }
 
-/** Nothing that a terminal would obey, and no more than the longest name of a host. */
+/** Escapes what a terminal would interpret, and cuts to the longest name of a host. */
 function printable(text: string): string {
   const shown = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
     const code = character.codePointAt(0) ?? 0
@@ -194,15 +194,15 @@ function printable(text: string): string {
   return shown.length > MAX_SHOWN_LENGTH ? `${shown.slice(0, MAX_SHOWN_LENGTH)}…` : shown
 }
 
-/** Who holds the lock, if the session that does has written it. */
+/** The holder, if the session that has the lock has written it. */
 export function holderOf({ holder, isReleased, backend }: LockView): PostgresHolder | undefined {
   return holder && !isReleased && holder.backend === backend ? publicHolder(holder) : undefined
 }
 
-/** Somebody has the lock, and has not said who it is. */
+/** The reason if the session that has the lock has not written its row. */
 export const UNKNOWN = 'a session of the database holds it, and the table does not say whose that is'
 
-/** What a refusal tells of the holder. */
+/** The holder, or why it is unknown, for a contention error. */
 export function contentionDetails(
   view: LockView | undefined,
 ): { holder: PostgresHolder } | { reason: string } {
@@ -210,7 +210,7 @@ export function contentionDetails(
   return holder ? { holder } : { reason: UNKNOWN }
 }
 
-/** Whether it was a process of this machine, and has ended; the server may hear of that a moment later. */
+/** Whether it was a process of this machine, and has ended; the server may notice that a moment later. */
 export function isLocalProcessGone(holder: PostgresHolder | undefined): boolean {
   if (holder?.host !== hostname()) return false
   try {

@@ -120,7 +120,7 @@ export class HeldLock {
     sessions.checkIn(session)
   }
 
-  /** The row was not written, so that the next run will be told of this one; the lock ends all the same. */
+  /** Ends the lock although the row was not written; the next holder then reports a take-over. */
   async #abandon(error: unknown): Promise<never> {
     const { session, sessions, key } = this.#acquired
     try {
@@ -133,16 +133,16 @@ export class HeldLock {
     throw error
   }
 
-  /** What is left of the session must not keep others out, now that nobody relies on it. */
+  /** Ends what the server may still have of the session, so that it does not block other processes. */
   async #terminateSession(): Promise<never> {
     const { session, sessions } = this.#acquired
     const ending = sessions.terminate(session).catch(() => {})
-    // A server that cannot be reached notices by itself, and nobody need wait for that.
+    // A server that cannot be reached notices by itself; the call does not wait for that.
     await Promise.race([ending, delay(RECONNECT_TIMEOUT_MS, undefined, { ref: false })])
     throw this.signal.reason
   }
 
-  /** Ends a lock that the program was never told of. */
+  /** Undoes an acquire that the program does not get. */
   static async rollBack(lock: PostgresLock): Promise<void> {
     const mine = lock as unknown as HeldLock
     const { session, rows, key, recorded } = mine.#acquired
@@ -150,7 +150,7 @@ export class HeldLock {
     mine.#markReleased()
     session.markBusy()
     publishEnded(mine)
-    // Should that fail, the next run is told of this one instead of the one before.
+    // If that fails, the next holder learns of this process instead of the previous holder.
     await rows.restore(session, key, recorded).catch(() => {})
     await session.close()
   }

@@ -93,7 +93,7 @@ export class Locks {
         const reason = `process ${view.backend} of the server has the lock's key, and the table does not say that it holds this lock: it may be another program's advisory lock`
         throw contention(message, { path, reason })
       }
-      // Another run may have it by now.
+      // Another process may have it already.
       await this.#clear(session, name)
       return true
     })

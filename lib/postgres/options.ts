@@ -1,4 +1,4 @@
-// Wrong arguments, refused before anything is asked of a server. The texts are those of the addon and of Node.js.
+// Checks arguments before any call of the server. The texts are those of the addon and of Node.js.
 import { inspect } from 'node:util'
 import type {
   AcquireOptions,
@@ -165,7 +165,7 @@ export function transactionRequest(client: unknown, options?: string | Transacti
   return request(options, ofTransaction)
 }
 
-/** From where `pg` takes what a URL leaves out; any of them says that a server is meant. */
+/** Variables from which `pg` completes a URL; each of them shows that a server is meant. */
 const VARIABLES = ['PGHOST', 'PGPORT', 'PGUSER', 'PGDATABASE']
 
 export function settingsOf(options: PostgresOptions): Settings {

@@ -11,7 +11,7 @@ const NOTIFICATION_TIMEOUT_MS = 2000
  * Refuses a connection that does not keep its session, as behind a pooler that gives every transaction another one.
  *
  * Two process ids of the server for one connection, or one for two connections, show it. Where the pooler has sessions
- * to spare they may not; then the connection has to hear, at rest, what another one notifies, which takes a session.
+ * to spare they may not; then the idle connection has to receive the notification of another one, which takes a session.
  */
 export async function assertDedicatedSession(session: Session, open: () => Promise<Session>): Promise<void> {
   const other = await open().catch((error) => {

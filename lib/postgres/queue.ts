@@ -22,10 +22,10 @@ const STATEMENT_SLICE_MS = 250
 const FIRST_PAUSE_MS = 50
 const MAX_PAUSE_MS = 2000
 
-/** How old what a refusal says may be, in milliseconds. */
+/** The maximum age of the details of a refusal, in milliseconds. */
 const FRESH_MS = 1000
 
-/** How long the server may take to hear that a process of this machine has ended, in milliseconds. */
+/** How long the server may take to notice that a process of this machine has ended, in milliseconds. */
 const DEAD_HOLDER_WAIT_MS = 1000
 
 /** How long a session may hold the lock before the table says whose it is, in milliseconds. */
@@ -37,17 +37,17 @@ export interface Seen {
   who: ReturnType<typeof contentionDetails>
 }
 
-/** A call that wants the lock. */
+/** A call that acquires the lock. */
 export interface Caller {
   /** By the clock that no change of the system's time moves. */
   readonly deadline: number
   /** Whether it has been refused once, and waits. */
   readonly hasWaited: boolean
-  /** Whether somebody wants to know who holds the lock while it waits. */
+  /** Whether a listener or a subscriber observes the wait. */
   readonly hasObserver: boolean
   /** The session holds the lock for this call now, which answers for it. */
   grant(session: Session): void
-  /** Somebody else holds the lock, so that it waits or leaves. */
+  /** Another session holds the lock: the call waits or leaves. */
   refuse(seen: Seen): void
   /** Leaves. */
   fail(error: unknown): void
@@ -91,13 +91,13 @@ export class NameQueue {
   async leave(caller: Caller): Promise<void> {
     this.#callers = this.#callers.filter((other) => other !== caller)
     if (this.#callers.length > 0) return
-    // The next call asks anew.
+    // The next call queries again.
     this.#forget()
     this.#wake()
     await this.#stepping
   }
 
-  /** Who holds the lock, as far as is known, or why nobody can be asked at the moment. */
+  /** The known state of the lock, or why the server cannot be queried at the moment. */
   get seen(): Seen | undefined {
     if (!this.#trouble || !this.#seen) return this.#seen
     const reason = `the connection is lost, and is made again (${this.#trouble.message})`
@@ -200,7 +200,7 @@ export class NameQueue {
     this.#sessions.checkIn(session)
   }
 
-  /** Somebody else has the lock: says so to those who want to know, and refuses those whose time is over. */
+  /** Another session has the lock: notifies the observers, and refuses the calls whose deadline has passed. */
   async #refused(session: Session): Promise<void> {
     const isNews = this.#callers.some(({ hasWaited, hasObserver }) => !hasWaited || hasObserver)
     if (!isNews && !this.#isOver() && monotonic() - this.#seenAt < FRESH_MS) return
@@ -226,7 +226,7 @@ export class NameQueue {
     }
   }
 
-  /** Contention is reported when somebody holds the lock, and not for the moment in which it changes hands. */
+  /** Contention is reported while a session holds the lock, and not for the moment in which it changes hands. */
   #isInGrace(view: LockView): boolean {
     const holder = holderOf(view)
     if (holder && !isLocalProcessGone(holder)) {
@@ -246,7 +246,7 @@ export class NameQueue {
 
   /** Calls that wait go on when the server is back; others learn why they cannot. */
   async #failed(error: unknown): Promise<void> {
-    // That call's time in the line is over, and not that of one that came meanwhile.
+    // The deadline of that call has passed, and not that of one that came meanwhile.
     const isOfLine = codeOf(error) === 'E_LOCK_CONNECTIONS'
     for (const caller of this.#callers) {
       const goesOn = isOfLine || (caller.hasWaited && isTransient(error))

@@ -37,8 +37,8 @@ export class SessionPool {
 
   /**
    * A session that has given the first answer: one that had rested may have died meanwhile. It has to be given back.
-   * @param milliseconds how long to wait in line if `maxConnections` are in use
-   * @param onLine hears at once whether it has to wait in line, and when it has no more
+   * @param milliseconds how long to wait if `maxConnections` are in use
+   * @param onLine is called with whether the call has to wait, and again when the wait is over
    */
   async checkOut<T>(
     first: (session: Session) => Promise<T>,
@@ -72,7 +72,7 @@ export class SessionPool {
     }
   }
 
-  /** Asks in a session that nobody needs after that. */
+  /** Runs one query in a session, and checks the session in again. */
   async query<T>(first: (session: Session) => Promise<T>): Promise<T> {
     const { session, answer } = await this.checkOut(first, this.#settings.connectTimeout)
     this.checkIn(session)
@@ -110,7 +110,7 @@ export class SessionPool {
     return lockError('E_LOCK_CONNECTIONS', 'postgresql:', message, { recoverable: true })
   }
 
-  /** Passes on what is free: a session, or leave to open one. */
+  /** Passes on a free session, or permission to open one. */
   #free(session?: Session): void {
     const [next] = this.#line
     if (next) {
@@ -139,7 +139,7 @@ export class SessionPool {
     this.#free()
   }
 
-  /** The first connection is made alone: what is proved of a pooler with a second one holds for all. */
+  /** The first connection is made alone: its proof that the pooler keeps sessions holds for all. */
   async #openOne(): Promise<Session> {
     if (this.#first) {
       await this.#first
@@ -211,13 +211,13 @@ export class SessionPool {
   }
 
   /**
-   * Ends a session on the server as well, which may not have heard of the end of its connection: now, or with the next
+   * Ends a session on the server as well, which may not have noticed the end of its connection: now, or with the next
    * connection if there can be none now.
    */
   async terminate(session: Session): Promise<void> {
     session.destroy()
     this.#lost.add(session)
-    // Beyond `maxConnections`: what others wait for may be what that session holds.
+    // Beyond `maxConnections`: other calls may wait for the lock that the session holds.
     const other = await this.#openOne()
     await other.close()
   }

@@ -20,7 +20,7 @@ interface Applied {
   before: Record<string, string>
 }
 
-/** One connection and the session behind it, asked one question after the other. */
+/** One connection and the session behind it, which runs one query after the other. */
 export class Session {
   /** The process of the server that serves it, and when that began. */
   backend = 0
@@ -89,7 +89,7 @@ export class Session {
     return lockError('E_LOCK_STANDBY', this.place, message, { recoverable: true })
   }
 
-  /** Sets what the lock needs of a session that is this connection's own. */
+  /** Applies the settings that a lock needs of its session. */
   async prepare(): Promise<void> {
     const { sessionTimeout } = this.#settings
     const { started, before } = await this.query<Applied>(applySettings(sessionSettings(sessionTimeout)))
@@ -112,7 +112,7 @@ export class Session {
   async #send<T>(text: string, values: unknown[] | undefined, milliseconds: number): Promise<T> {
     if (this.#end) throw this.#end
     let stop = () => {}
-    // A driver need not settle what it was asked.
+    // A driver may leave a query unsettled.
     const silence = new Promise<never>((_, reject) => {
       stop = responseTimer(milliseconds, () => {
         this.#ended(timedOut('The database did not answer', milliseconds))
@@ -161,7 +161,7 @@ export class Session {
         const { backend } = await this.query<Identity>(sessionIdentity)
         if (backend !== this.backend) this.#ended(changed())
       } catch {
-        // Whoever cancels a question ends no session; its end was noticed already.
+        // A cancelled query does not end the session; an end was noticed already.
       }
       if (!this.#end && this.#onEnd) this.#listen()
     }, period)
@@ -183,7 +183,7 @@ export class Session {
   /** Runs once, when the session has ended, whatever has ended it. */
   onceEnded: () => void = () => {}
 
-  /** @param listener hears the names of what is notified */
+  /** @param listener gets the names of the channels that are notified */
   onNotification(listener: (channel: string) => void): void {
     this.#client.on('notification', ({ channel }) => listener(channel))
   }
@@ -229,7 +229,7 @@ export class Session {
   #ended(error: Error): void {
     if (this.#end) return
     this.#finish(error)
-    // A pool has to hear that its client is of no use any more.
+    // A pool must not lend the client again.
     if (this.#connection.isBorrowed) this.#connection.destroy()
     this.#onEnd?.(error)
   }

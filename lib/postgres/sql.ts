@@ -63,7 +63,7 @@ export function statementsFor(schema: string): Statements {
   const table = tableName(schema)
   return {
     create: createTable(table),
-    // `before` is the row as the last holder left it: nobody but the holder writes it. The clock keeps tokens growing
+    // `before` is the row as the last holder left it: only the holder writes it. The clock keeps tokens growing
     // although the row, or a fail-over's last transactions, were lost; the row does although the clock is set back.
     // Without the lock, as of a server whose advisory locks are none, no row is written.
     record: `WITH before AS (SELECT * FROM ${table} WHERE name = $1)
@@ -105,7 +105,7 @@ export const tableOwner = `SELECT json_build_object('owner', owner.rolname, 'use
 FROM pg_class JOIN pg_roles AS owner ON owner.oid = relowner
 WHERE relname = 'reconcile_lock' AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)`
 
-/** Ends a session of ours that may not hear of it. */
+/** Ends a session of ours whose connection is lost. */
 export const endSession = `SELECT coalesce(bool_or(pg_terminate_backend(pid)), false)::text AS answer
 FROM pg_stat_activity WHERE pid = $1::int AND ${STARTED} = $2`
 
