@@ -1,80 +1,92 @@
 // `npm run cross`: every platform that a binary is published for, as far as a Linux machine can check it.
-import { parseArgs } from 'node:util'
-import { readBinary } from './binaries.mjs'
-import { build, lint, testCore } from './cross/check.mjs'
+import { readBinary } from '../lib/binary.js'
+import { readOptions } from './cli.mjs'
+import { build, installTools, lint, testCore } from './cross/build.mjs'
 import { testNode } from './cross/node.mjs'
-import { targets } from './cross/targets.mjs'
-import { installTools } from './cross/tools.mjs'
+
+/**
+ * `link`: what can link it here. `most`: bytes of the addon. `run`: what can run its programs here, as words before the program.
+ * `standsFor`: this target is checked in place of another that cannot be linked here. `node`: what can run a Node.js of
+ * it here, under which name its loader looks for the addon, and `process.platform` there.
+ */
+const targets = [
+  {
+    name: 'x86_64-unknown-linux-gnu',
+    ...{ link: 'zig', glibc: '2.17', most: 700_000, run: [] },
+    node: { under: 'this machine', platform: 'linux-x64-gnu', system: 'linux' },
+  },
+  {
+    name: 'aarch64-unknown-linux-gnu',
+    ...{ link: 'zig', glibc: '2.17', run: ['qemu-aarch64-static', '-L', '/usr/aarch64-linux-gnu'] },
+    node: { under: 'qemu', platform: 'linux-arm64-gnu', system: 'linux' },
+  },
+  {
+    name: 'x86_64-unknown-linux-musl',
+    ...{ link: 'zig', run: [] },
+    node: { under: 'musl', platform: 'linux-x64-musl', system: 'linux' },
+  },
+  {
+    name: 'aarch64-unknown-linux-musl',
+    ...{ link: 'zig', run: ['qemu-aarch64-static'] },
+    node: { under: 'musl and qemu', platform: 'linux-arm64-musl', system: 'linux' },
+  },
+  ...['aarch64', 'x86_64'].flatMap((machine) => [
+    { name: `${machine}-apple-darwin`, why: "Apple's linker and system libraries are needed to link it" },
+    { name: `${machine}-pc-windows-msvc`, why: "Microsoft's import libraries are needed to link it" },
+  ]),
+  {
+    name: 'x86_64-pc-windows-gnu',
+    ...{ link: 'mingw', run: ['wine'], standsFor: 'x86_64-pc-windows-msvc' },
+    node: { under: 'wine', platform: 'win32-x64-msvc', system: 'win32' },
+  },
+]
+const names = targets.map(({ name }) => name)
 
 const help = `npm run cross -- [--only TARGET,TARGET] [--sizes]
 
 Lints every target, links those that can be linked here, and runs the core's own tests where something can run them:
 natively, under qemu, or under wine; where a Node.js can be run too, the Node tests. Needs Debian packages, which it
-installs as root. With --sizes it does no more than link those that can be linked, and tell how large they are.
+installs as root. With --sizes it does no more than link those that can be linked, and print how large they are.
 
-Targets: ${targets.map(({ name }) => name).join(', ')}`
+Targets: ${names.join(', ')}`
 
-function chosen() {
-  const options = { only: { type: 'string' }, sizes: { type: 'boolean' }, help: { type: 'boolean' } }
-  try {
-    const { values } = parseArgs({ options })
-    if (values.help) {
-      console.log(help)
-      process.exit(0)
-    }
-    return { wanted: named(values.only), sizes: values.sizes ?? false }
-  } catch (error) {
-    console.error(`${error.message}\n\n${help}`)
-    process.exit(2)
-  }
-}
-
-function named(only) {
-  if (only === undefined) return targets
-  return only.split(',').map((wanted) => {
-    const target = targets.find(({ name }) => name === wanted)
-    if (target === undefined) throw new Error(`There is no target ${wanted}`)
-    return target
-  })
-}
-
-const kilobytes = (bytes) => `${(bytes / 1000).toFixed(0)} kB`
+const { only, sizes } = readOptions(help, {
+  only: { default: names.join(), list: names },
+  sizes: { type: 'boolean' },
+})
 
 /** What was done for a target, in the words of the support table. */
 async function check(target) {
   if (!sizes) lint(target)
-  if (!target.link) return { state: sizes ? 'no size' : 'compiles', about: target.why }
+  if (!target.link) return [sizes ? 'no size' : 'compiles', target.why]
   const addon = build(target)
   const { size, glibc } = readBinary(addon)
   if (size > target.most) throw new Error(`${addon}: ${size} bytes, and ${target.most} are the most`)
-  const about = [kilobytes(size), ...(glibc ? [`needs glibc ${glibc}`] : [])]
-  if (sizes) return { state: 'built', about: about.join(', ') }
+  const about = [`${(size / 1000).toFixed(0)} kB`, ...(glibc ? [`needs glibc ${glibc}`] : [])]
+  if (sizes) return ['built', about.join(', ')]
   const passed = testCore(target)
-  const where = target.run.length > 0 ? `under ${target.run[0]}` : 'here'
-  about.push(`the core's ${passed} tests pass ${where}`)
+  about.push(`the core's ${passed} tests pass ${target.run.length > 0 ? `under ${target.run[0]}` : 'here'}`)
   if (target.standsFor) about.push(`stands for ${target.standsFor}`)
   const counts = await testNode(target, addon)
-  if (counts.missing) return { state: 'built', about: `${about.join(', ')}; ${counts.missing}` }
-  const text = `the suite under ${target.node.under}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`
-  about.push(text)
+  if (counts.missing) return ['built', [...about, counts.missing].join(', ')]
+  const under = `the suite under ${target.node.under}`
+  about.push(`${under}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`)
   if (counts.failed > 0) throw new Error(about.join(', '))
-  return { state: 'tested', about: about.join(', ') }
+  return ['tested', about.join(', ')]
 }
 
-const { wanted, sizes } = chosen()
+const wanted = targets.filter(({ name }) => only.includes(name))
 installTools(wanted)
-const results = []
+const lines = []
+let failed = 0
 for (const target of wanted) {
   console.log(`\n# ${target.name}`)
-  try {
-    results.push({ name: target.name, ...(await check(target)) })
-  } catch (error) {
+  const [state, about] = await check(target).catch((error) => {
+    failed += 1
     console.error(error.message)
-    results.push({ name: target.name, state: 'FAILED', about: error.message.split('\n')[0] })
-  }
+    return ['FAILED', error.message.split('\n')[0]]
+  })
+  lines.push(`${target.name.padEnd(28)} ${state.padEnd(9)} ${about}`)
 }
-console.log()
-for (const { name, state, about } of results) console.log(`${name.padEnd(28)} ${state.padEnd(9)} ${about}`)
-const failed = results.filter(({ state }) => state === 'FAILED').length
-console.log(`${results.length - failed} passed, ${failed} failed`)
+console.log(`\n${lines.join('\n')}\n${wanted.length - failed} passed, ${failed} failed`)
 process.exit(failed === 0 ? 0 : 1)

