@@ -71,7 +71,7 @@ const media = places.filter(({ skipped }) => !skipped)
 const { pairs, diagnostics, load } = await import('./bench/sequence.mjs')
 const waiting = await import('./bench/waiting.mjs')
 const { postgres } = await import('./bench/postgres.mjs')
-const { judge } = await import('./bench/targets.mjs')
+const { figuresOf, judge } = await import('./bench/targets.mjs')
 const { endAll } = await import('./bench/workers.mjs')
 
 /** What waits is measured on one medium, as it does not write. */
@@ -87,18 +87,34 @@ console.log(`\n${machine}`)
 for (const { name, skipped } of places) if (skipped) console.log(`\n${name}: skipped, ${skipped}`)
 if (media.length === 0) throw new Error('there is no place to measure in')
 
+const format = (value) => {
+  if (typeof value === 'string') return value
+  return Number.isInteger(value) || value >= 100
+    ? Math.round(value).toLocaleString('en-US')
+    : value.toFixed(2)
+}
+function print({ medium, title, rows, reason = '' }, section) {
+  const [first = {}] = rows
+  const names = Object.keys(first).filter((name) => name !== 'samples')
+  const place = media.find((each) => each.name === medium)
+  console.log(
+    `\n${section} on ${medium}${place ? ` (${place.filesystem})` : ''}: ${title}${reason && `, ${reason}`}`,
+  )
+  if (rows.length > 0)
+    console.log(columns([names, ...rows.map((row) => names.map((name) => format(row[name])))], 1))
+}
+
 const results = {}
 const figures = {}
-for (const name of only) {
-  const started = performance.now()
-  const measured = await sections[name]({ media, executables, rounds, samples })
-  results[name] = measured.map(({ medium, results }) => ({ medium, results }))
-  figures[name] = Object.fromEntries(measured.map(({ medium, figures }) => [medium, figures]))
-  for (const { medium, text } of measured) {
-    const place = media.find((each) => each.name === medium)
-    console.log(`\n${name} on ${medium}${place ? ` (${place.filesystem})` : ''}: ${text}`)
+for (const section of only) {
+  const tables = await sections[section]({ media, executables, rounds, samples })
+  results[section] = tables
+  figures[section] = {}
+  for (const table of tables) {
+    print(table, section)
+    const { medium, rows, reason } = table
+    figures[section][medium] = reason ?? { ...figures[section][medium], ...figuresOf(rows) }
   }
-  console.log(`  (${((performance.now() - started) / 1000).toFixed(0)} s)`)
   await endAll()
 }
 

@@ -63,7 +63,7 @@ const counted = () => {
 
 async function mean() {
   load()
-  const mean = await measure({ name: kind, async: false, fn: counted })
+  const mean = await measure(counted, false)
   // `acquired` and `released`, of each pair.
   const expected = kind === 'heard' ? 2 * counts.pairs : 0
   if (counts.messages !== expected) throw new Error(`${counts.pairs} pairs, ${counts.messages} messages`)

@@ -3,15 +3,12 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import pg from 'pg'
 import { Postgres } from '../../build/__test__/postgres/postgres.mjs'
-import { columns } from '../cli.mjs'
 import { installPostgres } from '../debian.mjs'
 import { filesystem } from '../places.mjs'
-import { batch, measure, median, micro, takeTurns, whole } from './measure.mjs'
-import { postgresFloor, postgresFlushed, postgresPolling, targets } from './targets.mjs'
-import { figuresOf, samplesOf, soon, table, withinPeriod } from './waiting.mjs'
+import { measure, median, takeTurns } from './measure.mjs'
+import { postgresFlushed, postgresPolling } from './targets.mjs'
+import { rowsOf, soon, withinPeriod } from './waiting.mjs'
 import { endAll } from './workers.mjs'
-
-const medium = 'PostgreSQL'
 
 async function pairs(url, rounds) {
   const { postgresLocks } = createRequire(import.meta.url)('reconcile-lock/postgres')
@@ -24,55 +21,45 @@ async function pairs(url, rounds) {
     await between?.()
     await client.query('SELECT pg_advisory_unlock($1)', [3])
   }
+  const flushed = () => client.query('UPDATE flushed SET value = value + 1')
   const contenders = [
-    { name: postgresFloor, fn: () => bare() },
-    { name: postgresFlushed, fn: () => bare(() => client.query('UPDATE flushed SET value = value + 1')) },
-    { name: 'acquireLock + release', fn: async () => (await locks.acquireLock()).release() },
-  ].map((about) => ({ ...about, sample: () => measure({ ...about, async: true }) }))
+    { name: 'pg_try_advisory_lock + pg_advisory_unlock', sample: () => measure(() => bare()) },
+    { name: postgresFlushed, sample: () => measure(() => bare(flushed)) },
+    {
+      name: 'acquireLock + release',
+      sample: () => measure(async () => (await locks.acquireLock()).release()),
+    },
+  ]
   try {
-    const samples = await takeTurns(contenders, rounds)
-    return contenders.map(({ name }, index) => {
-      const medianNs = median(samples[index])
-      const ratio = medianNs / median(samples[0])
-      return { name, medianNs, perSecond: 1e9 / medianNs, ratio, rounds: samples[index] }
+    const measured = await takeTurns(contenders, rounds)
+    const least = median(measured[0].samples)
+    return measured.map(({ name, samples }) => {
+      const ns = median(samples)
+      return { name, 'per second': 1e9 / ns, 'median us': ns / 1000, 'x floor': ns / least, samples }
     })
   } finally {
     await Promise.all([locks.close(), client.end()])
   }
 }
 
-/** Measures with a server of its own; without one, every figure that a target needs is the reason. */
+/** Measures with a server of its own. */
 export async function postgres({ rounds, samples }) {
-  const missing = installPostgres()
-  if (missing !== undefined) {
-    const names = targets.flatMap(({ section, of, to }) => (section === 'postgres' ? [of, to] : []))
-    const figures = Object.fromEntries(names.map((name) => [name, missing]))
-    return [{ medium, results: { skipped: missing }, figures, text: `skipped, ${missing}` }]
-  }
+  const medium = 'PostgreSQL'
+  const reason = installPostgres()
+  if (reason !== undefined) return [{ medium, title: 'skipped', rows: [], reason }]
   const server = await Postgres.start({ isDurable: true })
   try {
     const url = server.url()
     const [{ version }] = await server.sql("SELECT current_setting('server_version') AS version")
-    const costs = await pairs(url, rounds)
+    const title = `acquire and release by version ${version}, its data on ${filesystem(tmpdir())} (${tmpdir()})`
+    const costs = { medium, title, rows: await pairs(url, rounds) }
     const waiting = [
       { name: 'acquireLock', kind: 'postgres', wait: soon },
       { name: 'pg_advisory_lock', kind: 'postgres-bare', wait: soon },
       { name: postgresPolling, kind: 'postgres-polled', wait: withinPeriod, share: 0.3 },
     ].map((about) => ({ ...about, place: url }))
-    const handovers = await samplesOf('handOver', waiting, samples)
-    const rows = costs.map(({ name, perSecond, medianNs, ratio }) => [
-      ...[name, whole(perSecond), micro(medianNs), ratio.toFixed(2)],
-    ])
-    const text = [
-      `version ${version}, on loopback, its data on ${filesystem(tmpdir())} (${tmpdir()})`,
-      `  ${rounds} interleaved rounds, ${batch} ms each; the floor is two statements on one open connection`,
-      columns([['acquire + release', 'per second', 'median us', 'x floor'], ...rows], 1),
-      '  from just before the release until the waiter, another process, holds the lock',
-      table(handovers),
-    ].join('\n')
-    const ratios = Object.fromEntries(costs.map(({ name, medianNs }) => [name, medianNs]))
-    const figures = { ...ratios, ...figuresOf(handovers) }
-    return [{ medium, results: { version, pairs: costs, handovers }, figures, text }]
+    const rows = await rowsOf('handOver', waiting, samples)
+    return [costs, { medium, title: 'from just before the release until the waiter holds the lock', rows }]
   } finally {
     // They would not survive the end of their connections.
     await endAll()

@@ -7,24 +7,20 @@ import { promisify } from 'node:util'
 import lockfile from 'lockfile'
 import proper from 'proper-lockfile'
 import * as legacy from '../../build/__test__/legacy/lock.mjs'
-import { columns } from '../cli.mjs'
 import { root } from '../steps.mjs'
-import { batch, measure, median, takeTurns, whole } from './measure.mjs'
+import { measure, median, takeTurns } from './measure.mjs'
 import { script, Worker } from './workers.mjs'
 
 const { acquireLock, acquireLockSync } = createRequire(import.meta.url)('reconcile-lock')
 const lockfileLock = promisify(lockfile.lock)
 const lockfileUnlock = promisify(lockfile.unlock)
 
-const rounds = (number) =>
-  `${number} interleaved rounds${number < 15 ? ' (fewer than 15: only good for a quick look)' : ''}, ${batch} ms each`
-
 /** `benches/floor.rs`, started anew in every round, for so long that the start of a process does not matter. */
 function floor(executable, path) {
   const each = (iterations) =>
     Number(execFileSync(executable, [path, String(iterations)], { encoding: 'utf8' })) / iterations
   const iterations = Math.ceil(150e6 / each(1000))
-  return { operation: '', name: 'floor', sample: () => each(iterations) }
+  return { name: 'floor', sample: () => each(iterations) }
 }
 
 /** Acquire and release; every contender has a directory of its own. */
@@ -43,12 +39,10 @@ function released(parent) {
   const [own, ownAsync, old] = ['own-sync', 'own-async', 'legacy'].map(place)
   const [properSync, properAsync] = ['proper-sync', 'proper-async'].map(subject)
   const [file, fileAsync] = ['file-sync', 'file-async'].map((name) => join(place(name), 'lock'))
-  const sync = (name, fn) => ({ operation: 'pair', name, fn })
+  const sync = (name, fn) => ({ name, sample: () => measure(fn, false) })
   const async = (name, acquire, release) => ({
-    operation: 'pair',
     name,
-    async: true,
-    fn: async () => release(await acquire()),
+    sample: () => measure(async () => release(await acquire())),
   })
   return [
     sync('acquireLockSync', () => acquireLockSync(own).releaseSync()),
@@ -110,56 +104,42 @@ async function refused(parent) {
     }
     return acquired(lock)
   }
-  const async = (name, acquire) => ({ name, async: true, fn: () => acquire().then(acquired, expectRefusal) })
+  const async = (acquire) => () => measure(() => acquire().then(acquired, expectRefusal))
   return [
-    { name: 'acquireLockSync', fn: refusedSync },
-    async('acquireLock', () => acquireLock(own)),
-    async('legacy lock', () => legacy.acquireLock(old)),
-  ].map((contender) => ({ operation: 'refused', ...contender }))
+    { name: 'acquireLockSync, refused', sample: () => measure(refusedSync, false) },
+    { name: 'acquireLock, refused', sample: async(() => acquireLock(own)) },
+    { name: 'legacy lock, refused', sample: async(() => legacy.acquireLock(old)) },
+  ]
 }
 
-/** Measures on all media in turn; a result for each. */
-export async function pairs({ media, executables, rounds: number }) {
+/** Measures on all media in turn; a table for each. */
+export async function pairs({ media, executables, rounds }) {
   const contenders = []
   for (const { name: medium, directory } of media) {
-    const measured = [...released(directory), ...(await refused(directory))]
-    const all = measured.map((contender) => ({ ...contender, sample: () => measure(contender) }))
-    for (const contender of [floor(executables.floor, join(directory, 'floor.lock')), ...all])
-      contenders.push({ medium, ...contender })
+    const least = floor(executables.floor, join(directory, 'floor.lock'))
+    const all = [least, ...released(directory), ...(await refused(directory))]
+    contenders.push(...all.map((contender) => ({ medium, ...contender })))
   }
-  const samples = await takeTurns(contenders, number)
-  return media.map(({ name: medium }) => {
-    const here = contenders.flatMap(({ operation, name, ...contender }, index) =>
-      contender.medium === medium
-        ? [{ operation, name, medianNs: median(samples[index]), rounds: samples[index] }]
-        : [],
-    )
-    const results = here.map((each) => ({ ...each, ratio: each.medianNs / here[0].medianNs }))
-    const rows = results.map(({ operation, name, medianNs, rounds, ratio }) => [
-      { '': '', pair: 'acquire + release', refused: 'refused acquire' }[operation],
-      ...[name, whole(medianNs), whole(Math.min(...rounds)), ratio.toFixed(2)],
-    ])
-    return {
-      ...{ medium, results },
-      figures: Object.fromEntries(
-        results.map(({ operation, name, medianNs }) => [`${operation} ${name}`.trim(), medianNs]),
-      ),
-      text: `nanoseconds per operation; ${rounds(number)}\n${columns(
-        [['operation', 'contender', 'median ns', 'min ns', 'x floor'], ...rows],
-        2,
-      )}`,
-    }
+  const measured = await takeTurns(contenders, rounds)
+  return media.map(({ name }) => {
+    const here = measured.filter(({ medium }) => medium === name)
+    const least = median(here[0].samples)
+    const rows = here.map(({ name, samples }) => ({
+      ...{ name, 'median ns': median(samples), 'min ns': Math.min(...samples) },
+      ...{ 'x floor': median(samples) / least, samples },
+    }))
+    return { medium: name, title: `acquire and release, of ${rounds} interleaved rounds`, rows }
   })
 }
 
 /** What the channels cost: each kind in a process, as a channel that once had a subscriber stays slower. */
-export async function diagnostics({ directory, rounds: number }) {
+export async function diagnostics({ directory, rounds }) {
   const start = async (kind, name) => {
     const path = join(directory, `diagnostics-${kind}`)
     mkdirSync(path, { recursive: true })
     const worker = await Worker.start(script('pair', kind, path))
     const sample = async () => Number(await worker.ask('measure', undefined, 'mean'))
-    return { name, sample, compute: async () => Number(await worker.ask('compute', undefined, 'computed')) }
+    return { name, kind, sample, compute: () => worker.ask('compute', undefined, 'computed') }
   }
   const contenders = await Promise.all([
     start('binding', 'binding alone'),
@@ -167,69 +147,43 @@ export async function diagnostics({ directory, rounds: number }) {
     start('unheard', 'no subscriber'),
     start('heard', 'a subscriber to each'),
   ])
-  const samples = await takeTurns(contenders, number)
-  const results = contenders.map(({ name }, index) => ({
-    ...{ name, medianNs: median(samples[index]), rounds: samples[index] },
-  }))
+  const measured = await takeTurns(contenders, rounds)
   // Counted in processes of their own, which replace the clocks before they load the package.
-  const [unheard, heard] = await Promise.all(['unheard', 'heard'].map((kind) => start(kind)))
-  const computed = { unheard: await unheard.compute(), heard: await heard.compute() }
-  if (computed.heard === 0) throw new Error('messages were published, and none was seen to be computed')
-  const figures = Object.fromEntries(results.map(({ name, medianNs }) => [name, medianNs]))
-  figures['computed without a subscriber'] = computed.unheard
-  const rows = results.map(({ name, medianNs }) => [
-    ...[name, whole(medianNs), (medianNs / results[0].medianNs).toFixed(3)],
-  ])
-  const text = [
-    `what the diagnostics channels cost; ${rounds(number)}`,
-    columns([['acquireLockSync + releaseSync', 'median ns', 'x binding'], ...rows], 1),
-    `  reads of a clock or the holder for each pair: ${computed.unheard} without a subscriber, ${computed.heard} with one to each`,
-  ]
-  return { results: { pairs: results, computed }, figures, text: text.join('\n') }
+  const reads = {}
+  for (const kind of ['unheard', 'heard']) reads[kind] = Number(await (await start(kind)).compute())
+  if (reads.heard === 0) throw new Error('messages were published, and none was seen to be computed')
+  const rows = measured.map(({ name, kind, samples }) => ({
+    ...{ name, 'median ns': median(samples), 'x binding': median(samples) / median(measured[0].samples) },
+    ...{ reads: reads[kind] ?? '', samples },
+  }))
+  const title = 'acquireLockSync and releaseSync; reads: of a clock or the holder for each pair'
+  return { title, rows }
 }
 
 /** Milliseconds from the start of a process to its end. */
 function lifetime(path) {
   const started = performance.now()
   const { status, signal, error, stderr } = spawnSync(process.execPath, [path], { encoding: 'utf8' })
-  const ended = performance.now()
   if (status !== 0) throw new Error(`${path} failed: ${error?.message ?? signal ?? status}\n${stderr}`)
-  return ended - started
+  return performance.now() - started
 }
 
 /** What loading a package adds to the start of a process, in a project in which it is installed. */
 export async function load({ directory }) {
-  const homes = {
-    '': undefined,
-    'reconcile-lock': root,
-    'proper-lockfile': join(root, 'node_modules/proper-lockfile'),
-  }
-  const runs = 30
+  const homes = { 'an empty script': '', 'reconcile-lock': root }
+  homes['proper-lockfile'] = join(root, 'node_modules/proper-lockfile')
   mkdirSync(join(directory, 'load/node_modules'), { recursive: true })
   const contenders = Object.entries(homes).map(([name, home]) => {
     if (home) symlinkSync(home, join(directory, 'load/node_modules', name))
-    const path = join(directory, 'load', `${name || 'empty'}.cjs`)
-    writeFileSync(path, name && `require('${name}')\n`)
-    return { name: name || 'an empty script', sample: () => lifetime(path) }
+    const path = join(directory, 'load', `${name}.cjs`)
+    writeFileSync(path, home && `require('${name}')\n`)
+    return { name, sample: () => lifetime(path) }
   })
-  const samples = await takeTurns(contenders, runs)
-  const base = median(samples[0])
-  const results = contenders.map(({ name }, index) => {
-    const medianMs = median(samples[index])
-    return { name, medianMs, addedMs: medianMs - base, rounds: samples[index] }
-  })
-  const rows = results.map(({ name, medianMs, addedMs }, index) => [
-    ...(index === 0
-      ? [name, medianMs.toFixed(2), '']
-      : [`require('${name}')`, medianMs.toFixed(2), addedMs.toFixed(2)]),
-  ])
-  return {
-    results,
+  const measured = await takeTurns(contenders, 30)
+  const base = median(measured[0].samples)
+  const rows = measured.map(({ name, samples }) => ({
     // Noise alone makes less than nothing.
-    figures: Object.fromEntries(results.map(({ name, addedMs }) => [`added ${name}`, Math.max(0, addedMs)])),
-    text: `a process from start to end, in milliseconds; median of ${runs} interleaved runs\n${columns(
-      [['script', 'median ms', 'added ms'], ...rows],
-      1,
-    )}`,
-  }
+    ...{ name, 'median ms': median(samples), 'added ms': Math.max(0, median(samples) - base), samples },
+  }))
+  return { title: 'a process from start to end, of 30 interleaved runs', rows }
 }

@@ -1,85 +1,89 @@
-// The contenders that several files name, and what is to be reached.
+// What is to be reached, and the contenders that several files name.
 
 /** How long the pollers sleep between two tries, in milliseconds. */
 export const period = 200
 export const polling = `legacy lock, polled every ${period} ms`
 export const withoutLegacy = (name) => `${name}, legacy: false`
-export const postgresFloor = 'pg_try_advisory_lock + pg_advisory_unlock'
 export const postgresFlushed = 'the same, with a row updated in between'
 export const postgresPolling = `pg_try_advisory_lock, polled every ${period} ms`
 
-/**
- * `of` and `to` are figures of the section: the first one is divided by the second one, if there is one. A value up to
- * `most`, from `least` or `below` reaches the target. `media`: where, if not wherever the section runs.
- */
-const media = ['tmpfs', 'disk']
+const both = ['tmpfs', 'disk']
 const own = ['acquireLock', 'acquireLockSync']
-const pair = (name) => `pair ${name}`
-export const targets = [
-  ...[
-    { name: 'sync pair <= 1.6 x floor', of: pair('acquireLockSync'), to: 'floor', most: 1.6, media },
-    { name: 'refused sync <= 1.0 x floor', of: 'refused acquireLockSync', to: 'floor', most: 1, media },
-    { name: 'async pair <= 8 x floor', of: pair('acquireLock'), to: 'floor', most: 8, media: ['tmpfs'] },
+
+/**
+ * `of` and `to` are a row and a column of the section: the first value is divided by the second one, if there is one. A value
+ * up to `most`, from `least` or `below` reaches the target. `media`: where, if not wherever the section runs.
+ */
+const bySection = {
+  pairs: [
+    { name: 'sync pair <= 1.6 x floor', of: 'acquireLockSync x floor', most: 1.6, media: both },
+    { name: 'refused sync <= 1.0 x floor', of: 'acquireLockSync, refused x floor', most: 1, media: both },
+    { name: 'async pair <= 8 x floor', of: 'acquireLock x floor', most: 8, media: ['tmpfs'] },
     {
       name: "async pair <= 0.6 x legacy lock's",
-      ...{ of: pair('acquireLock'), to: pair('legacy lock'), most: 0.6, media },
+      ...{ of: 'acquireLock median ns', to: 'legacy lock median ns', most: 0.6, media: both },
     },
     {
       name: 'sync pair >= 2 x faster than proper-lockfile sync',
-      ...{ of: pair('proper-lockfile sync'), to: pair('acquireLockSync'), least: 2, media },
+      ...{ of: 'proper-lockfile sync median ns', to: 'acquireLockSync median ns', least: 2, media: both },
     },
-  ].map((target) => ({ section: 'pairs', ...target })),
-  ...own.flatMap((name) => [
+  ],
+  handover: own.flatMap((name) => [
     {
-      section: 'handover',
       name: `${name} hand-over p50 <= 3 x flock(1)`,
-      ...{ of: `${name} p50`, to: 'flock(1) p50', most: 3 },
+      ...{ of: `${name} p50 us`, to: 'flock(1) p50 us', most: 3 },
     },
     {
-      section: 'handover',
       name: `${name} hand-over p50 >= 50 x better than polling`,
-      ...{ of: `${polling} p50`, to: `${name} p50`, least: 50 },
-    },
-    { section: 'killed', name: `${name} after SIGKILL p99 < 20 ms`, of: `${name} p99 ms`, below: 20 },
-    {
-      section: 'killed',
-      name: `${withoutLegacy(name)}, after SIGKILL p50 < 4 ms`,
-      ...{ of: `${withoutLegacy(name)} p50 ms`, below: 4 },
+      ...{ of: `${polling} p50 us`, to: `${name} p50 us`, least: 50 },
     },
   ]),
-  ...[0, 1].flatMap((held) =>
-    [
-      { name: `held for ${held} ms: largest share <= 3 x smallest`, of: `share ${held}`, most: 3 },
-      { name: `held for ${held} ms: no overlaps`, of: `overlaps ${held}`, most: 0 },
-    ].map((target) => ({ section: 'fairness', ...target })),
-  ),
-  ...[
+  killed: own.flatMap((name) => [
+    { name: `${name} after SIGKILL p99 < 20 ms`, of: `${name} p99 us`, below: 20_000 },
+    {
+      name: `${withoutLegacy(name)}, after SIGKILL p50 < 4 ms`,
+      ...{ of: `${withoutLegacy(name)} p50 us`, below: 4000 },
+    },
+  ]),
+  fairness: ['held for 0 ms', 'held for 1 ms'].flatMap((held) => [
+    { name: `${held}: largest share <= 3 x smallest`, of: `${held} ratio`, most: 3 },
+    { name: `${held}: no overlaps`, of: `${held} overlaps`, most: 0 },
+  ]),
+  diagnostics: [
     {
       name: 'no subscriber <= 1.05 x without channels',
-      ...{ of: 'no subscriber', to: 'without channels', most: 1.05 },
+      ...{ of: 'no subscriber median ns', to: 'without channels median ns', most: 1.05 },
     },
-    { name: 'no subscriber: nothing computed', of: 'computed without a subscriber', most: 0 },
-  ].map((target) => ({ section: 'diagnostics', ...target })),
-  ...[1, 200].flatMap((paths) =>
-    [
-      { name: `200 waiters, paths: ${paths}, CPU < 1 %`, of: `percent ${paths}`, below: 1 },
-      { name: `200 waiters, paths: ${paths}, threads <= +2`, of: `threads ${paths}`, most: 2 },
-    ].map((target) => ({ section: 'idle', ...target })),
-  ),
-  { section: 'load', name: 'require adds <= 5 ms', of: 'added reconcile-lock', most: 5 },
-  ...[
+    { name: 'no subscriber: nothing computed', of: 'no subscriber reads', most: 0 },
+  ],
+  idle: ['paths: 1', 'paths: 200'].flatMap((paths) => [
+    { name: `200 waiters, ${paths}, CPU < 1 %`, of: `${paths} CPU %`, below: 1 },
+    { name: `200 waiters, ${paths}, threads <= +2`, of: `${paths} threads more`, most: 2 },
+  ]),
+  load: [{ name: 'require adds <= 5 ms', of: 'reconcile-lock added ms', most: 5 }],
+  postgres: [
     {
       name: 'acquireLock pair <= 6 x two statements with a row updated',
-      ...{ of: 'acquireLock + release', to: postgresFlushed, most: 6 },
+      ...{ of: 'acquireLock + release median us', to: `${postgresFlushed} median us`, most: 6 },
     },
     {
       name: 'acquireLock hand-over p50 >= 20 x better than polling',
-      ...{ of: `${postgresPolling} p50`, to: 'acquireLock p50', least: 20 },
+      ...{ of: `${postgresPolling} p50 us`, to: 'acquireLock p50 us', least: 20 },
     },
-  ].map((target) => ({ section: 'postgres', ...target })),
-]
+  ],
+}
+export const targets = Object.entries(bySection).flatMap(([section, all]) =>
+  all.map((target) => ({ section, ...target })),
+)
 
-/** @param {Record<string, number | string>} figures numbers, or why there is none */
+/** The values of rows by `row column`: numbers, or why there is none. */
+export const figuresOf = (rows) =>
+  Object.fromEntries(
+    rows.flatMap(({ name, samples: _, ...values }) =>
+      Object.entries(values).map(([column, value]) => [`${name} ${column}`, value]),
+    ),
+  )
+
 function compare({ of, to, most = Infinity, least = -Infinity, below = Infinity }, figures) {
   const values = [figures[of], to === undefined ? 1 : figures[to]]
   const reason = values.find((value) => typeof value === 'string')
@@ -93,7 +97,8 @@ function compare({ of, to, most = Infinity, least = -Infinity, below = Infinity 
 
 /**
  * Compares the figures with the targets.
- * @param {Record<string, Record<string, Record<string, number | string>>>} measured figures by section and medium
+ * @param {Record<string, Record<string, Record<string, number | string> | string>>} measured figures by section and medium, or
+ *   why there are none
  * @param {Record<string, string | undefined>} skipped why a medium is not measured on
  */
 export function judge(measured, skipped) {
@@ -101,9 +106,9 @@ export function judge(measured, skipped) {
     const found = measured[section]
     if (!found) return [{ section, name, medium: '', verdict: 'skipped', reason: 'not chosen by --only' }]
     return (media ?? Object.keys(found)).map((medium) => {
-      const verdict = found[medium]
-        ? compare(rule, found[medium])
-        : { verdict: 'skipped', reason: skipped[medium] }
+      const figures = found[medium] ?? skipped[medium] ?? 'not measured'
+      const isReason = typeof figures === 'string'
+      const verdict = isReason ? { verdict: 'skipped', reason: figures } : compare(rule, figures)
       return { section, name, medium, ...verdict }
     })
   })

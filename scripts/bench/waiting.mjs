@@ -3,9 +3,8 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { columns } from '../cli.mjs'
 import { findOverlaps } from '../stress/judge.mjs'
-import { micro, momentsOf, spread, takeTurns, whole } from './measure.mjs'
+import { median, momentsOf, percentile, takeTurns } from './measure.mjs'
 import { period, polling, withoutLegacy } from './targets.mjs'
 import { asleep, now, script, Worker } from './workers.mjs'
 
@@ -13,6 +12,9 @@ import { asleep, now, script, Worker } from './workers.mjs'
 export const soon = [20, 80]
 /** Each phase of the sleep of a poller is as likely as another. */
 export const withinPeriod = [20, 20 + period]
+
+/** How many samples a p99 takes. */
+const enough = 200
 
 /** A process that holds and one that waits; `native`: the waiter is `benches/flock.rs`. */
 class Contender {
@@ -68,51 +70,36 @@ class Contender {
  * @param {object[]} contenders `share`: the part of the samples that a slow one takes
  * @param {number} samples
  */
-export async function samplesOf(act, contenders, samples) {
+export async function rowsOf(act, contenders, samples) {
   const taking = []
-  for (const { share = 1, ...about } of contenders) {
+  for (const { name, share = 1, ...about } of contenders) {
     const times = Math.max(1, Math.round(samples * share))
     const contender = await new Contender({ ...about, times }).start()
-    taking.push({ times, sample: () => contender[act]() })
+    taking.push({ name, times, sample: () => contender[act]() })
   }
-  const taken = await takeTurns(taking, samples)
-  return contenders.map(({ name }, index) => ({ name, ...spread(taken[index]), samples: taken[index] }))
-}
-
-/** @param {{ name: string, reason: string }[]} [skipped] */
-export function table(results, skipped = []) {
-  const rows = results.map(({ name, n, p50, p99, max }) => [
-    ...[name, String(n), micro(p50), typeof p99 === 'string' ? p99 : micro(p99), micro(max)],
-  ])
-  const remarks = skipped.map(({ name, reason }) => `\n  ${name}: skipped, ${reason}`)
-  return columns([['contender', 'n', 'p50 us', 'p99 us', 'max us'], ...rows], 1) + remarks.join('')
-}
-
-export function figuresOf(results, skipped = []) {
-  const figures = {}
-  for (const { name, p50, p99, reason } of [...results, ...skipped]) {
-    figures[`${name} p50`] = reason ?? p50
-    figures[`${name} p50 ms`] = reason ?? p50 / 1e6
-    figures[`${name} p99 ms`] = reason ?? (typeof p99 === 'string' ? p99 : p99 / 1e6)
-  }
-  return figures
+  const measured = await takeTurns(taking, samples)
+  return measured.map(({ name, samples }) => {
+    const n = samples.length
+    const p99 = n < enough ? `n too small (${n} of ${enough})` : percentile(samples, 99) / 1000
+    const max = Math.max(...samples) / 1000
+    return { name, n, 'p50 us': median(samples) / 1000, 'p99 us': p99, 'max us': max, samples }
+  })
 }
 
 const section =
-  (act, head, contenders) =>
+  (act, title, contenders) =>
   async ({ directory, executables, samples }) => {
     const { error, status } = spawnSync('flock', ['--version'])
     const reason = error || status !== 0 ? 'flock(1) of util-linux is not installed' : undefined
     const isPresent = ({ kind }) => kind !== 'flock' || !reason
-    const skipped = contenders.filter((about) => !isPresent(about)).map(({ name }) => ({ name, reason }))
     const placed = contenders.filter(isPresent).map((about, index) => {
       const place = join(directory, `${act}-${index}`)
       mkdirSync(place)
       return { ...about, place, executable: executables.flock }
     })
-    const results = await samplesOf(act, placed, samples)
-    const text = `${head}\n${table(results, skipped)}`
-    return { results: { results, skipped }, figures: figuresOf(results, skipped), text }
+    const skipped = { n: 0, 'p50 us': reason, 'p99 us': reason, 'max us': reason }
+    const absent = contenders.filter((about) => !isPresent(about)).map(({ name }) => ({ name, ...skipped }))
+    return { title, rows: [...(await rowsOf(act, placed, samples)), ...absent] }
   }
 
 const own = [
@@ -174,33 +161,26 @@ async function shares(directory, held, processes, times) {
   // A process that comes late has the second half to itself.
   const counts = answers.map(() => 0)
   for (const { process } of all.slice(0, all.length >> 1)) counts[process] += 1
+  const [largest, smallest] = [Math.max(...counts), Math.min(...counts)]
   const most = (values) => Math.max(...values.map(Number)) / 1e6
+  const milliseconds = most(all.map(({ exit }) => exit - start))
   return {
-    ...{ held, acquisitions: all.length, counts, ratio: Math.max(...counts) / Math.min(...counts) },
-    milliseconds: most(all.map(({ exit }) => exit - start)),
-    longest: most(all.map(({ asked, enter }) => enter - asked)),
+    ...{
+      name: `held for ${held} ms`,
+      'in all ms': milliseconds,
+      'us each': (milliseconds * 1000) / all.length,
+    },
+    'longest wait ms': most(all.map(({ asked, enter }) => enter - asked)),
+    ...{ largest, smallest, ratio: largest / smallest },
     overlaps: findOverlaps(all.map((hold) => ({ ...hold, kind: 'native', outcome: 'released' }))).length,
   }
 }
 
 export async function fairness({ directory }) {
   const [processes, times] = [16, 200]
-  const results = [0, 1].map((held) => () => shares(directory, held, processes, times))
-  for (const index of results.keys()) results[index] = await results[index]()
-  const lines = results.flatMap(({ held, acquisitions, milliseconds, longest, overlaps, counts, ratio }) => [
-    `  held for ${held} ms: ${whole(acquisitions)} acquisitions in ${whole(milliseconds)} ms, ${whole((milliseconds * 1000) / acquisitions)} us each`,
-    `    longest wait ${whole(longest)} ms, ${overlaps} overlaps`,
-    `    of the first half each process had ${counts.toSorted((a, b) => b - a).join(' ')}`,
-    `    largest / smallest ${ratio.toFixed(2)}`,
-  ])
-  const head = `${processes} processes that each acquire ${times} times, asynchronously, timeout: Infinity`
-  const figures = Object.fromEntries(
-    results.flatMap(({ held, ratio, overlaps }) => [
-      [`share ${held}`, ratio],
-      [`overlaps ${held}`, overlaps],
-    ]),
-  )
-  return { results, figures, text: [head, ...lines].join('\n') }
+  const rows = [await shares(directory, 0, processes, times), await shares(directory, 1, processes, times)]
+  const title = `${processes} processes that each acquire ${times} times, asynchronously; shares of the first half`
+  return { title, rows }
 }
 
 /** What a release costs the processes that wait and are not next; all wait while the lock is held for 10 ms. */
@@ -210,20 +190,16 @@ export async function wakeups({ directory }) {
     const { answers } = await race(join(directory, `wakeups-${processes}`), processes, times, held)
     return answers.reduce((sum, { busy }) => sum + busy, 0) / (processes * times)
   }
-  const results = { few: await busy(few), many: await busy(many) }
-  const each = (results.many - results.few) / (many - few)
-  const text = [
-    `processor time of all for each acquisition, held for ${held} ms`,
-    `  ${few} processes: ${whole(results.few)} us, ${many} processes: ${whole(results.many)} us`,
-    `  each process that is not next: ${whole(each)} us`,
+  const [ofFew, ofMany] = [await busy(few), await busy(many)]
+  const rows = [
+    { name: `${few} processes`, 'CPU us': ofFew },
+    { name: `${many} processes`, 'CPU us': ofMany },
+    { name: 'each process that is not next', 'CPU us': (ofMany - ofFew) / (many - few) },
   ]
-  return { results, figures: { each }, text: text.join('\n') }
+  return { title: `processor time of all for each acquisition, held for ${held} ms`, rows }
 }
 
-const waiters = 200
-const span = 5000
-
-async function crowd(directory, paths) {
+async function crowd(directory, paths, waiters) {
   mkdirSync(directory)
   const command = script('worker', 'own', directory)
   const [holder, waiter] = [await Worker.start(command), await Worker.start(command)]
@@ -232,30 +208,25 @@ async function crowd(directory, paths) {
   // Until threads that have nothing left to do have ended.
   await setTimeout(1000)
   await asleep(waiter.child.pid)
-  const { settled, ...figures } = JSON.parse(await waiter.ask('rest', span))
+  const { settled, percent, threads } = JSON.parse(await waiter.ask('rest', 5000))
   if (settled > 0) throw new Error(`${settled} of ${waiters} calls did not wait for the holder`)
   const from = performance.now()
   await holder.ask('releaseAll')
   // It proves that they did wait.
-  const served = Number(await waiter.ask('finish'))
+  await waiter.ask('finish')
   const milliseconds = performance.now() - from
   await Promise.all([holder.kill(), waiter.kill()])
-  return { paths, ...figures, served, milliseconds }
+  return {
+    name: `paths: ${paths}`,
+    'CPU %': percent,
+    'threads more': threads,
+    'ms until all acquired': milliseconds,
+  }
 }
 
 export async function idle({ directory }) {
-  const results = [await crowd(join(directory, 'idle-1'), 1), await crowd(join(directory, 'idle-200'), 200)]
-  const lines = results.map(
-    ({ paths, percent, threadsBefore, threads, served, milliseconds }) =>
-      `  paths: ${paths}: ${percent.toFixed(3)} % of a processor, ${threads} threads (${threadsBefore} before); ` +
-      `then all ${served} acquired within ${milliseconds.toFixed(0)} ms`,
-  )
-  const figures = Object.fromEntries(
-    results.flatMap(({ paths, percent, threadsBefore, threads }) => [
-      [`percent ${paths}`, percent],
-      [`threads ${paths}`, threads - threadsBefore],
-    ]),
-  )
-  const head = `${waiters} calls of one process that wait for ${span / 1000} s, asynchronously`
-  return { results, figures, text: [head, ...lines].join('\n') }
+  const waiters = 200
+  const rows = []
+  for (const paths of [1, 200]) rows.push(await crowd(join(directory, `idle-${paths}`), paths, waiters))
+  return { title: `${waiters} calls of one process that wait for 5 s, asynchronously`, rows }
 }

@@ -5,7 +5,7 @@
 //   race JSON     acquires `times` times from `start` on, and holds for `held` ms; `done` with the moments and the CPU time
 //   holdAll N     `done` when it holds N locks; `releaseAll` releases them
 //   waitAll JSON  starts `calls` that wait for N locks, and `done`; `finish`: `done N` when N have acquired and released
-//   rest MS       `done` with CPU time and threads of the next MS milliseconds
+//   rest MS       `done` with CPU time and more threads of the next MS milliseconds
 import { spawnSync } from 'node:child_process'
 import { closeSync, openSync, readdirSync, writeFileSync, writeSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -161,7 +161,7 @@ const orders = {
     await setTimeout(milliseconds)
     const { user, system } = process.cpuUsage(before)
     const percent = (user + system) / 10 / (performance.now() - from)
-    return { percent, threadsBefore, threads: Math.max(threads, countThreads()), settled }
+    return { percent, threads: Math.max(threads, countThreads()) - threadsBefore, settled }
   },
   async finish() {
     return (await Promise.all(calls)).length
