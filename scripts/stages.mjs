@@ -65,7 +65,7 @@ export const stages = [
   },
   { name: 'node', hasTests: true, commands: commands('scripts/suite.mjs --run') },
   { name: 'stress', hasTests: true, commands: commands(`${STRESS} --seconds 10`) },
-  { name: 'example', long: true, hasTests: true, commands: commands('scripts/example-test.mjs') },
+  { name: 'example', long: true, hasTests: true, commands: commands('scripts/example.mjs') },
   {
     name: 'model',
     long: true,
