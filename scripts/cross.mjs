@@ -1,5 +1,5 @@
 // `npm run cross`: every platform that a binary is published for, as far as a Linux machine can check it.
-import { readBinary } from '../lib/binary.js'
+import { readBinary } from './binaries.mjs'
 import { readOptions } from './cli.mjs'
 import { build, installTools, lint, testCore } from './cross/build.mjs'
 import { testNode } from './cross/node.mjs'
