@@ -5,7 +5,7 @@
 
 use reconcile_lock::judge::{Evidence, Verdict, judge};
 use reconcile_lock::record::{Content, RECORD_LEN, Record};
-use reconcile_lock::{FileId, FsKind, Here, ProcessState};
+use reconcile_lock::{FileId, FsKind, ProcessIdentity, ProcessState};
 
 /// Of Linux, where it is highest.
 const HIGHEST_PID: u32 = if cfg!(windows) { u32::MAX } else { 4_194_304 };
@@ -33,13 +33,13 @@ pub fn check(input: &[u8], cases: usize) {
         assert_eq!(record.is_some(), matches!(Content::of(content), Content::Record(_)));
         check_verdicts(record.as_ref(), &ours, cases);
     }
-    check_writing(&ours.here, ours.number, ours.here.pid);
+    check_writing(&ours.identity, ours.number, ours.identity.pid);
 }
 
 /// Our side, as far as the input makes it up.
 struct Ours {
     number: u64,
-    here: Here,
+    identity: ProcessIdentity,
 }
 
 impl Ours {
@@ -50,14 +50,14 @@ impl Ours {
         }
         let number = u64::from_le_bytes(number);
         let text = String::from_utf8_lossy(bytes.get(8..).unwrap_or_default()).into_owned();
-        let here = Here {
+        let identity = ProcessIdentity {
             pid: u32::try_from(number % u64::from(HIGHEST_PID)).unwrap_or(0) + 1,
             start: (number % 3 != 0).then_some(number),
             boot: boot_id(&text),
             pid_namespace: (number % 5 != 0).then_some(number.rotate_left(32)),
             host: (!text.is_empty()).then_some(text),
         };
-        Self { number, here }
+        Self { number, identity }
     }
 }
 
@@ -66,8 +66,8 @@ fn boot_id(text: &str) -> Option<String> {
 }
 
 /// A process that would write about the same record.
-fn like(record: &Record) -> Here {
-    Here {
+fn like(record: &Record) -> ProcessIdentity {
+    ProcessIdentity {
         pid: record.pid,
         start: record.start_time,
         boot: record.boot_id.as_deref().and_then(boot_id),
@@ -111,9 +111,9 @@ fn check_holder(record: &Record) {
     }
 }
 
-fn check_writing(here: &Here, created_at: u64, thread: u32) {
+fn check_writing(identity: &ProcessIdentity, created_at: u64, thread: u32) {
     for fs in [FsKind::Local, FsKind::Shared] {
-        let record = Record::of(here, thread, created_at, fs);
+        let record = Record::of(identity, thread, created_at, fs);
         let bytes = record.encode();
         assert_eq!(bytes.len(), RECORD_LEN);
         assert!(bytes.starts_with(b"{\"pid\":"));
@@ -122,12 +122,12 @@ fn check_writing(here: &Here, created_at: u64, thread: u32) {
         let Some(read) = Record::parse(&bytes) else { panic!("not readable: {record:?}") };
         assert_eq!(
             (read.pid, &read.boot_id, read.start_time, read.pid_ns),
-            (here.pid, &here.boot, here.start, here.pid_namespace),
+            (identity.pid, &identity.boot, identity.start, identity.pid_namespace),
         );
         assert_eq!((read.created_at, read.thread, read.v), (Some(created_at), Some(thread), Some(1)));
-        assert_eq!(read.saw_local_fs(), fs == FsKind::Local);
+        assert_eq!(read.on_local_fs(), fs == FsKind::Local);
         check_holder(&read);
-        let host = here.host.as_deref().unwrap_or_default();
+        let host = identity.host.as_deref().unwrap_or_default();
         if host.len() <= 64 && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
         {
             assert_eq!(read.host.as_deref().unwrap_or_default(), host, "an ordinary name stays what it is");
@@ -140,7 +140,7 @@ const FILE: FileId = FileId { device: 64_769, inode: 42 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
-    BeingBorn,
+    BeingCreated,
     Free,
     Held,
     Stale,
@@ -149,7 +149,7 @@ enum Expected {
 fn check_verdicts(record: Option<&Record>, ours: &Ours, cases: usize) {
     let theirs = record.map(like).unwrap_or_default();
     let other = |theirs: Option<u64>| theirs.map_or(ours.number, |theirs| theirs ^ ours.number.max(1));
-    let other_boot = match (&ours.here.boot, record.and_then(|record| record.boot_id.as_ref())) {
+    let other_boot = match (&ours.identity.boot, record.and_then(|record| record.boot_id.as_ref())) {
         (Some(boot), theirs) if Some(boot) != theirs => boot.clone(),
         (_, theirs) => format!("{}x", theirs.map_or("", String::as_str)),
     };
@@ -167,8 +167,11 @@ fn check_verdicts(record: Option<&Record>, ours: &Ours, cases: usize) {
     let first = usize::try_from(ours.number % kinds as u64).unwrap_or(0);
     for kind in (first..kinds).chain(0..first).take(cases) {
         let (boot, namespace, process) = (kind % 3, kind / 3 % 3, kind / 9);
-        let here =
-            Here { boot: boots[boot].clone(), pid_namespace: namespaces[namespace], ..ours.here.clone() };
+        let identity = ProcessIdentity {
+            boot: boots[boot].clone(),
+            pid_namespace: namespaces[namespace],
+            ..ours.identity.clone()
+        };
         for bits in 0..32_u8 {
             let bit = |number: u8| bits >> number & 1 == 1;
             check_verdict(&Evidence {
@@ -178,7 +181,7 @@ fn check_verdicts(record: Option<&Record>, ours: &Ours, cases: usize) {
                 released: bit(4),
                 young: bit(1),
                 process: processes[process],
-                here: &here,
+                identity: &identity,
                 fs: if bit(2) { FsKind::Local } else { FsKind::Shared },
                 kernel_locks: bit(3),
             });
@@ -188,7 +191,7 @@ fn check_verdicts(record: Option<&Record>, ours: &Ours, cases: usize) {
 
 fn check_verdict(evidence: &Evidence<'_>) {
     let (found, reason) = match judge(evidence) {
-        Verdict::BeingBorn => (Expected::BeingBorn, "-".to_owned()),
+        Verdict::BeingCreated => (Expected::BeingCreated, "-".to_owned()),
         Verdict::Free => (Expected::Free, "-".to_owned()),
         Verdict::Held(reason) => (Expected::Held, reason),
         Verdict::Stale(reason) => (Expected::Stale, reason),
@@ -197,7 +200,7 @@ fn check_verdict(evidence: &Evidence<'_>) {
     assert!(!reason.trim().is_empty() && is_harmless(&reason), "{reason:?}");
     // The same once more, as what must never happen, in case the table is misread.
     match found {
-        Expected::BeingBorn => {
+        Expected::BeingCreated => {
             assert!(evidence.record.is_none() && evidence.empty && evidence.young, "{evidence:?}");
         }
         Expected::Stale => {
@@ -218,7 +221,7 @@ fn expected(evidence: &Evidence<'_>) -> Expected {
         }
         // Empty and young; empty and older, or not our JSON; without kernel locks nothing is proved.
         if evidence.empty && evidence.young {
-            return Expected::BeingBorn;
+            return Expected::BeingCreated;
         }
         return stale_if(evidence.kernel_locks);
     };
@@ -227,7 +230,7 @@ fn expected(evidence: &Evidence<'_>) -> Expected {
     }
     let ends_with_its_process = || stale_if(!is_alive(evidence.process));
     let is_local_to_both = record.fs.as_deref() == Some("local") && evidence.fs == FsKind::Local;
-    match (&record.boot_id, &evidence.here.boot) {
+    match (&record.boot_id, &evidence.identity.boot) {
         // An old peer's record.
         (None, _) => ends_with_its_process(),
         (Some(theirs), Some(ours)) if theirs == ours => stale_if(!may_be_the_holder(evidence)),
@@ -247,8 +250,8 @@ fn may_be_the_holder(evidence: &Evidence<'_>) -> bool {
         (Some(record), ProcessState::Replaced) if !evidence.kernel_locks => (record, None),
         _ => return false,
     };
-    is_this_boot(record, evidence.here)
-        && is_this_namespace(record, evidence.here)
+    is_this_boot(record, evidence.identity)
+        && is_this_namespace(record, evidence.identity)
         && !is_copy(record, evidence)
         && (record.start_time == start || record.start_time.is_none() || start.is_none())
 }
@@ -261,18 +264,18 @@ fn is_copy(record: &Record, evidence: &Evidence<'_>) -> bool {
 
 fn is_dead_on_this_boot(evidence: &Evidence<'_>) -> bool {
     evidence.record.is_some_and(|record| {
-        is_this_boot(record, evidence.here)
-            && (is_this_namespace(record, evidence.here) || is_copy(record, evidence))
+        is_this_boot(record, evidence.identity)
+            && (is_this_namespace(record, evidence.identity) || is_copy(record, evidence))
             && !may_be_the_holder(evidence)
     })
 }
 
-fn is_this_boot(record: &Record, here: &Here) -> bool {
-    record.boot_id.is_some() && record.boot_id == here.boot
+fn is_this_boot(record: &Record, identity: &ProcessIdentity) -> bool {
+    record.boot_id.is_some() && record.boot_id == identity.boot
 }
 
-fn is_this_namespace(record: &Record, here: &Here) -> bool {
-    record.pid_ns == here.pid_namespace || record.pid_ns.is_none() || here.pid_namespace.is_none()
+fn is_this_namespace(record: &Record, identity: &ProcessIdentity) -> bool {
+    record.pid_ns == identity.pid_namespace || record.pid_ns.is_none() || identity.pid_namespace.is_none()
 }
 
 fn is_alive(process: ProcessState) -> bool {

@@ -13,8 +13,8 @@ pub struct Mutation {
 }
 
 const INODE_CHECK: (&str, &str) = (
-    "    let Some(stat) = named(system, target, id)? else {
-        return Ok(Attempt::Again(Again::Vanished));
+    "    let Some(stat) = stat_if_current(system, target, id)? else {
+        return Ok(Attempt::Retry(Retry::Vanished));
     };
     // 6.",
     "    let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
@@ -22,15 +22,17 @@ const INODE_CHECK: (&str, &str) = (
 );
 
 const LAST_CHECK: (&str, &str) = (
-    "        match named(system, target, id) {
+    "        match stat_if_current(system, target, id) {
             Ok(Some(_)) => {}
-            Ok(None) => return Ok(Attempt::Again(Again::Vanished)),",
+            Ok(None) => return Ok(Attempt::Retry(Retry::Vanished)),",
     "        match Ok(()) {
             Ok(()) => {}",
 );
 
-const PAUSE: (&str, &str) =
-    ("        system.pause(OLD_PEER_UNLINKS_WITHIN);\n        match named", "        match named");
+const PAUSE: (&str, &str) = (
+    "        system.pause(LEGACY_UNLINK_WINDOW);\n        match stat_if_current",
+    "        match stat_if_current",
+);
 
 /// All of them.
 pub const MUTATIONS: &[Mutation] = &[
@@ -51,7 +53,7 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "created_file_not_checked_on_a_network",
         about: "on a network filesystem, a file that we created is not looked at again after locking",
-        edits: &[("FsKind::Shared => named(system, target, stat.id).map_err(discard)?.is_some(),", "FsKind::Shared => true,")],
+        edits: &[("FsKind::Shared => stat_if_current(system, target, stat.id).map_err(discard)?.is_some(),", "FsKind::Shared => true,")],
     },
     Mutation {
         name: "stale_file_unlinked_without_its_kernel_lock",
@@ -61,10 +63,10 @@ pub const MUTATIONS: &[Mutation] = &[
     let kernel_locks = match",
             "    let fs = system.fs_kind(&file);
     let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
-    let examined = examine(system, target, patience, &file, &stat, (fs, true))?;
-    if examined.is_some_and(|examined| matches!(examined.verdict, Verdict::Stale(_))) {
+    let classified = classify(system, target, budget, &file, &stat, (fs, true))?;
+    if classified.is_some_and(|classified| matches!(classified.verdict, Verdict::Stale(_))) {
         system.unlink(&target.path, stat.id).map_err(|failed| target.failed(failed))?;
-        return Ok(Attempt::Again(Again::Vanished));
+        return Ok(Attempt::Retry(Retry::Vanished));
     }
     let kernel_locks = match",
         )],
@@ -83,7 +85,7 @@ pub const MUTATIONS: &[Mutation] = &[
         edits: &[(
             "    // 4. The kernel lock.
     let kernel_locks = match",
-            "    let early = Record::of(system.here(), thread, system.wall_clock(), system.fs_kind(&file));
+            "    let early = Record::of(system.identity(), thread, system.wall_clock(), system.fs_kind(&file));
     system.write(&file, &early.encode()).map_err(target.system(\"write\"))?;
     let kernel_locks = match",
         )],
@@ -92,8 +94,8 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "busy_is_contention",
         about: "a busy kernel lock is taken for an owner's, without a look at its mode and the record",
         edits: &[(
-            "    if system.try_lock(file, LockMode::Shared).map_err(target.system(\"flock\"))? == Locking::Taken {
-        return Ok(Attempt::Again(Again::LookedAt));
+            "    if system.try_lock(file, LockMode::Shared).map_err(target.system(\"flock\"))? == TryLock::Acquired {
+        return Ok(Attempt::Retry(Retry::HeldByInspector));
     }",
             "    if stat.links < u64::MAX {
         return Ok(Attempt::Refused(Refusal { holder: None, reason: None }));
@@ -104,7 +106,7 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "busy_is_judged_by_the_record_alone",
         about: "a busy kernel lock is not tried in shared mode, so a live pid in the record is enough",
         edits: &[(
-            "    if system.try_lock(file, LockMode::Shared).map_err(target.system(\"flock\"))? == Locking::Taken {",
+            "    if system.try_lock(file, LockMode::Shared).map_err(target.system(\"flock\"))? == TryLock::Acquired {",
             "    if stat.links == u64::MAX {",
         )],
     },
@@ -112,7 +114,7 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "unsigned_take_over_is_contention",
         about: "a busy kernel lock beside a record that names nobody alive is refused at once",
         edits: &[(
-            "        Attempt::Again(Again::Unsigned)
+            "        Attempt::Retry(Retry::RecordPending)
     })",
             "        Attempt::Refused(Refusal { holder: None, reason: None })
     })",
@@ -123,21 +125,21 @@ pub const MUTATIONS: &[Mutation] = &[
         about: "the file of a holder that has ended is taken over, though a child of it has the kernel lock",
         edits: &[(
             "            let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
-            return contended(system, target, patience, &file, &stat);
+            return classify_busy(system, target, budget, &file, &stat);
         }
-        Locking::Unsupported => false,
+        TryLock::Unsupported => false,
     };
     // 5.",
             "            let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
             let content = read(system, target, &file, &stat)?;
             let record = if let Content::Record(record) = content { Some(record) } else { None };
-            let record = record.filter(|record| !super::holder::is_elsewhere(system, record));
+            let record = record.filter(|record| !super::holder::is_foreign(system, record));
             if !record.is_some_and(|record| system.process(record.pid) == crate::platform::ProcessState::Dead) {
-                return contended(system, target, patience, &file, &stat);
+                return classify_busy(system, target, budget, &file, &stat);
             }
             true
         }
-        Locking::Unsupported => false,
+        TryLock::Unsupported => false,
     };
     // 5.",
         )],
@@ -154,19 +156,19 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "newborn_file_locked_before_the_look",
         about: "the kernel lock of an empty young file is taken from its creator, and given back",
         edits: &[(
-            "        if patience.is_being_born(system, &stat) {
-            return Ok(Attempt::Again(Again::BeingBorn));
+            "        if budget.in_creation_grace(system, &stat) {
+            return Ok(Attempt::Retry(Retry::BeingCreated));
         }
-        enter_found",
-            "        enter_found",
+        lock_existing",
+            "        lock_existing",
         )],
     },
     Mutation {
         name: "zombie_counts_as_alive",
         about: "a holder that has ended, and that nobody has waited for, counts as running",
         edits: &[(
-            "    let (state, here) = (system.process(record.pid), system.here());",
-            "    let (state, here) = (system.process(record.pid), system.here());
+            "    let (state, identity) = (system.process(record.pid), system.identity());",
+            "    let (state, identity) = (system.process(record.pid), system.identity());
     let state =
         if state == ProcessState::Zombie { ProcessState::Alive { start: None } } else { state };",
         )],
@@ -187,7 +189,7 @@ pub const MUTATIONS: &[Mutation] = &[
         about: "whoever gets the kernel lock takes over, whatever the record says",
         edits: &[(
             "        Verdict::Held(reason) => {
-            return Ok(Attempt::Refused(Refusal { holder: left_by, reason: Some(reason) }));
+            return Ok(Attempt::Refused(Refusal { holder: previous_holder, reason: Some(reason) }));
         }
         Verdict::Free",
             "        Verdict::Held(reason) => Some(reason),
@@ -202,7 +204,7 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "busy_newborn_entered",
         about: "a creator does not ask who has the kernel lock of its file",
-        edits: &[("    if locking == Locking::Busy {\n", "    if locking == Locking::Busy && stat.is_err() {\n")],
+        edits: &[("    if lock == TryLock::WouldBlock {\n", "    if lock == TryLock::WouldBlock && stat.is_err() {\n")],
     },
     Mutation {
         name: "no_second_look_after_a_take_over",
@@ -235,42 +237,42 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "inspector_does_not_look_again",
         about: "an inspector tells of a file that the path names no more",
         edits: &[(
-            "    let Some(named) = named(system, target, stat.id)? else {
-        return Ok(Attempt::Again(Again::Vanished));
+            "    let Some(current) = stat_if_current(system, target, stat.id)? else {
+        return Ok(Attempt::Retry(Retry::Vanished));
     };
-    let examined",
-            "    let named = system.stat(file).map_err(target.system(\"fstat\"))?;
-    let examined",
+    let classified",
+            "    let current = system.stat(file).map_err(target.system(\"fstat\"))?;
+    let classified",
         )],
     },
     Mutation {
         name: "breaker_takes_no_kernel_lock",
         about: "a stale file is broken without its kernel lock",
         edits: &[(
-            "        Locking::Taken => true,
-        Locking::Busy => return contended(system, target, patience, &file, &stat),
-        Locking::Unsupported => false,
+            "        TryLock::Acquired => true,
+        TryLock::WouldBlock => return classify_busy(system, target, budget, &file, &stat),
+        TryLock::Unsupported => false,
     };
-    let Some(named)",
-            "        Locking::Taken | Locking::Busy => true,
-        Locking::Unsupported => false,
+    let Some(current)",
+            "        TryLock::Acquired | TryLock::WouldBlock => true,
+        TryLock::Unsupported => false,
     };
-    let Some(named)",
+    let Some(current)",
         )],
     },
     Mutation {
         name: "breaker_does_not_look_again",
         about: "a breaker does not ask whether the path still names the file that it locked",
         edits: &[(
-            "    let Some(named) = named(system, target, stat.id)? else {
-        return Ok(Attempt::Again(Again::Vanished));
+            "    let Some(current) = stat_if_current(system, target, stat.id)? else {
+        return Ok(Attempt::Retry(Retry::Vanished));
     };
     let fs = system.fs_kind(&file);
-    let examined",
-            "    let named = system.stat(&file).map_err(target.system(\"fstat\"))?;
+    let classified",
+            "    let current = system.stat(&file).map_err(target.system(\"fstat\"))?;
     let stat = system.stat_path(&target.path).map_err(target.system(\"lstat\"))?.unwrap_or(stat);
     let fs = system.fs_kind(&file);
-    let examined",
+    let classified",
         )],
     },
     Mutation {
@@ -278,7 +280,7 @@ pub const MUTATIONS: &[Mutation] = &[
         about: "a breaker removes whatever it can lock",
         edits: &[(
             "        Verdict::Held(reason) => {
-            let holder = record.map(|record| record.holder(named.modified));
+            let holder = record.map(|record| record.holder(current.modified));
             Some(Refusal { holder, reason: Some(reason) })
         }
 ",
@@ -298,7 +300,10 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "lockless_holder_not_looked_for_again",
         about: "without kernel locks, a record is called stale though its holder released in between",
         edits: &[(
-            "    if !kernel_locks && matches!(verdict, Verdict::Stale(_)) && named(system, target, stat.id)?.is_none() {
+            "    if !kernel_locks
+        && matches!(verdict, Verdict::Stale(_))
+        && stat_if_current(system, target, stat.id)?.is_none()
+    {
         return Ok(None);
     }
 ",
@@ -311,7 +316,7 @@ pub const MUTATIONS: &[Mutation] = &[
         edits: &[
             ("        Verdict::Stale(reason) if kernel_locks => Some(reason),
         Verdict::Stale(reason) => {
-            return Err(Error::Stale { path: target.path.clone(), holder: left_by, reason });
+            return Err(Error::Stale { path: target.path.clone(), holder: previous_holder, reason });
         }", "        Verdict::Stale(reason) => Some(reason),"),
         ],
     },
@@ -338,7 +343,7 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "no_pause_after_the_file_was_created_anew",
         about: "the second look comes at once where the stale file had another name",
-        edits: &[("        system.pause(OLD_PEER_UNLINKS_WITHIN);\n        if !is_held", "        if !is_held")],
+        edits: &[("        system.pause(LEGACY_UNLINK_WINDOW);\n        if !is_held", "        if !is_held")],
     },
     Mutation {
         name: "copy_of_a_record_believed",
@@ -359,14 +364,14 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "out_of_sight_believed_at_once",
         about: "whom the record names is believed at once if that process cannot be asked for",
-        edits: &[("Again::OutOfSight => (&mut self.out_of_sight, 3, 1),", "Again::OutOfSight => (&mut self.out_of_sight, 0, 1),")],
+        edits: &[("Retry::OwnerNotVisible => (&mut self.owner_not_visible, 3, 1),", "Retry::OwnerNotVisible => (&mut self.owner_not_visible, 0, 1),")],
     },
     Mutation {
         name: "newborn_file_locked_by_a_breaker",
         about: "a breaker takes the kernel lock of an empty young file from its creator, and gives it back",
         edits: &[(
-            "    if patience.is_being_born(system, &stat) {
-        return Ok(Attempt::Again(Again::BeingBorn));
+            "    if budget.in_creation_grace(system, &stat) {
+        return Ok(Attempt::Retry(Retry::BeingCreated));
     }
     let kernel_locks",
             "    let kernel_locks",
@@ -376,8 +381,8 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "newborn_file_locked_by_an_inspector",
         about: "an inspector takes the kernel lock of an empty young file from its creator, and gives it back",
         edits: &[(
-            "    if patience.is_being_born(system, stat) {\n        let owner",
-            "    if stat.links > 9 && patience.is_being_born(system, stat) {\n        let owner",
+            "    if budget.in_creation_grace(system, stat) {\n        let owner",
+            "    if stat.links > 9 && budget.in_creation_grace(system, stat) {\n        let owner",
         )],
     },
 ];

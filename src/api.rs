@@ -110,7 +110,7 @@ pub fn acquire_lock(options: &AcquireOptions) -> Result<Lock, Error> {
     let (path, holder, taken_over) = (held.path.clone(), held.holder.clone(), held.taken_over.clone());
     match table::enter(Owner::PROGRAM, held) {
         Some(id) => {
-            table::set_known(id, true);
+            table::set_delivered(id, true);
             Ok(Lock { id, path, holder, taken_over })
         }
         None => Err(Error::Lost { path, reason: "because its owner has ended" }),

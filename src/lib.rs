@@ -39,8 +39,8 @@ pub use api::{
     resolve_lock_path, with_lock,
 };
 pub use platform::{
-    Access, Failed, FileId, FileKind, FsKind, HeldFiles, Here, LockMode, Locking, Opened, ProcessState, Stat,
-    System, Unlinked,
+    Access, Failed, FileId, FileKind, FsKind, HeldFiles, LockMode, Opened, ProcessIdentity, ProcessState,
+    Stat, System, TryLock, Unlinked,
 };
 pub use protocol::error::Error;
 pub use protocol::record::Holder;

@@ -36,7 +36,7 @@ struct Queue {
 
 static QUEUE: Mutex<Queue> =
     Mutex::new(Queue { waiting: VecDeque::new(), idle: 0, threads: 0, done: 0, has_reserve: false });
-static MORE: Condvar = Condvar::new();
+static WORK_READY: Condvar = Condvar::new();
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -65,7 +65,7 @@ enum Progress<T> {
 pub(crate) fn submit<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Job<thread::Result<T>> {
     let slot = Arc::new(Slot { is_done: AtomicBool::new(false), progress: Mutex::new(Progress::Running) });
     let job = Job { slot: Arc::clone(&slot) };
-    submit_detached(Box::new(move || slot.finish(caught(work))));
+    submit_detached(Box::new(move || slot.finish(catch_panic(work))));
     job
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn submit_detached(work: Work) {
     }
     queue.waiting.push_back(work);
     drop(queue);
-    MORE.notify_one();
+    WORK_READY.notify_one();
 }
 
 /// Hands `work` to a thread that begins at once, and says whether there is one.
@@ -93,7 +93,7 @@ pub(crate) fn submit_at_once(work: Work) -> bool {
     }
     queue.waiting.push_front(work);
     drop(queue);
-    MORE.notify_one();
+    WORK_READY.notify_one();
     true
 }
 
@@ -132,7 +132,7 @@ fn reserve() {
 }
 
 /// Does the work here and now.
-pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
+pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
     panic::catch_unwind(AssertUnwindSafe(work))
 }
 
@@ -147,7 +147,7 @@ fn serve(mut queue: MutexGuard<'_, Queue>) {
             queue.done += 1;
             continue;
         }
-        let (guard, time) = MORE.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
+        let (guard, time) = WORK_READY.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
         queue = guard;
         if time.timed_out() && queue.waiting.is_empty() {
             queue.idle -= 1;
@@ -184,7 +184,7 @@ impl<T> Slot<T> {
 
 impl<T> Job<T> {
     /// The answer, if it comes within `time`. Sleeping for it would cost more than looking.
-    pub(crate) fn look_for(self, time: Duration) -> Result<T, Self> {
+    pub(crate) fn spin_for(self, time: Duration) -> Result<T, Self> {
         let started = Instant::now();
         while !self.slot.is_done.load(Ordering::Acquire) {
             if started.elapsed() >= time {
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn an_answer_that_comes_soon_is_found_by_looking() {
         let job = submit(|| 7);
-        assert!(matches!(job.look_for(LONG), Ok(Ok(7))));
+        assert!(matches!(job.spin_for(LONG), Ok(Ok(7))));
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
         let (go, wait) = mpsc::channel();
         let (told, tell) = mpsc::channel();
         let job = submit(move || wait.recv_timeout(LONG).unwrap() + 1);
-        let Err(job) = job.look_for(Duration::from_micros(100)) else { panic!("nobody said go") };
+        let Err(job) = job.spin_for(Duration::from_micros(100)) else { panic!("nobody said go") };
         job.when_done(move |done| told.send(done.unwrap()).unwrap());
         go.send(1).unwrap();
         assert_eq!(tell.recv_timeout(LONG), Ok(2));
@@ -248,11 +248,11 @@ mod tests {
         let (go, wait) = mpsc::channel::<()>();
         let hanging = submit(move || wait.recv_timeout(LONG));
         for number in 0..20 {
-            let answer = submit(move || number).look_for(LONG);
+            let answer = submit(move || number).spin_for(LONG);
             assert!(matches!(answer, Ok(Ok(found)) if found == number));
         }
         go.send(()).unwrap();
-        assert!(matches!(hanging.look_for(LONG), Ok(Ok(Ok(())))));
+        assert!(matches!(hanging.spin_for(LONG), Ok(Ok(Ok(())))));
     }
 
     #[test]
@@ -265,20 +265,20 @@ mod tests {
                 submit(move || locked(&wait).recv_timeout(LONG).is_ok())
             })
             .collect();
-        assert!(matches!(submit(|| 7).look_for(LONG), Ok(Ok(7))));
+        assert!(matches!(submit(|| 7).spin_for(LONG), Ok(Ok(7))));
         for _ in &hanging {
             go.send(()).unwrap();
         }
         for job in hanging {
-            assert!(matches!(job.look_for(LONG), Ok(Ok(true))));
+            assert!(matches!(job.spin_for(LONG), Ok(Ok(true))));
         }
     }
 
     #[test]
     fn a_panic_is_an_answer() {
         let job = submit(|| -> u8 { panic!("on purpose") });
-        assert!(matches!(job.look_for(LONG), Ok(Err(_))));
-        assert!(matches!(submit(|| 1).look_for(LONG), Ok(Ok(1))), "and the pool goes on");
-        assert!(caught(|| -> u8 { panic!("on purpose") }).is_err());
+        assert!(matches!(job.spin_for(LONG), Ok(Err(_))));
+        assert!(matches!(submit(|| 1).spin_for(LONG), Ok(Ok(1))), "and the pool goes on");
+        assert!(catch_panic(|| -> u8 { panic!("on purpose") }).is_err());
     }
 }

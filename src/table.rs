@@ -51,14 +51,14 @@ struct Entry {
     owner: Owner,
     held: Held<<Os as System>::File>,
     /// Whether the program was told that it has the lock.
-    is_known: bool,
+    delivered: bool,
     /// Who acquired it, for [`Owner::PROGRAM`].
     thread: ThreadId,
 }
 
 impl Entry {
     fn end(self) -> Result<(), Error> {
-        let end = if self.is_known { protocol::release } else { protocol::abandon };
+        let end = if self.delivered { protocol::release } else { protocol::rollback };
         end(Os::get(), self.held)
     }
 }
@@ -109,18 +109,18 @@ pub(crate) fn enter(owner: Owner, held: Held<<Os as System>::File>) -> Option<Lo
     let mut table = table();
     if owner != Owner::PROGRAM && !table.open.contains(&owner) {
         drop(table);
-        let _ = protocol::abandon(Os::get(), held);
+        let _ = protocol::rollback(Os::get(), held);
         return None;
     }
     let id = LockId(table.next());
-    table.entries.insert(id, Entry { owner, held, is_known: false, thread: thread::current().id() });
+    table.entries.insert(id, Entry { owner, held, delivered: false, thread: thread::current().id() });
     Some(id)
 }
 
 /// Says whether the program knows that it has the lock: one that it never heard of is rolled back, not released.
 /// `false`: there is no such lock any more.
-pub(crate) fn set_known(id: LockId, is_known: bool) -> bool {
-    table().entries.get_mut(&id).map(|entry| entry.is_known = is_known).is_some()
+pub(crate) fn set_delivered(id: LockId, delivered: bool) -> bool {
+    table().entries.get_mut(&id).map(|entry| entry.delivered = delivered).is_some()
 }
 
 /// Gives a lock that was acquired for `owner`, and that the program does not know of yet, a new name. The call that
@@ -128,7 +128,7 @@ pub(crate) fn set_known(id: LockId, is_known: bool) -> bool {
 #[cfg(any(feature = "node", test))]
 pub(crate) fn claim(owner: Owner, path: &Path) -> Option<(LockId, u64, Option<TakenOver>)> {
     let mut table = table();
-    let is_it = |entry: &Entry| entry.owner == owner && !entry.is_known && entry.held.path == path;
+    let is_it = |entry: &Entry| entry.owner == owner && !entry.delivered && entry.held.path == path;
     let id = *table.entries.iter().find(|(_, entry)| is_it(entry))?.0;
     let entry = table.entries.remove(&id)?;
     let (created_at, taken_over) = (entry.held.holder.created_at, entry.held.taken_over.clone());
@@ -140,7 +140,7 @@ pub(crate) fn claim(owner: Owner, path: &Path) -> Option<(LockId, u64, Option<Ta
 /// Whether the caller, if it waits for the lock of this path on this thread, waits for itself.
 pub(crate) fn is_deadlock(owner: Owner, path: &Path) -> bool {
     find_where(owner, path, |entry| {
-        entry.is_known && (owner != Owner::PROGRAM || entry.thread == thread::current().id())
+        entry.delivered && (owner != Owner::PROGRAM || entry.thread == thread::current().id())
     })
     .is_some()
 }

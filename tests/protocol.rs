@@ -4,9 +4,9 @@
 #[allow(dead_code, reason = "each test needs a part of it")]
 mod world;
 
-use reconcile_lock::protocol::{abandon, acquire, acquire_until, break_lock, inspect, is_held, release};
+use reconcile_lock::protocol::{acquire, acquire_until, break_lock, inspect, is_held, release, rollback};
 use reconcile_lock::{
-    Access, Error, FileKind, LockMode, LockOptions, LockState, Locking, Opened, ProcessState, System, Target,
+    Access, Error, FileKind, LockMode, LockOptions, LockState, Opened, ProcessState, System, Target, TryLock,
 };
 use world::{World, target};
 
@@ -50,7 +50,7 @@ fn a_stale_lock_is_taken_over_in_place_and_nothing_is_unlinked() {
 fn a_lock_that_nobody_has_used_is_given_back_as_it_was_found() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
-    abandon(&one, acquire(&one, &target(), 0).unwrap()).unwrap();
+    rollback(&one, acquire(&one, &target(), 0).unwrap()).unwrap();
     assert_eq!(world.content(), None);
     let odd = br#"{ "pid":77, "host":"a\\b\u001b", "lease":{"until":1} }"#;
     for (found, told, who) in [
@@ -62,7 +62,7 @@ fn a_lock_that_nobody_has_used_is_given_back_as_it_was_found() {
             world.put(found, 60_000);
             let held = acquire(&one, &target(), 0).unwrap();
             world.fail(ill, EIO);
-            abandon(&one, held).unwrap();
+            rollback(&one, held).unwrap();
             world.mend();
             assert_eq!(world.content().unwrap() == found, ill.is_empty());
             let next = acquire(&two, &target(), 0).unwrap().taken_over.unwrap();
@@ -83,7 +83,7 @@ fn who_has_no_time_pauses_for_nobody() {
     let (one, two) = (world.process(1), world.process(2));
     world.put(b"garbage", 60_000);
     let Opened::File(look) = two.open(&target().path, Access::Read).unwrap() else { panic!() };
-    assert_eq!(two.try_lock(&look, LockMode::Shared).unwrap(), Locking::Taken);
+    assert_eq!(two.try_lock(&look, LockMode::Shared).unwrap(), TryLock::Acquired);
     let before = one.monotonic();
     let until = |milliseconds| Some(before + std::time::Duration::from_millis(milliseconds));
     assert!(is_contention(acquire_until(&one, &target(), 0, until(0), &mut None), None));
@@ -185,7 +185,7 @@ fn an_inspector_that_holds_the_shared_lock_causes_no_refusal() {
     // The record's pid belongs to an unrelated live process by now: only the lock's mode tells.
     world.put(br#"{"pid":2,"createdAt":5,"bootId":"boot","startTime":1,"pidNs":1}"#, 0);
     let Ok(Opened::File(look)) = one.open("x".as_ref(), Access::Read) else { panic!("opened") };
-    assert_eq!(one.try_lock(&look, LockMode::Shared).unwrap(), Locking::Taken);
+    assert_eq!(one.try_lock(&look, LockMode::Shared).unwrap(), TryLock::Acquired);
     world.before("pause", move |_| drop(look));
     assert!(acquire(&one, &target(), 0).unwrap().taken_over.is_some());
 }
@@ -196,7 +196,7 @@ fn a_take_over_that_has_not_written_its_record_is_contention_in_the_end() {
     let one = world.process(1);
     world.put(OLD_DEAD, 0);
     let Ok(Opened::File(rival)) = one.open("x".as_ref(), Access::ReadWrite) else { panic!("opened") };
-    assert_eq!(one.try_lock(&rival, LockMode::Exclusive).unwrap(), Locking::Taken);
+    assert_eq!(one.try_lock(&rival, LockMode::Exclusive).unwrap(), TryLock::Acquired);
     assert!(is_contention(acquire(&one, &target(), 0), None));
     assert_eq!(inspect(&one, &target()).unwrap().state, LockState::Held);
 }
@@ -314,7 +314,7 @@ fn a_release_in_place_leaves_a_free_lock_and_no_take_over() {
         let held = acquire(&two, &target(), 0).unwrap();
         assert_eq!(held.taken_over, None);
         assert!(is_contention(acquire(&one, &target(), 0), Some(2)));
-        abandon(&two, held).unwrap();
+        rollback(&two, held).unwrap();
         assert_eq!(acquire(&one, &target(), 0).unwrap().taken_over, None, "nor after a roll-back");
     }
 }
@@ -381,7 +381,7 @@ fn a_lock_file_with_a_second_name_is_judged_and_never_written() {
     assert!(unlinks < creates && creates < writes, "{calls:?}");
     assert_eq!(held.taken_over.as_ref().unwrap().holder.as_ref().unwrap().pid, 1);
     assert_eq!(world.links(), 1);
-    abandon(&two, held).unwrap();
+    rollback(&two, held).unwrap();
     assert!(acquire(&two, &target(), 0).unwrap().taken_over.is_some(), "a roll-back keeps what it found");
 }
 
@@ -389,8 +389,8 @@ fn a_lock_file_with_a_second_name_is_judged_and_never_written() {
 fn what_is_held_is_not_written_once_it_has_a_second_name() {
     for (content, end) in [
         (None, release as fn(&world::Process, _) -> _),
-        (Some(OLD_DEAD), abandon),
-        (Some(&b"{"[..]), abandon),
+        (Some(OLD_DEAD), rollback),
+        (Some(&b"{"[..]), rollback),
     ] {
         let world = World::new();
         let one = world.process(1);
@@ -567,7 +567,7 @@ fn locked_by_another_program(world: &World) -> (world::Process, world::File) {
     let Opened::File(file) = stranger.open(&target().path, Access::ReadWrite).unwrap() else {
         panic!("no file")
     };
-    assert_eq!(stranger.try_lock(&file, LockMode::Exclusive).unwrap(), Locking::Taken);
+    assert_eq!(stranger.try_lock(&file, LockMode::Exclusive).unwrap(), TryLock::Acquired);
     (stranger, file)
 }
 

@@ -6,11 +6,11 @@ use std::sync::{Mutex, PoisonError};
 
 use stateright::{Checker, HasDiscoveries, Model, Path, Property};
 
-use crate::flaw::{Flaw, Flaws, HasFlaws, properties};
 use crate::programs::{Program, Protocol};
 use crate::protocol::record::RELEASED;
 use crate::replay::{self, Answer, Call, Known, Position, Until};
 use crate::role::Role;
+use crate::violation::{HasViolations, Violation, Violations, properties};
 use crate::world::{Actor, Filesystem, Life, Who, World};
 
 /// What is explored.
@@ -99,9 +99,9 @@ pub struct State {
     start: usize,
 }
 
-impl HasFlaws for State {
-    fn flaws(&self) -> Flaws {
-        self.world.flaws
+impl HasViolations for State {
+    fn violations(&self) -> Violations {
+        self.world.violations
     }
 }
 
@@ -111,7 +111,7 @@ pub enum Action {
     /// A process does its next operation.
     Step(Who),
     /// A process repeats its attempt until its patience ends, while the others rest.
-    LosePatience(Who),
+    ExhaustRetries(Who),
     /// A process is killed.
     Kill(Who),
     /// A process is killed, and its child works on.
@@ -203,7 +203,7 @@ impl Search {
         let key = (who, file, inode);
         let mut shortest = self.shortest.lock().unwrap_or_else(PoisonError::into_inner);
         let history = shortest.entry(key).or_insert_with(|| {
-            let mut world = state.world.where_next_is(who, file, inode);
+            let mut world = state.world.with_inode_first(who, file, inode);
             let mut position = Position::start();
             while position.next != Call::Leave {
                 let ended;
@@ -229,8 +229,8 @@ impl Search {
             replay::run(&self.program(next), next, state.world.clone(), Position::start(), until);
         let had_to_wait = state.world.is_held_by_other(next) || world.has_no_kernel_locks();
         let is_left = world.has_file() && !(world.stays && world.is_released());
-        if !ended || (!had_to_wait && is_left) || world.flaws != state.world.flaws {
-            state.world.flaws.add(Flaw::LostLock);
+        if !ended || (!had_to_wait && is_left) || world.violations != state.world.violations {
+            state.world.violations.add(Violation::LostLock);
         }
     }
 
@@ -244,7 +244,7 @@ impl Search {
             && self.running(state).next().is_some()
             && self.running(state).all(|who| rests(state, who))
         {
-            state.world.flaws.add(Flaw::Stalled);
+            state.world.violations.add(Violation::UnneededWait);
         }
     }
 
@@ -253,7 +253,7 @@ impl Search {
             let until = Until::End { with_time: true };
             let (program, position) = (self.program(who), state.positions[who].clone());
             if !replay::run(&program, who, state.world.clone(), position, until).2 {
-                state.world.flaws.add(Flaw::Endless);
+                state.world.violations.add(Violation::NonTermination);
             }
         }
     }
@@ -298,7 +298,7 @@ impl Model for Search {
             }
             // Only somebody who is stopped for half a minute while it looks can use up that patience.
             if rests(state, who) && !state.world.is_looked_at() && !state.world.has_newborn() {
-                actions.push(Action::LosePatience(who));
+                actions.push(Action::ExhaustRetries(who));
             }
             if state.crashes > 0 {
                 if !self.scenario.heirs {
@@ -339,7 +339,7 @@ impl Model for Search {
             Action::Step(who) => {
                 self.step(&mut state, who, Until::NextCall);
             }
-            Action::LosePatience(who) => {
+            Action::ExhaustRetries(who) => {
                 if !self.step(&mut state, who, Until::End { with_time: false }) {
                     return None;
                 }
@@ -382,7 +382,7 @@ impl Model for Search {
 /// A schedule that leads to a flaw.
 pub struct Schedule<'a> {
     scenario: &'a Scenario,
-    flaw: &'static str,
+    violation: &'static str,
     path: Path<State, Action>,
 }
 
@@ -399,7 +399,7 @@ impl fmt::Display for Schedule<'_> {
                     let call = &before.positions[*who].next;
                     writeln!(f, "{} {who}: {call}{}", name(role), told(before, after, *who))?;
                 }
-                Action::LosePatience(who) => {
+                Action::ExhaustRetries(who) => {
                     writeln!(f, "process {who} repeats that until its patience ends")?;
                 }
                 Action::Kill(who) => writeln!(f, "process {who} is killed: its files are closed")?,
@@ -410,11 +410,13 @@ impl fmt::Display for Schedule<'_> {
                 Action::Bury(who, _) => writeln!(f, "process {who} has ended, and another has its pid")?,
                 Action::Tick => writeln!(f, "two seconds pass")?,
             }
-            let now = |flaw: Flaw| after.world.flaws.has(flaw) && !before.world.flaws.has(flaw);
-            for flaw in Flaw::ALL.iter().copied().filter(|flaw| now(*flaw)) {
-                let name = Flaw::NAMES[flaw as usize];
+            let now = |violation: Violation| {
+                after.world.violations.has(violation) && !before.world.violations.has(violation)
+            };
+            for violation in Violation::ALL.iter().copied().filter(|violation| now(*violation)) {
+                let name = Violation::NAMES[violation as usize];
                 writeln!(f, "       -> {name}")?;
-                if name == self.flaw {
+                if name == self.violation {
                     return Ok(());
                 }
             }
@@ -431,7 +433,7 @@ fn name(role: Role) -> &'static str {
         Role::Break => "breaker",
         Role::ForceBreak => "forced break",
         Role::Remove => "rm",
-        Role::OldPeer => "old peer",
+        Role::LegacyProcess => "old peer",
     }
 }
 
@@ -460,8 +462,8 @@ pub struct Outcome<'a> {
 impl Scenario {
     /// Visits every state, or those up to the first flaw of `until`.
     #[must_use]
-    pub fn explore(&self, until: &[Flaw]) -> Outcome<'_> {
-        let until = until.iter().map(|flaw| Flaw::NAMES[*flaw as usize]).collect();
+    pub fn explore(&self, until: &[Violation]) -> Outcome<'_> {
+        let until = until.iter().map(|violation| Violation::NAMES[*violation as usize]).collect();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let known = self.processes.iter().map(|_| Known::default()).collect();
         let search = Search { scenario: self.clone(), shortest: Mutex::default(), known };
@@ -470,7 +472,7 @@ impl Scenario {
         let mut found: Vec<_> = checker
             .discoveries()
             .into_iter()
-            .map(|(flaw, path)| (flaw, Schedule { scenario: self, flaw, path }))
+            .map(|(violation, path)| (violation, Schedule { scenario: self, violation, path }))
             .collect();
         found.sort_by_key(|(name, _)| *name);
         Outcome {

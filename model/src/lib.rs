@@ -15,7 +15,6 @@ mod platform;
 mod protocol;
 
 pub mod checker;
-pub mod flaw;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 #[path = "../mutations.rs"]
@@ -23,4 +22,5 @@ pub mod mutations;
 pub mod programs;
 pub mod replay;
 pub mod role;
+pub mod violation;
 pub mod world;

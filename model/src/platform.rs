@@ -7,5 +7,6 @@ mod types;
 
 pub use system::{HeldFiles, System};
 pub use types::{
-    Access, Failed, FileId, FileKind, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, Unlinked,
+    Access, Failed, FileId, FileKind, FsKind, LockMode, Opened, ProcessIdentity, ProcessState, Stat, TryLock,
+    Unlinked,
 };

@@ -2,7 +2,6 @@
 
 use std::sync::LazyLock;
 
-use crate::flaw::Flaw;
 use crate::platform::{Access, Opened, System};
 use crate::protocol;
 use crate::protocol::error::Error;
@@ -10,6 +9,7 @@ use crate::protocol::record::Record;
 use crate::protocol::target::{LockOptions, Target};
 use crate::replay::{Call, Round, Simulated};
 use crate::role::Role;
+use crate::violation::Violation;
 use crate::world::Seen;
 
 /// The functions of one version of `src/protocol/`: the real one, or a mutant.
@@ -44,7 +44,7 @@ impl Round for Program {
             Role::Break => (self.protocol.break_lock)(system, false),
             Role::ForceBreak => (self.protocol.break_lock)(system, true),
             Role::Remove => drop(system.unlink_path()),
-            Role::OldPeer => old_peer(system),
+            Role::LegacyProcess => legacy_process(system),
         }
     }
 
@@ -52,7 +52,7 @@ impl Round for Program {
         match self.role {
             Role::Run | Role::NativeRun => Some(Call::Create),
             Role::Inspect | Role::Break | Role::ForceBreak => Some(Call::Open),
-            Role::Remove | Role::OldPeer => None,
+            Role::Remove | Role::LegacyProcess => None,
         }
     }
 }
@@ -125,7 +125,7 @@ pub(crate) fn entered(system: &Simulated, took_over: bool) {
 }
 
 pub(crate) fn refused(system: &Simulated, error: &Error) {
-    let has_lost_patience = system.has_lost_patience();
+    let is_out_of_retries = system.is_out_of_retries();
     system.observe(|world, who| {
         let seen = world.answered(who);
         let Seen { held, stale, .. } = seen;
@@ -134,16 +134,16 @@ pub(crate) fn refused(system: &Simulated, error: &Error) {
         match error {
             Error::Contention { holder, .. } => {
                 if !is_refused {
-                    world.flaws.add(Flaw::RefusedForNothing);
+                    world.violations.add(Violation::SpuriousRefusal);
                 }
                 // Before its patience ends it knows who has the lock, and that is not somebody who was gone.
                 let knows = holder.as_ref().is_some_and(|holder| seen.existed(holder.pid));
-                if !knows && !has_lost_patience && !world.has_no_kernel_locks() {
-                    world.flaws.add(Flaw::WrongAnswer);
+                if !knows && !is_out_of_retries && !world.has_no_kernel_locks() {
+                    world.violations.add(Violation::WrongAnswer);
                 }
             }
             Error::Stale { .. } if stale && world.has_no_kernel_locks() => {}
-            _ => world.flaws.add(Flaw::WrongAnswer),
+            _ => world.violations.add(Violation::WrongAnswer),
         }
     });
 }
@@ -161,22 +161,22 @@ pub(crate) fn released(system: &Simulated, result: &Result<(), Error>) {
             Err(_) => false,
         };
         if !is_right {
-            world.flaws.add(Flaw::WrongAnswer);
+            world.violations.add(Violation::WrongAnswer);
         }
     });
 }
 
 pub(crate) fn inspected(system: &Simulated, found: Option<Found>) {
     system.observe(|world, who| {
-        let Seen { held, free, newborn, stale, .. } = world.answered(who);
+        let Seen { held, free, being_created, stale, .. } = world.answered(who);
         let is_right = match found {
             Some(Found::Free) => free,
-            Some(Found::Held) => held || newborn,
+            Some(Found::Held) => held || being_created,
             Some(Found::Stale) => stale,
             None => false,
         };
         if !is_right {
-            world.flaws.add(Flaw::WrongAnswer);
+            world.violations.add(Violation::WrongAnswer);
         }
     });
 }
@@ -191,13 +191,13 @@ pub(crate) fn broken(system: &Simulated, force: bool, result: &Result<bool, Erro
             Err(_) => false,
         };
         if !is_right {
-            world.flaws.add(Flaw::WrongAnswer);
+            world.violations.add(Violation::WrongAnswer);
         }
     });
 }
 
 /// What the TypeScript lock does, call by call.
-fn old_peer(system: &Simulated) {
+fn legacy_process(system: &Simulated) {
     let path = &target().path;
     if let Ok(Some(_)) = system.stat_path(path)
         && let Ok(Opened::File(file)) = system.open(path, Access::Read)
@@ -214,7 +214,7 @@ fn old_peer(system: &Simulated) {
     }
     // There already: it fails with a raw EEXIST.
     let Ok(Some(file)) = system.create(path) else { return };
-    let record = format!("{{\"pid\":{},\"createdAt\":1}}", system.here().pid);
+    let record = format!("{{\"pid\":{},\"createdAt\":1}}", system.identity().pid);
     let _ = system.write(&file, record.as_bytes());
     drop(file);
     entered(system, false);

@@ -15,8 +15,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::platform::{
-    Access, Failed, FileId, FsKind, HeldFiles, Here, LockMode, Locking, Opened, ProcessState, Stat, System,
-    Unlinked,
+    Access, Failed, FileId, FsKind, HeldFiles, LockMode, Opened, ProcessIdentity, ProcessState, Stat, System,
+    TryLock, Unlinked,
 };
 use crate::world::{self, Data, Who, World};
 
@@ -79,7 +79,7 @@ pub enum Answer {
     /// A file, if there is one.
     File(Option<usize>),
     /// Whether the kernel lock was taken.
-    Locking(Busy),
+    TryLock(Busy),
     /// What the path or the file is.
     Stat(Option<Described>),
     /// What was read.
@@ -125,7 +125,7 @@ impl fmt::Display for Answer {
             Self::Done | Self::Paused => write!(f, "done"),
             Self::File(Some(number)) => write!(f, "file {number}"),
             Self::File(None) => write!(f, "no file"),
-            Self::Locking(locking) => write!(f, "{locking:?}"),
+            Self::TryLock(locking) => write!(f, "{locking:?}"),
             Self::Stat(Some(stat)) => write!(f, "inode {}, {} bytes", stat.inode, stat.size),
             Self::Stat(None) => write!(f, "nothing is there"),
             Self::Data(data) => write!(f, "{}", text(data)),
@@ -143,7 +143,7 @@ fn text(data: &[u8]) -> String {
     format!("'{end}'")
 }
 
-/// A `Locking` that can be hashed.
+/// A `TryLock` that can be hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Busy {
     /// We hold it.
@@ -206,7 +206,7 @@ pub enum Until {
 }
 
 /// More than any call that runs alone needs.
-const MOST_CALLS: usize = 10_000;
+const MAX_CALLS: usize = 10_000;
 
 #[derive(Clone)]
 struct Run {
@@ -226,7 +226,7 @@ struct Run {
 /// A process' view of the world: the `System` that the protocol runs over.
 pub struct Simulated {
     run: Arc<Mutex<Run>>,
-    here: Here,
+    identity: ProcessIdentity,
 }
 
 /// An open file of a [`Simulated`] process.
@@ -310,9 +310,9 @@ impl Run {
     }
 
     fn replay(self, program: &impl Round) -> (Self, bool) {
-        let here = world::here(self.who, self.world.in_namespaces);
+        let identity = world::identity(self.who, self.world.in_namespaces);
         let run = Arc::new(Mutex::new(self));
-        let system = Simulated { run: Arc::clone(&run), here };
+        let system = Simulated { run: Arc::clone(&run), identity };
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| program.run(&system)));
         drop(system);
         let ended = match outcome {
@@ -350,7 +350,7 @@ impl Run {
         let limit = match self.until {
             Until::FirstCall => 0,
             Until::NextCall => 1,
-            Until::End { .. } => MOST_CALLS,
+            Until::End { .. } => MAX_CALLS,
         };
         if is_step && self.carried_out == limit {
             self.next = call.clone();
@@ -379,10 +379,10 @@ impl Run {
             Call::Open => Answer::File(world.open(who)),
             Call::Lock(file, exclusive) => {
                 let mode = if *exclusive { LockMode::Exclusive } else { LockMode::Shared };
-                Answer::Locking(match world.lock(who, *file, mode) {
-                    Locking::Taken => Busy::Taken,
-                    Locking::Busy => Busy::Busy,
-                    Locking::Unsupported => Busy::Unsupported,
+                Answer::TryLock(match world.lock(who, *file, mode) {
+                    TryLock::Acquired => Busy::Taken,
+                    TryLock::WouldBlock => Busy::Busy,
+                    TryLock::Unsupported => Busy::Unsupported,
                 })
             }
             Call::Stat(file) => Answer::Stat(Some(world.stat(who, *file).into())),
@@ -471,7 +471,7 @@ impl Simulated {
     }
 
     /// Whether the program goes on until its patience has ended.
-    pub(crate) fn has_lost_patience(&self) -> bool {
+    pub(crate) fn is_out_of_retries(&self) -> bool {
         locked(&self.run).until != Until::NextCall
     }
 
@@ -522,11 +522,11 @@ impl System for Simulated {
         Ok(self.file(&Call::Open).map_or(Opened::Missing, Opened::File))
     }
 
-    fn try_lock(&self, file: &File, mode: LockMode) -> io::Result<Locking> {
+    fn try_lock(&self, file: &File, mode: LockMode) -> io::Result<TryLock> {
         match self.call(&Call::Lock(file.number, mode == LockMode::Exclusive)) {
-            Answer::Locking(Busy::Taken) => Ok(Locking::Taken),
-            Answer::Locking(Busy::Busy) => Ok(Locking::Busy),
-            _ => Ok(Locking::Unsupported),
+            Answer::TryLock(Busy::Taken) => Ok(TryLock::Acquired),
+            Answer::TryLock(Busy::Busy) => Ok(TryLock::WouldBlock),
+            _ => Ok(TryLock::Unsupported),
         }
     }
 
@@ -608,7 +608,7 @@ impl System for Simulated {
         }
     }
 
-    fn here(&self) -> &Here {
-        &self.here
+    fn identity(&self) -> &ProcessIdentity {
+        &self.identity
     }
 }

@@ -16,5 +16,5 @@ pub enum Role {
     /// Removes the file, as `rm` does.
     Remove,
     /// The old TypeScript lock: acquires, works, releases.
-    OldPeer,
+    LegacyProcess,
 }

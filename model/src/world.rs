@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use crate::flaw::{Flaw, Flaws};
-use crate::platform::{FileId, FileKind, FsKind, Here, LockMode, Locking, ProcessState, Stat};
-use crate::protocol::BIRTH;
+use crate::platform::{FileId, FileKind, FsKind, LockMode, ProcessIdentity, ProcessState, Stat, TryLock};
+use crate::protocol::CREATION_GRACE;
 use crate::protocol::record::{Content, RELEASED, Record};
 use crate::role::Role;
+use crate::violation::{Violation, Violations};
 
 /// A file's bytes.
 pub type Data = Arc<[u8]>;
@@ -82,7 +82,7 @@ pub struct Seen {
     /// There was no file.
     pub free: bool,
     /// There was an empty file younger than the time of birth.
-    pub newborn: bool,
+    pub being_created: bool,
     /// There was a file, and nobody held the lock.
     pub stale: bool,
     /// Which processes were gone when it began, a bit for each.
@@ -151,7 +151,7 @@ impl Actor {
     /// An old TypeScript peer, whose errors are its own.
     #[must_use]
     pub fn is_old(&self) -> bool {
-        matches!(self.role, Role::OldPeer)
+        matches!(self.role, Role::LegacyProcess)
     }
 
     /// It may unlink whatever is there: `rm`, or a forced break.
@@ -182,12 +182,12 @@ pub struct World {
     pub stays: bool,
     path: Option<usize>,
     inodes: Vec<Option<Inode>>,
-    /// Time, in units of `BIRTH`.
+    /// Time, in units of `CREATION_GRACE`.
     pub clock: u8,
     /// The processes.
     pub actors: Vec<Actor>,
     /// What went wrong so far.
-    pub flaws: Flaws,
+    pub violations: Violations,
     /// How many processes were killed so far.
     pub killed: u8,
 }
@@ -202,9 +202,15 @@ const BOOT: &str = "boot";
 
 /// What a process with this number writes into its records.
 #[must_use]
-pub fn here(who: Who, in_namespaces: bool) -> Here {
+pub fn identity(who: Who, in_namespaces: bool) -> ProcessIdentity {
     let pid_namespace = Some(if in_namespaces { 2 + who as u64 } else { 1 });
-    Here { pid: pid(who), start: Some(start(who)), boot: Some(BOOT.to_owned()), pid_namespace, host: None }
+    ProcessIdentity {
+        pid: pid(who),
+        start: Some(start(who)),
+        boot: Some(BOOT.to_owned()),
+        pid_namespace,
+        host: None,
+    }
 }
 
 fn pid(who: Who) -> u32 {
@@ -232,7 +238,7 @@ impl World {
             inodes: Vec::new(),
             clock: 1,
             actors,
-            flaws: Flaws::default(),
+            violations: Violations::default(),
             killed: 0,
         };
         if let Some(content) = content {
@@ -246,7 +252,7 @@ impl World {
     /// Milliseconds since the world began.
     #[must_use]
     pub fn now(&self) -> u64 {
-        u64::from(self.clock) * BIRTH_MS
+        u64::from(self.clock) * CREATION_GRACE_MS
     }
 
     fn inode(&mut self, inode: usize) -> &mut Inode {
@@ -338,21 +344,21 @@ impl World {
     }
 
     /// Tries the kernel lock.
-    pub fn lock(&mut self, who: Who, file: usize, mode: LockMode) -> Locking {
+    pub fn lock(&mut self, who: Who, file: usize, mode: LockMode) -> TryLock {
         if self.filesystem == Filesystem::Lockless {
-            return Locking::Unsupported;
+            return TryLock::Unsupported;
         }
         let inode = self.opened(who, file);
         let exclusive = mode == LockMode::Exclusive;
         let locks = &mut self.inode(inode).locks;
         let mine = |lock: &KernelLock| (lock.who, lock.file) == (who, file);
         if locks.iter().any(|lock| !mine(lock) && (exclusive || lock.exclusive)) {
-            return Locking::Busy;
+            return TryLock::WouldBlock;
         }
         locks.retain(|lock| !mine(lock));
         locks.push(KernelLock { who, file, exclusive });
         locks.sort_by_key(|lock| (lock.who, lock.file));
-        Locking::Taken
+        TryLock::Acquired
     }
 
     fn described(&self, inode: usize) -> Stat {
@@ -365,7 +371,7 @@ impl World {
             owner: 0,
             size: data.len() as u64,
             mode: 0o600,
-            modified: u64::from(*modified) * BIRTH_MS,
+            modified: u64::from(*modified) * CREATION_GRACE_MS,
         }
     }
 
@@ -417,7 +423,7 @@ impl World {
 
     fn check_links(&mut self, inode: usize) {
         if self.inode(inode).linked_elsewhere {
-            self.flaws.add(Flaw::SnapshotWritten);
+            self.violations.add(Violation::SnapshotWritten);
         }
     }
 
@@ -462,7 +468,11 @@ impl World {
         if self.actors[victim].is_old() || !inside {
             return;
         }
-        self.flaws.add(if took_over && as_stale { Flaw::TakenAwayAfterTakeOver } else { Flaw::TakenAway });
+        self.violations.add(if took_over && as_stale {
+            Violation::LockRemovedAfterTakeOver
+        } else {
+            Violation::LockRemoved
+        });
     }
 
     /// Notes it when a process changes what is at the path without being the lock's owner.
@@ -475,15 +485,15 @@ impl World {
         // There is no unlink by inode: whoever lost its lock between its last look and its unlink removes
         // what has come in its place. That window is named in `docs/design/protocol.md`, and no other.
         if actor.looked && self.is_robbed(who) {
-            self.flaws.add(Flaw::Window);
+            self.violations.add(Violation::ReleaseRace);
             return true;
         }
         let peer = self.actors.iter().any(|peer| peer.owns == Some(inode) && peer.life == Life::Running);
         if peer {
-            self.flaws.add(Flaw::PeerDamaged);
+            self.violations.add(Violation::LegacyLockModified);
         }
         if !self.owns(who, inode) {
-            self.flaws.add(Flaw::NotItsFile);
+            self.violations.add(Violation::ForeignFileModified);
         }
         false
     }
@@ -619,16 +629,16 @@ impl World {
         if let Some(inode) = file.filter(|_| !self.actors[who].is_old()) {
             let left_half_way = std::mem::take(&mut self.inode(inode).left_half_way);
             if left_half_way && !took_over {
-                self.flaws.add(Flaw::DeathUntold);
+                self.violations.add(Violation::CrashNotReported);
             }
         }
         self.actors[who].took_over = took_over;
         if took_over && self.actors[who].found_released {
-            self.flaws.add(Flaw::FalseTakeOver);
+            self.violations.add(Violation::FalseTakeOver);
         }
         let owner = |other: Who| other != who && self.actors[other].inside && !self.is_robbed(other);
         if (0..self.actors.len()).any(owner) && !self.is_robbed(who) {
-            self.flaws.add(Flaw::TwoOwners);
+            self.violations.add(Violation::TwoOwners);
         }
         self.actors[who].inside = true;
     }
@@ -663,7 +673,7 @@ impl World {
 
     /// A world without a lock, in which the next file that this process creates gets these numbers.
     #[must_use]
-    pub fn where_next_is(&self, who: Who, file: usize, inode: usize) -> Self {
+    pub fn with_inode_first(&self, who: Who, file: usize, inode: usize) -> Self {
         let actors = self.actors.iter().map(|actor| Actor::new(actor.role)).collect();
         let mut world = Self::new(self.filesystem, actors, None, (false, false));
         for _ in 0..inode {
@@ -696,13 +706,13 @@ impl World {
                 continue;
             }
             let held = self.is_held_by_other(who);
-            let newborn = self.has_newborn();
+            let being_created = self.has_newborn();
             let free = !self.has_file() || (self.is_released() && !held);
             let stale = !free && !held;
             let seen = &mut self.actors[who].seen;
             seen.held |= held;
             seen.free |= free;
-            seen.newborn |= newborn;
+            seen.being_created |= being_created;
             seen.stale |= stale;
         }
     }
@@ -741,4 +751,4 @@ impl World {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "two seconds")]
-const BIRTH_MS: u64 = BIRTH.as_millis() as u64;
+const CREATION_GRACE_MS: u64 = CREATION_GRACE.as_millis() as u64;

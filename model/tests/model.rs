@@ -6,11 +6,13 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use reconcile_lock_model::checker::{Scenario, Start};
-use reconcile_lock_model::flaw::Flaw::{self, *};
 #[cfg(feature = "mutants")]
 use reconcile_lock_model::mutants::mutant;
 use reconcile_lock_model::programs::PROTOCOL;
-use reconcile_lock_model::role::Role::{self, Break, ForceBreak, Inspect, NativeRun, OldPeer, Remove, Run};
+use reconcile_lock_model::role::Role::{
+    self, Break, ForceBreak, Inspect, LegacyProcess, NativeRun, Remove, Run,
+};
+use reconcile_lock_model::violation::Violation::{self, *};
 use reconcile_lock_model::world::{Filesystem, Life};
 
 /// Past the capture of the test runner, which shows only what fails.
@@ -73,9 +75,10 @@ fn scenario(processes: &[(Role, u8)]) -> Scenario {
 }
 
 /// Explores all of it, and checks that exactly the flaws that are known to be possible are found.
-fn explore(name: &str, scenario: &Scenario, known: &[Flaw]) {
+fn explore(name: &str, scenario: &Scenario, known: &[Violation]) {
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let unknown: Vec<Flaw> = Flaw::ALL.iter().copied().filter(|flaw| !known.contains(flaw)).collect();
+    let unknown: Vec<Violation> =
+        Violation::ALL.iter().copied().filter(|violation| !known.contains(violation)).collect();
     let started = Instant::now();
     let outcome = scenario.explore(&unknown);
     say!(
@@ -85,27 +88,27 @@ fn explore(name: &str, scenario: &Scenario, known: &[Flaw]) {
         outcome.depth,
         started.elapsed().as_secs_f64()
     );
-    for (flaw, schedule) in &outcome.found {
-        let known = known.iter().any(|known| Flaw::NAMES[*known as usize] == *flaw);
+    for (violation, schedule) in &outcome.found {
+        let known = known.iter().any(|known| Violation::NAMES[*known as usize] == *violation);
         say!(
-            "{} {flaw}, by this schedule:\n{schedule}",
+            "{} {violation}, by this schedule:\n{schedule}",
             if known { "Known to be possible:" } else { "FOUND" }
         );
     }
-    let mut known: Vec<&str> = known.iter().map(|known| Flaw::NAMES[*known as usize]).collect();
+    let mut known: Vec<&str> = known.iter().map(|known| Violation::NAMES[*known as usize]).collect();
     known.sort_unstable();
-    let found: Vec<&str> = outcome.found.iter().map(|(flaw, _)| *flaw).collect();
+    let found: Vec<&str> = outcome.found.iter().map(|(violation, _)| *violation).collect();
     assert_eq!(found, known, "what is found is what is known");
 }
 
 /// Explores a broken protocol until it has found this flaw.
 #[cfg(feature = "mutants")]
-fn is_caught(name: &str, mut scenario: Scenario, flaw: Flaw) {
+fn is_caught(name: &str, mut scenario: Scenario, violation: Violation) {
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mutant = mutant(name);
     scenario.protocol = &mutant.protocol;
-    let outcome = scenario.explore(&[flaw]);
-    let wanted = Flaw::NAMES[flaw as usize];
+    let outcome = scenario.explore(&[violation]);
+    let wanted = Violation::NAMES[violation as usize];
     let schedule = outcome.found.iter().find(|(found, _)| *found == wanted).map(|(_, schedule)| schedule);
     let Some(schedule) = schedule else {
         panic!("{name}: no {wanted} in {} states", outcome.states);
@@ -213,7 +216,7 @@ fn a_file_with_another_name() {
 
 #[test]
 fn an_outside_remover() {
-    let known = [TakenAway, Window];
+    let known = [LockRemoved, ReleaseRace];
     explore("two processes, twice each, and rm", &scenario(&[(Run, 2), (Run, 2), (Remove, 1)]), &known);
     let killed = Scenario {
         starts: few_starts(),
@@ -226,27 +229,31 @@ fn an_outside_remover() {
 
 #[test]
 fn an_old_peer() {
-    let known = [TakenAway, Window];
-    let alone = Scenario { starts: more_starts(), ticks: 1, ..scenario(&[(Run, 2), (OldPeer, 2)]) };
+    let known = [LockRemoved, ReleaseRace];
+    let alone = Scenario { starts: more_starts(), ticks: 1, ..scenario(&[(Run, 2), (LegacyProcess, 2)]) };
     explore("a process and an old peer, twice each", &alone, &known);
     explore(
         "two processes, one of them twice, and an old peer",
-        &scenario(&[(Run, 2), (Run, 1), (OldPeer, 1)]),
+        &scenario(&[(Run, 2), (Run, 1), (LegacyProcess, 1)]),
         &known,
     );
     let killed = Scenario {
         starts: few_starts(),
         crashes: 1,
         ticks: 1,
-        ..scenario(&[(Run, 1), (Run, 1), (OldPeer, 1)])
+        ..scenario(&[(Run, 1), (Run, 1), (LegacyProcess, 1)])
     };
     explore("two processes and an old peer, one killed", &killed, &known);
 }
 
 #[test]
 fn an_old_peer_that_is_slower_than_the_second_look() {
-    let late = Scenario { old_peers_are_quick: false, ..scenario(&[(Run, 1), (Run, 1), (OldPeer, 1)]) };
-    explore("an old peer that is slower than 5 ms", &late, &[TakenAway, TakenAwayAfterTakeOver, Window]);
+    let late = Scenario { old_peers_are_quick: false, ..scenario(&[(Run, 1), (Run, 1), (LegacyProcess, 1)]) };
+    explore(
+        "an old peer that is slower than 5 ms",
+        &late,
+        &[LockRemoved, LockRemovedAfterTakeOver, ReleaseRace],
+    );
 }
 
 #[test]
@@ -272,9 +279,9 @@ fn without_legacy_processes_no_take_over_needs_the_pause() {
 
 #[test]
 fn without_the_pause_a_legacy_process_takes_a_lock_away_after_its_take_over() {
-    let known = [TakenAway, TakenAwayAfterTakeOver, Window];
+    let known = [LockRemoved, LockRemovedAfterTakeOver, ReleaseRace];
     for (start, starts) in [("a stale file", few_starts()), ("a file with another name", linked_starts())] {
-        let beside = Scenario { starts, ..scenario(&[(NativeRun, 1), (OldPeer, 1)]) };
+        let beside = Scenario { starts, ..scenario(&[(NativeRun, 1), (LegacyProcess, 1)]) };
         explore(&format!("a process without the pause, an old peer and {start}"), &beside, &known);
     }
 }
@@ -308,11 +315,11 @@ fn without_kernel_locks() {
 
 #[cfg(feature = "mutants")]
 macro_rules! mutants {
-    ($($test:ident: $name:ident, $flaw:ident, [$($role:ident $rounds:literal),*] $(, $field:ident: $value:expr)*;)*) => {$(
+    ($($test:ident: $name:ident, $violation:ident, [$($role:ident $rounds:literal),*] $(, $field:ident: $value:expr)*;)*) => {$(
         #[test]
         fn $test() {
             let scenario = scenario(&[$(($role, $rounds)),*]);
-            is_caught(stringify!($name), Scenario { $($field: $value,)* ..scenario }, $flaw);
+            is_caught(stringify!($name), Scenario { $($field: $value,)* ..scenario }, $violation);
         }
     )*};
 }
@@ -324,37 +331,37 @@ mutants! {
     mutant_created_file_not_checked_on_a_network: created_file_not_checked_on_a_network, TwoOwners, [Run 1, Run 1, Break 1], filesystem: Filesystem::Shared, ticks: 1;
     mutant_stale_file_unlinked: stale_file_unlinked_without_its_kernel_lock, TwoOwners, [Run 1, Run 1];
     mutant_release_closes_first: release_closes_before_it_unlinks, TwoOwners, [Run 1, Run 1, Run 1], in_namespaces: true;
-    mutant_record_written_first: record_written_before_the_kernel_lock, NotItsFile, [Run 1, Run 1];
-    mutant_busy_is_contention: busy_is_contention, RefusedForNothing, [Run 1, Inspect 1];
-    mutant_busy_by_the_record_alone: busy_is_judged_by_the_record_alone, RefusedForNothing, [Run 1, Inspect 1], starts: more_starts();
+    mutant_record_written_first: record_written_before_the_kernel_lock, ForeignFileModified, [Run 1, Run 1];
+    mutant_busy_is_contention: busy_is_contention, SpuriousRefusal, [Run 1, Inspect 1];
+    mutant_busy_by_the_record_alone: busy_is_judged_by_the_record_alone, SpuriousRefusal, [Run 1, Inspect 1], starts: more_starts();
     mutant_ended_holder_taken_over: ended_holder_taken_over, TwoOwners, [Run 1, Run 1], crashes: 1, heirs: true;
     mutant_unsigned_is_contention: unsigned_take_over_is_contention, WrongAnswer, [Run 1, Run 1];
-    mutant_empty_file_taken_over: empty_file_taken_over_at_once, PeerDamaged, [Run 1, OldPeer 1];
-    mutant_newborn_file_locked: newborn_file_locked_before_the_look, Stalled, [Run 1, Run 1];
+    mutant_empty_file_taken_over: empty_file_taken_over_at_once, LegacyLockModified, [Run 1, LegacyProcess 1];
+    mutant_newborn_file_locked: newborn_file_locked_before_the_look, UnneededWait, [Run 1, Run 1];
     mutant_zombie_alive: zombie_counts_as_alive, LostLock, [Run 1, Run 1], crashes: 1;
-    mutant_old_records_ignored: old_records_ignored, PeerDamaged, [Run 1, OldPeer 1];
-    mutant_record_ignored: record_ignored, PeerDamaged, [Run 1, OldPeer 1];
-    mutant_created_file_not_judged: created_file_with_a_record_not_judged, DeathUntold, [Run 1, Run 1], crashes: 1, ticks: 1;
+    mutant_old_records_ignored: old_records_ignored, LegacyLockModified, [Run 1, LegacyProcess 1];
+    mutant_record_ignored: record_ignored, LegacyLockModified, [Run 1, LegacyProcess 1];
+    mutant_created_file_not_judged: created_file_with_a_record_not_judged, CrashNotReported, [Run 1, Run 1], crashes: 1, ticks: 1;
     mutant_busy_newborn_entered: busy_newborn_entered, TwoOwners, [Run 1, Run 1], ticks: 1;
-    mutant_no_second_look: no_second_look_after_a_take_over, TakenAwayAfterTakeOver, [Run 1, OldPeer 1];
-    mutant_no_pause: no_pause_after_a_take_over, TakenAwayAfterTakeOver, [Run 1, OldPeer 1];
-    mutant_release_does_not_look: release_does_not_look, NotItsFile, [Run 1, Run 1, Remove 1];
-    mutant_exclusive_inspector: inspector_takes_the_exclusive_lock, RefusedForNothing, [Run 1, Inspect 1];
+    mutant_no_second_look: no_second_look_after_a_take_over, LockRemovedAfterTakeOver, [Run 1, LegacyProcess 1];
+    mutant_no_pause: no_pause_after_a_take_over, LockRemovedAfterTakeOver, [Run 1, LegacyProcess 1];
+    mutant_release_does_not_look: release_does_not_look, ForeignFileModified, [Run 1, Run 1, Remove 1];
+    mutant_exclusive_inspector: inspector_takes_the_exclusive_lock, SpuriousRefusal, [Run 1, Inspect 1];
     mutant_inspector_does_not_look_again: inspector_does_not_look_again, WrongAnswer, [Run 1, Inspect 1];
-    mutant_breaker_takes_no_kernel_lock: breaker_takes_no_kernel_lock, NotItsFile, [Run 1, Break 1];
-    mutant_breaker_does_not_look_again: breaker_does_not_look_again, NotItsFile, [Run 1, Run 1, Break 1];
-    mutant_breaker_does_not_judge: breaker_does_not_judge, PeerDamaged, [Break 1, OldPeer 1];
+    mutant_breaker_takes_no_kernel_lock: breaker_takes_no_kernel_lock, ForeignFileModified, [Run 1, Break 1];
+    mutant_breaker_does_not_look_again: breaker_does_not_look_again, ForeignFileModified, [Run 1, Run 1, Break 1];
+    mutant_breaker_does_not_judge: breaker_does_not_judge, LegacyLockModified, [Break 1, LegacyProcess 1];
     mutant_released_lock_taken_over: released_lock_taken_over, FalseTakeOver, [Run 1, Run 1], starts: vec![Start::file("a stale file", DEAD)], stays: true;
     mutant_release_cuts_the_record: release_cuts_the_record, FalseTakeOver, [Run 1, Run 1], starts: vec![Start::file("a stale file", DEAD)], stays: true;
     mutant_release_in_place_is_an_error: release_in_place_is_an_error, WrongAnswer, [Run 1, Run 1], starts: vec![Start::file("a stale file", DEAD)], stays: true;
     mutant_file_with_several_links_written: file_with_several_links_written, SnapshotWritten, [Run 1, Run 1], starts: linked_starts();
-    mutant_no_pause_after_the_file_was_created_anew: no_pause_after_the_file_was_created_anew, TakenAwayAfterTakeOver, [Run 1, OldPeer 1], starts: linked_starts();
-    mutant_copy_of_a_record_believed: copy_of_a_record_believed, RefusedForNothing, [Run 1, Run 1], starts: more_starts();
-    mutant_longer_file_not_cut: longer_file_not_cut, TakenAwayAfterTakeOver, [Run 1, OldPeer 1], starts: more_starts();
+    mutant_no_pause_after_the_file_was_created_anew: no_pause_after_the_file_was_created_anew, LockRemovedAfterTakeOver, [Run 1, LegacyProcess 1], starts: linked_starts();
+    mutant_copy_of_a_record_believed: copy_of_a_record_believed, SpuriousRefusal, [Run 1, Run 1], starts: more_starts();
+    mutant_longer_file_not_cut: longer_file_not_cut, LockRemovedAfterTakeOver, [Run 1, LegacyProcess 1], starts: more_starts();
     mutant_out_of_sight: out_of_sight_believed_at_once, WrongAnswer, [Run 1, Run 1], in_namespaces: true, starts: more_starts();
-    mutant_newborn_breaker: newborn_file_locked_by_a_breaker, Stalled, [Run 1, Break 1];
-    mutant_newborn_inspector: newborn_file_locked_by_an_inspector, Stalled, [Run 1, Inspect 1];
-    mutant_replaced_program: replaced_program_taken_for_alive, RefusedForNothing, [Run 1, Run 1], starts: more_starts();
+    mutant_newborn_breaker: newborn_file_locked_by_a_breaker, UnneededWait, [Run 1, Break 1];
+    mutant_newborn_inspector: newborn_file_locked_by_an_inspector, UnneededWait, [Run 1, Inspect 1];
+    mutant_replaced_program: replaced_program_taken_for_alive, SpuriousRefusal, [Run 1, Run 1], starts: more_starts();
     mutant_lockless_holder: lockless_holder_not_looked_for_again, WrongAnswer, [Run 1, Run 1], filesystem: Filesystem::Lockless;
     mutant_lockless_take_over: lockless_take_over, TwoOwners, [Run 1, Run 1], starts: more_starts(), filesystem: Filesystem::Lockless;
 }

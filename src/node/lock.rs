@@ -8,7 +8,7 @@ use napi::{Env, Result};
 use napi_derive::napi;
 
 use super::args::text_of;
-use super::failure::{guarded, returned};
+use super::errors::{guarded, returned};
 use super::promise::promised;
 use crate::platform::{Os, System};
 use crate::protocol::error::Error;
@@ -63,13 +63,13 @@ pub(super) struct Acquired {
     target: Target,
     created_at: u64,
     taken_over: Option<TakenOver>,
-    has_arrived: bool,
+    delivered: bool,
 }
 
 impl Drop for Acquired {
     fn drop(&mut self) {
         // The program cannot release a lock that it was never given.
-        if !self.has_arrived {
+        if !self.delivered {
             let _ = table::release(self.id);
         }
     }
@@ -84,7 +84,7 @@ impl Acquired {
         let (target, created_at) = (target.clone(), held.holder.created_at);
         let taken_over = held.taken_over.clone();
         match table::enter(owner, held) {
-            Some(id) => Ok(Self { id, target, created_at, taken_over, has_arrived: false }),
+            Some(id) => Ok(Self { id, target, created_at, taken_over, delivered: false }),
             None => Err(Error::Lost { path: target.path, reason: "because its thread has ended" }),
         }
     }
@@ -92,13 +92,13 @@ impl Acquired {
     /// What an asynchronous call of this thread has acquired and could not be given, because the thread waits.
     pub(super) fn claim(owner: Owner, target: &Target) -> Option<Self> {
         let (id, created_at, taken_over) = table::claim(owner, &target.path)?;
-        Some(Self { id, target: target.clone(), created_at, taken_over, has_arrived: false })
+        Some(Self { id, target: target.clone(), created_at, taken_over, delivered: false })
     }
 
     /// The lock for JavaScript, unless a synchronous call of the same thread has claimed it: then the call is refused.
     pub(super) fn into_lock(mut self) -> std::result::Result<JsLock, Error> {
-        self.has_arrived = true;
-        if !table::set_known(self.id, true) {
+        self.delivered = true;
+        if !table::set_delivered(self.id, true) {
             return Err(self.target.contention(None, None));
         }
         Ok(JsLock {
@@ -165,7 +165,7 @@ pub fn release_held(env: &Env, id: f64) -> Result<Unknown<'_>> {
 /// As `releaseHeld`.
 #[napi(catch_unwind, ts_return_type = "unknown[] | boolean | Promise<unknown[] | boolean>")]
 pub fn give_back(env: &Env, id: f64) -> Result<Unknown<'_>> {
-    table::set_known(LockId::from_number(id), false);
+    table::set_delivered(LockId::from_number(id), false);
     release_held(env, id)
 }
 

@@ -6,11 +6,11 @@ mod args;
 #[cfg(target_env = "musl")]
 mod at_exit;
 mod detach;
-mod end;
-mod failure;
+mod errors;
+mod exit;
 mod lock;
 #[cfg(feature = "panic-probe")]
-mod probe;
+mod panic_probe;
 mod promise;
 mod state;
 mod waiting;
@@ -31,7 +31,7 @@ use crate::table::{self, Owner, UnderWay};
 use crate::wait;
 
 use args::{target, target_of};
-use failure::{guarded, returned, to_js};
+use errors::{guarded, returned, to_js};
 use lock::{Acquired, JsHolder};
 use promise::{promised, promised_or};
 use state::State;

@@ -1,7 +1,7 @@
 //! Promises for work that a slow disk can hold up.
 //!
 //! A trip through libuv's pool costs two thread wake-ups, several times what the work itself takes. So the
-//! JavaScript thread looks for the answer for at most [`LOOK`], which is what a call on a fast disk needs;
+//! JavaScript thread looks for the answer for at most [`SPIN_LIMIT`], which is what a call on a fast disk needs;
 //! only then it goes back to its event loop, to be woken. It is never held up for longer than that.
 
 use std::panic::{self, AssertUnwindSafe};
@@ -12,12 +12,12 @@ use napi::bindgen_prelude::Unknown;
 use napi::{Env, Result};
 
 use super::detach::detached;
-use super::failure::{Panic, guarded, internal, to_js};
+use super::errors::{Panic, guarded, internal, to_js};
 use crate::pool;
 use crate::protocol::error::Error;
 
 /// How long the JavaScript thread may look for an answer.
-pub(super) const LOOK: Duration = Duration::from_micros(100);
+pub(super) const SPIN_LIMIT: Duration = Duration::from_micros(100);
 
 /// Why a call has no value.
 pub(super) enum Rejection {
@@ -92,10 +92,10 @@ where
 {
     let work = || {
         #[cfg(feature = "panic-probe")]
-        super::probe::reached("work");
+        super::panic_probe::reached("work");
         work()
     };
-    let job = match pool::submit(work).look_for(LOOK) {
+    let job = match pool::submit(work).spin_for(SPIN_LIMIT) {
         Ok(done) if !is_open(&done) => return returned(env, converted(env, convert, done)),
         job => job,
     };
@@ -140,7 +140,7 @@ where
 {
     let convert = || {
         #[cfg(feature = "panic-probe")]
-        super::probe::reached("settling");
+        super::panic_probe::reached("settling");
         convert(env, done)
     };
     panic::catch_unwind(AssertUnwindSafe(convert)).unwrap_or_else(|panic| Err(panic.into()))

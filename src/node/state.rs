@@ -8,8 +8,8 @@ use napi::{Env, Error, Result};
 use napi_derive::napi;
 use oneshot::Receiver;
 
-use super::end;
-use super::failure::guarded;
+use super::errors::guarded;
+use super::exit;
 use super::lock::{Acquired, JsHolder};
 use crate::map::Map;
 use crate::platform::{self, Os, System};
@@ -20,7 +20,7 @@ use crate::table::Owner;
 pub(super) type Outcome = thread::Result<std::result::Result<Acquired, crate::Error>>;
 
 /// A wait that the JavaScript thread itself sits out.
-pub(super) struct Sitting {
+pub(super) struct SyncWait {
     pub(super) told: Receiver<Outcome>,
     pub(super) target: Target,
 }
@@ -30,7 +30,7 @@ pub(super) struct State {
     pub(super) owner: Owner,
     pub(super) thread: u32,
     /// The waits that the JavaScript thread itself sits out.
-    pub(super) waits: RefCell<Map<u64, Sitting>>,
+    pub(super) waits: RefCell<Map<u64, SyncWait>>,
 }
 
 /// `threadId` of `node:worker_threads` where no worker runs.
@@ -57,11 +57,11 @@ pub fn setup(env: &Env, thread_id: Function<'_, (), u32>) -> Result<()> {
             return Ok(());
         }
         let thread = if platform::is_main_thread() { MAIN_THREAD } else { thread_id.call(())? };
-        let owner = end::owner_of_thread();
+        let owner = exit::owner_of_thread();
         env.set_instance_data(State { owner, thread, waits: RefCell::default() }, (), |_| {})?;
         platform::keep_loaded();
         // A worker that ends releases its own locks and no others.
-        env.add_env_cleanup_hook(owner, end::of)?;
+        env.add_env_cleanup_hook(owner, exit::close_environment)?;
         Ok(())
     })
 }
@@ -73,8 +73,8 @@ pub fn setup(env: &Env, thread_id: Function<'_, (), u32>) -> Result<()> {
 #[napi(catch_unwind)]
 pub fn whoami(env: &Env) -> Result<JsHolder> {
     guarded(env, || {
-        let here = Os::get().here();
+        let identity = Os::get().identity();
         let thread = Some(State::of(env)?.thread);
-        Ok(JsHolder { pid: here.pid, created_at: 0.0, host: here.host.clone(), thread })
+        Ok(JsHolder { pid: identity.pid, created_at: 0.0, host: identity.host.clone(), thread })
     })
 }

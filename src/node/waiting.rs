@@ -8,22 +8,22 @@ use napi_derive::napi;
 use oneshot::RecvTimeoutError;
 
 use super::args::{target, target_of};
-use super::end;
-use super::failure::{guarded, internal, returned, to_js};
+use super::errors::{guarded, internal, returned, to_js};
+use super::exit;
 use super::lock::{Acquired, JsHolder};
-use super::promise::{LOOK, deferred};
-use super::state::{Outcome, Sitting, State};
+use super::promise::{SPIN_LIMIT, deferred};
+use super::state::{Outcome, State, SyncWait};
 use crate::pool;
 use crate::protocol::error::Error;
 use crate::protocol::target::Target;
 use crate::table;
-use crate::wait::{self, Order, WaiterId};
+use crate::wait::{self, AcquireRequest, WaiterId};
 
 /// How long the try of a wait that is cancelled may hold up its thread: it hangs on a disk, or waits for a birth.
-const GRACE: Duration = Duration::from_millis(25);
+const ROLLBACK_GRACE: Duration = Duration::from_millis(25);
 
 /// The longest slice while workers end, each of which the process awaits before it ends the next.
-const SHORT: Duration = Duration::from_millis(1);
+const EXIT_SLICE: Duration = Duration::from_millis(1);
 
 /// Who has the lock that is waited for.
 #[napi(object, object_from_js = false, use_nullable = true)]
@@ -42,12 +42,12 @@ pub(super) fn attempt_sync<'env>(
     target: Target,
     work: impl FnOnce() -> std::result::Result<Acquired, Error> + Send + 'static,
 ) -> Result<Unknown<'env>> {
-    match pool::submit(work).look_for(LOOK) {
+    match pool::submit(work).spin_for(SPIN_LIMIT) {
         Ok(done) => finished(env, done),
         Err(job) => {
             let (tell, told) = oneshot::channel();
             job.when_done(move |outcome| drop(tell.send(outcome)));
-            state.waits.borrow_mut().insert(named(id).0, Sitting { told, target });
+            state.waits.borrow_mut().insert(named(id).0, SyncWait { told, target });
             Null.into_unknown(env)
         }
     }
@@ -113,7 +113,7 @@ pub fn wait_sync<'env>(
         }
         let (tell, told) = oneshot::channel();
         start(state, named(id), target.clone(), left, move |outcome| drop(tell.send(outcome)));
-        state.waits.borrow_mut().insert(named(id).0, Sitting { told, target });
+        state.waits.borrow_mut().insert(named(id).0, SyncWait { told, target });
         Null.into_unknown(env)
     })
 }
@@ -127,7 +127,7 @@ pub fn wait_sync<'env>(
 pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
     guarded(env, || {
         let (id, slice) = (named(id), milliseconds(slice));
-        let slice = if end::may_come() { slice.min(SHORT) } else { slice };
+        let slice = if exit::is_exit_likely() { slice.min(EXIT_SLICE) } else { slice };
         let State { owner, waits, .. } = State::of(env)?;
         let mut waits = waits.borrow_mut();
         if let Some(acquired) = waits.get(&id.0).and_then(|wait| Acquired::claim(*owner, &wait.target)) {
@@ -158,7 +158,7 @@ pub fn cancel_wait(env: &Env, id: f64) -> Result<()> {
         wait::cancel(named(id));
         if let Some(wait) = State::of(env)?.waits.borrow_mut().remove(&named(id).0) {
             // A lock that was won meanwhile is released with its outcome.
-            drop(wait.told.recv_timeout(GRACE));
+            drop(wait.told.recv_timeout(ROLLBACK_GRACE));
         }
         Ok(())
     })
@@ -185,8 +185,13 @@ fn start(
     answer: impl FnOnce(Outcome) + Send + 'static,
 ) {
     let State { owner, thread, .. } = *state;
-    let order =
-        Order { owner, thread, target: target.clone(), timeout: milliseconds(left), only_creator: false };
+    let order = AcquireRequest {
+        owner,
+        thread,
+        target: target.clone(),
+        timeout: milliseconds(left),
+        only_creator: false,
+    };
     let answer = move |done: wait::Answer| {
         answer(done.map(|outcome| outcome.and_then(|held| Acquired::enter(owner, held, &target))));
     };

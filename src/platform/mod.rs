@@ -38,7 +38,8 @@ pub use self::system::{HeldFiles, System};
 #[cfg(not(target_os = "linux"))]
 pub(crate) use self::timer::{Arrival, QueueTicket, Watch, Watcher, Watching};
 pub use self::types::{
-    Access, Failed, FileId, FileKind, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, Unlinked,
+    Access, Failed, FileId, FileKind, FsKind, LockMode, Opened, ProcessIdentity, ProcessState, Stat, TryLock,
+    Unlinked,
 };
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 pub(crate) use self::unix::{Os, is_shortage};

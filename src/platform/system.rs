@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::types::{
-    Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, Unlinked,
+    Access, Failed, FileId, FsKind, LockMode, Opened, ProcessIdentity, ProcessState, Stat, TryLock, Unlinked,
 };
 
 /// The operations on files, processes and clocks that the protocol is written over.
@@ -31,8 +31,8 @@ pub trait System: HeldFiles {
     /// Tries the kernel lock, without waiting for it.
     ///
     /// # Errors
-    /// What the system refuses, except where [`Locking`] has a case for it.
-    fn try_lock(&self, file: &Self::File, mode: LockMode) -> io::Result<Locking>;
+    /// What the system refuses, except where [`TryLock`] has a case for it.
+    fn try_lock(&self, file: &Self::File, mode: LockMode) -> io::Result<TryLock>;
 
     /// The process that holds the exclusive kernel lock of a file, found without a try of that lock. `None`: there is
     /// none, or the system does not say.
@@ -126,7 +126,7 @@ pub trait System: HeldFiles {
     fn process(&self, pid: u32) -> ProcessState;
 
     /// Who and where this process is.
-    fn here(&self) -> &Here;
+    fn identity(&self) -> &ProcessIdentity;
 }
 
 /// The locks that this process holds, which it knows itself.

@@ -66,7 +66,7 @@ impl Watch {
     pub(crate) fn process(&self) -> Option<u32> {
         match self.0 {}
     }
-    pub(crate) fn sees_its_file(&self) -> bool {
+    pub(crate) fn watches_file(&self) -> bool {
         match self.0 {}
     }
 }

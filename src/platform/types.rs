@@ -57,11 +57,11 @@ pub enum LockMode {
 
 /// The answer of [`System::try_lock`](super::system::System::try_lock).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Locking {
+pub enum TryLock {
     /// We hold it now.
-    Taken,
+    Acquired,
     /// Somebody else does.
-    Busy,
+    WouldBlock,
     /// This filesystem has no kernel locks.
     Unsupported,
 }
@@ -129,7 +129,7 @@ pub enum ProcessState {
 
 /// Who and where this process is, as its record will say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Here {
+pub struct ProcessIdentity {
     /// This process.
     pub pid: u32,
     /// When it started, in the unit of [`ProcessState::Alive`].

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::platform::system::System;
 use crate::platform::types::{
-    Access, Failed, FileId, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, Unlinked,
+    Access, Failed, FileId, FsKind, LockMode, Opened, ProcessIdentity, ProcessState, Stat, TryLock, Unlinked,
 };
 
 /// Nothing to keep: there are no threads.
@@ -22,13 +22,14 @@ pub(crate) fn is_main_thread() -> bool {
 
 /// A system that can do nothing.
 pub(crate) struct Os {
-    here: Here,
+    identity: ProcessIdentity,
 }
 
 impl Os {
     pub(crate) fn get() -> &'static Self {
-        static OS: Os =
-            Os { here: Here { pid: 0, start: None, boot: None, pid_namespace: None, host: None } };
+        static OS: Os = Os {
+            identity: ProcessIdentity { pid: 0, start: None, boot: None, pid_namespace: None, host: None },
+        };
         &OS
     }
 }
@@ -51,7 +52,7 @@ impl System for Os {
     fn open(&self, _: &Path, _: Access) -> io::Result<Opened<Self::File>> {
         unsupported()
     }
-    fn try_lock(&self, file: &Self::File, _: LockMode) -> io::Result<Locking> {
+    fn try_lock(&self, file: &Self::File, _: LockMode) -> io::Result<TryLock> {
         match *file {}
     }
     fn stat(&self, file: &Self::File) -> io::Result<Stat> {
@@ -96,7 +97,7 @@ impl System for Os {
     fn process(&self, _: u32) -> ProcessState {
         ProcessState::Alive { start: None }
     }
-    fn here(&self) -> &Here {
-        &self.here
+    fn identity(&self) -> &ProcessIdentity {
+        &self.identity
     }
 }

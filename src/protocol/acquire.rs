@@ -4,17 +4,17 @@
 use std::time::Duration;
 
 use super::error::Error;
-use super::existing::{Examined, contended, examine, open};
-use super::file::{NO_RECORD, named, read};
+use super::existing::{Classified, classify, classify_busy, open_existing};
+use super::file::{INVALID_RECORD_LEN, read, stat_if_current};
 use super::held::{Held, TakenOver, is_held};
 use super::judge::Verdict;
 use super::record::{Content, RECORD_LEN, Record};
-use super::retry::{Again, Attempt, EmptyFile, Patience, Refusal};
+use super::retry::{Attempt, EmptyFile, Refusal, Retry, RetryBudget};
 use super::target::Target;
-use crate::platform::{Access, FileId, FsKind, LockMode, Locking, System, Unlinked};
+use crate::platform::{Access, FileId, FsKind, LockMode, System, TryLock, Unlinked};
 
 /// How long an old TypeScript peer that has read a stale record may take to unlink the path.
-pub const OLD_PEER_UNLINKS_WITHIN: Duration = Duration::from_millis(5);
+pub const LEGACY_UNLINK_WINDOW: Duration = Duration::from_millis(5);
 
 /// Acquires the lock for `thread` of this process, or says who has it. Never waits for a holder.
 ///
@@ -37,35 +37,35 @@ pub fn acquire_until<S: System>(
     until: Option<Duration>,
     empty_file: &mut EmptyFile,
 ) -> Result<Held<S::File>, Error> {
-    let mut patience = Patience::until(until, *empty_file);
-    let outcome = patience.repeated(system, target, |patience| {
+    let mut budget = RetryBudget::until(until, *empty_file);
+    let outcome = budget.repeated(system, target, |budget| {
         let path = &target.path;
         // 1. Create exclusively.
         if let Some(file) = system.create(path).map_err(target.system("open"))? {
-            return enter_created(system, target, thread, patience, file);
+            return lock_created(system, target, thread, budget, file);
         }
         // 2. It exists: open it.
-        let (file, stat) = match open(system, target, Access::ReadWrite, patience)? {
+        let (file, stat) = match open_existing(system, target, Access::ReadWrite, budget)? {
             Attempt::Done(opened) => opened,
             Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
-            Attempt::Again(again) => return Ok(Attempt::Again(again)),
+            Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
         };
         // 3. Look before you lock: whoever creates a file wants its kernel lock next.
-        if patience.is_being_born(system, &stat) {
-            return Ok(Attempt::Again(Again::BeingBorn));
+        if budget.in_creation_grace(system, &stat) {
+            return Ok(Attempt::Retry(Retry::BeingCreated));
         }
-        enter_found(system, target, thread, patience, (file, stat.id))
+        lock_existing(system, target, thread, budget, (file, stat.id))
     });
-    *empty_file = patience.newborn;
+    *empty_file = budget.empty_file;
     outcome
 }
 
 /// Steps 4 to 7 for a file that we created.
-fn enter_created<S: System>(
+fn lock_created<S: System>(
     system: &S,
     target: &Target,
     thread: u32,
-    patience: &mut Patience,
+    budget: &mut RetryBudget,
     file: S::File,
 ) -> Result<Attempt<Held<S::File>>, Error> {
     let discard = |error| {
@@ -73,16 +73,16 @@ fn enter_created<S: System>(
         // protocol may have removed it, and what stands there now is another's.
         let seen = system.stat(&file).ok().or_else(|| system.stat_path(&target.path).ok().flatten());
         if seen.is_none_or(|stat| system.unlink(&target.path, stat.id).is_err()) {
-            let _ = system.truncate(&file, NO_RECORD);
+            let _ = system.truncate(&file, INVALID_RECORD_LEN);
         }
         error
     };
     // 4. The kernel lock.
-    let locking =
+    let lock =
         system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock")).map_err(discard)?;
     let stat = system.stat(&file).map_err(target.system("fstat"));
-    if locking == Locking::Busy {
-        return contended(system, target, patience, &file, &stat?);
+    if lock == TryLock::WouldBlock {
+        return classify_busy(system, target, budget, &file, &stat?);
     }
     let stat = stat.map_err(discard)?;
     // 5. A file that we made has one name until somebody unlinks it, and that name is the path. Network
@@ -90,14 +90,14 @@ fn enter_created<S: System>(
     let fs = system.fs_kind(&file);
     let in_place = match fs {
         FsKind::Local => stat.links > 0,
-        FsKind::Shared => named(system, target, stat.id).map_err(discard)?.is_some(),
+        FsKind::Shared => stat_if_current(system, target, stat.id).map_err(discard)?.is_some(),
     };
     if !in_place {
-        return Ok(Attempt::Again(Again::Vanished));
+        return Ok(Attempt::Retry(Retry::Vanished));
     }
     if stat.size > 0 {
         // We slept past the time of birth, and somebody else made use of the file.
-        return enter_found(system, target, thread, patience, (file, stat.id));
+        return lock_existing(system, target, thread, budget, (file, stat.id));
     }
     if stat.mode & 0o600 != 0o600 {
         // A umask took away what the owner needs.
@@ -107,54 +107,54 @@ fn enter_created<S: System>(
     let record = our_record(system, thread, stat.id, fs);
     system.write(&file, &record.encode()).map_err(target.system("write")).map_err(discard)?;
     let (path, holder) = (target.path.clone(), record.into_holder());
-    Ok(Attempt::Done(Held { file, id: stat.id, path, holder, taken_over: None, left: Vec::new() }))
+    Ok(Attempt::Done(Held { file, id: stat.id, path, holder, taken_over: None, previous_record: Vec::new() }))
 }
 
 /// Steps 4 to 8 for a file that was there before us.
-fn enter_found<S: System>(
+fn lock_existing<S: System>(
     system: &S,
     target: &Target,
     thread: u32,
-    patience: &mut Patience,
+    budget: &mut RetryBudget,
     (file, id): (S::File, FileId),
 ) -> Result<Attempt<Held<S::File>>, Error> {
     // 4. The kernel lock.
     let kernel_locks = match system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock"))? {
-        Locking::Taken => true,
-        Locking::Busy => {
+        TryLock::Acquired => true,
+        TryLock::WouldBlock => {
             let stat = system.stat(&file).map_err(target.system("fstat"))?;
-            return contended(system, target, patience, &file, &stat);
+            return classify_busy(system, target, budget, &file, &stat);
         }
-        Locking::Unsupported => false,
+        TryLock::Unsupported => false,
     };
     // 5. Does the path still name what we locked?
-    let Some(stat) = named(system, target, id)? else {
-        return Ok(Attempt::Again(Again::Vanished));
+    let Some(stat) = stat_if_current(system, target, id)? else {
+        return Ok(Attempt::Retry(Retry::Vanished));
     };
     // 6. Read and judge.
     let fs = system.fs_kind(&file);
-    let examined = examine(system, target, patience, &file, &stat, (fs, kernel_locks))?;
-    let Some(Examined { verdict, record, bytes: left }) = examined else {
-        return Ok(Attempt::Again(Again::Vanished));
+    let classified = classify(system, target, budget, &file, &stat, (fs, kernel_locks))?;
+    let Some(Classified { verdict, record, bytes: previous_record }) = classified else {
+        return Ok(Attempt::Retry(Retry::Vanished));
     };
-    let left_by = record.map(|record| record.holder(stat.modified));
+    let previous_holder = record.map(|record| record.holder(stat.modified));
     let reason = match verdict {
-        Verdict::BeingBorn => return Ok(Attempt::Again(Again::BeingBorn)),
+        Verdict::BeingCreated => return Ok(Attempt::Retry(Retry::BeingCreated)),
         Verdict::Held(reason) => {
-            return Ok(Attempt::Refused(Refusal { holder: left_by, reason: Some(reason) }));
+            return Ok(Attempt::Refused(Refusal { holder: previous_holder, reason: Some(reason) }));
         }
         Verdict::Free => None,
         Verdict::Stale(reason) if kernel_locks => Some(reason),
         Verdict::Stale(reason) => {
-            return Err(Error::Stale { path: target.path.clone(), holder: left_by, reason });
+            return Err(Error::Stale { path: target.path.clone(), holder: previous_holder, reason });
         }
     };
-    let taken_over = reason.map(|reason| TakenOver { holder: left_by.clone(), reason });
+    let taken_over = reason.map(|reason| TakenOver { holder: previous_holder.clone(), reason });
     if stat.links > 1 {
-        return Ok(match recreate(system, target, thread, patience, id)? {
+        return Ok(match recreate(system, target, thread, budget, id)? {
             // The new file may have been held since, by a process that died.
             Attempt::Done(held) if held.taken_over.is_none() => {
-                Attempt::Done(Held { taken_over, left, ..held })
+                Attempt::Done(Held { taken_over, previous_record, ..held })
             }
             other => other,
         });
@@ -167,11 +167,11 @@ fn enter_found<S: System>(
     if let Err(error) = system.write(&file, &record.encode()) {
         // A part of it may name us, who live, and keep others out.
         let is_changed = match read(system, target, &file, &stat)? {
-            Content::Record(record) => Some(record.holder(stat.modified)) != left_by,
-            _ => left_by.is_some(),
+            Content::Record(record) => Some(record.holder(stat.modified)) != previous_holder,
+            _ => previous_holder.is_some(),
         };
         if is_changed {
-            let _ = system.truncate(&file, NO_RECORD);
+            let _ = system.truncate(&file, INVALID_RECORD_LEN);
         }
         return Err(target.system("write")(error));
     }
@@ -181,19 +181,19 @@ fn enter_found<S: System>(
     }
     // 8. A legacy process may have judged the same file stale just before and be about to unlink the path.
     if target.legacy {
-        system.pause(OLD_PEER_UNLINKS_WITHIN);
-        match named(system, target, id) {
+        system.pause(LEGACY_UNLINK_WINDOW);
+        match stat_if_current(system, target, id) {
             Ok(Some(_)) => {}
-            Ok(None) => return Ok(Attempt::Again(Again::Vanished)),
+            Ok(None) => return Ok(Attempt::Retry(Retry::Vanished)),
             Err(error) => {
                 // Our record names a live process: it would keep others out for as long as that lives.
-                let _ = system.truncate(&file, NO_RECORD);
+                let _ = system.truncate(&file, INVALID_RECORD_LEN);
                 return Err(error);
             }
         }
     }
     let (path, holder) = (target.path.clone(), record.into_holder());
-    Ok(Attempt::Done(Held { file, id, path, holder, taken_over, left }))
+    Ok(Attempt::Done(Held { file, id, path, holder, taken_over, previous_record }))
 }
 
 /// Steps 7 and 8 for a stale file with several links: another name of it may be part of a snapshot, so it is not
@@ -202,7 +202,7 @@ fn recreate<S: System>(
     system: &S,
     target: &Target,
     thread: u32,
-    patience: &mut Patience,
+    budget: &mut RetryBudget,
     id: FileId,
 ) -> Result<Attempt<Held<S::File>>, Error> {
     let created = match system.unlink(&target.path, id).map_err(|failed| target.failed(failed))? {
@@ -210,15 +210,15 @@ fn recreate<S: System>(
         Unlinked::Missing | Unlinked::Another => None,
     };
     let Some(created) = created else {
-        return Ok(Attempt::Again(Again::Vanished));
+        return Ok(Attempt::Retry(Retry::Vanished));
     };
-    let entered = enter_created(system, target, thread, patience, created)?;
+    let entered = lock_created(system, target, thread, budget, created)?;
     if target.legacy
         && let Attempt::Done(held) = &entered
     {
-        system.pause(OLD_PEER_UNLINKS_WITHIN);
+        system.pause(LEGACY_UNLINK_WINDOW);
         if !is_held(system, held) {
-            return Ok(Attempt::Again(Again::Vanished));
+            return Ok(Attempt::Retry(Retry::Vanished));
         }
     }
     Ok(entered)
@@ -226,5 +226,5 @@ fn recreate<S: System>(
 
 /// The record of this process, in this file.
 fn our_record<S: System>(system: &S, thread: u32, file: FileId, fs: FsKind) -> Record {
-    Record::of(system.here(), thread, system.wall_clock(), fs).in_file(file)
+    Record::of(system.identity(), thread, system.wall_clock(), fs).in_file(file)
 }

@@ -2,13 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::error::Error;
-use super::existing::{Examined, contended, examine, open};
-use super::file::{named, not_a_file, overwrite, read, stays};
+use super::existing::{Classified, classify, classify_busy, open_existing};
+use super::file::{not_a_file, overwrite, read, stat_if_current, stays};
 use super::judge::Verdict;
 use super::record::{Content, RELEASED};
-use super::retry::{Again, Attempt, Patience, Refusal};
+use super::retry::{Attempt, Refusal, Retry, RetryBudget};
 use super::target::Target;
-use crate::platform::{Access, FileKind, LockMode, Locking, Opened, System, Unlinked};
+use crate::platform::{Access, FileKind, LockMode, Opened, System, TryLock, Unlinked};
 
 /// Removes a stale lock; with `force` a held one too, whose holder then learns that it lost the lock.
 /// `false`: nothing was there.
@@ -18,42 +18,42 @@ use crate::platform::{Access, FileKind, LockMode, Locking, Opened, System, Unlin
 /// # Errors
 /// [`Error::Contention`] if it is held and not forced; otherwise as [`acquire`](super::acquire()).
 pub fn break_lock<S: System>(system: &S, target: &Target, force: bool) -> Result<bool, Error> {
-    Patience::repeat(system, target, |patience| {
-        if force { remove(system, target) } else { break_stale(system, target, patience) }
+    RetryBudget::repeat(system, target, |budget| {
+        if force { remove(system, target) } else { break_stale(system, target, budget) }
     })
 }
 
 fn break_stale<S: System>(
     system: &S,
     target: &Target,
-    patience: &mut Patience,
+    budget: &mut RetryBudget,
 ) -> Result<Attempt<bool>, Error> {
-    let (file, stat) = match open(system, target, Access::ReadWrite, patience)? {
+    let (file, stat) = match open_existing(system, target, Access::ReadWrite, budget)? {
         Attempt::Done(opened) => opened,
-        Attempt::Again(Again::Vanished) => return Ok(Attempt::Done(false)),
-        Attempt::Again(again) => return Ok(Attempt::Again(again)),
+        Attempt::Retry(Retry::Vanished) => return Ok(Attempt::Done(false)),
+        Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
         Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
     };
-    if patience.is_being_born(system, &stat) {
-        return Ok(Attempt::Again(Again::BeingBorn));
+    if budget.in_creation_grace(system, &stat) {
+        return Ok(Attempt::Retry(Retry::BeingCreated));
     }
     let kernel_locks = match system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock"))? {
-        Locking::Taken => true,
-        Locking::Busy => return contended(system, target, patience, &file, &stat),
-        Locking::Unsupported => false,
+        TryLock::Acquired => true,
+        TryLock::WouldBlock => return classify_busy(system, target, budget, &file, &stat),
+        TryLock::Unsupported => false,
     };
-    let Some(named) = named(system, target, stat.id)? else {
-        return Ok(Attempt::Again(Again::Vanished));
+    let Some(current) = stat_if_current(system, target, stat.id)? else {
+        return Ok(Attempt::Retry(Retry::Vanished));
     };
     let fs = system.fs_kind(&file);
-    let examined = examine(system, target, patience, &file, &named, (fs, kernel_locks))?;
-    let Some(Examined { verdict, record, .. }) = examined else {
-        return Ok(Attempt::Again(Again::Vanished));
+    let classified = classify(system, target, budget, &file, &current, (fs, kernel_locks))?;
+    let Some(Classified { verdict, record, .. }) = classified else {
+        return Ok(Attempt::Retry(Retry::Vanished));
     };
     let refused = match verdict {
-        Verdict::BeingBorn => return Ok(Attempt::Again(Again::BeingBorn)),
+        Verdict::BeingCreated => return Ok(Attempt::Retry(Retry::BeingCreated)),
         Verdict::Held(reason) => {
-            let holder = record.map(|record| record.holder(named.modified));
+            let holder = record.map(|record| record.holder(current.modified));
             Some(Refusal { holder, reason: Some(reason) })
         }
         Verdict::Free => return Ok(Attempt::Done(false)),
@@ -73,7 +73,7 @@ fn after(unlinked: Unlinked) -> Attempt<bool> {
     match unlinked {
         Unlinked::Removed => Attempt::Done(true),
         Unlinked::Missing => Attempt::Done(false),
-        Unlinked::Another => Attempt::Again(Again::Vanished),
+        Unlinked::Another => Attempt::Retry(Retry::Vanished),
     }
 }
 

@@ -2,33 +2,33 @@
 #![forbid(unsafe_code)]
 
 use super::error::Error;
-use super::file::{named, not_a_file, read, read_bytes};
-use super::holder::{author, is_elsewhere};
+use super::file::{not_a_file, read, read_bytes, stat_if_current};
+use super::holder::{author, is_foreign};
 use super::judge::{Evidence, Verdict, judge};
 use super::record::{Content, Record};
-use super::retry::{Again, Attempt, Patience, Refusal};
+use super::retry::{Attempt, Refusal, Retry, RetryBudget};
 use super::target::Target;
-use crate::platform::{Access, FileKind, FsKind, LockMode, Locking, Opened, ProcessState, Stat, System};
+use crate::platform::{Access, FileKind, FsKind, LockMode, Opened, ProcessState, Stat, System, TryLock};
 
 /// Opens what exists, and makes sure that it is a file that a lock may use.
-pub(super) fn open<S: System>(
+pub(super) fn open_existing<S: System>(
     system: &S,
     target: &Target,
     access: Access,
-    patience: &mut Patience,
+    budget: &mut RetryBudget,
 ) -> Result<Attempt<(S::File, Stat)>, Error> {
     let path = &target.path;
     let file = match system.open(path, access) {
         Ok(Opened::File(file)) => file,
-        Ok(Opened::Missing) => return Ok(Attempt::Again(Again::Vanished)),
-        Ok(Opened::Leased) => return Ok(Attempt::Again(Again::Leased)),
+        Ok(Opened::Missing) => return Ok(Attempt::Retry(Retry::Vanished)),
+        Ok(Opened::Leased) => return Ok(Attempt::Retry(Retry::Leased)),
         Ok(Opened::NotAFile(FileKind::Symlink)) => return Err(Error::Symlink { path: path.clone() }),
         Ok(Opened::NotAFile(kind)) => return Err(not_a_file(target, kind)),
         Err(error) => {
             // A umask can make a newborn file unreadable until its creator has mended that.
             return match system.stat_path(path) {
-                Ok(Some(stat)) if stat.kind == FileKind::File && patience.is_being_born(system, &stat) => {
-                    Ok(Attempt::Again(Again::BeingBorn))
+                Ok(Some(stat)) if stat.kind == FileKind::File && budget.in_creation_grace(system, &stat) => {
+                    Ok(Attempt::Retry(Retry::BeingCreated))
                 }
                 _ => Err(target.system("open")(error)),
             };
@@ -41,7 +41,7 @@ pub(super) fn open<S: System>(
             if system.is_mount_point(path) {
                 return Err(not_a_file(target, FileKind::Unlinked));
             }
-            return Ok(Attempt::Again(Again::Vanished));
+            return Ok(Attempt::Retry(Retry::Vanished));
         }
         (FileKind::File, 1) => {}
         (FileKind::File, _) => {
@@ -59,21 +59,21 @@ pub(super) fn open<S: System>(
 }
 
 /// What a file says, and what that comes to.
-pub(super) struct Examined {
+pub(super) struct Classified {
     pub(super) verdict: Verdict,
     pub(super) record: Option<Record>,
     pub(super) bytes: Vec<u8>,
 }
 
 /// Reads and judges a file whose kernel lock we hold, or whose filesystem has none. `None`: it vanished.
-pub(super) fn examine<S: System>(
+pub(super) fn classify<S: System>(
     system: &S,
     target: &Target,
-    patience: &mut Patience,
+    budget: &mut RetryBudget,
     file: &S::File,
     stat: &Stat,
     (fs, kernel_locks): (FsKind, bool),
-) -> Result<Option<Examined>, Error> {
+) -> Result<Option<Classified>, Error> {
     let (content, bytes) = read_bytes(system, target, file, stat)?;
     let released = content == Content::Released;
     let record = if let Content::Record(record) = content { Some(record) } else { None };
@@ -82,61 +82,64 @@ pub(super) fn examine<S: System>(
         file: stat.id,
         released,
         empty: stat.size == 0,
-        young: patience.is_being_born(system, stat),
+        young: budget.in_creation_grace(system, stat),
         process: record.as_ref().map_or(ProcessState::Dead, |record| author(system, record, stat.id)),
-        here: system.here(),
+        identity: system.identity(),
         fs,
         kernel_locks,
     });
     // Without its kernel lock, its holder may have released it, and ended, since we opened it.
-    if !kernel_locks && matches!(verdict, Verdict::Stale(_)) && named(system, target, stat.id)?.is_none() {
+    if !kernel_locks
+        && matches!(verdict, Verdict::Stale(_))
+        && stat_if_current(system, target, stat.id)?.is_none()
+    {
         return Ok(None);
     }
-    Ok(Some(Examined { verdict, record, bytes }))
+    Ok(Some(Classified { verdict, record, bytes }))
 }
 
 /// The kernel lock is busy: is that an owner?
-pub(super) fn contended<S: System, T>(
+pub(super) fn classify_busy<S: System, T>(
     system: &S,
     target: &Target,
-    patience: &mut Patience,
+    budget: &mut RetryBudget,
     file: &S::File,
     stat: &Stat,
 ) -> Result<Attempt<T>, Error> {
     // An inspector holds the lock in shared mode, for microseconds; beside it a shared lock succeeds.
-    if system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? == Locking::Taken {
-        return Ok(Attempt::Again(Again::LookedAt));
+    if system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? == TryLock::Acquired {
+        return Ok(Attempt::Retry(Retry::HeldByInspector));
     }
-    owned(system, target, patience, file, stat, |record| system.process_exists(record.pid))
+    classify_owner(system, target, budget, file, stat, |record| system.process_exists(record.pid))
 }
 
 /// Somebody has the exclusive kernel lock: an owner, one that is about to sign, or one that breaks the lock.
-pub(super) fn owned<S: System, T>(
+pub(super) fn classify_owner<S: System, T>(
     system: &S,
     target: &Target,
-    patience: &mut Patience,
+    budget: &mut RetryBudget,
     file: &S::File,
     stat: &Stat,
     runs: impl FnOnce(&Record) -> bool,
 ) -> Result<Attempt<T>, Error> {
-    (patience.locked, patience.ended) = (Some(stat.id), None);
+    (budget.locked, budget.ended) = (Some(stat.id), None);
     let Content::Record(record) = read(system, target, file, stat)? else {
-        return Ok(Attempt::Again(Again::Unsigned));
+        return Ok(Attempt::Retry(Retry::RecordPending));
     };
     // Whoever takes over a copy has not signed it yet: the record speaks of the original.
     if record.is_copy(stat.id) && system.fs_kind(file) == FsKind::Local {
-        return Ok(Attempt::Again(Again::Unsigned));
+        return Ok(Attempt::Retry(Retry::RecordPending));
     }
     let holder = Some(record.holder(stat.modified));
-    if is_elsewhere(system, &record) {
-        patience.named = holder;
-        return Ok(Attempt::Again(Again::OutOfSight));
+    if is_foreign(system, &record) {
+        budget.named_holder = holder;
+        return Ok(Attempt::Retry(Retry::OwnerNotVisible));
     }
     Ok(if runs(&record) {
         Attempt::Refused(Refusal { holder, reason: None })
     } else {
         // Windows has no such inheritance, and the older lock no kernel lock.
-        patience.ended = holder.filter(|_| cfg!(not(windows)) && record.v.is_some());
-        Attempt::Again(Again::Unsigned)
+        budget.ended = holder.filter(|_| cfg!(not(windows)) && record.v.is_some());
+        Attempt::Retry(Retry::RecordPending)
     })
 }

@@ -10,14 +10,18 @@ use crate::platform::{Failed, FileId, FileKind, Stat, System};
 
 /// What is left of a record that nobody stands behind any more. Not nothing: that looks like a birth, and
 /// holds up the next run.
-pub(super) const NO_RECORD: u64 = 1;
+pub(super) const INVALID_RECORD_LEN: u64 = 1;
 
 pub(super) fn not_a_file(target: &Target, kind: FileKind) -> Error {
     Error::NotAFile { path: target.path.clone(), kind }
 }
 
 /// What the path names, if that is the file `id`.
-pub(super) fn named<S: System>(system: &S, target: &Target, id: FileId) -> Result<Option<Stat>, Error> {
+pub(super) fn stat_if_current<S: System>(
+    system: &S,
+    target: &Target,
+    id: FileId,
+) -> Result<Option<Stat>, Error> {
     let stat = system.stat_path(&target.path).map_err(target.system("lstat"))?;
     Ok(stat.filter(|stat| stat.id == id))
 }
@@ -70,5 +74,5 @@ pub(super) fn cut<S: System>(system: &S, file: &S::File) -> io::Result<()> {
     if system.stat(file)?.links > 1 {
         return Ok(());
     }
-    system.truncate(file, NO_RECORD)
+    system.truncate(file, INVALID_RECORD_LEN)
 }

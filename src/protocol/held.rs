@@ -19,7 +19,7 @@ pub struct Held<F> {
     /// Set if a run before this one never released the lock.
     pub taken_over: Option<TakenOver>,
     /// What that run had written.
-    pub(super) left: Vec<u8>,
+    pub(super) previous_record: Vec<u8>,
 }
 
 impl<F> Held<F> {

@@ -3,16 +3,16 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::file::named;
+use super::file::stat_if_current;
 use super::record::{Holder, Record};
 use super::target::Target;
 use crate::platform::{FileId, ProcessState, System};
 
 /// What has become of the process that wrote a record.
 pub(super) fn author<S: System>(system: &S, record: &Record, file: FileId) -> ProcessState {
-    let (state, here) = (system.process(record.pid), system.here());
+    let (state, identity) = (system.process(record.pid), system.identity());
     let is_this_process =
-        record.pid == here.pid && record.start_time.is_some() && record.start_time == here.start;
+        record.pid == identity.pid && record.start_time.is_some() && record.start_time == identity.start;
     if is_this_process && !system.holds(file) { ProcessState::Replaced } else { state }
 }
 
@@ -23,16 +23,16 @@ pub(crate) fn is_running<S: System>(system: &S, record: &Record) -> bool {
 }
 
 /// Whether the record's pid means nothing here: it is of another pid namespace, or of another kernel.
-pub(crate) fn is_elsewhere<S: System>(system: &S, record: &Record) -> bool {
-    let here = system.here();
-    record.boot_id.is_some() && (record.boot_id != here.boot || record.pid_ns != here.pid_namespace)
+pub(crate) fn is_foreign<S: System>(system: &S, record: &Record) -> bool {
+    let identity = system.identity();
+    record.boot_id.is_some() && (record.boot_id != identity.boot || record.pid_ns != identity.pid_namespace)
 }
 
 /// The process that holds the kernel lock of a file that we have closed. If the path names the file no more, its number may
 /// be that of another file by now.
 pub(super) fn lock_owner<S: System>(system: &S, target: &Target, id: FileId) -> Option<u32> {
     let owner = system.lock_owner(id)?;
-    matches!(named(system, target, id), Ok(Some(_))).then_some(owner)
+    matches!(stat_if_current(system, target, id), Ok(Some(_))).then_some(owner)
 }
 
 /// What is known of a kernel lock whose owner has ended: as with every lock of `flock(2)`, children inherit it.

@@ -5,14 +5,14 @@ use std::io;
 use std::path::PathBuf;
 
 use super::error::Error;
-use super::existing::{Examined, examine, open, owned};
-use super::file::{named, read};
-use super::holder::{describe, is_elsewhere, is_running, without_record};
+use super::existing::{Classified, classify, classify_owner, open_existing};
+use super::file::{read, stat_if_current};
+use super::holder::{describe, is_foreign, is_running, without_record};
 use super::judge::Verdict;
 use super::record::{Content, Holder};
-use super::retry::{Again, Attempt, BEING_BORN, Patience, Refusal};
+use super::retry::{Attempt, BEING_CREATED, Refusal, Retry, RetryBudget};
 use super::target::Target;
-use crate::platform::{Access, LockMode, Locking, Stat, System};
+use crate::platform::{Access, LockMode, Stat, System, TryLock};
 
 /// Whether a lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,14 +45,14 @@ pub struct LockStatus {
 pub fn inspect<S: System>(system: &S, target: &Target) -> Result<LockStatus, Error> {
     let status = |state, holder, reason| LockStatus { path: target.path.clone(), state, holder, reason };
     let nobody = || status(LockState::Free, None, "no lock file is there: nobody holds the lock".to_owned());
-    let looked = Patience::repeat(system, target, |patience| {
-        let (file, stat) = match open(system, target, Access::Read, patience)? {
+    let looked = RetryBudget::repeat(system, target, |budget| {
+        let (file, stat) = match open_existing(system, target, Access::Read, budget)? {
             Attempt::Done(opened) => opened,
-            Attempt::Again(Again::Vanished) => return Ok(Attempt::Done(nobody())),
-            Attempt::Again(again) => return Ok(Attempt::Again(again)),
+            Attempt::Retry(Retry::Vanished) => return Ok(Attempt::Done(nobody())),
+            Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
             Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
         };
-        look(system, target, patience, &file, &stat)
+        inspect_open_file(system, target, budget, &file, &stat)
     });
     match looked {
         Err(Error::Contention { holder, reason, .. }) => {
@@ -64,48 +64,48 @@ pub fn inspect<S: System>(system: &S, target: &Target) -> Result<LockStatus, Err
     }
 }
 
-fn look<S: System>(
+fn inspect_open_file<S: System>(
     system: &S,
     target: &Target,
-    patience: &mut Patience,
+    budget: &mut RetryBudget,
     file: &S::File,
     stat: &Stat,
 ) -> Result<Attempt<LockStatus>, Error> {
-    if patience.is_being_born(system, stat) {
+    if budget.in_creation_grace(system, stat) {
         let owner = system.lock_owner(stat.id);
-        let reason = Some(owner.map_or_else(|| BEING_BORN.to_owned(), |pid| without_record(Some(pid))));
+        let reason = Some(owner.map_or_else(|| BEING_CREATED.to_owned(), |pid| without_record(Some(pid))));
         return Ok(Attempt::Refused(Refusal { holder: None, reason }));
     }
     let fs = system.fs_kind(file);
     // A record that names a live process settles it without the kernel lock, which an acquirer may want.
-    let examined = examine(system, target, patience, file, stat, (fs, true))?;
-    if let Some(Examined { verdict: Verdict::Held(_), record: Some(found), .. }) = examined {
+    let classified = classify(system, target, budget, file, stat, (fs, true))?;
+    if let Some(Classified { verdict: Verdict::Held(_), record: Some(found), .. }) = classified {
         let holder = found.holder(stat.modified);
-        let again = read(system, target, file, stat)?;
-        if let Content::Record(record) = again
-            && !is_elsewhere(system, &record)
+        let retry = read(system, target, file, stat)?;
+        if let Content::Record(record) = retry
+            && !is_foreign(system, &record)
             && system.process_exists(record.pid)
         {
             return Ok(Attempt::Refused(Refusal { holder: Some(holder), reason: None }));
         }
     }
     let kernel_locks = match system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? {
-        Locking::Taken => true,
-        Locking::Busy => {
-            return owned(system, target, patience, file, stat, |record| is_running(system, record));
+        TryLock::Acquired => true,
+        TryLock::WouldBlock => {
+            return classify_owner(system, target, budget, file, stat, |record| is_running(system, record));
         }
-        Locking::Unsupported => false,
+        TryLock::Unsupported => false,
     };
-    let Some(named) = named(system, target, stat.id)? else {
-        return Ok(Attempt::Again(Again::Vanished));
+    let Some(current) = stat_if_current(system, target, stat.id)? else {
+        return Ok(Attempt::Retry(Retry::Vanished));
     };
-    let examined = examine(system, target, patience, file, &named, (fs, kernel_locks))?;
-    let Some(Examined { verdict, record, .. }) = examined else {
-        return Ok(Attempt::Again(Again::Vanished));
+    let classified = classify(system, target, budget, file, &current, (fs, kernel_locks))?;
+    let Some(Classified { verdict, record, .. }) = classified else {
+        return Ok(Attempt::Retry(Retry::Vanished));
     };
-    let holder = record.map(|record| record.holder(named.modified));
+    let holder = record.map(|record| record.holder(current.modified));
     let (state, reason) = match verdict {
-        Verdict::BeingBorn => (LockState::Held, BEING_BORN.to_owned()),
+        Verdict::BeingCreated => (LockState::Held, BEING_CREATED.to_owned()),
         Verdict::Free => {
             let reason =
                 "the last holder released the lock, and could not remove its file: nobody holds the lock";

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::record::Record;
-use crate::platform::{FileId, FsKind, Here, ProcessState};
+use crate::platform::{FileId, FsKind, ProcessIdentity, ProcessState};
 
 /// Everything that the verdict depends on.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -23,7 +23,7 @@ pub struct Evidence<'a> {
     /// The process that has the record's pid; asked of the system only if there is a record.
     pub process: ProcessState,
     /// Who and where we are.
-    pub here: &'a Here,
+    pub identity: &'a ProcessIdentity,
     /// The filesystem as we see it.
     pub fs: FsKind,
     /// Whether the filesystem has kernel locks, the first witness.
@@ -34,7 +34,7 @@ pub struct Evidence<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Somebody has created the file and is about to write to it.
-    BeingBorn,
+    BeingCreated,
     /// Its lock was released, and the file could not be removed.
     Free,
     /// Its holder may be alive. The text says why, as a sentence without its end.
@@ -49,12 +49,12 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
     let Some(record) = evidence.record else {
         return without_record(evidence);
     };
-    match (record.boot_id.as_deref(), evidence.here.boot.as_deref()) {
-        (None, _) => old_record(record, evidence),
+    match (record.boot_id.as_deref(), evidence.identity.boot.as_deref()) {
+        (None, _) => legacy_record(record, evidence),
         (Some(theirs), Some(ours)) if theirs == ours => same_boot(record, evidence),
         (Some(_), Some(_)) => other_boot(record, evidence),
-        (Some(_), None) if both_local(record, evidence) => old_record(record, evidence),
-        (Some(_), None) => out_of_sight(record),
+        (Some(_), None) if both_local(record, evidence) => legacy_record(record, evidence),
+        (Some(_), None) => foreign_holder(record),
     }
 }
 
@@ -63,7 +63,7 @@ fn without_record(evidence: &Evidence<'_>) -> Verdict {
         return Verdict::Free;
     }
     let reason = match (evidence.empty, evidence.young) {
-        (true, true) => return Verdict::BeingBorn,
+        (true, true) => return Verdict::BeingCreated,
         (true, false) => "the file was empty: a run ended between creating it and writing to it",
         (false, _) => "the file was not a lock record",
     };
@@ -77,7 +77,7 @@ fn without_record(evidence: &Evidence<'_>) -> Verdict {
 }
 
 /// A record of the TypeScript lock: the pid is all there is, and a live pid keeps it, however old.
-fn old_record(record: &Record, evidence: &Evidence<'_>) -> Verdict {
+fn legacy_record(record: &Record, evidence: &Evidence<'_>) -> Verdict {
     let pid = record.pid;
     match evidence.process {
         ProcessState::Alive { .. } | ProcessState::Replaced => {
@@ -98,7 +98,7 @@ fn same_boot(record: &Record, evidence: &Evidence<'_>) -> Verdict {
     if evidence.fs == FsKind::Local && record.is_copy(evidence.file) {
         return Verdict::Stale("the file is a copy: its record names another file".to_owned());
     }
-    if differ(record.pid_ns, evidence.here.pid_namespace) {
+    if known_to_differ(record.pid_ns, evidence.identity.pid_namespace) {
         // Its pid means nothing here, but the kernel is the same, and its lock speaks for all namespaces.
         return if evidence.kernel_locks {
             Verdict::Stale(format!("process {pid} of another pid namespace ended without releasing"))
@@ -109,9 +109,9 @@ fn same_boot(record: &Record, evidence: &Evidence<'_>) -> Verdict {
         };
     }
     match evidence.process {
-        ProcessState::Alive { start } if differ(record.start_time, start) => Verdict::Stale(format!(
-            "process {pid} ended without releasing, and another process has its pid now"
-        )),
+        ProcessState::Alive { start } if known_to_differ(record.start_time, start) => Verdict::Stale(
+            format!("process {pid} ended without releasing, and another process has its pid now"),
+        ),
         ProcessState::Replaced if evidence.kernel_locks => Verdict::Stale(format!(
             "process {pid} did not release the lock: it was replaced by execve, or closed the lock file"
         )),
@@ -126,16 +126,16 @@ fn other_boot(record: &Record, evidence: &Evidence<'_>) -> Verdict {
     if evidence.kernel_locks && both_local(record, evidence) {
         Verdict::Stale("the machine was restarted".to_owned())
     } else {
-        out_of_sight(record)
+        foreign_holder(record)
     }
 }
 
 fn both_local(record: &Record, evidence: &Evidence<'_>) -> bool {
-    record.saw_local_fs() && evidence.fs == FsKind::Local
+    record.on_local_fs() && evidence.fs == FsKind::Local
 }
 
 /// The holder runs, or ran, under another kernel, so one witness is all there is.
-fn out_of_sight(record: &Record) -> Verdict {
+fn foreign_holder(record: &Record) -> Verdict {
     let host = record.host.as_deref().unwrap_or("another machine");
     Verdict::Held(format!(
         "process {} on {host} holds it, or was cut off: this cannot be seen from here. If that run is gone, \
@@ -149,7 +149,7 @@ fn ended(pid: u32) -> Verdict {
 }
 
 /// Unknown on either side is no difference: a lock is broken on proof, never on doubt.
-fn differ(theirs: Option<u64>, ours: Option<u64>) -> bool {
+fn known_to_differ(theirs: Option<u64>, ours: Option<u64>) -> bool {
     matches!((theirs, ours), (Some(theirs), Some(ours)) if theirs != ours)
 }
 

@@ -18,10 +18,10 @@ mod release;
 mod retry;
 pub(crate) mod target;
 
-pub use self::acquire::{OLD_PEER_UNLINKS_WITHIN, acquire, acquire_until};
+pub use self::acquire::{LEGACY_UNLINK_WINDOW, acquire, acquire_until};
 pub use self::break_lock::break_lock;
 pub use self::held::{Held, TakenOver, is_held};
 pub use self::inspect::{LockState, LockStatus, inspect};
-pub use self::release::{abandon, release};
+pub use self::release::{release, rollback};
 pub(crate) use self::retry::is_creation_grace;
-pub use self::retry::{BIRTH, EmptyFile};
+pub use self::retry::{CREATION_GRACE, EmptyFile};

@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 
 use miniserde::json::{self, Number, Object, Value};
 
-use crate::platform::{FileId, FsKind, Here};
+use crate::platform::{FileId, FsKind, ProcessIdentity};
 
 /// Every record is this long, so that one write replaces another whole.
 pub const RECORD_LEN: usize = 512;
@@ -60,14 +60,14 @@ pub struct Record {
 impl Record {
     /// The record of this process.
     #[must_use]
-    pub fn of(here: &Here, thread: u32, created_at: u64, fs: FsKind) -> Self {
+    pub fn of(identity: &ProcessIdentity, thread: u32, created_at: u64, fs: FsKind) -> Self {
         Self {
-            pid: here.pid,
+            pid: identity.pid,
             created_at: Some(created_at),
-            host: here.host.as_deref().map(|host| shortened(host).to_owned()),
-            boot_id: here.boot.clone(),
-            start_time: here.start,
-            pid_ns: here.pid_namespace,
+            host: identity.host.as_deref().map(|host| shortened(host).to_owned()),
+            boot_id: identity.boot.clone(),
+            start_time: identity.start,
+            pid_ns: identity.pid_namespace,
             thread: Some(thread),
             fs: Some(if fs == FsKind::Local { "local" } else { "shared" }.to_owned()),
             file: None,
@@ -127,7 +127,7 @@ impl Record {
         Some(Self {
             pid,
             created_at: integer(fields.get("createdAt")),
-            host: text(fields.remove("host")).as_deref().map(shown),
+            host: text(fields.remove("host")).as_deref().map(escape_host),
             boot_id: text(fields.remove("bootId")),
             start_time: integer(fields.get("startTime")),
             pid_ns: integer(fields.get("pidNs")),
@@ -140,14 +140,14 @@ impl Record {
 
     /// Whether the holder saw a filesystem that is local to its kernel.
     #[must_use]
-    pub fn saw_local_fs(&self) -> bool {
+    pub fn on_local_fs(&self) -> bool {
         self.fs.as_deref() == Some("local")
     }
 
     /// Whether it is the copy of a record of another file, if this file is on a local filesystem too.
     #[must_use]
     pub fn is_copy(&self, file: FileId) -> bool {
-        self.saw_local_fs() && self.names_another_file(file)
+        self.on_local_fs() && self.names_another_file(file)
     }
 
     /// The holder, of a record that was made by [`Record::of`].
@@ -205,7 +205,7 @@ fn small(value: Option<&Value>) -> Option<u32> {
 }
 
 /// For people: whoever can write the file must not write to their terminal.
-fn shown(host: &str) -> String {
+fn escape_host(host: &str) -> String {
     shortened(host).escape_debug().to_string()
 }
 

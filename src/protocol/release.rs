@@ -46,7 +46,7 @@ pub fn release<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> 
 ///
 /// # Errors
 /// As [`release`], of a lock that was not taken over.
-pub fn abandon<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> {
+pub fn rollback<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> {
     if held.taken_over.is_none() {
         return release(system, held);
     }
@@ -55,7 +55,7 @@ pub fn abandon<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> 
         return Ok(());
     }
     // An empty file looks like a birth.
-    let put_back = !held.left.is_empty() && overwrite(system, &held.file, &held.left);
+    let put_back = !held.previous_record.is_empty() && overwrite(system, &held.file, &held.previous_record);
     if !put_back {
         let _ = cut(system, &held.file);
     }

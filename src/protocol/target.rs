@@ -207,9 +207,9 @@ mod tests {
 
     #[test]
     fn a_relative_directory_is_in_the_current_one() {
-        let here = env::current_dir().expect("a directory");
-        assert_eq!(path("s", "l").expect("a path"), here.join("s/l"));
-        assert_eq!(LockOptions::default().resolve().expect("a path").path, here.join(DEFAULT_FILE));
+        let identity = env::current_dir().expect("a directory");
+        assert_eq!(path("s", "l").expect("a path"), identity.join("s/l"));
+        assert_eq!(LockOptions::default().resolve().expect("a path").path, identity.join(DEFAULT_FILE));
     }
 
     #[test]

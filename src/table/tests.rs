@@ -53,7 +53,7 @@ fn what_a_dead_run_has_left_stays_until_somebody_was_told_of_it() {
     assert_eq!(enter(owner, acquire(&target)), None, "the owner has ended");
     assert!(target.path.exists());
     let id = enter(open_owner(), acquire(&target)).expect("entered");
-    set_known(id, true);
+    set_delivered(id, true);
     release(id).expect("held").expect("released");
     assert!(!target.path.exists());
 }
@@ -75,9 +75,9 @@ fn a_lock_that_was_not_delivered_is_claimed_once() {
     let first = enter(owner, acquire(&target)).expect("entered");
     assert!(claim(open_owner(), &target.path).is_none(), "not for another owner");
     let (id, ..) = claim(owner, &target.path).expect("it was not delivered");
-    assert!(!set_known(first, true) && release(first).is_none(), "its own call finds it gone");
+    assert!(!set_delivered(first, true) && release(first).is_none(), "its own call finds it gone");
     assert!(is_held(id) && !is_deadlock(owner, &target.path));
-    assert!(set_known(id, true) && is_deadlock(owner, &target.path));
+    assert!(set_delivered(id, true) && is_deadlock(owner, &target.path));
     assert!(claim(owner, &target.path).is_none(), "the program has it");
     release_all(owner);
     assert!(!target.path.exists());

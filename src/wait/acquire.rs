@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use super::files;
 use super::intervals::QUEUE_YIELD;
-use super::request::{Answer, HeldHere, Order, WaiterId};
+use super::request::{AcquireRequest, Answer, HeldHere, WaiterId};
 use super::service::{service, start};
 use crate::platform::{Os, QueueTicket, System, is_shortage};
 use crate::pool;
 use crate::protocol::error::Error;
 use crate::protocol::target::Target;
-use crate::protocol::{self, BIRTH, LockState};
+use crate::protocol::{self, CREATION_GRACE, LockState};
 use crate::table::{self, Owner};
 
 /// How long a first attempt pauses for others, such as the creator of an empty file.
@@ -23,7 +23,7 @@ const PAUSES: Duration = Duration::from_millis(25);
 const FIRST_ANSWER: Duration = Duration::from_millis(200);
 
 /// How long a call without a timeout waits for the creator of an empty file, if it is one of very many.
-const CREATION: Duration = BIRTH.saturating_mul(5);
+const CREATION: Duration = CREATION_GRACE.saturating_mul(5);
 
 /// Acquires the lock within `timeout`, on this thread.
 pub(crate) fn acquire(
@@ -48,7 +48,7 @@ pub(crate) fn acquire(
         return Err(Error::Deadlock { path: target.path.clone() });
     }
     let (tell, told) = oneshot::channel();
-    let order = Order { owner, thread, target: target.clone(), timeout, only_creator: false };
+    let order = AcquireRequest { owner, thread, target: target.clone(), timeout, only_creator: false };
     start(id, order, Box::new(move |answer| drop(tell.send(answer))));
     match told.recv() {
         Ok(Ok(outcome)) => outcome,
@@ -117,6 +117,6 @@ pub(crate) fn start_for_creator(
     target: Target,
     answer: Box<dyn FnOnce(Answer) + Send>,
 ) {
-    let order = Order { owner, thread, target, timeout: CREATION, only_creator: true };
+    let order = AcquireRequest { owner, thread, target, timeout: CREATION, only_creator: true };
     start(WaiterId::next(), order, answer);
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::job::{Attempt, Job, Observation, Observed, Outcome, Platform, Queue, Ticket};
-use super::request::{Answer, HeldHere, Refused, Request};
+use super::request::{Answer, HeldHere, PendingCall, Refused};
 use super::watched_file::WatchedFile;
 use crate::platform::{Ahead, Arrival, Os, QueueTicket, System, Watch, Watcher, Watching, is_shortage};
 use crate::protocol::error::Error;
@@ -15,7 +15,7 @@ use crate::protocol::{self, EmptyFile};
 pub(super) struct Files;
 
 impl Platform for Files {
-    type Request = Request;
+    type Request = PendingCall;
     type Arrival = Arrival;
     type Ticket = QueueTicket;
     type File = WatchedFile;
@@ -137,7 +137,7 @@ pub(super) fn observe_file(watcher: &Watcher, path: &Path) -> Observed<Files> {
 }
 
 fn observed(path: &Path, file: WatchedFile, watch: Watch, is_held: bool) -> Observed<Files> {
-    let (process, sees_file, was_locked) = (watch.process(), watch.sees_its_file(), file.was_locked());
+    let (process, sees_file, was_locked) = (watch.process(), watch.watches_file(), file.was_locked());
     // What changed before the watch was set, no event tells.
     if recheck(path, &file, is_held) {
         Observed::Held(Observation { file, watch, process, sees_file, was_locked })
@@ -155,6 +155,6 @@ pub(super) fn recheck(path: &Path, file: &WatchedFile, sees_process: bool) -> bo
 pub(super) fn roll_back(answer: Answer) {
     if let Ok(Ok(held)) = answer {
         let held: HeldHere = held;
-        let _ = protocol::abandon(Os::get(), held);
+        let _ = protocol::rollback(Os::get(), held);
     }
 }

@@ -25,5 +25,5 @@ mod tests;
 mod watched_file;
 
 pub(crate) use self::acquire::{acquire, start_for_creator, try_once, unanswered};
-pub(crate) use self::request::{Answer, Order, WaiterId};
+pub(crate) use self::request::{AcquireRequest, Answer, WaiterId};
 pub(crate) use self::service::{cancel, cancel_all, refused, start};

@@ -49,7 +49,7 @@ impl Refused {
 
 /// What a waiter wants.
 #[derive(Debug)]
-pub(crate) struct Order {
+pub(crate) struct AcquireRequest {
     pub(crate) owner: Owner,
     pub(crate) thread: u32,
     pub(crate) target: Target,
@@ -59,15 +59,15 @@ pub(crate) struct Order {
 }
 
 /// What a waiter wants, and how to answer it.
-pub(super) struct Request {
-    pub(super) order: Order,
+pub(super) struct PendingCall {
+    pub(super) order: AcquireRequest,
     pub(super) empty_file: EmptyFile,
     /// When the first empty file was seen.
     pub(super) empty_since: Option<Duration>,
     pub(super) answer: Box<dyn FnOnce(Answer) + Send>,
 }
 
-impl Request {
+impl PendingCall {
     pub(super) fn refuse(self, Refused { holder, reason, shortage }: Refused) {
         let target = self.order.target;
         let error = match shortage {

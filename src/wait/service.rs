@@ -14,12 +14,12 @@ use super::files::{Attempted, Batch, Files};
 use super::intervals::{CANCEL_GRACE, SHORTEST_RESCAN};
 use super::job::{Done, Job, Observed, Outcome, Queue};
 use super::paths::Paths;
-use super::request::{Answer, Order, Refused, Request, WaiterId, Wanted};
+use super::request::{AcquireRequest, Answer, PendingCall, Refused, WaiterId, Wanted};
 use super::{files, job};
 use crate::platform::{Arrival, Os, System, Watcher};
 use crate::pool;
 use crate::protocol::error::Error;
-use crate::protocol::{self, BIRTH};
+use crate::protocol::{self, CREATION_GRACE};
 use crate::table::{Owner, UnderWay};
 
 /// How long the thread stays when nobody waits.
@@ -46,7 +46,7 @@ const CANCELLED: &str = "the wait was cancelled";
 
 /// Calls `answer` once the lock is acquired, the deadline has come or the wait has been cancelled; on another thread,
 /// unless the system refuses the one that sleeps, which is an answer too.
-pub(crate) fn start(id: WaiterId, order: Order, answer: Box<dyn FnOnce(Answer) + Send>) {
+pub(crate) fn start(id: WaiterId, order: AcquireRequest, answer: Box<dyn FnOnce(Answer) + Send>) {
     let mut service = service();
     if let Err(error) = service.begin() {
         drop(service);
@@ -54,7 +54,7 @@ pub(crate) fn start(id: WaiterId, order: Order, answer: Box<dyn FnOnce(Answer) +
     }
     let now = Instant::now();
     let (path, deadline) = (order.target.path.clone(), now.checked_add(order.timeout));
-    let request = Request { order, empty_file: None, empty_since: None, answer };
+    let request = PendingCall { order, empty_file: None, empty_since: None, answer };
     let waiter = Waiter { id, request, arrival: Arrival::now(), deadline, is_cancelled: false };
     let seed = std::collections::hash_map::RandomState::new().hash_one(0);
     let job = service.paths.start(path.clone(), waiter, now, seed);
@@ -226,11 +226,12 @@ fn perform(watcher: &Watcher, path: &Path, job: Job<Files>) -> (Done<Files>, Opt
     match job {
         Job::Attempt(attempt) => attempt_for(watcher, path, attempt),
         Job::Recheck { file, sees_process } => {
-            let is_same = pool::caught(|| files::recheck(path, &file, sees_process)).unwrap_or(false);
+            let is_same = pool::catch_panic(|| files::recheck(path, &file, sees_process)).unwrap_or(false);
             (Done::Rechecked { is_same }, None)
         }
         Job::Observe => {
-            let observed = pool::caught(|| files::observe_file(watcher, path)).unwrap_or(Observed::Nothing);
+            let observed =
+                pool::catch_panic(|| files::observe_file(watcher, path)).unwrap_or(Observed::Nothing);
             (Done::Observed(observed), None)
         }
     }
@@ -249,10 +250,10 @@ fn attempt_for(
     };
     let Wanted { target, thread, only_creator, mut empty_file, empty_since, under_way } = wanted;
     // An empty file that is met later is another one: somebody puts one after the other at the path.
-    let is_late = empty_since.is_some_and(|since| Os::get().monotonic() >= since + BIRTH);
+    let is_late = empty_since.is_some_and(|since| Os::get().monotonic() >= since + CREATION_GRACE);
     let is_refused = |error: &Error| only_creator && (is_late || !protocol::is_creation_grace(error));
     let done =
-        pool::caught(|| files::attempt(watcher, &target, thread, attempt, &mut empty_file, is_refused));
+        pool::catch_panic(|| files::attempt(watcher, &target, thread, attempt, &mut empty_file, is_refused));
     if empty_file.is_some()
         && let Some(waiter) = service().paths.at(path).and_then(|path| path.waiter_mut(id))
     {
@@ -274,7 +275,7 @@ fn attempt_for(
 fn wanted(path: &Path, id: WaiterId) -> Option<Wanted> {
     let mut service = service();
     let waiter = service.paths.at(path)?.waiter(id).filter(|waiter| !waiter.is_cancelled)?;
-    let Request { order, empty_file, empty_since, .. } = &waiter.request;
+    let PendingCall { order, empty_file, empty_since, .. } = &waiter.request;
     let (target, under_way) = (order.target.clone(), UnderWay::begin(order.owner));
     let (thread, only_creator) = (order.thread, order.only_creator);
     Some(Wanted {

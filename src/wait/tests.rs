@@ -48,7 +48,7 @@ fn release(held: HeldHere) {
 
 fn waiting(owner: Owner, target: &Target, timeout: Duration) -> (WaiterId, mpsc::Receiver<Answer>) {
     let (tell, told) = mpsc::channel();
-    let order = Order { owner, thread: 0, target: target.clone(), timeout, only_creator: false };
+    let order = AcquireRequest { owner, thread: 0, target: target.clone(), timeout, only_creator: false };
     let id = WaiterId::next();
     start(id, order, Box::new(move |answer| drop(tell.send(answer))));
     (id, told)
@@ -171,7 +171,7 @@ fn who_asked_first_is_served_first_whoever_is_entered_first() {
     let (tell, told) = mpsc::channel();
     for id in [ids[2], ids[0], ids[1]] {
         let tell = tell.clone();
-        let order = Order {
+        let order = AcquireRequest {
             owner: Owner::PROGRAM,
             thread: 0,
             target: target.clone(),

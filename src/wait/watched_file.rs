@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use crate::platform::{Access, FileId, FileKind, FsKind, LockMode, Locking, Opened, Os, Stat, System};
+use crate::platform::{Access, FileId, FileKind, FsKind, LockMode, Opened, Os, Stat, System, TryLock};
 use crate::protocol::holder;
 use crate::protocol::record::{RECORD_LEN, Record};
 
@@ -46,7 +46,7 @@ impl WatchedFile {
         let length = os.read(&file, &mut buffer).ok()?;
         let record = Record::parse(&buffer[..length.min(RECORD_LEN)])?;
         // A process that took the pid of the holder since must not be waited for: the lock ends without it.
-        let is_seen = !holder::is_elsewhere(os, &record) && holder::is_running(os, &record);
+        let is_seen = !holder::is_foreign(os, &record) && holder::is_running(os, &record);
         let pid = is_seen.then_some(record.pid);
         Some(Self { seen: stat.into(), pid, was_locked: is_locked(os, &file) })
     }
@@ -98,7 +98,7 @@ fn open_file(os: &Os, path: &Path) -> Option<(OwnedFd, Stat)> {
 
 fn is_locked(os: &Os, file: &OwnedFd) -> bool {
     match os.try_lock(file, LockMode::Shared) {
-        Ok(Locking::Taken) => {
+        Ok(TryLock::Acquired) => {
             os.unlock(file);
             false
         }
@@ -156,7 +156,7 @@ mod tests {
         let Ok(Opened::File(held)) = Os::get().open(file.path(), Access::ReadWrite) else { panic!("opened") };
         let watched = WatchedFile::open(file.path()).expect("a local file");
         assert!(watched.is_locked_as_before(file.path()));
-        assert_eq!(Os::get().try_lock(&held, LockMode::Exclusive).ok(), Some(Locking::Taken));
+        assert_eq!(Os::get().try_lock(&held, LockMode::Exclusive).ok(), Some(TryLock::Acquired));
         assert!(!watched.is_locked_as_before(file.path()));
     }
 
@@ -165,7 +165,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         assert!(WatchedFile::open(file.path()).is_none());
         let Ok(Opened::File(held)) = Os::get().open(file.path(), Access::ReadWrite) else { panic!("opened") };
-        assert_eq!(Os::get().try_lock(&held, LockMode::Exclusive).ok(), Some(Locking::Taken));
+        assert_eq!(Os::get().try_lock(&held, LockMode::Exclusive).ok(), Some(TryLock::Acquired));
         assert!(WatchedFile::open_locked(file.path()).is_none(), "its creator is not done");
         std::fs::write(file.path(), RECORD).expect("written");
         assert!(WatchedFile::open_locked(file.path()).is_some());

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use reconcile_lock::{
-    Access, Failed, FileId, FileKind, FsKind, HeldFiles, Here, LockMode, LockOptions, Locking, Opened,
-    ProcessState, Stat, System, Target, Unlinked,
+    Access, Failed, FileId, FileKind, FsKind, HeldFiles, LockMode, LockOptions, Opened, ProcessIdentity,
+    ProcessState, Stat, System, Target, TryLock, Unlinked,
 };
 
 /// The lock file that every process of a world asks for.
@@ -70,10 +70,15 @@ impl World {
     pub fn process(&self, pid: u32) -> Process {
         let start = Some(u64::from(pid) * 10);
         self.state().processes.insert(pid, ProcessState::Alive { start });
-        let here =
-            Here { pid, start, boot: Some("boot".into()), pid_namespace: Some(1), host: Some("host".into()) };
+        let identity = ProcessIdentity {
+            pid,
+            start,
+            boot: Some("boot".into()),
+            pid_namespace: Some(1),
+            host: Some("host".into()),
+        };
         let has_become_another_program = Cell::new(false);
-        Process { world: self.clone(), here, pauses: Cell::new(0), has_become_another_program }
+        Process { world: self.clone(), identity, pauses: Cell::new(0), has_become_another_program }
     }
 
     pub fn kill(&self, pid: u32) {
@@ -245,7 +250,7 @@ impl Drop for File {
 /// One process' view of a world.
 pub struct Process {
     world: World,
-    here: Here,
+    identity: ProcessIdentity,
     pub pauses: Cell<u32>,
     has_become_another_program: Cell<bool>,
 }
@@ -301,11 +306,11 @@ impl System for Process {
         Ok(inode.map_or(Opened::Missing, |inode| Opened::File(self.world.opened(inode))))
     }
 
-    fn try_lock(&self, file: &File, mode: LockMode) -> io::Result<Locking> {
+    fn try_lock(&self, file: &File, mode: LockMode) -> io::Result<TryLock> {
         self.world.call("flock")?;
         let mut state = self.world.state();
         if state.without_locks {
-            return Ok(Locking::Unsupported);
+            return Ok(TryLock::Unsupported);
         }
         let locks = &mut state.inodes[file.inode].locks;
         let free = locks
@@ -313,9 +318,9 @@ impl System for Process {
             .all(|(id, other, _)| *id == file.id || (mode == LockMode::Shared && *other == LockMode::Shared));
         if free {
             locks.retain(|(id, ..)| *id != file.id);
-            locks.push((file.id, mode, self.here.pid));
+            locks.push((file.id, mode, self.identity.pid));
         }
-        Ok(if free { Locking::Taken } else { Locking::Busy })
+        Ok(if free { TryLock::Acquired } else { TryLock::WouldBlock })
     }
 
     fn lock_owner(&self, id: FileId) -> Option<u32> {
@@ -419,7 +424,7 @@ impl System for Process {
         self.world.state().processes.get(&pid).copied().unwrap_or(ProcessState::Dead)
     }
 
-    fn here(&self) -> &Here {
-        &self.here
+    fn identity(&self) -> &ProcessIdentity {
+        &self.identity
     }
 }

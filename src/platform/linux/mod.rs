@@ -12,7 +12,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, OFlags, StatxAttributes, StatxFlags};
 
 pub(super) use self::filesystem::is_local;
-pub(super) use self::process::{here, lock_owner, state};
+pub(super) use self::process::{identity, lock_owner, state};
 pub(crate) use self::queue::{Arrival, QueueTicket};
 pub(crate) use self::watch::{Watch, Watcher, Watching};
 

@@ -4,13 +4,13 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 
-use crate::platform::types::{FileId, Here, ProcessState};
+use crate::platform::types::{FileId, ProcessIdentity, ProcessState};
 use crate::platform::unix::process::{self as unix, process_exists};
 
 /// Who and where this process is. What `/proc` does not tell stays unknown.
-pub(in crate::platform) fn here() -> Here {
+pub(in crate::platform) fn identity() -> ProcessIdentity {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
-    Here {
+    ProcessIdentity {
         pid: std::process::id(),
         start: stat("self").map(|stat| stat.start),
         boot: boot.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()),
@@ -129,9 +129,9 @@ mod tests {
 
     #[test]
     fn this_process_is_alive_since_its_start() {
-        let here = here();
-        assert_eq!(state(here.pid), ProcessState::Alive { start: here.start });
-        assert!(here.start.is_some() && here.boot.is_some() && here.pid_namespace.is_some());
+        let identity = identity();
+        assert_eq!(state(identity.pid), ProcessState::Alive { start: identity.start });
+        assert!(identity.start.is_some() && identity.boot.is_some() && identity.pid_namespace.is_some());
     }
 
     #[test]

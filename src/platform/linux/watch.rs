@@ -18,10 +18,10 @@ use crate::map::Map;
 use crate::platform::events::HolderEvent;
 
 /// How long to sleep at most where nothing can wake us: descriptors have run out.
-const DEAF: Duration = Duration::from_millis(10);
+const WITHOUT_EVENTFD: Duration = Duration::from_millis(10);
 
 /// How long to sleep where the system cannot even tell what has happened.
-const SICK: Duration = Duration::from_millis(50);
+const AFTER_POLL_ERROR: Duration = Duration::from_millis(50);
 
 /// What one thread sleeps on, and others add to.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ impl Watch {
     }
 
     /// Whether a change of the file is an event. Watches of files can run out, those of processes hardly.
-    pub(crate) fn sees_its_file(&self) -> bool {
+    pub(crate) fn watches_file(&self) -> bool {
         self.file.is_some()
     }
 }
@@ -201,7 +201,11 @@ impl Watcher {
     /// Sleeps until something has happened, [`Watcher::wake`] was called or `until` has come.
     pub(crate) fn wait(&self, until: Option<Instant>) -> HolderEvents {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let left = if self.0.waker.is_some() { left } else { Some(left.unwrap_or(DEAF).min(DEAF)) };
+        let left = if self.0.waker.is_some() {
+            left
+        } else {
+            Some(left.unwrap_or(WITHOUT_EVENTFD).min(WITHOUT_EVENTFD))
+        };
         // Held, so that no number can be that of another file before the sleep is over.
         let processes: Vec<(u32, Arc<OwnedFd>)> =
             self.watched().processes.iter().map(|(pid, (process, _))| (*pid, Arc::clone(process))).collect();
@@ -214,7 +218,7 @@ impl Watcher {
             Ok(_) => {}
             Err(Errno::INTR) => return HolderEvents::default(),
             Err(_) => {
-                thread::sleep(SICK);
+                thread::sleep(AFTER_POLL_ERROR);
                 return HolderEvents { lost_some: true, ..HolderEvents::default() };
             }
         }

@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) use self::calls::{is_main_thread, keep_loaded};
-pub(super) use self::process::{here, state};
+pub(super) use self::process::{identity, state};
 use crate::platform::types::FileId;
 
 /// macOS does not say which process holds a kernel lock.

@@ -2,13 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::calls::{process_info, sysctl_text};
-use crate::platform::types::{Here, ProcessState};
+use crate::platform::types::{ProcessIdentity, ProcessState};
 use crate::platform::unix::process::{self as unix, process_exists};
 
 /// Who and where this process is.
-pub(in crate::platform) fn here() -> Here {
+pub(in crate::platform) fn identity() -> ProcessIdentity {
     let pid = std::process::id();
-    Here {
+    ProcessIdentity {
         pid,
         start: process_info(pid).map(|info| start(&info)),
         boot: sysctl_text(c"kern.bootsessionuuid"),
@@ -41,8 +41,8 @@ mod tests {
 
     #[test]
     fn this_process_is_alive_since_its_start() {
-        let here = here();
-        assert_eq!(state(here.pid), ProcessState::Alive { start: here.start });
-        assert!(here.start.is_some() && here.boot.is_some());
+        let identity = identity();
+        assert_eq!(state(identity.pid), ProcessState::Alive { start: identity.start });
+        assert!(identity.start.is_some() && identity.boot.is_some());
     }
 }

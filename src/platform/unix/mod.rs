@@ -15,29 +15,30 @@ use rustix::io::Errno;
 
 use super::system::System;
 use super::types::{
-    Access, Failed, FileId, FileKind, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, Unlinked,
+    Access, Failed, FileId, FileKind, FsKind, LockMode, Opened, ProcessIdentity, ProcessState, Stat, TryLock,
+    Unlinked,
 };
 use super::{clock, own};
 
 /// The real system, with what does not change while this process lives.
 #[derive(Debug)]
 pub(crate) struct Os {
-    here: Here,
+    identity: ProcessIdentity,
     start: Instant,
 }
 
 impl Os {
     /// The one of this process.
     pub(crate) fn get() -> &'static Self {
-        static OS: LazyLock<Os> = LazyLock::new(|| Os { here: own::here(), start: Instant::now() });
+        static OS: LazyLock<Os> = LazyLock::new(|| Os { identity: own::identity(), start: Instant::now() });
         &OS
     }
 }
 
 /// Repeats a call that a signal interrupted; a bound keeps a system that is ill from hanging us.
 fn retried<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
-    const MOST: u32 = 1000;
-    for _ in 0..MOST {
+    const MAX: u32 = 1000;
+    for _ in 0..MAX {
         match call() {
             Err(Errno::INTR) => {}
             outcome => return outcome,
@@ -86,16 +87,16 @@ impl System for Os {
         }
     }
 
-    fn try_lock(&self, file: &OwnedFd, mode: LockMode) -> io::Result<Locking> {
+    fn try_lock(&self, file: &OwnedFd, mode: LockMode) -> io::Result<TryLock> {
         let operation = match mode {
             LockMode::Exclusive => FlockOperation::NonBlockingLockExclusive,
             LockMode::Shared => FlockOperation::NonBlockingLockShared,
         };
         match retried(|| fs::flock(file, operation)) {
-            Ok(()) => Ok(Locking::Taken),
-            Err(Errno::WOULDBLOCK) => Ok(Locking::Busy),
+            Ok(()) => Ok(TryLock::Acquired),
+            Err(Errno::WOULDBLOCK) => Ok(TryLock::WouldBlock),
             // EINVAL and ENOSYS: FUSE and old network filesystems that know no such operation.
-            Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(Locking::Unsupported),
+            Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(TryLock::Unsupported),
             Err(error) => Err(error.into()),
         }
     }
@@ -218,8 +219,8 @@ impl System for Os {
         own::state(pid)
     }
 
-    fn here(&self) -> &Here {
-        &self.here
+    fn identity(&self) -> &ProcessIdentity {
+        &self.identity
     }
 }
 

@@ -28,20 +28,22 @@ pub(crate) use self::calls::keep_loaded;
 use super::clock;
 use crate::platform::system::System;
 use crate::platform::types::{
-    Access, Failed, FileId, FileKind, FsKind, Here, LockMode, Locking, Opened, ProcessState, Stat, Unlinked,
+    Access, Failed, FileId, FileKind, FsKind, LockMode, Opened, ProcessIdentity, ProcessState, Stat, TryLock,
+    Unlinked,
 };
 
 /// The real system, with what does not change while this process lives.
 #[derive(Debug)]
 pub(crate) struct Os {
-    here: Here,
+    identity: ProcessIdentity,
     start: Instant,
 }
 
 impl Os {
     /// The one of this process.
     pub(crate) fn get() -> &'static Self {
-        static OS: LazyLock<Os> = LazyLock::new(|| Os { here: process::here(), start: Instant::now() });
+        static OS: LazyLock<Os> =
+            LazyLock::new(|| Os { identity: process::identity(), start: Instant::now() });
         &OS
     }
 }
@@ -110,12 +112,12 @@ impl System for Os {
         }
     }
 
-    fn try_lock(&self, LockFile(file): &LockFile, mode: LockMode) -> io::Result<Locking> {
+    fn try_lock(&self, LockFile(file): &LockFile, mode: LockMode) -> io::Result<TryLock> {
         match calls::lock(file, mode == LockMode::Exclusive) {
-            Ok(()) => Ok(Locking::Taken),
-            Err(error) if is(&error, &[ERROR_LOCK_VIOLATION, ERROR_IO_PENDING]) => Ok(Locking::Busy),
+            Ok(()) => Ok(TryLock::Acquired),
+            Err(error) if is(&error, &[ERROR_LOCK_VIOLATION, ERROR_IO_PENDING]) => Ok(TryLock::WouldBlock),
             Err(error) if is(&error, &[ERROR_NOT_SUPPORTED, ERROR_INVALID_FUNCTION]) => {
-                Ok(Locking::Unsupported)
+                Ok(TryLock::Unsupported)
             }
             Err(error) => Err(error),
         }
@@ -207,8 +209,8 @@ impl System for Os {
         process::state(pid)
     }
 
-    fn here(&self) -> &Here {
-        &self.here
+    fn identity(&self) -> &ProcessIdentity {
+        &self.identity
     }
 }
 

@@ -2,12 +2,12 @@
 #![forbid(unsafe_code)]
 
 use super::calls::{self, Found};
-use crate::platform::types::{Here, ProcessState};
+use crate::platform::types::{ProcessIdentity, ProcessState};
 
 /// Who and where this process is.
-pub(super) fn here() -> Here {
+pub(super) fn identity() -> ProcessIdentity {
     let host = calls::host();
-    Here {
+    ProcessIdentity {
         pid: std::process::id(),
         start: calls::own_start(),
         boot: boot(host.as_deref()),
@@ -41,9 +41,9 @@ mod tests {
 
     #[test]
     fn this_process_is_alive_since_its_start() {
-        let here = here();
-        assert_eq!(state(here.pid), ProcessState::Alive { start: here.start });
-        assert!(here.start.is_some() && here.host.is_some());
+        let identity = identity();
+        assert_eq!(state(identity.pid), ProcessState::Alive { start: identity.start });
+        assert!(identity.start.is_some() && identity.host.is_some());
     }
 
     #[test]

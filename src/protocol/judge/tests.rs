@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn here() -> Here {
-    Here {
+fn identity() -> ProcessIdentity {
+    ProcessIdentity {
         pid: 1,
         start: Some(10),
         boot: Some("this".into()),
@@ -13,7 +13,7 @@ fn here() -> Here {
 }
 
 fn native() -> Record {
-    let there = Here { pid: 4711, start: Some(99), host: Some("there".into()), ..here() };
+    let there = ProcessIdentity { pid: 4711, start: Some(99), host: Some("there".into()), ..identity() };
     Record::of(&there, 0, 1, FsKind::Local)
 }
 
@@ -40,7 +40,7 @@ struct Case {
     process: ProcessState,
     fs: FsKind,
     kernel_locks: bool,
-    here: Here,
+    identity: ProcessIdentity,
 }
 
 const FILE: FileId = FileId { device: 1, inode: 2 };
@@ -54,7 +54,7 @@ fn case(record: Option<Record>, process: ProcessState) -> Case {
         process,
         fs: FsKind::Local,
         kernel_locks: true,
-        here: here(),
+        identity: identity(),
     }
 }
 
@@ -67,7 +67,7 @@ impl Case {
             file: FILE,
             young: self.young,
             process: self.process,
-            here: &self.here,
+            identity: &self.identity,
             fs: self.fs,
             kernel_locks: self.kernel_locks,
         })
@@ -88,7 +88,7 @@ const HIDDEN: ProcessState = ProcessState::Alive { start: None };
 #[test]
 fn empty_and_young_is_being_born() {
     let newborn = Case { empty: true, young: true, ..case(None, DEAD) };
-    assert_eq!(newborn.verdict(), Verdict::BeingBorn);
+    assert_eq!(newborn.verdict(), Verdict::BeingCreated);
 }
 
 #[test]
@@ -179,10 +179,10 @@ fn another_boot_on_anything_else_is_held_and_says_where() {
 
 #[test]
 fn without_our_boot_id_a_local_record_is_judged_by_its_pid() {
-    let here = Here { boot: None, ..here() };
-    assert!(Case { here: here.clone(), ..case(Some(native()), DEAD) }.stale("ended"));
-    assert!(Case { here: here.clone(), ..case(Some(native()), ALIVE) }.held());
-    assert!(Case { here, fs: FsKind::Shared, ..case(Some(native()), DEAD) }.held());
+    let identity = ProcessIdentity { boot: None, ..identity() };
+    assert!(Case { identity: identity.clone(), ..case(Some(native()), DEAD) }.stale("ended"));
+    assert!(Case { identity: identity.clone(), ..case(Some(native()), ALIVE) }.held());
+    assert!(Case { identity, fs: FsKind::Shared, ..case(Some(native()), DEAD) }.held());
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn here() -> Here {
-    Here {
+fn identity() -> ProcessIdentity {
+    ProcessIdentity {
         pid: 4711,
         start: Some(99),
         boot: Some("8a2f".into()),
@@ -14,7 +14,7 @@ fn here() -> Here {
 
 #[test]
 fn a_record_survives_the_file() {
-    let record = Record::of(&here(), 3, 1_764_000_000_000, FsKind::Local);
+    let record = Record::of(&identity(), 3, 1_764_000_000_000, FsKind::Local);
     let bytes = record.encode();
     assert!(bytes.starts_with(br#"{"pid":4711,"createdAt":1764000000000,"#));
     assert_eq!(bytes.last(), Some(&b'\n'));
@@ -24,18 +24,18 @@ fn a_record_survives_the_file() {
 #[test]
 fn a_record_names_its_file_and_takes_any_other_for_a_copy() {
     let file = FileId { device: u64::MAX, inode: u128::MAX };
-    let long = Here { host: Some("x".repeat(64)), ..here() };
+    let long = ProcessIdentity { host: Some("x".repeat(64)), ..identity() };
     let record = Record::of(&long, u32::MAX, u64::MAX, FsKind::Shared).in_file(file);
     assert_eq!(Record::parse(&record.encode()).as_ref(), Some(&record));
     assert!(!record.names_another_file(file));
     assert!(record.names_another_file(FileId { device: 1, ..file }));
     assert!(record.names_another_file(FileId { inode: 1, ..file }));
-    assert!(!Record::of(&here(), 0, 1, FsKind::Local).names_another_file(file), "an older record");
+    assert!(!Record::of(&identity(), 0, 1, FsKind::Local).names_another_file(file), "an older record");
 }
 
 #[test]
 fn only_what_a_lock_leaves_behind_is_a_remnant() {
-    let record = Record::of(&here(), 0, 1, FsKind::Local).encode();
+    let record = Record::of(&identity(), 0, 1, FsKind::Local).encode();
     assert!(matches!(Content::of(&record), Content::Record(_)));
     assert_eq!(Content::of(&RELEASED), Content::Released);
     for length in 0..record.iter().position(|byte| *byte == b' ').expect("padded") - 1 {
@@ -58,7 +58,7 @@ fn only_what_a_lock_leaves_behind_is_a_remnant() {
 #[test]
 fn a_long_host_name_never_breaks_the_record() {
     for host in ["x".repeat(300), "\u{1}".repeat(300), "ü".repeat(300)] {
-        let record = Record::of(&Here { host: Some(host), ..here() }, 0, 1, FsKind::Shared);
+        let record = Record::of(&ProcessIdentity { host: Some(host), ..identity() }, 0, 1, FsKind::Shared);
         let read = Record::parse(&record.encode()).expect("readable");
         assert_eq!((read.pid, read.boot_id), (4711, Some("8a2f".into())));
     }

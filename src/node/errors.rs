@@ -73,7 +73,7 @@ pub(super) fn internal<'env>(env: &'env Env, panic: &Panic) -> Unknown<'env> {
 pub(super) fn guarded<T>(env: &Env, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let work = || {
         #[cfg(feature = "panic-probe")]
-        super::probe::reached("call");
+        super::panic_probe::reached("call");
         work()
     };
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(internal(env, &panic).into()))

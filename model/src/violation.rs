@@ -3,78 +3,78 @@
 use stateright::{Model, Property};
 
 /// A state that has flaws, or none.
-pub(crate) trait HasFlaws {
+pub(crate) trait HasViolations {
     /// Its flaws.
-    fn flaws(&self) -> Flaws;
+    fn violations(&self) -> Violations;
 }
 
-macro_rules! flaws {
+macro_rules! violations {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// What must not be the case, unless a scenario expects it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Flaw { $($(#[$doc])* $name,)* }
+        pub enum Violation { $($(#[$doc])* $name,)* }
 
-        impl Flaw {
+        impl Violation {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name),*];
             /// Their names, in the same order.
             pub const NAMES: &[&str] = &[$(stringify!($name)),*];
         }
 
-        pub(crate) fn properties<M: Model<State: HasFlaws>>() -> Vec<Property<M>> {
+        pub(crate) fn properties<M: Model<State: HasViolations>>() -> Vec<Property<M>> {
             vec![$(Property::always(stringify!($name), |_, state: &M::State| {
-                !state.flaws().has(Flaw::$name)
+                !state.violations().has(Violation::$name)
             })),*]
         }
     };
 }
 
-flaws! {
+violations! {
     /// Two processes are in their critical sections, and nobody took the lock away from either.
     TwoOwners,
     /// A process removed or rewrote a file without being the lock's owner.
-    NotItsFile,
+    ForeignFileModified,
     /// A native process removed or rewrote the lock of a live old peer.
-    PeerDamaged,
+    LegacyLockModified,
     /// An acquire was refused though nobody held the lock at any moment of the call.
-    RefusedForNothing,
+    SpuriousRefusal,
     /// The holder is gone, and the next who asks does not get the lock.
     LostLock,
     /// A call gave an error, or an answer, that its documentation does not name.
     WrongAnswer,
     /// A call that runs alone does not end.
-    Endless,
+    NonTermination,
     /// Nobody was killed, and yet everybody waits for the creator of an empty file.
-    Stalled,
+    UnneededWait,
     /// A holder was killed in its critical section, and the next one was not told.
-    DeathUntold,
+    CrashNotReported,
     /// A holder released its lock, and the next one was told that it took it over.
     FalseTakeOver,
     /// A file was written while it had another name.
     SnapshotWritten,
     /// Somebody outside the protocol removed the file of a live lock. Nothing can prevent that.
-    TakenAway,
+    LockRemoved,
     /// An old peer did so because it had read what was there before the take-over. The second look is there to
     /// prevent that.
-    TakenAwayAfterTakeOver,
+    LockRemovedAfterTakeOver,
     /// A process that lost its lock between its last look and its unlink removed what had come in its place:
     /// the window that `docs/design/protocol.md` names.
-    Window,
+    ReleaseRace,
 }
 
 /// A set of flaws.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Flaws(u16);
+pub struct Violations(u16);
 
-impl Flaws {
+impl Violations {
     /// Adds one.
-    pub fn add(&mut self, flaw: Flaw) {
-        self.0 |= 1 << flaw as u16;
+    pub fn add(&mut self, violation: Violation) {
+        self.0 |= 1 << violation as u16;
     }
 
     /// Whether it is among them.
     #[must_use]
-    pub fn has(self, flaw: Flaw) -> bool {
-        self.0 & (1 << flaw as u16) != 0
+    pub fn has(self, violation: Violation) -> bool {
+        self.0 & (1 << violation as u16) != 0
     }
 }

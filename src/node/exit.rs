@@ -14,10 +14,10 @@ use crate::table::{self, Owner};
 use crate::wait;
 
 /// How long after one worker another is likely to end: a process that exits ends and awaits them one by one.
-const SERIES: Duration = Duration::from_millis(100);
+const WORKER_EXIT_WINDOW: Duration = Duration::from_millis(100);
 
 /// When the last one ended.
-static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+static LAST_EXIT: Mutex<Option<Instant>> = Mutex::new(None);
 
 thread_local! {
     static OWNER: OfThread = const { OfThread(Cell::new(None)) };
@@ -64,18 +64,21 @@ pub(super) fn owner_of_thread() -> Owner {
 }
 
 /// Ends an environment, on its thread.
-pub(super) fn of(owner: Owner) {
+pub(super) fn close_environment(owner: Owner) {
     quietly(|| {
         table::close_owner(owner);
         wait::cancel_all(owner);
         OWNER.with(|of_thread| of_thread.0.set(None));
     });
-    *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    *LAST_EXIT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
 }
 
 /// Whether the process may be ending its workers, this one next.
-pub(super) fn may_come() -> bool {
-    LAST.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|last| last.elapsed() < SERIES)
+pub(super) fn is_exit_likely() -> bool {
+    LAST_EXIT
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .is_some_and(|last| last.elapsed() < WORKER_EXIT_WINDOW)
 }
 
 /// Nobody is left to tell of a panic.
