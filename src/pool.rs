@@ -216,13 +216,13 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
 
     #[test]
-    fn an_answer_that_comes_soon_is_found_by_looking() {
+    fn a_quick_answer_is_found_by_spinning() {
         let job = submit(|| 7);
         assert!(matches!(job.spin_for(LONG), Ok(Ok(7))));
     }
 
     #[test]
-    fn an_answer_that_does_not_is_delivered_once_it_is_there() {
+    fn a_slow_answer_is_delivered_by_the_callback() {
         let (go, wait) = mpsc::channel();
         let (told, tell) = mpsc::channel();
         let job = submit(move || wait.recv_timeout(LONG).unwrap() + 1);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_comes_between_looking_and_waiting_is_delivered_at_once() {
+    fn an_answer_between_spinning_and_waiting_is_delivered() {
         let job = submit(|| 7);
         while !job.slot.is_done.load(Ordering::Acquire) {
             thread::yield_now();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_hangs_does_not_hold_up_other_work() {
+    fn work_that_hangs_delays_no_other_work() {
         let (go, wait) = mpsc::channel::<()>();
         let hanging = submit(move || wait.recv_timeout(LONG));
         for number in 0..20 {
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn more_work_that_hangs_than_the_pool_has_threads_holds_up_no_other_work() {
+    fn the_pool_grows_while_all_threads_hang() {
         let (go, wait) = mpsc::channel::<()>();
         let wait = Arc::new(Mutex::new(wait));
         let hanging: Vec<_> = (0..LIMIT + 5)
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_an_answer() {
+    fn a_panic_is_returned_as_an_answer() {
         let job = submit(|| -> u8 { panic!("on purpose") });
         assert!(matches!(job.spin_for(LONG), Ok(Err(_))));
         assert!(matches!(submit(|| 1).spin_for(LONG), Ok(Ok(1))), "and the pool goes on");

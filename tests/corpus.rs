@@ -10,7 +10,7 @@ use std::path::Path;
 use std::{fs, io};
 
 #[test]
-fn every_file_of_the_corpus_is_read_and_judged_as_it_must_be() {
+fn every_corpus_file_passes_the_fuzz_check() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/record_and_judge");
     let mut files: Vec<_> = fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();

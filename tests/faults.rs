@@ -191,7 +191,7 @@ fn every_call_fails_once_with_every_error() {
 }
 
 #[test]
-fn every_call_fails_always_and_so_may_the_clean_up() {
+fn every_call_fails_always_and_cleanup_may_fail() {
     for (operation, on) in CASES {
         let mut calls = calls_of(operation, on);
         calls.sort_unstable();
@@ -211,7 +211,7 @@ fn every_call_fails_always_and_so_may_the_clean_up() {
 }
 
 #[test]
-fn a_release_that_can_neither_remove_nor_cut_its_record_keeps_others_out_until_its_process_ends() {
+fn failed_release_keeps_the_lock_until_exit() {
     for call in ["lstat", "unlink"] {
         let mut scene = Scene::new(On::Own);
         scene.world.fail(call, 5);
@@ -225,7 +225,7 @@ fn a_release_that_can_neither_remove_nor_cut_its_record_keeps_others_out_until_i
 }
 
 #[test]
-fn a_creation_whose_clean_up_fails_is_taken_over_at_once_and_after_2_s_if_even_its_mark_fails() {
+fn a_failed_creation_is_taken_over_within_2_s() {
     for (mark_fails, limit) in [(false, 100), (true, 2100)] {
         for call in ["flock", "fstat", "write"] {
             let mut scene = Scene::new(On::Nothing);
@@ -245,7 +245,7 @@ fn a_creation_whose_clean_up_fails_is_taken_over_at_once_and_after_2_s_if_even_i
 }
 
 #[test]
-fn a_record_that_is_written_half_way_keeps_nobody_out() {
+fn a_partial_record_does_not_block_others() {
     for (on, is_told) in [(On::Nothing, false), (On::Stale, true), (On::EmptyAndOld, true)] {
         for length in [0, 1, 100, 300, 400, 511, 512] {
             let mut scene = Scene::new(on);

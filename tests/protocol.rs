@@ -36,7 +36,7 @@ fn a_free_lock_is_acquired_and_released() {
 }
 
 #[test]
-fn a_stale_lock_is_taken_over_in_place_and_nothing_is_unlinked() {
+fn a_stale_lock_is_taken_over_in_place() {
     let world = World::new();
     let one = world.process(1);
     world.put(OLD_DEAD, 0);
@@ -47,7 +47,7 @@ fn a_stale_lock_is_taken_over_in_place_and_nothing_is_unlinked() {
 }
 
 #[test]
-fn a_lock_that_nobody_has_used_is_given_back_as_it_was_found() {
+fn rollback_restores_the_previous_record() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     rollback(&one, acquire(&one, &target(), 0).unwrap()).unwrap();
@@ -78,7 +78,7 @@ fn a_lock_that_nobody_has_used_is_given_back_as_it_was_found() {
 }
 
 #[test]
-fn who_has_no_time_pauses_for_nobody() {
+fn acquire_until_does_not_pause_after_the_deadline() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     world.put(b"garbage", 60_000);
@@ -95,7 +95,7 @@ fn who_has_no_time_pauses_for_nobody() {
 }
 
 #[test]
-fn every_failing_call_of_a_fresh_acquire_gives_its_error_and_leaves_nothing() {
+fn a_failed_fresh_acquire_leaves_no_file() {
     for (call, named) in [("create", "open"), ("flock", "flock"), ("fstat", "fstat"), ("write", "write")] {
         let world = World::new();
         world.fail(call, EIO);
@@ -116,7 +116,7 @@ fn every_failing_call_of_a_fresh_acquire_gives_its_error_and_leaves_nothing() {
 }
 
 #[test]
-fn a_failing_acquire_does_not_remove_what_another_put_in_the_place_of_its_file() {
+fn a_failed_acquire_does_not_remove_another_file() {
     let world = World::new();
     let one = world.process(1);
     world.fail("write", ENOSPC);
@@ -126,7 +126,7 @@ fn a_failing_acquire_does_not_remove_what_another_put_in_the_place_of_its_file()
 }
 
 #[test]
-fn every_failing_call_of_a_take_over_gives_its_error_and_leaves_the_stale_file() {
+fn a_failed_take_over_leaves_the_stale_file() {
     for call in ["create", "open", "fstat", "flock", "lstat", "read", "write"] {
         let world = World::new();
         let one = world.process(1);
@@ -144,7 +144,7 @@ fn every_failing_call_of_a_take_over_gives_its_error_and_leaves_the_stale_file()
 }
 
 #[test]
-fn a_take_over_whose_last_look_fails_keeps_nobody_out() {
+fn a_take_over_whose_recheck_fails_does_not_block_others() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     world.put(OLD_DEAD, 0);
@@ -155,7 +155,7 @@ fn a_take_over_whose_last_look_fails_keeps_nobody_out() {
 }
 
 #[test]
-fn a_stale_file_of_another_user_is_taken_over_though_its_mode_stays() {
+fn a_stale_file_of_another_user_is_taken_over() {
     let world = World::new();
     let one = world.process(1);
     world.put(OLD_DEAD, 0);
@@ -170,7 +170,7 @@ fn a_stale_file_of_another_user_is_taken_over_though_its_mode_stays() {
 }
 
 #[test]
-fn a_umask_does_not_take_the_mode() {
+fn a_umask_does_not_change_the_mode() {
     let world = World::new();
     world.umask(0o777);
     let _held = acquire(&world.process(1), &target(), 0).unwrap();
@@ -178,7 +178,7 @@ fn a_umask_does_not_take_the_mode() {
 }
 
 #[test]
-fn an_inspector_that_holds_the_shared_lock_causes_no_refusal() {
+fn an_inspector_causes_no_refusal() {
     let world = World::new();
     let one = world.process(1);
     world.process(2);
@@ -191,7 +191,7 @@ fn an_inspector_that_holds_the_shared_lock_causes_no_refusal() {
 }
 
 #[test]
-fn a_take_over_that_has_not_written_its_record_is_contention_in_the_end() {
+fn a_take_over_without_a_record_ends_in_contention() {
     let world = World::new();
     let one = world.process(1);
     world.put(OLD_DEAD, 0);
@@ -202,7 +202,7 @@ fn a_take_over_that_has_not_written_its_record_is_contention_in_the_end() {
 }
 
 #[test]
-fn a_file_that_vanishes_after_locking_is_not_the_lock() {
+fn a_new_file_that_vanishes_after_locking_is_retried() {
     for share in [false, true] {
         let world = World::new();
         let (one, two) = (world.process(1), world.process(2));
@@ -219,7 +219,7 @@ fn a_file_that_vanishes_after_locking_is_not_the_lock() {
 }
 
 #[test]
-fn a_stale_file_that_vanishes_after_locking_is_not_the_lock() {
+fn a_stale_file_that_vanishes_after_locking_is_retried() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     world.put(OLD_DEAD, 0);
@@ -231,7 +231,7 @@ fn a_stale_file_that_vanishes_after_locking_is_not_the_lock() {
 }
 
 #[test]
-fn an_old_peer_that_unlinks_within_5_ms_of_a_take_over_is_noticed() {
+fn a_take_over_notices_a_legacy_unlink_within_5_ms() {
     let world = World::new();
     let one = world.process(1);
     world.process(9);
@@ -241,7 +241,7 @@ fn an_old_peer_that_unlinks_within_5_ms_of_a_take_over_is_noticed() {
 }
 
 #[test]
-fn a_take_over_pauses_unless_no_legacy_process_uses_the_file() {
+fn a_take_over_pauses_unless_legacy_is_false() {
     for has_another_name in [false, true] {
         for (legacy, milliseconds) in [(true, 5), (false, 0)] {
             let world = World::new();
@@ -259,7 +259,7 @@ fn a_take_over_pauses_unless_no_legacy_process_uses_the_file() {
 }
 
 #[test]
-fn a_creator_that_sleeps_past_the_time_of_birth_finds_the_lock_taken() {
+fn a_creator_past_its_grace_period_is_refused() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     world.before("flock", move |_| {
@@ -272,7 +272,7 @@ fn a_creator_that_sleeps_past_the_time_of_birth_finds_the_lock_taken() {
 }
 
 #[test]
-fn a_creator_that_sleeps_past_the_time_of_birth_learns_of_the_run_that_died_meanwhile() {
+fn a_late_creator_reports_a_crash_meanwhile() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     world.before("flock", move |world| {
@@ -285,7 +285,7 @@ fn a_creator_that_sleeps_past_the_time_of_birth_learns_of_the_run_that_died_mean
 }
 
 #[test]
-fn the_kernel_lock_of_a_newborn_file_is_left_to_its_creator() {
+fn a_file_in_creation_is_not_locked_by_others() {
     for calls in [acquire_and_forget, break_and_forget] {
         let world = World::new();
         let one = world.process(1);
@@ -301,7 +301,7 @@ const EBUSY: i32 = 16;
 const EWOULDBLOCK: i32 = 11;
 
 #[test]
-fn a_release_in_place_leaves_a_free_lock_and_no_take_over() {
+fn a_release_in_place_leaves_a_free_lock() {
     for errno in [EPERM, EACCES, EBUSY] {
         let world = World::new();
         let (one, two) = (world.process(1), world.process(2));
@@ -332,7 +332,7 @@ fn a_stale_lock_that_cannot_be_removed_is_broken_in_place() {
 }
 
 #[test]
-fn a_mount_point_whose_original_was_removed_is_an_error_that_says_so() {
+fn a_mount_point_without_original_is_refused() {
     let world = World::new();
     let one = world.process(1);
     let held = acquire(&one, &target(), 0).unwrap();
@@ -352,7 +352,7 @@ fn a_mount_point_whose_original_was_removed_is_an_error_that_says_so() {
 }
 
 #[test]
-fn a_file_whose_name_goes_a_moment_after_its_link_is_no_error() {
+fn a_name_without_a_link_is_retried() {
     let world = World::new();
     let one = world.process(1);
     world.put(OLD_DEAD, 60_000);
@@ -363,7 +363,7 @@ fn a_file_whose_name_goes_a_moment_after_its_link_is_no_error() {
 }
 
 #[test]
-fn a_lock_file_with_a_second_name_is_judged_and_never_written() {
+fn a_lock_file_with_two_names_is_not_written() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     let held = acquire(&one, &target(), 0).unwrap();
@@ -386,7 +386,7 @@ fn a_lock_file_with_a_second_name_is_judged_and_never_written() {
 }
 
 #[test]
-fn what_is_held_is_not_written_once_it_has_a_second_name() {
+fn a_held_file_with_two_names_is_not_written() {
     for (content, end) in [
         (None, release as fn(&world::Process, _) -> _),
         (Some(OLD_DEAD), rollback),
@@ -408,7 +408,7 @@ fn what_is_held_is_not_written_once_it_has_a_second_name() {
 }
 
 #[test]
-fn a_file_with_several_names_that_is_no_record_is_refused_untouched() {
+fn a_linked_file_without_a_record_is_refused_untouched() {
     for content in [&b""[..], b"data", b"{"] {
         let world = World::new();
         let one = world.process(1);
@@ -430,7 +430,7 @@ fn own_name() -> Target {
 }
 
 #[test]
-fn a_file_that_no_lock_leaves_behind_is_refused_under_a_name_of_the_callers_own() {
+fn foreign_content_is_refused_under_a_custom_name() {
     let long = [OLD_DEAD, &[b' '; 600]].concat();
     for content in [&b"id,amount\n"[..], b"#!/bin/sh\n", &long] {
         let world = World::new();
@@ -470,7 +470,7 @@ fn a_forced_break_needs_no_more_than_unlink() {
 }
 
 #[test]
-fn a_file_that_another_user_has_put_into_a_sticky_directory_is_refused() {
+fn a_planted_file_in_a_sticky_directory_is_refused() {
     let world = World::new();
     let one = world.process(1);
     world.put(OLD_DEAD, 60_000);
@@ -485,7 +485,7 @@ fn a_file_that_another_user_has_put_into_a_sticky_directory_is_refused() {
 }
 
 #[test]
-fn fresh_empty_files_one_after_the_other_hold_a_call_up_for_2_s_in_all() {
+fn new_empty_files_delay_a_call_by_2_s() {
     for call in [(|one| acquire(one, &target(), 0).map(drop)) as fn(&world::Process) -> _, |one| {
         break_lock(one, &target(), false).map(drop)
     }] {
@@ -511,7 +511,7 @@ fn fresh_empty_files_one_after_the_other_hold_a_call_up_for_2_s_in_all() {
 }
 
 #[test]
-fn a_shared_kernel_lock_holds_a_call_up_for_100_ms() {
+fn a_shared_kernel_lock_delays_a_call_by_100_ms() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     world.put(OLD_DEAD, 60_000);
@@ -527,7 +527,7 @@ fn a_shared_kernel_lock_holds_a_call_up_for_100_ms() {
 }
 
 #[test]
-fn a_lease_is_waited_for_and_then_contention() {
+fn a_lease_is_retried_then_refused() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     release(&two, acquire(&two, &target(), 0).unwrap()).unwrap();
@@ -547,7 +547,7 @@ fn a_lease_is_waited_for_and_then_contention() {
 }
 
 #[test]
-fn a_copy_of_a_held_lock_file_is_stale_and_a_holder_without_its_kernel_lock_is_not() {
+fn a_copy_is_stale_but_its_original_is_held() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     let held = acquire(&one, &target(), 0).unwrap();
@@ -572,7 +572,7 @@ fn locked_by_another_program(world: &World) -> (world::Process, world::File) {
 }
 
 #[test]
-fn a_kernel_lock_of_another_program_is_reported_with_its_process() {
+fn contention_names_the_other_program_with_the_kernel_lock() {
     for (content, age) in [(&b""[..], 0), (b"", 60_000), (b"id,amount\n", 0), (OLD_DEAD, 0)] {
         let world = World::new();
         let one = world.process(1);
@@ -612,7 +612,7 @@ fn refusals(one: &world::Process) -> Vec<(Option<u32>, String)> {
 }
 
 #[test]
-fn a_kernel_lock_that_outlives_its_holder_is_contention_and_names_both() {
+fn an_inherited_kernel_lock_is_contention_with_the_ended_holder() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     // The file of a killed process stays open in a child that has inherited it.
@@ -627,7 +627,7 @@ fn a_kernel_lock_that_outlives_its_holder_is_contention_and_names_both() {
 }
 
 #[test]
-fn a_lock_that_outlives_its_holder_is_taken_over_once_its_heir_has_ended() {
+fn an_inherited_lock_is_taken_over_after_its_heir() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     let held = acquire(&two, &target(), 0).unwrap();
@@ -639,7 +639,7 @@ fn a_lock_that_outlives_its_holder_is_taken_over_once_its_heir_has_ended() {
 }
 
 #[test]
-fn a_kernel_lock_of_another_program_is_no_inheritance() {
+fn a_kernel_lock_of_another_program_is_not_inherited() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     drop(acquire(&two, &target(), 0).unwrap());
@@ -652,7 +652,7 @@ fn a_kernel_lock_of_another_program_is_no_inheritance() {
 }
 
 #[test]
-fn a_copy_whose_kernel_lock_is_held_does_not_name_the_holder_of_the_original() {
+fn a_locked_copy_does_not_name_the_original_holder() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     let held = acquire(&two, &target(), 0).unwrap();
@@ -667,7 +667,7 @@ fn a_copy_whose_kernel_lock_is_held_does_not_name_the_holder_of_the_original() {
 }
 
 #[test]
-fn inspect_does_not_take_another_process_or_a_zombie_for_the_holder() {
+fn inspect_rejects_a_zombie_or_a_recycled_pid() {
     for state in [ProcessState::Zombie, ProcessState::Alive { start: Some(7) }] {
         let world = World::new();
         let (one, two) = (world.process(1), world.process(2));
@@ -680,7 +680,7 @@ fn inspect_does_not_take_another_process_or_a_zombie_for_the_holder() {
 }
 
 #[test]
-fn the_owner_of_a_file_that_was_replaced_is_not_named() {
+fn the_lock_owner_of_a_replaced_file_is_not_named() {
     let world = World::new();
     let one = world.process(1);
     world.put(b"", 0);
@@ -694,7 +694,7 @@ fn the_owner_of_a_file_that_was_replaced_is_not_named() {
 }
 
 #[test]
-fn a_creator_that_holds_the_kernel_lock_is_left_the_time_to_sign() {
+fn a_creator_has_20_ms_to_write_its_record() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     world.put(b"", 0);
@@ -720,7 +720,7 @@ fn break_and_forget(process: &world::Process) {
 }
 
 #[test]
-fn a_crash_between_creating_and_writing_holds_up_the_next_run_for_2_s() {
+fn a_crash_before_the_record_delays_others_2_s() {
     let world = World::new();
     let one = world.process(1);
     world.put(b"", 0);
@@ -730,7 +730,7 @@ fn a_crash_between_creating_and_writing_holds_up_the_next_run_for_2_s() {
 }
 
 #[test]
-fn a_lock_that_changes_hands_for_ever_is_contention_not_an_endless_loop() {
+fn a_lock_that_keeps_changing_hands_is_contention() {
     let world = World::new();
     let one = world.process(1);
     world.put(OLD_DEAD, 0);
@@ -741,7 +741,7 @@ fn a_lock_that_changes_hands_for_ever_is_contention_not_an_endless_loop() {
 }
 
 #[test]
-fn without_kernel_locks_creating_is_exclusive_and_nothing_is_taken_over() {
+fn without_kernel_locks_nothing_is_taken_over() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     world.without_kernel_locks();
@@ -761,7 +761,7 @@ fn without_kernel_locks_creating_is_exclusive_and_nothing_is_taken_over() {
 }
 
 #[test]
-fn without_kernel_locks_a_holder_that_releases_and_ends_in_between_leaves_nothing_stale() {
+fn without_kernel_locks_a_release_in_between_is_not_stale() {
     let calls: [fn(&world::Process); 3] = [acquire_and_forget, break_and_forget, |process| {
         assert_eq!(inspect(process, &target()).unwrap().state, LockState::Free);
     }];
@@ -779,7 +779,7 @@ fn without_kernel_locks_a_holder_that_releases_and_ends_in_between_leaves_nothin
 }
 
 #[test]
-fn a_record_of_our_process_whose_kernel_lock_is_free_is_held() {
+fn a_record_of_this_process_is_held_without_kernel_lock() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     drop(acquire(&one, &target(), 0).unwrap());
@@ -790,7 +790,7 @@ fn a_record_of_our_process_whose_kernel_lock_is_free_is_held() {
 }
 
 #[test]
-fn a_process_that_has_become_another_program_takes_over_from_itself() {
+fn a_replaced_program_takes_over_its_own_lock() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     drop(acquire(&one, &target(), 0).unwrap());
@@ -807,7 +807,7 @@ fn a_process_that_has_become_another_program_takes_over_from_itself() {
 }
 
 #[test]
-fn a_time_that_no_calendar_has_is_told_as_the_last_one() {
+fn a_time_after_the_year_9999_is_clamped() {
     for created_at in [253_402_300_800_000, u64::MAX] {
         let world = World::new();
         let (one, _two) = (world.process(1), world.process(2));
@@ -818,7 +818,7 @@ fn a_time_that_no_calendar_has_is_told_as_the_last_one() {
 }
 
 #[test]
-fn a_release_touches_only_its_own_file() {
+fn release_touches_only_its_own_file() {
     let world = World::new();
     let one = world.process(1);
     let held = acquire(&one, &target(), 0).unwrap();
@@ -833,7 +833,7 @@ fn a_release_touches_only_its_own_file() {
 }
 
 #[test]
-fn a_release_that_cannot_remove_the_file_cuts_the_record_away() {
+fn release_cuts_the_record_if_it_cannot_unlink() {
     for call in ["unlink", "lstat"] {
         let world = World::new();
         let one = world.process(1);
@@ -849,7 +849,7 @@ fn a_release_that_cannot_remove_the_file_cuts_the_record_away() {
 }
 
 #[test]
-fn a_release_unlinks_before_it_closes() {
+fn release_unlinks_before_it_closes() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     let held = acquire(&one, &target(), 0).unwrap();
@@ -863,7 +863,7 @@ fn a_release_unlinks_before_it_closes() {
 }
 
 #[test]
-fn an_inspector_of_a_live_holder_takes_no_lock() {
+fn inspect_of_a_live_holder_takes_no_lock() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     let _held = acquire(&one, &target(), 0).unwrap();
@@ -874,7 +874,7 @@ fn an_inspector_of_a_live_holder_takes_no_lock() {
 }
 
 #[test]
-fn breaking_looks_again_under_the_kernel_lock() {
+fn break_rechecks_under_the_kernel_lock() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     assert!(!break_lock(&one, &target(), false).unwrap());

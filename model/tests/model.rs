@@ -228,7 +228,7 @@ fn an_outside_remover() {
 }
 
 #[test]
-fn an_old_peer() {
+fn a_legacy_process() {
     let known = [LockRemoved, ReleaseRace];
     let alone = Scenario { starts: more_starts(), ticks: 1, ..scenario(&[(Run, 2), (LegacyProcess, 2)]) };
     explore("a process and an old peer, twice each", &alone, &known);
@@ -247,7 +247,7 @@ fn an_old_peer() {
 }
 
 #[test]
-fn an_old_peer_that_is_slower_than_the_second_look() {
+fn a_legacy_process_slower_than_the_recheck() {
     let late = Scenario { old_peers_are_quick: false, ..scenario(&[(Run, 1), (Run, 1), (LegacyProcess, 1)]) };
     explore(
         "an old peer that is slower than 5 ms",
@@ -257,7 +257,7 @@ fn an_old_peer_that_is_slower_than_the_second_look() {
 }
 
 #[test]
-fn without_legacy_processes_no_take_over_needs_the_pause() {
+fn native_take_over_needs_no_pause() {
     let killed = Scenario {
         starts: more_starts(),
         ticks: 1,
@@ -278,7 +278,7 @@ fn without_legacy_processes_no_take_over_needs_the_pause() {
 }
 
 #[test]
-fn without_the_pause_a_legacy_process_takes_a_lock_away_after_its_take_over() {
+fn without_the_pause_a_legacy_process_removes_a_lock() {
     let known = [LockRemoved, LockRemovedAfterTakeOver, ReleaseRace];
     for (start, starts) in [("a stale file", few_starts()), ("a file with another name", linked_starts())] {
         let beside = Scenario { starts, ..scenario(&[(NativeRun, 1), (LegacyProcess, 1)]) };

@@ -13,10 +13,10 @@ use super::retry::{Attempt, EmptyFile, Refusal, Retry, RetryBudget};
 use super::target::Target;
 use crate::platform::{Access, FileId, FsKind, LockMode, System, TryLock, Unlinked};
 
-/// How long an old TypeScript peer that has read a stale record may take to unlink the path.
+/// The time within which a legacy process that has opened a stale file unlinks the path, unless it is stopped.
 pub const LEGACY_UNLINK_WINDOW: Duration = Duration::from_millis(5);
 
-/// Acquires the lock for `thread` of this process, or says who has it. Never waits for a holder.
+/// Acquires the lock for `thread` of this process, or reports its holder. It does not wait for a holder.
 ///
 /// # Errors
 /// [`Error::Contention`] if it is held; [`Error::Symlink`], [`Error::NotAFile`], [`Error::Stale`] and
@@ -25,8 +25,8 @@ pub fn acquire<S: System>(system: &S, target: &Target, thread: u32) -> Result<He
     acquire_until(system, target, thread, None, &mut None)
 }
 
-/// As [`acquire`], but pauses for nobody, such as the creator of an empty file, after the moment `until` of
-/// [`System::monotonic`]. `empty_file` is for the next attempt of the same call.
+/// As [`acquire`], but stops pausing at the moment `until` of [`System::monotonic`], also for the creator of an empty
+/// file. `empty_file` carries what one attempt has seen to the next attempt of the same call.
 ///
 /// # Errors
 /// As [`acquire`].
@@ -44,13 +44,13 @@ pub fn acquire_until<S: System>(
         if let Some(file) = system.create(path).map_err(target.system("open"))? {
             return lock_created(system, target, thread, budget, file);
         }
-        // 2. It exists: open it.
+        // 2. The path exists: open it.
         let (file, stat) = match open_existing(system, target, Access::ReadWrite, budget)? {
             Attempt::Done(opened) => opened,
             Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
             Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
         };
-        // 3. Look before you lock: whoever creates a file wants its kernel lock next.
+        // 3. Check before locking: the creator of an empty file needs its kernel lock next.
         if budget.in_creation_grace(system, &stat) {
             return Ok(Attempt::Retry(Retry::BeingCreated));
         }
@@ -60,7 +60,7 @@ pub fn acquire_until<S: System>(
     outcome
 }
 
-/// Steps 4 to 7 for a file that we created.
+/// Steps 4 to 7 for a file that this process created.
 fn lock_created<S: System>(
     system: &S,
     target: &Target,
@@ -69,8 +69,8 @@ fn lock_created<S: System>(
     file: S::File,
 ) -> Result<Attempt<Held<S::File>>, Error> {
     let discard = |error| {
-        // Empty, it would hold up the next run for as long as a birth may take. But somebody outside the
-        // protocol may have removed it, and what stands there now is another's.
+        // An empty file would delay the next process by the creation grace period. The path may name another
+        // file now, if a program outside the protocol removed this one: that file stays.
         let seen = system.stat(&file).ok().or_else(|| system.stat_path(&target.path).ok().flatten());
         if seen.is_none_or(|stat| system.unlink(&target.path, stat.id).is_err()) {
             let _ = system.truncate(&file, INVALID_RECORD_LEN);
@@ -85,8 +85,8 @@ fn lock_created<S: System>(
         return classify_busy(system, target, budget, &file, &stat?);
     }
     let stat = stat.map_err(discard)?;
-    // 5. A file that we made has one name until somebody unlinks it, and that name is the path. Network
-    // filesystems rename a file that is unlinked while it is open, so there only the path tells.
+    // 5. A new file has one name, the path, until it is unlinked. Network filesystems rename a file that is
+    // unlinked while it is open, so there the path is compared.
     let fs = system.fs_kind(&file);
     let in_place = match fs {
         FsKind::Local => stat.links > 0,
@@ -96,21 +96,21 @@ fn lock_created<S: System>(
         return Ok(Attempt::Retry(Retry::Vanished));
     }
     if stat.size > 0 {
-        // We slept past the time of birth, and somebody else made use of the file.
+        // This process slept past the creation grace period, and another process has used the file.
         return lock_existing(system, target, thread, budget, (file, stat.id));
     }
     if stat.mode & 0o600 != 0o600 {
-        // A umask took away what the owner needs.
+        // The umask has removed permissions that the owner needs.
         system.make_private(&file).map_err(target.system("fchmod")).map_err(discard)?;
     }
-    // 7. Our record.
+    // 7. Write the record.
     let record = our_record(system, thread, stat.id, fs);
     system.write(&file, &record.encode()).map_err(target.system("write")).map_err(discard)?;
     let (path, holder) = (target.path.clone(), record.into_holder());
     Ok(Attempt::Done(Held { file, id: stat.id, path, holder, taken_over: None, previous_record: Vec::new() }))
 }
 
-/// Steps 4 to 8 for a file that was there before us.
+/// Steps 4 to 8 for a file that existed before.
 fn lock_existing<S: System>(
     system: &S,
     target: &Target,
@@ -127,11 +127,11 @@ fn lock_existing<S: System>(
         }
         TryLock::Unsupported => false,
     };
-    // 5. Does the path still name what we locked?
+    // 5. Check that the path still names the locked file.
     let Some(stat) = stat_if_current(system, target, id)? else {
         return Ok(Attempt::Retry(Retry::Vanished));
     };
-    // 6. Read and judge.
+    // 6. Read the record and judge it.
     let fs = system.fs_kind(&file);
     let classified = classify(system, target, budget, &file, &stat, (fs, kernel_locks))?;
     let Some(Classified { verdict, record, bytes: previous_record }) = classified else {
@@ -152,20 +152,20 @@ fn lock_existing<S: System>(
     let taken_over = reason.map(|reason| TakenOver { holder: previous_holder.clone(), reason });
     if stat.links > 1 {
         return Ok(match recreate(system, target, thread, budget, id)? {
-            // The new file may have been held since, by a process that died.
+            // Otherwise another process has held the new file, and died.
             Attempt::Done(held) if held.taken_over.is_none() => {
                 Attempt::Done(Held { taken_over, previous_record, ..held })
             }
             other => other,
         });
     }
-    // 7. Our record. Where that fails, the stale file stays if it can, so that the next run learns of it.
+    // 7. Write the record. If that fails, the stale file stays if possible: the next process reports its holder.
     let record = our_record(system, thread, id, fs);
     if stat.size > RECORD_LEN as u64 {
         system.truncate(&file, RECORD_LEN as u64).map_err(target.system("ftruncate"))?;
     }
     if let Err(error) = system.write(&file, &record.encode()) {
-        // A part of it may name us, who live, and keep others out.
+        // A partial record may name this process, which is alive, and refuse others.
         let is_changed = match read(system, target, &file, &stat)? {
             Content::Record(record) => Some(record.holder(stat.modified)) != previous_holder,
             _ => previous_holder.is_some(),
@@ -176,17 +176,17 @@ fn lock_existing<S: System>(
         return Err(target.system("write")(error));
     }
     if stat.mode & 0o7777 != 0o600 {
-        // Only the file's owner may do this, and a lock that somebody else left behind is still ours.
+        // Only the owner of the file may do this. The lock is acquired without it.
         let _ = system.make_private(&file);
     }
-    // 8. A legacy process may have judged the same file stale just before and be about to unlink the path.
+    // 8. A legacy process may have read the same stale record and be about to unlink the path.
     if target.legacy {
         system.pause(LEGACY_UNLINK_WINDOW);
         match stat_if_current(system, target, id) {
             Ok(Some(_)) => {}
             Ok(None) => return Ok(Attempt::Retry(Retry::Vanished)),
             Err(error) => {
-                // Our record names a live process: it would keep others out for as long as that lives.
+                // The record names this process: it would refuse others until this process ends.
                 let _ = system.truncate(&file, INVALID_RECORD_LEN);
                 return Err(error);
             }
@@ -196,8 +196,8 @@ fn lock_existing<S: System>(
     Ok(Attempt::Done(Held { file, id, path, holder, taken_over, previous_record }))
 }
 
-/// Steps 7 and 8 for a stale file with several links: another name of it may be part of a snapshot, so it is not
-/// written. Its name is removed under its kernel lock, which we have, and the file is created anew.
+/// Steps 7 and 8 for a stale file with several links. Another name of it may be part of a snapshot, so the file is not
+/// written. This name is removed under the kernel lock, and a new file is created.
 fn recreate<S: System>(
     system: &S,
     target: &Target,

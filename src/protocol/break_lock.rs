@@ -1,4 +1,4 @@
-//! Break: removes a stale lock, or any lock by force.
+//! Break: removes a stale lock, or with force a held one.
 #![forbid(unsafe_code)]
 
 use super::error::Error;
@@ -10,10 +10,10 @@ use super::retry::{Attempt, Refusal, Retry, RetryBudget};
 use super::target::Target;
 use crate::platform::{Access, FileKind, LockMode, Opened, System, TryLock, Unlinked};
 
-/// Removes a stale lock; with `force` a held one too, whose holder then learns that it lost the lock.
-/// `false`: nothing was there.
+/// Removes a stale lock; with `force` a held one too, whose release then fails with [`Error::Lost`]. `false`: there was
+/// no lock.
 ///
-/// With `force` there is no protection against a lock that changes hands between the look and the removal.
+/// With `force`, a lock that changes hands between the check and the removal is removed too.
 ///
 /// # Errors
 /// [`Error::Contention`] if it is held and not forced; otherwise as [`acquire`](super::acquire()).
@@ -77,7 +77,7 @@ fn after(unlinked: Unlinked) -> Attempt<bool> {
     }
 }
 
-/// Removes the file whatever holds it. It needs no more permission than `unlink(2)`.
+/// Removes the file, also if it is held. It needs no more permission than `unlink(2)`.
 fn remove<S: System>(system: &S, target: &Target) -> Result<Attempt<bool>, Error> {
     let path = &target.path;
     let Some(stat) = system.stat_path(path).map_err(target.system("lstat"))? else {

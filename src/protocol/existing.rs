@@ -1,4 +1,4 @@
-//! A file that exists: opens it, judges it, and classifies a busy kernel lock.
+//! A file that exists: opening it, judging it, and classifying a busy kernel lock.
 #![forbid(unsafe_code)]
 
 use super::error::Error;
@@ -10,7 +10,7 @@ use super::retry::{Attempt, Refusal, Retry, RetryBudget};
 use super::target::Target;
 use crate::platform::{Access, FileKind, FsKind, LockMode, Opened, ProcessState, Stat, System, TryLock};
 
-/// Opens what exists, and makes sure that it is a file that a lock may use.
+/// Opens the path and checks that it is a file that a lock may use.
 pub(super) fn open_existing<S: System>(
     system: &S,
     target: &Target,
@@ -25,7 +25,7 @@ pub(super) fn open_existing<S: System>(
         Ok(Opened::NotAFile(FileKind::Symlink)) => return Err(Error::Symlink { path: path.clone() }),
         Ok(Opened::NotAFile(kind)) => return Err(not_a_file(target, kind)),
         Err(error) => {
-            // A umask can make a newborn file unreadable until its creator has mended that.
+            // A umask can make a new file unreadable until its creator has set the mode.
             return match system.stat_path(path) {
                 Ok(Some(stat)) if stat.kind == FileKind::File && budget.in_creation_grace(system, &stat) => {
                     Ok(Attempt::Retry(Retry::BeingCreated))
@@ -37,7 +37,7 @@ pub(super) fn open_existing<S: System>(
     let stat = system.stat(&file).map_err(target.system("fstat"))?;
     match (stat.kind, stat.links) {
         (FileKind::File, 0) => {
-            // `unlink(2)` takes the link away a moment before the name; a mount point keeps its name.
+            // `unlink(2)` removes the link a moment before the name; a mount point keeps its name.
             if system.is_mount_point(path) {
                 return Err(not_a_file(target, FileKind::Unlinked));
             }
@@ -58,14 +58,14 @@ pub(super) fn open_existing<S: System>(
     Ok(Attempt::Done((file, stat)))
 }
 
-/// What a file says, and what that comes to.
+/// The content of a file, and the verdict on it.
 pub(super) struct Classified {
     pub(super) verdict: Verdict,
     pub(super) record: Option<Record>,
     pub(super) bytes: Vec<u8>,
 }
 
-/// Reads and judges a file whose kernel lock we hold, or whose filesystem has none. `None`: it vanished.
+/// Reads and judges a file whose kernel lock this process holds, or whose filesystem has none. `None`: it vanished.
 pub(super) fn classify<S: System>(
     system: &S,
     target: &Target,
@@ -88,7 +88,7 @@ pub(super) fn classify<S: System>(
         fs,
         kernel_locks,
     });
-    // Without its kernel lock, its holder may have released it, and ended, since we opened it.
+    // Without kernel locks, the holder may have released the file, and ended, since it was opened.
     if !kernel_locks
         && matches!(verdict, Verdict::Stale(_))
         && stat_if_current(system, target, stat.id)?.is_none()
@@ -98,7 +98,7 @@ pub(super) fn classify<S: System>(
     Ok(Some(Classified { verdict, record, bytes }))
 }
 
-/// The kernel lock is busy: is that an owner?
+/// Classifies a busy kernel lock: that of an inspector, or of an owner.
 pub(super) fn classify_busy<S: System, T>(
     system: &S,
     target: &Target,
@@ -106,14 +106,15 @@ pub(super) fn classify_busy<S: System, T>(
     file: &S::File,
     stat: &Stat,
 ) -> Result<Attempt<T>, Error> {
-    // An inspector holds the lock in shared mode, for microseconds; beside it a shared lock succeeds.
+    // An inspector holds the lock in shared mode, for microseconds, so a shared lock succeeds.
     if system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? == TryLock::Acquired {
         return Ok(Attempt::Retry(Retry::HeldByInspector));
     }
     classify_owner(system, target, budget, file, stat, |record| system.process_exists(record.pid))
 }
 
-/// Somebody has the exclusive kernel lock: an owner, one that is about to sign, or one that breaks the lock.
+/// Classifies the holder of the exclusive kernel lock: an owner, or a process that is about to write its record or to
+/// break the lock.
 pub(super) fn classify_owner<S: System, T>(
     system: &S,
     target: &Target,
@@ -126,7 +127,7 @@ pub(super) fn classify_owner<S: System, T>(
     let Content::Record(record) = read(system, target, file, stat)? else {
         return Ok(Attempt::Retry(Retry::RecordPending));
     };
-    // Whoever takes over a copy has not signed it yet: the record speaks of the original.
+    // A process that takes over a copy has not written its record yet: this one names the holder of the original.
     if record.is_copy(stat.id) && system.fs_kind(file) == FsKind::Local {
         return Ok(Attempt::Retry(Retry::RecordPending));
     }
@@ -138,7 +139,7 @@ pub(super) fn classify_owner<S: System, T>(
     Ok(if runs(&record) {
         Attempt::Refused(Refusal { holder, reason: None })
     } else {
-        // Windows has no such inheritance, and the older lock no kernel lock.
+        // Windows has no such inheritance, and the legacy lock has no kernel lock.
         budget.ended = holder.filter(|_| cfg!(not(windows)) && record.v.is_some());
         Attempt::Retry(Retry::RecordPending)
     })

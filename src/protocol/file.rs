@@ -8,15 +8,15 @@ use super::record::{Content, RECORD_LEN};
 use super::target::Target;
 use crate::platform::{Failed, FileId, FileKind, Stat, System};
 
-/// What is left of a record that nobody stands behind any more. Not nothing: that looks like a birth, and
-/// holds up the next run.
+/// The length to which an invalid record is cut. An empty file would delay the next process by the creation grace
+/// period.
 pub(super) const INVALID_RECORD_LEN: u64 = 1;
 
 pub(super) fn not_a_file(target: &Target, kind: FileKind) -> Error {
     Error::NotAFile { path: target.path.clone(), kind }
 }
 
-/// What the path names, if that is the file `id`.
+/// Describes the path if it names the file `id`.
 pub(super) fn stat_if_current<S: System>(
     system: &S,
     target: &Target,
@@ -26,8 +26,8 @@ pub(super) fn stat_if_current<S: System>(
     Ok(stat.filter(|stat| stat.id == id))
 }
 
-/// Reads the file. Content that no lock leaves behind is refused, except under the name of the legacy lock, which took
-/// any file for its own.
+/// Reads the file. Content that no lock leaves is refused, except under the default name: the legacy lock used any file
+/// there.
 pub(super) fn read<S: System>(
     system: &S,
     target: &Target,
@@ -54,22 +54,22 @@ pub(super) fn read_bytes<S: System>(
     Ok((content, buffer))
 }
 
-/// Whether the system does not let us remove the file at all: it is a mount point (`EBUSY`), somebody else's in a
-/// directory with the sticky bit (`EPERM`), or in a directory that we may not write (`EACCES`).
+/// Whether this process cannot remove the file: it is a mount point (`EBUSY`), another user's in a directory with the
+/// sticky bit (`EPERM`), or in a directory without write permission (`EACCES`).
 pub(super) fn stays(failed: &Failed) -> bool {
     failed.syscall == "unlink"
         && matches!(failed.source.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::PermissionDenied)
 }
 
-/// Replaces the content of our file, unless it has got another name: that may be part of a snapshot.
+/// Replaces the content of the file, unless it has another name, which may be part of a snapshot.
 pub(super) fn overwrite<S: System>(system: &S, file: &S::File, content: &[u8]) -> bool {
     let is_ours_alone = system.stat(file).is_ok_and(|stat| stat.links <= 1);
-    // First cut, so that what a crash leaves in between is the beginning of one record.
+    // Cut first, so that a crash in between leaves the beginning of one record.
     let is_cut = || content.len() >= RECORD_LEN || system.truncate(file, content.len() as u64).is_ok();
     is_ours_alone && is_cut() && system.write(file, content).is_ok()
 }
 
-/// Cuts the record of our file away, unless it has got another name.
+/// Cuts the record off, unless the file has another name.
 pub(super) fn cut<S: System>(system: &S, file: &S::File) -> io::Result<()> {
     if system.stat(file)?.links > 1 {
         return Ok(());

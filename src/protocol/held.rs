@@ -6,19 +6,19 @@ use std::path::PathBuf;
 use super::record::Holder;
 use crate::platform::{FileId, System};
 
-/// A lock that this process owns. Dropping it closes the file, which ends ownership and leaves a stale
-/// file behind; [`release`](super::release()) is the way to end it.
+/// A lock that this process owns. [`release`](super::release()) ends it. Dropping it closes the file, which ends
+/// ownership and leaves a stale file.
 #[derive(Debug)]
 pub struct Held<F> {
     pub(super) file: F,
     pub(super) id: FileId,
     /// The lock file.
     pub path: PathBuf,
-    /// We, as the record says.
+    /// This process, as the record names it.
     pub holder: Holder,
-    /// Set if a run before this one never released the lock.
+    /// Set if the previous holder did not release the lock.
     pub taken_over: Option<TakenOver>,
-    /// What that run had written.
+    /// The bytes of the previous holder's record.
     pub(super) previous_record: Vec<u8>,
 }
 
@@ -28,23 +28,23 @@ impl<F> Held<F> {
         self.id == id
     }
 
-    /// The number by which a child can inherit the file. The kernel lock lives as long as the last that has it.
+    /// The descriptor by which a child can inherit the file. The kernel lock ends with the last process that has it.
     pub fn descriptor<S: System<File = F>>(&self, system: &S) -> Option<i32> {
         system.descriptor(&self.file).filter(|_| system.is_open(&self.file, self.id))
     }
 }
 
-/// Whether the file of a lock that this process owns is open, and named by the path.
+/// Whether the file of the lock is open and named by the path.
 pub fn is_held<S: System>(system: &S, held: &Held<S::File>) -> bool {
     system.is_open(&held.file, held.id)
         && system.stat_path(&held.path).is_ok_and(|named| named.is_some_and(|named| named.id == held.id))
 }
 
-/// Whom a lock was taken over from.
+/// The previous holder of a lock that was taken over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakenOver {
-    /// Who left the lock behind, if the file said.
+    /// The previous holder, if the record was readable.
     pub holder: Option<Holder>,
-    /// Why it was judged gone, as a sentence without its end.
+    /// Why it was judged gone: a sentence without its full stop.
     pub reason: String,
 }

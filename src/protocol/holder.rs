@@ -1,4 +1,4 @@
-//! The processes that a record or a kernel lock names.
+//! The process that a record or a kernel lock names.
 #![forbid(unsafe_code)]
 
 use std::time::{Duration, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use super::record::{Holder, Record};
 use super::target::Target;
 use crate::platform::{FileId, ProcessState, System};
 
-/// What has become of the process that wrote a record.
+/// The state of the process that wrote a record.
 pub(super) fn author<S: System>(system: &S, record: &Record, file: FileId) -> ProcessState {
     let (state, identity) = (system.process(record.pid), system.identity());
     let is_this_process =
@@ -16,31 +16,31 @@ pub(super) fn author<S: System>(system: &S, record: &Record, file: FileId) -> Pr
     if is_this_process && !system.holds(file) { ProcessState::Replaced } else { state }
 }
 
-/// Whether a record's process runs, and is not a zombie or another that has its pid.
+/// Whether the process of a record runs: it is no zombie, and no other process has its pid.
 pub(crate) fn is_running<S: System>(system: &S, record: &Record) -> bool {
     let ProcessState::Alive { start } = system.process(record.pid) else { return false };
     start.is_none() || record.start_time.is_none_or(|recorded| Some(recorded) == start)
 }
 
-/// Whether the record's pid means nothing here: it is of another pid namespace, or of another kernel.
+/// Whether the pid of a record is of another pid namespace or another kernel, so that it means nothing here.
 pub(crate) fn is_foreign<S: System>(system: &S, record: &Record) -> bool {
     let identity = system.identity();
     record.boot_id.is_some() && (record.boot_id != identity.boot || record.pid_ns != identity.pid_namespace)
 }
 
-/// The process that holds the kernel lock of a file that we have closed. If the path names the file no more, its number may
-/// be that of another file by now.
+/// The process that holds the kernel lock of a file that was closed. If the path does not name that file, its number
+/// may already be that of another file.
 pub(super) fn lock_owner<S: System>(system: &S, target: &Target, id: FileId) -> Option<u32> {
     let owner = system.lock_owner(id)?;
     matches!(stat_if_current(system, target, id), Ok(Some(_))).then_some(owner)
 }
 
-/// What is known of a kernel lock whose owner has ended: as with every lock of `flock(2)`, children inherit it.
+/// The reason if the owner of the kernel lock has ended: children inherit a lock of `flock(2)`.
 pub(super) fn inherited(pid: u32) -> String {
     format!("process {pid} ended, but its command, or another process that inherited its lock, still runs")
 }
 
-/// What is known of a kernel lock whose owner no record names.
+/// The reason if no record names the owner of the kernel lock.
 pub(super) fn without_record(owner: Option<u32>) -> String {
     let owner = owner.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
     format!(
@@ -49,7 +49,7 @@ pub(super) fn without_record(owner: Option<u32>) -> String {
     )
 }
 
-/// Who holds the lock, since when and where, as a sentence without its end.
+/// Describes a holder: a sentence without its full stop.
 pub(super) fn describe(holder: &Holder) -> String {
     let at = UNIX_EPOCH.checked_add(Duration::from_millis(holder.created_at.min(MAX_TIME)));
     let since = at.map(|at| format!(" since {}", humantime::format_rfc3339_millis(at)));

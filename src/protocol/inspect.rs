@@ -19,26 +19,26 @@ use crate::platform::{Access, LockMode, Stat, System, TryLock};
 pub enum LockState {
     /// There is no lock file, or one that the last holder has marked as released.
     Free,
-    /// Somebody holds the lock, or that cannot be ruled out.
+    /// A process holds the lock, or that cannot be excluded.
     Held,
     /// There is a lock file, and its holder is gone.
     Stale,
 }
 
-/// What [`inspect`] found.
+/// The result of [`inspect`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockStatus {
     /// The lock file.
     pub path: PathBuf,
     /// Whether the lock is held.
     pub state: LockState,
-    /// Who holds it or left it behind, if the file says.
+    /// The current or previous holder, if the record was readable.
     pub holder: Option<Holder>,
-    /// One sentence for a person.
+    /// The state in one sentence.
     pub reason: String,
 }
 
-/// Says whether the lock is held, and by whom, without disturbing anybody or changing a byte.
+/// Reports whether the lock is held, and by which process. Changes no byte of the file.
 ///
 /// # Errors
 /// [`Error::Symlink`], [`Error::NotAFile`] and [`Error::System`] as they say.
@@ -77,7 +77,7 @@ fn inspect_open_file<S: System>(
         return Ok(Attempt::Refused(Refusal { holder: None, reason }));
     }
     let fs = system.fs_kind(file);
-    // A record that names a live process settles it without the kernel lock, which an acquirer may want.
+    // A record that names a live process is enough. The kernel lock stays free for a process that acquires.
     let classified = classify(system, target, budget, file, stat, (fs, true))?;
     if let Some(Classified { verdict: Verdict::Held(_), record: Some(found), .. }) = classified {
         let holder = found.holder(stat.modified);

@@ -1,12 +1,12 @@
-//! Is the holder that a record names gone? Asked only when nobody holds the file's kernel lock.
+//! Judges whether the holder that a record names is gone. The kernel lock of the file is free, or there are none.
 //!
-//! Two witnesses must agree that it is: the kernel lock, and the record.
+//! A lock is stale only if the kernel lock and the record agree.
 #![forbid(unsafe_code)]
 
 use super::record::Record;
 use crate::platform::{FileId, FsKind, ProcessIdentity, ProcessState};
 
-/// Everything that the verdict depends on.
+/// The evidence for a verdict.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'a> {
@@ -14,32 +14,32 @@ pub struct Evidence<'a> {
     pub record: Option<&'a Record>,
     /// The file.
     pub file: FileId,
-    /// Whether the file has no byte at all.
+    /// Whether the file is empty.
     pub empty: bool,
-    /// Whether the file says that its lock was released in place.
+    /// Whether the file is marked as released.
     pub released: bool,
-    /// Whether the file is so young that its creator may not have written to it yet.
+    /// Whether the file is in its creation grace period.
     pub young: bool,
-    /// The process that has the record's pid; asked of the system only if there is a record.
+    /// The process that has the record's pid; [`ProcessState::Dead`] without a record.
     pub process: ProcessState,
-    /// Who and where we are.
+    /// This process.
     pub identity: &'a ProcessIdentity,
-    /// The filesystem as we see it.
+    /// The filesystem as this process sees it.
     pub fs: FsKind,
-    /// Whether the filesystem has kernel locks, the first witness.
+    /// Whether the filesystem has kernel locks.
     pub kernel_locks: bool,
 }
 
-/// What the evidence comes to.
+/// The verdict on a lock file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Somebody has created the file and is about to write to it.
+    /// A process has created the file and is about to write to it.
     BeingCreated,
-    /// Its lock was released, and the file could not be removed.
+    /// The lock was released, and the file could not be removed.
     Free,
-    /// Its holder may be alive. The text says why, as a sentence without its end.
+    /// The holder may be alive, with the reason: a sentence without its full stop.
     Held(String),
-    /// Its holder is gone. The text says why, as a sentence without its end.
+    /// The holder is gone, with the reason: a sentence without its full stop.
     Stale(String),
 }
 
@@ -76,7 +76,7 @@ fn without_record(evidence: &Evidence<'_>) -> Verdict {
     ))
 }
 
-/// A record of the TypeScript lock: the pid is all there is, and a live pid keeps it, however old.
+/// A legacy record has a pid and nothing else: it is held as long as that pid is alive.
 fn legacy_record(record: &Record, evidence: &Evidence<'_>) -> Verdict {
     let pid = record.pid;
     match evidence.process {
@@ -93,13 +93,13 @@ fn legacy_record(record: &Record, evidence: &Evidence<'_>) -> Verdict {
 
 fn same_boot(record: &Record, evidence: &Evidence<'_>) -> Verdict {
     let pid = record.pid;
-    // The numbers of devices and inodes mean the same file for one boot of one kernel. A holder that lost its kernel lock
-    // by accident is named by the file that it wrote; a copy of that file names the original.
+    // Device and inode numbers mean the same file within one boot of one kernel. So a copy of a lock file names the
+    // original, also if the holder of that has lost its kernel lock by accident.
     if evidence.fs == FsKind::Local && record.is_copy(evidence.file) {
         return Verdict::Stale("the file is a copy: its record names another file".to_owned());
     }
     if known_to_differ(record.pid_ns, evidence.identity.pid_namespace) {
-        // Its pid means nothing here, but the kernel is the same, and its lock speaks for all namespaces.
+        // The pid means nothing here, but the kernel is the same, and its locks count for all namespaces.
         return if evidence.kernel_locks {
             Verdict::Stale(format!("process {pid} of another pid namespace ended without releasing"))
         } else {
@@ -134,7 +134,7 @@ fn both_local(record: &Record, evidence: &Evidence<'_>) -> bool {
     record.on_local_fs() && evidence.fs == FsKind::Local
 }
 
-/// The holder runs, or ran, under another kernel, so one witness is all there is.
+/// The holder runs, or ran, under another kernel, which this one cannot check.
 fn foreign_holder(record: &Record) -> Verdict {
     let host = record.host.as_deref().unwrap_or("another machine");
     Verdict::Held(format!(
@@ -148,7 +148,7 @@ fn ended(pid: u32) -> Verdict {
     Verdict::Stale(format!("process {pid} ended without releasing"))
 }
 
-/// Unknown on either side is no difference: a lock is broken on proof, never on doubt.
+/// Whether both are known and differ: a stale verdict needs proof.
 fn known_to_differ(theirs: Option<u64>, ours: Option<u64>) -> bool {
     matches!((theirs, ours), (Some(theirs), Some(ours)) if theirs != ours)
 }

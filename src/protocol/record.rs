@@ -1,4 +1,4 @@
-//! The one JSON object in a lock file: who holds the lock.
+//! The record: the JSON object in a lock file that names its holder.
 #![forbid(unsafe_code)]
 
 use std::fmt::{Display, Write};
@@ -7,7 +7,7 @@ use miniserde::json::{self, Number, Object, Value};
 
 use crate::platform::{FileId, FsKind, ProcessIdentity};
 
-/// Every record is this long, so that one write replaces another whole.
+/// The length of every record, so that one write replaces another completely.
 pub const RECORD_LEN: usize = 512;
 
 /// `PID_MAX_LIMIT` of Linux (`include/linux/threads.h`), above the limit of macOS too. Windows names none, and has
@@ -17,22 +17,22 @@ pub const PID_LIMIT: u32 = if cfg!(windows) { u32::MAX } else { 4 * 1024 * 1024 
 /// `HOST_NAME_MAX` of Linux is 64; a longer name would not fit in a record.
 const HOST_LEN: usize = 64;
 
-/// Who holds, or held, a lock.
+/// The current or previous holder of a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     /// The process.
     pub pid: u32,
     /// When it acquired the lock, in milliseconds since the Unix epoch.
     pub created_at: u64,
-    /// The host that it runs on; old records name none.
+    /// The host that it runs on; legacy records name none.
     pub host: Option<String>,
-    /// The worker thread, 0 for the main thread; old records name none.
+    /// The worker thread, 0 for the main thread; legacy records name none.
     pub thread: Option<u32>,
 }
 
 /// A record as it stands in the file.
 ///
-/// `pid` and `createdAt` come first and are all that the TypeScript lock before us wrote and read.
+/// `pid` and `createdAt` come first: the legacy lock writes and reads only those.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// The holder's process.
@@ -41,7 +41,7 @@ pub struct Record {
     pub created_at: Option<u64>,
     /// The holder's host.
     pub host: Option<String>,
-    /// The boot that the holder runs on; `None` is a record of the TypeScript lock.
+    /// The boot that the holder runs on; `None` in a legacy record.
     pub boot_id: Option<String>,
     /// When the holder started, in its system's own unit counted from boot.
     pub start_time: Option<u64>,
@@ -51,7 +51,7 @@ pub struct Record {
     pub thread: Option<u32>,
     /// `local` or `shared`: the filesystem's kind as the holder sees it.
     pub fs: Option<String>,
-    /// The file that the holder wrote it to, as [`FileId`] prints. Any other file is a copy.
+    /// The file that the holder wrote it to, as [`FileId`] prints. Another file is a copy.
     pub file: Option<String>,
     /// The version of this format.
     pub v: Option<u32>,
@@ -75,13 +75,13 @@ impl Record {
         }
     }
 
-    /// The same, as it is written to this file.
+    /// The same record for this file.
     #[must_use]
     pub fn in_file(self, file: FileId) -> Self {
         Self { file: Some(file.to_string()), ..self }
     }
 
-    /// Whether it was written to another file than this one.
+    /// Whether the record names another file than this one.
     #[must_use]
     pub fn names_another_file(&self, file: FileId) -> bool {
         self.file.as_ref().is_some_and(|named| *named != file.to_string())
@@ -94,7 +94,7 @@ impl Record {
         bytes[RECORD_LEN - 1] = b'\n';
         let mut text = self.text(self.host.as_deref());
         if text.len() >= RECORD_LEN {
-            // Only a host name full of characters that JSON escapes is this long, and it is for show.
+            // Only a host name with many characters that JSON escapes is this long. It is informative, so drop it.
             text = self.text(None);
         }
         let length = text.len().min(RECORD_LEN - 1);
@@ -117,9 +117,9 @@ impl Record {
         text
     }
 
-    /// Reads a record. `None`: these bytes are not one, and no process may be looked up by them.
+    /// Parses a record. `None`: the bytes are not a record.
     ///
-    /// Unknown keys are passed over, and so is a known key of the wrong type, except `pid`.
+    /// Unknown keys are ignored, and so is a known key of the wrong type, except `pid`.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let mut fields: Object = json::from_str(str::from_utf8(bytes).ok()?).ok()?;
@@ -144,7 +144,7 @@ impl Record {
         self.fs.as_deref() == Some("local")
     }
 
-    /// Whether it is the copy of a record of another file, if this file is on a local filesystem too.
+    /// Whether the record is a copy from another file, if this file is on a local filesystem too.
     #[must_use]
     pub fn is_copy(&self, file: FileId) -> bool {
         self.on_local_fs() && self.names_another_file(file)
@@ -161,7 +161,7 @@ impl Record {
         }
     }
 
-    /// The holder, for people; `modified` (milliseconds since the epoch) stands in for a missing time.
+    /// The holder; `modified` (milliseconds since the epoch) replaces a missing time.
     #[must_use]
     pub fn holder(&self, modified: u64) -> Holder {
         Holder {
@@ -175,7 +175,7 @@ impl Record {
 
 fn put(text: &mut String, key: &str, value: Option<impl Display>) {
     if let Some(value) = value {
-        // A String takes whatever is written to it.
+        // Writing to a String does not fail.
         let _ = write!(text, ",\"{key}\":{value}");
     }
 }
@@ -187,7 +187,7 @@ fn text(value: Option<Value>) -> Option<String> {
     }
 }
 
-/// A whole number as JavaScript counts: `1e3` and `1.0` are integers too.
+/// An integer as in JavaScript: `1e3` and `1.0` are integers too.
 fn integer(value: Option<&Value>) -> Option<u64> {
     const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
     match value {
@@ -204,7 +204,7 @@ fn small(value: Option<&Value>) -> Option<u32> {
     integer(value).and_then(|number| u32::try_from(number).ok())
 }
 
-/// For people: whoever can write the file must not write to their terminal.
+/// Escapes control characters: a process that can write the file must not control the terminal of its reader.
 fn escape_host(host: &str) -> String {
     shortened(host).escape_debug().to_string()
 }
@@ -213,23 +213,23 @@ fn shortened(host: &str) -> &str {
     host.char_indices().nth(HOST_LEN).map_or(host, |(end, _)| &host[..end])
 }
 
-/// The whole content of a file whose lock was released, and that the system does not let us remove.
+/// The content of a file whose lock was released and that could not be removed.
 pub const RELEASED: [u8; RECORD_LEN] = {
     let mut bytes = [b' '; RECORD_LEN];
     (bytes[0], bytes[1], bytes[RECORD_LEN - 1]) = (b'{', b'}', b'\n');
     bytes
 };
 
-/// The content of the file at the path.
+/// The content of a lock file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// A record.
     Record(Record),
     /// [`RELEASED`].
     Released,
-    /// An interrupted acquire or release, or a power cut, leaves this: nothing, NUL bytes, or the beginning of a record.
+    /// Nothing, NUL bytes, or the beginning of a record, as an interrupted acquire or release or a power cut leaves it.
     Remnant,
-    /// No lock leaves this.
+    /// Content that no lock leaves.
     Foreign,
 }
 
@@ -247,7 +247,7 @@ impl Content {
     }
 }
 
-/// Whether a record can begin like this. The legacy lock may have put blanks between the words.
+/// Whether a record can begin with these bytes. A legacy record may have blanks between its tokens.
 fn is_remnant(bytes: &[u8]) -> bool {
     const BEGINNING: &[u8] = b"{\"pid\":";
     let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);

@@ -1,4 +1,4 @@
-//! Release, and the rollback of a lock that was never delivered.
+//! Release, and the rollback of a lock that was not delivered.
 #![forbid(unsafe_code)]
 
 use std::mem;
@@ -10,16 +10,16 @@ use super::record::RELEASED;
 use super::target::system_error;
 use crate::platform::{System, Unlinked};
 
-/// Releases a lock. Whatever happens, this process owns it no more afterwards. Where the system does not let us remove
-/// the file, its content says that the lock is free.
+/// Releases a lock. This process does not own it afterwards, even if the call fails. A file that cannot be removed is
+/// marked as released.
 ///
 /// # Errors
-/// [`Error::Lost`] if the path names our file no more: it is left alone. [`Error::System`] if the file
-/// can be neither removed nor written: its record is cut away, so that the next run takes it over.
+/// [`Error::Lost`] if the path names another file or none, which stays as it is. [`Error::System`] if the file can be
+/// neither removed nor marked: its record is cut off, so that the next process takes the lock over.
 pub fn release<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> {
     let Held { file, id, path, .. } = held;
     if !system.is_open(&file, id) {
-        // Closing it would close what somebody else has opened since.
+        // Closing the descriptor would close a file that another part of the program has opened since.
         mem::forget(file);
         return Err(Error::Lost { path, reason: "because another part of this program closed its file" });
     }
@@ -42,7 +42,8 @@ pub fn release<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> 
     Err(system_error(failed.syscall, &path)(failed.source))
 }
 
-/// Gives back a lock that nobody has used. What a dead run had left is put back: the next one is to learn of it.
+/// Rolls back an acquire that was not delivered. A record that was taken over is restored, so that the next process
+/// reports its holder.
 ///
 /// # Errors
 /// As [`release`], of a lock that was not taken over.
@@ -54,7 +55,7 @@ pub fn rollback<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error>
         mem::forget(held.file);
         return Ok(());
     }
-    // An empty file looks like a birth.
+    // An empty file would look like one that is being created.
     let put_back = !held.previous_record.is_empty() && overwrite(system, &held.file, &held.previous_record);
     if !put_back {
         let _ = cut(system, &held.file);

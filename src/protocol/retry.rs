@@ -1,4 +1,4 @@
-//! Attempts, why one is repeated, and for how long.
+//! Attempts: why one is repeated, how often, and for how long.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -9,14 +9,14 @@ use super::record::Holder;
 use super::target::Target;
 use crate::platform::{FileId, Stat, System};
 
-/// How long an empty file is left to its creator, who stands between creating it and locking it.
+/// The creation grace period: an empty file belongs to its creator, which is between creating and locking it.
 pub const CREATION_GRACE: Duration = Duration::from_secs(2);
 
-/// How long an acquirer needs at most from its kernel lock to its record, unless it is stopped. Kernel locks without
-/// a record that are older are reported.
+/// The time from the kernel lock to the record, unless the process is stopped. An older kernel lock without a record is
+/// reported.
 const RECORD_WRITE_LIMIT: Duration = Duration::from_millis(20);
 
-/// How long a call is held up at most by processes that only look.
+/// The longest delay of a call by inspectors, which hold the kernel lock in shared mode.
 const SHARED_LOCK_LIMIT: Duration = Duration::from_millis(100);
 
 const SHARED_LOCK: &str = "another process holds the kernel lock in shared mode: an inspector, or a program other \
@@ -27,7 +27,7 @@ pub(super) const BEING_CREATED: &str = "a process is creating it right now";
 /// An empty file, and when it was first seen by [`System::monotonic`].
 pub type EmptyFile = Option<(FileId, Duration)>;
 
-/// How one attempt ended.
+/// The result of one attempt.
 pub(super) enum Attempt<T> {
     Done(T),
     Refused(Refusal),
@@ -36,28 +36,28 @@ pub(super) enum Attempt<T> {
 
 pub(super) struct Refusal {
     pub(super) holder: Option<Holder>,
-    /// What the holder alone does not tell.
+    /// What the holder does not say.
     pub(super) reason: Option<String>,
 }
 
-/// Why an attempt proved nothing and is to be repeated.
+/// Why an attempt has to be repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Retry {
-    /// The path named the file no more: its owner let go in between.
+    /// The path does not name the file now: its owner has released it.
     Vanished,
-    /// The file is empty and young: its creator is about to lock it.
+    /// The file is empty and in its creation grace period: its creator is about to lock it.
     BeingCreated,
-    /// The kernel lock was held in shared mode, by somebody who only looked.
+    /// The kernel lock is held in shared mode, by an inspector.
     HeldByInspector,
-    /// The kernel lock is held, and the record does not yet say by whom: a take-over in its middle.
+    /// The kernel lock is held, and the record does not name the holder yet, as during a take-over.
     RecordPending,
-    /// The kernel lock is held, and the record names a process that cannot be asked for from here.
+    /// The kernel lock is held, and the record names a process that cannot be checked from here.
     OwnerNotVisible,
     /// Another process has a lease on the file.
     Leased,
 }
 
-/// Bounds every repetition, so that each loop ends, and in the contention error.
+/// Bounds the retries of one call. A call that exceeds a bound fails with the contention error.
 #[derive(Default)]
 pub(super) struct RetryBudget {
     vanished: u32,
@@ -65,17 +65,18 @@ pub(super) struct RetryBudget {
     record_pending: u32,
     owner_not_visible: u32,
     leased: u32,
-    /// When the call first met a file in the moment of its creation, a shared kernel lock, and a lease.
+    /// When the call first found a file in its creation grace period.
     first_empty_file: Option<Duration>,
+    /// When the call first found a shared kernel lock.
     first_inspected: Option<Duration>,
     pub(super) empty_file: EmptyFile,
-    /// The file whose kernel lock was last found held without a record.
+    /// The file whose kernel lock was last found held.
     pub(super) locked: Option<FileId>,
-    /// Whom the record named when the kernel lock was last found held.
+    /// The holder that the record named then.
     pub(super) named_holder: Option<Holder>,
-    /// The same, if that process has ended.
+    /// That holder, if its process has ended.
     pub(super) ended: Option<Holder>,
-    /// When to pause no more, by the system's monotonic clock; `None`: each repetition has its own bound.
+    /// When to stop pausing, by the monotonic clock; `None`: each kind of retry has its own bound.
     until: Option<Duration>,
 }
 
@@ -85,8 +86,8 @@ impl RetryBudget {
         Self { empty_file, until, ..Self::default() }
     }
 
-    /// How long to wait before the next attempt; `None`: no more. The bounds are those of the whole call: whoever may
-    /// create files in the directory can put one after the other at the path.
+    /// The pause before the next attempt; `None`: the bound is reached. Bounds count for the whole call, because a
+    /// process that may write to the directory can put one new file after the other at the path.
     fn next(&mut self, retry: Retry, now: Duration) -> Option<Duration> {
         let since = |first: &mut Option<Duration>| now.saturating_sub(*first.get_or_insert(now));
         let (count, limit, pause) = match retry {
@@ -105,14 +106,14 @@ impl RetryBudget {
             Retry::OwnerNotVisible => (&mut self.owner_not_visible, 3, 1),
         };
         *count += 1;
-        // Many in a row: somebody else's turns, so let them go on.
+        // Many in a row: other processes use the lock, so give them more time.
         let crowded = u64::from(*count / 20);
         (*count <= limit).then(|| Duration::from_millis(pause + crowded))
     }
 
-    /// Whether the file may belong to a creator that has not locked it yet. Two clocks must agree that it is old: the
-    /// file's, which a network's server may be ahead with a little, or ours since we first saw this file. One that is of
-    /// a later time is not young: the clock was set back since.
+    /// Whether the file is in its creation grace period: empty, and modified less than 2 s ago. The clock of a file
+    /// server may be ahead, so the period also ends 2 s after this call first saw the file. A file from the future is
+    /// outside it: the clock was set back.
     pub(super) fn in_creation_grace<S: System>(&mut self, system: &S, stat: &Stat) -> bool {
         let age = system.wall_clock().abs_diff(stat.modified);
         if stat.size != 0 || u128::from(age) >= CREATION_GRACE.as_millis() {
@@ -126,18 +127,18 @@ impl RetryBudget {
         now.saturating_sub(first_seen) < CREATION_GRACE
     }
 
-    /// Why a file that stays empty is not left to its creator until the end of [`CREATION_GRACE`]: its kernel lock is held.
+    /// The reason to refuse before the end of [`CREATION_GRACE`]: the kernel lock of the empty file is held.
     fn locked_without_record<S: System>(&self, system: &S, target: &Target) -> Option<String> {
         let (id, first_seen) = self.empty_file?;
         let is_late = system.monotonic().saturating_sub(first_seen) >= RECORD_WRITE_LIMIT;
         is_late.then(|| lock_owner(system, target, id)).flatten().map(|owner| without_record(Some(owner)))
     }
 
-    /// Why a kernel lock that no live process has signed for keeps us out.
+    /// The contention error for a kernel lock that no record of a live process explains.
     fn record_pending_error<S: System>(&mut self, system: &S, target: &Target) -> Error {
         let owner = self.locked.and_then(|id| lock_owner(system, target, id));
         match self.ended.take() {
-            // It took the kernel lock itself, so whoever keeps it has the file from it.
+            // The ended process took the kernel lock itself, so its holder has inherited the file.
             Some(holder) if owner.is_none_or(|pid| pid == holder.pid) => {
                 let reason = inherited(holder.pid);
                 target.contention(Some(holder), Some(reason))
@@ -146,7 +147,7 @@ impl RetryBudget {
         }
     }
 
-    /// What is known when the last repetition is over.
+    /// The contention error after the last retry.
     fn give_up<S: System>(&mut self, system: &S, target: &Target, retry: Retry) -> Error {
         let reason = match retry {
             Retry::OwnerNotVisible => return target.contention(self.named_holder.take(), None),
@@ -199,7 +200,7 @@ impl RetryBudget {
     }
 }
 
-/// Whether an attempt was refused because the creator of the file may be about to lock it.
+/// Whether an attempt was refused because the file is in its creation grace period.
 pub(crate) fn is_creation_grace(error: &Error) -> bool {
     matches!(error, Error::Contention { reason: Some(reason), .. } if reason == BEING_CREATED)
 }

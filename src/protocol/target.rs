@@ -1,4 +1,4 @@
-//! Which file a call is about: `cwd` joined with `file`.
+//! The target of a call: the absolute path of a lock file, and the message of contention.
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
@@ -14,7 +14,7 @@ use crate::platform::Failed;
 /// The lock file of the reconcile tool, and what [`LockOptions`] names if nothing else is said.
 pub const DEFAULT_FILE: &str = ".xero-reconcile-lock.json";
 
-/// What a refused run says if nothing else is said.
+/// The default message of contention.
 pub const DEFAULT_MESSAGE: &str = "Another reconcile run is in progress";
 
 /// Which lock, and what to say when it is held.
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_not_a_file() {
+    fn a_stream_name_is_refused_on_windows() {
         for name in ["lock:1", "a/l:stream", "l?", "l*", "<l>", "a|b", "\"l\"", "a\tb"] {
             assert!(names_a_stream(Path::new(name)), "{name}");
             assert_eq!(path("a", name).is_err(), cfg!(windows), "{name}");
@@ -206,14 +206,14 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_directory_is_in_the_current_one() {
+    fn a_relative_directory_is_resolved_against_the_current_one() {
         let identity = env::current_dir().expect("a directory");
         assert_eq!(path("s", "l").expect("a path"), identity.join("s/l"));
         assert_eq!(LockOptions::default().resolve().expect("a path").path, identity.join(DEFAULT_FILE));
     }
 
     #[test]
-    fn a_system_without_an_implementation_says_so() {
+    fn an_unsupported_system_has_its_own_error() {
         let error = system_error("open", Path::new("/a/l"))(io::ErrorKind::Unsupported.into());
         assert_eq!(error.code(), Some("E_LOCK_UNSUPPORTED"));
         let refused = system_error("open", Path::new("/a/l"))(io::Error::from_raw_os_error(95));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_names_no_file() {
+    fn refuses_paths_that_name_no_file() {
         for file in ["", ".", "..", "/", "a/", "a/.", "a/..", "nul\0byte"] {
             assert!(matches!(path("/a", file), Err(Error::InvalidArgument(_))), "{file:?}");
         }

@@ -12,7 +12,7 @@ fn acquire(target: &Target) -> Held<<Os as System>::File> {
 }
 
 #[test]
-fn a_number_names_one_lock_or_none() {
+fn lock_ids_convert_to_numbers_and_back() {
     for id in [1, 2, 1 << 40] {
         assert_eq!(LockId::from_number(LockId(id).to_number()), LockId(id));
     }
@@ -22,7 +22,7 @@ fn a_number_names_one_lock_or_none() {
 }
 
 #[test]
-fn an_owner_that_ends_lets_go_of_its_own_locks_alone() {
+fn closing_an_owner_releases_only_its_locks() {
     let (mine, theirs) = (tempfile::tempdir().expect("a"), tempfile::tempdir().expect("b"));
     let (mine, theirs) = (target(mine.path()), target(theirs.path()));
     let (owner, other) = (open_owner(), open_owner());
@@ -38,7 +38,7 @@ fn an_owner_that_ends_lets_go_of_its_own_locks_alone() {
 }
 
 #[test]
-fn what_a_dead_run_has_left_stays_until_somebody_was_told_of_it() {
+fn an_undelivered_take_over_is_rolled_back() {
     let directory = tempfile::tempdir().expect("a directory");
     let (target, owner) = (target(directory.path()), open_owner());
     for end in [
@@ -59,7 +59,7 @@ fn what_a_dead_run_has_left_stays_until_somebody_was_told_of_it() {
 }
 
 #[test]
-fn what_an_ended_owner_still_acquires_is_released_at_once() {
+fn a_lock_acquired_for_a_closed_owner_is_released() {
     let directory = tempfile::tempdir().expect("a directory");
     let (target, owner) = (target(directory.path()), open_owner());
     close_owner(owner);
@@ -69,7 +69,7 @@ fn what_an_ended_owner_still_acquires_is_released_at_once() {
 }
 
 #[test]
-fn a_lock_that_was_not_delivered_is_claimed_once() {
+fn an_undelivered_lock_is_claimed_once() {
     let directory = tempfile::tempdir().expect("a directory");
     let (target, owner) = (target(directory.path()), open_owner());
     let first = enter(owner, acquire(&target)).expect("entered");
@@ -84,7 +84,7 @@ fn a_lock_that_was_not_delivered_is_claimed_once() {
 }
 
 #[test]
-fn an_exit_waits_for_an_attempt_but_not_for_long() {
+fn exit_waits_briefly_for_attempts_under_way() {
     let owner = open_owner();
     let attempt = UnderWay::begin(owner);
     let started = Instant::now();
@@ -98,7 +98,7 @@ fn an_exit_waits_for_an_attempt_but_not_for_long() {
 
 #[test]
 #[cfg(unix)]
-fn a_lock_is_found_under_another_name_of_its_directory() {
+fn find_matches_another_name_of_the_directory() {
     let directory = tempfile::tempdir().expect("a directory");
     let (real, link) = (directory.path().join("real"), directory.path().join("link"));
     std::fs::create_dir(&real).expect("made");

@@ -19,7 +19,7 @@ const LONG: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_millis(150);
 
 #[test]
-fn a_thread_that_waits_for_its_own_lock_is_told_at_once() {
+fn waiting_for_the_own_lock_is_a_deadlock() {
     let directory = tempfile::tempdir().expect("a directory");
     let acquire = |directory: &Path, timeout| {
         let lock = LockOptions::in_directory(directory);
@@ -70,7 +70,7 @@ fn until_refused(id: WaiterId) -> Refused {
 }
 
 #[test]
-fn who_waits_gets_the_lock_once_it_is_released_and_knows_its_holder_until_then() {
+fn a_waiter_acquires_after_release_and_knows_its_holder() {
     let directory = tempfile::tempdir().expect("a directory");
     let target = target(&directory);
     let held = hold(&target);
@@ -82,7 +82,7 @@ fn who_waits_gets_the_lock_once_it_is_released_and_knows_its_holder_until_then()
 }
 
 #[test]
-fn time_is_over_neither_early_nor_late() {
+fn a_wait_times_out_on_time() {
     let directory = tempfile::tempdir().expect("a directory");
     let target = target(&directory);
     let held = hold(&target);
@@ -94,7 +94,7 @@ fn time_is_over_neither_early_nor_late() {
 }
 
 #[test]
-fn a_wait_that_is_cancelled_is_answered_and_takes_no_lock() {
+fn a_cancelled_wait_acquires_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let target = target(&directory);
     let held = hold(&target);
@@ -108,7 +108,7 @@ fn a_wait_that_is_cancelled_is_answered_and_takes_no_lock() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_wait_that_is_cancelled_gives_up_its_place_at_once() {
+fn a_cancelled_wait_leaves_the_queue_at_once() {
     let directory = tempfile::tempdir().expect("a directory");
     let target = target(&directory);
     let held = hold(&target);
@@ -134,7 +134,7 @@ fn a_wait_that_is_cancelled_gives_up_its_place_at_once() {
 }
 
 #[test]
-fn the_end_of_an_owner_ends_its_waits_and_nobody_elses() {
+fn closing_an_owner_cancels_only_its_waits() {
     let directory = tempfile::tempdir().expect("a directory");
     let target = target(&directory);
     let held = hold(&target);
@@ -148,7 +148,7 @@ fn the_end_of_an_owner_ends_its_waits_and_nobody_elses() {
 }
 
 #[test]
-fn waiters_of_one_process_are_served_in_their_order() {
+fn waiters_of_one_process_acquire_in_arrival_order() {
     let directory = tempfile::tempdir().expect("a directory");
     let target = target(&directory);
     let held = hold(&target);
@@ -163,7 +163,7 @@ fn waiters_of_one_process_are_served_in_their_order() {
 }
 
 #[test]
-fn who_asked_first_is_served_first_whoever_is_entered_first() {
+fn arrival_order_is_that_of_the_ids() {
     let directory = tempfile::tempdir().expect("a directory");
     let target = target(&directory);
     let held = hold(&target);
@@ -191,7 +191,7 @@ fn who_asked_first_is_served_first_whoever_is_entered_first() {
 
 #[test]
 #[cfg(unix)]
-fn an_error_is_an_answer_to_everybody() {
+fn an_error_is_reported_to_every_waiter() {
     let directory = tempfile::tempdir().expect("a directory");
     let target = target(&directory);
     let held = hold(&target);
@@ -207,7 +207,7 @@ fn an_error_is_an_answer_to_everybody() {
 }
 
 #[test]
-fn what_no_event_tells_is_noticed_all_the_same() {
+fn a_change_without_an_event_is_noticed() {
     let directory = tempfile::tempdir().expect("a directory");
     let (inner, moved) = (directory.path().join("a"), directory.path().join("b"));
     std::fs::create_dir(&inner).expect("made");

@@ -113,7 +113,7 @@ mod tests {
     const RECORD: &str = r#"{"pid":1,"createdAt":1}"#;
 
     #[test]
-    fn a_file_that_was_written_replaced_or_removed_is_not_current() {
+    fn a_written_replaced_or_removed_file_is_not_current() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
         for change in [
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_links_is_not_current_although_its_name_is_still_there() {
+    fn a_file_without_links_is_not_current() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
         for round in 0..500 {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_at_the_kernel_lock_keeps_nobody_from_it() {
+    fn checking_the_kernel_lock_does_not_block_it() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), RECORD).expect("written");
         let Ok(Opened::File(held)) = Os::get().open(file.path(), Access::ReadWrite) else { panic!("opened") };
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_being_born_is_nothing_to_wait_at() {
+    fn a_file_in_creation_is_not_watched() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         assert!(WatchedFile::open(file.path()).is_none());
         let Ok(Opened::File(held)) = Os::get().open(file.path(), Access::ReadWrite) else { panic!("opened") };

@@ -71,7 +71,7 @@ mod tests {
     ];
 
     #[test]
-    fn no_filesystem_that_other_kernels_may_have_mounted_is_local() {
+    fn shared_filesystems_are_not_local() {
         for (name, magic) in NOT_LOCAL {
             assert!(!is_local_type(magic), "{name}");
         }

@@ -93,7 +93,7 @@ mod tests {
     const TAIL: &str = "1 2 2 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 123456 1 2";
 
     #[test]
-    fn a_name_with_parentheses_hides_no_field() {
+    fn proc_stat_is_parsed_after_a_name_with_parentheses() {
         let text = format!("7 (a) Z 0 (b) R {TAIL}");
         assert_eq!(
             ProcStat::parse(text.as_bytes()),
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_of_a_flock_is_read_from_proc_locks() {
+    fn flock_owner_is_read_from_proc_locks() {
         let id = FileId { device: rustix::fs::makedev(0xfd, 0x1a), inode: 77 };
         let owner = |line| flock_owner(line, id);
         assert_eq!(owner("1: FLOCK  ADVISORY  WRITE 4711 fd:1a:77 0 EOF"), Some(4711));
@@ -121,21 +121,21 @@ mod tests {
     }
 
     #[test]
-    fn only_a_zombie_without_threads_is_dead() {
+    fn zombie_with_threads_is_alive() {
         let stat = |state, threads| ProcStat { state, threads, start: 1 };
         assert!(stat(b'Z', 1).is_zombie() && stat(b'X', 0).is_zombie());
         assert!(!stat(b'Z', 2).is_zombie() && !stat(b'S', 1).is_zombie());
     }
 
     #[test]
-    fn this_process_is_alive_since_its_start() {
+    fn own_process_is_alive_since_its_start_time() {
         let identity = identity();
         assert_eq!(state(identity.pid), ProcessState::Alive { start: identity.start });
         assert!(identity.start.is_some() && identity.boot.is_some() && identity.pid_namespace.is_some());
     }
 
     #[test]
-    fn numbers_that_address_groups_reach_no_call() {
+    fn pids_that_address_groups_do_not_exist() {
         assert!(!process_exists(0) && !process_exists(u32::MAX) && !process_exists(1 << 31));
     }
 }

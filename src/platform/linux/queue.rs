@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiter_knows_whether_one_or_more_came_before_it() {
+    fn ahead_reports_nobody_one_or_more() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
         let (third, second, first) = (place(&path, 12), place(&path, 8), place(&path, 4));
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn who_came_first_is_first_until_he_goes() {
+    fn first_arrival_is_first_until_it_leaves() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
         let (second, first) = (place(&path, 8), place(&path, 7));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_changes_with_its_waiter() {
+    fn a_ticket_can_change_its_arrival() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
         let (mut a, b) = (place(&path, 1), place(&path, 2));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_does_not_take_its_turn_is_passed_over_until_it_moves() {
+    fn a_stopped_waiter_is_passed_over_until_it_moves() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
         let (mut stopped, mut other) = (place(&path, 2), place(&path, 4));
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_of_the_directory_who_locks_all_places_holds_nobody_up() {
+    fn a_lock_on_the_whole_directory_delays_no_waiter() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
         let reader = std::fs::File::open(directory.path()).expect("opened");
@@ -254,20 +254,20 @@ mod tests {
     }
 
     #[test]
-    fn the_locks_of_a_directory_do_not_share_a_lane() {
+    fn lock_names_of_one_directory_have_different_lanes() {
         let lanes: Set<i64> = (0..450).map(|name| lane(format!("invoice-{name}.lock").as_bytes())).collect();
         assert_eq!(lanes.len(), 450);
     }
 
     #[test]
-    fn another_lock_of_the_directory_has_a_queue_of_its_own() {
+    fn each_lock_of_a_directory_has_its_own_queue() {
         let directory = tempfile::tempdir().expect("a directory");
         let (a, b) = (place(&directory.path().join("a"), 1), place(&directory.path().join("b"), 2));
         assert!(is_first(&b) && !b.has_others() && !a.has_others());
     }
 
     #[test]
-    fn a_newcomer_sees_whether_anybody_waits() {
+    fn has_others_reports_waiters() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
         let newcomer = QueueTicket::at(&path).expect("a local directory");
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lane_of_a_name_is_the_same_in_every_version() {
+    fn the_lane_of_a_name_is_fixed() {
         assert_eq!(lane(b""), 0x1c_9dc5 ^ 0x81);
         assert_eq!(lane(b"a"), 0x0c_292c ^ 0xe4, "FNV-1a of a is e40c292c");
         const { assert!((1 << NAME_BITS) <= i64::MAX / LANE, "the last lane ends within the range") };

@@ -272,7 +272,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
 
     #[test]
-    fn without_a_waker_the_end_of_a_holder_and_a_change_of_its_file_are_heard() {
+    fn events_arrive_without_a_waker() {
         let mut child = Command::new("sleep").arg("60").spawn().expect("a process");
         let file = tempfile::NamedTempFile::new().expect("a file");
         let record = |pid| format!(r#"{{"pid":{pid},"createdAt":1}}"#);
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_waits_for_any_more_is_not_watched() {
+    fn dropping_the_last_watch_removes_it() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), r#"{"pid":1,"createdAt":1}"#).expect("written");
         let watcher = Watcher::new();
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_events_may_have_been_anybodys() {
+    fn lost_events_count_as_a_change_of_every_file() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), r#"{"pid":1,"createdAt":1}"#).expect("written");
         let Watching::Yes(watch) = Watcher::new().watch(file.path(), None, false) else { panic!("watched") };

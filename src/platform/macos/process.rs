@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_is_alive_since_its_start() {
+    fn own_process_is_alive_since_its_start_time() {
         let identity = identity();
         assert_eq!(state(identity.pid), ProcessState::Alive { start: identity.start });
         assert!(identity.start.is_some() && identity.boot.is_some());

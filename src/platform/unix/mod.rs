@@ -290,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_that_was_not_waited_for_is_a_zombie_and_then_dead() {
+    fn child_is_a_zombie_until_it_is_waited_for() {
         let os = Os::get();
         let mut child = std::process::Command::new("true").spawn().expect("true runs");
         while os.process(child.id()) != ProcessState::Zombie {

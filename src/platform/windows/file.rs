@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_told_since_the_unix_epoch() {
+    fn file_time_is_converted_to_the_unix_epoch() {
         assert_eq!(since_epoch(116_444_736_000_000_000), 0);
         assert_eq!(since_epoch(116_444_736_000_000_000 + 12_340_000), 1234);
         assert_eq!(since_epoch(0), 0);

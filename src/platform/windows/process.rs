@@ -40,14 +40,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_is_alive_since_its_start() {
+    fn own_process_is_alive_since_its_start_time() {
         let identity = identity();
         assert_eq!(state(identity.pid), ProcessState::Alive { start: identity.start });
         assert!(identity.start.is_some() && identity.host.is_some());
     }
 
     #[test]
-    fn a_number_beside_a_pid_is_nobody() {
+    fn numbers_next_to_a_pid_are_dead() {
         // OpenProcess rounds down to a multiple of four.
         let pid = std::process::id();
         for near in [pid + 1, pid + 2, pid + 3, 0, u32::MAX] {
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_has_ended_is_dead_although_its_handle_is_open() {
+    fn ended_child_is_dead_though_its_handle_is_open() {
         let quiet = Stdio::null;
         let shell =
             Command::new("cmd").args(["/c", "exit"]).stdin(quiet()).stdout(quiet()).stderr(quiet()).spawn();

@@ -86,27 +86,27 @@ const REUSED: ProcessState = ProcessState::Alive { start: Some(100) };
 const HIDDEN: ProcessState = ProcessState::Alive { start: None };
 
 #[test]
-fn empty_and_young_is_being_born() {
+fn an_empty_young_file_is_being_created() {
     let newborn = Case { empty: true, young: true, ..case(None, DEAD) };
     assert_eq!(newborn.verdict(), Verdict::BeingCreated);
 }
 
 #[test]
-fn empty_and_older_or_not_our_json_is_stale() {
+fn an_empty_old_file_or_invalid_record_is_stale() {
     assert!(Case { empty: true, ..case(None, DEAD) }.stale("empty"));
     assert!(case(None, DEAD).stale("the file was not a lock record"));
     assert!(Case { young: true, ..case(None, DEAD) }.stale("not a lock record"));
 }
 
 #[test]
-fn a_released_file_is_free_where_the_kernel_lock_proves_it() {
+fn a_released_file_is_free_if_kernel_locks_exist() {
     let released = Case { released: true, ..case(None, DEAD) };
     assert_eq!(released.verdict(), Verdict::Free);
     assert!(Case { kernel_locks: false, ..released }.held());
 }
 
 #[test]
-fn a_copy_of_a_live_holders_file_is_stale_and_the_file_itself_is_not() {
+fn a_copy_of_a_held_file_is_stale() {
     assert!(case(Some(native().in_file(FILE)), ALIVE).held());
     let copy = native().in_file(FileId { inode: 3, ..FILE });
     assert!(case(Some(copy.clone()), ALIVE).stale("the file is a copy"));
@@ -115,30 +115,30 @@ fn a_copy_of_a_live_holders_file_is_stale_and_the_file_itself_is_not() {
 }
 
 #[test]
-fn an_old_record_is_held_by_a_live_pid_however_old() {
+fn a_legacy_record_with_a_live_pid_is_held() {
     assert!(case(Some(old()), HIDDEN).held());
     assert!(case(Some(old()), REUSED).held());
 }
 
 #[test]
-fn an_old_record_of_a_dead_pid_is_stale() {
+fn a_legacy_record_with_a_dead_pid_is_stale() {
     assert!(case(Some(old()), DEAD).stale("process 4711 ended without releasing"));
 }
 
 #[test]
-fn a_zombie_is_as_dead() {
+fn a_zombie_counts_as_dead() {
     assert!(case(Some(old()), ProcessState::Zombie).stale("ended"));
     assert!(case(Some(native()), ProcessState::Zombie).stale("ended"));
 }
 
 #[test]
-fn this_boot_and_the_same_process_is_held() {
+fn same_boot_and_same_process_is_held() {
     assert!(case(Some(native()), ALIVE).held());
     assert!(case(Some(native()), HIDDEN).held(), "doubt breaks nothing");
 }
 
 #[test]
-fn a_program_that_was_replaced_is_gone_where_the_kernel_lock_proves_it() {
+fn a_replaced_program_is_gone_if_kernel_locks_exist() {
     let replaced = case(Some(native()), ProcessState::Replaced);
     assert!(replaced.stale("process 4711 did not release the lock"));
     assert!(Case { kernel_locks: false, ..replaced }.held());
@@ -146,7 +146,7 @@ fn a_program_that_was_replaced_is_gone_where_the_kernel_lock_proves_it() {
 }
 
 #[test]
-fn this_boot_otherwise_is_stale() {
+fn same_boot_and_other_process_is_stale() {
     assert!(case(Some(native()), DEAD).stale("process 4711 ended without releasing"));
     assert!(case(Some(native()), REUSED).stale("another process has its pid"));
     let elsewhere = Record { pid_ns: Some(6), ..native() };
@@ -154,19 +154,19 @@ fn this_boot_otherwise_is_stale() {
 }
 
 #[test]
-fn another_boot_may_number_its_files_otherwise() {
+fn file_numbers_of_another_boot_are_not_compared() {
     let before = Record { boot_id: Some("before".into()), ..native() }.in_file(FileId { device: 9, ..FILE });
     assert!(case(Some(before), ALIVE).stale("the machine was restarted"));
 }
 
 #[test]
-fn another_boot_on_a_local_filesystem_is_a_restart() {
+fn another_boot_on_a_local_filesystem_is_stale() {
     let before = Record { boot_id: Some("before".into()), ..native() };
     assert!(case(Some(before), ALIVE).stale("the machine was restarted"));
 }
 
 #[test]
-fn another_boot_on_anything_else_is_held_and_says_where() {
+fn another_boot_on_a_shared_filesystem_is_held() {
     let before = Record { boot_id: Some("before".into()), ..native() };
     let we_share = Case { fs: FsKind::Shared, ..case(Some(before.clone()), DEAD) };
     let they_share = case(Some(Record { fs: Some("shared".into()), ..before.clone() }), DEAD);
@@ -178,7 +178,7 @@ fn another_boot_on_anything_else_is_held_and_says_where() {
 }
 
 #[test]
-fn without_our_boot_id_a_local_record_is_judged_by_its_pid() {
+fn a_local_record_without_boot_id_is_judged_by_pid() {
     let identity = ProcessIdentity { boot: None, ..identity() };
     assert!(Case { identity: identity.clone(), ..case(Some(native()), DEAD) }.stale("ended"));
     assert!(Case { identity: identity.clone(), ..case(Some(native()), ALIVE) }.held());
@@ -186,7 +186,7 @@ fn without_our_boot_id_a_local_record_is_judged_by_its_pid() {
 }
 
 #[test]
-fn without_kernel_locks_only_proof_of_death_on_this_boot_counts() {
+fn without_kernel_locks_stale_needs_a_dead_process() {
     let bare = |record, process| Case { kernel_locks: false, ..case(record, process) };
     assert!(bare(Some(native()), DEAD).stale("ended"));
     assert!(bare(Some(native()), REUSED).stale("another process"));

@@ -13,7 +13,7 @@ fn identity() -> ProcessIdentity {
 }
 
 #[test]
-fn a_record_survives_the_file() {
+fn a_record_is_read_as_it_was_written() {
     let record = Record::of(&identity(), 3, 1_764_000_000_000, FsKind::Local);
     let bytes = record.encode();
     assert!(bytes.starts_with(br#"{"pid":4711,"createdAt":1764000000000,"#));
@@ -22,7 +22,7 @@ fn a_record_survives_the_file() {
 }
 
 #[test]
-fn a_record_names_its_file_and_takes_any_other_for_a_copy() {
+fn a_record_names_its_file() {
     let file = FileId { device: u64::MAX, inode: u128::MAX };
     let long = ProcessIdentity { host: Some("x".repeat(64)), ..identity() };
     let record = Record::of(&long, u32::MAX, u64::MAX, FsKind::Shared).in_file(file);
@@ -34,7 +34,7 @@ fn a_record_names_its_file_and_takes_any_other_for_a_copy() {
 }
 
 #[test]
-fn only_what_a_lock_leaves_behind_is_a_remnant() {
+fn content_is_classified_as_record_remnant_or_foreign() {
     let record = Record::of(&identity(), 0, 1, FsKind::Local).encode();
     assert!(matches!(Content::of(&record), Content::Record(_)));
     assert_eq!(Content::of(&RELEASED), Content::Released);
@@ -56,7 +56,7 @@ fn only_what_a_lock_leaves_behind_is_a_remnant() {
 }
 
 #[test]
-fn a_long_host_name_never_breaks_the_record() {
+fn a_long_host_name_keeps_the_record_valid() {
     for host in ["x".repeat(300), "\u{1}".repeat(300), "ü".repeat(300)] {
         let record = Record::of(&ProcessIdentity { host: Some(host), ..identity() }, 0, 1, FsKind::Shared);
         let read = Record::parse(&record.encode()).expect("readable");
@@ -65,7 +65,7 @@ fn a_long_host_name_never_breaks_the_record() {
 }
 
 #[test]
-fn a_pid_that_no_process_can_have_is_no_record() {
+fn an_impossible_pid_is_not_a_record() {
     for pid in ["0", "-1", "1.5", "4294967296", "9007199254740992", "\"7\"", "null", "[]", "1e999"] {
         let text = format!(r#"{{"pid":{pid},"createdAt":1}}"#);
         assert_eq!(Record::parse(text.as_bytes()), None, "{text}");
@@ -73,7 +73,7 @@ fn a_pid_that_no_process_can_have_is_no_record() {
 }
 
 #[test]
-fn a_pid_above_the_systems_limit_is_no_record() {
+fn a_pid_above_the_limit_is_not_a_record() {
     for pid in [4_194_305_u32, 1 << 31, u32::MAX] {
         let text = format!(r#"{{"pid":{pid},"createdAt":1}}"#);
         assert_eq!(Record::parse(text.as_bytes()).is_some(), cfg!(windows), "{text}");
@@ -81,7 +81,7 @@ fn a_pid_above_the_systems_limit_is_no_record() {
 }
 
 #[test]
-fn what_is_not_our_json_is_no_record() {
+fn other_json_is_not_a_record() {
     let deep = "[".repeat(500);
     for text in
         ["", "{}", "[]", "[7,1]", "7", "\"x\"", "{\"pid\":7", "{\"pid\":7}}", "\u{feff}{\"pid\":7}", &deep]
@@ -92,7 +92,7 @@ fn what_is_not_our_json_is_no_record() {
 }
 
 #[test]
-fn an_old_record_and_a_newer_one_are_read() {
+fn legacy_and_newer_records_are_read() {
     let old = Record::parse(br#"{ "pid": 7, "createdAt": 12 }"#).expect("a record");
     assert_eq!((old.pid, old.created_at, old.boot_id), (7, Some(12), None));
     let newer = Record::parse(br#"{"pid":1e3,"createdAt":12,"host":5,"bootId":"b","v":9,"lease":{}}"#);
@@ -101,7 +101,7 @@ fn an_old_record_and_a_newer_one_are_read() {
 }
 
 #[test]
-fn a_hostile_host_name_arrives_harmless() {
+fn control_characters_of_a_host_name_are_escaped() {
     for (host, shown) in [
         (r"\u001b[2J\r\nok", r"\u{1b}[2J\r\nok"),
         (r"a\u2028b\u202ec\u009b", r"a\u{2028}b\u{202e}c\u{9b}"),
@@ -114,6 +114,6 @@ fn a_hostile_host_name_arrives_harmless() {
 }
 
 #[test]
-fn a_missing_time_is_the_files() {
+fn a_missing_time_is_the_file_time() {
     assert_eq!(Record::parse(br#"{"pid":7}"#).expect("a record").holder(42).created_at, 42);
 }
