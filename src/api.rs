@@ -12,12 +12,12 @@ use crate::protocol::{self, LockState, LockStatus, TakenOver};
 use crate::table::{self, LockId, Owner};
 use crate::wait;
 
-/// What [`acquire_lock`] wants to know.
+/// The options of [`acquire_lock`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AcquireOptions {
     /// Which lock.
     pub lock: LockOptions,
-    /// How long to wait for a holder to let go; zero refuses at once, [`Duration::MAX`] waits for ever.
+    /// How long to wait for a holder to release; zero does not wait, [`Duration::MAX`] waits forever.
     pub timeout: Duration,
 }
 
@@ -27,16 +27,16 @@ impl From<LockOptions> for AcquireOptions {
     }
 }
 
-/// What [`break_lock`] wants to know.
+/// The options of [`break_lock`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BreakOptions {
     /// Which lock.
     pub lock: LockOptions,
-    /// Remove the lock even if somebody holds it; that holder then gets [`Error::Lost`].
+    /// Remove the lock even if it is held; its holder then gets [`Error::Lost`].
     pub force: bool,
 }
 
-/// A lock that this process holds. Dropping it releases the lock; [`Lock::release`] also tells how that went.
+/// A lock that this process holds. Dropping it releases the lock; [`Lock::release`] also reports errors.
 #[derive(Debug)]
 pub struct Lock {
     id: LockId,
@@ -58,7 +58,7 @@ impl Lock {
         &self.holder
     }
 
-    /// Set if the lock was taken over from a run that never released it: that run may have died half-way.
+    /// Set if the lock was taken over: its previous holder did not release it, and may have died half-way.
     #[must_use]
     pub fn taken_over(&self) -> Option<&TakenOver> {
         self.taken_over.as_ref()
@@ -73,8 +73,7 @@ impl Lock {
     /// Releases the lock.
     ///
     /// # Errors
-    /// [`Error::Lost`] if somebody removed or replaced the file meanwhile; [`Error::System`] if it cannot
-    /// be removed.
+    /// [`Error::Lost`] if the file was removed or replaced; [`Error::System`] if it cannot be removed.
     pub fn release(self) -> Result<(), Error> {
         table::release(self.id).unwrap_or(Ok(()))
     }
@@ -86,10 +85,10 @@ impl Drop for Lock {
     }
 }
 
-/// Acquires the lock, or says who holds it. Not reentrant: a process that asks twice is refused too.
+/// Acquires the lock, or reports its holder. Not reentrant: a second call of the same process is refused too.
 ///
 /// # Errors
-/// [`Error::Contention`] if somebody holds it, for as long as `timeout` says; [`Error::Symlink`],
+/// [`Error::Contention`] if the lock is held for the whole `timeout`; [`Error::Symlink`],
 /// [`Error::NotAFile`], [`Error::Stale`], [`Error::Unsupported`], [`Error::InvalidArgument`] and
 /// [`Error::System`] as they say.
 ///
@@ -137,7 +136,7 @@ pub fn with_lock<T>(options: &AcquireOptions, work: impl FnOnce(&Lock) -> T) -> 
     Ok(result)
 }
 
-/// Says whether the lock is held, and by whom. Changes nothing and disturbs nobody.
+/// Reports whether the lock is held, and by which process. Changes nothing.
 ///
 /// # Errors
 /// [`Error::Symlink`], [`Error::NotAFile`], [`Error::InvalidArgument`] and [`Error::System`] as they say.
@@ -160,7 +159,7 @@ pub(crate) fn inspect(target: &Target) -> Result<LockStatus, Error> {
 /// Removes a stale lock, or with `force` any. `false`: there was none.
 ///
 /// # Errors
-/// [`Error::Contention`] if somebody holds it and `force` is off; otherwise as [`acquire_lock`].
+/// [`Error::Contention`] if the lock is held and `force` is off; otherwise as [`acquire_lock`].
 pub fn break_lock(options: &BreakOptions) -> Result<bool, Error> {
     protocol::break_lock(Os::get(), &options.lock.resolve()?, options.force)
 }

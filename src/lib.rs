@@ -1,25 +1,24 @@
 //! A process lock on a file, for tools that must not run twice at once.
 //!
-//! It is an *advisory* lock: it keeps out those who ask for it, it does not stop anyone from
-//! touching the files that the tool works on. It is for one machine; several machines that share a
-//! network directory are told to use a database instead.
+//! The lock is *advisory*: it excludes processes that acquire it, and does not protect the files that the tool works
+//! on. It is for one machine. For locks across machines use a database.
 //!
 //! # The protocol
 //! Two invariants carry everything. **I1**: a process owns the lock if and only if it holds the
 //! exclusive kernel lock on the file that the path names *now*. **I2**: only the owner unlinks,
-//! replaces or rewrites the file at the path. Taking over what a killed run left behind is therefore
-//! no special case: the file is there, nobody holds its kernel lock, so whoever gets it owns it.
+//! replaces or rewrites the file at the path. Taking over a stale lock is therefore no special case: the file
+//! exists, its kernel lock is free, and the process that gets it owns the lock.
 //!
 //! # The map
 //! - [`protocol`]: acquire, release, inspect and break, step by step, over the trait [`System`].
-//! - [`judge`]: is the holder that a record names gone? A pure function.
-//! - [`record`]: the one JSON object in the file.
-//! - [`System`] (`platform/`): what the protocol asks of an operating system, and one folder for each family.
+//! - [`judge`]: whether the holder that a record names is gone, as a pure function.
+//! - [`record`]: the JSON object in the file.
+//! - [`System`] (`platform/`): the operations that the protocol needs of an operating system, and one folder for each.
 //! - `table.rs`: the locks that this process holds.
-//! - `pool.rs`: threads for file operations, so that a slow disk holds up no event loop.
-//! - `wait/`: one thread that sleeps for all waiters; `wait/path_waiters.rs` decides what each path needs.
+//! - `pool.rs`: threads for file operations, so that a slow disk does not block an event loop.
+//! - `wait/`: one thread that sleeps for all waiters; `wait/path_waiters.rs` decides the next step of each path.
 //! - [`acquire_lock`] and its siblings (`api.rs`): the functions that a program calls.
-//! - `node/`: the same functions for JavaScript, the only place that knows Node.js.
+//! - `node/`: the same functions for JavaScript, the only part that depends on Node.js.
 
 mod api;
 mod map;

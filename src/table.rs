@@ -15,7 +15,7 @@ use crate::protocol::TakenOver;
 use crate::protocol::error::Error;
 use crate::protocol::{self, Held};
 
-/// Names one held lock in this process, never a later one.
+/// The id of one held lock in this process. Ids are not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct LockId(u64);
 
@@ -27,7 +27,7 @@ impl LockId {
         self.0 as f64
     }
 
-    /// What [`LockId::to_number`] gave; any other number names no lock.
+    /// The id of a number from [`LockId::to_number`]; another number names no lock.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -38,7 +38,7 @@ impl LockId {
     }
 }
 
-/// Who took a lock: one Node.js environment, or the Rust program.
+/// The owner of a lock in this process: one Node.js environment, or the Rust program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner(u64);
 
@@ -50,9 +50,9 @@ impl Owner {
 struct Entry {
     owner: Owner,
     held: Held<<Os as System>::File>,
-    /// Whether the program was told that it has the lock.
+    /// Whether the program has got the lock.
     delivered: bool,
-    /// Who acquired it, for [`Owner::PROGRAM`].
+    /// The thread that acquired it, for [`Owner::PROGRAM`].
     thread: ThreadId,
 }
 
@@ -69,7 +69,7 @@ struct Table {
     /// Environments that have not ended.
     open: Vec<Owner>,
     entries: Map<LockId, Entry>,
-    /// For whom an attempt to acquire or a release is under way, as often as there is one.
+    /// The owner of each attempt and each release that is under way.
     under_way: Vec<Owner>,
 }
 
@@ -104,7 +104,7 @@ pub(crate) fn open_owner() -> Owner {
     owner
 }
 
-/// Enters a lock that nobody knows of yet. If its owner has ended meanwhile, it is given back at once.
+/// Adds a lock that is not delivered yet. If its owner has ended, the lock is rolled back.
 pub(crate) fn enter(owner: Owner, held: Held<<Os as System>::File>) -> Option<LockId> {
     let mut table = table();
     if owner != Owner::PROGRAM && !table.open.contains(&owner) {
@@ -117,8 +117,8 @@ pub(crate) fn enter(owner: Owner, held: Held<<Os as System>::File>) -> Option<Lo
     Some(id)
 }
 
-/// Says whether the program knows that it has the lock: one that it never heard of is rolled back, not released.
-/// `false`: there is no such lock any more.
+/// Sets whether the program has got the lock: otherwise the lock is rolled back instead of released. `false`: there is
+/// no such lock.
 pub(crate) fn set_delivered(id: LockId, delivered: bool) -> bool {
     table().entries.get_mut(&id).map(|entry| entry.delivered = delivered).is_some()
 }
@@ -236,12 +236,12 @@ pub(crate) fn release_all(owner: Owner) {
         ids.iter().filter_map(|id| table.entries.remove(id)).collect()
     };
     for entry in mine {
-        // Nobody is left to tell; a file that stays is stale, and the next run takes it over.
+        // The error has no recipient. A file that stays is stale, and the next process takes it over.
         let _ = entry.end();
     }
 }
 
-/// Ends an owner: its locks are released, and so is what it still has under way.
+/// Ends an owner: releases its locks, and those that it is still acquiring.
 #[cfg(any(feature = "node", test))]
 pub(crate) fn close_owner(owner: Owner) {
     table().open.retain(|open| *open != owner);

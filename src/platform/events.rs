@@ -1,7 +1,7 @@
-//! What a system tells those who wait.
+//! The events and the queue positions that waiting depends on.
 #![forbid(unsafe_code)]
 
-/// Who waits before a waiter, of those that take their turns.
+/// How many waiters are ahead in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(any(target_os = "linux", test)), expect(dead_code, reason = "only Linux has the queue"))]
 pub(crate) enum Ahead {
@@ -10,7 +10,7 @@ pub(crate) enum Ahead {
     More,
 }
 
-/// What an event says of a watched lock file.
+/// An event of a watched lock file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(any(target_os = "linux", test)), expect(dead_code, reason = "only Linux has events"))]
 pub(crate) enum HolderEvent {
@@ -18,6 +18,6 @@ pub(crate) enum HolderEvent {
     Changed,
     /// The holder's process has ended.
     Ended,
-    /// Somebody closed the file, who may have been its holder.
+    /// A process that may be the holder closed the file.
     Closed,
 }

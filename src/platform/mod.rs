@@ -1,4 +1,4 @@
-//! The operating systems: the trait [`System`], `Os`, which implements it, and what waiting needs, one folder each.
+//! The operating systems: the trait [`System`], its implementation `Os`, and events and queues for waiting.
 
 #[cfg(any(target_os = "linux", target_os = "macos", windows))]
 mod clock;

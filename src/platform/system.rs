@@ -1,4 +1,4 @@
-//! What the protocol asks of an operating system, small enough to be simulated.
+//! The operations that the protocol needs of an operating system, few enough to be simulated.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -19,19 +19,19 @@ pub trait System: HeldFiles {
     /// Creates the file exclusively, mode 0600 (`O_CREAT | O_EXCL | O_NOFOLLOW`). `None`: the path exists.
     ///
     /// # Errors
-    /// What the system refuses, except that the path exists.
+    /// The system's errors, except that the path exists.
     fn create(&self, path: &Path) -> io::Result<Option<Self::File>>;
 
-    /// Opens what is there without following a symbolic link and without hanging on a FIFO.
+    /// Opens an existing file. Does not follow a symbolic link, and does not block on a FIFO.
     ///
     /// # Errors
-    /// What the system refuses, except where [`Opened`] has a case for it.
+    /// The system's errors, except those that [`Opened`] has a case for.
     fn open(&self, path: &Path, access: Access) -> io::Result<Opened<Self::File>>;
 
     /// Tries the kernel lock, without waiting for it.
     ///
     /// # Errors
-    /// What the system refuses, except where [`TryLock`] has a case for it.
+    /// The system's errors, except those that [`TryLock`] has a case for.
     fn try_lock(&self, file: &Self::File, mode: LockMode) -> io::Result<TryLock>;
 
     /// The process that holds the exclusive kernel lock of a file, found without a try of that lock. `None`: there is
@@ -40,7 +40,7 @@ pub trait System: HeldFiles {
         None
     }
 
-    /// Lets go of the kernel lock in every process that has inherited the file. Closing it does so in this one alone.
+    /// Releases the kernel lock in every process that has inherited the file. Closing it does so in this process only.
     fn unlock(&self, _: &Self::File) {}
 
     /// The number by which a child can inherit the file, and its kernel lock with it. `None`: there is none.
@@ -57,44 +57,44 @@ pub trait System: HeldFiles {
     /// Describes the open file.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// The system's errors.
     fn stat(&self, file: &Self::File) -> io::Result<Stat>;
 
-    /// Describes what the path names, without following a symbolic link. `None`: nothing is there.
+    /// Describes the path, without following a symbolic link. `None`: it does not exist.
     ///
     /// # Errors
-    /// What the system refuses, except that nothing is there.
+    /// The system's errors, except that the path does not exist.
     fn stat_path(&self, path: &Path) -> io::Result<Option<Stat>>;
 
     /// Reads from the file's beginning, at most the buffer's length.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// The system's errors.
     fn read(&self, file: &Self::File, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// Writes all of `bytes` at the file's beginning, by one call where the system takes it whole.
     ///
     /// # Errors
-    /// What the system refuses, such as a full disk.
+    /// The system's errors, such as a full disk.
     fn write(&self, file: &Self::File, bytes: &[u8]) -> io::Result<()>;
 
     /// Cuts the file to `length` bytes.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// The system's errors.
     fn truncate(&self, file: &Self::File, length: u64) -> io::Result<()>;
 
     /// Sets the file's mode to 0600.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// The system's errors.
     fn make_private(&self, file: &Self::File) -> io::Result<()>;
 
     /// Removes the path's name for the file `id`, if that is what the path names. A change of the directories above
     /// does not make it remove a name in another directory.
     ///
     /// # Errors
-    /// What the system refuses, except that the path does not name the file.
+    /// The system's errors, except that the path does not name the file.
     fn unlink(&self, path: &Path, id: FileId) -> Result<Unlinked, Failed>;
 
     /// Whether another user may have put the file there to own the lock: the directory lets everybody or a group create
@@ -122,14 +122,14 @@ pub trait System: HeldFiles {
     /// Whether a process has this pid, by one cheap call. No permission to signal it means yes.
     fn process_exists(&self, pid: u32) -> bool;
 
-    /// What is known of the process with this pid.
+    /// The state of the process with this pid.
     fn process(&self, pid: u32) -> ProcessState;
 
-    /// Who and where this process is.
+    /// The identity of this process.
     fn identity(&self) -> &ProcessIdentity;
 }
 
-/// The locks that this process holds, which it knows itself.
+/// The locks that this process holds.
 pub trait HeldFiles {
     /// Whether this process holds the lock of this file.
     fn holds(&self, id: FileId) -> bool;

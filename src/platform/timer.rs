@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::events::{Ahead, HolderEvent};
 
-/// When a waiter came. Nobody compares it here.
+/// The arrival of a waiter, which is not compared here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Arrival;
 
@@ -48,7 +48,7 @@ impl QueueTicket {
     }
 }
 
-/// What one thread sleeps on.
+/// The condition that one thread sleeps on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Watcher(Arc<Shared>);
 
@@ -71,7 +71,7 @@ impl Watch {
     }
 }
 
-/// What [`Watcher::watch`] came to.
+/// The result of [`Watcher::watch`].
 #[derive(Debug)]
 #[expect(dead_code, reason = "the other systems' answers")]
 pub(crate) enum Watching {
@@ -80,7 +80,7 @@ pub(crate) enum Watching {
     No,
 }
 
-/// What [`Watcher::wait`] has noticed: nothing.
+/// The events of one [`Watcher::wait`]: none.
 #[derive(Debug)]
 pub(crate) struct HolderEvents;
 

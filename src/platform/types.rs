@@ -1,4 +1,4 @@
-//! Plain types: what a system says of files, kernel locks and processes.
+//! Plain types for files, kernel locks and processes.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -13,7 +13,7 @@ pub enum Access {
     ReadWrite,
 }
 
-/// What [`System::open`](super::system::System::open) found.
+/// The result of [`System::open`](super::system::System::open).
 #[derive(Debug)]
 pub enum Opened<F> {
     /// Something that could be opened; not yet known to be a regular file.
@@ -35,7 +35,7 @@ pub struct Failed {
     pub source: io::Error,
 }
 
-/// What [`System::unlink`](super::system::System::unlink) did.
+/// The result of [`System::unlink`](super::system::System::unlink).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unlinked {
     /// It removed the name.
@@ -49,7 +49,7 @@ pub enum Unlinked {
 /// The two modes of a kernel lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockMode {
-    /// Held by one, and by nobody in shared mode: this is ownership.
+    /// Held by one process, and by none in shared mode: ownership.
     Exclusive,
     /// Held by any number of readers.
     Shared,
@@ -58,9 +58,9 @@ pub enum LockMode {
 /// The answer of [`System::try_lock`](super::system::System::try_lock).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TryLock {
-    /// We hold it now.
+    /// This process holds it now.
     Acquired,
-    /// Somebody else does.
+    /// Another process holds it.
     WouldBlock,
     /// This filesystem has no kernel locks.
     Unsupported,
@@ -83,12 +83,12 @@ impl fmt::Display for FileId {
     }
 }
 
-/// What the protocol wants to know about a file.
+/// The properties of a file.
 #[derive(Debug, Clone, Copy)]
 pub struct Stat {
     /// Which file it is.
     pub id: FileId,
-    /// What it is.
+    /// Its kind.
     pub kind: FileKind,
     /// How many names it has; 0 once it was unlinked.
     pub links: u64,
@@ -111,14 +111,14 @@ pub enum FsKind {
     Shared,
 }
 
-/// What is known of a process.
+/// The state of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProcessState {
     /// There is none with this pid.
     Dead,
     /// It has ended and waits for its parent; it can run nothing any more.
     Zombie,
-    /// It runs, but holds the lock no more: it has become another program (`execve(2)`), or closed the file.
+    /// It runs, but does not hold the lock: it has become another program (`execve(2)`), or closed the file.
     Replaced,
     /// It runs.
     Alive {
@@ -127,7 +127,7 @@ pub enum ProcessState {
     },
 }
 
-/// Who and where this process is, as its record will say.
+/// The identity of a process, as its record names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProcessIdentity {
     /// This process.
@@ -142,7 +142,7 @@ pub struct ProcessIdentity {
     pub host: Option<String>,
 }
 
-/// What stands at a path that is not a lock file.
+/// The kind of a file, as far as a lock depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FileKind {
@@ -150,7 +150,7 @@ pub enum FileKind {
     File,
     /// A regular file with several hard links that holds no record: another file could be overwritten.
     HardLink,
-    /// A regular file with content that no lock leaves behind, under a file name that the caller chose.
+    /// A regular file with content that no lock leaves, under a file name that the caller chose.
     NotALock,
     /// A regular file without links at a path that keeps naming it: a mount point whose original was removed.
     Unlinked,

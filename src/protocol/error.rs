@@ -1,4 +1,4 @@
-//! Everything that can go wrong, each with the code that JavaScript sees.
+//! The errors, each with the code that JavaScript gets.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 use super::record::Holder;
 use crate::platform::FileKind;
 
-/// Why a call did not do what it was asked to.
+/// The error of a call.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// `E_LOCK_CONTENTION`: somebody holds the lock. Trying again later can succeed.
+    /// `E_LOCK_CONTENTION`: another process, thread or call holds the lock. A later call can succeed.
     #[error("{message}")]
     Contention {
         /// The configured message and nothing more, because tools show it to people.
         message: String,
         /// The lock file.
         path: PathBuf,
-        /// Who holds it, if the record could be read.
+        /// The holder, if the record could be read.
         holder: Option<Holder>,
-        /// What the holder alone does not tell, such as why another host's lock is not taken over.
+        /// The reason beside the holder, such as why the lock of another host is not taken over.
         reason: Option<String>,
     },
     /// `E_LOCK_DEADLOCK`: the call would wait for a lock that its own thread holds and, while it waits, cannot release.
@@ -35,20 +35,20 @@ pub enum Error {
         /// The link.
         path: PathBuf,
     },
-    /// `E_LOCK_NOT_A_FILE`: the path is not a file that a lock may use. It is left as it was.
+    /// `E_LOCK_NOT_A_FILE`: the path is not a file that a lock may use. It stays as it is.
     #[error("Refusing to {} {kind}{}: {}", use_of(*kind).0, use_of(*kind).1, path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
-        /// What it is instead.
+        /// The kind of the file.
         kind: FileKind,
     },
-    /// `E_LOCK_LOST`: somebody removed or replaced the file while this process held the lock.
+    /// `E_LOCK_LOST`: the file was removed or replaced while this process held the lock.
     #[error("The lock was lost while it was held, {reason}: {}", path.display())]
     Lost {
         /// The lock file.
         path: PathBuf,
-        /// What was found in its place.
+        /// Why it is lost.
         reason: &'static str,
     },
     /// `E_LOCK_STALE`: the holder is gone, but this filesystem has no kernel locks, so that taking
@@ -61,7 +61,7 @@ pub enum Error {
     Stale {
         /// The lock file.
         path: PathBuf,
-        /// Who left it behind.
+        /// The previous holder.
         holder: Option<Holder>,
         /// One sentence: why the holder was judged gone.
         reason: String,
@@ -82,7 +82,7 @@ pub enum Error {
     System {
         /// The system call, by the name that Node.js uses.
         syscall: &'static str,
-        /// What it was called on.
+        /// The path of the call.
         path: PathBuf,
         /// The system's error number.
         source: io::Error,

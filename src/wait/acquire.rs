@@ -19,10 +19,10 @@ use crate::table::{self, Owner};
 /// How long a first attempt pauses for others, such as the creator of an empty file.
 const PAUSES: Duration = Duration::from_millis(25);
 
-/// What a first attempt has at least: it is to be refused by the lock and not by a busy machine.
+/// The shortest time for a first attempt: a busy machine must not be the reason of a refusal.
 const FIRST_ANSWER: Duration = Duration::from_millis(200);
 
-/// How long a call without a timeout waits for the creator of an empty file, if it is one of very many.
+/// How long a call without a timeout waits for the creator of an empty file, among very many calls.
 const CREATION: Duration = CREATION_GRACE.saturating_mul(5);
 
 /// Acquires the lock within `timeout`, on this thread.
@@ -57,7 +57,7 @@ pub(crate) fn acquire(
     }
 }
 
-/// [`try_once`], for no longer than `timeout` whatever the disk does.
+/// [`try_once`] within `timeout`, also if the disk hangs.
 fn first_attempt(target: &Target, thread: u32, timeout: Duration) -> Result<HeldHere, Error> {
     let of_pool = target.clone();
     let job = pool::submit(move || try_once(&of_pool, thread, timeout));
@@ -79,12 +79,12 @@ fn first_attempt(target: &Target, thread: u32, timeout: Duration) -> Result<Held
     }
 }
 
-/// One attempt, which does not wait for a holder, on a thread that nobody else needs for the while of [`PAUSES`].
-/// `timeout` is that of the whole call: with one, it comes after those that wait already.
+/// One attempt, which does not wait for a holder. It may occupy its thread for [`PAUSES`]. `timeout` is that of the
+/// whole call: with a timeout, the call queues behind the waiters that exist.
 pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Result<HeldHere, Error> {
     let os = Os::get();
     let until = os.monotonic().checked_add(if timeout.is_zero() { PAUSES } else { timeout.min(PAUSES) });
-    // Who has no time for those who came before is refused by the lock alone.
+    // A call without time to queue attempts at once.
     let others_wait = timeout > 2 * QUEUE_YIELD && waits_for(&target.path);
     if !others_wait {
         return match protocol::acquire_until(os, target, thread, until, &mut None) {
@@ -105,12 +105,12 @@ pub(crate) fn unanswered(target: &Target) -> Error {
     target.contention(None, Some("the file system has not answered".to_owned()))
 }
 
-/// Whether anybody waits for the lock at this path, in this process or another one.
+/// Whether a waiter for the lock at this path exists, in this process or another one.
 fn waits_for(path: &Path) -> bool {
     service().paths.has_waiters(path) || QueueTicket::at(path).is_some_and(|ticket| ticket.has_others())
 }
 
-/// Waits for the creator of an empty file, and for nobody else, where a first attempt has found one.
+/// Waits for the creator of an empty file that a first attempt has found, but not for a holder.
 pub(crate) fn start_for_creator(
     owner: Owner,
     thread: u32,

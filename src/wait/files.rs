@@ -1,4 +1,4 @@
-//! File operations for waiters, on threads that a disk may hold up.
+//! File operations for waiters, on threads that a disk may block.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
@@ -36,10 +36,10 @@ impl Ticket<Arrival> for QueueTicket {
     }
 }
 
-/// Jobs that one thread does one after the other.
+/// Jobs that one thread runs in sequence.
 pub(super) type Batch = Vec<(PathBuf, Job<Files>)>;
 
-/// Puts together what only the same disk can hold up: rechecks are short and can be many.
+/// Groups rechecks by device: they are short and can be many, and only their own disk can block them.
 pub(super) fn batches(jobs: Batch) -> Vec<Batch> {
     let (mut rechecks, mut others) = (Vec::<(u64, Batch)>::new(), Vec::new());
     for (path, job) in jobs {
@@ -53,17 +53,17 @@ pub(super) fn batches(jobs: Batch) -> Vec<Batch> {
             None => rechecks.push((device, vec![(path, job)])),
         }
     }
-    // The last one is run first: nobody waits for a recheck.
+    // The last batch is run first: no waiter depends on a recheck.
     rechecks.into_iter().map(|(_, batch)| batch).chain(others).collect()
 }
 
-/// How an attempt ended: with an answer to its waiter, or not yet.
+/// The result of an attempt: an answer to its waiter, or none yet.
 pub(super) enum Attempted {
     Answer(Answer),
     Not(Outcome<Files>),
 }
 
-/// Acquires, if it is this waiter's turn.
+/// Attempts, if this waiter is the first in the queue or has waited for those before it.
 pub(super) fn attempt(
     watcher: &Watcher,
     target: &Target,
@@ -83,7 +83,7 @@ pub(super) fn attempt(
         }
     }
     let os = Os::get();
-    // The machine pauses, not a thread.
+    // The state machine schedules pauses, so the attempt itself does not pause.
     let outcome = match protocol::acquire_until(os, target, thread, Some(os.monotonic()), empty_file) {
         Err(error @ Error::Contention { .. }) if is_refused(&error) => Attempted::Answer(Ok(Err(error))),
         Err(error @ Error::Contention { .. }) => {
@@ -116,7 +116,7 @@ fn observe(watcher: &Watcher, path: &Path, refusal: &Error, ended: Option<u32>) 
     let Some(file) = WatchedFile::open(path) else { return Observed::Nothing };
     let is_unnamed = matches!(refusal, Error::Contention { holder: None, .. });
     if is_unnamed && (protocol::is_creation_grace(refusal) || file.pid().is_some()) {
-        // The record was written after the attempt: the next one learns whose lock it is.
+        // The record was written after the attempt: the next attempt reads it.
         return Observed::Nothing;
     }
     let pid = file.pid().filter(|pid| Some(*pid) != ended);
@@ -127,7 +127,7 @@ fn observe(watcher: &Watcher, path: &Path, refusal: &Error, ended: Option<u32>) 
     }
 }
 
-/// Watches the file of the lock alone: the first waiter of the queue watches the holder.
+/// Watches the file of the lock but not its holder, which the first waiter of the queue watches.
 pub(super) fn observe_file(watcher: &Watcher, path: &Path) -> Observed<Files> {
     let Some(file) = WatchedFile::open_locked(path) else { return Observed::Nothing };
     match watcher.watch(path, None, false) {
@@ -138,7 +138,7 @@ pub(super) fn observe_file(watcher: &Watcher, path: &Path) -> Observed<Files> {
 
 fn observed(path: &Path, file: WatchedFile, watch: Watch, is_held: bool) -> Observed<Files> {
     let (process, sees_file, was_locked) = (watch.process(), watch.watches_file(), file.was_locked());
-    // What changed before the watch was set, no event tells.
+    // A change before the watch was set sends no event.
     if recheck(path, &file, is_held) {
         Observed::Held(Observation { file, watch, process, sees_file, was_locked })
     } else {
@@ -146,12 +146,12 @@ fn observed(path: &Path, file: WatchedFile, watch: Watch, is_held: bool) -> Obse
     }
 }
 
-/// Whether the path names the file as it was, and its holder is there.
+/// Whether the path names the same unchanged file, and its holder still exists.
 pub(super) fn recheck(path: &Path, file: &WatchedFile, sees_process: bool) -> bool {
     file.is_current(path) && (sees_process || file.is_locked_as_before(path))
 }
 
-/// A lock that nobody is to be told of.
+/// Rolls back a lock that cannot be delivered.
 pub(super) fn roll_back(answer: Answer) {
     if let Ok(Ok(held)) = answer {
         let held: HeldHere = held;

@@ -6,31 +6,31 @@ use std::time::Instant;
 use super::request::{Refused, WaiterId};
 use crate::platform::Ahead;
 
-/// What the machine passes on without a look inside; the simulation has its own.
+/// The types that the state machine passes on without using them; the simulation has its own.
 pub(super) trait Platform {
-    /// What a waiter wants, and how to answer it.
+    /// The request of a waiter, and how to answer it.
     type Request;
     type Arrival: Copy;
     /// A place in the queue of all processes.
     type Ticket: Ticket<Self::Arrival>;
-    /// What to compare a file with later.
+    /// The state of a file, for a later comparison.
     type File: Clone;
     /// Events of a file or its holder, until this is dropped.
     type Watch;
 }
 
-/// A place in the queue of all processes. Its operations are short, whatever the disk does.
+/// A place in the queue of all processes. No disk blocks its operations.
 pub(super) trait Ticket<A> {
     fn take(&mut self, arrival: A);
     fn is_first(&self) -> bool;
     fn ahead(&self) -> Ahead;
 }
 
-/// What is known of the queue of all processes.
+/// The place in the queue of all processes.
 pub(super) enum Queue<T> {
-    /// Nobody has asked yet.
+    /// Not requested yet.
     Unknown,
-    /// There can be none.
+    /// There is no queue.
     No,
     Ticket(T),
 }
@@ -42,11 +42,11 @@ pub(super) struct Waiter<P: Platform> {
     pub(super) arrival: P::Arrival,
     /// `None`: it has no timeout.
     pub(super) deadline: Option<Instant>,
-    /// Whatever its attempt comes to, it gets no lock.
+    /// A lock that its attempt acquires is rolled back.
     pub(super) is_cancelled: bool,
 }
 
-/// A file that somebody holds.
+/// A lock file that a process holds.
 pub(super) struct Observation<P: Platform> {
     pub(super) file: P::File,
     pub(super) watch: P::Watch,
@@ -54,24 +54,24 @@ pub(super) struct Observation<P: Platform> {
     pub(super) process: Option<u32>,
     /// Whether a change of the file is an event.
     pub(super) sees_file: bool,
-    /// Whether somebody had the kernel lock.
+    /// Whether the kernel lock was held.
     pub(super) was_locked: bool,
 }
 
 impl<P: Platform> Observation<P> {
-    /// Whether a check can prove that the holder is there. Otherwise only an attempt does.
+    /// Whether a check can prove that the holder exists. Otherwise an attempt is needed.
     pub(super) fn is_provable(&self) -> bool {
         self.process.is_some() || self.was_locked
     }
 }
 
-/// What is to be done on a thread that a disk may hold up. No path has two at once.
+/// Work for a thread that a disk may block. A path has one job at a time.
 pub(super) enum Job<P: Platform> {
     /// Acquire for the first waiter.
     Attempt(Attempt<P>),
-    /// Is the file as it was, and its holder there?
+    /// Check whether the file is unchanged and its holder exists.
     Recheck { file: P::File, sees_process: bool },
-    /// Does somebody hold the file at the path again?
+    /// Check whether a process holds the file at the path again.
     Observe,
 }
 
@@ -79,15 +79,15 @@ pub(super) struct Attempt<P: Platform> {
     pub(super) id: WaiterId,
     pub(super) arrival: P::Arrival,
     pub(super) queue: Queue<P::Ticket>,
-    /// Others may go first.
+    /// There is time to let earlier waiters attempt first.
     pub(super) has_time: bool,
-    /// Those who came before have had their time.
+    /// Earlier waiters have had that time.
     pub(super) has_waited: bool,
-    /// The process that was seen to end last: no event will tell of it.
+    /// The process that was last seen to end: it sends no more events.
     pub(super) ended: Option<u32>,
 }
 
-/// What a job came to.
+/// The result of a job.
 pub(super) enum Done<P: Platform> {
     Attempted { queue: Queue<P::Ticket>, outcome: Outcome<P> },
     Rechecked { is_same: bool },
@@ -97,27 +97,27 @@ pub(super) enum Done<P: Platform> {
 pub(super) enum Outcome<P: Platform> {
     /// The waiter was answered.
     Over,
-    /// Others come first.
+    /// Earlier waiters attempt first.
     Queued,
     Refused(Refused, Observed<P>),
 }
 
-/// What was found at the path.
+/// The state of the path.
 pub(super) enum Observed<P: Platform> {
     Held(Observation<P>),
     /// It changed while it was observed.
     Changed,
     /// The holder's process has ended.
     Ended(u32),
-    /// Nothing that events or checks tell of.
+    /// Nothing that sends events or can be checked.
     Nothing,
 }
 
-/// What the machine needs to know of the rest.
+/// The time, and the number of paths.
 #[derive(Clone, Copy)]
 pub(super) struct Now {
     pub(super) time: Instant,
-    /// Since when intervals are counted: all paths are to wake their thread together.
+    /// The moment from which intervals are counted, so that all paths wake their thread together.
     pub(super) epoch: Instant,
     /// How many paths there are.
     pub(super) paths: usize,

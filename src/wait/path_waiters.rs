@@ -1,7 +1,6 @@
-//! The waiters of one path, as a state machine: when to attempt, when to check the file, whom to answer.
+//! The waiters of one path, as a state machine: when to attempt, when to check the file, which waiter to answer.
 //!
-//! It touches no file and no clock, so that a simulation can run it: what it wants done is a [`Job`], and what became of
-//! that comes back.
+//! It uses no file and no clock, so that a simulation can run it: it returns a [`Job`] and gets a [`Done`].
 #![forbid(unsafe_code)]
 
 use std::mem;
@@ -27,19 +26,19 @@ enum State<P: Platform> {
 
 /// The waiters of one path.
 pub(super) struct PathWaiters<P: Platform> {
-    /// In the order in which they came.
+    /// In arrival order.
     waiters: Vec<Waiter<P>>,
     pub(super) refused: Refused,
-    /// The first waiter's place, unless an attempt has it with it.
+    /// The place of the first waiter, unless an attempt is using it.
     queue: Queue<P::Ticket>,
     state: State<P>,
-    /// When to do something next, unless a job is under way.
+    /// The next moment to act, unless a job is under way.
     due: Instant,
     /// Since when the lock may be free.
     vacant_since: Option<Instant>,
-    /// Those who came before were given time since then.
+    /// Earlier waiters have had time since then.
     has_yielded: bool,
-    /// The holder may have closed the file just before its kernel lock goes.
+    /// The holder may have closed the file; its kernel lock ends a moment later.
     may_be_closing: bool,
     backoff: Duration,
     ended: Option<u32>,
@@ -63,7 +62,7 @@ impl<P: Platform> PathWaiters<P> {
         }
     }
 
-    /// Enters a waiter. Who came first is first, whoever's first attempt took longer.
+    /// Adds a waiter in arrival order, which may differ from the order in which first attempts end.
     pub(super) fn add(&mut self, waiter: Waiter<P>) {
         let index = self.waiters.partition_point(|other| other.id < waiter.id);
         self.waiters.insert(index, waiter);
@@ -85,17 +84,17 @@ impl<P: Platform> PathWaiters<P> {
         self.waiters
     }
 
-    /// Takes out those who are meant.
+    /// Removes the waiters that match.
     pub(super) fn take(&mut self, is_meant: &dyn Fn(&Waiter<P>) -> bool) -> Vec<Waiter<P>> {
         let taken: Vec<_> = self.waiters.extract_if(.., |waiter| is_meant(waiter)).collect();
         if self.waiters.is_empty() {
-            // Nobody of us is in the queue any more.
+            // Leave the queue of all processes.
             self.queue = Queue::Unknown;
         }
         taken
     }
 
-    /// Takes out one whose wait is cancelled. While it attempts, it stays for a moment.
+    /// Removes a waiter that is cancelled. During its attempt it stays for [`CANCEL_GRACE`].
     pub(super) fn cancel(&mut self, id: WaiterId, now: Instant) -> Option<Waiter<P>> {
         if !self.is_attempted_by(id) {
             return self.take(&|waiter| waiter.id == id).pop();
@@ -112,12 +111,12 @@ impl<P: Platform> PathWaiters<P> {
         matches!(self.state, State::Attempting(attempting) if attempting == id)
     }
 
-    /// Takes out those whose deadline has come.
+    /// Removes the waiters whose deadline has come.
     pub(super) fn take_late(&mut self, now: Instant) -> Vec<Waiter<P>> {
         self.take(&|waiter| waiter.deadline.is_some_and(|deadline| deadline <= now))
     }
 
-    /// Whether nobody needs it any more.
+    /// Whether there are no waiters and no job.
     pub(super) fn is_over(&self) -> bool {
         self.waiters.is_empty() && !self.is_busy()
     }
@@ -152,7 +151,7 @@ impl<P: Platform> PathWaiters<P> {
                 }
                 self.open(now);
             }
-            // The worst of them counts: a close tells less than any other.
+            // A close says less than any other event.
             State::Rechecking(_, pending) if pending.is_none_or(|other| other == HolderEvent::Closed) => {
                 *pending = Some(event);
             }
@@ -168,7 +167,7 @@ impl<P: Platform> PathWaiters<P> {
         self.has_yielded = false;
     }
 
-    /// What there is to do, if it is time to do anything.
+    /// The next job, if one is due.
     pub(super) fn next_job(&mut self, now: Instant) -> Option<Job<P>> {
         let waiter = self.waiters.first()?;
         if self.is_busy() || self.due > now {
@@ -280,7 +279,7 @@ impl<P: Platform> PathWaiters<P> {
 
     /// Checks again after a while.
     fn rest_at(&mut self, observation: Observation<P>, now: Now) {
-        // The kernel tells of the close before it ends the lock: check once more.
+        // The kernel sends the close event before it ends the lock: check once more.
         let pause = if mem::take(&mut self.may_be_closing) {
             MIN_BACKOFF
         } else if observation.sees_file {
@@ -292,7 +291,7 @@ impl<P: Platform> PathWaiters<P> {
         self.state = State::Held(observation);
     }
 
-    /// Those who came before are still at it.
+    /// Lets earlier waiters attempt for longer.
     fn yield_longer(&mut self, now: Instant) {
         let vacant_since = *self.vacant_since.get_or_insert(now);
         let since = now.saturating_duration_since(vacant_since);
@@ -300,7 +299,7 @@ impl<P: Platform> PathWaiters<P> {
         self.due = (now + since.max(FIRST_QUEUE_YIELD)).min(vacant_since + QUEUE_YIELD);
     }
 
-    /// Without events, pauses that grow.
+    /// Pauses for longer each time, without events.
     fn back_off(&mut self, now: Now) {
         let pause = self.next_backoff(now.paths);
         self.open(now.time);
@@ -315,7 +314,7 @@ impl<P: Platform> PathWaiters<P> {
         pause
     }
 
-    /// Between half and all of `pause`, so that waiters do not come back in step (xorshift).
+    /// Between half and all of `pause`, so that waiters do not retry at the same time (xorshift).
     fn jittered(&mut self, pause: Duration) -> Duration {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;

@@ -1,4 +1,4 @@
-//! All paths that somebody waits for, and what there is to do for any of them. It touches no file and no clock.
+//! All paths with waiters, and the work that is due. It uses no file and no clock.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
@@ -15,9 +15,9 @@ pub(super) struct Paths<P: Platform> {
     epoch: Option<Instant>,
 }
 
-/// What there is to do now, and until when to sleep after that.
+/// The work that is due, and how long to sleep after that.
 pub(super) struct Tick<P: Platform> {
-    /// Those whose deadline has come, with the last refusal.
+    /// The waiters whose deadline has come, with the last refusal.
     pub(super) late: Vec<(Waiter<P>, Refused)>,
     pub(super) jobs: Vec<(PathBuf, Job<P>)>,
     pub(super) until: Option<Instant>,
@@ -32,7 +32,7 @@ impl<P: Platform> Paths<P> {
         self.paths.is_empty()
     }
 
-    /// Enters a waiter; the job that it may need is to be run at once.
+    /// Adds a waiter. The returned job has to run at once.
     pub(super) fn start(
         &mut self,
         path: PathBuf,
@@ -46,7 +46,7 @@ impl<P: Platform> Paths<P> {
         path.next_job(now)
     }
 
-    /// Whether anybody waits at this path.
+    /// Whether this path has waiters.
     pub(super) fn has_waiters(&self, path: &Path) -> bool {
         self.paths.get(path).is_some_and(PathWaiters::has_waiters)
     }
@@ -55,7 +55,7 @@ impl<P: Platform> Paths<P> {
         self.paths.values_mut().find(|path| path.waiter(id).is_some())?.cancel(id, now)
     }
 
-    /// Takes out all who are meant, also those who attempt.
+    /// Removes the waiters that match, also during their attempts.
     pub(super) fn take(&mut self, is_meant: &dyn Fn(&Waiter<P>) -> bool) -> Vec<Waiter<P>> {
         self.paths.values_mut().flat_map(|path| path.take(is_meant)).collect()
     }
@@ -64,7 +64,7 @@ impl<P: Platform> Paths<P> {
         std::mem::take(&mut self.paths).into_values().flat_map(PathWaiters::into_waiters).collect()
     }
 
-    /// The last refusal of those who wait with this one; `None`: it waits no more.
+    /// The last refusal of a waiter; `None`: it does not wait.
     pub(super) fn refused(&self, id: WaiterId) -> Option<&Refused> {
         self.paths.values().find(|path| path.waiter(id).is_some()).map(|path| &path.refused)
     }
@@ -81,7 +81,7 @@ impl<P: Platform> Paths<P> {
         }
     }
 
-    /// A job is over. The path's next one may follow at once.
+    /// Takes the result of a job. Returns the next job of the path, if one is due.
     pub(super) fn on_done(&mut self, path: &Path, done: Done<P>, now: Instant) -> Option<Job<P>> {
         let now = self.now(now);
         let waiters = self.paths.get_mut(path)?;
@@ -93,7 +93,7 @@ impl<P: Platform> Paths<P> {
         Now { time, epoch: self.epoch.unwrap_or(time), paths: self.paths.len() }
     }
 
-    /// When there is something to do at a path.
+    /// The next moment at which a path has work.
     pub(super) fn next(&self, path: &Path) -> Option<Instant> {
         self.paths.get(path).and_then(PathWaiters::next)
     }

@@ -1,4 +1,4 @@
-//! What a waiter asks for, and what it gets.
+//! The request of a waiter, and its answer.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -15,10 +15,10 @@ use crate::table::{Owner, UnderWay};
 
 pub(super) type HeldHere = Held<<Os as System>::File>;
 
-/// What a waiter is told; a panic is an answer too.
+/// The answer to a waiter, which may be a panic.
 pub(crate) type Answer = thread::Result<Result<HeldHere, Error>>;
 
-/// Names one waiter in this process, never another one. Who asks for it first is served first.
+/// The id of one waiter in this process. Ids are given in arrival order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WaiterId(pub(crate) u64);
 
@@ -29,12 +29,12 @@ impl WaiterId {
     }
 }
 
-/// Who has the lock, as the last attempt has found.
+/// The holder of the lock, as the last attempt has found it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Refused {
     pub(crate) holder: Option<Holder>,
     pub(crate) reason: Option<String>,
-    /// The system call that the last attempt has failed with for want of descriptors or memory, and its error number.
+    /// The system call for which the last attempt had too few descriptors or too little memory, and its error number.
     pub(crate) shortage: Option<(&'static str, i32)>,
 }
 
@@ -47,22 +47,22 @@ impl Refused {
     }
 }
 
-/// What a waiter wants.
+/// A request to acquire within a timeout.
 #[derive(Debug)]
 pub(crate) struct AcquireRequest {
     pub(crate) owner: Owner,
     pub(crate) thread: u32,
     pub(crate) target: Target,
     pub(crate) timeout: Duration,
-    /// Waits for the creator of an empty file, and for nobody else.
+    /// Waits for the creator of an empty file, but not for a holder.
     pub(crate) only_creator: bool,
 }
 
-/// What a waiter wants, and how to answer it.
+/// The request of a call that waits, and how to answer it.
 pub(super) struct PendingCall {
     pub(super) order: AcquireRequest,
     pub(super) empty_file: EmptyFile,
-    /// When the first empty file was seen.
+    /// When the call first saw an empty file.
     pub(super) empty_since: Option<Duration>,
     pub(super) answer: Box<dyn FnOnce(Answer) + Send>,
 }
@@ -78,7 +78,7 @@ impl PendingCall {
     }
 }
 
-/// What a waiter's attempt needs.
+/// The parameters of one attempt.
 pub(super) struct Wanted {
     pub(super) target: Target,
     pub(super) thread: u32,

@@ -1,4 +1,4 @@
-//! One thread that sleeps for all waiters of this process, and the jobs that it hands out.
+//! The thread that sleeps for all waiters of this process, and the jobs that it dispatches.
 #![forbid(unsafe_code)]
 
 use std::any::Any;
@@ -22,16 +22,16 @@ use crate::protocol::error::Error;
 use crate::protocol::{self, CREATION_GRACE};
 use crate::table::{Owner, UnderWay};
 
-/// How long the thread stays when nobody waits.
+/// How long the thread exists without waiters.
 const IDLE: Duration = Duration::from_secs(1);
 
 type Waiter = job::Waiter<Files>;
 
 pub(super) struct Service {
     pub(super) paths: Paths<Files>,
-    /// Of the thread that sleeps; `None`: there is none.
+    /// That of the thread that sleeps; `None`: there is no such thread.
     watcher: Option<Watcher>,
-    /// Until when it sleeps at most.
+    /// The moment at which it wakes up at the latest.
     until: Option<Instant>,
 }
 
@@ -44,8 +44,8 @@ pub(super) fn service() -> MutexGuard<'static, Service> {
 
 const CANCELLED: &str = "the wait was cancelled";
 
-/// Calls `answer` once the lock is acquired, the deadline has come or the wait has been cancelled; on another thread,
-/// unless the system refuses the one that sleeps, which is an answer too.
+/// Calls `answer` when the lock is acquired, the deadline comes or the wait is cancelled. That is on another thread,
+/// except for the error that the sleeping thread could not be started.
 pub(crate) fn start(id: WaiterId, order: AcquireRequest, answer: Box<dyn FnOnce(Answer) + Send>) {
     let mut service = service();
     if let Err(error) = service.begin() {
@@ -66,7 +66,8 @@ pub(crate) fn start(id: WaiterId, order: AcquireRequest, answer: Box<dyn FnOnce(
     }
 }
 
-/// Ends a wait. It does not end up with the lock: it is answered at once or, if it attempts, a moment later at most.
+/// Cancels a wait, which then does not acquire the lock. It is answered at once or, during an attempt, within
+/// [`CANCEL_GRACE`].
 pub(crate) fn cancel(id: WaiterId) {
     let cancelled = {
         let mut service = service();
@@ -78,7 +79,7 @@ pub(crate) fn cancel(id: WaiterId) {
     refuse_all(cancelled, CANCELLED);
 }
 
-/// Ends all waits of an owner.
+/// Cancels all waits of an owner.
 pub(crate) fn cancel_all(owner: Owner) {
     let cancelled = {
         let mut service = service();
@@ -88,7 +89,7 @@ pub(crate) fn cancel_all(owner: Owner) {
     refuse_all(cancelled, "the one who waited has ended");
 }
 
-/// Who has the lock that a waiter waits for; `None`: it waits no more.
+/// The last refusal of a waiter; `None`: it does not wait.
 pub(crate) fn refused(id: WaiterId) -> Option<Refused> {
     service().paths.refused(id).cloned()
 }
@@ -103,7 +104,7 @@ fn refuse(waiter: Waiter, reason: &str) {
 }
 
 impl Service {
-    /// Starts the thread that sleeps if there is none.
+    /// Starts the sleeping thread unless it exists.
     fn begin(&mut self) -> io::Result<()> {
         if self.watcher.is_none() {
             let watcher = Watcher::new();
@@ -127,7 +128,7 @@ impl Service {
     }
 }
 
-/// Runs jobs, or sleeps for all.
+/// Runs jobs, or sleeps for all waiters.
 fn work(watcher: &Watcher, batch: Option<Batch>) {
     let work = || match batch {
         Some(batch) => run(watcher, batch),
@@ -138,7 +139,7 @@ fn work(watcher: &Watcher, batch: Option<Batch>) {
     }
 }
 
-/// The thread that sleeps. It passes on its part before it does anything that may hang.
+/// The loop of the sleeping thread. It hands the sleep to another thread before it does anything that may hang.
 fn serve(watcher: &Watcher) {
     let mut idle_since = None;
     loop {
@@ -153,7 +154,7 @@ fn serve(watcher: &Watcher) {
                 return;
             }
             let until = idle_since.map_or(tick.until, |since| Some(since + IDLE));
-            // A job ends with a recheck that is due later than that: it need not wake this thread.
+            // A recheck that follows a job is due later than this, so it does not wake this thread.
             let until = until.unwrap_or(now + SHORTEST_RESCAN);
             service.until = Some(until);
             (tick.late, tick.jobs, until)
@@ -170,7 +171,7 @@ fn serve(watcher: &Watcher) {
             for batch in batches {
                 dispatch(watcher, batch);
             }
-            // This thread is awake, another one would have to wake up.
+            // This thread is awake; another one would have to wake up first.
             let next = watcher.clone();
             if pool::submit_at_once(Box::new(move || work(&next, None))) {
                 return run(watcher, batch);
@@ -185,7 +186,7 @@ fn serve(watcher: &Watcher) {
     }
 }
 
-/// Nobody sleeps for those who wait any more; the next one starts anew.
+/// Answers all waiters with a panic. The next wait starts a new sleeping thread.
 #[cold]
 fn fail_all(panic: &(dyn Any + Send)) {
     let waiters = {
@@ -205,7 +206,7 @@ fn dispatch(watcher: &Watcher, batch: Batch) {
     pool::submit_detached(Box::new(move || work(&watcher, Some(batch))));
 }
 
-/// Runs jobs, each with those of the same path that follow at once.
+/// Runs jobs, each with the jobs of its path that follow at once.
 #[inline(never)]
 fn run(watcher: &Watcher, batch: Batch) {
     for (path, job) in batch {
@@ -221,7 +222,7 @@ fn run(watcher: &Watcher, batch: Batch) {
     }
 }
 
-/// The second value lasts until the path knows how the job ended.
+/// Runs one job. The second value lives until the path has the result.
 fn perform(watcher: &Watcher, path: &Path, job: Job<Files>) -> (Done<Files>, Option<UnderWay>) {
     match job {
         Job::Attempt(attempt) => attempt_for(watcher, path, attempt),
@@ -249,7 +250,7 @@ fn attempt_for(
         return (Done::Attempted { queue: attempt.queue, outcome: Outcome::Over }, None);
     };
     let Wanted { target, thread, only_creator, mut empty_file, empty_since, under_way } = wanted;
-    // An empty file that is met later is another one: somebody puts one after the other at the path.
+    // An empty file that is found later is another one: a process puts one after the other at the path.
     let is_late = empty_since.is_some_and(|since| Os::get().monotonic() >= since + CREATION_GRACE);
     let is_refused = |error: &Error| only_creator && (is_late || !protocol::is_creation_grace(error));
     let done =
@@ -271,7 +272,7 @@ fn attempt_for(
     (Done::Attempted { queue, outcome }, Some(under_way))
 }
 
-/// What a waiter wants, unless it waits no more.
+/// The parameters of a waiter's attempt, if it still waits.
 fn wanted(path: &Path, id: WaiterId) -> Option<Wanted> {
     let mut service = service();
     let waiter = service.paths.at(path)?.waiter(id).filter(|waiter| !waiter.is_cancelled)?;
@@ -288,7 +289,7 @@ fn wanted(path: &Path, id: WaiterId) -> Option<Wanted> {
     })
 }
 
-/// Takes out a waiter, unless it waits no more.
+/// Removes a waiter, if it still waits.
 fn taken(path: &Path, id: WaiterId) -> Option<Waiter> {
     service().paths.at(path).and_then(|path| path.take(&|waiter| waiter.id == id).pop())
 }

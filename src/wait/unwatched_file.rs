@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::path::Path;
 
-/// A lock file that somebody holds; there is nothing to look at.
+/// A lock file that a process holds; it cannot be watched.
 #[derive(Debug, Clone)]
 pub(crate) struct WatchedFile(Infallible);
 

@@ -1,5 +1,5 @@
-//! What a waiter looks at: the lock file, as it was when somebody was found to hold it. It is not kept open: many can wait
-//! for many locks, and descriptors are few.
+//! The lock file that a waiter watches, as it was when it was found held. It is not kept open: a process may wait for
+//! many locks, and descriptors are few.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::platform::{Access, FileId, FileKind, FsKind, LockMode, Opened, Os, St
 use crate::protocol::holder;
 use crate::protocol::record::{RECORD_LEN, Record};
 
-/// A lock file that somebody holds.
+/// A lock file that a process holds.
 #[derive(Debug, Clone)]
 pub(crate) struct WatchedFile {
     seen: Seen,
@@ -16,7 +16,7 @@ pub(crate) struct WatchedFile {
     was_locked: bool,
 }
 
-/// What changes when the lock changes hands.
+/// The properties that change when the lock changes hands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Seen {
     id: Option<FileId>,
@@ -34,8 +34,7 @@ impl From<Stat> for Seen {
 }
 
 impl WatchedFile {
-    /// `None` where there is nothing to watch: no file, no record in it yet, or no event that would tell of
-    /// it, as on a network filesystem.
+    /// `None` if there is nothing to watch: no file, no record in it yet, or no events, as on a network filesystem.
     pub(crate) fn open(path: &Path) -> Option<Self> {
         let os = Os::get();
         let (file, stat) = open_file(os, path)?;
@@ -45,18 +44,18 @@ impl WatchedFile {
         let mut buffer = [0; RECORD_LEN];
         let length = os.read(&file, &mut buffer).ok()?;
         let record = Record::parse(&buffer[..length.min(RECORD_LEN)])?;
-        // A process that took the pid of the holder since must not be waited for: the lock ends without it.
+        // Another process may have the pid of the holder now. The lock does not end with it.
         let is_seen = !holder::is_foreign(os, &record) && holder::is_running(os, &record);
         let pid = is_seen.then_some(record.pid);
         Some(Self { seen: stat.into(), pid, was_locked: is_locked(os, &file) })
     }
 
-    /// As `open`, of a file whose kernel lock somebody has, whoever that is.
+    /// As `open`, for a file whose kernel lock is held by any process.
     pub(crate) fn open_locked(path: &Path) -> Option<Self> {
         let os = Os::get();
-        // Only on a local filesystem is there a queue, and somebody in it to follow.
+        // A queue with other waiters exists on a local filesystem only.
         let (file, stat) = open_file(os, path)?;
-        // Its creator is about to lock it, and would find the lock taken by us.
+        // The creator of an empty file is about to lock it, and would find it locked by this check.
         let is_recorded = stat.size > 0;
         (is_recorded && is_locked(os, &file)).then(|| Self { seen: stat.into(), pid: None, was_locked: true })
     }
@@ -66,24 +65,23 @@ impl WatchedFile {
         self.pid
     }
 
-    /// Whether somebody had the kernel lock. A run on another machine is believed without one, and so is one of
-    /// the TypeScript lock while its process lives.
+    /// Whether the kernel lock was held. A holder on another host, or a legacy process, can hold the lock without one.
     pub(crate) fn was_locked(&self) -> bool {
         self.was_locked
     }
 
-    /// What it lies on.
+    /// The device of the file.
     pub(crate) fn device(&self) -> u64 {
         self.seen.id.map_or(0, |id| id.device)
     }
 
-    /// Whether the path names this file, as it was.
+    /// Whether the path names this file, unchanged.
     pub(crate) fn is_current(&self, path: &Path) -> bool {
         Os::get().stat_path(path).is_ok_and(|stat| stat.is_some_and(|stat| Seen::from(stat) == self.seen))
     }
 
-    /// Whether somebody has the kernel lock if somebody had it, and nobody otherwise. What was opened for reading alone is
-    /// closed without an event for others.
+    /// Whether the kernel lock is still held, or still free. The file is opened for reading only, so closing it sends
+    /// no event to other waiters.
     pub(crate) fn is_locked_as_before(&self, path: &Path) -> bool {
         let os = Os::get();
         matches!(os.open(path, Access::Read), Ok(Opened::File(file)) if is_locked(os, &file) == self.was_locked)

@@ -26,10 +26,10 @@ pub(crate) fn is_main_thread() -> bool {
     rustix::thread::gettid() == rustix::process::getpid()
 }
 
-/// What keeps a look from changing the time of the last access.
+/// The flag that keeps an open from changing the access time.
 pub(super) const NO_TRACE: OFlags = OFlags::NOATIME;
 
-/// Opens a directory only to name what is in it: `O_PATH` of `open(2)` needs no permission to read.
+/// The flag to open a directory by which to name its files: `O_PATH` of `open(2)` needs no permission to read.
 pub(super) const DIRECTORY: OFlags = OFlags::PATH;
 
 /// Whether something is mounted at the path itself: `STATX_ATTR_MOUNT_ROOT` of `statx(2)`, since Linux 5.8.

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use crate::platform::types::{FileId, ProcessIdentity, ProcessState};
 use crate::platform::unix::process::{self as unix, process_exists};
 
-/// Who and where this process is. What `/proc` does not tell stays unknown.
+/// The identity of this process, as far as `/proc` shows it.
 pub(in crate::platform) fn identity() -> ProcessIdentity {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
     ProcessIdentity {

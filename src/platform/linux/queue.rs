@@ -1,9 +1,9 @@
-//! The queue of those who wait for a lock, in all processes of this kernel.
+//! The queue of the waiters for a lock, in all processes of this kernel.
 //!
 //! A place in it is an open file description lock (`fcntl(2)`, `F_OFD_SETLK`) of one byte of the lock file's
-//! *directory*, which stays while the files in it come and go. The byte tells the file's name and when its
-//! waiter came. Nobody else locks bytes of a directory, and the kernel takes a place away however its waiter
-//! ends. Only who tries first depends on the queue, so a system that refuses it costs fairness alone.
+//! *directory*, which stays while the files in it come and go. The offset of the byte stands for the file's name and
+//! the arrival of the waiter. Other programs do not lock bytes of a directory, and the kernel removes a place when its
+//! waiter ends. The queue decides only which waiter attempts first: without it, waiting is less fair.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,8 @@ use rustix::time::{ClockId, clock_gettime};
 use super::filesystem::is_local;
 use crate::platform::events::Ahead;
 
-/// As many bytes for each name: two for 32 us, which is enough for 50 days. After that the ranks begin anew, and whoever
-/// waits in that moment loses its turn.
+/// As many bytes for each name: two for 32 us, which is enough for 50 days. After that the ranks begin again, and a
+/// process that waits at that moment loses its place.
 const LANE: i64 = 1 << 38;
 
 /// Names are told apart by as many bits, so that the last lane ends within the range of the system call.
@@ -27,12 +27,12 @@ const NAME_BITS: u32 = 24;
 /// How many that were passed over are remembered.
 const PASSED: usize = 64;
 
-/// When a waiter came; who came first is first.
+/// The arrival of a waiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Arrival(i64);
 
 impl Arrival {
-    /// The rank of one who comes now, by a clock that all processes of this kernel share. It is even.
+    /// The current moment, by a clock that all processes of this kernel share. It is even.
     pub(crate) fn now() -> Self {
         let now = clock_gettime(ClockId::Monotonic);
         Self((now.tv_sec * 1_000_000 + now.tv_nsec / 1000) >> 5 << 1 & (LANE - 1))
@@ -48,7 +48,7 @@ pub(crate) struct QueueTicket {
     /// 0 or 1, added to the rank: a place that changes is one whose waiter is not stopped.
     turn: i64,
     path: PathBuf,
-    /// The place of one who did not take its turn.
+    /// The place of a waiter that did not move.
     passed: Option<i64>,
 }
 
@@ -60,7 +60,7 @@ fn passed_over() -> MutexGuard<'static, Vec<(PathBuf, i64)>> {
 }
 
 impl QueueTicket {
-    /// A place for those who wait for the lock at `path`, not taken yet. `None`: no queue is possible.
+    /// A ticket for the lock at `path`, without a place yet. `None`: no queue is possible.
     pub(crate) fn at(path: &Path) -> Option<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, path.parent()?, flags, Mode::empty()).ok()?;
@@ -72,7 +72,7 @@ impl QueueTicket {
         is_local.then_some(Self { directory, lane, rank: None, turn: 0, path, passed })
     }
 
-    /// Takes the place of one who came at `rank`.
+    /// Takes the place of a waiter that arrived at `rank`.
     pub(crate) fn take(&mut self, rank: Arrival) {
         if self.rank != Some(rank) {
             self.leave();
@@ -86,7 +86,7 @@ impl QueueTicket {
         self.rank = Some(rank);
     }
 
-    /// Shows the others that this waiter takes its turns.
+    /// Changes the place, which shows other waiters that this one is not stopped.
     pub(crate) fn move_on(&mut self) {
         if let Some(rank) = self.rank {
             let before = self.lane + rank.0 + self.turn;
@@ -97,19 +97,19 @@ impl QueueTicket {
         }
     }
 
-    /// Lets those who came later try.
+    /// Leaves the queue, so that later waiters attempt.
     pub(crate) fn leave(&mut self) {
         if self.rank.take().is_some() {
             let _ = fcntl(&self.directory, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, self.lane, LANE)));
         }
     }
 
-    /// Whether nobody came before us who takes its turns.
+    /// Whether no earlier waiter is in the queue, except one that was passed over.
     pub(crate) fn is_first(&self) -> bool {
         self.rank.is_none_or(|Arrival(mine)| self.other(mine).is_none())
     }
 
-    /// Who came before us and takes its turns.
+    /// How many earlier waiters are in the queue, except one that was passed over.
     pub(crate) fn ahead(&self) -> Ahead {
         let Some(Arrival(mine)) = self.rank else { return Ahead::Nobody };
         let Some(other) = self.other(mine) else { return Ahead::Nobody };
@@ -118,12 +118,12 @@ impl QueueTicket {
         if is_alone { Ahead::One } else { Ahead::More }
     }
 
-    /// Whether anybody else waits who takes its turns.
+    /// Whether another waiter is in the queue, except one that was passed over.
     pub(crate) fn has_others(&self) -> bool {
         self.other(LANE).is_some()
     }
 
-    /// Waits for the first one no more, until it moves.
+    /// Passes over the first waiter until it moves.
     pub(crate) fn pass_over(&mut self) {
         let Some(other) = self.rank.and_then(|Arrival(rank)| self.other(rank)) else { return };
         self.passed = Some(other);
@@ -135,7 +135,7 @@ impl QueueTicket {
         passed.push((self.path.clone(), other));
     }
 
-    /// The place of somebody else among the first ones, except one that was passed over.
+    /// The place of another waiter before `end`, except one that was passed over.
     fn other(&self, end: i64) -> Option<i64> {
         let first = self.taken(0, end)?;
         if self.passed != Some(first) {
@@ -151,7 +151,7 @@ impl QueueTicket {
         }
         let mut found = range(libc::F_WRLCK, self.lane + start, end - start);
         let is_asked = fcntl(&self.directory, FcntlArg::F_OFD_GETLK(&mut found)).is_ok();
-        // A place is one byte, and two while it moves. Whoever may read the directory can lock more.
+        // A place is one byte, and two while it moves. A process that may read the directory can lock more.
         let is_place = i32::from(found.l_type) != libc::F_UNLCK && (1..=2).contains(&found.l_len);
         (is_asked && is_place).then(|| found.l_start - self.lane)
     }

@@ -20,10 +20,10 @@ use crate::platform::events::HolderEvent;
 /// How long to sleep at most where nothing can wake us: descriptors have run out.
 const WITHOUT_EVENTFD: Duration = Duration::from_millis(10);
 
-/// How long to sleep where the system cannot even tell what has happened.
+/// How long to sleep after an error of `poll(2)`.
 const AFTER_POLL_ERROR: Duration = Duration::from_millis(50);
 
-/// What one thread sleeps on, and others add to.
+/// The descriptors that one thread sleeps on, and others add to.
 #[derive(Debug, Clone)]
 pub(crate) struct Watcher(Arc<Shared>);
 
@@ -70,7 +70,7 @@ impl Drop for Watch {
     }
 }
 
-/// What [`Watcher::watch`] came to.
+/// The result of [`Watcher::watch`].
 #[derive(Debug)]
 pub(crate) enum Watching {
     Yes(Watch),
@@ -80,7 +80,7 @@ pub(crate) enum Watching {
     No,
 }
 
-/// What [`Watcher::wait`] has noticed.
+/// The events of one [`Watcher::wait`].
 #[derive(Debug, Default)]
 pub(crate) struct HolderEvents {
     changed: Vec<i32>,
@@ -132,7 +132,7 @@ impl Watcher {
             Some((pid, Ok(()))) => Some(pid),
             _ => None,
         };
-        // Whoever tries to acquire closes the file too, so this is for holders that cannot be watched.
+        // Every attempt to acquire closes the file too, so this is for holders that cannot be watched.
         let file = self.watch_file(path, sees_close && pid.is_none());
         if file.is_none() && pid.is_none() {
             return Watching::No;

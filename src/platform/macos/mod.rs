@@ -18,7 +18,7 @@ pub(super) fn lock_owner(_: FileId) -> Option<u32> {
     None
 }
 
-/// What keeps a look from changing the time of the last access: macOS has nothing of the kind.
+/// macOS has no flag that keeps an open from changing the access time.
 pub(super) const NO_TRACE: OFlags = OFlags::empty();
 
 /// macOS has no `O_PATH`.

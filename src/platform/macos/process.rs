@@ -5,7 +5,7 @@ use super::calls::{process_info, sysctl_text};
 use crate::platform::types::{ProcessIdentity, ProcessState};
 use crate::platform::unix::process::{self as unix, process_exists};
 
-/// Who and where this process is.
+/// The identity of this process.
 pub(in crate::platform) fn identity() -> ProcessIdentity {
     let pid = std::process::id();
     ProcessIdentity {

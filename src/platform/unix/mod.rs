@@ -20,7 +20,7 @@ use super::types::{
 };
 use super::{clock, own};
 
-/// The real system, with what does not change while this process lives.
+/// The real system, with the constants of this process.
 #[derive(Debug)]
 pub(crate) struct Os {
     identity: ProcessIdentity,
@@ -47,7 +47,7 @@ fn retried<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Re
     Err(Errno::INTR)
 }
 
-/// Whether a call failed for want of descriptors or memory, which others may give back.
+/// Whether a call failed because descriptors or memory have run out, which may pass.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
@@ -80,7 +80,7 @@ impl System for Os {
             Err(Errno::WOULDBLOCK) => return Ok(Opened::Leased),
             Err(error) => error,
         };
-        // ELOOP, EISDIR and ENXIO (a socket) say what stands there only together with a look at it.
+        // ELOOP, EISDIR and ENXIO (a socket) do not say which kind of file it is; lstat does.
         match fs::lstat(path).map(|stat| kind(stat.st_mode)) {
             Ok(FileKind::File) | Err(_) => Err(error.into()),
             Ok(kind) => Ok(Opened::NotAFile(kind)),
@@ -127,7 +127,7 @@ impl System for Os {
     fn stat_path(&self, path: &Path) -> io::Result<Option<Stat>> {
         match fs::lstat(path) {
             Ok(stat) => Ok(Some(described(&stat))),
-            // ENOTDIR: what was its directory is something else now.
+            // ENOTDIR: the directory of the path is another kind of file now.
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -173,7 +173,7 @@ impl System for Os {
         match retried(|| fs::openat(CWD, directory, flags, Mode::empty())) {
             Ok(directory) => unlinked(&directory, Path::new(name), id),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(Unlinked::Missing),
-            // A release must not fail for want of a descriptor.
+            // A release must not fail because descriptors have run out.
             Err(_) => unlinked(CWD, path, id),
         }
     }
@@ -238,7 +238,7 @@ fn unlinked(directory: impl AsFd, name: &Path, id: FileId) -> Result<Unlinked, F
     }
 }
 
-/// Opens what exists. Only a file's owner may ask for no trace; a look that leaves one is better than none.
+/// Opens an existing file. Only its owner may open it without an access time, so others open it with one.
 fn opened(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     match fs::openat(CWD, path, flags, Mode::empty()) {
         Err(Errno::PERM) if flags.intersects(own::NO_TRACE) => {

@@ -4,7 +4,7 @@
 use super::calls::{self, Found};
 use crate::platform::types::{ProcessIdentity, ProcessState};
 
-/// Who and where this process is.
+/// The identity of this process.
 pub(super) fn identity() -> ProcessIdentity {
     let host = calls::host();
     ProcessIdentity {

@@ -1,8 +1,8 @@
-//! All waiters of one process, run with a seed: files, disks, other processes and the clock are made up here.
+//! All waiters of one process, run with a seed on simulated files, disks, processes and clocks.
 //!
-//! At every step a disk may stall, a holder release, die or be replaced, a waiter be cancelled and a deadline come. What
-//! is checked: each call is answered once; no later than its deadline, or a moment after its cancel, whatever stalls;
-//! waiters of a path in the order in which they came; and a lock of a healthy disk does not stay free while somebody waits.
+//! At every step a disk may stall, a holder release, die or be replaced, a waiter be cancelled and a deadline come. The
+//! simulation checks that each call is answered once, by its deadline or a moment after its cancel; that waiters of a
+//! path are served in arrival order; and that a lock on a healthy disk does not stay free while it has waiters.
 
 mod world;
 
