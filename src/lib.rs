@@ -30,7 +30,10 @@ mod platform;
 mod pool;
 pub mod protocol;
 mod table;
-#[cfg_attr(not(feature = "node"), allow(dead_code, unused_imports, reason = "only JavaScript ends a wait"))]
+#[cfg_attr(
+    any(not(feature = "node"), test),
+    allow(dead_code, unused_imports, reason = "only JavaScript ends a wait")
+)]
 mod wait;
 
 pub use api::{

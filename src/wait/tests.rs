@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::request::{HeldHere, Refused};
 use super::*;
-use crate::platform::{Os, QueueTicket};
+use crate::platform::Os;
 use crate::protocol::{
     self,
     error::Error,
@@ -112,7 +112,7 @@ fn a_cancelled_wait_leaves_the_queue_at_once() {
     let directory = tempfile::tempdir().expect("a directory");
     let target = target(&directory);
     let held = hold(&target);
-    let place = QueueTicket::at(&target.path).expect("a local directory");
+    let place = crate::platform::QueueTicket::at(&target.path).expect("a local directory");
     let took = || {
         let (id, told) = waiting(Owner::PROGRAM, &target, Duration::MAX);
         until_refused(id);
