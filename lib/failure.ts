@@ -5,7 +5,7 @@ import type { Holder, LockErrorCode } from '../index.js'
 import { argumentError, contention, lockError } from './shared/errors.js'
 import { fromWin32 } from './win32-errors.js'
 
-/** What the addon returns for a failed call, as `src/node/failure.rs` makes it. */
+/** What the addon returns for a failed call, as `src/node/errors.rs` makes it. */
 type SystemFailure = [errno: number, syscall: string, path: string, text: string]
 type LockFailure = [
   code: LockErrorCode | `ERR_${string}`,

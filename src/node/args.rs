@@ -1,4 +1,4 @@
-//! Arguments. `lib/options.js` has checked them; a directory, a file, a message and a flag remain.
+//! Arguments. `lib/options.ts` has checked them; a directory, a file, a message and a flag remain.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};

@@ -14,7 +14,7 @@ use crate::protocol::error::Error;
 use crate::protocol::record::Holder;
 
 /// `[code, message, path, reason, pid, createdAt, host, thread]`, or, if the system refused,
-/// `[errno, syscall, path, text]`. `lib/errors.js` reads it.
+/// `[errno, syscall, path, text]`. `lib/failure.ts` reads it.
 pub(super) fn to_js(env: &Env, error: Error) -> Result<Unknown<'_>> {
     let path = error.path().map(text_of).unwrap_or_default();
     if let Error::System { source, syscall, .. } = error {

@@ -1,6 +1,6 @@
 //! The end of an environment: a worker's, or the process'.
 //!
-//! A listener of `exit`, in `lib/held.js`, sees most ends of the process. It is not called if a listener before it
+//! A listener of `exit`, in `lib/held-locks.ts`, sees most ends of the process. It is not called if a listener before it
 //! throws or exits, or if one of `uncaughtException` throws, and it comes too early for a lock that a listener after
 //! it acquires. The last chance then is `exit(3)`, in which the C library drops the variables of the main thread, or,
 //! where that is musl, calls a function.

@@ -62,7 +62,7 @@ impl From<napi::Error> for Rejection {
 
 /// Runs `work` on a thread of its own. Gives what `convert`, on this thread, makes of it, or a promise of that.
 ///
-/// `lib/native.js` gives the program what is there at once in a later turn of the event loop: a program that tries
+/// `lib/native.ts` gives the program what is there at once in a later turn of the event loop: a program that tries
 /// again and again must not keep its own timers from running.
 pub(super) fn promised<'env, T, W, C>(env: &'env Env, work: W, convert: C) -> Result<Unknown<'env>>
 where
