@@ -70,7 +70,7 @@ async function borrow(pool: Pool, connectTimeout: number): Promise<Connection> {
     const timeout = client.connectionParameters?.query_timeout
     if (client.connectionParameters) client.connectionParameters.query_timeout = 0
     let isBack = false
-    const giveBack = (error?: Error) => {
+    const returnClient = (error?: Error) => {
       if (isBack) return
       isBack = true
       if (client.connectionParameters) client.connectionParameters.query_timeout = timeout
@@ -78,10 +78,10 @@ async function borrow(pool: Pool, connectTimeout: number): Promise<Connection> {
     }
     const destroy = () => {
       if (isBack) return
-      giveBack(new Error('the lock has given the connection up'))
+      returnClient(new Error('the lock has given the connection up'))
       client.connection?.stream?.destroy?.()
     }
-    return { client, isBorrowed: true, close: async () => giveBack(), destroy }
+    return { client, isBorrowed: true, close: async () => returnClient(), destroy }
   } catch (error) {
     // A client that comes too late goes back to the pool.
     connecting.then((client) => client.release()).catch(() => {})
