@@ -91,7 +91,7 @@ function findLastByPath(path: string): HeldLock | undefined {
 }
 
 function releaseAll(): void {
-  const reason = 'because the path does not name the file now'
+  const reason = 'the path does not name its file now'
   const ends = hasEndSubscribers()
     ? [...heldLocks.values()].map((lock) => ({ lock, lost: lock.isHeld() ? undefined : { reason } }))
     : []

@@ -112,7 +112,7 @@ pub fn acquire_lock(options: &AcquireOptions) -> Result<Lock, Error> {
             table::set_delivered(id, true);
             Ok(Lock { id, path, holder, taken_over })
         }
-        None => Err(Error::Lost { path, reason: "because its owner has ended" }),
+        None => Err(Error::Lost { path, reason: "its owner has ended" }),
     }
 }
 

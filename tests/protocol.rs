@@ -444,7 +444,7 @@ fn foreign_content_is_refused_under_a_custom_name() {
             let Err(error @ Error::NotAFile { kind: FileKind::NotALock, .. }) = answer else {
                 panic!("{answer:?}")
             };
-            assert!(error.to_string().contains("is not a lock file"), "{error}");
+            assert!(error.to_string().contains("contains no lock record"), "{error}");
         }
         assert_eq!(world.content().unwrap(), content);
         assert!(acquire(&one, &target(), 0).unwrap().taken_over.is_some(), "the legacy lock's habit");

@@ -86,7 +86,7 @@ test('break removes a stale lock, refuses a held one, and --force removes that t
   const lock = acquireLockSync(cwd)
   const refused = cli(cwd, ['break'])
   assert.equal(refused.code, 75)
-  assert.match(refused.stderr, new RegExp(`^${MESSAGE}\nprocess ${process.pid} .*--force`))
+  assert.match(refused.stderr, new RegExp(`^${MESSAGE}\nnot removed: process ${process.pid} .*--force`))
   assert.equal(lock.isHeld(), true)
   assert.equal(cli(cwd, ['break', '--force']).code, 0)
   assert.equal(lock.isHeld(), false)
@@ -252,7 +252,7 @@ test('a lock that was lost while the command ran is told, and is a failure', (t)
   const cwd = directory(t)
   const lost = cli(cwd, ['run', '--file', 'l', '--', 'rm', 'l'])
   assert.equal(lost.code, 74)
-  assert.match(lost.stderr, /^reconcile-lock: The lock was lost while it was held/)
+  assert.match(lost.stderr, /^reconcile-lock: lost the lock \/\S+ while holding it: /)
   assert.equal(cli(cwd, ['run', '--file', 'l', '--', 'sh', '-c', 'rm l; exit 3']).code, 3)
 })
 
@@ -262,11 +262,12 @@ test('a lock that is taken over is told: whose it was, and why', (t) => {
   leave(cwd, { pid, createdAt: Date.now() - 72_500, host: 'ledger' })
   const { code, stderr } = cli(cwd, ['run', '--', 'true'])
   assert.equal(code, 0)
-  const whose = `took over the lock of process ${pid} on ledger, acquired 1 min 1\\d s ago`
+  const whose = `took over the stale lock \\S+ of process ${pid} on ledger, acquired 1 min 1\\d s ago`
   assert.match(stderr, new RegExp(`^reconcile-lock: ${whose}: process ${pid} ended without releasing\n$`))
   leave(cwd, 'no record')
-  const unknown = 'reconcile-lock: took over a lock, nobody knows whose: the file was not a lock record\n'
-  assert.equal(cli(cwd, ['run', '--', 'true']).stderr, unknown)
+  const unknown =
+    /^reconcile-lock: took over the stale lock \S+: the file was not a lock record; the previous holder is unknown\n$/
+  assert.match(cli(cwd, ['run', '--', 'true']).stderr, unknown)
 })
 
 test('control characters of a path reach neither a terminal nor a log', (t) => {
@@ -288,7 +289,7 @@ test('control characters of a path reach neither a terminal nor a log', (t) => {
   isOneLine(message ?? '', shown)
   isOneLine(holder ?? '', `reconcile-lock: ${path} is held by process ${process.pid}`)
   lock.releaseSync()
-  isOneLine(cli(cwd, ['run', '--', 'rm', resolveLockPath(cwd)]).stderr, 'reconcile-lock: The lock was lost')
+  isOneLine(cli(cwd, ['run', '--', 'rm', resolveLockPath(cwd)]).stderr, 'reconcile-lock: lost the lock ')
   symlinkSync('/nowhere', resolveLockPath(cwd))
   isOneLine(cli(cwd, ['status']).stderr, 'reconcile-lock: Refusing to read symlinked lock file: ')
   isOneLine(cli(cwd, ['run', '--file', 'f', '--', odd]).stderr, `reconcile-lock: ${shown}: command not found`)
@@ -314,7 +315,7 @@ test('a current directory whose name is not UTF-8 ends with 73', (t) => {
   const words = ['-c', shell, 'sh', cwd, process.execPath, bin, 'status']
   const { status, stdout, stderr } = spawnSync('sh', words, { encoding: 'utf8' })
   assert.deepEqual([status, stdout], [73, ''], stderr)
-  assert.match(stderr, /^reconcile-lock: .*the current directory's name is not valid UTF-8.*\n$/)
+  assert.match(stderr, /^reconcile-lock: .*the name of the current directory is not valid UTF-8.*\n$/)
 })
 
 test(

@@ -66,7 +66,11 @@ test(
     for (const args of [['status'], ['status', '--json'], ['break'], ['--help'], ['--version']]) {
       const { code, stderr } = cli(cwd, args, '', ['pipe', descriptor, 'pipe'])
       assert.equal(code, 74, args.join())
-      assert.match(stderr, /^reconcile-lock: standard output: ENOSPC: [^\n]+\n$/, 'one line, no stack')
+      assert.match(
+        stderr,
+        /^reconcile-lock: cannot write to standard output: ENOSPC: [^\n]+\n$/,
+        'one line, no stack',
+      )
     }
   }),
 )

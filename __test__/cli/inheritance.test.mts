@@ -59,14 +59,17 @@ test('a command whose run was killed keeps the lock until it ends', async (t) =>
 
   const kept = cli(cwd, ['break'])
   assert.deepEqual([kept.code, kept.stdout], [75, ''])
-  assert.match(kept.stderr, new RegExp(`^${MESSAGE}\n${isTold(pid)}; --force`))
+  assert.match(kept.stderr, new RegExp(`^${MESSAGE}\nnot removed: ${isTold(pid)}; --force`))
   assert.throws(() => acquireLockSync(cwd), { code: 'E_LOCK_CONTENTION', reason: isTold(pid) })
 
   process.kill(command, 'SIGKILL')
   await until(() => inspectLockSync(cwd).state === 'stale', 'the lock is stale')
   const next = cli(cwd, ['run', '--', 'true'])
   assert.equal(next.code, 0)
-  assert.match(next.stderr, new RegExp(`took over the lock of process ${pid} .*ended without releasing\n$`))
+  assert.match(
+    next.stderr,
+    new RegExp(`took over the stale lock .* of process ${pid} .*ended without releasing\n$`),
+  )
 })
 
 test('break --force removes the lock that a command keeps', async (t) => {

@@ -106,7 +106,7 @@ test(
     writeFileSync(join(cwd, 'end'), '')
     assert.equal(await terminal.ends(), 9)
     const { stdout } = cli(cwd, ['run', '--help'])
-    assert.match(stdout, /SIGINT, SIGQUIT, SIGTSTP, SIGCONT and SIGWINCH\s+are not passed on/)
+    assert.match(stdout, /does not pass on SIGINT, SIGQUIT, SIGTSTP,\s+SIGCONT and SIGWINCH/)
   }),
 )
 

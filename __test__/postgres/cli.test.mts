@@ -121,7 +121,9 @@ test('a lock that is taken over is told', async (t) => {
   assert.equal(code, 0)
   assert.match(
     stderr,
-    new RegExp(`^reconcile-lock: took over the lock of process ${pid} on \\S+, acquired \\d+ s ago: .+\n$`),
+    new RegExp(
+      `^reconcile-lock: took over the stale lock \\S+ of process ${pid} on \\S+, acquired \\d+ s ago: .+\n$`,
+    ),
   )
 })
 
@@ -139,7 +141,10 @@ test('break removes a stale lock, refuses a held one, and --force ends its sessi
   const lock = await database.acquire(t)
   const refused = cli(cwd, on(t, 'break'))
   assert.equal(refused.code, 75)
-  assert.match(refused.stderr, new RegExp(`^${MESSAGE}\nprocess ${process.pid} on .* held .*--force`))
+  assert.match(
+    refused.stderr,
+    new RegExp(`^${MESSAGE}\nnot removed: process ${process.pid} on .* held .*--force`),
+  )
   assert.equal(await database.state(t), 'held')
   assert.equal(cli(cwd, on(t, 'break', '--force')).code, 0)
   await assert.rejects(lock.release(), { code: 'E_LOCK_LOST' })
@@ -152,12 +157,12 @@ test('a lock that is lost is told at once, the command gets SIGTERM, and whateve
   await listener.pid()
   await terminates(t)
   await listener.hears('SIGTERM')
-  await until(() => running.stderr.endsWith('SIGTERM\n'), 'the loss is told while the command runs')
-  const told = running.stderr
-  assert.match(
-    told,
-    /^reconcile-lock: The lock was lost while it was held, because .+\n.+ another run may .+\n$/,
+  await until(
+    () => /sending SIGTERM to process \d+\n$/.test(running.stderr),
+    'the loss is told while the command runs',
   )
+  const told = running.stderr
+  assert.match(told, /^reconcile-lock: lost the lock .+\n.+ another process may .+\n$/)
   assert.ok(told.includes(database.pathOf(t.name)))
   writeFileSync(join(cwd, 'end'), '')
   assert.deepEqual(await running.ends(), { code: 74, signal: null, stdout: '', stderr: told })
@@ -181,7 +186,7 @@ test('what a command has started ends with it, by SIGKILL if it does not obey', 
   await terminates(t)
   const { code, stderr } = await running.ends()
   assert.equal(code, 74)
-  assert.match(stderr, /\n.* is asked to end, by SIGTERM\n.* ended by SIGKILL\n$/)
+  assert.match(stderr, /\n.* sending SIGTERM to process \d+\n.* sending SIGKILL\n$/)
   await until(() => !exists(`/proc/${pid}/exe`)(), 'it has ended')
 })
 
@@ -198,7 +203,7 @@ test('a lock that is lost after the command has ended is told as that of a file'
     await postgres.sql(statement)
   const { code, stderr } = cli(cwd, on(t, 'run', '--', 'true'))
   assert.equal(code, 74)
-  assert.match(stderr, /^reconcile-lock: The lock was lost while it was held.+\n$/, 'one line')
+  assert.match(stderr, /^reconcile-lock: lost the lock .+\n$/, 'one line')
   assert.equal(cli(cwd, on(t, 'run', '--', 'sh', '-c', 'exit 3')).code, 3)
 })
 

@@ -15,7 +15,7 @@ export async function breakCommand({ force, ...names }: BreakCommand): Promise<v
     const { code, message, holder, reason } = error as LockError
     if (code !== 'E_LOCK_CONTENTION') throw error
     say(message)
-    say(`${reason ?? (holder ? describe(holder) : 'somebody holds it')}; --force removes it all the same`)
+    say(`not removed: ${reason ?? (holder ? describe(holder) : 'a process holds it')}; --force removes it`)
     process.exitCode = exitCodes.contention
   }
 }

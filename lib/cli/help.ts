@@ -5,13 +5,12 @@ const lock = `  --file F        the lock file
   --postgres URL  a lock for several machines, on PostgreSQL instead of a file
   --name NAME     its name in that database (default: reconcile)`
 
-const url = `URL is postgres://USER@HOST:PORT/DATABASE. What it leaves out the environment
-says: PGHOST, PGPORT, PGUSER, PGDATABASE, PGPASSWORD. A password belongs there
-or into ~/.pgpass, as everybody on this machine can read a command line. In a
-URL an @ of a password is written %40. The package pg has to be installed:
-npm install pg`
+const url = `URL is postgres://USER@HOST:PORT/DATABASE. Parts that it omits come from PGHOST,
+PGPORT, PGUSER, PGDATABASE and PGPASSWORD. Put a password there or into
+~/.pgpass: all users of this machine can read a command line. In a URL, write
+an @ of a password as %40. This needs the package pg: npm install pg`
 
-const overview = `Runs a command under a lock, so that it never runs twice at once.
+const overview = `Runs a command while it holds a lock, so that two runs do not overlap.
 
 Usage: reconcile-lock run [options] -- COMMAND [ARGUMENTS]
        reconcile-lock status [options]
@@ -19,91 +18,94 @@ Usage: reconcile-lock run [options] -- COMMAND [ARGUMENTS]
        reconcile-lock sql
 
 Commands:
-  run             run the command while holding the lock
-  status          say whether the lock is held, and by whom
-  break           remove a lock whose holder is gone
+  run             run a command while holding the lock
+  status          print the state of the lock and its holder
+  break           remove a stale lock
   sql             print the SQL that creates the table of --postgres
 
 Options, before or after the command:
 ${lock}
-  -h, --help      show this, or what a command takes: reconcile-lock run --help
+  -h, --help      show this, or the options of a command: run --help
   --version       show the version (${version})
 
 ${url}
 
 Exit codes:
-  0, 1, 2   of status: free, held, stale; 0 of break: the lock is gone
-  64        wrong arguments
-  73        the lock cannot be acquired, looked at or removed
-  74        run: the lock was lost although the command succeeded, or while it
-            was running; otherwise: the answer could not be written
-  75        somebody holds the lock
-  126, 127  run: the command cannot be executed, or was not found
-  any       run: the command's own; if it died of a signal, run does too`
+  0, 1, 2   status: the lock is free, held, stale
+  0         break: there is no lock now
+  64        invalid arguments
+  73        cannot acquire, inspect or remove the lock (not contention)
+  74        run: the lock was lost
+  74        status, break, sql: cannot write to standard output
+  75        another process holds the lock
+  126, 127  run: cannot execute the command; command not found
+  other     run: the exit code of the command; run ends by the signal that
+            killed the command, or with 128+N for one that dumps core`
 
-const run = `Runs a command while holding the lock. Its input, output, signals and exit
-status are passed through.
+const run = `Runs a command while holding the lock. It passes on input, output, signals and
+the exit status.
 
 Usage: reconcile-lock run [options] -- COMMAND [ARGUMENTS]
 
 Options:
 ${lock}
-  --wait SECONDS  how long to wait for a holder: a number, or "forever"
+  --wait SECONDS  how long to wait for the holder: a number, or "forever"
                   (default: 0)
-  --message TEXT  what to say if the lock is held
+  --message TEXT  the message if the lock is held
                   (default: Another reconcile run is in progress)
   --no-legacy     no process of the legacy TypeScript lock uses the lock file: a
                   take-over skips its pause of 5 ms
-  --close         the command does not inherit the lock: it ends with this
-                  process, even if that is killed and the command runs on
+  --close         do not let the command inherit the lock: the lock ends with
+                  this process, even if the command still runs
   --kill-after SECONDS
-                  with --postgres: how long a command that has lost its lock
-                  may take to end after SIGTERM, until SIGKILL; "forever" sends
-                  none (default: 10)
+                  with --postgres: the time between SIGTERM and SIGKILL for a
+                  command whose lock was lost; "forever" sends no SIGKILL
+                  (default: 10)
   -h, --help      show this
 
 ${url}
 
-Exit codes: the command's own, or
-  64   wrong arguments
-  73   the lock cannot be acquired for another reason than a holder
-  74   the command succeeded, but somebody removed the lock file meanwhile,
-       or it cannot be removed; or, on PostgreSQL, the lock was lost while the
-       command was running, whatever became of that
-  75   somebody holds the lock
-  126  the command cannot be executed
-  127  the command was not found
+Exit codes: that of the command, or
+  64   invalid arguments
+  73   cannot acquire the lock (not contention)
+  74   the command succeeded, but the lock file was removed or replaced while it
+       ran, or cannot be removed
+  74   with --postgres: the lock was lost while the command ran
+  75   another process holds the lock
+  126  cannot execute the command
+  127  command not found
 
-If the command dies of a signal, so does this.
+If a signal kills the command, the same signal ends this process. For a signal
+that dumps core the exit code is 128+N.
 
-In the foreground of a terminal, SIGINT, SIGQUIT, SIGTSTP, SIGCONT and SIGWINCH
-are not passed on to a command that handles them: the terminal sends them to the
-command too, and this process cannot tell these from such a signal by kill. Send
-SIGTERM, or send the signal to the command.
+In the foreground of a terminal, run does not pass on SIGINT, SIGQUIT, SIGTSTP,
+SIGCONT and SIGWINCH to a command that handles them: the terminal sends them to
+the command too, and run cannot distinguish these from a signal by kill. Send
+SIGTERM, or send the signal to the command itself.
 
-The command inherits the descriptor of the lock file. If this process is killed
-by SIGKILL, the lock is held until the command has ended, and status says so. A
-command that closes what it inherits, such as sudo, does not keep the lock. A
-process that a finished command leaves behind does not keep it either. On
-Windows and on PostgreSQL a command inherits no lock: end both processes.
+The command inherits the descriptor of the lock file. If SIGKILL ends run, the
+lock stays held until the command has ended. A command that closes inherited
+descriptors, such as sudo, does not keep the lock; neither does a background
+process that a finished command has started. On Windows, and with --postgres,
+the command does not inherit the lock: end both processes.
 
-On PostgreSQL a session holds the lock, and the lock is lost with it: when the
-server restarts, somebody ends the session, or the network fails. The server
-then lets another run in, so SIGTERM is sent when the loss is noticed, and
-SIGKILL after --kill-after: to the command and to all that it has started, which
-have a process group of their own; in a terminal, and on Windows, to the command
-alone. Until then two can be at work. What protects the data is the fencing
-token in the environment of the command, RECONCILE_LOCK_TOKEN: a later run has a
-higher one. Write it along with the data, and refuse a lower one.`
+With --postgres a session holds the lock. The lock is lost when the session
+ends: the server restarts, the session is terminated, or the network fails. Then
+another process can acquire it. So run sends SIGTERM when it notices the loss,
+and SIGKILL after --kill-after, to the process group of the command; in a
+terminal and on Windows, to the command alone. Until then both commands can run.
+Protect the data by the fencing token in the environment of the command,
+RECONCILE_LOCK_TOKEN: each later holder has a higher one. Store it with the
+data, and refuse a write with a lower one.`
 
-const status = `Says whether the lock is held, and by whom. Changes nothing.
+const status = `Prints the state of the lock and its holder. Changes nothing.
 
 Usage: reconcile-lock status [options]
 
 Options:
 ${lock}
-  --json          print one line of JSON: path, state, holder and reason, and
-                  on PostgreSQL the last run's token, as a string
+  --json          print one line of JSON: path, state, holder and reason; with
+                  --postgres also the token of the last holder, as a string
   -h, --help      show this
 
 ${url}
@@ -111,47 +113,48 @@ ${url}
 Exit codes:
   0   free
   1   held
-  2   stale: its holder is gone; the next run takes it over
-  64  wrong arguments
-  73  the lock cannot be looked at
-  74  the answer could not be written`
+  2   stale: the holder has ended; run takes the lock over if it may
+  64  invalid arguments
+  73  cannot inspect the lock
+  74  cannot write to standard output`
 
-const breakLock = `Removes a lock whose holder is gone. No run needs that: it takes such a lock
-over.
+const breakLock = `Removes a stale lock. run takes over stale locks itself, unless it may not write
+the file, or the filesystem has no kernel locks.
 
 Usage: reconcile-lock break [options]
 
 Options:
 ${lock}
-  --force         remove the lock even if somebody holds it. That run is not
-                  stopped: from then on two runs can be at work at once. On
-                  PostgreSQL it is told, and run then ends its command
+  --force         remove the lock even if a process holds it. That process is
+                  not stopped, so two runs can overlap. With --postgres its
+                  session ends, and run then ends its command
   -h, --help      show this
 
 ${url}
 
 Exit codes:
-  0   it is gone; what is printed says whether there was one
-  64  wrong arguments
-  73  it cannot be removed
-  74  the answer could not be written
-  75  somebody holds it`
+  0   there is no lock now; the output says whether one was removed
+  64  invalid arguments
+  73  cannot remove the lock
+  74  cannot write to standard output
+  75  a process holds the lock`
 
-const sql = `Prints the SQL that creates the table reconcile_lock of --postgres, for those
-who may create tables when the role that holds locks may not; a role that may
-creates it by itself. Connects to nothing.
+const sql = `Prints the SQL that creates the table reconcile_lock of --postgres. Use it if
+the role that holds locks may not create tables; otherwise that role creates the
+table itself. Does not connect to a server.
 
 Usage: reconcile-lock sql | psql DATABASE
 
-The role that holds locks then needs SELECT, INSERT and UPDATE on the table.
+The role that holds locks needs CONNECT on the database, USAGE on the schema,
+and SELECT, INSERT and UPDATE on the table.
 
 Options:
   -h, --help      show this
 
 Exit codes:
-  0   it was printed
-  64  wrong arguments
-  74  it could not be written`
+  0   the SQL was printed
+  64  invalid arguments
+  74  cannot write to standard output`
 
 export const help = { overview, run, status, break: breakLock, sql }
 

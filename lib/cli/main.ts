@@ -52,6 +52,6 @@ async function dispatch(command: Command): Promise<void> {
 /** A reader that has seen enough, such as `head`, is no fault; an answer that is lost otherwise is. */
 function onStdoutError({ code, message }: NodeJS.ErrnoException): void {
   if (code === 'EPIPE') return
-  say(`reconcile-lock: standard output: ${message}`)
+  say(`reconcile-lock: cannot write to standard output: ${message}`)
   process.exitCode = exitCodes.ioError
 }

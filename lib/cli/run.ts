@@ -42,7 +42,7 @@ async function acquire(
       onWait: process.stderr.isTTY ? (status) => line.show(status) : undefined,
     })
     line.remove()
-    if (lock.takenOver) say(`reconcile-lock: ${formatTakeOver(lock.takenOver)}`)
+    if (lock.takenOver) say(`reconcile-lock: ${formatTakeOver(lock.path, lock.takenOver)}`)
     return lock
   } catch (error) {
     line.remove()
@@ -61,10 +61,10 @@ function formatRefusal({ path, holder, reason }: LockError): string {
   return `${path} is held${by}${reason === undefined ? '' : `: ${reason}`}`
 }
 
-function formatTakeOver({ holder, reason }: TakenOver): string {
-  if (!holder) return `took over a lock, nobody knows whose: ${reason}`
+function formatTakeOver(path: string, { holder, reason }: TakenOver): string {
+  if (!holder) return `took over the stale lock ${path}: ${reason}; the previous holder is unknown`
   const age = duration(now() - holder.createdAt)
-  return `took over the lock of ${formatProcess(holder)}, acquired ${age} ago: ${reason}`
+  return `took over the stale lock ${path} of ${formatProcess(holder)}, acquired ${age} ago: ${reason}`
 }
 
 async function runUnder(

@@ -40,12 +40,12 @@ export function runCommand(
       else child.kill(signal)
     }
     const onLoss = () => {
-      reportLoss(loss?.reason)
+      reportLoss(loss?.reason, child.pid)
       send('SIGTERM')
       if (killAfter === Number.POSITIVE_INFINITY) return
       killer = setTimeout(
         () => {
-          say('reconcile-lock: it has not ended in time: it is ended by SIGKILL')
+          say(`reconcile-lock: process ${child.pid} has not ended; sending SIGKILL`)
           send('SIGKILL')
         },
         Math.min(killAfter, MAX_TIMER_MS),
@@ -69,7 +69,7 @@ export function runCommand(
     child.on('error', (error) => {
       if (child.pid === undefined) return void onSpawnFailure(error)
       // The command, of another user now, lives on, and so does the lock.
-      say(`reconcile-lock: a signal cannot be passed on to process ${child.pid}: ${textOf(error)}`)
+      say(`reconcile-lock: cannot send a signal to process ${child.pid}: ${textOf(error)}`)
     })
     child.once('exit', (code, signal) => void onEnd(signal ?? code ?? exitCodes.ok))
     signals.listen((signal) => {
@@ -90,7 +90,7 @@ function signalGroup(pid: number | undefined, signal: NodeJS.Signals | 0): boole
   } catch (error) {
     const failure = error as NodeJS.ErrnoException
     if (failure.code !== 'ESRCH' && signal !== 0)
-      say(`reconcile-lock: a signal cannot be passed on to process ${pid}: ${textOf(failure)}`)
+      say(`reconcile-lock: cannot send ${signal} to process group ${pid}: ${textOf(failure)}`)
     return false
   }
 }
@@ -105,9 +105,9 @@ function streams(descriptor: number | undefined): StdioOptions {
   return [...all, descriptor] as StdioOptions
 }
 
-function reportLoss({ message }: Error): void {
+function reportLoss({ message }: Error, pid: number | undefined): void {
   say(`reconcile-lock: ${message}`)
-  say('reconcile-lock: another run may be at work by now: the command is asked to end, by SIGTERM')
+  say(`reconcile-lock: another process may hold the lock now; sending SIGTERM to process ${pid}`)
 }
 
 function reportSpawnFailure(command: string, error: NodeJS.ErrnoException): number {

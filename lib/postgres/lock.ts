@@ -78,8 +78,8 @@ export class HeldLock {
   }
 
   #markLost(error: Error): void {
-    const reason = `because its session has ended (${error.message})`
-    const message = `The lock was lost while it was held, ${reason}: ${this.path}`
+    const reason = `its session has ended (${error.message})`
+    const message = `lost the lock ${this.path} while holding it: ${reason}`
     publishEnded(this, { reason })
     this.#loss.abort(lockError('E_LOCK_LOST', this.path, message, { reason, cause: error }))
   }
@@ -93,7 +93,7 @@ export class HeldLock {
     const { session, key } = this.#acquired
     if (this.#isReleased && !this.signal.aborted) {
       const message = `The lock was released before: ${this.path}`
-      throw lockError('E_LOCK_LOST', this.path, message, { reason: 'because it was released' })
+      throw lockError('E_LOCK_LOST', this.path, message, { reason: 'it was released' })
     }
     try {
       if (this.isHeld() && !(await session.query<boolean>(holds, halves(key)))) this.#markLost(UNKNOWN)

@@ -44,7 +44,7 @@ fn resolve(cwd: Text, file: Text, message: Text, legacy: bool) -> std::result::R
     }
     let target = options.resolve()?;
     if target.path.to_str().is_none() {
-        let reason = "as the current directory's name is not valid UTF-8";
+        let reason = "the name of the current directory is not valid UTF-8";
         return Err(Error::Unsupported { path: target.path, reason });
     }
     Ok(target)

@@ -85,7 +85,7 @@ impl Acquired {
         let taken_over = held.taken_over.clone();
         match table::enter(owner, held) {
             Some(id) => Ok(Self { id, target, created_at, taken_over, delivered: false }),
-            None => Err(Error::Lost { path: target.path, reason: "because its thread has ended" }),
+            None => Err(Error::Lost { path: target.path, reason: "its thread has ended" }),
         }
     }
 

@@ -175,15 +175,15 @@ impl fmt::Display for FileKind {
         f.write_str(match self {
             Self::File => "a file",
             Self::HardLink => "a file with several hard links",
-            Self::NotALock => "a file that is not a lock file",
-            Self::Unlinked => "a file without links, such as a mount point whose original was removed,",
+            Self::NotALock => "a file that contains no lock record",
+            Self::Unlinked => "a file without links, such as a mount point whose original was removed",
             Self::Planted => "a file of another user in a directory with the sticky bit",
             Self::Directory => "a directory",
             Self::Fifo => "a FIFO",
             Self::Socket => "a socket",
             Self::Device => "a device",
             Self::Symlink => "a symbolic link",
-            Self::Other => "something that is no file",
+            Self::Other => "not a file",
         })
     }
 }

@@ -36,7 +36,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// `E_LOCK_NOT_A_FILE`: the path is not a file that a lock may use. It stays as it is.
-    #[error("Refusing to {} {kind}{}: {}", use_of(*kind).0, use_of(*kind).1, path.display())]
+    #[error("cannot use {} as a lock file: it is {kind}; choose another path", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum Error {
         kind: FileKind,
     },
     /// `E_LOCK_LOST`: the file was removed or replaced while this process held the lock.
-    #[error("The lock was lost while it was held, {reason}: {}", path.display())]
+    #[error("lost the lock {} while holding it: {reason}", path.display())]
     Lost {
         /// The lock file.
         path: PathBuf,
@@ -54,8 +54,8 @@ pub enum Error {
     /// `E_LOCK_STALE`: the holder is gone, but this filesystem has no kernel locks, so that taking
     /// over could make two owners.
     #[error(
-        "Stale lock ({reason}) on a filesystem without kernel locks, where it cannot be taken over \
-         safely; make sure that no run is active, then remove it with breakLock(): {}",
+        "cannot take over the stale lock {} ({reason}): its filesystem has no kernel locks; check that no process \
+         uses it, then break it",
         path.display()
     )]
     Stale {
@@ -67,7 +67,7 @@ pub enum Error {
         reason: String,
     },
     /// `E_LOCK_UNSUPPORTED`: this operating system has no implementation, or JavaScript has no string for the path.
-    #[error("Locks are not supported here, {reason}: {}", path.display())]
+    #[error("cannot lock {}: {reason}", path.display())]
     Unsupported {
         /// The lock file.
         path: PathBuf,
@@ -147,9 +147,4 @@ impl Error {
             _ => None,
         }
     }
-}
-
-/// The words of the refusal before and after what stands at the path.
-fn use_of(kind: FileKind) -> (&'static str, &'static str) {
-    if kind == FileKind::NotALock { ("overwrite", "") } else { ("use", " as a lock file") }
 }

@@ -64,15 +64,17 @@ fn without_record(evidence: &Evidence<'_>) -> Verdict {
     }
     let reason = match (evidence.empty, evidence.young) {
         (true, true) => return Verdict::BeingCreated,
-        (true, false) => "the file was empty: a run ended between creating it and writing to it",
+        (true, false) => {
+            "the file was empty: its creator ended, or the machine lost power, before its record reached the disk"
+        }
         (false, _) => "the file was not a lock record",
     };
     if evidence.kernel_locks {
         return Verdict::Stale(reason.to_owned());
     }
     Verdict::Held(format!(
-        "{reason}, and this filesystem has no kernel locks that could show whether it is held; \
-         breakLock({{ force: true }}) removes it"
+        "{reason}, and this filesystem has no kernel locks that show whether it is held; if no process uses it, \
+         break the lock with force"
     ))
 }
 
@@ -85,8 +87,8 @@ fn legacy_record(record: &Record, evidence: &Evidence<'_>) -> Verdict {
         }
         ProcessState::Dead | ProcessState::Zombie if evidence.kernel_locks => ended(pid),
         ProcessState::Dead | ProcessState::Zombie => Verdict::Held(format!(
-            "no process {pid} runs on this host, but the record does not say which host it ran on, and this \
-             filesystem has no kernel locks; breakLock({{ force: true }}) removes it"
+            "no process {pid} runs on this host, but the record does not name its host, and this filesystem has no \
+             kernel locks; if that process has ended, break the lock with force"
         )),
     }
 }
@@ -104,7 +106,7 @@ fn same_boot(record: &Record, evidence: &Evidence<'_>) -> Verdict {
             Verdict::Stale(format!("process {pid} of another pid namespace ended without releasing"))
         } else {
             Verdict::Held(format!(
-                "process {pid} of another pid namespace, out of sight from here, may be running"
+                "process {pid} of another pid namespace, which this process cannot see, may be running"
             ))
         };
     }
@@ -124,7 +126,7 @@ fn same_boot(record: &Record, evidence: &Evidence<'_>) -> Verdict {
 
 fn other_boot(record: &Record, evidence: &Evidence<'_>) -> Verdict {
     if evidence.kernel_locks && both_local(record, evidence) {
-        Verdict::Stale("the machine was restarted".to_owned())
+        Verdict::Stale("the machine was restarted, or its disk comes from another machine".to_owned())
     } else {
         foreign_holder(record)
     }
@@ -138,8 +140,8 @@ fn both_local(record: &Record, evidence: &Evidence<'_>) -> bool {
 fn foreign_holder(record: &Record) -> Verdict {
     let host = record.host.as_deref().unwrap_or("another machine");
     Verdict::Held(format!(
-        "process {} on {host} holds it, or was cut off: this cannot be seen from here. If that run is gone, \
-         breakLock({{ force: true }}) removes it; several machines want the PostgreSQL lock",
+        "process {} on {host} may hold it: this machine cannot check processes of another one. If that process has \
+         ended, break the lock with force. Locks across machines need PostgreSQL",
         record.pid
     ))
 }

@@ -21,15 +21,15 @@ pub fn release<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> 
     if !system.is_open(&file, id) {
         // Closing the descriptor would close a file that another part of the program has opened since.
         mem::forget(file);
-        return Err(Error::Lost { path, reason: "because another part of this program closed its file" });
+        return Err(Error::Lost { path, reason: "another part of this program closed its file" });
     }
     let failed = match system.unlink(&path, id) {
         Ok(Unlinked::Removed) => return Ok(()),
         Ok(Unlinked::Missing) => {
-            return Err(Error::Lost { path, reason: "because the path names no file now" });
+            return Err(Error::Lost { path, reason: "the path names no file now" });
         }
         Ok(Unlinked::Another) => {
-            return Err(Error::Lost { path, reason: "because the path names another file now" });
+            return Err(Error::Lost { path, reason: "the path names another file now" });
         }
         Err(failed) => failed,
     };

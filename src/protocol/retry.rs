@@ -155,7 +155,7 @@ impl RetryBudget {
             Retry::BeingCreated => BEING_CREATED,
             Retry::HeldByInspector => SHARED_LOCK,
             Retry::Leased => "another process has a lease on the file",
-            Retry::Vanished => "another process is acquiring it",
+            Retry::Vanished => "other processes acquire and release it",
         };
         target.contention(None, Some(reason.to_owned()))
     }

@@ -118,7 +118,7 @@ pub(crate) fn system_error(syscall: &'static str, path: &Path) -> impl FnOnce(io
     move |source| {
         let path = path.to_owned();
         if source.kind() == io::ErrorKind::Unsupported && source.raw_os_error().is_none() {
-            return Error::Unsupported { path, reason: "this operating system has no implementation yet" };
+            return Error::Unsupported { path, reason: "this operating system has no implementation" };
         }
         Error::System { syscall, path, source }
     }

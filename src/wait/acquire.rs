@@ -96,7 +96,7 @@ pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Resul
     }
     let status = protocol::inspect(os, target)?;
     let is_held = status.state == LockState::Held;
-    let reason = (!is_held).then(|| "others were waiting for it before".to_owned());
+    let reason = (!is_held).then(|| "other waiters are ahead in the queue".to_owned());
     Err(target.contention(status.holder.filter(|_| is_held), reason))
 }
 

@@ -86,7 +86,7 @@ pub(crate) fn cancel_all(owner: Owner) {
         service.wake_for(Some(Instant::now()));
         service.paths.take(&|waiter| waiter.request.order.owner == owner)
     };
-    refuse_all(cancelled, "the one who waited has ended");
+    refuse_all(cancelled, "the thread that waited has ended");
 }
 
 /// The last refusal of a waiter; `None`: it does not wait.

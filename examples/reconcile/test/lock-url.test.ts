@@ -60,7 +60,7 @@ test('a run that loses its lock finishes the payment it is at and posts no other
   await takesAway(t)
   const { code, stderr } = await lost.outcome
   assert.equal(code, 74)
-  assert.match(stderr, /^The lock was lost while it was held, because its session has ended .+\n$/)
+  assert.match(stderr, /^lost the lock .+: its session has ended .+\n$/)
   const done = await booked(dir)
   assert.ok(done.length > 0 && done.length < 5, `${done.length} booked`)
   const { stdout } = await tool(t, 'status', '--dir', dir, '--lock-url', url)
