@@ -46,7 +46,7 @@ fn set_holder(failure: &mut Array<'_>, holder: &Holder) -> Result<()> {
     failure.set(7, holder.thread)
 }
 
-/// What a call returns: its value, or the array of its failure.
+/// The return value of a call: its value, or the array of its failure.
 pub(super) fn returned<T: ToNapiValue>(
     env: &Env,
     outcome: std::result::Result<T, Error>,
@@ -57,7 +57,7 @@ pub(super) fn returned<T: ToNapiValue>(
     }
 }
 
-/// What a panic was about, from where it was caught.
+/// The payload of a panic.
 pub(super) type Panic = Box<dyn Any + Send>;
 
 /// `E_LOCK_INTERNAL`: a panic must not unwind into Node.js, which would end the process.
@@ -67,9 +67,9 @@ pub(super) fn internal<'env>(env: &'env Env, panic: &Panic) -> Unknown<'env> {
     JsError::from(napi::Error::new("E_LOCK_INTERNAL", message)).into_unknown(*env)
 }
 
-/// Does what JavaScript has called for, and makes an error of a panic.
+/// Runs the work of a call, and converts a panic to an error.
 ///
-/// `catch_unwind` of napi stays around it, for what napi does with arguments and results.
+/// `catch_unwind` of napi stays around it, for the conversions of arguments and results by napi.
 pub(super) fn guarded<T>(env: &Env, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let work = || {
         #[cfg(feature = "panic-probe")]

@@ -1,4 +1,4 @@
-//! The end of an environment: a worker's, or the process'.
+//! The end of an environment: that of a worker, or of the process.
 //!
 //! A listener of `exit`, in `lib/held-locks.ts`, sees most ends of the process. It is not called if a listener before it
 //! throws or exits, or if one of `uncaughtException` throws, and it comes too early for a lock that a listener after
@@ -13,17 +13,17 @@ use std::time::{Duration, Instant};
 use crate::table::{self, Owner};
 use crate::wait;
 
-/// How long after one worker another is likely to end: a process that exits ends and awaits them one by one.
+/// How long after one worker another is likely to end: a process that exits ends its workers one by one.
 const WORKER_EXIT_WINDOW: Duration = Duration::from_millis(100);
 
-/// When the last one ended.
+/// When the last worker ended.
 static LAST_EXIT: Mutex<Option<Instant>> = Mutex::new(None);
 
 thread_local! {
     static OWNER: OfThread = const { OfThread(Cell::new(None)) };
 }
 
-/// The owner of what the JavaScript of this thread acquires, until its environment ends.
+/// The owner of the locks of this thread, until its environment ends.
 struct OfThread(Cell<Option<Owner>>);
 
 impl OfThread {
@@ -40,7 +40,7 @@ impl OfThread {
 
 impl Drop for OfThread {
     fn drop(&mut self) {
-        // On Windows all other threads are gone by now, and what one of them had locked stays locked for ever.
+        // On Windows all other threads have already ended, and a mutex that one of them held stays locked.
         if !cfg!(windows) {
             self.end();
         }
@@ -81,7 +81,7 @@ pub(super) fn is_exit_likely() -> bool {
         .is_some_and(|last| last.elapsed() < WORKER_EXIT_WINDOW)
 }
 
-/// Nobody is left to tell of a panic.
+/// Ignores a panic, which no caller could receive.
 fn quietly(work: impl FnOnce()) {
     let _ = panic::catch_unwind(AssertUnwindSafe(work));
 }

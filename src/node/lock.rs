@@ -1,4 +1,4 @@
-//! What the `Lock` of `index.js` is made of: the name of an entry in the table, which owns the lock itself.
+//! The native part of `Lock` in `index.js`: the id of an entry in the table, which owns the lock.
 //!
 //! It is no class of the addon: the engine runs the finalizer of such an object in a later turn of the event
 //! loop, so a program that acquires and releases in one turn would keep them all.
@@ -17,7 +17,7 @@ use crate::protocol::target::Target;
 use crate::protocol::{Held, TakenOver};
 use crate::table::{self, LockId, Owner};
 
-/// Who holds a lock.
+/// The holder of a lock.
 #[napi(object, object_from_js = false, use_nullable = true)]
 #[derive(Clone, Default)]
 pub struct JsHolder {
@@ -47,11 +47,11 @@ impl From<Holder> for JsHolder {
     }
 }
 
-/// Whom a lock was taken over from.
+/// The previous holder of a lock that was taken over.
 #[napi(object, object_from_js = false, use_nullable = true)]
 #[derive(Clone)]
 pub struct JsTakenOver {
-    /// Who left the lock behind.
+    /// The previous holder.
     pub holder: Option<JsHolder>,
     /// Why it was judged gone.
     pub reason: String,
@@ -89,7 +89,7 @@ impl Acquired {
         }
     }
 
-    /// What an asynchronous call of this thread has acquired and could not be given, because the thread waits.
+    /// A lock that an asynchronous call of this thread has acquired, and that was not delivered as the thread waits.
     pub(super) fn claim(owner: Owner, target: &Target) -> Option<Self> {
         let (id, created_at, taken_over) = table::claim(owner, &target.path)?;
         Some(Self { id, target: target.clone(), created_at, taken_over, delivered: false })
@@ -159,7 +159,7 @@ pub fn release_held(env: &Env, id: f64) -> Result<Unknown<'_>> {
     })
 }
 
-/// Gives back a lock that the program was never told of, so that the next run is told what this one was not.
+/// Rolls back a lock that was not delivered, so that the next process reports the previous holder.
 ///
 /// # Errors
 /// As `releaseHeld`.

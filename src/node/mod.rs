@@ -1,4 +1,4 @@
-//! The face that JavaScript sees. It converts and hands on; what a lock is stands in the core.
+//! The functions that JavaScript calls. They convert arguments and results, and call the core.
 
 #![allow(clippy::trivially_copy_pass_by_ref, reason = "the lifetime of `&Env` is that of the scope's values")]
 
@@ -48,7 +48,7 @@ pub struct JsStatus {
     /// `free`, `held` or `stale`.
     #[napi(ts_type = "'free' | 'held' | 'stale'")]
     pub state: &'static str,
-    /// Who holds it or left it behind.
+    /// The current or previous holder.
     pub holder: Option<JsHolder>,
     /// One sentence for a person.
     pub reason: String,
@@ -84,7 +84,7 @@ fn attempt(
     }
 }
 
-/// One attempt to acquire, which does not wait for a holder; `timeout` bounds what else there is to wait for.
+/// One attempt to acquire, which does not wait for a holder; `timeout` bounds its other pauses.
 ///
 /// # Errors
 /// `E_LOCK_INTERNAL` alone; otherwise it returns a failure, as do all functions here.
@@ -119,7 +119,7 @@ pub fn acquire<'env>(
     })
 }
 
-/// As `acquire`, before it returns. `null`: the file system has not answered yet, and `waitSlice` of `id` waits for that.
+/// As `acquire`, but synchronous. `null`: the filesystem has not answered yet; `waitSlice` of `id` waits for that.
 ///
 /// # Errors
 /// As `acquire`.

@@ -16,7 +16,7 @@ use super::errors::{Panic, guarded, internal, to_js};
 use crate::pool;
 use crate::protocol::error::Error;
 
-/// How long the JavaScript thread may look for an answer.
+/// How long the JavaScript thread may spin for an answer.
 pub(super) const SPIN_LIMIT: Duration = Duration::from_micros(100);
 
 /// Why a call has no value.
@@ -29,7 +29,7 @@ pub(super) enum Rejection {
     Panic(Panic),
 }
 
-/// What JavaScript gets: a value or the array of a failure. A fault is an error of the engine.
+/// The result for JavaScript: a value or the array of a failure. An `Err` is an error of the engine.
 fn returned<'env>(
     env: &'env Env,
     outcome: std::result::Result<Unknown<'env>, Rejection>,
@@ -75,7 +75,7 @@ where
     promised_or(env, work, convert, |_| false, |_| {})
 }
 
-/// As [`promised`], but where an outcome `is_open`, `go_on` gets what settles the promise.
+/// As [`promised`], but if an outcome `is_open`, `go_on` gets the function that settles the promise.
 pub(super) fn promised_or<'env, T, W, C>(
     env: &'env Env,
     work: W,
@@ -111,7 +111,7 @@ where
 /// Settles a promise.
 pub(super) type Settle<T> = Box<dyn FnOnce(thread::Result<T>) + Send>;
 
-/// A promise, and what settles it from any thread with what `convert`, on this one, makes of the answer.
+/// A promise, and the function that settles it from any thread. `convert` runs on this thread.
 pub(super) fn deferred<'env, T, C>(
     env: &'env Env,
     convert: C,
@@ -129,7 +129,7 @@ where
 
 type Resolver = Box<dyn FnOnce(Env) -> Result<Unknown<'static>> + Send>;
 
-/// What `convert` makes of the answer, which may be a panic.
+/// Converts the answer, which may be a panic.
 fn converted<T, C>(
     env: &Env,
     convert: C,

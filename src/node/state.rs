@@ -1,4 +1,4 @@
-//! What belongs to one Node.js environment: the main thread or one worker.
+//! The state of one Node.js environment: the main thread or one worker.
 
 use std::cell::RefCell;
 use std::thread;
@@ -19,7 +19,7 @@ use crate::table::Owner;
 /// How a wait ended; a panic is an outcome too.
 pub(super) type Outcome = thread::Result<std::result::Result<Acquired, crate::Error>>;
 
-/// A wait that the JavaScript thread itself sits out.
+/// A synchronous wait of the JavaScript thread.
 pub(super) struct SyncWait {
     pub(super) told: Receiver<Outcome>,
     pub(super) target: Target,
@@ -29,7 +29,7 @@ pub(super) struct SyncWait {
 pub(super) struct State {
     pub(super) owner: Owner,
     pub(super) thread: u32,
-    /// The waits that the JavaScript thread itself sits out.
+    /// The synchronous waits of the JavaScript thread.
     pub(super) waits: RefCell<Map<u64, SyncWait>>,
 }
 

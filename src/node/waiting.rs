@@ -1,4 +1,4 @@
-//! Waiting for a holder to let go: as a promise, or slice by slice on the JavaScript thread.
+//! Waiting for a holder to release: as a promise, or slice by slice on the JavaScript thread.
 
 use std::time::Duration;
 
@@ -19,18 +19,18 @@ use crate::protocol::target::Target;
 use crate::table;
 use crate::wait::{self, AcquireRequest, WaiterId};
 
-/// How long the try of a wait that is cancelled may hold up its thread: it hangs on a disk, or waits for a birth.
+/// How long the attempt of a cancelled wait may block its thread: it may hang on a disk.
 const ROLLBACK_GRACE: Duration = Duration::from_millis(25);
 
 /// The longest slice while workers end, each of which the process awaits before it ends the next.
 const EXIT_SLICE: Duration = Duration::from_millis(1);
 
-/// Who has the lock that is waited for.
+/// The last refusal of a wait.
 #[napi(object, object_from_js = false, use_nullable = true)]
 pub struct JsRefused {
-    /// Who holds it, if the file says.
+    /// The holder, if the record was readable.
     pub holder: Option<JsHolder>,
-    /// What the holder alone does not tell.
+    /// The reason beside the holder.
     pub reason: Option<String>,
 }
 
@@ -60,7 +60,7 @@ fn finished(env: &Env, outcome: Outcome) -> Result<Unknown<'_>> {
     }
 }
 
-/// A number for one wait. Who asks for it first is served first.
+/// A number for one wait. Numbers are given in arrival order.
 ///
 /// # Errors
 /// `E_LOCK_INTERNAL` alone.
@@ -147,8 +147,7 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
     })
 }
 
-/// Ends a wait. It does not end up with the lock, and its promise is rejected; `waitSync` is over when this
-/// returns.
+/// Cancels a wait. It does not acquire the lock, and its promise is rejected; `waitSync` is over when this returns.
 ///
 /// # Errors
 /// If the addon was not set up.
@@ -164,7 +163,7 @@ pub fn cancel_wait(env: &Env, id: f64) -> Result<()> {
     })
 }
 
-/// Who has the lock that is waited for; `null` if the wait is over.
+/// The last refusal of a wait; `null` if the wait is over.
 ///
 /// # Errors
 /// `E_LOCK_INTERNAL` alone.
