@@ -3,7 +3,7 @@
 //! `flock call PATH` sleeps in flock(2) itself. `flock command PATH` starts flock(1) on a descriptor that it has
 //! opened, as a shell script does by `flock 9`, and has the lock when that command has ended. A shell is no quicker
 //! to notice, and has no monotonic clock. It obeys `hold` and `release` on standard input, as
-//! `scripts/bench/worker.mjs` does.
+//! `tools/bench/worker.mjs` does.
 //! Called in any other way, as `cargo bench` does, it acquires once in a directory of its own.
 
 use std::error::Error;

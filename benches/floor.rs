@@ -1,6 +1,6 @@
 //! What a lock file costs at the very least: open with `O_EXCL`, write a record, close, unlink.
 //!
-//! `floor PATH ITERATIONS` prints the total in nanoseconds; `scripts/bench.mjs` divides everything else by it.
+//! `floor PATH ITERATIONS` prints the total in nanoseconds; `tools/bench.mjs` divides everything else by it.
 //! Called in any other way, as `cargo bench` does, it runs a short loop in a directory of its own.
 
 use std::error::Error;

@@ -19,7 +19,7 @@ import {
 const release = makeRelease()
 
 function check(home: string): { status: number | null; said: string } {
-  const args = [join(root, 'scripts/check-release.mjs'), home]
+  const args = [join(root, 'tools/check-release.mjs'), home]
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
   return { status, said: `${stdout}${stderr}` }
 }
@@ -40,7 +40,7 @@ test('a complete release passes, and its sizes are printed', () => {
 })
 
 test('without a directory it shows its usage', () => {
-  const { status, stderr } = spawnSync(process.execPath, [join(root, 'scripts/check-release.mjs')], {
+  const { status, stderr } = spawnSync(process.execPath, [join(root, 'tools/check-release.mjs')], {
     encoding: 'utf8',
   })
   assert.equal(status, 64)

@@ -24,7 +24,7 @@ export interface Platform {
 }
 
 export const { platformOf }: { platformOf(triple: string): Platform } = await import(
-  pathToFileURL(join(root, 'scripts/targets.mjs')).href
+  pathToFileURL(join(root, 'tools/targets.mjs')).href
 )
 
 export const manifest: { name: string; version: string; napi: { targets: string[] } } = JSON.parse(
@@ -83,7 +83,7 @@ export function makeRelease(): Release {
     if (platform.name === here) copyFileSync(join(root, fileOf(here)), path)
     else writeFileSync(path, madeUp(platform))
   }
-  const args = [join(root, 'scripts/release.mjs'), '--artifacts', artifacts, '--out', packed]
+  const args = [join(root, 'tools/release.mjs'), '--artifacts', artifacts, '--out', packed]
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
   assert.equal(status, 0, `${stdout}${stderr}`)
   return { home: join(packed, 'package'), packed, said: stdout }

@@ -23,11 +23,11 @@ interface Target {
   of: string
   to?: string
 }
-const { judge, targets } = (await import(join(root, 'scripts/bench/targets.mjs'))) as {
+const { judge, targets } = (await import(join(root, 'tools/bench/targets.mjs'))) as {
   judge: (measured: Record<string, Record<string, Figures>>, skipped: Record<string, string>) => Judged[]
   targets: Target[]
 }
-const { momentsOf, percentile, takeTurns } = (await import(join(root, 'scripts/bench/measure.mjs'))) as {
+const { momentsOf, percentile, takeTurns } = (await import(join(root, 'tools/bench/measure.mjs'))) as {
   momentsOf: (span: number[], count: number) => number[]
   percentile: (values: number[], percent: number) => number
   takeTurns: (
@@ -36,7 +36,7 @@ const { momentsOf, percentile, takeTurns } = (await import(join(root, 'scripts/b
   ) => Promise<{ samples: number[] }[]>
 }
 const bench = (...args: string[]) =>
-  spawnSync(process.execPath, [join(root, 'scripts/bench.mjs'), '--no-build', ...args], { encoding: 'utf8' })
+  spawnSync(process.execPath, [join(root, 'tools/bench.mjs'), '--no-build', ...args], { encoding: 'utf8' })
 
 test('samples become percentiles', () => {
   const countdown = (count: number) => Array.from({ length: count }, (_, index) => count - index)
@@ -116,7 +116,7 @@ test('a short run judges every target of its sections', (t) => {
 
 test('a bench that is ended leaves no server and no files behind', async (t) => {
   const tmp = directory(t)
-  const args = [join(root, 'scripts/bench.mjs'), '--no-build', '--only', 'postgres']
+  const args = [join(root, 'tools/bench.mjs'), '--no-build', '--only', 'postgres']
   const child = spawn(process.execPath, args, { stdio: 'ignore', env: { ...process.env, TMPDIR: tmp } })
   const exit = once(child, 'exit')
   const found = () => {

@@ -22,8 +22,8 @@ interface Gate {
   runStage(stage: object, print: (text: string) => void): Promise<Result>
   table(results: Result[]): string
 }
-const { readOutput, runStage, table }: Gate = await import(join(root, 'scripts/gate.mjs'))
-const { stages }: { stages: { name: string }[] } = await import(join(root, 'scripts/stages.mjs'))
+const { readOutput, runStage, table }: Gate = await import(join(root, 'tools/gate.mjs'))
+const { stages }: { stages: { name: string }[] } = await import(join(root, 'tools/stages.mjs'))
 
 for (const [what, output, counts, tests] of [
   [
@@ -106,7 +106,7 @@ test('a commit subject over 72 characters is refused until a release has it', (t
   }
   const commit = (subject: string) => git('commit', '--quiet', '--allow-empty', '-m', subject)
   const check = (path = home) => {
-    const args = [join(root, 'scripts/check.mjs'), 'commits', path]
+    const args = [join(root, 'tools/check.mjs'), 'commits', path]
     const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
     return `${status} ${stdout}${stderr}`
   }

@@ -16,7 +16,7 @@ type Outcome = Counts & { failures: string[] }
 interface Suite {
   runSuite(runtime: unknown, files: string[], print: (line: string) => void): Promise<Outcome>
 }
-const { runSuite }: Suite = await import(join(root, 'scripts/runtimes/suite.mjs'))
+const { runSuite }: Suite = await import(join(root, 'tools/runtimes/suite.mjs'))
 
 /** The counts of a runtime that writes this report about its only file, and what was printed. */
 async function judged(

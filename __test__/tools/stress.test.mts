@@ -41,16 +41,16 @@ interface Event {
 }
 type Process = { name: string; kind: string; pid: number; killing?: bigint; killed?: bigint }
 
-const script = join(root, 'scripts/stress.mjs')
+const script = join(root, 'tools/stress.mjs')
 const { collect, findFailures, findOverlaps, longestGap } = (await import(
-  join(root, 'scripts/stress/judge.mjs')
+  join(root, 'tools/stress/judge.mjs')
 )) as {
   collect: (logs: string, processes: Process[]) => Pick<Run, 'intervals' | 'unlinks' | 'errors'>
   findFailures: (run: Run) => string[]
   findOverlaps: (intervals: Interval[], unlinks?: Span[]) => { pair: string; explained: boolean }[]
   longestGap: (intervals: Interval[], from: bigint, to: bigint) => number
 }
-const { schedule } = (await import(join(root, 'scripts/stress/driver.mjs'))) as {
+const { schedule } = (await import(join(root, 'tools/stress/driver.mjs'))) as {
   schedule: (seed: string, mix: object, seconds: number) => Event[]
 }
 

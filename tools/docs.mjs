@@ -3,5 +3,5 @@ import { join } from 'node:path'
 import { install, root, run } from './steps.mjs'
 
 install()
-const home = join(root, 'scripts/docs')
+const home = join(root, 'tools/docs')
 run(process.execPath, [join(home, 'node_modules/typedoc/bin/typedoc')], { cwd: home })

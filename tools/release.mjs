@@ -94,7 +94,7 @@ napi(['pre-publish', '--skip-optional-publish', '--no-gh-release'], home)
 for (const name of readdirSync(home).filter((name) => name.endsWith('.node'))) rmSync(join(home, name))
 const platforms = readdirSync(join(home, 'npm')).map((name) => join(home, 'npm', name))
 for (const each of platforms) addLicenses(each)
-run(process.execPath, [`${root}scripts/check-release.mjs`, home, ...(here ? ['--here'] : [])])
+run(process.execPath, [`${root}tools/check-release.mjs`, home, ...(here ? ['--here'] : [])])
 const packages = [home, ...platforms]
 run('npm', ['pack', '--ignore-scripts', '--silent', '--pack-destination', out, ...packages], {
   shell: process.platform === 'win32',

@@ -8,7 +8,7 @@ const TWO_PROCESSES = ['two_processes_twice', 'two_processes_and_crashes_anywher
 /** Shows the time of each test, which a stable compiler does if it takes itself for a nightly one. */
 const TIMED = 'cargo test --locked --config target."cfg(all())".runner=["env","RUSTC_BOOTSTRAP=1"]'
 const TIMES = '-- -Zunstable-options --report-time'
-const STRESS = 'scripts/stress.mjs --no-build --workers 16'
+const STRESS = 'tools/stress.mjs --no-build --workers 16'
 
 /** Words separated by spaces; a script of ours is run by this Node.js, a program of an npm package by its path. */
 const commands = (/** @type {string[]} */ ...lines) =>
@@ -24,7 +24,7 @@ export const stages = [
   {
     name: 'build',
     commands: commands(
-      'scripts/build.mjs',
+      'tools/build.mjs',
       `cargo test --no-run --locked ${CORE}`,
       `cargo test --no-run --locked ${MODEL} --no-default-features`,
     ),
@@ -34,7 +34,7 @@ export const stages = [
     commands: commands(
       'cargo fmt --check',
       'node_modules/.bin/biome ci --error-on-warnings .',
-      'scripts/check.mjs commits',
+      'tools/check.mjs commits',
     ),
   },
   {
@@ -43,15 +43,15 @@ export const stages = [
       'cargo clippy --locked --all-targets --no-default-features -- -D warnings',
       'cargo clippy --locked --package reconcile-lock --lib --features node -- -D warnings',
       'env RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --features node',
-      'scripts/check.mjs workflows',
-      'scripts/check.mjs dependencies',
-      'scripts/docs.mjs',
+      'tools/check.mjs workflows',
+      'tools/check.mjs dependencies',
+      'tools/docs.mjs',
     ),
   },
   {
     name: 'types',
     // Not `tsc`: an older compiler is installed too.
-    commands: commands('node_modules/typescript/bin/tsc -p lib', 'scripts/suite.mjs --compile'),
+    commands: commands('node_modules/typescript/bin/tsc -p lib', 'tools/suite.mjs --compile'),
   },
   {
     name: 'core',
@@ -63,9 +63,9 @@ export const stages = [
     hasTests: true,
     commands: commands(`${TIMED} ${MODEL} --no-default-features ${TIMES} --exact ${TWO_PROCESSES.join(' ')}`),
   },
-  { name: 'node', hasTests: true, commands: commands('scripts/suite.mjs --run') },
+  { name: 'node', hasTests: true, commands: commands('tools/suite.mjs --run') },
   { name: 'stress', hasTests: true, commands: commands(`${STRESS} --seconds 10`) },
-  { name: 'example', long: true, hasTests: true, commands: commands('scripts/example.mjs') },
+  { name: 'example', long: true, hasTests: true, commands: commands('tools/example.mjs') },
   {
     name: 'model',
     long: true,
@@ -75,7 +75,7 @@ export const stages = [
       `${TIMED} ${MODEL} ${TIMES} --skip ${TWO_PROCESSES.join(' --skip ')}`,
     ),
   },
-  { name: 'long node', long: true, hasTests: true, commands: commands('scripts/suite.mjs --run --long') },
+  { name: 'long node', long: true, hasTests: true, commands: commands('tools/suite.mjs --run --long') },
   {
     name: 'long stress',
     long: true,
@@ -91,18 +91,18 @@ export const stages = [
     name: 'sizes',
     long: true,
     hasTests: true,
-    commands: commands('scripts/cross.mjs --only x86_64-unknown-linux-gnu --sizes'),
+    commands: commands('tools/cross.mjs --only x86_64-unknown-linux-gnu --sizes'),
   },
   {
     name: 'servers',
     long: true,
     hasTests: true,
-    commands: commands('scripts/runtimes.mjs --servers --no-build'),
+    commands: commands('tools/runtimes.mjs --servers --no-build'),
   },
   {
     name: 'runtimes',
     long: true,
     hasTests: true,
-    commands: commands('scripts/runtimes.mjs --no-build --others'),
+    commands: commands('tools/runtimes.mjs --no-build --others'),
   },
 ]

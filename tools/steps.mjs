@@ -41,7 +41,7 @@ export function napi(args, cwd = root) {
 export function bundle(out = `${root}dist`) {
   run(process.execPath, [`${root}node_modules/typescript/bin/tsc`, '-p', 'lib'])
   rmSync(out, { recursive: true, force: true })
-  run(process.execPath, [`${root}scripts/bundle.mjs`, out])
+  run(process.execPath, [`${root}tools/bundle.mjs`, out])
 }
 
 /** Builds the release addon beside `package.json`, with the types of its calls, and bundles the JavaScript. */

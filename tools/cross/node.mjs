@@ -79,7 +79,7 @@ function installMuslNode(machine, architecture) {
   output(join(work, 'python/bin/pip'), [
     ...['install', '--quiet', '--no-deps', '--no-compile', '--only-binary', ':all:'],
     ...['--platform', `musllinux_1_2_${machine}`, '--target', unfinished],
-    ...['--require-hashes', '-r', join(root, 'scripts/cross/node-musl.txt')],
+    ...['--require-hashes', '-r', join(root, 'tools/cross/node-musl.txt')],
   ])
   renameSync(unfinished, directory)
   return { loader, node }

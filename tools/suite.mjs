@@ -43,7 +43,7 @@ export function testNames(isWanted = () => true) {
   const compiled = `${root}build/__test__`
   const found = readdirSync(compiled).filter((name) => !SUPPORT.includes(name))
   const unknown = found.find((name) => !(name in folders))
-  if (unknown !== undefined) throw new Error(`scripts/suite.mjs does not say what __test__/${unknown}/ needs`)
+  if (unknown !== undefined) throw new Error(`tools/suite.mjs does not say what __test__/${unknown}/ needs`)
   return found.filter((folder) => isWanted(folders[folder])).flatMap((folder) => namesIn(compiled, folder))
 }
 

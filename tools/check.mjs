@@ -1,4 +1,4 @@
-// Checks of the repository: `node scripts/check.mjs commits [DIRECTORY]`, `workflows [DIRECTORY]`, `dependencies
+// Checks of the repository: `node tools/check.mjs commits [DIRECTORY]`, `workflows [DIRECTORY]`, `dependencies
 // [--advisories]`.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -39,7 +39,7 @@ function commits(directory = root) {
 
 /** The directory of the tools of `tools.txt`, which pip installs by hash; `undefined` if it cannot, an error under CI. */
 function tools() {
-  const list = join(root, 'scripts/tools.txt')
+  const list = join(root, 'tools/tools.txt')
   const version = createHash('sha256').update(readFileSync(list)).digest('hex').slice(0, 12)
   const home = join(root, 'target/tools', version)
   if (existsSync(home)) return join(home, 'bin')
@@ -52,7 +52,7 @@ function tools() {
     return join(home, 'bin')
   }
   rmSync(unfinished, { recursive: true, force: true })
-  console.error(`pip cannot install the tools of scripts/tools.txt: ${error?.message ?? stderr.trim()}`)
+  console.error(`pip cannot install the tools of tools/tools.txt: ${error?.message ?? stderr.trim()}`)
   if (process.env.CI) process.exit(1)
   return undefined
 }
