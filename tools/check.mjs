@@ -6,8 +6,8 @@ import { existsSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:
 import { join } from 'node:path'
 import { root, run } from './steps.mjs'
 
-/** The subjects up to this commit are older than their limit. */
-const UNLIMITED = 'c82d91a44eedd2a16cd8176083bad5ce7643c697'
+/** Earlier subjects are older than their limit. */
+const LIMITED_SINCE = '2026-11-27'
 const LONGEST_SUBJECT = 72
 
 function fail(text) {
@@ -25,13 +25,12 @@ function commits(directory = root) {
     )
   if (shallow.stdout.trim() === 'true')
     return console.log('commit subjects: skipped, as this clone is shallow')
-  const isHere = git('cat-file', '-e', `${UNLIMITED}^{commit}`).status === 0
-  const { status, stdout, stderr } = git(
-    ...['log', '--no-merges', '--format=%h %s', 'HEAD', '--not', ...(isHere ? [UNLIMITED] : []), '--tags=v*'],
-  )
+  // Not `--since`: the date of the author stays when a branch is rebased.
+  const format = '--format=%as %h %s'
+  const { status, stdout, stderr } = git('log', '--no-merges', format, 'HEAD', '--not', '--tags=v*')
   if (status !== 0) fail(`git log: ${stderr}`)
-  const lines = stdout.split('\n').filter(Boolean)
-  const long = lines.filter((line) => line.length - line.indexOf(' ') - 1 > LONGEST_SUBJECT)
+  const lines = stdout.split('\n').filter((line) => line.slice(0, LIMITED_SINCE.length) >= LIMITED_SINCE)
+  const long = lines.filter((line) => line.split(' ').slice(2).join(' ').length > LONGEST_SUBJECT)
   if (long.length > 0)
     fail(`these subjects have more than ${LONGEST_SUBJECT} characters:\n${long.join('\n')}`)
   console.log(`commit subjects: ${lines.length} checked`)
