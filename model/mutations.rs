@@ -175,7 +175,7 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "old_records_ignored",
-        about: "the kernel lock alone decides; the records of old peers, who take none, are not heard",
+        about: "the kernel lock alone decides; the records of legacy processes, who take none, are not heard",
         edits: &[(
             "    let record = if let Content::Record(record) = content { Some(record) } else { None };
 ",
@@ -208,7 +208,7 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "no_second_look_after_a_take_over",
-        about: "after a take-over nobody waits for an old peer that is about to unlink the path",
+        about: "after a take-over nobody waits for a legacy process that is about to unlink the path",
         edits: &[PAUSE, LAST_CHECK],
     },
     Mutation {
@@ -358,7 +358,7 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "longer_file_not_cut",
-        about: "the tail of a longer file stays behind our record, where only old peers read it",
+        about: "the tail of a longer file stays behind our record, where only legacy processes read it",
         edits: &[("    if stat.size > RECORD_LEN as u64 {\n", "    if stat.size == u64::MAX {\n")],
     },
     Mutation {

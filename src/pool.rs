@@ -55,7 +55,7 @@ struct Slot<T> {
 enum Progress<T> {
     Running,
     Done(T),
-    /// Nobody looks for the answer any more: it is to be delivered.
+    /// The caller has stopped polling: the answer is to be delivered.
     Deliver(Box<dyn FnOnce(T) + Send>),
     Over,
 }

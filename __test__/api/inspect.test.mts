@@ -72,7 +72,7 @@ test('inspectors that never rest hinder no take-over', async (t) => {
 test('free, held and stale, and by whom', async (t) => {
   const cwd = directory(t)
   const path = resolveLockPath(cwd)
-  const free = { path, state: 'free', reason: 'no lock file is there: nobody holds the lock' }
+  const free = { path, state: 'free', reason: 'there is no lock file' }
   assert.deepEqual([await inspectLock(cwd), inspectLockSync({ cwd })], [free, free])
   const peer = new Peer(t)
   await peer.acquire(cwd)

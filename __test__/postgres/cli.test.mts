@@ -53,7 +53,7 @@ test('run runs the command under the lock reconcile, and passes its exit status 
   assert.equal(stderr, 'to stderr\n')
   assert.equal(
     cli(cwd, ['status', ...url]).stdout,
-    `${database.pathOf('reconcile')}: free: nobody holds the lock\n`,
+    `${database.pathOf('reconcile')}: free: no session holds the lock\n`,
   )
   assert.equal(existsSync(join(cwd, '.xero-reconcile-lock.json')), false)
 })

@@ -121,9 +121,9 @@ export class LockTable {
 
   #missing(session: Session, schema: string, reason: string, cause?: unknown) {
     const message =
-      `The table reconcile_lock is missing and cannot be created (${reason}). Somebody who may has to run:\n\n` +
-      `${createTable(tableName(schema))};\n\nas the role that holds locks or a superuser, and in the latter case to ` +
-      'grant SELECT, INSERT and UPDATE on it to that role'
+      `The table reconcile_lock is missing and cannot be created (${reason}). Run this as a superuser, or as the role ` +
+      `that holds the locks once it has CREATE on the schema:\n\n${createTable(tableName(schema))};\n\n` +
+      'A superuser also has to grant SELECT, INSERT and UPDATE on the table to that role'
     return lockError('E_LOCK_TABLE', session.place, message, { reason, cause })
   }
 

@@ -156,7 +156,7 @@ function stateOf(view: LockView): Pick<PostgresLockStatus, 'state' | 'holder' | 
     const holder = publicHolder(view.holder)
     return { state: 'stale', holder, reason: describeStaleHolder(holder) }
   }
-  if (view.backend === null) return { state: 'free', reason: 'nobody holds the lock' }
+  if (view.backend === null) return { state: 'free', reason: 'no session holds the lock' }
   const holder = holderOf(view)
   if (!holder) return { state: 'held', reason: UNKNOWN }
   const since = new Date(holder.createdAt).toISOString()

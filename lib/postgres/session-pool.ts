@@ -182,7 +182,7 @@ export class SessionPool {
   #warn(session: Session): void {
     if (this.#hasWarned || !session.isInClear) return
     this.#hasWarned = true
-    const message = `The connection to ${session.place} is not encrypted: whoever can read that network sees what is said on it. sslmode=verify-full protects it`
+    const message = `The connection to ${session.place} is not encrypted: everything on it can be read on the network. sslmode=verify-full protects it`
     emitWarning(message, { type: 'SecurityWarning', code: 'RECONCILE_LOCK_CLEARTEXT' })
   }
 

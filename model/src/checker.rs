@@ -35,7 +35,7 @@ pub struct Scenario {
     pub fates: Vec<Life>,
     /// How many times two seconds may pass at any operation. Where all processes rest they always may.
     pub ticks: u8,
-    /// Whether an old peer unlinks the path within 5 ms after it has opened a file that it judges stale.
+    /// Whether a legacy process unlinks the path within 5 ms after it has opened a file that it judges stale.
     pub old_peers_are_quick: bool,
     /// Whether each process, left alone in any state, must come to an end.
     pub ends_alone: bool,
@@ -323,7 +323,7 @@ impl Model for Search {
                 _ => {}
             }
         }
-        // An old peer needs less than two seconds between creating its file and writing to it.
+        // A legacy process needs less than two seconds between creating its file and writing to it.
         let birth = (0..self.scenario.processes.len())
             .any(|who| state.world.actors[who].life == Life::Running && state.world.is_giving_birth(who));
         // Time matters to nothing but the age of an empty file.
@@ -433,7 +433,7 @@ fn name(role: Role) -> &'static str {
         Role::Break => "breaker",
         Role::ForceBreak => "forced break",
         Role::Remove => "rm",
-        Role::LegacyProcess => "old peer",
+        Role::LegacyProcess => "legacy process",
     }
 }
 

@@ -30,13 +30,13 @@ macro_rules! violations {
 }
 
 violations! {
-    /// Two processes are in their critical sections, and nobody took the lock away from either.
+    /// Two processes are in their critical sections, and no process removed the lock of either.
     TwoOwners,
     /// A process removed or rewrote a file without being the lock's owner.
     ForeignFileModified,
-    /// A native process removed or rewrote the lock of a live old peer.
+    /// A native process removed or rewrote the lock of a live legacy process.
     LegacyLockModified,
-    /// An acquire was refused though nobody held the lock at any moment of the call.
+    /// An acquire was refused although no process held the lock at any moment of the call.
     SpuriousRefusal,
     /// The holder is gone, and the next who asks does not get the lock.
     LostLock,
@@ -44,17 +44,17 @@ violations! {
     WrongAnswer,
     /// A call that runs alone does not end.
     NonTermination,
-    /// Nobody was killed, and yet everybody waits for the creator of an empty file.
+    /// No process was killed, and yet all wait for the creator of an empty file.
     UnneededWait,
-    /// A holder was killed in its critical section, and the next one was not told.
+    /// A holder was killed in its critical section, and the next one does not report it.
     CrashNotReported,
-    /// A holder released its lock, and the next one was told that it took it over.
+    /// A holder released its lock, and the next one reports a take-over.
     FalseTakeOver,
     /// A file was written while it had another name.
     SnapshotWritten,
-    /// Somebody outside the protocol removed the file of a live lock. Nothing can prevent that.
+    /// A program outside the protocol removed the file of a live lock. Nothing can prevent that.
     LockRemoved,
-    /// An old peer did so because it had read what was there before the take-over. The second look is there to
+    /// A legacy process did so because it had read what was there before the take-over. The second look is there to
     /// prevent that.
     LockRemovedAfterTakeOver,
     /// A process that lost its lock between its last look and its unlink removed what had come in its place:

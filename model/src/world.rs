@@ -122,9 +122,9 @@ pub struct Actor {
     pub asks: bool,
     /// What was the case during that call.
     pub seen: Seen,
-    /// An old peer's lock, from its creation on.
+    /// A legacy process's lock, from its creation on.
     pub owns: Option<usize>,
-    /// An old peer that has opened what it may judge stale, and has not unlinked the path yet.
+    /// A legacy process that has opened what it may judge stale, and has not unlinked the path yet.
     pub about_to_unlink: bool,
 }
 
@@ -521,7 +521,7 @@ impl World {
     }
 
     /// Whether a process other than `who` holds the lock: it has the exclusive kernel lock on the file that
-    /// the path names, or it is an old peer that created it, or the record there names a live process.
+    /// the path names, or it is a legacy process that created it, or the record there names a live process.
     #[must_use]
     pub fn is_held_by_other(&self, who: Who) -> bool {
         let Some(inode) = self.at_path() else { return false };
@@ -579,7 +579,7 @@ impl World {
         }
     }
 
-    /// An old peer has asked whether the process of the record lives.
+    /// A legacy process has asked whether the process of the record lives.
     pub fn old_peer_asked(&mut self, who: Who, lives: bool) {
         if self.actors[who].is_old() {
             self.actors[who].about_to_unlink = !lives;
@@ -741,7 +741,7 @@ impl World {
         self.path.is_some()
     }
 
-    /// Whether an old peer stands between creating its file and writing to it.
+    /// Whether a legacy process stands between creating its file and writing to it.
     #[must_use]
     pub fn is_giving_birth(&self, who: Who) -> bool {
         self.actors[who]

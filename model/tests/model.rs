@@ -61,7 +61,7 @@ fn more_starts() -> Vec<Start> {
         Start::file("a stale file of this lock", DEAD),
         Start::file("a stale file whose pid is another's by now", REUSED),
         Start::file("a stale file from before a restart", RESTARTED),
-        Start::file("the file of an old peer that runs", ALIVE),
+        Start::file("the file of a legacy process that runs", ALIVE),
         Start::file("the file of a live process without its kernel lock", DEPRIVED),
         Start::file("a copy of a live process' file", COPY),
         Start::file("the file of the program that a process was before", REPLACED),
@@ -195,7 +195,7 @@ fn a_file_that_cannot_be_removed() {
 fn linked_starts() -> Vec<Start> {
     vec![
         Start::file("a stale file with another name", DEAD).linked_elsewhere(),
-        Start::file("an old peer's stale file with another name", OLD).linked_elsewhere(),
+        Start::file("a legacy process's stale file with another name", OLD).linked_elsewhere(),
         Start::released("a released lock with another name").linked_elsewhere(),
     ]
 }
@@ -231,9 +231,9 @@ fn an_outside_remover() {
 fn a_legacy_process() {
     let known = [LockRemoved, ReleaseRace];
     let alone = Scenario { starts: more_starts(), ticks: 1, ..scenario(&[(Run, 2), (LegacyProcess, 2)]) };
-    explore("a process and an old peer, twice each", &alone, &known);
+    explore("a process and a legacy process, twice each", &alone, &known);
     explore(
-        "two processes, one of them twice, and an old peer",
+        "two processes, one of them twice, and a legacy process",
         &scenario(&[(Run, 2), (Run, 1), (LegacyProcess, 1)]),
         &known,
     );
@@ -243,14 +243,14 @@ fn a_legacy_process() {
         ticks: 1,
         ..scenario(&[(Run, 1), (Run, 1), (LegacyProcess, 1)])
     };
-    explore("two processes and an old peer, one killed", &killed, &known);
+    explore("two processes and a legacy process, one killed", &killed, &known);
 }
 
 #[test]
 fn a_legacy_process_slower_than_the_recheck() {
     let late = Scenario { old_peers_are_quick: false, ..scenario(&[(Run, 1), (Run, 1), (LegacyProcess, 1)]) };
     explore(
-        "an old peer that is slower than 5 ms",
+        "a legacy process that is slower than 5 ms",
         &late,
         &[LockRemoved, LockRemovedAfterTakeOver, ReleaseRace],
     );
@@ -282,7 +282,7 @@ fn without_the_pause_a_legacy_process_removes_a_lock() {
     let known = [LockRemoved, LockRemovedAfterTakeOver, ReleaseRace];
     for (start, starts) in [("a stale file", few_starts()), ("a file with another name", linked_starts())] {
         let beside = Scenario { starts, ..scenario(&[(NativeRun, 1), (LegacyProcess, 1)]) };
-        explore(&format!("a process without the pause, an old peer and {start}"), &beside, &known);
+        explore(&format!("a process without the pause, a legacy process and {start}"), &beside, &known);
     }
 }
 

@@ -44,11 +44,11 @@ pub struct LockStatus {
 /// [`Error::Symlink`], [`Error::NotAFile`] and [`Error::System`] as they say.
 pub fn inspect<S: System>(system: &S, target: &Target) -> Result<LockStatus, Error> {
     let status = |state, holder, reason| LockStatus { path: target.path.clone(), state, holder, reason };
-    let nobody = || status(LockState::Free, None, "no lock file is there: nobody holds the lock".to_owned());
+    let free = || status(LockState::Free, None, "there is no lock file".to_owned());
     let looked = RetryBudget::repeat(system, target, |budget| {
         let (file, stat) = match open_existing(system, target, Access::Read, budget)? {
             Attempt::Done(opened) => opened,
-            Attempt::Retry(Retry::Vanished) => return Ok(Attempt::Done(nobody())),
+            Attempt::Retry(Retry::Vanished) => return Ok(Attempt::Done(free())),
             Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
             Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
         };
@@ -57,9 +57,9 @@ pub fn inspect<S: System>(system: &S, target: &Target) -> Result<LockStatus, Err
     match looked {
         Err(Error::Contention { holder, reason, .. }) => {
             let reason = reason.or_else(|| holder.as_ref().map(describe));
-            Ok(status(LockState::Held, holder, reason.unwrap_or_else(|| "somebody holds it".to_owned())))
+            Ok(status(LockState::Held, holder, reason.unwrap_or_else(|| "a process holds it".to_owned())))
         }
-        Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(nobody()),
+        Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(free()),
         other => other,
     }
 }
@@ -107,8 +107,7 @@ fn inspect_open_file<S: System>(
     let (state, reason) = match verdict {
         Verdict::BeingCreated => (LockState::Held, BEING_CREATED.to_owned()),
         Verdict::Free => {
-            let reason =
-                "the last holder released the lock, and could not remove its file: nobody holds the lock";
+            let reason = "the last holder released the lock, but could not remove its file";
             (LockState::Free, reason.to_owned())
         }
         Verdict::Held(reason) => (LockState::Held, reason),

@@ -215,7 +215,7 @@ fn a_change_without_an_event_is_noticed() {
     let held = hold(&target);
     let (id, told) = waiting(Owner::PROGRAM, &target, Duration::MAX);
     until_refused(id);
-    // The file keeps its name and its directory: nothing is told of it.
+    // The file keeps its name and its directory: no event reports it.
     std::fs::rename(&inner, &moved).expect("renamed");
     std::fs::create_dir(&inner).expect("made");
     release(answer(&told).expect("acquired"));
