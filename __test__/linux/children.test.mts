@@ -1,4 +1,4 @@
-// Children that outlive their parent while that holds locks, in every way that Node.js can start one.
+// Children that outlive a parent with locks, started in every way that Node.js has.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
@@ -12,14 +12,14 @@ const offspring = JSON.stringify(fileURLToPath(new URL('offspring.mjs', import.m
 
 /** Expressions for the pids of children and grandchildren, or for a promise of them. */
 const ways = {
-  'spawned and detached': "[spawn('sleep', ['60'], { detached: true, stdio: 'ignore' }).pid]",
-  'spawned with our streams': "[spawn('sleep', ['60'], { stdio: 'inherit' }).pid]",
-  'spawned with pipes': "[spawn('sleep', ['60'], { stdio: 'pipe' }).pid]",
-  'run by a shell': "pidsSaid(exec('sleep 60 & echo $! $$; wait'))",
-  'run as a file by a shell': "pidsSaid(execFile('sleep 60 & echo $! $$; wait', { shell: true }))",
-  forked: `pidsSent(fork(${offspring}))`,
-  'forked and detached': `pidsSent(fork(${offspring}, { detached: true, stdio: 'ignore' }))`,
-  'a worker of a cluster': `(cluster.setupPrimary({ exec: ${offspring} }), pidsSent(cluster.fork().process))`,
+  'a detached child': "[spawn('sleep', ['60'], { detached: true, stdio: 'ignore' }).pid]",
+  'an stdio-inheriting child': "[spawn('sleep', ['60'], { stdio: 'inherit' }).pid]",
+  'a piped child': "[spawn('sleep', ['60'], { stdio: 'pipe' }).pid]",
+  'an exec child': "pidsSaid(exec('sleep 60 & echo $! $$; wait'))",
+  'an execFile child': "pidsSaid(execFile('sleep 60 & echo $! $$; wait', { shell: true }))",
+  'a forked child': `pidsSent(fork(${offspring}))`,
+  'a detached fork': `pidsSent(fork(${offspring}, { detached: true, stdio: 'ignore' }))`,
+  'a cluster worker': `(cluster.setupPrimary({ exec: ${offspring} }), pidsSent(cluster.fork().process))`,
 }
 
 const program = (pids: string) => `
@@ -41,7 +41,7 @@ function killedAfter(t: TestContext, pid: number): void {
   t.after(() => isAlive(pid) && process.kill(pid, 'SIGKILL'))
 }
 
-/** What a descriptor is of; empty when it is closed by now, as those of a runtime that is still starting. */
+/** What a descriptor refers to; empty if a runtime that is still starting has closed it. */
 function linkOf(path: string): string {
   try {
     return readlinkSync(path)
@@ -51,18 +51,18 @@ function linkOf(path: string): string {
   }
 }
 
-/** What a process has open that it can only have from a parent with locks. */
+/** The open files that a process can only have inherited from a parent with locks. */
 function inherited(pid: number, cwd: string): string[] {
   const open = readdirSync(`/proc/${pid}/fd`).map((fd) => linkOf(`/proc/${pid}/fd/${fd}`))
-  // Not by its executable: where a runtime is emulated, that is the emulator.
+  // Not by its executable, which is the emulator if the runtime is emulated.
   const isNode = /\.[cm]?js\b/.test(readFileSync(`/proc/${pid}/cmdline`, 'latin1'))
   return open.filter((path) => path.startsWith(cwd) || (!isNode && path.startsWith('anon_inode:')))
 }
 
-for (const [how, pids] of Object.entries(ways)) {
+for (const [child, pids] of Object.entries(ways)) {
   for (const end of ['SIGKILL', 'SIGUSR2'] as const) {
-    const does = end === 'SIGKILL' ? 'is killed' : 'exits'
-    test(`a child that is ${how} keeps no lock when its parent ${does}`, async (t) => {
+    const which = end === 'SIGKILL' ? 'a killed' : 'an exited'
+    test(`${child} keeps no lock of ${which} parent`, async (t) => {
       const cwd = directory(t)
       leave(cwd, { pid: deadPid(), createdAt: 1 }, 60, 'taken.lock')
       const waitedFor = acquireLockSync({ cwd, file: 'waited.lock' })
@@ -74,7 +74,7 @@ for (const [how, pids] of Object.entries(ways)) {
       const ended = once(parent, 'exit')
       parent.kill(end)
       await ended
-      assert.ok(children.every(isAlive), 'they have outlived it')
+      assert.ok(children.every(isAlive), 'the children outlive the parent')
       for (const file of [undefined, 'taken.lock']) {
         const lock = acquireLockSync({ cwd, file })
         const left = end === 'SIGKILL' ? parent.pid : undefined
@@ -83,12 +83,12 @@ for (const [how, pids] of Object.entries(ways)) {
       }
       waitedFor.releaseSync()
       assert.deepEqual(readdirSync(cwd), [])
-      assert.ok(children.every(isAlive), 'all the while')
+      assert.ok(children.every(isAlive), 'the children still run')
     })
   }
 }
 
-test('the control: a descriptor that a child has inherited is seen', async (t) => {
+test('the check sees a descriptor that a child inherited', async (t) => {
   const cwd = directory(t)
   const body = `
     const { openSync } = require('node:fs')

@@ -1,4 +1,4 @@
-// The package loaded more than once: by threads, as two copies, and again by one that has emptied `require.cache`.
+// The package loaded more than once: by threads, as two copies, and again after `require.cache` was emptied.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -13,7 +13,7 @@ import { ended } from '../support/program.mjs'
 import { Thread } from '../support/thread.mjs'
 import type { Plan, Sample } from './generations.mjs'
 
-test('the same copy loaded twice, with its binary, shares the locks of the thread', async (t) => {
+test('one copy loaded twice shares the locks of its thread', async (t) => {
   const cwd = directory(t)
   const [one, two] = [loaded(root), loadedAgain()]
   assert.notEqual(one.acquireLock, two.acquireLock)
@@ -25,11 +25,11 @@ test('the same copy loaded twice, with its binary, shares the locks of the threa
 })
 
 const others = {
-  'two copies of the package': (t: TestContext) => loaded(copied(t)),
+  'two copies': (t: TestContext) => loaded(copied(t)),
 }
 
 for (const [what, another] of Object.entries(others)) {
-  test(`${what} in one thread exclude each other, and neither releases the other's lock`, async (t) => {
+  test(`${what} in one thread exclude each other`, async (t) => {
     const cwd = directory(t)
     const [here, other] = [loaded(root), another(t)]
     assert.notEqual(other.acquireLock, here.acquireLock)
@@ -60,7 +60,7 @@ for (const [what, another] of Object.entries(others)) {
     }
   })
 
-  test(`${what}: each watches the exit for itself`, async (t) => {
+  test(`each of ${what} adds its own exit listener`, async (t) => {
     const [one, two] = [loaded(root), another(t)]
     const before = process.listenerCount('exit')
     const counts: number[] = []
@@ -77,12 +77,12 @@ for (const [what, another] of Object.entries(others)) {
 
 const lateEnd = {
   runtime: 'deno',
-  why: 'worker.terminate() resolves before the thread has ended, which releases its lock later',
+  why: 'worker.terminate() resolves before the thread ends and releases its lock',
   sometimes: true,
 } as const
 
 test(
-  'two copies in several threads exclude each other, and end with their own thread alone',
+  'two copies in several threads exclude each other',
   knownFailure(lateEnd, async (t) => {
     const copy = copied(t)
     const [here, other] = [loaded(root), loaded(copy)]
@@ -101,7 +101,11 @@ test(
       assert.deepEqual(here.inspectLockSync(cwd).holder, holder)
       assert.equal((await thread.ask('acquire', mine)).holder?.thread, 0)
       await bystander.ends('terminate')
-      assert.deepEqual(here.inspectLockSync(cwd).holder, holder, 'the end of another copy releases nothing')
+      assert.deepEqual(
+        here.inspectLockSync(cwd).holder,
+        holder,
+        'the end of another thread does not release the lock',
+      )
       await thread.ends('terminate')
       assert.deepEqual(readdirSync(cwd), [])
       for (const lock of held) {
@@ -116,7 +120,7 @@ for (const [how, code, signal, left] of [
   ['process.exit(3)', 3, null, 0],
   ["process.kill(process.pid, 'SIGKILL')", null, 'SIGKILL', 3],
 ] as const) {
-  test(`the locks of all copies end with the process: ${how}`, (t) => {
+  test(`no copy holds a lock after ${how}`, (t) => {
     const cwd = directory(t)
     const copies = [root, copied(t)].map((home) => JSON.stringify(home))
     const body = `
@@ -134,7 +138,7 @@ for (const [how, code, signal, left] of [
 }
 
 test(
-  'threads of two copies count right together while others come and go',
+  'threads of two copies lose no update of a counter',
   knownFailure(lateEnd, async (t) => {
     const cwd = directory(t)
     const homes = [root, copied(t)]
@@ -151,24 +155,24 @@ test(
       await passing.ends('terminate')
     }
     for (const reply of await counted) assert.equal(reply.code, undefined)
-    t.diagnostic(`${gone} threads came and went`)
+    t.diagnostic(`${gone} threads started and ended`)
     assert.equal(new Int32Array(counter)[0], 600)
     await Promise.all(counting.map((thread) => thread.ends('terminate')))
     assert.deepEqual(readdirSync(cwd), [])
   }),
 )
 
-/** Of fifty threads, in either half: a leak grows in both, what the engine keeps of its first threads does in one. */
+/** The bound for 50 threads, in bytes. A leak exceeds it in both halves, growth of the engine only in one. */
 const GROWTH = 6_000_000
 const generations = fileURLToPath(new URL('generations.mjs', import.meta.url))
 
 const generationsFail: KnownFailure[] = [
-  { runtime: 'bun', why: 'Bun starts threads of its own meanwhile', sometimes: true },
+  { runtime: 'bun', why: 'Bun starts its own threads meanwhile', sometimes: true },
   { runtime: 'deno', why: 'Deno frees the memory of its first hundred threads later', sometimes: true },
   { platform: 'qemu', why: 'a hundred threads take longer than two minutes' },
 ]
 
-/** Runs the generations in a process, and compares what it uses after a half and after all of them. */
+/** Runs the generations in a process, and compares its usage before, after half and after all of them. */
 async function assertNoGrowth(t: TestContext, name: string, plan: Omit<Plan, 'cwd'>): Promise<void> {
   const cwd = directory(t)
   const child = spawn(
@@ -177,12 +181,12 @@ async function assertNoGrowth(t: TestContext, name: string, plan: Omit<Plan, 'cw
     { stdio: ['ignore', 'pipe', 'inherit'] },
   )
   t.after(() => child.exitCode === null && child.signalCode === null && child.kill('SIGKILL'))
-  let said = ''
+  let output = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    said += text
+    output += text
   })
   assert.deepEqual(await once(child, 'close'), [0, null], name)
-  const [before, half, after] = JSON.parse(said) as [Sample, Sample, Sample]
+  const [before, half, after] = JSON.parse(output) as [Sample, Sample, Sample]
   const growth = [half.rss - before.rss, after.rss - half.rss]
   t.diagnostic(`${name}: resident grew by ${growth.join(' and ')} bytes; ${JSON.stringify(after)}`)
   assert.ok(Math.min(...growth) <= GROWTH, `${name}: memory grew by ${growth.join(' and ')} bytes`)
@@ -191,12 +195,12 @@ async function assertNoGrowth(t: TestContext, name: string, plan: Omit<Plan, 'cw
 }
 
 test(
-  '100 threads that come and go leave no memory, no descriptor, no thread and no file',
+  '100 ended threads leave no memory, descriptor, thread or file',
   knownFailure(generationsFail, async (t) => {
     const copy = copied(t)
     await Promise.all([
-      assertNoGrowth(t, 'beside a main thread that has loaded the package', { homes: [root], here: true }),
-      assertNoGrowth(t, 'beside one that has not, with two copies', { homes: [root, copy], here: false }),
+      assertNoGrowth(t, 'with the package in the main thread', { homes: [root], here: true }),
+      assertNoGrowth(t, 'without it, with two copies', { homes: [root, copy], here: false }),
     ])
   }),
 )

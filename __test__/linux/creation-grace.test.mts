@@ -1,4 +1,4 @@
-// Many calls at once on empty files, each of which belongs to its creator for two seconds.
+// Many calls at the same time on empty files, each in its creation grace period of 2 s.
 import assert from 'node:assert/strict'
 import { readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,12 +8,12 @@ import { directory } from '../support/directory.mjs'
 import { sleep } from '../support/time.mjs'
 
 const CALLS = 1000
-/** The limit of the pool, and some that hang for a moment. */
+/** The limit of the pool, and 16 for threads that end a moment later. */
 const MAX_THREADS = 64 + 16
 
 const threads = (): number => readdirSync('/proc/self/task').length
 
-test(`${CALLS} calls in the creation grace period need few threads, and each acquires`, async (t) => {
+test(`${CALLS} calls on empty files acquire with few threads`, async (t) => {
   const root = directory(t)
   const files = Array.from({ length: CALLS }, (_, index) => join(root, String(index)))
   for (const file of files) writeFileSync(file, '')

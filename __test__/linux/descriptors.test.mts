@@ -1,4 +1,4 @@
-// What another part of the program does to the descriptor of a lock file.
+// Other code of the program closes the descriptor of a lock file.
 import assert from 'node:assert/strict'
 import { closeSync, existsSync, fstatSync, openSync, readdirSync, readlinkSync } from 'node:fs'
 import { test } from 'node:test'
@@ -6,9 +6,12 @@ import { acquireLockSync, inspectLockSync, resolveLockPath } from 'reconcile-loc
 import { directory, rejection } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 
-const onlyItsOwn: KnownFailure = { runtime: 'deno', why: 'Deno closes no descriptor that it has not opened' }
+const onlyItsOwn: KnownFailure = {
+  runtime: 'deno',
+  why: 'Deno does not close a descriptor that it has not opened',
+}
 
-/** The number of the descriptor by which this process has a file open. */
+/** The number of the descriptor with which this process has a file open. */
 function descriptorOf(path: string): number {
   const isIt = (name: string) => {
     try {
@@ -34,9 +37,11 @@ for (const [what, release] of [
   ],
 ] as const) {
   for (const isReused of [false, true]) {
-    const since = isReused ? 'that has its number now' : 'that is open'
+    const does = isReused
+      ? 'does not close a file that reused its descriptor'
+      : 'reports that other code closed its descriptor'
     test(
-      `${what} after something else has closed the descriptor says so, and closes no file ${since}`,
+      `${what} ${does}`,
       knownFailure(onlyItsOwn, async (t) => {
         const cwd = directory(t)
         const path = resolveLockPath({ cwd })
@@ -53,7 +58,7 @@ for (const [what, release] of [
           assert.ok(fstatSync(other).isFile())
           closeSync(other)
         }
-        assert.ok(existsSync(path), 'it may be held by somebody else by now')
+        assert.ok(existsSync(path), 'another process may hold it')
         assert.equal(inspectLockSync({ cwd }).state, 'stale')
         const next = acquireLockSync(cwd)
         assert.match(next.takenOver?.reason ?? '', /did not release the lock/)

@@ -1,4 +1,4 @@
-// What a real system does only when it is ill: strace makes single calls on the lock's path fail or hang.
+// Faults that a healthy system does not show: strace makes single calls on the lock's path fail or hang.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -31,12 +31,12 @@ const known: KnownFailure[] = [
   },
   {
     platform: 'qemu',
-    why: 'strace also makes system calls of the emulator fail, not only those of the program',
+    why: 'strace also makes system calls of the emulator fail',
     sometimes: true,
   },
 ]
 
-/** Runs `program` with `cwd` and the package's functions in scope, and gives what it prints, as JSON. */
+/** Runs `program` with `cwd` and the package's functions in scope, and returns the JSON that it prints. */
 function traced(cwd: string, inject: string, program: string, more: string[] = []): Record<string, unknown> {
   const text = `
     const cwd = ${JSON.stringify(cwd)}
@@ -54,7 +54,7 @@ function traced(cwd: string, inject: string, program: string, more: string[] = [
 }
 
 test(
-  'without kernel locks: creating is exclusive, a stale file is reported and not taken over',
+  'without kernel locks a stale lock is not taken over',
   {
     skip: missing,
   },
@@ -95,7 +95,7 @@ for (const [call, error, syscall] of [
   ['pwrite64', 'EDQUOT', 'write'],
 ] as const) {
   test(
-    `${syscall} that fails with ${error} is that error, and leaves nothing behind`,
+    `acquireLock reports ${error} of ${syscall} and leaves no file`,
     {
       skip: missing,
     },
@@ -116,7 +116,7 @@ for (const [call, error, syscall] of [
 }
 
 test(
-  'a slow disk does not hold up the event loop',
+  'a slow disk does not block the event loop',
   { skip: missing },
   knownFailure(known, async (t) => {
     const cwd = directory(t)
@@ -149,7 +149,7 @@ test(
     )
     const { rounds, acquired, released } = said as { rounds: number[]; acquired: number; released: number }
     assert.ok(acquired >= 400 && released >= 400, `the disk was not slow: ${JSON.stringify(said)}`)
-    assert.ok(Math.min(...rounds) < 150, `the event loop stood still: ${JSON.stringify(said)}`)
+    assert.ok(Math.min(...rounds) < 150, `the event loop was blocked: ${JSON.stringify(said)}`)
     assert.equal((await inspectLock(cwd)).state, 'free')
     assert.equal(await breakLock(cwd), false)
   }),
@@ -160,9 +160,9 @@ type State = 'free' | 'stale' | 'long' | 'held' | 'own'
 interface Operation {
   order: 'acquire' | 'release' | 'inspect' | 'break' | 'force'
   on: State
-  /** The outcome if nothing fails, or what fails does not matter. */
+  /** The outcome if no call fails, or only one that does not matter. */
   normally: unknown
-  /** What of it must be seen, so that no fault goes unseen if the addon comes to make other calls. */
+  /** The calls that must be seen at least: the test fails if the addon no longer makes one. */
   calls: string
 }
 
@@ -191,7 +191,7 @@ const OPERATIONS: Operation[] = [
   { order: 'force', on: 'held', normally: true, calls: 'lstat open lstat unlink' },
 ]
 
-/** What each manual page lists, and what filesystems answer beyond that. */
+/** The errors that each manual page lists, and more that filesystems return. */
 const ERRORS: Record<string, string> = {
   open: 'EACCES EBUSY EDQUOT EINTR EIO ELOOP EMFILE ENFILE ENODEV ENOMEM ENOSPC ENXIO EOVERFLOW EPERM EROFS ESTALE',
   flock: 'EACCES EBADF EINTR EINVAL EIO ENOLCK ENOMEM ENOSYS EOPNOTSUPP EPERM ESTALE',
@@ -210,7 +210,7 @@ const NO_KERNEL_LOCKS = ['EINVAL', 'ENOLCK', 'ENOSYS', 'EOPNOTSUPP']
 
 type Directories = { sync: string; async: string }
 
-/** Brings a lock into a state, by this process, which strace does not see; gives a check that it is still in it. */
+/** Brings a lock into a state, by this process, which is not traced; returns a check of that state. */
 async function bring(cwd: string, state: State, dead: number): Promise<(removed?: boolean) => Promise<void>> {
   const lock = await acquireLock(cwd)
   const record = readFileSync(lock.path, 'utf8')
@@ -230,29 +230,29 @@ async function bring(cwd: string, state: State, dead: number): Promise<(removed?
   const left = state === 'long' ? stale.padEnd(700) : stale
   if (state === 'stale' || state === 'long') leave(cwd, left)
   return async () => {
-    if (state === 'free') assert.deepEqual(readdirSync(cwd), [], 'something was left behind')
+    if (state === 'free') assert.deepEqual(readdirSync(cwd), [], 'a file was left')
     else if (state === 'own') assertCut(lock.path)
     else assert.equal(readFileSync(lock.path, 'utf8').trimEnd(), stale, 'the stale file has changed')
   }
 }
 
-/** That the record was cut away. */
+/** Asserts that the record was cut. */
 const assertCut = (path: string) => assert.equal(statSync(path).size, 1, 'the record is still there')
 
-/** Another process, this one, acquires at once; it gives whom the lock was taken over from. */
-function nextRun(cwd: string): string | undefined {
+/** This process acquires and releases without a wait; returns the reason of a take-over. */
+function acquireNext(cwd: string): string | undefined {
   const before = performance.now()
   const lock = acquireLockSync(cwd)
   const took = performance.now() - before
   lock.releaseSync()
   // The creation grace period is 2 s.
-  assert.ok(took < 1000, `the next run had to wait for ${took} ms`)
+  assert.ok(took < 1000, `the next acquire took ${took} ms`)
   return lock.takenOver?.reason
 }
 
 for (const { order, on, normally, calls } of OPERATIONS) {
   test(
-    `${order} on a ${on} lock: every system call on it fails once with every error`,
+    `${order} (${on} lock) handles each system call error`,
     {
       skip: unattachable,
     },
@@ -263,7 +263,7 @@ for (const { order, on, normally, calls } of OPERATIONS) {
         outcome.error?.code ??
         JSON.parse(JSON.stringify(outcome.value ?? null).replaceAll(String(dead), '"dead"'))
 
-      /** Runs the operation once in each form, checks everything, and gives the calls that it made. */
+      /** Runs the operation once in each form, checks everything, and returns the calls that it made. */
       async function attempt(
         injection: string | undefined,
         at: Site | undefined,
@@ -279,14 +279,14 @@ for (const { order, on, normally, calls } of OPERATIONS) {
         const matters = at !== undefined && !DOES_NOT_MATTER.includes(at.syscall)
         const bare = at?.syscall === 'flock' && NO_KERNEL_LOCKS.includes(error)
         const isRetried = matters && error === 'EINTR' && RETRIED.includes(at.syscall)
-        // A look that is refused leaving no trace leaves one.
+        // Without the permission for O_NOATIME, it opens the file again.
         const isAskedAgain = matters && error === 'EPERM' && order === 'inspect' && at.syscall === 'open'
         const isNamedByPath = at?.isOfDirectory === true
         const isReleasedInPlace =
           at?.syscall === 'unlink' &&
           (order === 'release' || order === 'break') &&
           ['EACCES', 'EBUSY', 'EPERM'].includes(error)
-        // Asked only whether the descriptor is still the lock's.
+        // It only checks that the descriptor is still the lock's.
         const isOwnDescriptor = at?.syscall === 'fstat' && order === 'release'
         const fails =
           matters &&
@@ -301,7 +301,7 @@ for (const { order, on, normally, calls } of OPERATIONS) {
           const outcome = traced.report[form]
           if (outcome === undefined || outcome.skipped) {
             await intact[form]()
-            nextRun(cwd)
+            acquireNext(cwd)
             continue
           }
           if (at) assert.ok(traced.injected[form] > 0, `${form}: no call was made to fail`)
@@ -314,7 +314,7 @@ for (const { order, on, normally, calls } of OPERATIONS) {
           } else {
             assert.deepEqual(usual(outcome), normally ?? null, form)
           }
-          // Found by the look after the write: the old record is gone then, and ours would keep others out.
+          // The recheck after the write fails: the old record is gone, and the new one would block others.
           const emptied = fails && order === 'acquire' && at.syscall === 'lstat' && at.nth === 2
           if (emptied) assertCut(path)
           else if (outcome.error || order === 'inspect') await intact[form]()
@@ -323,7 +323,7 @@ for (const { order, on, normally, calls } of OPERATIONS) {
         assert.equal(await subject.descriptors('settle'), before, 'a descriptor was leaked')
         for (const cwd of all) {
           const found = existsSync(resolveLockPath(cwd)) ? statSync(resolveLockPath(cwd)).size : undefined
-          const reason = nextRun(cwd)
+          const reason = acquireNext(cwd)
           if (found === undefined || isReleasedInPlace) assert.equal(reason, undefined)
           else if (found === 1) assert.match(String(reason), /the file was not a lock record/)
           else assert.match(String(reason), new RegExp(`process ${dead} ended`))
@@ -350,7 +350,7 @@ for (const { order, on, normally, calls } of OPERATIONS) {
         }
         for (const error of errors.split(' '))
           await checked(`${site.call}:error=${error}:when=${site.nth}`, error)
-        // Whatever is done about it meets the same failure.
+        // The clean-up meets the same failure.
         if (site.nth === 1) await checked(`${site.call}:error=EIO`, 'EIO')
       }
       t.diagnostic(`${cases} cases`)
@@ -358,7 +358,7 @@ for (const { order, on, normally, calls } of OPERATIONS) {
   )
 }
 
-/** A subject, and the directories of its two calls. */
+/** A traced process, and the directories of its two calls. */
 function dissect(t: TestContext): { subject: Subject; directories: Directories; all: string[] } {
   const root = directory(t)
   const directories: Directories = { sync: join(root, 'sync'), async: join(root, 'async') }
@@ -376,7 +376,7 @@ for (const [syscall, injection] of [
   ['write', 'write,pwrite64:error=EIO'],
 ] as const) {
   test(
-    `${syscall} fails, and so does the removal of the new file: the next run takes over at once`,
+    `a failed ${syscall} without unlink does not block others`,
     {
       skip: unattachable,
     },
@@ -385,13 +385,13 @@ for (const [syscall, injection] of [
       assert.deepEqual(code(await subject.traced('acquire', [injection, UNLINK])), ['EIO', 'EIO'])
       for (const cwd of all) {
         assert.equal(statSync(resolveLockPath(cwd)).size, 1)
-        assert.match(String(nextRun(cwd)), /not a lock record/)
+        assert.match(String(acquireNext(cwd)), /not a lock record/)
       }
     }),
   )
 
   test(
-    `${syscall} fails, and so does every attempt to clean up: it is empty, and taken over after 2 s`,
+    `a failed ${syscall} without clean-up blocks others for 2 s`,
     {
       skip: unattachable,
     },
@@ -415,11 +415,11 @@ for (const [syscall, injection] of [
 }
 
 for (const [what, order, injections] of [
-  ['a release', 'release', [UNLINK, 'ftruncate:error=EIO']],
-  ['the last step of a take-over', 'acquire', ['lstat,newfstatat:error=EIO:when=2', 'ftruncate:error=EIO']],
+  ['a failed release', 'release', [UNLINK, 'ftruncate:error=EIO']],
+  ['a failed take-over', 'acquire', ['lstat,newfstatat:error=EIO:when=2', 'ftruncate:error=EIO']],
 ] as const) {
   test(
-    `${what} fails, and so does its clean-up: the record keeps others out until that process ends`,
+    `${what} without clean-up blocks others until exit`,
     {
       skip: unattachable,
     },
@@ -441,41 +441,41 @@ for (const [what, order, injections] of [
       const ended = once(subject.child, 'exit')
       subject.child.kill('SIGKILL')
       await ended
-      for (const cwd of all) assert.match(String(nextRun(cwd)), /ended without releasing/)
+      for (const cwd of all) assert.match(String(acquireNext(cwd)), /ended without releasing/)
     }),
   )
 }
 
 test(
-  'a write that takes nothing is EIO, and leaves nothing behind',
+  'an empty write is EIO and leaves no file',
   { skip: unattachable },
   knownFailure(known, async (t) => {
     const { subject, all } = dissect(t)
     assert.deepEqual(code(await subject.traced('acquire', ['write,pwrite64:retval=0'])), ['EIO', 'EIO'])
     for (const cwd of all) {
       assert.deepEqual(readdirSync(cwd), [])
-      assert.equal(nextRun(cwd), undefined)
+      assert.equal(acquireNext(cwd), undefined)
     }
   }),
 )
 
 test(
-  'no thread can be made: a release lets go all the same, and a failed acquire leaves nothing behind',
+  'release and acquire leave no file without new threads',
   {
     skip: unattachable,
   },
   knownFailure(known, async (t) => {
     for (const order of ['release', 'acquire'] as const) {
       const { subject, directories } = dissect(t)
-      // Node.js itself needs threads for its start.
+      // Node.js needs threads for its start.
       await subject.order('count')
       if (order === 'release') await subject.order('hold')
       const { report, injected } = await subject.traced(order, ['clone,clone3:error=EAGAIN'], 'clone,clone3')
-      assert.ok(injected.sync > 0, 'a thread was made')
+      assert.ok(injected.sync > 0, 'no clone was made to fail')
       assert.deepEqual(code({ report }), [undefined, undefined])
       if (order === 'acquire') await subject.order('settle')
       assert.deepEqual(readdirSync(directories.async), [])
-      assert.equal(nextRun(directories.async), undefined)
+      assert.equal(acquireNext(directories.async), undefined)
     }
   }),
 )
@@ -484,7 +484,7 @@ const unlimited = spawnSync('prlimit', ['--version']).status !== 0 && 'prlimit i
 
 for (const on of ['free', 'stale'] as const) {
   test(
-    `a write on a ${on} lock that fails half-way keeps nobody out`,
+    `a partial write to a ${on} lock blocks no process`,
     { skip: unlimited },
     knownFailure(known, async (t) => {
       for (const size of [1, 100, 300, 400, 511]) {
@@ -497,7 +497,7 @@ for (const on of ['free', 'stale'] as const) {
         assert.deepEqual(code({ report: await subject.order('acquire') }), ['EFBIG', 'EFBIG'], what)
         for (const cwd of all) {
           if (on === 'free') assert.deepEqual(readdirSync(cwd), [], what)
-          assert.equal(nextRun(cwd) === undefined, on === 'free', what)
+          assert.equal(acquireNext(cwd) === undefined, on === 'free', what)
         }
         subject.child.kill('SIGKILL')
       }

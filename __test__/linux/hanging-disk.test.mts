@@ -1,4 +1,4 @@
-// A disk that hangs, made by strace: calls on one lock file take three seconds.
+// A hanging disk, simulated by strace: calls on one lock file take three seconds.
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
@@ -9,11 +9,11 @@ import { attach, cannotAttach } from '../support/strace.mjs'
 import { sleep } from '../support/time.mjs'
 import { Waiter } from '../support/waiter.mjs'
 
-/** How long the disk hangs, in milliseconds, and what is far less. */
+/** How long the disk hangs, and a bound far below that, in milliseconds. */
 const HANG = 3000
 const SOON = 1000
 
-/** A waiter, and the directory of a lock whose file hangs for it from now on. */
+/** A waiter, and a directory whose lock file hangs for it from now on. */
 async function hung(
   t: TestContext,
 ): Promise<{ waiter: Waiter; hanging: string; healthy: string; lock: Lock }> {
@@ -25,7 +25,7 @@ async function hung(
   return { waiter, hanging, healthy, lock }
 }
 
-/** Every such call of the waiter on these paths takes so many milliseconds. */
+/** Delays these calls of the waiter on these paths by `ms` milliseconds. */
 async function slow(t: TestContext, waiter: Waiter, paths: string[], calls: string, ms: number) {
   const named = paths.flatMap((path) => ['-P', path])
   const inject = ['-e', `trace=${calls}`, '-e', `inject=${calls}:delay_enter=${ms * 1000}`]
@@ -36,7 +36,7 @@ async function slow(t: TestContext, waiter: Waiter, paths: string[], calls: stri
 const skip = cannotAttach()
 
 for (const form of ['async', 'sync'] as const) {
-  test(`a hanging disk holds up no deadline of its own lock: ${form}`, { skip }, async (t) => {
+  test(`acquireLock times out on a hanging disk: ${form}`, { skip }, async (t) => {
     const { waiter, hanging, lock } = await hung(t)
     const { ok, code, took } = await waiter.wait({ cwd: hanging, timeout: 300, form })
     assert.deepEqual([ok, code], [false, 'E_LOCK_CONTENTION'])
@@ -45,14 +45,14 @@ for (const form of ['async', 'sync'] as const) {
   })
 }
 
-test('a hanging disk holds up no abort', { skip }, async (t) => {
+test('an abort ends a wait on a hanging disk', { skip }, async (t) => {
   const { waiter, hanging, lock } = await hung(t)
   const { ok, took } = await waiter.wait({ cwd: hanging, timeout: 60_000, abortAfter: 100, form: 'async' })
   assert.ok(!ok && took < SOON, `${took} ms`)
   await lock.release()
 })
 
-test('a hanging disk holds up neither deadlines nor hand-overs of other locks', { skip }, async (t) => {
+test('a hanging disk does not delay other locks', { skip }, async (t) => {
   const { waiter, hanging, healthy, lock } = await hung(t)
   const stuck = waiter.wait({ cwd: hanging, timeout: 60_000, form: 'async' })
   const late = waiter.wait({ cwd: healthy, timeout: 200, form: 'async' })
@@ -68,7 +68,7 @@ test('a hanging disk holds up neither deadlines nor hand-overs of other locks', 
 })
 
 for (const form of ['async', 'sync'] as const) {
-  test(`a free lock on a slow disk is acquired with the shortest timeout: ${form}`, { skip }, async (t) => {
+  test(`acquireLock with timeout 1 acquires on a slow disk: ${form}`, { skip }, async (t) => {
     const cwd = directory(t)
     const waiter = new Waiter(t)
     await waiter.wait({ cwd: directory(t), timeout: 0 })
@@ -77,24 +77,24 @@ for (const form of ['async', 'sync'] as const) {
   })
 }
 
-for (const [who, left, timeout] of [
+for (const [role, left, timeout] of [
   ['creator', '', 0],
   ['successor', ' ', 1500],
 ] as const) {
-  test(`a refusal names a ${who} that signs between an attempt and the look at its file`, {
+  test(`a refusal names a ${role} that writes its record late`, {
     skip,
   }, async (t) => {
     const paths = Array.from({ length: 12 }, () => resolveLockPath(directory(t)))
-    if (who === 'successor') for (const path of paths) await acquireLock(dirname(path))
+    if (role === 'successor') for (const path of paths) await acquireLock(dirname(path))
     const waiter = new Waiter(t)
     await waiter.wait({ cwd: directory(t), timeout: 0 })
     await slow(t, waiter, paths, 'openat', 60)
     for (const path of paths) writeFileSync(path, left)
     const refused = paths.map((path) => waiter.wait({ cwd: dirname(path), timeout }))
-    await sleep(400, 'the attempts go on')
+    await sleep(400, 'the attempts are under way')
     for (const path of paths) {
       writeFileSync(path, JSON.stringify({ pid: process.pid, createdAt: 5 }))
-      await sleep(20, 'each attempt is met at another moment')
+      await sleep(20, 'each record is written at another point of its attempt')
     }
     for (const { holder } of await Promise.all(refused)) assert.equal(holder?.pid, process.pid)
   })

@@ -1,4 +1,4 @@
-// What the option `legacy` saves: the pause after a take-over.
+// The option `legacy`: `false` skips the pause after a take-over.
 import assert from 'node:assert/strict'
 import { renameSync } from 'node:fs'
 import { join } from 'node:path'
@@ -29,7 +29,7 @@ async function immediate(acquire: Acquire, options: AcquireOptions & { cwd: stri
   return measured(acquire, options, performance.now())
 }
 
-/** The same from the moment in which the lock that a call waits for becomes stale. */
+/** The same, from the moment at which the awaited lock becomes stale. */
 async function afterWait(acquire: Acquire, options: AcquireOptions & { cwd: string }): Promise<number> {
   const path = leave(options.cwd, STALE)
   const stale = `${path}.stale`
@@ -53,8 +53,8 @@ async function measured(acquire: Acquire, options: AcquireOptions, started: numb
 for (const [name, take, acquire] of [
   ['acquireLock', immediate, acquireLock],
   ['acquireLockSync', immediate, acquireSync],
-  ['acquireLock that waits', afterWait, acquireLock],
-  ['acquireLockSync that waits', afterWait, acquireSync],
+  ['waiting acquireLock', afterWait, acquireLock],
+  ['waiting acquireLockSync', afterWait, acquireSync],
   ['reconcile-lock run', immediate, commandLine],
 ] as const) {
   test(`${name} pauses after a take-over unless legacy is false`, async (t) => {
@@ -66,7 +66,7 @@ for (const [name, take, acquire] of [
       }
     }
     let least = Number.POSITIVE_INFINITY
-    // The machine may be busy, but not each time.
+    // A busy machine does not delay each attempt.
     for (let round = 0; round < 100 && least >= PAUSE; round += 1)
       least = Math.min(least, await take(acquire, { cwd, legacy: false }))
     assert.ok(least < PAUSE, `${least} ms with legacy: false`)

@@ -19,15 +19,15 @@ const noExitListeners: KnownFailure = {
   why: 'Deno calls no exit listener after an uncaught error, and ends without exit(3)',
 }
 
-/** What cannot pass elsewhere, by the end of the process. */
+/** Known failures, by the way in which the process ends. */
 const failures: Record<string, KnownFailure[]> = {
-  'an exit within an exit, before ours': [noExitFunction],
-  'an exit without listeners': [noExitFunction],
-  'an error in the listener of uncaught errors': [noExitListeners],
+  'exit in an earlier listener': [noExitFunction],
+  'removal of all exit listeners': [noExitFunction],
+  'a throwing uncaughtException listener': [noExitListeners],
 }
 const lateFailures: Record<string, KnownFailure[]> = {
   'process.exit': [noExitFunction],
-  'an uncaught error': [noExitFunction, noExitListeners],
+  'uncaught error': [noExitFunction, noExitListeners],
 }
 
 const LOCKS = `
@@ -36,36 +36,32 @@ const LOCKS = `
 
 for (const [how, body, code] of [
   ['process.exit', 'process.exit(3)', 3],
-  ['its natural end', '', 0],
+  ['a natural end', '', 0],
   ['an uncaught error', "throw new Error('on purpose')", 1],
   ['an error in a timer', "setTimeout(() => { throw new Error('on purpose') })", 1],
   ['an unhandled rejection', "Promise.reject(new Error('on purpose'))", 1],
   ['an exit within an exit', "process.on('exit', () => process.exit(4)); process.exit(3)", 4],
-  ['an exit within an exit, before ours', "process.prependListener('exit', () => process.exit(4))", 4],
+  ['exit in an earlier listener', "process.prependListener('exit', () => process.exit(4))", 4],
   [
-    'an exit that a listener fails in, before ours',
+    'error in an earlier listener',
     "process.prependListener('exit', () => { throw new Error('on purpose') }); process.exit(3)",
     undefined,
   ],
   [
-    'an error in the listener of uncaught errors',
+    'a throwing uncaughtException listener',
     "process.on('uncaughtException', () => { throw new Error('again') }); setTimeout(() => { throw new Error('once') })",
     7,
   ],
-  ['an exit without listeners', "process.removeAllListeners('exit'); process.exit(3)", 3],
+  ['removal of all exit listeners', "process.removeAllListeners('exit'); process.exit(3)", 3],
   [
-    'a handler of a signal',
+    'exit in a signal handler',
     "process.on('SIGTERM', () => process.exit(6)); process.kill(process.pid); setInterval(() => {}, 1e6)",
     6,
   ],
-  [
-    'an exit before it has heard of its lock',
-    "lock.acquireLock({ cwd, file: 'third.lock' }); process.exit(5)",
-    5,
-  ],
+  ['exit before an acquire settles', "lock.acquireLock({ cwd, file: 'third.lock' }); process.exit(5)", 5],
 ] as const) {
   test(
-    `a process that ends by ${how} removes the files of its locks`,
+    `lock files are removed after ${how}`,
     knownFailure(failures[how] ?? [], (t) => {
       const cwd = directory(t)
       const end = ended(t, cwd, `${LOCKS} ${body} })`)
@@ -84,13 +80,13 @@ for (const [how, body, code] of [
 }
 
 for (const [how, body, code] of [
-  ['its natural end', '', 0],
+  ['natural end', '', 0],
   ['process.exit', 'process.exit(3)', 3],
-  ['an uncaught error', "throw new Error('on purpose')", 1],
+  ['uncaught error', "throw new Error('on purpose')", 1],
 ] as const) {
   for (const first of ['', "lock.acquireLockSync({ cwd, file: 'first.lock' });"]) {
     test(
-      `a lock that is acquired while the process exits by ${how} goes too, ${first ? 'not' : 'as'} the first`,
+      `a ${first ? 'second' : 'first'} lock acquired during exit is removed: ${how}`,
       knownFailure(lateFailures[how] ?? [], (t) => {
         const cwd = directory(t)
         const late = "process.on('exit', () => console.log(lock.acquireLockSync(cwd).isHeld()))"
@@ -102,7 +98,7 @@ for (const [how, body, code] of [
   }
 }
 
-test('the files are gone before later listeners of the exit are called, and a release there is no fault', (t) => {
+test('later exit listeners find no file and may release', (t) => {
   const cwd = directory(t)
   const body = `
     const { readdirSync } = require('node:fs')
@@ -116,7 +112,7 @@ test('the files are gone before later listeners of the exit are called, and a re
   assert.deepEqual([end.code, end.stdout, end.stderr], [0, '0 false\n', ''])
 })
 
-test('a process that has become another program takes over what the first one left', async (t) => {
+test('a process takes over its stale lock after execve', async (t) => {
   const cwd = directory(t)
   const path = resolveLockPath({ cwd })
   const lock = acquireLockSync(cwd)
@@ -134,7 +130,7 @@ test('a process that has become another program takes over what the first one le
   await next.release()
 })
 
-test('an error that a handler deals with releases nothing', async (t) => {
+test('a handled error does not release the lock', async (t) => {
   const cwd = directory(t)
   const body = `
     lock.acquireLockSync(cwd)
@@ -147,7 +143,7 @@ test('an error that a handler deals with releases nothing', async (t) => {
   assert.deepEqual([error.code, (error.holder as Holder).pid], ['E_LOCK_CONTENTION', child.pid])
 })
 
-test('the exit of one who has lost the lock leaves the next one its file', async (t) => {
+test('exit does not remove the file of the next holder', async (t) => {
   const cwd = directory(t)
   const [child] = await begun(
     t,
@@ -170,7 +166,7 @@ for (const [signal, how] of [
   ['SIGKILL', 'process.kill(process.pid, "SIGKILL")'],
   ['SIGABRT', 'process.abort()'],
 ] as const) {
-  test(`${signal} keeps its meaning: the lock is stale at once, and taken over at once`, async (t) => {
+  test(`${signal} ends the holder and leaves a stale lock`, async (t) => {
     const cwd = directory(t)
     const end = ended(t, cwd, `${LOCKS} ${how}; setTimeout(() => {}, 60_000) })`)
     assert.equal(end.signal, signal)
@@ -185,7 +181,7 @@ for (const [signal, how] of [
   })
 }
 
-test('the exit is watched from the first lock that is held or wanted to the last, and no signal at all', (t) => {
+test('an exit listener exists only while locks are in use', (t) => {
   const body = `
     const { rmSync } = require('node:fs')
     const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGPIPE']
@@ -246,10 +242,10 @@ const withoutStrace = spawnSync('strace', ['-V']).status !== 0 && 'strace is not
 
 for (const call of ['acquireLock(cwd)', 'acquireLock({ cwd, timeout: 1000 })']) {
   test(
-    `process.exit rolls back an attempt that is under way: ${call}`,
+    `process.exit rolls back a pending ${call}`,
     { skip: withoutStrace },
     knownFailure(
-      { runtime: 'deno', why: 'strace ends processes of Deno before their time', sometimes: true },
+      { runtime: 'deno', why: 'processes of Deno may end early under strace', sometimes: true },
       (t) => {
         const cwd = directory(t)
         const inject = [
@@ -262,7 +258,7 @@ for (const call of ['acquireLock(cwd)', 'acquireLock({ cwd, timeout: 1000 })']) 
           '-e',
           'inject=flock:delay_enter=3000',
         ]
-        // On a busy machine an exit does not wait for every attempt: it may take longer than 25 ms.
+        // An exit waits 25 ms for an attempt, which may take longer on a busy machine.
         const left = Array.from({ length: 5 }, () => {
           const program = written(t, cwd, `lock.${call}.catch(() => {}); process.exit()`)
           const { status, stderr } = spawnSync('strace', [...inject, process.execPath, program], {
@@ -280,10 +276,10 @@ for (const call of ['acquireLock(cwd)', 'acquireLock({ cwd, timeout: 1000 })']) 
 }
 
 test(
-  'process.exit waits for a release that is under way',
+  'process.exit waits for a pending release',
   { skip: withoutStrace },
   knownFailure(
-    { runtime: 'deno', why: 'strace ends processes of Deno before their time', sometimes: true },
+    { runtime: 'deno', why: 'processes of Deno may end early under strace', sometimes: true },
     (t) => {
       const cwd = directory(t)
       const log = join(directory(t), 'log')
@@ -300,7 +296,7 @@ test(
         const at = new Map(Array.from(times, ([, time, call = '']) => [call, Number(time) * 1e6]))
         return { left: files.length, took: Math.round((at.get('exit_group') ?? 0) - (at.get('unlink') ?? 0)) }
       }
-      // Longer than the exit alone takes, and shorter than with the 25 ms for which it waits.
+      // Longer than the exit alone takes, and shorter than that plus the 25 ms for which it waits.
       const delay = Math.min(...Array.from({ length: 5 }, () => exits('releaseSync', []).took)) + 12_000
       const inject = ['-e', `inject=unlink,unlinkat:delay_enter=${delay}`]
       const left = Array.from({ length: 5 }, () => exits('release', inject).left)
@@ -310,18 +306,15 @@ test(
 )
 
 test(
-  'many locks and many turns leave no listener behind and cause no warning',
-  knownFailure(
-    { runtime: 'deno', why: 'Deno may have an exit listener of its own', sometimes: true },
-    (t) => {
-      const body = `
+  'many locks leave no exit listener and no warning',
+  knownFailure({ runtime: 'deno', why: 'Deno may have its own exit listener', sometimes: true }, (t) => {
+    const body = `
     for (let pair = 0; pair < 1000; pair += 1) lock.acquireLockSync(cwd).releaseSync()
     const many = Array.from({ length: 50 }, (_, file) => lock.acquireLockSync({ cwd, file: String(file) }))
     for (const one of many) one.releaseSync()
     // The listener goes one turn later; a timer that is late fires before the immediates of its turn.
     setTimeout(() => setImmediate(() => console.log(process.listenerCount('exit'))))`
-      const end = ended(t, directory(t), body)
-      assert.deepEqual([end.code, end.stdout, end.stderr], [0, '0\n', ''])
-    },
-  ),
+    const end = ended(t, directory(t), body)
+    assert.deepEqual([end.code, end.stdout, end.stderr], [0, '0\n', ''])
+  }),
 )

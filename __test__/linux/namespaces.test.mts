@@ -1,4 +1,5 @@
-// Two containers on one directory: each process is pid 1 to itself, and what a record says of pids means nothing to the other.
+// Two containers share a directory. Each process is pid 1 in its own namespace, so the pid of a record does
+// not identify it to the other.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
@@ -13,7 +14,7 @@ const skip = withoutNamespaces
 function assertRefused(answer: Answer, pid: number | undefined): void {
   const { ok, code, message, holder } = answer
   assert.deepEqual([ok, code, message], [false, 'E_LOCK_CONTENTION', MESSAGE])
-  assert.equal(holder?.pid, pid, 'the holder by its own pid')
+  assert.equal(holder?.pid, pid, 'the holder has the pid of its own namespace')
 }
 
 async function assertHeld(asker: Peer, cwd: string, pid: number | undefined): Promise<void> {
@@ -44,14 +45,14 @@ async function assertReleased(holder: Peer, cwd: string): Promise<void> {
   assert.equal(existsSync(resolveLockPath(cwd)), false)
 }
 
-/** Each holds in turn, and the other sees it; then a dead one is taken over. */
+/** Each peer holds in turn and refuses the other; then one is killed and the other takes over. */
 async function meet(
   t: TestContext,
   make: () => [Peer, Peer],
   pids: (a: Peer, b: Peer) => (number | undefined)[],
 ) {
   for (const first of [0, 1] as const) {
-    await t.test(first === 0 ? 'one way' : 'the other way', async (t) => {
+    await t.test(first === 0 ? 'the first peer holds' : 'the second peer holds', async (t) => {
       const cwd = directory(t)
       const peers = make()
       const named = pids(...peers)
@@ -72,7 +73,7 @@ async function meet(
   }
 }
 
-test('pid 1 of one namespace against pid 1 of another', { skip }, async (t) => {
+test('pid 1 of two namespaces exclude each other', { skip }, async (t) => {
   await meet(
     t,
     () => [container(t), container(t)],
@@ -80,7 +81,7 @@ test('pid 1 of one namespace against pid 1 of another', { skip }, async (t) => {
   )
 })
 
-test('a namespace against the host', { skip }, async (t) => {
+test('a namespace and the host exclude each other', { skip }, async (t) => {
   await meet(
     t,
     () => [container(t), new Peer(t)],
@@ -88,9 +89,9 @@ test('a namespace against the host', { skip }, async (t) => {
   )
 })
 
-test('a container that is started again takes over from itself', { skip }, async (t) => {
+test('a restarted container takes over its own stale lock', { skip }, async (t) => {
   const cwd = directory(t)
-  // The kernel gives the number of a namespace that has ended to the next one.
+  // The kernel reuses the number of an ended namespace.
   for (let round = 0; round < 3; round += 1) {
     const killed = container(t)
     assert.equal((await killed.acquire(cwd)).ok, true)
@@ -104,7 +105,7 @@ test('a container that is started again takes over from itself', { skip }, async
 
 const traceless = spawnSync('strace', ['-V']).status !== 0 && 'strace is not installed'
 
-test('without kernel locks a record of another namespace is held, dead or alive', {
+test('without kernel locks a record of another namespace is held', {
   skip: skip || traceless,
 }, async (t) => {
   const cwd = directory(t)
@@ -114,7 +115,7 @@ test('without kernel locks a record of another namespace is held, dead or alive'
   const asker = container(t, ['strace', '-f', '-qq', '-o', '/dev/null', ...inject])
   assert.equal((await holder.acquire(cwd)).ok, true)
   const record = readFileSync(path)
-  const look = async () => {
+  const assertStillHeld = async () => {
     assertRefused(await asker.acquire(cwd), 1)
     assertRefused(await asker.ask({ do: 'break', cwd }), 1)
     const status = (await asker.ask({ do: 'inspect', cwd })).value as LockStatus
@@ -122,9 +123,9 @@ test('without kernel locks a record of another namespace is held, dead or alive'
     assert.match(status.reason, /another pid namespace, out of sight/)
     assert.deepEqual(readFileSync(path), record)
   }
-  await look()
+  await assertStillHeld()
   await kill(holder)
-  await look()
+  await assertStillHeld()
   assert.equal((await asker.ask({ do: 'force', cwd })).value, true)
   assert.equal((await asker.acquire(cwd)).ok, true)
 })

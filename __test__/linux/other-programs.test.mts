@@ -1,4 +1,4 @@
-// The lock file under the kernel lock of a program that is not reconcile-lock: `flock(1)`.
+// The lock file under the kernel lock of another program, `flock(1)`.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -8,7 +8,7 @@ import { acquireLock, breakLock, inspectLockSync, resolveLockPath } from 'reconc
 import { cli } from '../support/cli.mjs'
 import { directory } from '../support/directory.mjs'
 
-/** `flock FILE`, which creates the file if it is missing; it has said so when it holds the lock. */
+/** Starts `flock FILE`, which creates a missing file, and waits until it holds the lock. */
 async function flock(t: TestContext, path: string) {
   const child = spawn('flock', ['--no-fork', path, 'sh', '-c', 'echo holds; exec sleep 60'], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -19,10 +19,10 @@ async function flock(t: TestContext, path: string) {
 }
 
 for (const [what, content] of [
-  ['that it has created', undefined],
-  ['with other content', 'id,amount\n'],
+  ['its new file', undefined],
+  ['a data file', 'id,amount\n'],
 ] as const) {
-  test(`flock(1) of a lock file ${what} is reported with its process`, async (t) => {
+  test(`contention names the process of flock(1) on ${what}`, async (t) => {
     const cwd = directory(t)
     const path = resolveLockPath(cwd)
     if (content !== undefined) writeFileSync(path, content)
@@ -36,7 +36,7 @@ for (const [what, content] of [
     const { state, reason } = inspectLockSync(cwd)
     assert.equal(state, 'held')
     assert.match(reason, expected)
-    // An empty file alone is left to its creator for 2 s.
+    // Only an empty file without a kernel lock is in its creation grace period of 2 s.
     assert.ok(performance.now() - begun < 1000, `${performance.now() - begun} ms`)
 
     const { code, stderr } = cli(cwd, ['run', '--', 'true'])

@@ -1,4 +1,4 @@
-// Directories that somebody else mounts, swaps or fills while a lock in them is acquired, held or released.
+// Other programs mount, swap or fill a directory while a lock in it is acquired, held or released.
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -23,7 +23,7 @@ import { until } from '../support/time.mjs'
 
 const isRoot = process.getuid?.() === 0
 
-/** A directory in which the lock file is a mount of `source`, or why there is none. */
+/** A directory in which the lock file is a mount of `source`, or why it cannot be mounted. */
 function bound(t: TestContext, source: string): { cwd: string; why?: string } {
   const umount = () => spawnSync('umount', ['--lazy', path])
   t.after(() => umount())
@@ -34,7 +34,7 @@ function bound(t: TestContext, source: string): { cwd: string; why?: string } {
   return status === 0 ? { cwd } : { cwd, why: `a file cannot be mounted: ${stderr.trim()}` }
 }
 
-test('a lock file that is a mount point is released in place', async (t) => {
+test('a mount point is released in place', async (t) => {
   const source = join(directory(t), 'source')
   writeFileSync(source, '{')
   const { cwd, why } = bound(t, source)
@@ -51,11 +51,7 @@ test('a lock file that is a mount point is released in place', async (t) => {
   assert.equal((await killed.acquire(cwd)).ok, true)
   await killed.ends('SIGKILL')
   const next = await acquireLock(cwd)
-  assert.equal(
-    next.takenOver?.holder?.pid,
-    killed.child.pid,
-    'a lock that was not released is still taken over',
-  )
+  assert.equal(next.takenOver?.holder?.pid, killed.child.pid, 'a stale lock is still taken over')
 
   rmSync(source)
   await next.release()
@@ -68,7 +64,7 @@ test('a lock file that is a mount point is released in place', async (t) => {
   assert.equal(cli(cwd, ['run', '--', 'true']).code, 73)
 })
 
-test('a directory that is swapped during the release leads to no other lock', {
+test('release in a swapped directory removes no other lock', {
   skip: cannotAttach(),
 }, async (t) => {
   const parent = directory(t)
@@ -77,11 +73,10 @@ test('a directory that is swapped during the release leads to no other lock', {
   const victim = new Peer(t)
   assert.equal((await victim.acquire(project)).ok, true)
   const held = acquireLockSync(other)
-  // Between the look at the name and its removal.
+  // Delays the removal after the check of the name.
   const log = join(parent, 'log')
   const options = [
     '-f',
-
     '-o',
     log,
     '-e',
@@ -90,20 +85,20 @@ test('a directory that is swapped during the release leads to no other lock', {
     'inject=unlinkat:delay_enter=600000',
   ]
   const detach = await attach(victim.child.pid, options)
-  // After a delay, strace may wait for a process that has ended.
+  // After a delay, strace may wait for an ended process.
   t.after(() => detach('SIGKILL'))
   const released = victim.ask({ do: 'release', cwd: project })
   const name = basename(resolveLockPath(project))
-  await until(() => readFileSync(log, 'utf8').includes(`"${name}"`), 'it has looked at the name')
+  await until(() => readFileSync(log, 'utf8').includes(`"${name}"`), 'the release has checked the name')
   renameSync(project, join(parent, 'moved'))
   symlinkSync(other, project)
   assert.equal((await released).ok, true)
   assert.ok(held.isHeld(), 'the other lock stays')
-  assert.ok(!existsSync(resolveLockPath(join(parent, 'moved'))), 'the own one is gone')
+  assert.ok(!existsSync(resolveLockPath(join(parent, 'moved'))), 'its own lock file is removed')
   held.releaseSync()
 })
 
-/** Renames a fresh empty file over the path again and again, as another program would. */
+/** Starts a program that renames a new empty file over the path again and again. */
 async function flood(t: TestContext, path: string, mode: string): Promise<ChildProcess> {
   const script = `i=0; while :; do i=$((i+1)); : > "$0.$i"; chmod ${mode} "$0.$i"; mv "$0.$i" "$0"; [ $i = 1 ] && echo begun; sleep 0.4; done`
   const child = spawn('sh', ['-c', script, path], { stdio: ['ignore', 'pipe', 'inherit'] })
@@ -112,7 +107,7 @@ async function flood(t: TestContext, path: string, mode: string): Promise<ChildP
   return child
 }
 
-test('fresh empty files, one after the other, hold no call up for more than 2 s', async (t) => {
+test('new empty files delay a call by 2 s', async (t) => {
   const cwd = directory(t)
   await flood(t, resolveLockPath(cwd), '600')
   for (const call of [async () => acquireLockSync(cwd), () => acquireLock(cwd), () => breakLock(cwd)]) {
@@ -125,7 +120,7 @@ test('fresh empty files, one after the other, hold no call up for more than 2 s'
   assert.equal(inspectLockSync(cwd).state, 'held')
 })
 
-test('a shared kernel lock holds no call up for more than 100 ms', async (t) => {
+test('a shared kernel lock delays a call by 100 ms', async (t) => {
   const cwd = directory(t)
   const path = leave(cwd, { pid: deadPid(), createdAt: 1 })
   const child = spawn('flock', ['--shared', '--no-fork', path, 'sh', '-c', 'echo holds; exec sleep 60'], {
@@ -139,15 +134,15 @@ test('a shared kernel lock holds no call up for more than 100 ms', async (t) => 
     const took = performance.now() - begun
     assert.equal(error.code, 'E_LOCK_CONTENTION')
     assert.match(String(error.reason), /^another process holds the kernel lock in shared mode/)
-    // Twenty times as fast as before, on a machine that is busy too.
+    // The bound is ten times the delay, for a busy machine.
     assert.ok(took < 1000, `${took} ms`)
   }
 })
 
-test('a lease on the lock file is contention, and ends with the lease', async (t) => {
+test('a lease on the lock file is contention', async (t) => {
   const cwd = directory(t)
   const path = leave(cwd, { pid: deadPid(), createdAt: 1 })
-  // F_SETLEASE is 1024, F_WRLCK 1. The signal that asks for the lease is ignored.
+  // F_SETLEASE is 1024, F_WRLCK 1. The signal that a lease break sends is ignored.
   const script = `import fcntl, os, signal, sys
 signal.signal(signal.SIGIO, signal.SIG_IGN)
 fd = os.open(sys.argv[1], os.O_RDWR)
@@ -168,7 +163,7 @@ signal.pause()`
   await (await waiting).release()
 })
 
-test('break --force needs what rm needs', {
+test('break --force needs only the permission to unlink', {
   skip: !isRoot && 'only root can act as another user',
 }, async (t) => {
   const cwd = directory(t)

@@ -1,4 +1,4 @@
-// Descriptors that run out while somebody waits.
+// Descriptors that run out during a wait.
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
@@ -12,10 +12,10 @@ import { sleep } from '../support/time.mjs'
 
 const short: KnownFailure[] = [
   { runtime: 'bun', why: 'Bun opens a file for the stack trace of an error' },
-  { runtime: 'deno', why: 'Deno itself panics where it has no descriptor' },
+  { runtime: 'deno', why: 'Deno panics if it has no descriptor' },
 ]
 
-/** A program that prints one answer at a time. */
+/** Starts a program that prints one answer at a time. */
 function begin(t: TestContext, cwd: string, body: string) {
   const say = "const say = (what) => process.stdout.write(JSON.stringify(what) + '\\n')"
   const child = spawn(process.execPath, [written(t, cwd, `${say}\n${body}`)], {
@@ -25,12 +25,12 @@ function begin(t: TestContext, cwd: string, body: string) {
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   return {
     answer: async () => JSON.parse((await lines.next()).value),
-    /** Lets it open nothing more, or again as much as before. */
+    /** Sets its limit of descriptors. */
     limit: (files: number) => execFileSync('prlimit', ['--pid', String(child.pid), `--nofile=${files}:`]),
   }
 }
 
-test('a shortage of descriptors in the moment of a hand-over is waited out', async (t) => {
+test('a waiter retries while descriptors are short', async (t) => {
   const cwd = directory(t)
   const lock = acquireLockSync(cwd)
   const program = begin(
@@ -43,13 +43,13 @@ test('a shortage of descriptors in the moment of a hand-over is waited out', asy
   assert.equal(await program.answer(), 'waits')
   program.limit(5)
   await lock.release()
-  await sleep(100, 'tries fail for want of a descriptor')
+  await sleep(100, 'attempts fail with EMFILE')
   program.limit(1024)
   assert.equal(await program.answer(), 'acquired')
 })
 
 test(
-  'a shortage that lasts is the reason that the deadline gives',
+  'a wait without descriptors times out with EMFILE',
   knownFailure(short, async (t) => {
     const cwd = directory(t)
     const lock = acquireLockSync(cwd)
@@ -69,7 +69,7 @@ test(
   }),
 )
 
-test('a path that somebody waits for costs one descriptor', async (t) => {
+test('each awaited path needs one descriptor', async (t) => {
   const root = directory(t)
   const many = Array.from({ length: 200 }, (_, index) => `${root}/${index}`)
   for (const cwd of many) mkdirSync(cwd)
@@ -90,7 +90,7 @@ test('a path that somebody waits for costs one descriptor', async (t) => {
     Promise.allSettled(waits).then((all) => say(all.filter(({ status }) => status === 'rejected').length))`,
   )
   program.limit(512)
-  // The service itself has an eventfd, an inotify instance and the holder's pidfd.
+  // The waiting thread has an eventfd, an inotify instance and the holder's pidfd.
   const descriptors = await program.answer()
   assert.ok(descriptors >= 3 && descriptors <= 210, `${descriptors} descriptors for 200 paths`)
   for (const lock of locks) lock.releaseSync()

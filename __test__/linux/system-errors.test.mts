@@ -13,7 +13,7 @@ import {
 import { Peer } from '../support/child.mjs'
 import { deadPid, directory, fill, leave, MESSAGE, mounted, rejection } from '../support/directory.mjs'
 
-/** The error of `node:fs` for the same call on the same path. */
+/** The error of `node:fs` for the creation of the same path. */
 function nodes(path: string): Record<string, unknown> {
   try {
     fs.closeSync(fs.openSync(path, 'wx'))
@@ -43,7 +43,7 @@ for (const [what, place] of [
   ['ENAMETOOLONG', (cwd: string) => join(cwd, 'x'.repeat(300))],
   ['ELOOP', (cwd: string) => loop(join(cwd, 'loop'))],
 ] as const) {
-  test(`${what} arrives as from node:fs`, async (t) => {
+  test(`${what} has the form of a node:fs error`, async (t) => {
     const cwd = place(directory(t))
     const expected = nodes(resolveLockPath(cwd))
     assert.equal(expected.code, what)
@@ -58,7 +58,7 @@ for (const [what, place] of [
   })
 }
 
-test('a directory that may not be written is EACCES, and nothing appears in it', async (t) => {
+test('acquireLock in an unwritable directory is EACCES', async (t) => {
   if (process.getuid?.() !== 0) return t.skip('only root can act as another user')
   const cwd = directory(t)
   const other = new Peer(t, { uid: 65534 })
@@ -68,14 +68,14 @@ test('a directory that may not be written is EACCES, and nothing appears in it',
   assert.deepEqual(fs.readdirSync(cwd), [])
 })
 
-test('a read-only filesystem is EROFS', async (t) => {
+test('acquireLock on a read-only filesystem is EROFS', async (t) => {
   const cwd = mounted(t, 'ro')
   if (cwd === undefined) return
   assert.deepEqual(seen(await rejection(acquireLock(cwd))), nodes(resolveLockPath(cwd)))
   assert.equal((await inspectLock(cwd)).state, 'free')
 })
 
-test('a full disk is ENOSPC and leaves no file behind', async (t) => {
+test('acquireLock on a full disk is ENOSPC, without a file', async (t) => {
   const cwd = mounted(t, 'size=64k')
   if (cwd === undefined) return
   fill(cwd)
@@ -86,7 +86,7 @@ test('a full disk is ENOSPC and leaves no file behind', async (t) => {
   await (await acquireLock(cwd)).release()
 })
 
-test('a stale file on a full disk is taken over in place, or stays for the next run', async (t) => {
+test('a stale lock on a full disk is taken over', async (t) => {
   const cwd = mounted(t, 'size=64k')
   if (cwd === undefined) return
   const pid = deadPid()
@@ -99,7 +99,7 @@ test('a stale file on a full disk is taken over in place, or stays for the next 
 
 for (const umask of [0o777, 0o000]) {
   for (const uid of [0, 65534]) {
-    test(`umask ${umask.toString(8)}, uid ${uid}: the file is 0600, and the second run is refused`, async (t) => {
+    test(`the lock file has mode 0600: umask ${umask.toString(8)}, uid ${uid}`, async (t) => {
       if (process.getuid?.() !== 0) return t.skip('only root can act as another user')
       const cwd = directory(t)
       fs.chownSync(cwd, uid, uid)
@@ -116,7 +116,7 @@ for (const umask of [0o777, 0o000]) {
   }
 }
 
-test('a release that cannot remove the file leaves a free lock, not a stale one', async (t) => {
+test('a release that cannot remove its file frees the lock', async (t) => {
   if (process.getuid?.() !== 0) return t.skip('only root can act as another user')
   const cwd = directory(t)
   fs.chownSync(cwd, 65534, 65534)
@@ -134,6 +134,6 @@ test('a release that cannot remove the file leaves a free lock, not a stale one'
   await lock.release()
 })
 
-test('releasing what is not there is no error, wherever it is', async (t) => {
+test('releaseLock does not fail in a missing directory', async (t) => {
   await releaseLock(join(directory(t), 'missing'))
 })

@@ -1,4 +1,4 @@
-// Two users, root and nobody, with one lock: whoever may not touch the other's file is told so, and takes nothing.
+// Two users, root and nobody (uid 65534), with one lock. Without permission, a call changes no file.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { chmodSync, chownSync, existsSync, readFileSync, statSync } from 'node:fs'
@@ -11,7 +11,7 @@ const NOBODY = 65534
 const isRoot = process.getuid?.() === 0
 const skip = !isRoot && 'only root can act as another user'
 
-/** Like the system's directory for temporary files, one that all may write, and one that only root may. */
+/** Like /tmp, writable by all users, and writable by root only. */
 const MODES = [0o1777, 0o777, 0o755]
 const writable = (mode: number) => (mode & 0o002) !== 0
 const octal = (mode: number) => mode.toString(8).padStart(4, '0')
@@ -22,15 +22,15 @@ function place(t: TestContext, mode: number) {
   return { cwd, path: resolveLockPath(cwd), root: new Peer(t), nobody: new Peer(t, { uid: NOBODY }) }
 }
 
-/** That the system refused, in the words of `node:fs`, and that the message names the file. */
+/** Asserts an error with the message of `node:fs`, which names the file. */
 function assertDenied(answer: Answer, path: string, code = 'EACCES', syscall = 'open'): void {
   const text = code === 'EACCES' ? 'permission denied' : 'operation not permitted'
   const { message, ...rest } = answer
   assert.deepEqual(rest, { ok: false, name: 'Error', code, syscall, path })
-  // What may not be opened is somebody's, and the message says whose.
-  const whose = syscall === 'open' ? /; the (?:file|directory) belongs to user 0, and this process/ : /'$/
+  // If the file cannot be opened, the message names its owner.
+  const owner = syscall === 'open' ? /; the (?:file|directory) belongs to user 0, and this process/ : /'$/
   assert.ok(message?.startsWith(`${code}: ${text}, ${syscall} '${path}'`), message)
-  assert.match(message ?? '', whose)
+  assert.match(message ?? '', owner)
 }
 
 function assertRefused(answer: Answer, pid: number | undefined): void {
@@ -51,7 +51,7 @@ function assertStays(path: string, content: string, uid = 0): void {
 }
 
 for (const mode of MODES) {
-  test(`${octal(mode)}: root holds, and nobody is denied whatever it tries`, { skip }, async (t) => {
+  test(`${octal(mode)}: another user is denied a lock of root`, { skip }, async (t) => {
     const { cwd, path, root, nobody } = place(t, mode)
     assertAcquired(await root.acquire(cwd))
     const record = readFileSync(path, 'utf8')
@@ -59,9 +59,9 @@ for (const mode of MODES) {
       assertDenied(await nobody.ask({ do: what, cwd }), path)
       assertStays(path, record)
     }
-    assert.equal((await nobody.ask({ do: 'release', cwd })).ok, true, 'nothing of its own to release')
+    assert.equal((await nobody.ask({ do: 'release', cwd })).ok, true, 'it has no lock to release')
     assertStays(path, record)
-    // Force needs what `rm` needs.
+    // `force` needs only the permission to unlink.
     const forced = await nobody.ask({ do: 'force', cwd })
     if (mode === 0o777) {
       assert.equal(forced.value, true)
@@ -75,7 +75,7 @@ for (const mode of MODES) {
     assert.equal(existsSync(path), writable(mode))
   })
 
-  test(`${octal(mode)}: root was killed, and nobody does not take over what it left`, { skip }, async (t) => {
+  test(`${octal(mode)}: another user does not take over from root`, { skip }, async (t) => {
     const { cwd, path, root, nobody } = place(t, mode)
     assertAcquired(await root.acquire(cwd))
     await root.ends('SIGKILL')
@@ -89,7 +89,7 @@ for (const mode of MODES) {
   })
 }
 
-test('1777: a file that another user has put there is refused, whoever that is', { skip }, async (t) => {
+test('1777: a file of another user is refused', { skip }, async (t) => {
   for (const state of ['held', 'stale']) {
     const { cwd, path, root, nobody } = place(t, 0o1777)
     assertAcquired(await nobody.acquire(cwd))
@@ -106,7 +106,7 @@ test('1777: a file that another user has put there is refused, whoever that is',
   }
 })
 
-test("1777: a file of root or of the directory's owner is not refused", { skip }, async (t) => {
+test('1777: a file of root or the owner is accepted', { skip }, async (t) => {
   for (const owner of [0, NOBODY]) {
     const { cwd, path, nobody, root } = place(t, 0o1777)
     chownSync(cwd, owner, owner)
@@ -119,7 +119,7 @@ test("1777: a file of root or of the directory's owner is not refused", { skip }
 })
 
 for (const mode of [0o777]) {
-  test(`${octal(mode)}: nobody holds, and root is refused`, { skip }, async (t) => {
+  test(`${octal(mode)}: root is refused a lock of another user`, { skip }, async (t) => {
     const { cwd, path, root, nobody } = place(t, mode)
     t.diagnostic(`fs.protected_regular is ${readFileSync('/proc/sys/fs/protected_regular', 'utf8').trim()}`)
     assertAcquired(await nobody.acquire(cwd))
@@ -133,7 +133,7 @@ for (const mode of [0o777]) {
     assertAcquired(await root.acquire(cwd))
   })
 
-  test(`${octal(mode)}: nobody was killed, root takes over, and nobody can acquire again`, {
+  test(`${octal(mode)}: root takes over, then the other user acquires again`, {
     skip,
   }, async (t) => {
     const { cwd, path, root, nobody } = place(t, mode)
@@ -142,7 +142,7 @@ for (const mode of [0o777]) {
     assertAcquired(await root.acquire(cwd), nobody.child.pid)
     const { uid, mode: permissions } = statSync(path)
     assert.deepEqual([uid, permissions & 0o7777], [NOBODY, 0o600], 'taken over in place')
-    // Its own file, so that nobody can read who holds it; and EPERM of `kill` says that root is alive.
+    // The user nobody owns the file and can read it. EPERM of `kill` shows that the process of root is alive.
     const second = new Peer(t, { uid: NOBODY })
     assertRefused(await second.acquire(cwd), root.child.pid)
     const { state } = (await second.ask({ do: 'inspect', cwd })).value as { state: string }
@@ -155,7 +155,7 @@ for (const mode of [0o777]) {
     assert.equal(statSync(path).uid, NOBODY)
   })
 
-  test(`${octal(mode)}: both are killed in turn, and each next run takes over`, { skip }, async (t) => {
+  test(`${octal(mode)}: each user takes over from the other`, { skip }, async (t) => {
     const { cwd, root, nobody } = place(t, mode)
     assertAcquired(await nobody.acquire(cwd))
     await nobody.ends('SIGKILL')
@@ -164,7 +164,7 @@ for (const mode of [0o777]) {
     assertAcquired(await new Peer(t, { uid: NOBODY }).acquire(cwd), root.child.pid)
   })
 
-  test(`${octal(mode)}: root breaks nobody's lock by force, and nobody learns of it`, { skip }, async (t) => {
+  test(`${octal(mode)}: root breaks the lock of another user`, { skip }, async (t) => {
     const { cwd, path, root, nobody } = place(t, mode)
     assertAcquired(await nobody.acquire(cwd))
     assert.equal((await root.ask({ do: 'force', cwd })).value, true)
@@ -175,16 +175,16 @@ for (const mode of [0o777]) {
   })
 
   for (const [kind, record] of [
-    ['the old record of a process of root', (peer: Peer) => ({ pid: peer.child.pid, createdAt: 1 })],
-    ['the old record of process 1', () => ({ pid: 1, createdAt: 1 })],
-    ['the record of a process of root', (_: Peer, path: string) => readRecord(path)],
+    ['legacy record of root', (peer: Peer) => ({ pid: peer.child.pid, createdAt: 1 })],
+    ['legacy record of pid 1', () => ({ pid: 1, createdAt: 1 })],
+    ['record of root', (_: Peer, path: string) => readRecord(path)],
   ] as const) {
-    test(`${octal(mode)}: ${kind} is held for nobody, who may not signal it`, { skip }, async (t) => {
+    test(`${octal(mode)}: ${kind} is held for another user`, { skip }, async (t) => {
       const elsewhere = directory(t)
       const { cwd, path, root, nobody } = place(t, mode)
       assertAcquired(await root.acquire(elsewhere))
       const content = record(root, resolveLockPath(elsewhere))
-      // Without its kernel lock, so that the process alone decides.
+      // Without its kernel lock, so that only the process decides.
       leave(cwd, content, 3600)
       chmodSync(path, 0o666)
       const before = readFileSync(path, 'utf8')
@@ -195,16 +195,16 @@ for (const mode of [0o777]) {
       assert.equal(status.state, 'held')
       assert.match(status.reason, new RegExp(`process ${pid} `))
       assertStays(path, before)
-      // One that nobody can only read can at least be looked at.
+      // A file that the user can only read can be inspected.
       chmodSync(path, 0o644)
-      const looked = (await nobody.ask({ do: 'inspect', cwd })).value as { state: string }
-      assert.equal(looked.state, 'held')
+      const inspected = (await nobody.ask({ do: 'inspect', cwd })).value as { state: string }
+      assert.equal(inspected.state, 'held')
       assertDenied(await nobody.acquire(cwd), path)
       assertStays(path, before)
     })
   }
 
-  test(`${octal(mode)}: nobody is refused by the kernel lock of root in a file that all may write`, {
+  test(`${octal(mode)}: the kernel lock of root refuses another user`, {
     skip,
   }, async (t) => {
     const { cwd, path, root, nobody } = place(t, mode)
@@ -216,7 +216,7 @@ for (const mode of [0o777]) {
   })
 }
 
-test('a sticky directory: nobody cannot remove a file of root, and is told so', { skip }, async (t) => {
+test('1777: another user cannot unlink a file of root', { skip }, async (t) => {
   const { cwd, path, root, nobody } = place(t, 0o1777)
   const pid = deadPid()
   leave(cwd, { pid, createdAt: 1 })
@@ -224,7 +224,7 @@ test('a sticky directory: nobody cannot remove a file of root, and is told so', 
   const before = readFileSync(path, 'utf8')
   assertDenied(await nobody.ask({ do: 'force', cwd }), path, 'EPERM', 'unlink')
   assertStays(path, before)
-  // It may write into it, so it can hold the lock; only the file stays when it lets go, and says so.
+  // It may write to the file, so it can hold the lock. A release leaves the file, marked as released.
   assertAcquired(await nobody.acquire(cwd), pid)
   assertRefused(await root.acquire(cwd), nobody.child.pid)
   assert.equal((await nobody.ask({ do: 'release', cwd })).ok, true)
@@ -232,10 +232,10 @@ test('a sticky directory: nobody cannot remove a file of root, and is told so', 
   assertAcquired(await nobody.acquire(cwd))
   assert.equal((await nobody.ask({ do: 'release', cwd })).ok, true)
   assertAcquired(await root.acquire(cwd))
-  assert.equal(statSync(path).mode & 0o7777, 0o600, 'the owner made it private')
+  assert.equal(statSync(path).mode & 0o7777, 0o600, 'the owner has set the mode')
 })
 
-test('a directory of nobody: the file that root creates there keeps nobody out until root is done', {
+test('a lock of root refuses the owner of the directory', {
   skip,
 }, async (t) => {
   const { cwd, path, root, nobody } = place(t, 0o755)
@@ -247,25 +247,25 @@ test('a directory of nobody: the file that root creates there keeps nobody out u
   assertRefused(await root.acquire(cwd), nobody.child.pid)
 })
 
-/** Runs a command as nobody where `/proc` shows each user its own processes alone. */
+/** Runs a command as the user nobody, with a `/proc` that shows each user only its own processes. */
 const HIDING =
   'mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$0" "$@"'
 const hiding = ['unshare', '--mount', 'sh', '-c', HIDING]
 
-/** Why there is no such place here. */
+/** Why such a `/proc` cannot be mounted here. */
 function withoutHiding(): string | false {
-  if (process.versions.deno) return 'Deno reaches no process that unshare has started'
+  if (process.versions.deno) return 'Deno cannot connect to a process started by unshare'
   const [command = '', ...args] = hiding
   const { status, stderr } = spawnSync(command, [...args, 'true'], { encoding: 'utf8' })
   return status !== 0 && `/proc cannot be mounted anew: ${stderr.trim()}`
 }
 
-test('a process that /proc hides from us is no dead one', { skip: skip || withoutHiding() }, async (t) => {
+test('a process hidden in /proc still holds its lock', { skip: skip || withoutHiding() }, async (t) => {
   const { cwd, path, root } = place(t, 0o777)
   assertAcquired(await root.acquire(cwd))
   const record = readRecord(path)
   assert.equal((await root.ask({ do: 'release', cwd })).ok, true)
-  // Its kernel lock is free, so what is known of the process decides.
+  // Its kernel lock is free, so only the process decides.
   leave(cwd, record)
   chmodSync(path, 0o666)
   const hidden = new Peer(t, { uid: 0, within: hiding })

@@ -1,4 +1,4 @@
-// What those who wait cost: at most one thread, no processor time, no thread of libuv's pool, and nothing afterwards.
+// The cost of waiting: at most one thread, no processor time, no thread of the libuv pool, nothing after it.
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
@@ -19,11 +19,11 @@ interface Crowd {
   waiter: Waiter
   before: Usage
   outcomes: Promise<Outcome>[]
-  /** Lets each of them acquire and release, and says what is left. */
+  /** Lets each waiter acquire and release, and checks that no resource is left. */
   end: () => Promise<void>
 }
 
-/** Many who wait in a process of their own, for locks that this one holds. */
+/** Many waiters in one other process, for locks that this process holds. */
 async function crowd(t: TestContext, paths: 'one path' | 'many paths'): Promise<Crowd> {
   const root = directory(t)
   const many = Array.from({ length: WAITERS }, (_, index) => join(root, String(index)))
@@ -31,7 +31,7 @@ async function crowd(t: TestContext, paths: 'one path' | 'many paths'): Promise<
   if (paths === 'many paths') for (const cwd of many) mkdirSync(cwd)
   const locks: Lock[] = directories.map((cwd) => acquireLockSync(cwd))
   const waiter = new Waiter(t)
-  // What is compiled, opened and started at the first use is no cost of waiting.
+  // The first wait compiles, opens and starts things that later ones reuse.
   await waiter.wait({ cwd: directories[0], timeout: 30 })
   await until(() => addonThreads(waiter.pid) === 0, 'the threads of the first wait end')
   const before = await waiter.usage()
@@ -62,15 +62,15 @@ const isAsBefore = (waiter: Waiter, before: Usage) =>
   }, 'threads and descriptors are as many as before')
 
 /**
- * The share of a processor that each process uses, in its best second: one that polls uses it in each. More seconds
- * than one are measured only while a share is above `bound`.
+ * The share of a processor that each process uses in its best second: a process that polls uses it in each.
+ * Measures more than one second only while a share is above `bound`.
  */
 async function processorShares(waiters: Waiter[], bound: number): Promise<number[]> {
   const usages = () => Promise.all(waiters.map((waiter) => waiter.usage()))
   let shares = waiters.map(() => Number.POSITIVE_INFINITY)
   for (let second = 0; second < 5 && Math.max(...shares) >= bound; second += 1) {
     const [begins, start] = [await usages(), performance.now()]
-    await sleep(1000, 'the processor time of those who wait is measured')
+    await sleep(1000, 'the processor time of the waiters is measured')
     const [ends, took] = [await usages(), performance.now() - start]
     shares = shares.map((share, index) =>
       Math.min(share, ((ends[index]?.cpu ?? 0) - (begins[index]?.cpu ?? 0)) / took),
@@ -81,15 +81,15 @@ async function processorShares(waiters: Waiter[], bound: number): Promise<number
 
 const moreThreads: KnownFailure = {
   runtime: 'bun',
-  why: 'Bun starts and ends threads of its own meanwhile',
+  why: 'Bun starts and ends its own threads meanwhile',
   sometimes: true,
 }
 
 test(
-  `${WAITERS} waiters for one lock, and ${WAITERS} for as many locks: a thread, no processor time, nothing left`,
+  `${WAITERS} waiters need one thread and no processor time`,
   knownFailure(moreThreads, async (t) => {
     const crowds = await Promise.all([crowd(t, 'one path'), crowd(t, 'many paths')])
-    // The threads of the first tries go.
+    // The threads of the first attempts end.
     for (const { waiter, before } of crowds) {
       await until(async () => (await waiter.usage()).threads <= before.threads + 1, 'one thread more')
     }
@@ -107,19 +107,19 @@ test(
           `${end.descriptors - before.descriptors} descriptors more`,
       )
       assert.ok(share < bound, `${what}: ${share * 100} % of a processor`)
-      // One that sleeps, and one that checks now and then.
+      // One thread that sleeps, and one that checks from time to time.
       assert.ok(end.threads <= before.threads + 2, `${what}: ${end.threads - before.threads} threads more`)
     }
     await Promise.all(crowds.map(({ end }) => end()))
   }),
 )
 
-test('a holder of whom nothing can be seen costs next to nothing', async (t) => {
+test('a wait for a remote holder needs little processor time', async (t) => {
   const cwd = directory(t)
   const lock = await acquireLock(cwd)
   const record = readRecord(lock.path)
   await lock.release()
-  // A run of another machine, on a filesystem that it shares with this one.
+  // A process of another machine, on a shared filesystem.
   leave(cwd, { ...record, bootId: '00000000-0000-4000-8000-000000000000', host: 'elsewhere', fs: 'shared' })
   const waiter = new Waiter(t)
   const { status, outcome } = await waiter.begin({ cwd, timeout: LONG, quiet: true })
@@ -134,11 +134,11 @@ test('a holder of whom nothing can be seen costs next to nothing', async (t) => 
 
 const noPool = (['bun', 'deno'] as const).map((runtime) => ({
   runtime,
-  why: 'there is no libuv pool: a blocked thread, the control, does not stop the others',
+  why: 'there is no libuv pool, so the blocked thread of the control does not stop the others',
 }))
 
 test(
-  "no thread of libuv's pool is blocked: with one alone, files can be read while many wait",
+  'waiters do not block a thread of the libuv pool',
   knownFailure(noPool, async (t) => {
     const cwd = directory(t)
     const holder = await acquireLock(cwd)
@@ -146,7 +146,7 @@ test(
     const waits = await Promise.all(
       Array.from({ length: 50 }, () => waiter.begin({ cwd, timeout: LONG, quiet: true })),
     )
-    // It is infinite if files cannot be read in half a second.
+    // Infinite if the files cannot be read in half a second.
     let took = Number.POSITIVE_INFINITY
     for (let round = 0; round < 5 && took === Number.POSITIVE_INFINITY; round += 1)
       took = await waiter.ask<number>({ do: 'files' })
@@ -155,11 +155,7 @@ test(
     const fifo = join(cwd, 'fifo')
     execFileSync('mkfifo', [fifo])
     const blocked = await waiter.ask<number>({ do: 'files', fifo })
-    assert.equal(
-      blocked,
-      Number.POSITIVE_INFINITY,
-      'the control: one thread that is blocked is all that there is',
-    )
+    assert.equal(blocked, Number.POSITIVE_INFINITY, 'control: a blocked thread stops a pool of one')
     await holder.release()
     for (const { outcome } of waits) {
       assert.equal((await outcome).ok, true)
@@ -168,7 +164,7 @@ test(
   }),
 )
 
-test('a wait that is over leaves no descriptor, however it ended', async (t) => {
+test('an ended wait leaves no descriptor', async (t) => {
   const root = directory(t)
   const waiter = new Waiter(t)
   const held = join(root, 'held')
@@ -197,13 +193,13 @@ test('a wait that is over leaves no descriptor, however it ended', async (t) => 
   await holder.release()
 })
 
-test('the wait of a thread that has ended is over, though the lock is held', async (t) => {
+test('the end of a thread ends its wait', async (t) => {
   const cwd = directory(t)
   const held = acquireLockSync(cwd)
   const thread = new Thread(t)
   await thread.ask('wait', cwd)
-  await until(() => queued(cwd) === 1, 'it is in the queue')
+  await until(() => queued(cwd) === 1, 'the waiter is in the queue')
   await thread.ends('terminate')
-  await until(() => queued(cwd) === 0, 'its wait is over')
+  await until(() => queued(cwd) === 0, 'its wait has ended')
   held.releaseSync()
 })

@@ -1,4 +1,4 @@
-// Who waits longest comes first: exactly within a process, as good as always between processes, and nobody starves.
+// Arrival order: exact within a process, nearly so between processes, and no waiter starves.
 import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
@@ -12,7 +12,7 @@ import { queued, watches } from './queue.mjs'
 
 const LONG = 60_000
 
-test('the waiters of one process are served in the order of their calls', async (t) => {
+test('the waiters of one process acquire in arrival order', async (t) => {
   const cwd = directory(t)
   const count = 20
   let refused = 0
@@ -31,7 +31,7 @@ test('the waiters of one process are served in the order of their calls', async 
       await lock.release()
     })
     await until(() => refused === count, 'every first attempt is refused')
-    // Whichever was refused first has tried once more.
+    // The waiter that was refused first has retried.
     await until(() => watches(process.pid) > 0, 'the attempt of the first waiter is refused')
     holder.releaseSync()
     await Promise.all(waits)
@@ -43,7 +43,7 @@ test('the waiters of one process are served in the order of their calls', async 
   }
 })
 
-test('the threads of one process are served in their order, and each waits for itself', async (t) => {
+test('the threads of one process acquire in arrival order', async (t) => {
   const cwd = directory(t)
   const threads = Array.from({ length: 3 }, () => new ThreadWaiter(t))
   for (let round = 0; round < 5; round += 1) {
@@ -67,14 +67,14 @@ test('the threads of one process are served in their order, and each waits for i
   }
 })
 
-/** How long a waiter lets those try first that came before it, in milliseconds; a busy machine may take longer. */
+/** How long a waiter lets earlier waiters try first, in milliseconds. A busy machine may take longer. */
 const GRACE = 5
 const ROUNDS = 12
 
 /**
- * Has two compete for the lock in several rounds. `round` gives how long after the release each of them acquired.
- * The later one may overtake the earlier one, but only after the grace; and only on a busy machine, which no series
- * of rounds finds all the time.
+ * Has two waiters compete for the lock in several rounds. `round` returns how long after the release each
+ * acquired. The later one may overtake the earlier one, but only after the grace, and only if the machine is
+ * busy, which it is not in each series of rounds.
  */
 async function assertInOrder(
   t: TestContext,
@@ -96,17 +96,17 @@ async function assertInOrder(
   assert.ok(Math.min(...series) <= ROUNDS / 6, `overtaken in each ${ROUNDS} rounds: ${series.join(', ')}`)
 }
 
-test('of two processes the one that began first acquires first', async (t) => {
+test('two processes acquire in arrival order', async (t) => {
   const cwd = directory(t)
   const waiters = [new Waiter(t), new Waiter(t)] as const
   await assertInOrder(t, async (index) => {
     const holder = acquireLockSync(cwd)
     const [first, second] = index % 2 === 0 ? waiters : [waiters[1], waiters[0]]
     const early = await first.begin({ cwd, timeout: LONG })
-    await until(() => queued(cwd) === 1, 'the first one is in the queue')
+    await until(() => queued(cwd) === 1, 'the first waiter is in the queue')
     const late = await second.begin({ cwd, timeout: LONG, form: index % 3 === 0 ? 'sync' : 'async' })
     await until(() => queued(cwd) === 2, 'both are in the queue')
-    // Before that the grace of the second one counts from its call.
+    // Before its refusal, the grace of the second one counts from its call.
     await until(() => watches(first.pid) > 0 && watches(second.pid) > 0, 'the attempts of both are refused')
     const released = now()
     holder.releaseSync()
@@ -121,14 +121,14 @@ test('of two processes the one that began first acquires first', async (t) => {
   })
 })
 
-test('a newcomer who has time does not overtake those who wait', async (t) => {
+test('a newcomer with a long timeout does not overtake waiters', async (t) => {
   const cwd = directory(t)
   const waiter = new Waiter(t)
   await assertInOrder(t, async () => {
     const holder = acquireLockSync(cwd)
     const { outcome } = await waiter.begin({ cwd, timeout: LONG })
     const done = outcome.then(() => waiter.release(cwd))
-    await until(() => queued(cwd) === 1, 'it is in the queue')
+    await until(() => queued(cwd) === 1, 'the waiter is in the queue')
     const released = now()
     holder.releaseSync()
     const mine = await acquireLock({ cwd, timeout: LONG })
@@ -141,7 +141,7 @@ test('a newcomer who has time does not overtake those who wait', async (t) => {
   })
 })
 
-test('a first waiter that is stopped holds nobody up, and has his turn when he goes on', async (t) => {
+test('a stopped first waiter does not block later waiters', async (t) => {
   const cwd = directory(t)
   const [stopped, ...others] = [new Waiter(t), new Waiter(t), new Waiter(t)] as const
   const holder = acquireLockSync(cwd)
@@ -149,7 +149,7 @@ test('a first waiter that is stopped holds nobody up, and has his turn when he g
   const waits = await Promise.all(others.map((waiter) => waiter.begin({ cwd, timeout: LONG })))
   await until(() => queued(cwd) === 3, 'all are in the queue')
   process.kill(stopped.pid, 'SIGSTOP')
-  await until(() => processState(stopped.pid) === 'T', 'the first one is stopped')
+  await until(() => processState(stopped.pid) === 'T', 'the first waiter is stopped')
   const before = now()
   holder.releaseSync()
   const outcomes = waits.map(async ({ outcome }, index) => {
@@ -161,7 +161,7 @@ test('a first waiter that is stopped holds nobody up, and has his turn when he g
   const latencies = await Promise.all(outcomes)
   t.diagnostic(`${latencies} ms until the others acquired`)
 
-  // Others ask again and again, and yet he comes first.
+  // The others acquire again and again, but the continued waiter still acquires before they are done.
   const log = join(cwd, 'log')
   writeFileSync(log, '')
   const total = 600
@@ -178,14 +178,14 @@ test('a first waiter that is stopped holds nobody up, and has his turn when he g
   assert.equal(existsSync(resolveLockPath(cwd)), false)
 })
 
-/** Leaves a free lock whose only waiter is stopped; gives what lets the waiter acquire and release it. */
+/** Leaves a free lock whose only waiter is stopped; returns a function that lets it acquire and release. */
 async function stoppedFirstWaiter(t: TestContext, cwd: string): Promise<() => Promise<void>> {
   const stopped = new Waiter(t)
   const holder = acquireLockSync(cwd)
   const { outcome } = await stopped.begin({ cwd, timeout: LONG })
-  await until(() => queued(cwd) === 1, 'it is in the queue')
+  await until(() => queued(cwd) === 1, 'the waiter is in the queue')
   process.kill(stopped.pid, 'SIGSTOP')
-  await until(() => processState(stopped.pid) === 'T', 'it is stopped')
+  await until(() => processState(stopped.pid) === 'T', 'the waiter is stopped')
   holder.releaseSync()
   return async () => {
     process.kill(stopped.pid, 'SIGCONT')
@@ -194,7 +194,7 @@ async function stoppedFirstWaiter(t: TestContext, cwd: string): Promise<() => Pr
   }
 }
 
-test('a first waiter that is stopped is passed over once, and costs nothing after that', async (t) => {
+test('a stopped first waiter delays other processes only once', async (t) => {
   const [cwd, quiet] = [directory(t), directory(t)]
   const resume = await stoppedFirstWaiter(t, cwd)
   const time = async (where: string) => {
@@ -217,10 +217,10 @@ test('a first waiter that is stopped is passed over once, and costs nothing afte
   await resume()
 })
 
-test('who has little time does not lose it by letting others try first', async (t) => {
+test('a short timeout suffices behind a stopped first waiter', async (t) => {
   const cwd = directory(t)
   const resume = await stoppedFirstWaiter(t, cwd)
-  // Less than twice the 5 ms that those who came before are given. The lock is free, so none is refused.
+  // Less than twice the 5 ms for which earlier waiters try first. The lock is free, so no call is refused.
   for (const timeout of [1, 2, 4, 9])
     for (let round = 0; round < 10; round += 1) await (await acquireLock({ cwd, timeout })).release()
   await resume()
@@ -228,13 +228,13 @@ test('who has little time does not lose it by letting others try first', async (
 
 const [PROCESSES, TURNS] = [16, 60]
 
-test(`${PROCESSES} processes that each want the lock ${TURNS} times: nobody starves, and nobody is let in beside another`, async (t) => {
+test(`${PROCESSES} processes acquire ${TURNS} times each without starvation`, async (t) => {
   const cwd = directory(t)
   const log = join(cwd, 'log')
   writeFileSync(log, '')
   const waiters = Array.from({ length: PROCESSES }, () => new Waiter(t))
   const holder = acquireLockSync(cwd)
-  // They are all there before it begins.
+  // All processes have started before the measurement.
   await Promise.all(waiters.map((waiter) => waiter.usage()))
   const ends = waiters.map((waiter) => waiter.ask({ do: 'turns', cwd, turns: TURNS, log }))
   await until(() => queued(cwd) === PROCESSES, 'all are in the queue')
@@ -246,8 +246,8 @@ test(`${PROCESSES} processes that each want the lock ${TURNS} times: nobody star
   assert.equal(lines.length, 2 * PROCESSES * TURNS)
   const entries = lines.filter((_, index) => index % 2 === 0)
   for (const [index, entry] of entries.entries()) {
-    assert.ok(entry.startsWith('+'), `somebody else came in at turn ${index}`)
-    assert.equal(lines[2 * index + 1], `-${entry.slice(1)}`, `somebody else came in at turn ${index}`)
+    assert.ok(entry.startsWith('+'), `another process acquired in turn ${index}`)
+    assert.equal(lines[2 * index + 1], `-${entry.slice(1)}`, `another process acquired in turn ${index}`)
   }
   const half = entries.slice(0, entries.length / 2)
   const shares = waiters.map(({ pid }) => half.filter((entry) => entry === `+${pid}`).length)

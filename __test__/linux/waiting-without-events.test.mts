@@ -1,4 +1,4 @@
-// A system that refuses what wakes a waiter: then a timer does, later but not late.
+// A system that refuses the events which wake a waiter: a timer wakes it instead, a little later.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
@@ -14,16 +14,16 @@ import { now, type Outcome, Waiter } from '../support/waiter.mjs'
 
 const skip = cannotAttach()
 const LONG = 30_000
-/** A timer takes a quarter of a second at most; the rest is for a busy machine and for strace. */
+/** A timer takes at most a quarter of a second; the rest is for a busy machine and for strace. */
 const BOUND = 5000
 
 interface Held {
   what: string
   cwd: string
-  letGo: () => unknown
+  endHold: () => unknown
 }
 
-/** Locks of others, and what lets go of each. */
+/** Locks of other processes, and a function that ends each hold. */
 async function holders(t: TestContext): Promise<{ root: string; all: Held[] }> {
   const root = directory(t)
   const all: Held[] = []
@@ -32,19 +32,19 @@ async function holders(t: TestContext): Promise<{ root: string; all: Held[] }> {
       const [peer, cwd] = [new Peer(t), join(root, `${lock}-${how}`)]
       mkdirSync(cwd)
       assert.equal((await peer.acquire(cwd, lock)).ok, true)
-      const letGo = () => (how === 'killed' ? peer.ends('SIGKILL') : peer.ask({ do: 'release', lock, cwd }))
-      all.push({ what: `a lock of a ${lock} peer that is ${how}`, cwd, letGo })
+      const endHold = () => (how === 'killed' ? peer.ends('SIGKILL') : peer.ask({ do: 'release', lock, cwd }))
+      all.push({ what: `a lock of a ${lock} peer that is ${how}`, cwd, endHold })
     }
   }
   return { root, all }
 }
 
-/** Lets go of each lock, and checks that the one who waits for it gets it soon. */
+/** Ends each hold, and checks that the waiter acquires soon after. */
 async function assertHandedOver(waiter: Waiter, all: Held[], outcomes: Promise<Outcome>[]): Promise<string> {
   const latencies = []
-  for (const [index, { what, cwd, letGo }] of all.entries()) {
+  for (const [index, { what, cwd, endHold }] of all.entries()) {
     const before = now()
-    await letGo()
+    await endHold()
     const outcome = await outcomes[index]
     assert.equal(outcome?.ok, true, `${what}: ${outcome?.code}`)
     const took = (outcome?.at ?? 0) - before
@@ -62,15 +62,15 @@ const FAULTS: [string, string[]][] = [
   ['a kernel without pidfds', ['pidfd_open:error=ENOSYS']],
   ['no eventfd', ['eventfd2:error=EMFILE']],
   ['no poll', ['poll,ppoll:error=ENOMEM']],
-  ['no lock for a place in the queue', ['fcntl:error=ENOLCK']],
+  ['no wait queue lock', ['fcntl:error=ENOLCK']],
   [
-    'none of them',
+    'no event source',
     ['inotify_init1,pidfd_open,eventfd2:error=EMFILE', 'poll,ppoll:error=ENOMEM', 'fcntl:error=ENOLCK'],
   ],
 ]
 
 for (const [what, injections] of FAULTS) {
-  test(`${what}: whoever waits gets the lock all the same, and does not burn the processor`, {
+  test(`${what}: waiters acquire without busy polling`, {
     skip,
   }, async (t) => {
     const { root, all } = await holders(t)
@@ -81,29 +81,29 @@ for (const [what, injections] of FAULTS) {
     const inject = injections.flatMap((injection) => ['-e', `inject=${injection}`])
     const detach = await attach(waiter.pid, ['-f', '-o', log, '-e', `trace=${calls},openat`, ...inject])
     const waits = await Promise.all(all.map(({ cwd }) => waiter.begin({ cwd, timeout: LONG })))
-    await sleep(100, 'the first pauses, which are short, are over')
+    await sleep(100, 'the first pauses, which are short, end')
     const lines = () => readFileSync(log, 'utf8').split('\n')
-    const tries = () => lines().filter((line) => line.includes('O_CREAT')).length
-    const [before, start] = [tries(), performance.now()]
-    await sleep(300, 'the attempts of a while are counted')
-    const [asked, took] = [tries() - before, performance.now() - start]
+    const attempts = () => lines().filter((line) => line.includes('O_CREAT')).length
+    const [before, start] = [attempts(), performance.now()]
+    await sleep(300, 'the attempts of 300 ms are counted')
+    const [asked, took] = [attempts() - before, performance.now() - start]
     const latencies = await assertHandedOver(
       waiter,
       all,
       waits.map(({ outcome }) => outcome),
     )
     await detach()
-    t.diagnostic(`${asked} tries in ${took.toFixed(0)} ms for ${all.length} locks; ${latencies}`)
+    t.diagnostic(`${asked} attempts in ${took.toFixed(0)} ms for ${all.length} locks; ${latencies}`)
     assert.ok(
       lines().some((line) => line.includes('(INJECTED)')),
-      'nothing was made to fail',
+      'no call was made to fail',
     )
-    // A pause is 25 ms at least, when the first few are over.
-    assert.ok(asked <= (all.length * took) / 20, `${asked} tries in ${took} ms`)
+    // A pause is at least 25 ms after the first few.
+    assert.ok(asked <= (all.length * took) / 20, `${asked} attempts in ${took} ms`)
   })
 }
 
-test('the directory cannot be opened: there is no queue, and everything else is as ever', {
+test('waiters acquire if the directory cannot be opened', {
   skip,
 }, async (t) => {
   const { root, all } = await holders(t)
@@ -120,7 +120,7 @@ test('the directory cannot be opened: there is no queue, and everything else is 
   await detach()
 })
 
-test('no thread can be made: that is an error at once, and no wait for ever', { skip }, async (t) => {
+test('a wait without a new thread fails with EAGAIN', { skip }, async (t) => {
   const cwd = directory(t)
   const holder = await acquireLock(cwd)
   const waiter = new Waiter(t)
@@ -135,7 +135,7 @@ test('no thread can be made: that is an error at once, and no wait for ever', { 
   await detach()
   const { outcome } = await waiter.begin({ cwd, timeout: LONG })
   await holder.release()
-  assert.equal((await outcome).ok, true, 'it recovers')
+  assert.equal((await outcome).ok, true, 'a later wait acquires')
 })
 
 const inotifies = (pid: number) =>
@@ -157,11 +157,11 @@ const unlimited =
 
 const unreachable = {
   runtime: 'deno',
-  why: 'child_process.fork() reaches no process that another command, unshare, has started',
+  why: 'child_process.fork() cannot connect to a process started by unshare',
 } as const
 
 test(
-  'a user who has used up all inotify instances waits all the same',
+  'waiters acquire if the user has no inotify instances',
   { skip: unlimited },
   knownFailure(unreachable, async (t) => {
     const { all } = await holders(t)
@@ -171,10 +171,10 @@ test(
     const first = await begin(waiter)
     const second = await begin(usual)
     assert.deepEqual([inotifies(waiter.pid), inotifies(usual.pid)], [0, 1])
-    for (const [index, { what, cwd, letGo }] of all.entries()) {
+    for (const [index, { what, cwd, endHold }] of all.entries()) {
       const before = now()
-      await letGo()
-      // Who has no events may be overtaken by one who has them.
+      await endHold()
+      // A waiter without events may be overtaken by one with them.
       const served = [
         { waiter, wait: first[index] },
         { waiter: usual, wait: second[index] },
@@ -191,7 +191,7 @@ test(
 )
 
 test(
-  'without inotify, 1000 paths that somebody waits for cost a few per cent of a processor',
+  '1000 waits without inotify need little processor time',
   { skip: unlimited },
   knownFailure(unreachable, async (t) => {
     const root = directory(t)
@@ -203,11 +203,11 @@ test(
     assert.equal(inotifies(waiter.pid), 0)
     const share = async () => {
       const [before, started] = [await waiter.usage(), performance.now()]
-      await sleep(1000, 'the processor time of those who wait is measured')
+      await sleep(1000, 'the processor time of the waiters is measured')
       const after = await waiter.usage()
       return (after.cpu - before.cpu) / (performance.now() - started)
     }
-    // The first pauses are short; one that goes on like that would use a whole processor.
+    // The first pauses are short. Pauses that stay so short would use a whole processor.
     const shares = [await share(), await share(), await share()]
     t.diagnostic(`${shares.map((share) => (share * 100).toFixed(1)).join(', ')} % of a processor`)
     assert.ok(Math.min(...shares) < 0.15, `${shares}`)
@@ -219,7 +219,7 @@ test(
   }),
 )
 
-test('a disk that is slow to look at does not hold up the event loop of one who waits', {
+test('a slow disk does not block a waiting event loop', {
   skip,
 }, async (t) => {
   const cwd = directory(t)
@@ -234,9 +234,9 @@ test('a disk that is slow to look at does not hold up the event loop of one who 
   for (let round = 0; round < 5 && longest >= 200; round += 1)
     longest = Math.min(longest, await waiter.ask<number>({ do: 'restless', cwd, for: 1000 }))
   await detach()
-  t.diagnostic(`the event loop stood still for ${longest.toFixed(1)} ms at most`)
+  t.diagnostic(`the event loop was blocked for at most ${longest.toFixed(1)} ms`)
   assert.match(readFileSync(log, 'utf8'), /DELAYED/)
-  assert.ok(longest < 200, `the event loop stood still for ${longest} ms`)
+  assert.ok(longest < 200, `the event loop was blocked for ${longest} ms`)
   await holder.release()
   assert.equal((await waiting.outcome).ok, true)
   await waiter.release(cwd)
