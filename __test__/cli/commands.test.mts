@@ -11,7 +11,7 @@ import { until } from '../support/time.mjs'
 
 const { version } = JSON.parse(readFileSync(join(bin, '../../package.json'), 'utf8'))
 
-test('run runs the command under the lock, and passes its exit status and its streams through', (t) => {
+test('run holds the lock and passes on status and streams', (t) => {
   const cwd = directory(t)
   const inner = `read line; echo "$line"; echo to stderr >&2; ${shell(['status'])}; exit 7`
   const { code, stdout, stderr } = cli(cwd, ['run', '--', 'sh', '-c', inner], 'from stdin\n')
@@ -21,7 +21,7 @@ test('run runs the command under the lock, and passes its exit status and its st
   assert.equal(inspectLockSync(cwd).state, 'free')
 })
 
-test('a command keeps its arguments as they are', (t) => {
+test('run passes the arguments of the command unchanged', (t) => {
   const cwd = directory(t)
   const script = join(cwd, 'arguments.cjs')
   writeFileSync(script, 'console.log(JSON.stringify(process.argv.slice(2)))')
@@ -30,7 +30,7 @@ test('a command keeps its arguments as they are', (t) => {
   assert.deepEqual(JSON.parse(stdout), args)
 })
 
-test('a held lock ends run with 75, the message, and a line with path and holder', (t) => {
+test('run exits 75 and names the holder if contended', (t) => {
   const cwd = directory(t)
   const lock = acquireLockSync(cwd)
   const { stderr, ...refused } = cli(cwd, ['run', '--', 'touch', 'ran'])
@@ -45,7 +45,7 @@ test('a held lock ends run with 75, the message, and a line with path and holder
   lock.releaseSync()
 })
 
-test('--wait waits for the holder, and says nothing on a pipe', async (t) => {
+test('--wait waits for the holder without output on a pipe', async (t) => {
   const cwd = directory(t)
   const lock = acquireLockSync(cwd)
   const started = performance.now()
@@ -57,26 +57,26 @@ test('--wait waits for the holder, and says nothing on a pipe', async (t) => {
   assert.deepEqual(await waiting.ends(), { code: 0, signal: null, stdout: 'ran\n', stderr: '' })
 })
 
-test('status tells free, held and stale, also to programs', (t) => {
+test('status reports free, held and stale, also as JSON', (t) => {
   const cwd = directory(t)
   const path = resolveLockPath(cwd)
-  const said = (...args: string[]) => cli(cwd, ['status', ...args])
-  assert.deepEqual([said().code, said().stdout], [0, `${path}: free: ${inspectLockSync(cwd).reason}\n`])
+  const status = (...args: string[]) => cli(cwd, ['status', ...args])
+  assert.deepEqual([status().code, status().stdout], [0, `${path}: free: ${inspectLockSync(cwd).reason}\n`])
   const lock = acquireLockSync(cwd)
-  assert.equal(said().code, 1)
-  const { code, stdout } = said('--json')
+  assert.equal(status().code, 1)
+  const { code, stdout } = status('--json')
   assert.equal(code, 1)
   assert.deepEqual(JSON.parse(stdout), inspectLockSync(cwd))
   assert.equal(stdout.trim().split('\n').length, 1)
-  assert.equal(said('--file', 'other').code, 0)
+  assert.equal(status('--file', 'other').code, 0)
   lock.releaseSync()
   leave(cwd, { pid: deadPid(), createdAt: 1 })
-  assert.equal(said().code, 2)
-  assert.match(said().stdout, /: stale: process \d+ ended without releasing\n$/)
+  assert.equal(status().code, 2)
+  assert.match(status().stdout, /: stale: process \d+ ended without releasing\n$/)
   assert.equal(existsSync(path), true, 'status changes nothing')
 })
 
-test('break removes a stale lock, refuses a held one, and --force removes that too', (t) => {
+test('break removes a held lock only with --force', (t) => {
   const cwd = directory(t)
   const path = leave(cwd, { pid: deadPid(), createdAt: 1 })
   assert.deepEqual(cli(cwd, ['break']), { code: 0, signal: null, stdout: `${path}: removed\n`, stderr: '' })
@@ -93,7 +93,7 @@ test('break removes a stale lock, refuses a held one, and --force removes that t
   assert.throws(() => lock.releaseSync(), { code: 'E_LOCK_LOST' })
 })
 
-test('the help names every exit code', (t) => {
+test('the help lists every exit code', (t) => {
   const cwd = directory(t)
   for (const [command, codes] of [
     [[], [0, 1, 2, 64, 73, 74, 75, 126, 127]],
@@ -103,16 +103,16 @@ test('the help names every exit code', (t) => {
     [['sql'], [0, 64, 74]],
   ] as const) {
     const { stdout } = cli(cwd, [...command, '--help'])
-    const told = stdout.slice(stdout.indexOf('Exit codes')).match(/(?<=[ ,])\d+(?=[, ])/g) ?? []
+    const listed = stdout.slice(stdout.indexOf('Exit codes')).match(/(?<=[ ,])\d+(?=[, ])/g) ?? []
     assert.deepEqual(
-      [...new Set(told.map(Number))].sort((a, b) => a - b),
+      [...new Set(listed.map(Number))].sort((a, b) => a - b),
       codes,
       stdout,
     )
   }
 })
 
-test('help and version, for every command', (t) => {
+test('--help and --version work for every command', (t) => {
   const cwd = directory(t)
   assert.deepEqual(cli(cwd, ['--version']), { code: 0, signal: null, stdout: `${version}\n`, stderr: '' })
   for (const [args, text] of [
@@ -135,7 +135,7 @@ test('help and version, for every command', (t) => {
     assert.equal(stderr, '')
   }
   const inner = cli(cwd, ['run', '--', 'sh', '-c', 'echo $0', '--help'])
-  assert.equal(inner.stdout, '--help\n', 'behind -- all is the command’s')
+  assert.equal(inner.stdout, '--help\n', 'all arguments after -- belong to the command')
 })
 
 const wrong = [
@@ -179,12 +179,12 @@ const wrong = [
 
 const noCommand: KnownFailure = {
   runtime: 'bun',
-  why: 'Bun takes the first `--` of a command line for itself',
+  why: 'Bun consumes the first `--` of a command line',
 }
 
 for (const [args, hint] of wrong) {
   test(
-    `a usage error ends with 64, a reason and a hint: ${args.join(' ')}`,
+    `a usage error exits 64 with a hint: ${args.join(' ')}`,
     knownFailure(args[0] === '--' ? noCommand : [], (t) => {
       const cwd = directory(t)
       const { code, stdout, stderr } = cli(cwd, [...args])
@@ -219,14 +219,14 @@ const secrets: [args: string[], hint: RegExp][] = [
   [['status', '--postgres', 'postgres://u:1#SECRET@h/d'], /an @ of a password as %40/],
 ]
 for (const [args, hint] of secrets)
-  test(`a mistyped password is not repeated: ${args.join(' ')}`, (t) => {
+  test(`the error does not contain the password: ${args.join(' ')}`, (t) => {
     const { code, stdout, stderr } = cli(directory(t), args)
     assert.deepEqual([code, stdout], [64, ''], stderr)
     assert.match(stderr, hint)
     assert.doesNotMatch(stderr, /SEC|RET/)
   })
 
-test('a URL in the place of the command is not repeated', (t) => {
+test('run does not print a URL given as command', (t) => {
   const { code, stderr } = cli(directory(t), ['run', '--', URL])
   assert.deepEqual([code, stderr], [127, 'reconcile-lock: the command: command not found\n'])
 })
@@ -237,7 +237,7 @@ test('options may come before the command', (t) => {
   assert.equal(JSON.parse(cli(cwd, ['--json', 'status', '--file', 'mine']).stdout).path, join(cwd, 'mine'))
 })
 
-test('a lock that cannot be acquired for another reason ends with 73 and that reason', (t) => {
+test('an unusable lock file exits 73 with the reason', (t) => {
   const cwd = directory(t)
   symlinkSync('/nowhere', resolveLockPath(cwd))
   for (const args of [['run', '--', 'true'], ['status'], ['break']]) {
@@ -248,7 +248,7 @@ test('a lock that cannot be acquired for another reason ends with 73 and that re
   assert.match(cli(cwd, ['run', '--file', 'no/dir', '--', 'true']).stderr, /^reconcile-lock: ENOENT/)
 })
 
-test('a lock that was lost while the command ran is told, and is a failure', (t) => {
+test('run reports a lost lock and exits 74', (t) => {
   const cwd = directory(t)
   const lost = cli(cwd, ['run', '--file', 'l', '--', 'rm', 'l'])
   assert.equal(lost.code, 74)
@@ -256,47 +256,50 @@ test('a lock that was lost while the command ran is told, and is a failure', (t)
   assert.equal(cli(cwd, ['run', '--file', 'l', '--', 'sh', '-c', 'rm l; exit 3']).code, 3)
 })
 
-test('a lock that is taken over is told: whose it was, and why', (t) => {
+test('run reports a take-over with the previous holder and reason', (t) => {
   const cwd = directory(t)
   const pid = deadPid()
   leave(cwd, { pid, createdAt: Date.now() - 72_500, host: 'ledger' })
   const { code, stderr } = cli(cwd, ['run', '--', 'true'])
   assert.equal(code, 0)
-  const whose = `took over the stale lock \\S+ of process ${pid} on ledger, acquired 1 min 1\\d s ago`
-  assert.match(stderr, new RegExp(`^reconcile-lock: ${whose}: process ${pid} ended without releasing\n$`))
+  const takeOver = `took over the stale lock \\S+ of process ${pid} on ledger, acquired 1 min 1\\d s ago`
+  assert.match(stderr, new RegExp(`^reconcile-lock: ${takeOver}: process ${pid} ended without releasing\n$`))
   leave(cwd, 'no record')
   const unknown =
     /^reconcile-lock: took over the stale lock \S+: the file was not a lock record; the previous holder is unknown\n$/
   assert.match(cli(cwd, ['run', '--', 'true']).stderr, unknown)
 })
 
-test('control characters of a path reach neither a terminal nor a log', (t) => {
+test('control characters of a path are escaped in all output', (t) => {
   const odd = 'a\nreconcile-lock: forged\r\t\x1b[2J\x7f\x9b\u2028\u202e\u2066'
   const shown = String.raw`a\nreconcile-lock: forged\r\t\x1b[2J\x7f\x9b\u2028\u202e\u2066`
   const parent = directory(t)
   const cwd = join(parent, odd)
   mkdirSync(cwd)
   const path = join(parent, shown, basename(resolveLockPath(cwd)))
-  const isOneLine = (text: string, begin: string) => {
+  const assertOneLine = (text: string, begin: string) => {
     assert.equal(text.slice(0, begin.length), begin)
     assert.match(text, /^[ -~]*\n$/)
   }
-  isOneLine(cli(cwd, ['status']).stdout, `${path}: free: `)
+  assertOneLine(cli(cwd, ['status']).stdout, `${path}: free: `)
   assert.equal(JSON.parse(cli(cwd, ['status', '--json']).stdout).path, resolveLockPath(cwd))
-  isOneLine(cli(cwd, ['break']).stdout, `${path}: there is no lock`)
+  assertOneLine(cli(cwd, ['break']).stdout, `${path}: there is no lock`)
   const lock = acquireLockSync(cwd)
   const [message, holder] = cli(cwd, ['run', '--message', odd, '--', 'true']).stderr.split(/(?<=\n)/)
-  isOneLine(message ?? '', shown)
-  isOneLine(holder ?? '', `reconcile-lock: ${path} is held by process ${process.pid}`)
+  assertOneLine(message ?? '', shown)
+  assertOneLine(holder ?? '', `reconcile-lock: ${path} is held by process ${process.pid}`)
   lock.releaseSync()
-  isOneLine(cli(cwd, ['run', '--', 'rm', resolveLockPath(cwd)]).stderr, 'reconcile-lock: lost the lock ')
+  assertOneLine(cli(cwd, ['run', '--', 'rm', resolveLockPath(cwd)]).stderr, 'reconcile-lock: lost the lock ')
   symlinkSync('/nowhere', resolveLockPath(cwd))
-  isOneLine(cli(cwd, ['status']).stderr, 'reconcile-lock: Refusing to read symlinked lock file: ')
-  isOneLine(cli(cwd, ['run', '--file', 'f', '--', odd]).stderr, `reconcile-lock: ${shown}: command not found`)
+  assertOneLine(cli(cwd, ['status']).stderr, 'reconcile-lock: Refusing to read symlinked lock file: ')
+  assertOneLine(
+    cli(cwd, ['run', '--file', 'f', '--', odd]).stderr,
+    `reconcile-lock: ${shown}: command not found`,
+  )
   assert.match(cli(cwd, [odd]).stderr, /^reconcile-lock: unknown command "a\\nrecon[ -~]+\n[ -~]+\n$/)
 })
 
-test('the token of another run is not passed on under a lock file', (t) => {
+test('run without PostgreSQL does not pass on a token', (t) => {
   process.env.RECONCILE_LOCK_TOKEN = '41'
   t.after(() => delete process.env.RECONCILE_LOCK_TOKEN)
   const { code, stdout } = cli(directory(t), [
@@ -309,7 +312,7 @@ test('the token of another run is not passed on under a lock file', (t) => {
   assert.deepEqual([code, stdout], [0, 'none\n'])
 })
 
-test('a current directory whose name is not UTF-8 ends with 73', (t) => {
+test('a current directory without a UTF-8 name exits 73', (t) => {
   const cwd = directory(t)
   const shell = 'cd "$1" && mkdir "$(printf "\\377")" && cd "$(printf "\\377")" && shift && exec "$@"'
   const words = ['-c', shell, 'sh', cwd, process.execPath, bin, 'status']
@@ -319,20 +322,20 @@ test('a current directory whose name is not UTF-8 ends with 73', (t) => {
 })
 
 test(
-  'it works in a pipeline, and a reader that leaves is no fault',
+  'run works in a pipeline, also without a reader',
   knownFailure(
-    { runtime: 'deno', why: 'Deno ends when its reader has ended, whatever handles that error' },
+    { runtime: 'deno', why: 'Deno ends when its reader has ended, even if the error is handled' },
     (t) => {
       const cwd = directory(t)
       const sh = (line: string) =>
         spawnSync('bash', ['-c', `set -o pipefail; ${line}`], { cwd, encoding: 'utf8' })
       const piped = sh(`printf 'b\\na\\n' | ${shell(['run', '--', 'sort'])} | tr a-z A-Z`)
       assert.deepEqual([piped.status, piped.stdout], [0, 'A\nB\n'])
-      // More than a pipe holds, for a reader that is late: what is shared with the command must block.
+      // More than a pipe holds, for a late reader: writes to the shared stream must block.
       const late = sh(`${shell(['run', '--', 'head', '-c', '3000000', '/dev/zero'])} | { sleep 0.3; wc -c; }`)
       assert.deepEqual([late.status, late.stdout.trim(), late.stderr], [0, '3000000', ''])
       for (const args of [['--help'], ['status', '--json']]) {
-        // The reader is gone before anything is written.
+        // The reader ends before the first write.
         const { stderr } = sh(`{ sleep 0.3; ${shell(args)}; } | true`)
         assert.equal(stderr, '')
       }
@@ -340,7 +343,7 @@ test(
   ),
 )
 
-test('a child that outlives the command does not keep the lock', async (t) => {
+test('a child of an ended command holds no lock', async (t) => {
   const cwd = directory(t)
   const { code } = cli(cwd, ['run', '--', 'sh', '-c', 'sleep 30 >/dev/null 2>&1 & echo $! > pid'])
   assert.equal(code, 0)

@@ -1,4 +1,4 @@
-// What goes wrong around the command line: commands that cannot be run, output that cannot be written.
+// Faults around the command line: commands that cannot be started, output that cannot be written.
 import assert from 'node:assert/strict'
 import { chmodSync, closeSync, existsSync, openSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -10,11 +10,11 @@ import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 
 const unable: [what: string, command: string, code: number, reason: string][] = [
   ['is not in the PATH', 'no-such-command', 127, 'command not found'],
-  ['is no file', './missing', 127, 'command not found'],
+  ['does not exist', './missing', 127, 'command not found'],
   ['lacks its interpreter', './script', 127, 'the interpreter in its first line was not found'],
   ['is not executable', './plain', 126, 'permission denied'],
   ['is a directory', './', 126, 'permission denied'],
-  // Node.js throws these, where it emits those before.
+  // Node.js throws these errors; it emits those above.
   ['is below a file', './plain/x', 126, 'not a directory'],
   ['is a link to itself', './loop', 126, 'too many symbolic links encountered'],
   ['has too long a name', `./${'x'.repeat(300)}`, 126, 'name too long'],
@@ -22,14 +22,14 @@ const unable: [what: string, command: string, code: number, reason: string][] = 
 
 const otherErrors: KnownFailure = {
   runtime: 'deno',
-  why: "an error that spawn() throws has a text of Deno's and no number",
+  why: 'an error that spawn() throws has another message in Deno, and no number',
 }
-/** Those that Node.js throws. */
+/** The errors that Node.js throws. */
 const thrown = ['is below a file', 'is a link to itself', 'has too long a name']
 
 for (const [what, command, code, reason] of unable) {
   test(
-    `a command that ${what} ends with ${code}, and the lock is released`,
+    `a command that ${what} exits ${code}`,
     knownFailure(thrown.includes(what) ? otherErrors : [], (t) => {
       const cwd = directory(t)
       writeFileSync(join(cwd, 'plain'), 'echo\n', { mode: 0o644 })
@@ -46,10 +46,10 @@ for (const [what, command, code, reason] of unable) {
 
 const endsOfFull: KnownFailure = {
   runtime: 'deno',
-  why: 'Deno ends when a standard stream cannot be written, whatever handles that error',
+  why: 'Deno ends when a standard stream cannot be written, even if the error is handled',
 }
 
-/** A file that takes nothing; `undefined`, with the test skipped and the reason printed, where there is none. */
+/** The descriptor of /dev/full. Without that file, skips the test and returns `undefined`. */
 function full(t: TestContext): number | undefined {
   if (!existsSync('/dev/full')) return void t.skip('there is no /dev/full here')
   const descriptor = openSync('/dev/full', 'w')
@@ -58,7 +58,7 @@ function full(t: TestContext): number | undefined {
 }
 
 test(
-  'an answer that cannot be written is a failure of its own, and no state of the lock',
+  'each command exits 74 if stdout cannot be written',
   knownFailure([{ runtime: 'bun', why: 'Bun reports no error of its standard output' }, endsOfFull], (t) => {
     const descriptor = full(t)
     if (descriptor === undefined) return
@@ -76,12 +76,12 @@ test(
 )
 
 test(
-  'a command runs on under its lock although nobody can be told anything',
+  'run completes if stderr cannot be written',
   knownFailure(endsOfFull, (t) => {
     const descriptor = full(t)
     if (descriptor === undefined) return
     const cwd = directory(t)
-    // There is something to say before the command runs, and after it.
+    // `run` has a message before the command (a take-over) and after it (a lost lock).
     leave(cwd, { pid: deadPid(), createdAt: 1 })
     const command = 'sleep 0.3; rm .xero-reconcile-lock.json; exit 7'
     const { code } = cli(cwd, ['run', '--', 'sh', '-c', command], '', ['pipe', 'pipe', descriptor])

@@ -1,4 +1,4 @@
-// The command inherits the kernel lock of `run`: it keeps others out when `run` alone was killed, until it ends.
+// The command inherits the kernel lock of `run`, and keeps it until it ends if only `run` is killed.
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -14,7 +14,7 @@ const COMMAND = ['sh', '-c', 'echo $$ > command; exec sleep 60']
 
 const isAlive = (pid: number) => existsSync(`/proc/${pid}`) && stateOf(pid) !== 'Z'
 
-/** The pid that a command writes down; it ends with the test. */
+/** Waits for the pid that a command writes to a file; the process is killed after the test. */
 async function pidIn(t: TestContext, file: string): Promise<number> {
   await until(() => Number(read(file)) > 0, `a pid is in ${file}`)
   const pid = Number(read(file))
@@ -22,7 +22,7 @@ async function pidIn(t: TestContext, file: string): Promise<number> {
   return pid
 }
 
-/** A run that was killed while its command goes on. */
+/** Starts a run and kills it while its command continues. */
 async function orphan(t: TestContext, cwd: string, options: string[] = []) {
   const running = new Running(t, cwd, ['run', ...options, '--', ...COMMAND])
   const command = await pidIn(t, join(cwd, 'command'))
@@ -33,10 +33,10 @@ async function orphan(t: TestContext, cwd: string, options: string[] = []) {
   return { pid, command }
 }
 
-const isTold = (pid: number) =>
+const inheritedReason = (pid: number) =>
   `process ${pid} ended, but its command, or another process that inherited its lock, still runs`
 
-test('a command whose run was killed keeps the lock until it ends', async (t) => {
+test('a command keeps the lock after SIGKILL of run', async (t) => {
   const cwd = directory(t)
   const { pid, command } = await orphan(t, cwd)
   const path = resolveLockPath(cwd)
@@ -48,19 +48,21 @@ test('a command whose run was killed keeps the lock until it ends', async (t) =>
   const host = readRecord(path).host
   assert.match(
     holder ?? '',
-    new RegExp(`^reconcile-lock: ${path} is held by process ${pid} on ${host} for \\d+ s: ${isTold(pid)}$`),
+    new RegExp(
+      `^reconcile-lock: ${path} is held by process ${pid} on ${host} for \\d+ s: ${inheritedReason(pid)}$`,
+    ),
   )
   assert.equal(existsSync(join(cwd, 'ran')), false)
 
   const status = cli(cwd, ['status'])
-  assert.deepEqual([status.code, status.stdout], [1, `${path}: held: ${isTold(pid)}\n`])
+  assert.deepEqual([status.code, status.stdout], [1, `${path}: held: ${inheritedReason(pid)}\n`])
   const { state, holder: named, reason } = JSON.parse(cli(cwd, ['status', '--json']).stdout)
-  assert.deepEqual([state, named.pid, reason], ['held', pid, isTold(pid)])
+  assert.deepEqual([state, named.pid, reason], ['held', pid, inheritedReason(pid)])
 
   const kept = cli(cwd, ['break'])
   assert.deepEqual([kept.code, kept.stdout], [75, ''])
-  assert.match(kept.stderr, new RegExp(`^${MESSAGE}\nnot removed: ${isTold(pid)}; --force`))
-  assert.throws(() => acquireLockSync(cwd), { code: 'E_LOCK_CONTENTION', reason: isTold(pid) })
+  assert.match(kept.stderr, new RegExp(`^${MESSAGE}\nnot removed: ${inheritedReason(pid)}; --force`))
+  assert.throws(() => acquireLockSync(cwd), { code: 'E_LOCK_CONTENTION', reason: inheritedReason(pid) })
 
   process.kill(command, 'SIGKILL')
   await until(() => inspectLockSync(cwd).state === 'stale', 'the lock is stale')
@@ -77,24 +79,24 @@ test('break --force removes the lock that a command keeps', async (t) => {
   const { command } = await orphan(t, cwd)
   assert.equal(cli(cwd, ['break', '--force']).code, 0)
   assert.equal(cli(cwd, ['run', '--', 'true']).code, 0)
-  assert.ok(isAlive(command), 'it is not stopped')
+  assert.ok(isAlive(command), 'the command is not stopped')
 })
 
-test('--close leaves the lock to run alone', async (t) => {
+test('a command does not inherit the lock with --close', async (t) => {
   const cwd = directory(t)
   const { pid } = await orphan(t, cwd, ['--close'])
   assert.match(inspectLockSync(cwd).reason, new RegExp(`^process ${pid} ended without releasing$`))
   assert.equal(cli(cwd, ['run', '--', 'true']).code, 0)
 })
 
-/** Prints what its parent has open: the numbers, and what they are. */
+/** Prints the open descriptors of its parent: numbers and targets. */
 const DESCRIPTORS = `
   const { readdirSync, readlinkSync } = require('node:fs')
   const home = '/proc/' + process.ppid + '/fd/'
   console.log(JSON.stringify(readdirSync(home).map((number) => [Number(number), readlinkSync(home + number)])))`
 
 test(
-  'a command inherits one descriptor, at a number that scripts leave alone',
+  'a command inherits one descriptor, with a number above 9',
   knownFailure(
     { runtime: 'bun', why: 'Bun has so few files open that the number of the lock is below 10' },
     (t) => {
@@ -122,10 +124,10 @@ function used(pid: number | undefined): number {
 }
 
 for (const [when, comesFirst] of [
-  ['before run is killed', true],
-  ['after run was killed', false],
+  ['before', true],
+  ['after', false],
 ] as const) {
-  test(`waiters that come ${when} sleep, and get the lock when the command ends`, async (t) => {
+  test(`waiters from ${when} SIGKILL of run acquire after the command`, async (t) => {
     const cwd = directory(t)
     const starts = () =>
       [1, 2].map(() => new Running(t, cwd, ['run', '--wait', 'forever', '--', 'sh', '-c', 'date +%s%N']))
@@ -140,7 +142,7 @@ for (const [when, comesFirst] of [
     await until(() => waiters.every(({ child }) => waits(child.pid)), 'both wait')
     if (comesFirst) await kills()
     const before = waiters.map(({ child }) => used(child.pid))
-    await sleep(2000, 'the processor time of those who wait for an orphan is measured')
+    await sleep(2000, 'the processor time of the waiters is measured')
     const shares = waiters.map(({ child }, index) => (used(child.pid) - (before[index] ?? 0)) / 2000)
     assert.ok(Math.max(...shares) < 0.1, `a share of ${shares} of a processor`)
     t.diagnostic(`the waiters use ${shares} of a processor`)
@@ -154,31 +156,31 @@ for (const [when, comesFirst] of [
   })
 }
 
-/** A run that is a zombie: its parent does not wait for it. */
+/** Makes a run a zombie: its parent does not wait for it. */
 async function zombie(t: TestContext, cwd: string): Promise<number> {
   const script = `${shell(['run', '--', ...COMMAND])} & echo $! > run; exec sleep 60`
   const parent: ChildProcess = spawn('sh', ['-c', script], { cwd, stdio: 'ignore' })
   t.after(() => parent.kill('SIGKILL'))
   const pid = await pidIn(t, join(cwd, 'run'))
   await pidIn(t, join(cwd, 'command'))
-  await until(() => read(`/proc/${parent.pid}/comm`) === 'sleep\n', 'the parent waits for nothing')
+  await until(() => read(`/proc/${parent.pid}/comm`) === 'sleep\n', 'the shell has become sleep')
   process.kill(pid, 'SIGKILL')
   await until(() => stateOf(pid) === 'Z', 'run is a zombie')
   return pid
 }
 
-test('status and waiters are not misled by a run that is a zombie', async (t) => {
+test('status and waiters treat a zombie run as ended', async (t) => {
   const cwd = directory(t)
   const pid = await zombie(t, cwd)
-  // Its threads end, and close its files, a moment later.
-  await until(() => inspectLockSync(cwd).reason === isTold(pid), 'status says that it ended')
+  // Its threads end and close its files a moment later.
+  await until(() => inspectLockSync(cwd).reason === inheritedReason(pid), 'status reports that run ended')
   const waiter = new Running(t, cwd, ['run', '--wait', 'forever', '--', 'true'])
-  await until(() => waits(waiter.child.pid), 'it waits')
+  await until(() => waits(waiter.child.pid), 'the waiter waits')
   process.kill(Number(read(join(cwd, 'command'))), 'SIGKILL')
   assert.equal((await waiter.ends()).code, 0)
 })
 
-test('a waiter does not wait for a process that has the pid of the run by now', async (t) => {
+test('a waiter does not wait for a reused pid', async (t) => {
   const cwd = directory(t)
   const { command } = await orphan(t, cwd)
   const path = resolveLockPath(cwd)
@@ -186,12 +188,12 @@ test('a waiter does not wait for a process that has the pid of the run by now', 
   writeFileSync(path, JSON.stringify(record).padEnd(511).concat('\n'))
   assert.equal(inspectLockSync(cwd).state, 'held')
   const waiter = new Running(t, cwd, ['run', '--wait', 'forever', '--', 'true'])
-  await until(() => waits(waiter.child.pid), 'it waits')
+  await until(() => waits(waiter.child.pid), 'the waiter waits')
   process.kill(command, 'SIGKILL')
   assert.equal((await waiter.ends()).code, 0)
 })
 
-test('a daemon keeps nobody out after a release that could not remove the file', async (t) => {
+test('a daemon does not keep the lock after a release', async (t) => {
   if (process.getuid?.() !== 0) return t.skip('only root can start a run of another user')
   const cwd = directory(t)
   const inner = join(cwd, 'inner')

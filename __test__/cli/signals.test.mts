@@ -21,10 +21,10 @@ import { directory } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { until } from '../support/time.mjs'
 
-/** Where a test signals the wrapper more than once. */
+/** For tests that signal the wrapper more than once. */
 const oneSignal: KnownFailure = {
   runtime: 'deno',
-  why: 'ChildProcess.kill() passes one signal on, and no other after that',
+  why: 'ChildProcess.kill() sends one signal, and none after that',
 }
 
 const wrongEnd: KnownFailure = {
@@ -34,13 +34,13 @@ const wrongEnd: KnownFailure = {
 }
 
 test(
-  'signals are passed on, once, and the wrapper outlives the command',
+  'run passes on each signal once and outlives the command',
   knownFailure(
     [
       oneSignal,
       {
         platform: 'qemu',
-        why: "qemu makes up a process' own /proc/self/stat: a terminal seems to have signalled the command already",
+        why: 'qemu emulates /proc/self/stat: a terminal seems to have signalled the command already',
       },
     ],
     async (t) => {
@@ -66,7 +66,7 @@ test(
 )
 
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGKILL', 'SIGUSR1', 'SIGPIPE', 'SIGALRM'] as const) {
-  test(`a command that dies of ${signal} takes the wrapper with it, by the same signal`, (t) => {
+  test(`run ends by the ${signal} that ended the command`, (t) => {
     const cwd = directory(t)
     const ended = cli(cwd, ['run', '--', 'sh', '-c', `kill -${signal.slice(3)} $$`])
     assert.deepEqual([ended.code, ended.signal], [null, signal])
@@ -74,13 +74,13 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGKILL', 'SIGUSR1', 'SIGP
   })
 }
 
-test('a command that dumps core does not have the wrapper dump another', (t) => {
+test('run exits 139 if the command dumps core', (t) => {
   const ended = cli(directory(t), ['run', '--', 'sh', '-c', 'ulimit -c 0; kill -SEGV $$'])
   assert.deepEqual([ended.code, ended.signal], [139, null])
 })
 
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR2'] as const) {
-  test(`${signal} while waiting ends the wait and takes no lock`, async (t) => {
+  test(`${signal} ends a wait without acquiring`, async (t) => {
     const cwd = directory(t)
     const lock = acquireLockSync(cwd)
     const waiting = new Running(t, cwd, ['run', '--wait', 'forever', '--', 'touch', 'ran'])
@@ -96,7 +96,7 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR2'] as const) {
 }
 
 test(
-  'a wait goes on after SIGWINCH and SIGCONT',
+  'a wait continues after SIGWINCH and SIGCONT',
   knownFailure(wrongEnd, async (t) => {
     const cwd = directory(t)
     const lock = acquireLockSync(cwd)
@@ -109,14 +109,14 @@ test(
 )
 
 test(
-  'SIGTSTP by kill stops the command and the wrapper, and SIGCONT continues both',
+  'SIGTSTP stops and SIGCONT continues run and its command',
   knownFailure(oneSignal, async (t) => {
     const cwd = directory(t)
-    // The kernel stops nobody in a group that no shell could continue: this shell is there for that.
+    // The kernel does not stop an orphaned process group, so a shell starts this one.
     const job = shell(['run', '--', 'sh', '-c', 'echo $$ > command; while :; do sleep 0.1; done'])
     const script = `set -m; ${job} & echo $! > wrapper; read end`
     const bash = spawn('bash', ['-c', script], { cwd, detached: true, stdio: ['pipe', 'ignore', 'ignore'] })
-    // Remembered, as their files are gone when the test is cleaned up.
+    // Stored, because the files are removed before the clean-up of the test.
     const pids: Record<string, number> = {}
     const pidIn = (name: string): number => (pids[name] ||= Number(read(join(cwd, name))))
     t.after(() => {
@@ -131,7 +131,7 @@ test(
       await until(() => states().every((state) => state === 'T'), 'both are stopped')
       assert.equal(inspectLockSync(cwd).state, 'held')
       kill('wrapper', 'SIGCONT')
-      await until(() => states().every((state) => state !== 'T'), 'both go on')
+      await until(() => states().every((state) => state !== 'T'), 'both continue')
     }
     kill('wrapper', 'SIGTERM')
     await until(() => inspectLockSync(cwd).state === 'free', 'the lock is released')
@@ -139,23 +139,23 @@ test(
 )
 
 test(
-  'a SIGTSTP that SIGCONT has overtaken stops nobody, as with a quick fg',
+  'a SIGTSTP followed by SIGCONT stops no process',
   knownFailure(
     [
       oneSignal,
       {
         runtime: 'bun',
-        why: 'Bun calls the listeners of two signals in the order of their arrival, with time between them',
+        why: 'Bun calls the listeners of two signals in arrival order, with time between them',
         sometimes: true,
       },
       {
         platform: 'qemu',
-        why: 'qemu takes signals before the program does, so that none is seen to be pending',
+        why: 'qemu takes signals before the program does, so none is pending',
       },
     ],
     async (t) => {
       const cwd = directory(t)
-      // The wrapper gets to its signals only after both have arrived.
+      // The wrapper handles its signals only after both have arrived.
       const busy = `
     const processes = require('node:child_process')
     const { spawn } = processes
@@ -170,7 +170,7 @@ test(
       const running = new Running(t, cwd, ['run', '--', ...listener.command], within)
       await listener.pid()
       send(running.child, 'SIGTSTP')
-      // Else the kernel would drop it, as it does when neither was caught.
+      // Otherwise SIGCONT would make the kernel discard the SIGTSTP.
       await until(() => hasHeardAll(running.child.pid), 'SIGTSTP is caught')
       send(running.child, 'SIGCONT')
       await until(() => hasHeardAll(running.child.pid), 'SIGCONT is caught')
@@ -184,7 +184,7 @@ test(
   ),
 )
 
-/** A program that becomes root for whoever calls it; `undefined`, with the test skipped and the reason printed. */
+/** Makes a set-user-ID program of root. If that is not possible, skips the test and returns `undefined`. */
 function becomesRoot(t: TestContext, cwd: string): string | undefined {
   if (process.getuid?.() !== 0) return void t.skip('only root can make a program that becomes root')
   const path = join(cwd, 'setpriv')
@@ -197,7 +197,7 @@ function becomesRoot(t: TestContext, cwd: string): string | undefined {
 const asNobody = ['--reuid', '65534', '--regid', '65534', '--clear-groups']
 
 test(
-  'a command that may not be signalled keeps the lock until it ends, as under sudo',
+  'run holds the lock if it cannot signal the command',
   knownFailure(oneSignal, async (t) => {
     const cwd = directory(t)
     const root = becomesRoot(t, cwd)
@@ -222,12 +222,12 @@ test(
 )
 
 test(
-  'a signal is passed on where there is no /proc',
+  'run passes on a signal without /proc',
   knownFailure(
     [
       oneSignal,
-      { runtime: 'bun', why: 'Bun does not start the command there' },
-      { platform: 'qemu', why: 'qemu does not end there' },
+      { runtime: 'bun', why: 'Bun does not start the command without /proc' },
+      { platform: 'qemu', why: 'qemu does not end without /proc' },
     ],
     async (t) => {
       const hide = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs none /proc && exec "$@"', 'sh']

@@ -14,7 +14,7 @@ import { until } from '../support/time.mjs'
 
 const asksOnTerminal: KnownFailure = {
   runtime: 'deno',
-  why: 'Deno, started by a shell, asks on the terminal for permissions',
+  why: 'Deno asks for permissions on the terminal if a shell starts it',
 }
 
 const CTRL_C = '\x03'
@@ -24,7 +24,7 @@ const PROMPT = /ready> $/
 const ERASE = '\r\x1b\\[2K'
 
 test(
-  'on a terminal one line that rewrites itself says who is waited for',
+  'a wait shows one updated line on a terminal',
   knownFailure(asksOnTerminal, async (t) => {
     if (!hasTerminal(t)) return
     const cwd = directory(t)
@@ -43,7 +43,7 @@ test(
 )
 
 test(
-  'Ctrl-C while waiting removes the line, ends by SIGINT and leaves the lock alone',
+  'Ctrl-C ends a wait and clears its line',
   knownFailure(asksOnTerminal, async (t) => {
     if (!hasTerminal(t)) return
     const cwd = directory(t)
@@ -52,7 +52,7 @@ test(
     await terminal.shows(/waiting for 0 s/)
     terminal.type(CTRL_C)
     assert.equal(await terminal.ends(), 130)
-    // The terminal shows ^C after its signal, which the wrapper may have taken by then.
+    // The terminal shows ^C after its signal, which the wrapper may have handled already.
     assert.match(terminal.screen, new RegExp(`${ERASE}(\\^C)?$`), JSON.stringify(terminal.screen))
     assert.equal(lock.isHeld(), true)
     lock.releaseSync()
@@ -62,7 +62,7 @@ test(
 )
 
 test(
-  'Ctrl-C while running reaches the command once, and the lock is held until that has ended',
+  'Ctrl-C reaches the command once while run holds the lock',
   knownFailure(asksOnTerminal, async (t) => {
     if (!hasTerminal(t)) return
     const cwd = directory(t)
@@ -89,7 +89,7 @@ test(
 )
 
 test(
-  'a signal of the keyboard that kill sends to run alone is not passed on, as the help says; SIGTERM is',
+  'on a terminal run passes on SIGTERM but not SIGINT',
   knownFailure(asksOnTerminal, async (t) => {
     if (!hasTerminal(t)) return
     const cwd = directory(t)
@@ -111,11 +111,11 @@ test(
 )
 
 test(
-  'a Ctrl-C just before the command is there is not lost',
+  'Ctrl-C just before the command starts is not lost',
   knownFailure(asksOnTerminal, async (t) => {
     if (!hasTerminal(t)) return
     const cwd = directory(t)
-    // The terminal's signal arrives when nothing but the wrapper can hear it.
+    // The signal arrives when only the wrapper exists.
     const early = `
     const processes = require('node:child_process')
     const { spawn } = processes
@@ -132,9 +132,9 @@ test(
 )
 
 for (const handled of [[], ['SIGTSTP', 'SIGCONT']] as NodeJS.Signals[][]) {
-  const kind = handled.length > 0 ? 'that sees to it' : 'that does not mind'
+  const kind = handled.length > 0 ? 'with' : 'without'
   test(
-    `Ctrl-Z stops run with a command ${kind}, fg continues both, and all is told once`,
+    `Ctrl-Z and fg reach a command ${kind} listeners once`,
     knownFailure(asksOnTerminal, async (t) => {
       if (!hasTerminal(t)) return
       const cwd = directory(t)
@@ -143,28 +143,28 @@ for (const handled of [[], ['SIGTSTP', 'SIGCONT']] as NodeJS.Signals[][]) {
       await terminal.shows(PROMPT)
       terminal.type(`${shell(['run', '--', ...listener.command])}\n`)
       const pid = await listener.pid()
-      const heard: NodeJS.Signals[] = []
+      const handledSoFar: NodeJS.Signals[] = []
       // More than once: two signals that arrive together count as one.
       for (let round = 0; round < 5; round += 1) {
         const before = terminal.screen.length
         terminal.type(CTRL_Z)
         await terminal.shows(/Stopped.*ready> $/s, before)
         assert.equal(inspectLockSync(cwd).state, 'held')
-        // SIGCONT would take away a SIGTSTP that the command has not taken notice of.
+        // SIGCONT would discard a SIGTSTP that the command has not handled yet.
         if (handled.length === 0) await until(() => stateOf(pid) === 'T', 'the command is stopped')
-        else await listener.hears([...heard, 'SIGTSTP'].join())
+        else await listener.hears([...handledSoFar, 'SIGTSTP'].join())
         terminal.type('fg\n')
-        heard.push(...handled)
-        await listener.hears(heard.join())
-        await until(() => stateOf(pid) !== 'T', 'the command goes on')
+        handledSoFar.push(...handled)
+        await listener.hears(handledSoFar.join())
+        await until(() => stateOf(pid) !== 'T', 'the command continues')
       }
       terminal.type(CTRL_C)
-      await listener.hears([...heard, 'SIGINT'].join())
+      await listener.hears([...handledSoFar, 'SIGINT'].join())
       writeFileSync(join(cwd, 'end'), '')
       await terminal.shows(/\^C.*ready> $/s)
       terminal.type('exit $?\n')
       assert.equal(await terminal.ends(), 9)
-      assert.equal(listener.heard(), [...heard, 'SIGINT'].join())
+      assert.equal(listener.heard(), [...handledSoFar, 'SIGINT'].join())
       assert.equal(inspectLockSync(cwd).state, 'free')
     }),
   )
@@ -192,7 +192,7 @@ test(
 )
 
 test(
-  'Ctrl-Z while waiting removes the line, and fg brings it back',
+  'Ctrl-Z clears the line of a wait, fg restores it',
   knownFailure(asksOnTerminal, async (t) => {
     if (!hasTerminal(t)) return
     const cwd = directory(t)
@@ -202,7 +202,7 @@ test(
     terminal.type(`${shell(['run', '--wait', 'forever', '--', 'echo', 'it', 'ran'])}\n`)
     await terminal.shows(/waiting for 0 s/)
     terminal.type(CTRL_Z)
-    // The terminal shows ^Z after its signal, which the wrapper may have taken by then, or not for a while.
+    // The terminal shows ^Z after its signal, before or after the wrapper handles that.
     await terminal.shows(new RegExp(`${ERASE}(\\^Z)?\\s+\\[1\\]\\+\\s+Stopped.*ready> $`, 's'))
     const before = terminal.screen.length
     terminal.type('fg\n')
@@ -215,25 +215,22 @@ test(
 )
 
 test(
-  'a wait in the background leaves the terminal to others',
+  'a wait in the background does not use the terminal',
   knownFailure(
-    [
-      asksOnTerminal,
-      { platform: 'qemu', why: "qemu makes up a process' own /proc/self/stat, which names no terminal" },
-    ],
+    [asksOnTerminal, { platform: 'qemu', why: 'qemu emulates /proc/self/stat, which names no terminal' }],
     async (t) => {
       if (!hasTerminal(t)) return
       const cwd = directory(t)
       const lock = acquireLockSync(cwd)
       const terminal = new Terminal(t, SHELL, cwd)
       await terminal.shows(PROMPT)
-      // Whoever writes there without having the terminal is stopped.
+      // With tostop, a background process that writes to the terminal is stopped.
       terminal.type(`stty tostop; ${shell(['run', '--wait', 'forever', '--', 'echo', 'it', 'ran'])} &\n`)
       const [, pid] = await terminal.shows(/\[1\] (\d+).*ready> $/s)
       await until(() => waits(Number(pid)), 'run waits')
       terminal.type('fg\n')
       await terminal.shows(/waiting for [1-9]\d* s/)
-      assert.doesNotMatch(terminal.screen, /waiting for 0 s|Stopped/, 'nothing before fg')
+      assert.doesNotMatch(terminal.screen, /waiting for 0 s|Stopped/, 'no output before fg')
       lock.releaseSync()
       await terminal.shows(/it ran\s+ready> $/)
       terminal.type('exit\n')
@@ -243,7 +240,7 @@ test(
 )
 
 test(
-  'a terminal that does not know its size shows the line too',
+  'the line is shown on a terminal of unknown size',
   knownFailure(asksOnTerminal, async (t) => {
     if (!hasTerminal(t)) return
     const cwd = directory(t)
@@ -256,11 +253,11 @@ test(
 )
 
 test(
-  'a host name out of a lock file cannot break the line',
+  'a host name of a record cannot break the line',
   knownFailure(asksOnTerminal, async (t) => {
     if (!hasTerminal(t)) return
     const cwd = directory(t)
-    // The record of a live process without a kernel lock, as the older tool wrote it, is believed.
+    // A legacy record of a live process is held without a kernel lock.
     leave(cwd, { pid: process.pid, createdAt: Date.now(), host: '\x1b[2J\n\r\x9b日本語'.repeat(5) })
     const terminal = new Terminal(t, shell(['run', '--wait', '1.5', '--', 'true']), cwd)
     assert.equal(await terminal.ends(), 75)
@@ -275,7 +272,7 @@ test(
 )
 
 test(
-  'Ctrl-C ends a command that does not mind it, and a script stops with it',
+  'Ctrl-C ends run and the script around it',
   knownFailure(asksOnTerminal, async (t) => {
     if (!hasTerminal(t)) return
     const cwd = directory(t)
@@ -296,7 +293,7 @@ test('the line is cut to the width of the terminal', () => {
   assert.equal(fitting('a'.repeat(100), 80).length, 79)
 })
 
-test('durations are told as people tell them', () => {
-  const told = [-5, 999, 59_999, 72_000, 3_600_000, 3_661_000, 90_000_000].map(duration)
-  assert.deepEqual(told, ['0 s', '0 s', '59 s', '1 min 12 s', '1 h 0 min', '1 h 1 min', '1 d 1 h'])
+test('durations have two units at most', () => {
+  const texts = [-5, 999, 59_999, 72_000, 3_600_000, 3_661_000, 90_000_000].map(duration)
+  assert.deepEqual(texts, ['0 s', '0 s', '59 s', '1 min 12 s', '1 h 0 min', '1 h 1 min', '1 d 1 h'])
 })
