@@ -18,14 +18,14 @@ const library = { darwin: 'libreconcile_lock.dylib', win32: 'reconcile_lock.dll'
 
 const onWine: KnownFailure = {
   platform: 'wine',
-  why: 'the test starts cargo, which is no Windows program there',
+  why: 'the test starts cargo, which is not a Windows program there',
   sometimes: true,
 }
-const OTHER_MACHINE = 'the test builds an addon for the machine that emulates'
+const OTHER_MACHINE = 'the test builds an addon for the host, not for the emulated machine'
 
 let isBuilt = false
 
-/** Builds the addon that panics at will. */
+/** Builds the addon with the feature `panic-probe`. */
 function build(): void {
   if (isBuilt) return
   const args = ['build', '--locked', '--package', 'reconcile-lock', '--lib', '--features', 'panic-probe']
@@ -36,12 +36,12 @@ function build(): void {
     encoding: 'utf8',
     timeout: 540_000,
   })
-  assert.equal(status, 0, `the addon that panics at will cannot be built: ${error?.message ?? stderr}`)
+  assert.equal(status, 0, `the addon with panic-probe cannot be built: ${error?.message ?? stderr}`)
   isBuilt = true
 }
 
 test(
-  'what is published cannot panic at will',
+  'the published addon has no panic probe',
   knownFailure(onWine, () => {
     assert.equal('panicAt' in createRequire(import.meta.url)(join(root, fileOf(here))), false)
   }),
@@ -49,7 +49,7 @@ test(
 
 for (const place of ['call', 'work', 'settling']) {
   test(
-    `a panic in the ${place} is an error, and the process lives on`,
+    `the process survives a panic in the ${place}`,
     knownFailure(
       [onWine, { platform: 'qemu', why: OTHER_MACHINE }, { platform: 'musl', why: OTHER_MACHINE }],
       (t) => {
@@ -73,7 +73,7 @@ for (const place of ['call', 'work', 'settling']) {
         assert.deepEqual(rest, { stillHeld: true, refused: 'E_LOCK_CONTENTION', released: 'free' })
         assert.ok(others.length > 1 && others.every((state) => state === 'free'), others.join())
         const printed = child.stderr.split('\n').filter((line) => line.includes(`probe at ${place}`))
-        assert.equal(printed.length, names.length, `each is printed once: ${child.stderr}`)
+        assert.equal(printed.length, names.length, `each panic is printed once: ${child.stderr}`)
       },
     ),
   )

@@ -1,4 +1,4 @@
-// Makes one kind of call again and again, and samples what this process uses meanwhile.
+// Repeats one kind of call, and samples the resources of this process.
 import { openSync, readdirSync, readFileSync } from 'node:fs'
 import * as lock from 'reconcile-lock'
 import type { Sample } from './soak.test.mjs'
@@ -12,7 +12,7 @@ const wrong = (error: unknown) => {
   if (!String((error as NodeJS.ErrnoException).code).startsWith('ERR_')) throw error
 }
 const unexpected = () => {
-  throw new Error('this was to be refused')
+  throw new Error('the call was not refused')
 }
 function throws(call: () => unknown, check: (error: unknown) => void): void {
   try {
@@ -41,7 +41,7 @@ const options = [
   [],
 ] as unknown as lock.AcquireOptions[]
 
-/** None of the synchronous ones lets the event loop turn. */
+/** Between synchronous calls, the event loop does not turn. */
 const calls: Record<string, (index: number) => unknown> = {
   pairs: () => lock.acquireLockSync(cwd).releaseSync(),
   refused: () => throws(() => lock.acquireLockSync(cwd), refused),
@@ -71,7 +71,7 @@ async function round(): Promise<Sample[]> {
   const every = Number(count) / 100
   for (let index = 0; index < Number(count); index += 1) {
     const result = call(index)
-    // Awaiting what is no promise would cost more than a call.
+    // An `await` of no promise would cost more than a call.
     if (result !== undefined) await result
     if (leak === 'memory' && index % 1000 === 0) kept.push(Buffer.alloc(16_000, 1))
     if (leak === 'descriptors' && index % 1000 === 0) openSync(cwd, 'r')

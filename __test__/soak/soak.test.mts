@@ -1,4 +1,4 @@
-// A process that runs for months: what it uses must not grow with the number of its calls.
+// For processes that run for months: the resources must not grow with the number of calls.
 import assert from 'node:assert/strict'
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -21,19 +21,19 @@ const TMPFS = 0x01021994
 const isTmpfs = (path: string) => existsSync(path) && statfsSync(path).type === TMPFS
 const parent = isTmpfs('/dev/shm') ? '/dev/shm' : tmpdir()
 
-/** Less than half a million leaks of the smallest block that malloc gives (16 bytes). */
+/** In bytes: less than half a million leaks of the smallest block of malloc (16 bytes). */
 const GROWTH = 4_000_000
-/** A leak grows in each round of calls; what an engine has taken for itself does not grow in the next one. */
+/** A leak grows in each round of calls; the engine's own memory does not grow in the next one. */
 const ROUNDS = 3
-/** The pool's threads; it keeps one or two for calls that follow each other. */
+/** The threads of the pool, which keeps one or two between calls. */
 const THREADS = 4
 
 const mean = (samples: Sample[]) => samples.reduce((sum, { rss }) => sum + rss, 0) / samples.length
 const mega = (bytes: number) => `${(bytes / 1e6).toFixed(2)} MB`
 
-/** What a process uses over `count` calls, of which each tenth gives ten samples: the best of the rounds. */
+/** The growth over `count` calls, with ten samples in each tenth of them: the best of the rounds. */
 async function usage(t: TestContext, cwd: string, what: string, count: number, leak = '') {
-  // Newer engines let the space for young objects grow with the work that is done in it.
+  // Newer engines grow the space for young objects with their use.
   const execArgv = ['--expose-gc', '--max-semi-space-size=1']
   const child = fork(soak, [cwd, what, String(count), leak], { execArgv })
   t.after(() => child.kill('SIGKILL'))
@@ -61,16 +61,16 @@ function difference(samples: Sample[]) {
   }
 }
 
-/** What a process has more of than it may, in words. */
+/** The resources that grew beyond their bounds, in words. */
 const leaks = ({ growth, descriptors, threads }: ReturnType<typeof difference>) => [
   ...(growth > GROWTH ? [`memory grew by ${mega(growth)}`] : []),
   ...(descriptors > 0 ? [`${descriptors} descriptors are left open`] : []),
-  ...(threads > THREADS ? [`${threads} threads more`] : []),
+  ...(threads > THREADS ? [`${threads} threads were added`] : []),
 ]
 
 const noMemory: KnownFailure = {
   platform: 'musl',
-  why: "qemu makes up a process' own /proc/self/stat, and with it no resident memory",
+  why: 'qemu emulates /proc/self/stat, without the resident memory',
   sometimes: true,
 }
 
@@ -82,7 +82,7 @@ for (const [count, what, name] of [
   [100_000, 'refusedAsync', 'asynchronous refused acquires'],
 ] as const) {
   test(
-    `${count} ${name} leave memory, descriptors and threads as they were`,
+    `${count} ${name} do not leak`,
     knownFailure(noMemory, async (t) => {
       const cwd = directory(t, parent)
       const held = what.startsWith('refused') ? await acquireLock(cwd) : undefined
@@ -94,7 +94,7 @@ for (const [count, what, name] of [
 }
 
 test(
-  'the control: a leak of 16 bytes for each call and of a descriptor for a thousand is seen',
+  'the check detects a leak of memory or descriptors',
   knownFailure(noMemory, async (t) => {
     const cwd = directory(t, parent)
     const memory = await usage(t, cwd, 'nothing', 500_000, 'memory')
