@@ -1,10 +1,10 @@
-//! Waits for an exclusive `flock` on a file and says when it got it: the least that a hand-over can take.
+//! Waits for an exclusive `flock` on a file and prints when it acquired it: the lower bound of a hand-over.
 //!
-//! `flock call PATH` sleeps in flock(2) itself. `flock command PATH` starts flock(1) on a descriptor that it has
-//! opened, as a shell script does by `flock 9`, and has the lock when that command has ended. A shell is no quicker
-//! to notice, and has no monotonic clock. It obeys `hold` and `release` on standard input, as
-//! `tools/bench/worker.mjs` does.
-//! Called in any other way, as `cargo bench` does, it acquires once in a directory of its own.
+//! `flock call PATH` sleeps in flock(2) itself. `flock command PATH` starts flock(1) on an open descriptor,
+//! as `flock 9` in a shell script does, and holds the lock when that command has ended. A shell is not
+//! faster, and has no monotonic clock. Like `tools/bench/worker.mjs`, it reads the orders `hold` and
+//! `release` from standard input.
+//! With other arguments, e.g. those of `cargo bench`, it acquires once in its own directory.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -23,7 +23,7 @@ fn now() -> i64 {
     now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
-/// Says it in one write, so that the reader never sees half a line.
+/// Prints a line in one write, so that the reader does not see a part of it.
 fn say(line: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(format!("{line}\n").as_bytes())?;
@@ -53,7 +53,7 @@ fn command(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Holds and releases on command, until there are none any more.
+/// Acquires and releases as ordered, until standard input ends.
 fn obey(hold: fn(&Path) -> io::Result<File>, path: &Path) -> io::Result<()> {
     let mut locked = None;
     say(&format!("ready {}", now()))?;
@@ -76,10 +76,10 @@ fn obey(hold: fn(&Path) -> io::Result<File>, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Another thread has the lock for a moment.
+/// Measures one hand-over between two threads.
 fn demonstrate() -> io::Result<()> {
     let directory: PathBuf = env::temp_dir().join(format!("reconcile-lock-flock-{}", process::id()));
-    // Fails on a directory that exists, so that nothing but our own is removed below.
+    // Fails if the directory exists, so that only our own is removed below.
     fs::create_dir(&directory)?;
     let path = directory.join("flock.lock");
     let result = open(&path).and_then(|other| {

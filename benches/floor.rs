@@ -1,7 +1,7 @@
-//! What a lock file costs at the very least: open with `O_EXCL`, write a record, close, unlink.
+//! The lower bound of the cost of a lock file: open with `O_EXCL`, write a record, close, unlink.
 //!
 //! `floor PATH ITERATIONS` prints the total in nanoseconds; `tools/bench.mjs` divides everything else by it.
-//! Called in any other way, as `cargo bench` does, it runs a short loop in a directory of its own.
+//! With other arguments, e.g. those of `cargo bench`, it runs a short loop in its own directory.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{env, process};
 
-/// As long as a generous record.
+/// As long as a record.
 const RECORD: [u8; 512] = [b' '; 512];
 
 fn measure(path: &Path, iterations: u32) -> io::Result<Duration> {
@@ -27,7 +27,7 @@ fn measure(path: &Path, iterations: u32) -> io::Result<Duration> {
 
 fn demonstrate(iterations: u32) -> io::Result<()> {
     let directory = env::temp_dir().join(format!("reconcile-lock-floor-{}", process::id()));
-    // Fails on a directory that exists, so that nothing but our own is removed below.
+    // Fails if the directory exists, so that only our own is removed below.
     fs::create_dir(&directory)?;
     let result = measure(&directory.join("floor.lock"), iterations);
     fs::remove_dir_all(&directory)?;

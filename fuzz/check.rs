@@ -1,27 +1,27 @@
-//! What must hold of every lock file that a stranger leaves behind: the fuzz target tries inputs that it makes
-//! up, `tests/corpus.rs` those that were kept.
+//! The properties that hold for every content of a lock file. The fuzz target checks generated inputs,
+//! `tests/corpus.rs` the stored ones.
 //!
-//! An input is the content of a lock file. What follows a byte 0x1e in it makes up our side: names and numbers.
+//! An input is the content of a lock file. The bytes after a byte 0x1e determine our side: names and numbers.
 
 use reconcile_lock::judge::{Evidence, Verdict, judge};
 use reconcile_lock::record::{Content, RECORD_LEN, Record};
 use reconcile_lock::{FileId, FsKind, ProcessIdentity, ProcessState};
 
-/// Of Linux, where it is highest.
+/// The limit of Linux, the highest of the Unix systems.
 const HIGHEST_PID: u32 = if cfg!(windows) { u32::MAX } else { 4_194_304 };
 
-/// What a boot id measures, in characters: it is a UUID.
+/// The length of a boot id, a UUID, in characters.
 const BOOT_ID: usize = 36;
 
-/// Reads one input, and judges it under at most `cases` of the kinds of evidence that there are.
+/// Reads one input, and judges it with at most `cases` kinds of evidence.
 ///
 /// # Panics
-/// If something that must hold does not.
+/// If a property does not hold.
 pub fn check(input: &[u8], cases: usize) {
     let cut = input.iter().position(|byte| *byte == 0x1e);
     let (content, ours) = cut.map_or((input, &[][..]), |at| (&input[..at], &input[at + 1..]));
     let ours = Ours::new(ours);
-    // The protocol reads no more than one record's length.
+    // The protocol reads at most the length of a record.
     let within = &content[..content.len().min(RECORD_LEN)];
     for content in [Some(within), (within != content).then_some(content)].into_iter().flatten() {
         let record = Record::parse(content);
@@ -36,7 +36,7 @@ pub fn check(input: &[u8], cases: usize) {
     check_writing(&ours.identity, ours.number, ours.identity.pid);
 }
 
-/// Our side, as far as the input makes it up.
+/// The part of our side that the input determines.
 struct Ours {
     number: u64,
     identity: ProcessIdentity,
@@ -65,7 +65,7 @@ fn boot_id(text: &str) -> Option<String> {
     Some(text.chars().take(BOOT_ID).collect()).filter(|id: &String| !id.is_empty())
 }
 
-/// A process that would write about the same record.
+/// A process that would write nearly the same record.
 fn like(record: &Record) -> ProcessIdentity {
     ProcessIdentity {
         pid: record.pid,
@@ -77,13 +77,13 @@ fn like(record: &Record) -> ProcessIdentity {
 }
 
 fn is_harmless(text: &str) -> bool {
-    // Controls move a terminal's cursor, separators end a line, marks of direction turn the text around.
+    // Control characters move the cursor, separators end a line, bidi marks reorder the text.
     text.chars().all(|char| {
         !char.is_control() && !matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
     })
 }
 
-/// An ordinary JSON reader is the witness.
+/// Compares the record with the result of an ordinary JSON reader, the witness.
 fn check_reading(content: &[u8], record: Option<&Record>) {
     if let Some(record) = record {
         assert!((1..=HIGHEST_PID).contains(&record.pid), "the pid {} came out", record.pid);
@@ -95,7 +95,7 @@ fn check_reading(content: &[u8], record: Option<&Record>) {
         assert_eq!(float, Some(f64::from(record.pid)), "another pid came out");
     }
     if pid.and_then(serde_json::Value::as_u64).is_some_and(|pid| (1..=HIGHEST_PID.into()).contains(&pid)) {
-        // Not of `content`: the witness passes over a key that comes twice.
+        // Not of `content`: the witness accepts a key that comes twice.
         let again = Record::parse(witness.to_string().as_bytes());
         assert_eq!(again.map(|record| u64::from(record.pid)), pid.and_then(serde_json::Value::as_u64));
     }
@@ -135,7 +135,7 @@ fn check_writing(identity: &ProcessIdentity, created_at: u64, thread: u32) {
     }
 }
 
-/// The file that is judged.
+/// The judged file.
 const FILE: FileId = FileId { device: 64_769, inode: 42 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +198,7 @@ fn check_verdict(evidence: &Evidence<'_>) {
     };
     assert_eq!(found, expected(evidence), "{evidence:?}");
     assert!(!reason.trim().is_empty() && is_harmless(&reason), "{reason:?}");
-    // The same once more, as what must never happen, in case the table is misread.
+    // Checked again without the table of `expected`, in case that is wrong.
     match found {
         Expected::BeingCreated => {
             assert!(evidence.record.is_none() && evidence.empty && evidence.young, "{evidence:?}");
@@ -212,14 +212,14 @@ fn check_verdict(evidence: &Evidence<'_>) {
     }
 }
 
-/// The table of the protocol, row by row; what is not known on one side is taken to be the same.
+/// The table of the protocol, row by row. A value that one side does not know counts as equal.
 fn expected(evidence: &Evidence<'_>) -> Expected {
     let stale_if = |stale: bool| if stale { Expected::Stale } else { Expected::Held };
     let Some(record) = evidence.record else {
         if evidence.released && evidence.kernel_locks {
             return Expected::Free;
         }
-        // Empty and young; empty and older, or not our JSON; without kernel locks nothing is proved.
+        // An empty, young file is being created. Any other one is stale, but only kernel locks prove that.
         if evidence.empty && evidence.young {
             return Expected::BeingCreated;
         }
@@ -231,22 +231,22 @@ fn expected(evidence: &Evidence<'_>) -> Expected {
     let ends_with_its_process = || stale_if(!is_alive(evidence.process));
     let is_local_to_both = record.fs.as_deref() == Some("local") && evidence.fs == FsKind::Local;
     match (&record.boot_id, &evidence.identity.boot) {
-        // An old peer's record.
+        // A legacy record.
         (None, _) => ends_with_its_process(),
         (Some(theirs), Some(ours)) if theirs == ours => stale_if(!may_be_the_holder(evidence)),
         (Some(_), Some(_)) => stale_if(is_local_to_both),
-        // We do not know our boot, which the table leaves open: on a local filesystem there is one kernel,
-        // and whatever its boot, a process that is not there is gone.
+        // The table does not cover an unknown boot of ours. A local filesystem has one kernel, so a process
+        // that does not exist has ended, in each boot.
         (Some(_), None) if is_local_to_both => ends_with_its_process(),
         (Some(_), None) => Expected::Held,
     }
 }
 
-/// The process that the record names runs, here, and is not known to be a later one of that pid.
+/// Whether the process of the record runs here and is not known to be a later process with the same pid.
 fn may_be_the_holder(evidence: &Evidence<'_>) -> bool {
     let (record, start) = match (evidence.record, evidence.process) {
         (Some(record), ProcessState::Alive { start }) => (record, start),
-        // Another copy of the lock in the same process may hold it, which the kernel lock shows.
+        // Another copy of the package in the same process may hold it, which the kernel lock shows.
         (Some(record), ProcessState::Replaced) if !evidence.kernel_locks => (record, None),
         _ => return false,
     };

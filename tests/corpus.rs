@@ -1,4 +1,4 @@
-//! The corpus of the fuzzer, replayed.
+//! Replays the corpus of the fuzzer.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 #[path = "../fuzz/check.rs"]
@@ -21,7 +21,7 @@ fn every_corpus_file_passes_the_fuzz_check() {
             catch_unwind(|| check::check(&input, usize::MAX)).is_err()
         })
         .collect();
-    // Past the test harness, which shows only what a failing test prints.
+    // Past the test harness, which shows only the output of failing tests.
     writeln!(io::stderr(), "corpus: {} files replayed, {} failed", files.len(), failed.len()).unwrap();
     assert!(!files.is_empty(), "the corpus is empty");
     assert!(failed.is_empty(), "{failed:#?}");

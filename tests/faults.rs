@@ -1,4 +1,4 @@
-//! Every system call of every operation fails once, and always, with every error that its manual page lists.
+//! Every system call of every operation fails, once or each time, with every error of its manual page.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 #[allow(dead_code, reason = "each test needs a part of it")]
@@ -12,7 +12,7 @@ use world::{Process, World, target};
 
 const DEAD: &[u8] = br#"{"pid":77,"createdAt":5,"bootId":"boot","startTime":3,"pidNs":1,"fs":"local","v":1}"#;
 
-/// What stands at the path before.
+/// The state of the path before the operation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum On {
     Nothing,
@@ -56,8 +56,8 @@ const CASES: [(Operation, On); 16] = [
 ];
 
 /// The errors of `open(2)`, `flock(2)`, `stat(2)`, `read(2)`, `write(2)`, `truncate(2)`, `chmod(2)` and
-/// `unlink(2)`, by their numbers in `asm-generic/errno.h`, but for those that `System` has an answer for:
-/// EEXIST of a creation, ENOENT of a path, EWOULDBLOCK of `open` and `flock`, the missing kernel locks.
+/// `unlink(2)`, by their numbers in `asm-generic/errno.h`, except those that `System` handles: EEXIST of a
+/// creation, ENOENT of a path, EWOULDBLOCK of `open` and `flock`, and missing kernel locks.
 fn errors_of(call: &str) -> &'static [i32] {
     match call {
         "create" | "open" => {
@@ -75,7 +75,7 @@ fn errors_of(call: &str) -> &'static [i32] {
     }
 }
 
-/// The name that the error gives the call.
+/// The name of the call in the error.
 fn named(call: &str) -> &str {
     if call == "create" { "open" } else { call }
 }
@@ -110,7 +110,7 @@ impl Scene {
         Self { world, one, two, held, on }
     }
 
-    /// The operation by process 1, and whether it went as if nothing had failed.
+    /// Process 1 makes the operation.
     fn run(&mut self, operation: Operation) -> Result<(), Error> {
         match operation {
             Acquire => acquire(&self.one, &target(), 0).map(drop),
@@ -121,7 +121,7 @@ impl Scene {
         }
     }
 
-    /// What the operation gives where nothing fails.
+    /// Whether this is the outcome if no call fails.
     fn goes_well(&self, operation: Operation, outcome: &Result<(), Error>) -> bool {
         let refused = self.on == On::Held && matches!(operation, Acquire | Break);
         match outcome {
@@ -131,7 +131,7 @@ impl Scene {
         }
     }
 
-    /// Another process acquires at once, unless the lock is held, which then is untouched.
+    /// Another process acquires within 100 ms, after the release of a held lock, which is unchanged.
     fn is_left_well(&mut self, what: &str) {
         let own = usize::from(self.held.is_some());
         assert_eq!(self.world.open_files(), own, "{what}: a descriptor was leaked");
@@ -152,7 +152,7 @@ impl Scene {
     }
 }
 
-/// The calls that an operation makes where nothing fails.
+/// The calls of an operation if none fails.
 fn calls_of(operation: Operation, on: On) -> Vec<&'static str> {
     let mut scene = Scene::new(on);
     let outcome = scene.run(operation);
@@ -170,9 +170,9 @@ fn every_call_fails_once_with_every_error() {
                 let mut scene = Scene::new(on);
                 scene.world.fail_call(number, *errno);
                 let outcome = scene.run(operation);
-                // A take-over of what another user left cannot set the mode; a creation has to.
+                // A take-over from another user cannot set the mode; a creation must.
                 let does_not_matter = call == "fchmod" && on != On::NothingAndAUmask;
-                // Where the system does not let us remove the file, its content says that the lock is free.
+                // If the file cannot be removed, its content marks the lock as free.
                 let in_place =
                     matches!(operation, Release | Break) && call == "unlink" && [1, 13, 16].contains(errno);
                 if does_not_matter || in_place {

@@ -1,4 +1,4 @@
-//! The protocol on a simulated system: what cannot be brought about on a real one at will.
+//! The protocol on a simulated system, for cases that a real system does not produce on demand.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 #[allow(dead_code, reason = "each test needs a part of it")]
@@ -111,7 +111,7 @@ fn a_failed_fresh_acquire_leaves_no_file() {
     world.share();
     world.fail("lstat", EIO);
     assert!(is_system(acquire(&world.process(1), &target(), 0), "lstat", EIO));
-    // A file that cannot be told from another's is not removed but marked, for the next one to take over at once.
+    // A file whose identity is unknown is not removed but marked, so that the next process takes it over.
     assert_eq!(world.content(), Some(vec![0]));
 }
 
@@ -182,7 +182,7 @@ fn an_inspector_causes_no_refusal() {
     let world = World::new();
     let one = world.process(1);
     world.process(2);
-    // The record's pid belongs to an unrelated live process by now: only the lock's mode tells.
+    // The record's pid now belongs to an unrelated live process: only the mode of the kernel lock decides.
     world.put(br#"{"pid":2,"createdAt":5,"bootId":"boot","startTime":1,"pidNs":1}"#, 0);
     let Ok(Opened::File(look)) = one.open("x".as_ref(), Access::Read) else { panic!("opened") };
     assert_eq!(one.try_lock(&look, LockMode::Shared).unwrap(), TryLock::Acquired);
@@ -209,7 +209,7 @@ fn a_new_file_that_vanishes_after_locking_is_retried() {
         if share {
             world.share();
         }
-        // Between creating and locking, an old peer removes the empty file, and another run acquires.
+        // Between creation and locking, a legacy process removes the empty file, and another one acquires.
         world.before("flock", move |world| {
             world.remove();
             std::mem::forget(acquire(&two, &target(), 0).unwrap());
@@ -272,7 +272,7 @@ fn a_creator_past_its_grace_period_is_refused() {
 }
 
 #[test]
-fn a_late_creator_reports_a_crash_meanwhile() {
+fn a_late_creator_takes_over_from_a_killed_process() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     world.before("flock", move |world| {
@@ -320,7 +320,7 @@ fn a_release_in_place_leaves_a_free_lock() {
 }
 
 #[test]
-fn a_stale_lock_that_cannot_be_removed_is_broken_in_place() {
+fn a_stale_lock_is_broken_in_place_without_unlink() {
     let world = World::new();
     let one = world.process(1);
     world.put(OLD_DEAD, 60_000);
@@ -494,7 +494,7 @@ fn new_empty_files_delay_a_call_by_2_s() {
             let one = world.process(1);
             world.put(b"", 0);
             for _ in 0..100 {
-                // Every twentieth pause of 5 ms, another file.
+                // A new file in every twentieth pause of 5 ms.
                 for _ in 0..19 {
                     world.before("pause", |_| {});
                 }
@@ -561,7 +561,7 @@ fn a_copy_is_stale_but_its_original_is_held() {
     assert!(taken_over.reason.contains("is a copy"), "{}", taken_over.reason);
 }
 
-/// Another program's process, as `flock(1)`: it locks the file and writes nothing.
+/// A process of another program, like `flock(1)`, which locks the file and writes nothing.
 fn locked_by_another_program(world: &World) -> (world::Process, world::File) {
     let stranger = world.process(4711);
     let Opened::File(file) = stranger.open(&target().path, Access::ReadWrite).unwrap() else {
@@ -594,7 +594,7 @@ fn contention_names_the_other_program_with_the_kernel_lock() {
     }
 }
 
-/// What each call that a lock keeps out says of it: the holder's process and the reason.
+/// The pid of the holder and the reason, as each contended call reports them.
 fn refusals(one: &world::Process) -> Vec<(Option<u32>, String)> {
     let contended = |error: Error| match error {
         Error::Contention { holder, reason, .. } => {
@@ -615,7 +615,7 @@ fn refusals(one: &world::Process) -> Vec<(Option<u32>, String)> {
 fn an_inherited_kernel_lock_is_contention_with_the_ended_holder() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
-    // The file of a killed process stays open in a child that has inherited it.
+    // The file of a killed process stays open in a child that inherited it.
     let held = acquire(&two, &target(), 0).unwrap();
     world.kill(2);
     for (holder, reason) in refusals(&one) {
@@ -632,7 +632,7 @@ fn an_inherited_lock_is_taken_over_after_its_heir() {
     let (one, two) = (world.process(1), world.process(2));
     let held = acquire(&two, &target(), 0).unwrap();
     world.kill(2);
-    // The heir ends while the call repeats its attempt.
+    // The heir ends while the call retries.
     world.before("pause", move |_| drop(held));
     let taken_over = acquire(&one, &target(), 0).unwrap().taken_over.unwrap();
     assert_eq!(taken_over.reason, "process 2 ended without releasing");
@@ -667,7 +667,7 @@ fn a_locked_copy_does_not_name_the_original_holder() {
 }
 
 #[test]
-fn inspect_rejects_a_zombie_or_a_recycled_pid() {
+fn inspect_reports_a_zombie_or_reused_pid_as_ended() {
     for state in [ProcessState::Zombie, ProcessState::Alive { start: Some(7) }] {
         let world = World::new();
         let (one, two) = (world.process(1), world.process(2));
@@ -685,7 +685,7 @@ fn the_lock_owner_of_a_replaced_file_is_not_named() {
     let one = world.process(1);
     world.put(b"", 0);
     let _locked = locked_by_another_program(&world);
-    // Between the question who holds the lock and the answer: the number may be another file's by then.
+    // The file is replaced after the search for the lock owner, so its number may be another file's.
     world.before("lstat", |world| world.put(b"", 0));
     let Err(Error::Contention { reason: Some(reason), .. }) = acquire(&one, &target(), 0) else {
         panic!("acquired")
@@ -854,7 +854,7 @@ fn release_unlinks_before_it_closes() {
     let (one, two) = (world.process(1), world.process(2));
     let held = acquire(&one, &target(), 0).unwrap();
     world.before("unlink", move |world| {
-        // The kernel lock alone says that the lock is held.
+        // Only the kernel lock shows that the lock is held.
         world.kill(1);
         assert!(is_contention(acquire(&two, &target(), 0), Some(1)));
     });

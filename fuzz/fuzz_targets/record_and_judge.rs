@@ -1,4 +1,4 @@
-//! What a stranger left in a lock file is read and judged.
+//! Reads and judges the arbitrary content of a lock file.
 #![no_main]
 
 #[path = "../check.rs"]

@@ -1,4 +1,4 @@
-//! A simulated system: one path, inodes that live on while they are open, kernel locks per open file.
+//! A simulated system: one path, inodes that exist while they are open, kernel locks per open file.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use reconcile_lock::{
     ProcessState, Stat, System, Target, TryLock, Unlinked,
 };
 
-/// The lock file that every process of a world asks for.
+/// The lock file of every process of a world.
 pub fn target() -> Target {
     LockOptions::in_directory("/world").resolve().unwrap()
 }
@@ -51,7 +51,7 @@ struct State {
     calls: Vec<&'static str>,
 }
 
-/// What all processes share.
+/// The state that all processes share.
 #[derive(Clone, Default)]
 pub struct World(Arc<Mutex<State>>);
 
@@ -66,7 +66,7 @@ impl World {
         self.0.lock().unwrap()
     }
 
-    /// A process of this world, alive from now on.
+    /// Adds a live process.
     pub fn process(&self, pid: u32) -> Process {
         let start = Some(u64::from(pid) * 10);
         self.state().processes.insert(pid, ProcessState::Alive { start });
@@ -89,7 +89,7 @@ impl World {
         self.state().processes.insert(pid, state);
     }
 
-    /// Puts a file at the path, in place of what is there, `age` milliseconds old.
+    /// Replaces the file at the path by a new one, `age` milliseconds old.
     pub fn put(&self, data: &[u8], age: u64) {
         self.remove();
         let mut state = self.state();
@@ -118,7 +118,7 @@ impl World {
         self.at_path(|inode| inode.links += 1);
     }
 
-    /// Removes the file's name on the other side of the mount that the path is.
+    /// Removes the original of a file that is mounted at the path.
     pub fn remove_original(&self) {
         self.at_path(|inode| inode.links = 0);
         self.state().is_mount_point = true;
@@ -129,7 +129,7 @@ impl World {
         state.inodes[state.path.unwrap()].links
     }
 
-    /// As in the middle of an `unlink(2)`: the link is gone, and the name is still there.
+    /// As in the middle of an `unlink(2)`: the link is removed, but not the name.
     pub fn unlink_half(&self) {
         self.at_path(|inode| inode.links = 0);
     }
@@ -138,7 +138,7 @@ impl World {
         self.at_path(|inode| inode.owner = owner);
     }
 
-    /// What the path names.
+    /// The content of the file at the path.
     pub fn content(&self) -> Option<Vec<u8>> {
         let state = self.state();
         state.path.map(|inode| state.inodes[inode].data.clone())
@@ -153,12 +153,12 @@ impl World {
         state.inodes[state.path.unwrap()].mode
     }
 
-    /// Lets every call of this name fail from now on.
+    /// Makes every later call of this name fail.
     pub fn fail(&self, call: &'static str, errno: i32) {
         self.state().failing.insert(call, errno);
     }
 
-    /// Lets one call fail: the first from now is 0.
+    /// Makes one later call fail, counted from 0.
     pub fn fail_call(&self, number: usize, errno: i32) {
         self.state().failing_call = Some((number, errno));
     }
@@ -170,7 +170,7 @@ impl World {
         state.room = None;
     }
 
-    /// Lets every write fail with EFBIG after so many bytes.
+    /// Makes every write fail with EFBIG after `room` bytes.
     pub fn write_only(&self, room: usize) {
         self.state().room = Some(room);
     }
@@ -179,7 +179,7 @@ impl World {
         self.state().open_files
     }
 
-    /// Does something just before the next call of this name; several for one name follow one another.
+    /// Runs an action before the next call of this name. Several actions of one name run one per call.
     pub fn before(&self, call: &'static str, action: impl FnOnce(&World) + Send + 'static) {
         self.state().before.entry(call).or_default().push(Box::new(action));
     }
@@ -247,7 +247,7 @@ impl Drop for File {
     }
 }
 
-/// One process' view of a world.
+/// A process of a world.
 pub struct Process {
     world: World,
     identity: ProcessIdentity,
@@ -383,7 +383,7 @@ impl System for Process {
             Some(_) => {}
         }
         call("unlink")?;
-        // Whatever stands there by now.
+        // The file may have been replaced since `lstat`.
         let there = self.world.state().path.is_some();
         self.world.remove();
         Ok(if there { Unlinked::Removed } else { Unlinked::Missing })
