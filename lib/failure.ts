@@ -53,7 +53,7 @@ function explainDenial(path: string): string {
   if (file !== undefined)
     return file === user
       ? '; the file is ours, and its mode forbids it: chmod u+rw makes it usable'
-      : `; the file belongs to user ${file}, and this process is user ${user}: run it as that user, or remove the file with breakLock({ force: true })`
+      : `; the file belongs to user ${file}, and this process is user ${user}: run it as that user, or break the lock with force`
   const directory = ownerOf(dirname(path))
   return directory === undefined
     ? ''

@@ -181,7 +181,7 @@ test(
     lock.acquireLockSync({ cwd, file: 'other.lock' })
     require('node:fs').rmSync(path)`
     const told = printed(t, program)
-    assert.match(told, /^lost (?:\/|\w:).*json because the path does not name the file now$/m)
+    assert.match(told, /^lost (?:\/|\w:).*json the path does not name its file now$/m)
     assert.match(told, /^released (?:\/|\w:).*other.lock undefined$/m)
   }),
 )

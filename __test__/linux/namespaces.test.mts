@@ -120,7 +120,7 @@ test('without kernel locks a record of another namespace is held', {
     assertRefused(await asker.ask({ do: 'break', cwd }), 1)
     const status = (await asker.ask({ do: 'inspect', cwd })).value as LockStatus
     assert.equal(status.state, 'held')
-    assert.match(status.reason, /another pid namespace, out of sight/)
+    assert.match(status.reason, /another pid namespace, which this process cannot see/)
     assert.deepEqual(readFileSync(path), record)
   }
   await assertStillHeld()
