@@ -14,7 +14,7 @@ const { acquireLock, acquireLockSync, breakLock, inspectLock, inspectLockSync, L
 const { releaseLock, releaseLockSync, resolveLockPath, withLock } = api
 const FILE = '.xero-reconcile-lock.json'
 
-test('the exports are those of the documentation, by import and by require', () => {
+test('import and require export the documented names', () => {
   const names = Object.keys(api).filter((name) => name !== 'default' && name !== 'module.exports')
   assert.deepEqual(names.sort(), [
     'LockError',
@@ -33,9 +33,9 @@ test('the exports are those of the documentation, by import and by require', () 
   assert.deepEqual(Object.keys(required).sort(), names)
 })
 
-test('the defaults are the current directory, its file and its message', async (t) => {
+test('acquireLock uses the default directory, file name and message', async (t) => {
   const before = process.cwd()
-  // Before the directory goes: Windows removes no directory that is somebody's current one.
+  // Before the directory is removed: Windows does not remove the current directory of a process.
   t.after(() => process.chdir(before))
   const cwd = fs.realpathSync(directory(t))
   process.chdir(cwd)
@@ -48,7 +48,7 @@ test('the defaults are the current directory, its file and its message', async (
   assert.deepEqual(fs.readdirSync(cwd), [])
 })
 
-test('resolveLockPath resolves as node:path does', (t) => {
+test('resolveLockPath resolves paths like node:path', (t) => {
   const cwd = directory(t)
   for (const path of [cwd, `${cwd}/`, `${cwd}//a/./b/../c`, '/', '/../x', '/ä/🔒']) {
     assert.equal(resolveLockPath(path), resolve(path, FILE))
@@ -58,7 +58,7 @@ test('resolveLockPath resolves as node:path does', (t) => {
   assert.deepEqual(fs.readdirSync(cwd), [])
 })
 
-test('file is relative to cwd, or absolute; every lock is its own', async (t) => {
+test('the file option resolves against cwd and names independent locks', async (t) => {
   const cwd = directory(t)
   fs.mkdirSync(join(cwd, 'sub'))
   const locks = [
@@ -78,7 +78,7 @@ test('file is relative to cwd, or absolute; every lock is its own', async (t) =>
   assert.deepEqual(fs.readdirSync(cwd), ['sub'])
 })
 
-test('contention says the configured message and nothing more, and who holds the lock', async (t) => {
+test('a contention error has the configured message and the holder', async (t) => {
   const cwd = directory(t)
   const before = Date.now()
   const lock = await acquireLock(cwd)
@@ -102,11 +102,11 @@ test('contention says the configured message and nothing more, and who holds the
       assert.deepEqual(error.holder, lock.holder)
     }
   }
-  assert.equal(Error.stackTraceLimit > 0, true, 'making an error leaves the setting alone')
+  assert.equal(Error.stackTraceLimit > 0, true, 'creating an error does not change Error.stackTraceLimit')
   await lock.release()
 })
 
-test('withLock holds the lock while fn runs, and gives its result', async (t) => {
+test('withLock holds the lock during fn and returns its result', async (t) => {
   const cwd = directory(t)
   const result = await withLock(async (lock) => {
     assert.equal(lock.isHeld(), true)
@@ -128,7 +128,7 @@ test('withLock holds the lock while fn runs, and gives its result', async (t) =>
 })
 
 test(
-  'withLock tells of a lock that was lost, and of the first failure where there are two',
+  'withLock rejects for a lost lock unless fn throws',
   knownFailure(noDeletion, async (t) => {
     const cwd = directory(t)
     const lose = () => fs.rmSync(resolveLockPath(cwd))
@@ -180,7 +180,7 @@ type Call = (target: never) => unknown
 const calls: [string, Call, typeof wrong][] = [
   ['acquireLock', acquireLock, [...wrong, ...acquiring]],
   ['acquireLockSync', acquireLockSync, [...wrong, ...acquiring]],
-  ['withLock', (target) => withLock(() => assert.fail('it ran'), target), [...wrong, ...acquiring]],
+  ['withLock', (target) => withLock(() => assert.fail('fn was called'), target), [...wrong, ...acquiring]],
   ['releaseLock', releaseLock, wrong],
   ['releaseLockSync', releaseLockSync, wrong],
   ['inspectLock', inspectLock, wrong],
@@ -189,7 +189,7 @@ const calls: [string, Call, typeof wrong][] = [
   ['resolveLockPath', resolveLockPath, wrong],
 ]
 for (const [name, call, values] of calls) {
-  test(`${name} refuses wrong arguments before it touches the disk`, async (t) => {
+  test(`${name} checks arguments before it accesses the filesystem`, async (t) => {
     const before = process.cwd()
     t.after(() => process.chdir(before))
     const cwd = directory(t)
@@ -211,7 +211,7 @@ for (const [name, call, values] of calls) {
   })
 }
 
-test('undefined stands for the default', async (t) => {
+test('an option set to undefined takes the default', async (t) => {
   const cwd = directory(t)
   const lock = await acquireLock({
     cwd,
@@ -224,17 +224,17 @@ test('undefined stands for the default', async (t) => {
   await releaseLock({ cwd, file: undefined })
 })
 
-test('withLock wants a function', async () => {
+test('withLock rejects if fn is not a function', async () => {
   assert.equal((await rejection(withLock('x' as never))).code, 'ERR_INVALID_ARG_TYPE')
 })
 
 test(
-  'a current directory whose name is not UTF-8 is an error, not another file',
+  'acquireLock rejects if the current directory is not valid UTF-8',
   {
-    skip: isWindows && 'names are UTF-16 there',
+    skip: isWindows && 'file names are UTF-16 on Windows',
   },
   knownFailure(
-    { runtime: 'deno', why: 'Deno changes such names in the arguments of a command' },
+    { runtime: 'deno', why: 'Deno changes invalid UTF-8 in the arguments of a command' },
     async (t) => {
       const odd = Buffer.concat([Buffer.from(`${directory(t)}/`), Buffer.from([0xff, 0xfe])])
       fs.mkdirSync(odd)
@@ -256,24 +256,24 @@ test(
   ),
 )
 
-test('a program that tries again and again does not stop its own timers', async (t) => {
+test('timers run while a program retries in a loop', async (t) => {
   const cwd = directory(t)
   const holder = await acquireLock(cwd)
-  later(20, 'the program tries until then', () => holder.releaseSync())
-  let tries = 0
+  later(20, 'the program retries until then', () => holder.releaseSync())
+  let attempts = 0
   for (;;) {
     try {
       await (await acquireLock(cwd)).release()
       break
     } catch {
-      tries += 1
-      assert.ok(tries < 100_000, 'the timer never ran')
+      attempts += 1
+      assert.ok(attempts < 100_000, 'the timer never ran')
     }
   }
-  assert.ok(tries > 0)
+  assert.ok(attempts > 0)
 })
 
-test('the asynchronous context is kept', async (t) => {
+test('acquire and release keep the AsyncLocalStorage context', async (t) => {
   const store = new AsyncLocalStorage<string>()
   await store.run('mine', async () => {
     const lock = await acquireLock(directory(t))

@@ -1,4 +1,4 @@
-// What the calls take, and that everything else is refused before anything is touched on disk.
+// Arguments: what each call accepts, and that it rejects the rest before it accesses the filesystem.
 import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -21,7 +21,7 @@ const {
   withLock,
 } = lock
 
-/** The calls that take a lock or options, each as an asynchronous one. */
+/** The calls that take a lock or options, wrapped to return promises. */
 const calls: Record<string, (...args: never[]) => Promise<unknown>> = {
   acquireLock,
   acquireLockSync: async (...args) => acquireLockSync(...args),
@@ -52,7 +52,7 @@ const NO_OPTIONS: Record<string, unknown> = {
 
 for (const [name, call] of Object.entries(calls)) {
   for (const [what, value] of Object.entries(NO_OPTIONS)) {
-    test(`${name} refuses ${what}`, async () => {
+    test(`${name} rejects ${what}`, async () => {
       const error = await rejection(call(value as never))
       assert.ok(error instanceof TypeError)
       assert.equal(error.code, 'ERR_INVALID_ARG_TYPE')
@@ -60,7 +60,7 @@ for (const [name, call] of Object.entries(calls)) {
     })
   }
 
-  test(`${name} refuses a second argument`, async (t) => {
+  test(`${name} rejects a second argument`, async (t) => {
     const cwd = directory(t)
     const error = await rejection(call(cwd as never, { timeout: 5 } as never))
     assert.ok(error instanceof TypeError)
@@ -68,7 +68,7 @@ for (const [name, call] of Object.entries(calls)) {
     assert.deepEqual(readdirSync(cwd), [])
   })
 
-  test(`${name} reads own options alone, and each once`, async (t) => {
+  test(`${name} reads only own options, and each once`, async (t) => {
     const cwd = directory(t)
     const reads: string[] = []
     const options = Object.defineProperties(
@@ -105,7 +105,7 @@ for (const [name, call] of Object.entries(calls)) {
     releaseLockSync({ cwd, file: 'l' })
   })
 
-  test(`${name} takes acquire's options, file: URLs, and objects of another realm`, async (t) => {
+  test(`${name} accepts acquire options, file: URLs and cross-realm objects`, async (t) => {
     const cwd = directory(t)
     const { signal } = new AbortController()
     for (const options of [
@@ -125,7 +125,7 @@ for (const [name, call] of Object.entries(calls)) {
   })
 }
 
-test('a polluted prototype does not break a held lock', async (t) => {
+test('breakLock ignores force on Object.prototype', async (t) => {
   const cwd = directory(t)
   using held = acquireLockSync(cwd)
   const prototype = Object.prototype as { force?: boolean }
@@ -138,27 +138,30 @@ test('a polluted prototype does not break a held lock', async (t) => {
   assert.ok(held.isHeld())
 })
 
-test('a URL that is not a file: URL is refused', async () => {
+test('acquireLock rejects a URL that is not a file: URL', async () => {
   const error = await rejection(acquireLock(new URL('https://example.org/')))
   assert.equal(error.code, 'ERR_INVALID_URL_SCHEME')
 })
 
-for (const release of [releaseLock, async (target: lock.Lock) => releaseLockSync(target)]) {
-  test('releaseLock of a lock releases that one and no other', async (t) => {
+for (const [name, release] of [
+  ['releaseLock', releaseLock],
+  ['releaseLockSync', async (target: lock.Lock) => releaseLockSync(target)],
+] as const) {
+  test(`${name} releases the given lock and no other`, async (t) => {
     const cwd = directory(t)
     const [first, second] = [acquireLockSync(cwd), acquireLockSync({ cwd, file: 'second' })]
     await release(second)
     assert.deepEqual([first.isHeld(), second.isHeld()], [true, false])
     const again = acquireLockSync({ cwd, file: 'second' })
     await release(second)
-    assert.ok(again.isHeld(), 'the lock that was released before is not the one of the same path')
+    assert.ok(again.isHeld(), 'a released lock does not release a later lock of its path')
     await release(again)
     await release(first)
     assert.deepEqual(readdirSync(cwd), [])
   })
 }
 
-test('inspectLock, breakLock and resolveLockPath take a lock for its path', async (t) => {
+test('inspectLock, breakLock and resolveLockPath accept a lock as target', async (t) => {
   const cwd = directory(t)
   const held = acquireLockSync({ cwd, file: 'second' })
   assert.equal(resolveLockPath(held), held.path)
@@ -168,14 +171,14 @@ test('inspectLock, breakLock and resolveLockPath take a lock for its path', asyn
   assert.equal(inspectLockSync(held).state, 'free')
 })
 
-test('the methods of a lock can be passed on', async (t) => {
+test('the methods of a lock work without their receiver', async (t) => {
   const cwd = directory(t)
   const { release, isHeld } = await acquireLock(cwd)
   assert.ok(isHeld())
   await Promise.resolve().finally(release)
   assert.ok(!isHeld())
   const second = acquireLockSync(cwd)
-  assert.equal(second.release, second.release, 'a listener can be removed')
+  assert.equal(second.release, second.release, 'the same function each time, for removeListener')
   const { releaseSync } = second
   releaseSync()
   assert.deepEqual(readdirSync(cwd), [])
@@ -188,7 +191,7 @@ test('console.log and JSON.stringify print path, holder and takenOver', (t) => {
   assert.match(inspect(held), /^Lock \{\s+path: '.*',\s+holder: \{ pid: \d+/)
 })
 
-test('a signal that cannot be listened to leaves no lock', async (t) => {
+test('acquireLock leaves no lock if addEventListener of signal throws', async (t) => {
   const cwd = directory(t)
   let reads = 0
   const signal = {
@@ -205,7 +208,7 @@ test('a signal that cannot be listened to leaves no lock', async (t) => {
   assert.deepEqual(readdirSync(cwd), [])
 })
 
-test('a directory that does not exist is named with the option for a file', async (t) => {
+test('ENOENT for a missing directory suggests the file option', async (t) => {
   const cwd = join(directory(t), 'data.csv')
   for (const error of [
     await rejection(acquireLock(cwd)),
@@ -220,7 +223,7 @@ test('a directory that does not exist is named with the option for a file', asyn
   }
 })
 
-test('inspectLock says that the directory of the file does not exist', async (t) => {
+test('inspectLock reports that the directory does not exist', async (t) => {
   const cwd = join(directory(t), 'missing')
   const { state, reason } = await inspectLock({ cwd })
   assert.equal(state, 'free')

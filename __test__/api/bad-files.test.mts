@@ -24,7 +24,7 @@ const calls = {
   inspectLock,
   inspectLockSync: async (cwd: string) => inspectLockSync(cwd),
   breakLock,
-  'breakLock with force': (cwd: string) => breakLock({ cwd, force: true }),
+  'forced breakLock': (cwd: string) => breakLock({ cwd, force: true }),
 }
 
 const traps: Record<string, [code: string, make: (path: string) => unknown]> = {
@@ -59,7 +59,7 @@ for (const [what, [code, make]] of Object.entries(traps)) {
     const marks = what.includes('symbolic link') ? noLinks : []
     // A call that opens the FIFO hangs.
     test(
-      `${name} refuses ${what} and leaves it alone`,
+      `${name} rejects ${what} and keeps it`,
       { timeout: 60_000, skip },
       knownFailure(marks, async (t) => {
         const cwd = directory(t)
@@ -84,9 +84,9 @@ for (const [what, [code, make]] of Object.entries(traps)) {
 
 const strange: Record<string, string | Buffer> = {
   'random bytes': randomBytes(700),
-  'deep JSON': '['.repeat(100_000),
-  'a deep value': `{"pid":${'['.repeat(400)}`,
-  'no JSON': 'hello',
+  'deeply nested JSON': '['.repeat(100_000),
+  'a deeply nested pid': `{"pid":${'['.repeat(400)}`,
+  'plain text': 'hello',
   'an array': '[1,2]',
   'no pid': '{"createdAt":1}',
 }
@@ -97,12 +97,12 @@ for (const pid of [0, -1, 1.5, ...tooLarge, 2 ** 53, 'a string', null, true, {}]
 }
 
 for (const [what, content] of Object.entries(strange)) {
-  test(`a file with ${what} is no record: stale, taken over, broken`, async (t) => {
+  test(`a file with ${what} is a stale lock`, async (t) => {
     const cwd = directory(t)
     const path = leave(cwd, content, 0)
     const status = await inspectLock(cwd)
     assert.deepEqual([status.state, status.holder], ['stale', undefined])
-    assert.deepEqual(fs.readFileSync(path), Buffer.from(content), 'inspecting changes no byte')
+    assert.deepEqual(fs.readFileSync(path), Buffer.from(content), 'inspectLock does not change the file')
     const lock = await acquireLock(cwd)
     assert.deepEqual(lock.takenOver, { reason: 'the file was not a lock record' })
     assert.equal(fs.statSync(path).size, 512)
@@ -115,7 +115,7 @@ for (const [what, content] of Object.entries(strange)) {
   })
 }
 
-test('a file of 1 GiB is not read whole', async (t) => {
+test('only the beginning of a 1 GiB file is read', async (t) => {
   const cwd = directory(t)
   const size = 2 ** 30
   const path = leave(cwd, '{')
@@ -138,7 +138,7 @@ test('a file of 1 GiB is not read whole', async (t) => {
   })
 })
 
-test('a record of the old tool may be written in any way JSON allows', async (t) => {
+test('a legacy record may use any JSON formatting', async (t) => {
   const cwd = directory(t)
   const path = join(cwd, '.xero-reconcile-lock.json')
   for (const text of [`\n{ "createdAt" : 5, "pid":\t${process.ppid} }\n\n`, `{"pid":${process.ppid}.0}`]) {

@@ -26,7 +26,7 @@ import { Bystanders } from './bystander.mjs'
 const SECONDS = 3
 const stale = () => JSON.stringify({ pid: deadPid(), createdAt: 1 })
 
-test('a stale lock is removed, and where there is none nothing is', async (t) => {
+test('breakLock removes a stale lock and returns false without one', async (t) => {
   const cwd = directory(t)
   assert.equal(await breakLock(cwd), false)
   assert.equal(await breakLock({ cwd, force: true }), false)
@@ -46,7 +46,7 @@ test('a stale lock is removed, and where there is none nothing is', async (t) =>
 
 type Holding = { pid: number | undefined; thread: number; end: () => Promise<unknown> }
 
-/** Holders, and how they notice that they have lost the lock. */
+/** Holders; `end` releases and returns the code of the error. */
 const holders: Record<string, (t: TestContext, cwd: string) => Promise<Holding>> = {
   async 'this thread'(_, cwd) {
     const lock = await acquireLock(cwd)
@@ -62,7 +62,7 @@ const holders: Record<string, (t: TestContext, cwd: string) => Promise<Holding>>
     await peer.acquire(cwd)
     return { pid: peer.child.pid, thread: 0, end: async () => (await peer.ask({ do: 'release', cwd })).code }
   },
-  async 'a process that is stopped'(t, cwd) {
+  async 'a stopped process'(t, cwd) {
     const peer = new Peer(t)
     await peer.acquire(cwd)
     send(peer.child, 'SIGSTOP')
@@ -74,10 +74,10 @@ const holders: Record<string, (t: TestContext, cwd: string) => Promise<Holding>>
   },
 }
 
-for (const [who, hold] of Object.entries(holders)) {
-  const skip = who.includes('stopped') && withoutSignals
+for (const [name, hold] of Object.entries(holders)) {
+  const skip = name.includes('stopped') && withoutSignals
   test(
-    `what ${who} holds is refused, and by force removed: its holder learns of it, the next keeps its own`,
+    `breakLock needs force for a lock of ${name}`,
     {
       skip,
     },
@@ -109,8 +109,8 @@ for (const [who, hold] of Object.entries(holders)) {
   )
 }
 
-test('a stale record is not broken while somebody has its kernel lock', {
-  skip: !isLinux && 'there is no flock(1)',
+test('breakLock is refused while another program holds the kernel lock', {
+  skip: !isLinux && 'flock(1) exists only on Linux',
 }, async (t) => {
   const cwd = directory(t)
   const path = leave(cwd, stale())
@@ -129,11 +129,11 @@ test('a stale record is not broken while somebody has its kernel lock', {
   assert.equal(existsSync(path), false)
 })
 
-test('the lock of one who creates it right now is waited for, and refused once it is signed', async (t) => {
+test('breakLock waits for the record of a lock being created', async (t) => {
   const cwd = directory(t)
   const path = leave(cwd, '', 0)
   const refused = rejection(breakLock(cwd))
-  await sleep(50, 'the call looks at the empty file')
+  await sleep(50, 'the call has read the empty file by then')
   writeFileSync(path, JSON.stringify({ pid: process.ppid, createdAt: 5 }))
   const error = await refused
   assert.deepEqual([error.code, error.holder], ['E_LOCK_CONTENTION', { pid: process.ppid, createdAt: 5 }])
@@ -142,10 +142,10 @@ test('the lock of one who creates it right now is waited for, and refused once i
 const skip = cannotAttach()
 
 for (const [when, call] of [
-  ['before the kernel lock is asked for', 'flock:delay_enter=400000'],
-  ['after the kernel lock was got', 'flock:delay_exit=400000'],
+  ['before', 'flock:delay_enter=400000'],
+  ['after', 'flock:delay_exit=400000'],
 ] as const) {
-  test(`a lock that takes the place of a stale one ${when} is not broken`, { skip }, async (t) => {
+  test(`breakLock keeps a lock acquired just ${when} its flock call`, { skip }, async (t) => {
     const [cwd, log] = [directory(t), directory(t)]
     const subject = new Subject(t, { sync: directory(t), async: cwd }, join(log, 'strace'))
     const isDelayed = () => isInFlock(subject.child.pid ?? 0)
@@ -159,7 +159,7 @@ for (const [when, call] of [
       const { report, sites } = await breaking
       assert.ok(
         sites.async.some((site) => site.call === 'flock'),
-        'it has asked for the kernel lock',
+        'breakLock called flock',
       )
       if (isInTime) {
         assert.equal(report.async?.error?.code, 'E_LOCK_CONTENTION')
@@ -186,7 +186,7 @@ function isInFlock(pid: number): boolean {
   })
 }
 
-test('breakers that never rest take no lock away', async (t) => {
+test('concurrent breakLock calls do not remove a held lock', async (t) => {
   const cwd = directory(t)
   const breakers = await Bystanders.start(t, 3, 'break', cwd)
   const left = stale()
@@ -198,6 +198,6 @@ test('breakers that never rest take no lock away', async (t) => {
     lock.releaseSync()
   }
   const breaks = (await breakers.end()).reduce((sum, { count }) => sum + count, 0)
-  t.diagnostic(`${pairs} pairs beside ${breaks} tries to break`)
+  t.diagnostic(`${pairs} pairs beside ${breaks} attempts to break`)
   assert.ok(breaks > 100)
 })

@@ -1,4 +1,4 @@
-// Inspects or breaks a lock again and again, until told to end. Usage: bystander.mjs inspect|break DIRECTORY
+// Inspects or breaks a lock until it receives a message. Usage: bystander-process.mjs inspect|break DIRECTORY
 import { setImmediate as turn } from 'node:timers/promises'
 import { breakLock, inspectLock, inspectLockSync, type LockStatus } from 'reconcile-lock'
 import type { Seen } from './bystander.mjs'

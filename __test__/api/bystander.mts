@@ -6,7 +6,7 @@ import type { LockStatus } from 'reconcile-lock'
 
 const bystander = fileURLToPath(new URL('bystander-process.mjs', import.meta.url))
 
-/** What inspectors have seen, or how often breakers have tried. */
+/** What an inspector has read, or how often a breaker has called breakLock. */
 export interface Seen {
   count: number
   states: Partial<Record<LockStatus['state'], number>>
@@ -28,15 +28,15 @@ export class Bystanders {
     t.after(() => {
       for (const child of children) if (child.exitCode === null) child.kill('SIGKILL')
     })
-    await Promise.all(children.map((child) => said(child)))
+    await Promise.all(children.map((child) => nextMessage(child)))
     return new Bystanders(children)
   }
 
-  /** Ends them, and tells what each has seen. */
+  /** Ends the processes and returns what each has seen. */
   end(): Promise<Seen[]> {
     return Promise.all(
       this.children.map((child) => {
-        const answer = said(child)
+        const answer = nextMessage(child)
         child.send('end')
         return answer as Promise<Seen>
       }),
@@ -44,7 +44,7 @@ export class Bystanders {
   }
 }
 
-async function said(child: ChildProcess): Promise<unknown> {
+async function nextMessage(child: ChildProcess): Promise<unknown> {
   const failed = once(child, 'exit').then(([code, signal]) => {
     throw new Error(`a bystander has ended with ${code ?? signal}`)
   })

@@ -1,4 +1,4 @@
-// The table "what is wrong with it": each fault is shown on the original, and shown to be gone.
+// The faults of the legacy lock: each test shows one of them (the control), and that this lock lacks it.
 import assert from 'node:assert/strict'
 import { chownSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
@@ -18,7 +18,7 @@ import {
 import { knownFailure } from '../support/known-failure.mjs'
 import { noDeletion } from '../support/wine.mjs'
 
-test('1: a file that appears between check and creation is no raw EEXIST', async (t) => {
+test('1: acquireLock reports contention instead of a raw EEXIST', async (t) => {
   const cwd = directory(t)
   const beforeCreate = async () => writeFileSync(old.resolveLockPath(cwd), '')
   assert.equal((await rejection(old.acquireLock(cwd, { beforeCreate }))).code, 'EEXIST', 'the control')
@@ -30,7 +30,7 @@ test('1: a file that appears between check and creation is no raw EEXIST', async
   for (const error of refused) assert.deepEqual([error.code, error.message], ['E_LOCK_CONTENTION', MESSAGE])
 })
 
-test('2: two that judge the same lock stale do not both take it over', async (t) => {
+test('2: one of 50 calls takes over a stale lock', async (t) => {
   const cwd = directory(t)
   leave(cwd, { pid: deadPid(), createdAt: 1 })
   const slow = old.acquireLock(cwd, { beforeUnlink: () => old.acquireLock(cwd) })
@@ -42,13 +42,13 @@ test('2: two that judge the same lock stale do not both take it over', async (t)
   assert.equal(outcomes.filter((outcome) => outcome.status === 'fulfilled').length, 1)
 })
 
-test('3: a process of another user is alive', async (t) => {
+test('3: a lock of another user is held', async (t) => {
   const eperm = () => {
     throw Object.assign(new Error('kill EPERM'), { code: 'EPERM' })
   }
   const cwd = directory(t)
   leave(cwd, { pid: 1, createdAt: 1 })
-  await assert.doesNotReject(old.acquireLock(cwd, { kill: eperm }), 'the control: stolen')
+  await assert.doesNotReject(old.acquireLock(cwd, { kill: eperm }), 'the control: taken over')
 
   if (process.getuid?.() !== 0) return t.skip('only root can act as another user')
   const theirs = directory(t)
@@ -59,7 +59,7 @@ test('3: a process of another user is alive', async (t) => {
   assert.equal((await other.acquire(theirs)).message, MESSAGE)
 })
 
-test('4: a pid that an unrelated process has got does not keep the lock', async (t) => {
+test('4: a reused pid does not keep the lock', async (t) => {
   const cwd = directory(t)
   leave(cwd, { pid: process.ppid, createdAt: 1 })
   assert.equal((await rejection(old.acquireLock(cwd))).code, 'E_LOCK_CONTENTION', 'the control: locked')
@@ -75,7 +75,7 @@ test('4: a pid that an unrelated process has got does not keep the lock', async 
   await lock.release()
 })
 
-test('5: our own pid, recorded by a predecessor that is dead, does not keep the lock', async (t) => {
+test('5: a stale record with our pid is taken over', async (t) => {
   const cwd = directory(t)
   leave(cwd, { pid: process.pid, createdAt: 1 })
   assert.equal((await rejection(old.acquireLock(cwd))).code, 'E_LOCK_CONTENTION', 'the control: locked')
@@ -89,12 +89,12 @@ test('5: our own pid, recorded by a predecessor that is dead, does not keep the 
 })
 
 for (const pid of [0, -1]) {
-  test(`6: pid ${pid} reaches no signal call`, async (t) => {
-    const asked: number[] = []
+  test(`6: acquireLock does not signal pid ${pid}`, async (t) => {
+    const signalled: number[] = []
     const cwd = directory(t)
     leave(cwd, { pid, createdAt: 1 })
-    await rejection(old.acquireLock(cwd, { kill: (asked_) => Boolean(asked.push(asked_)) }))
-    assert.deepEqual(asked, [pid], 'the control: the process group was addressed')
+    await rejection(old.acquireLock(cwd, { kill: (target) => Boolean(signalled.push(target)) }))
+    assert.deepEqual(signalled, [pid], 'the control: it signals a process group')
 
     const lock = await acquireLock(cwd)
     assert.equal(lock.takenOver?.reason, 'the file was not a lock record')
@@ -102,19 +102,19 @@ for (const pid of [0, -1]) {
   })
 }
 
-test('7: a write that fails on a full disk leaves no empty file', async (t) => {
+test('7: acquireLock leaves no file if the disk is full', async (t) => {
   const cwd = mounted(t, 'size=64k')
   if (cwd === undefined) return
   fill(cwd)
   const path = resolveLockPath(cwd)
   assert.equal((await rejection(old.acquireLock(cwd))).code, 'ENOSPC')
-  assert.equal(readFileSync(path, 'utf8'), '', 'the control: an orphan')
+  assert.equal(readFileSync(path, 'utf8'), '', 'the control: an empty file stays')
   await old.releaseLock(cwd)
   assert.equal((await rejection(acquireLock(cwd))).code, 'ENOSPC')
   assert.equal(existsSync(path), false)
 })
 
-test('7: an empty file is recovered', async (t) => {
+test('7: acquireLock takes over an empty file', async (t) => {
   const cwd = directory(t)
   leave(cwd, '')
   assert.equal((await inspectLock(cwd)).state, 'stale')
@@ -125,7 +125,7 @@ test('7: an empty file is recovered', async (t) => {
 })
 
 test(
-  "8: releaseLock does not remove another run's lock",
+  '8: releaseLock keeps the lock of another process',
   knownFailure(noDeletion, async (t) => {
     const cwd = directory(t)
     const holder = new Peer(t)
@@ -134,11 +134,11 @@ test(
     await releaseLock(cwd)
     assert.deepEqual(readFileSync(resolveLockPath(cwd)), before)
     await old.releaseLock(cwd)
-    assert.equal(existsSync(resolveLockPath(cwd)), false, 'the control: gone')
+    assert.equal(existsSync(resolveLockPath(cwd)), false, 'the control: removed')
   }),
 )
 
-test('9: the control: the original leaves its file behind at process.exit, and a reused pid keeps it', async (t) => {
+test('9: the legacy lock stays after process.exit (control)', async (t) => {
   const cwd = directory(t)
   const holder = new Peer(t)
   assert.equal((await holder.acquire(cwd, 'old')).ok, true)
@@ -149,7 +149,7 @@ test('9: the control: the original leaves its file behind at process.exit, and a
 })
 
 for (const how of ['SIGKILL', 'SIGTERM', 'SIGINT', 'exit', 'throw', 'end'] as const) {
-  test(`9: a run that ends by ${how} without releasing leaves a lock that is free at once`, async (t) => {
+  test(`9: acquireLock succeeds after the holder ends by ${how}`, async (t) => {
     const cwd = directory(t)
     const holder = new Peer(t)
     assert.equal((await holder.acquire(cwd)).ok, true)

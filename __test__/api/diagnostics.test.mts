@@ -18,22 +18,22 @@ const names = ['acquired', 'contended', 'waiting', 'takenover', 'released', 'los
 
 type Event = { name: string } & Record<string, unknown>
 
-/** Everything that is published about locks in `cwd` from now on, without the times, which `times` has. */
+/** Collects what the channels publish about locks in `cwd`; `times` has the durations. */
 function listen(t: TestContext, cwd: string): { events: Event[]; times: number[] } {
-  const heard = { events: [] as Event[], times: [] as number[] }
+  const published = { events: [] as Event[], times: [] as number[] }
   for (const name of names) {
     const listener = (message: unknown) => {
       const { at, waited, held, ...rest } = message as Record<string, unknown> & { path: string; at: number }
       if (!rest.path.startsWith(cwd)) return
       assert.ok(Math.abs(Date.now() - at) < 5000, `${name} at ${at}`)
       const time = waited ?? held
-      if (time !== undefined) heard.times.push(time as number)
-      heard.events.push({ name, ...rest })
+      if (time !== undefined) published.times.push(time as number)
+      published.events.push({ name, ...rest })
     }
     subscribe(`reconcile-lock:${name}`, listener)
     t.after(() => unsubscribe(`reconcile-lock:${name}`, listener))
   }
-  return heard
+  return published
 }
 
 const calls = [
@@ -46,7 +46,7 @@ const calls = [
 ] as const
 
 for (const [kind, acquire, release] of calls) {
-  test(`a lock is told of once when it is acquired and once when it is released, ${kind}`, async (t) => {
+  test(`acquired and released are published once each (${kind})`, async (t) => {
     const cwd = directory(t)
     const { events, times } = listen(t, cwd)
     const lock = await acquire({ cwd })
@@ -60,7 +60,7 @@ for (const [kind, acquire, release] of calls) {
     assert.ok((times[1] ?? 0) >= 28 && (times[1] ?? 0) < 10_000, `${times[1]} ms held`)
   })
 
-  test(`a refusal and a wait are told of, with the holder, ${kind}`, async (t) => {
+  test(`contended and waiting are published with the holder (${kind})`, async (t) => {
     const cwd = directory(t)
     const peer = new Peer(t)
     await peer.acquire(cwd)
@@ -76,7 +76,7 @@ for (const [kind, acquire, release] of calls) {
     assert.ok(times.every((time) => time >= 0 && time < 500))
   })
 
-  test(`a lock that is taken over is told of, with whom it was taken from, ${kind}`, async (t) => {
+  test(`takenover is published with the previous holder (${kind})`, async (t) => {
     const cwd = directory(t)
     const from = { pid: deadPid(), createdAt: 5 }
     leave(cwd, from)
@@ -90,7 +90,7 @@ for (const [kind, acquire, release] of calls) {
   })
 
   test(
-    `a lock that was lost is told of when it is released, and not before, ${kind}`,
+    `lost is published when a lost lock is released (${kind})`,
     knownFailure(noDeletion, async (t) => {
       const cwd = directory(t)
       const { events } = listen(t, cwd)
@@ -105,7 +105,7 @@ for (const [kind, acquire, release] of calls) {
 }
 
 test(
-  'a release by path is told of too',
+  'a release by path publishes released or lost',
   knownFailure(noDeletion, async (t) => {
     const cwd = directory(t)
     const { events } = listen(t, cwd)
@@ -128,7 +128,7 @@ test(
   }),
 )
 
-test('a lock that was waited for says for how long', async (t) => {
+test('acquired is published with the time of the wait', async (t) => {
   const cwd = directory(t)
   const first = await acquireLock(cwd)
   const { events, times } = listen(t, cwd)
@@ -154,7 +154,7 @@ function printed(t: TestContext, program: string, env: NodeJS.ProcessEnv = {}): 
 }
 
 test(
-  'NODE_DEBUG prints what happens, also what the exit releases',
+  'NODE_DEBUG prints all events, including releases at exit',
   knownFailure({ runtime: 'bun', why: 'util.debuglog() prints nothing in Bun' }, (t) => {
     const program = `
     const first = lock.acquireLockSync(cwd)
@@ -166,12 +166,12 @@ test(
       (line) => /^RECONCILE-LOCK \d+: (\w+) \{"path":"(?:\/|\w:).*json"/.exec(line)?.[1],
     )
     assert.deepEqual(events, ['acquired', 'contended', 'released', 'acquired', 'released'], lines.join('\n'))
-    assert.equal(printed(t, program), '', 'and without it nothing')
+    assert.equal(printed(t, program), '', 'without NODE_DEBUG nothing is printed')
   }),
 )
 
 test(
-  'what the exit finds lost is told of',
+  'the exit handler publishes lost and released',
   knownFailure(noDeletion, (t) => {
     const program = `
     const { subscribe } = require('node:diagnostics_channel')
@@ -180,14 +180,14 @@ test(
     const { path } = lock.acquireLockSync(cwd)
     lock.acquireLockSync({ cwd, file: 'other.lock' })
     require('node:fs').rmSync(path)`
-    const told = printed(t, program)
-    assert.match(told, /^lost (?:\/|\w:).*json the path does not name its file now$/m)
-    assert.match(told, /^released (?:\/|\w:).*other.lock undefined$/m)
+    const output = printed(t, program)
+    assert.match(output, /^lost (?:\/|\w:).*json the path does not name its file now$/m)
+    assert.match(output, /^released (?:\/|\w:).*other.lock undefined$/m)
   }),
 )
 
-test('no message is made while nobody listens', (t) => {
-  // The record of this process is read by `whoami` alone, which every message but a refusal needs.
+test('no message is created without a subscriber', (t) => {
+  // Only `whoami` reads the record of this process, and every message except `contended` needs it.
   const program = `
     const native = require(Object.keys(require.cache).find((path) => path.endsWith('.node')))
     const { whoami } = native
@@ -201,7 +201,7 @@ test('no message is made while nobody listens', (t) => {
   assert.deepEqual(printed(t, program).trim().split('\n'), ['0', '1'])
 })
 
-test('the channels are typed', () => {
+test('LockChannels declares every channel', () => {
   const channel: Record<`reconcile-lock:${(typeof names)[number]}`, { path: string }> = {} as LockChannels
   assert.ok(channel)
 })

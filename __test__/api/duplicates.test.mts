@@ -1,4 +1,4 @@
-// The JavaScript of the package several times over one binary: hot reload, Jest's module registry, two installations.
+// Several copies of the JavaScript share one binary: hot reload, Jest's module registry, two installations.
 import assert from 'node:assert/strict'
 import { subscribe } from 'node:diagnostics_channel'
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -11,13 +11,13 @@ import { sleep } from '../support/time.mjs'
 
 const require = createRequire(import.meta.url)
 
-/** Evaluates the JavaScript anew, and keeps the binary. */
+/** Evaluates the JavaScript again; the binary stays loaded. */
 function evaluatedAgain(): Package {
   for (const path of Object.keys(require.cache)) if (!path.endsWith('.node')) delete require.cache[path]
   return require(root)
 }
 
-/** The package without its binary, and a package for the binary that all copies find. */
+/** Two copies of the package without a binary, and one platform package that `layout` links to both. */
 function installed(
   t: TestContext,
   layout: (home: string, platform: string, copies: [string, string]) => void,
@@ -45,13 +45,13 @@ const link = (target: string, path: string) => {
 
 const layouts: Record<string, (t: TestContext) => [Package, Package]> = {
   'evaluated twice': () => [evaluatedAgain(), evaluatedAgain()],
-  // pnpm has an instance for each version of the optional peer `pg`, and one of the platform's package.
+  // pnpm creates one instance per version of the optional peer `pg`, but only one of the platform package.
   'two instances of pnpm': (t) =>
     installed(t, (_, platform, copies) => {
       for (const copy of copies)
         link(platform, join(copy, 'node_modules', platform.split(/[\\/]/).at(-1) ?? ''))
     }),
-  'a nested duplicate, with the platform package hoisted': (t) =>
+  'nested duplicate with a hoisted platform package': (t) =>
     installed(t, (home, platform) =>
       link(platform, join(home, 'node_modules', platform.split(/[\\/]/).at(-1) ?? '')),
     ),
@@ -63,7 +63,7 @@ for (const name of ['acquired', 'contended', 'released', 'lost'])
 const since = () => events.splice(0).join()
 
 for (const [layout, load] of Object.entries(layouts)) {
-  test(`${layout}: the copies share the locks of the thread`, async (t) => {
+  test(`copies share locks: ${layout}`, async (t) => {
     const before = process.listeners('exit')
     const copies = load(t)
     assert.notEqual(copies[0].acquireLock, copies[1].acquireLock)
@@ -78,7 +78,7 @@ for (const [layout, load] of Object.entries(layouts)) {
       for (const { LockError } of copies) assert.ok(refused instanceof LockError)
       assert.equal(since(), 'acquired,contended')
       const waiting = other.acquireLock({ cwd, timeout: 20_000 })
-      await sleep(20, 'a wait has begun')
+      await sleep(20, 'the wait has begun by then')
       await one.releaseLock(cwd)
       const second = await waiting
       assert.deepEqual([held.isHeld(), second.isHeld()], [false, true])
@@ -88,7 +88,7 @@ for (const [layout, load] of Object.entries(layouts)) {
       assert.equal(since(), 'released')
       const third = other.acquireLockSync(cwd)
       one.releaseLockSync(third)
-      assert.ok(!third.isHeld(), 'and by itself')
+      assert.ok(!third.isHeld(), 'and by the lock itself')
       const lost = one.acquireLockSync(cwd)
       rmSync(lost.path)
       since()
@@ -101,7 +101,7 @@ for (const [layout, load] of Object.entries(layouts)) {
     assert.deepEqual(left, [])
   })
 }
-test('instanceof LockError holds for lock errors alone, and for subclasses as for others', () => {
+test('instanceof LockError accepts only lock errors and its subclasses', () => {
   const { LockError } = evaluatedAgain()
   class Special extends LockError {}
   const about = { code: 'E_LOCK_CONTENTION', path: 'p', recoverable: true } as const

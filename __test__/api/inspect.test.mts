@@ -1,4 +1,4 @@
-// inspectLock: what it says, that it changes nothing, and that it stands in nobody's way.
+// inspectLock: what it reports, that it changes nothing, and that it does not disturb other calls.
 import assert from 'node:assert/strict'
 import { mkdirSync, readdirSync, readFileSync, statSync, utimesSync } from 'node:fs'
 import { hostname } from 'node:os'
@@ -20,10 +20,10 @@ import { Bystanders, type Seen } from './bystander.mjs'
 
 const INSPECTORS = 3
 const SECONDS = 3
-const looks = (seen: Seen[]) => seen.reduce((sum, { count }) => sum + 2 * count, 0)
+const inspections = (seen: Seen[]) => seen.reduce((sum, { count }) => sum + 2 * count, 0)
 
 test(
-  'inspectors that never rest have no acquirer refused, and see its lock held or none',
+  'concurrent inspectLock calls do not cause a refused acquire',
   knownFailure(noDeletion, async (t) => {
     const cwd = directory(t)
     const inspectors = await Bystanders.start(t, INSPECTORS, 'inspect', cwd)
@@ -38,16 +38,16 @@ test(
       lock.releaseSync()
     }
     const seen = await inspectors.end()
-    t.diagnostic(`${pairs} pairs beside ${looks(seen)} looks, ${JSON.stringify(seen[0]?.states)}`)
+    t.diagnostic(`${pairs} pairs beside ${inspections(seen)} inspections, ${JSON.stringify(seen[0]?.states)}`)
     for (const { states, holders } of seen) {
       assert.ok((states.free ?? 0) > 0 && (states.held ?? 0) > 0, JSON.stringify(states))
-      assert.equal(states.stale, undefined, 'a holder that lives was called gone')
+      assert.equal(states.stale, undefined, 'the lock of a live holder was reported as stale')
       assert.deepEqual(holders, [process.pid])
     }
   }),
 )
 
-test('inspectors that never rest hinder no take-over', async (t) => {
+test('acquireLock takes over despite concurrent inspectLock calls', async (t) => {
   const cwd = directory(t)
   const dead = deadPid()
   const inspectors = await Bystanders.start(t, INSPECTORS, 'inspect', cwd)
@@ -64,12 +64,14 @@ test('inspectors that never rest hinder no take-over', async (t) => {
     lock.releaseSync()
   }
   const seen = await inspectors.end()
-  t.diagnostic(`${takeovers} take-overs beside ${looks(seen)} looks, ${JSON.stringify(seen[0]?.states)}`)
+  t.diagnostic(
+    `${takeovers} take-overs beside ${inspections(seen)} inspections, ${JSON.stringify(seen[0]?.states)}`,
+  )
   assert.ok(seen.some(({ states }) => (states.stale ?? 0) > 0))
   for (const { holders } of seen) assert.ok(holders.every((pid) => pid === dead || pid === process.pid))
 })
 
-test('free, held and stale, and by whom', async (t) => {
+test('inspectLock reports free, held and stale with the holder', async (t) => {
   const cwd = directory(t)
   const path = resolveLockPath(cwd)
   const free = { path, state: 'free', reason: 'there is no lock file' }
@@ -84,13 +86,13 @@ test('free, held and stale, and by whom', async (t) => {
   const held = { path, state: 'held', holder, reason: `process ${pid} on ${host} holds it since ${since}` }
   assert.deepEqual([await inspectLock({ cwd }), inspectLockSync(cwd)], [held, held])
   if (!isWindows) send(peer.child, 'SIGSTOP')
-  assert.deepEqual(await inspectLock(cwd), held, 'a holder that is stopped holds')
+  assert.deepEqual(await inspectLock(cwd), held, 'a stopped process still holds the lock')
   await peer.ends('SIGKILL')
   const stale = { path, state: 'stale', holder, reason: `process ${pid} ended without releasing` }
   assert.deepEqual([await inspectLock(cwd), inspectLockSync(cwd)], [stale, stale])
 })
 
-test('the time of a lock whose file does not tell it is that of the file', (t) => {
+test('createdAt defaults to the modification time of the file', (t) => {
   const cwd = directory(t)
   leave(cwd, { pid: process.ppid }, 3600)
   const { reason, holder } = inspectLockSync(cwd)
@@ -103,44 +105,40 @@ test('the time of a lock whose file does not tell it is that of the file', (t) =
 
 const dead = deadPid()
 
-/** What is left, what is said of it, and how it came to be. */
+/** A state of the lock file, its `reason`, and how to create it. */
 const states: [string, RegExp, (cwd: string) => unknown][] = [
   ['held', /^process \d+ on .+ holds it since \d{4}-\d\d-\d\dT[\d:.]+Z$/, (cwd) => acquireLockSync(cwd)],
   [
-    'left by a killed run',
+    'killed holder',
     /^process \d+ ended without releasing$/,
     async (cwd) => leave(cwd, { ...(await ownRecord(cwd)), pid: dead }),
   ],
   [
-    'left before the machine was restarted',
+    'machine restarted',
     /^the machine was restarted, /,
     async (cwd) => leave(cwd, { ...(await ownRecord(cwd)), bootId: 'another' }),
   ],
   [
-    'left by another machine',
+    'holder on another machine',
     /^process \d+ on ledger-2 may hold it: .+/,
     async (cwd) =>
       leave(cwd, { ...(await ownRecord(cwd)), bootId: 'another', host: 'ledger-2', fs: 'shared' }),
   ],
   [
-    'that of a pid that another process has now',
+    'pid reused by another process',
     /^process \d+ ended without releasing, and another process has its pid now$/,
     async (cwd) => leave(cwd, { ...(await ownRecord(cwd)), startTime: 1 }),
   ],
   [
-    'that of an old run that lives',
+    'live legacy holder',
     /^process \d+ holds it since 1970-01-01T00:00:00.001Z$/,
     (cwd) => leave(cwd, { pid: process.pid, createdAt: 1 }),
   ],
-  [
-    'that of an old run that is gone',
-    /^process \d+ ended without releasing$/,
-    (cwd) => leave(cwd, { pid: dead }),
-  ],
-  ['empty and old', /^the file was empty: .+/, (cwd) => leave(cwd, '')],
-  ['empty and young', /^a process is creating it right now$/, (cwd) => leave(cwd, '', -1)],
+  ['dead legacy holder', /^process \d+ ended without releasing$/, (cwd) => leave(cwd, { pid: dead })],
+  ['old empty file', /^the file was empty: .+/, (cwd) => leave(cwd, '')],
+  ['new empty file', /^a process is creating it right now$/, (cwd) => leave(cwd, '', -1)],
   ['no record', /^the file was not a lock record$/, (cwd) => leave(cwd, 'hello')],
-  ['longer than any record', /^the file was not a lock record$/, (cwd) => leave(cwd, 'x'.repeat(100_000))],
+  ['longer than a record', /^the file was not a lock record$/, (cwd) => leave(cwd, 'x'.repeat(100_000))],
 ]
 async function ownRecord(cwd: string): Promise<object> {
   const lock = await acquireLock(cwd)
@@ -150,12 +148,12 @@ async function ownRecord(cwd: string): Promise<object> {
 }
 
 for (const [state, sentence, make] of states) {
-  test(`a look at a file that is ${state} says so, and changes nothing`, async (t) => {
+  test(`inspectLock reports without changes: ${state}`, async (t) => {
     const cwd = directory(t)
     await make(cwd)
     const path = resolveLockPath(cwd)
     const bytes = readFileSync(path)
-    // A read makes the time of the last access a new one where that is older than the last change.
+    // With relatime, a read updates an access time that is older than the last change.
     utimesSync(path, 0, statSync(path).mtimeMs / 1000)
     const seen = () => {
       const { atimeNs, atimeMs: _, atime: __, ...stat } = statSync(path, { bigint: true })
@@ -165,14 +163,14 @@ for (const [state, sentence, make] of states) {
     const { reason } = inspectLockSync(cwd)
     assert.match(reason, sentence)
     assert.doesNotMatch(reason, /\n|undefined|null|\.$/)
-    for (let look = 0; look < 50; look += 1) assert.deepEqual(await inspectLock(cwd), inspectLockSync(cwd))
+    for (let round = 0; round < 50; round += 1) assert.deepEqual(await inspectLock(cwd), inspectLockSync(cwd))
     assert.deepEqual(seen(), before)
     assert.deepEqual(readFileSync(path), bytes)
     releaseLockSync(cwd)
   })
 }
 
-test('a look where no file is makes none', async (t) => {
+test('inspectLock does not create a file', async (t) => {
   const cwd = directory(t)
   mkdirSync(join(cwd, 'sub'))
   for (const target of [cwd, join(cwd, 'sub'), join(cwd, 'missing')]) {

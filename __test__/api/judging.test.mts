@@ -20,7 +20,7 @@ import { processState } from '../support/waiter.mjs'
 
 const startTime: KnownFailure = {
   platform: 'qemu',
-  why: 'qemu makes up /proc/self/stat, and with it another start time than other processes read',
+  why: 'qemu emulates /proc/self/stat, with another start time than other processes read',
 }
 
 /** A record that this process wrote, with some fields replaced. */
@@ -31,7 +31,7 @@ async function record(cwd: string, fields: object): Promise<object> {
   return { ...written, ...fields }
 }
 
-/** The same of another process, which lives on. */
+/** The same for another process, which stays alive. */
 async function recordOfPeer(t: TestContext, cwd: string, fields: object): Promise<object> {
   const peer = new Peer(t)
   await peer.acquire(cwd)
@@ -64,7 +64,7 @@ async function isStale(cwd: string, content: string | object, reason: RegExp): P
   await lock.release()
 }
 
-test('an empty file younger than 2 s is being born: it is waited for, then taken over', async (t) => {
+test('acquireLock waits for a new empty file, then takes over', async (t) => {
   const cwd = directory(t)
   const before = Date.now()
   leave(cwd, '', 0)
@@ -76,7 +76,8 @@ test('an empty file younger than 2 s is being born: it is waited for, then taken
   await lock.release()
 })
 
-test('an empty file of a later time is taken over at once: the clock was set back since', async (t) => {
+test('acquireLock takes over an empty file from the future', async (t) => {
+  // The clock was set back after it was created.
   const cwd = directory(t)
   leave(cwd, '', -3600)
   assert.equal((await inspectLock(cwd)).state, 'stale')
@@ -88,7 +89,7 @@ test('an empty file of a later time is taken over at once: the clock was set bac
   await lock.release()
 })
 
-test('an empty file that a clock a little ahead of ours dates is left to its creator', async (t) => {
+test('an empty file dated one second ahead is being created', async (t) => {
   const cwd = directory(t)
   leave(cwd, '', -1)
   assert.equal((await inspectLock(cwd)).state, 'held')
@@ -99,31 +100,31 @@ test('an empty file that a clock a little ahead of ours dates is left to its cre
   await lock.release()
 })
 
-test('an empty file whose creator writes meanwhile is its lock', async (t) => {
+test('acquireLock is refused when the creator writes its record', async (t) => {
   const cwd = directory(t)
   const path = leave(cwd, '', 0)
   const refused = rejection(acquireLock(cwd))
-  await sleep(50, 'the call looks at the empty file')
+  await sleep(50, 'the call has read the empty file by then')
   writeFileSync(path, JSON.stringify({ pid: process.ppid, createdAt: 5 }))
   const error = await refused
   assert.deepEqual(error.holder, { pid: process.ppid, createdAt: 5 })
 })
 
-test('an empty file that is older is stale', async (t) => {
+test('an empty file older than 2 s is stale', async (t) => {
   await isStale(directory(t), '', /empty/)
 })
 
-test('a record without a boot id is held by a live pid, however old', async (t) => {
+test('a live pid holds an old record without boot id', async (t) => {
   const reason = await isHeld(directory(t), { pid: process.ppid, createdAt: 1 })
   assert.match(reason, new RegExp(`process ${process.ppid} holds it since 1970-01-01T00:00:00.001Z`))
 })
 
-test('a record without a boot id and with a dead pid is stale', async (t) => {
+test('a dead pid without a boot id is stale', async (t) => {
   const pid = deadPid()
   await isStale(directory(t), { pid, createdAt: 1 }, new RegExp(`process ${pid} ended without releasing`))
 })
 
-test('a zombie is as dead, though a signal still finds it', { skip: withoutSignals }, async (t) => {
+test('the lock of a zombie process is stale', { skip: withoutSignals }, async (t) => {
   // The shell starts a child and becomes a program that never waits for it.
   const script = 'sleep 60 & echo $!; exec sleep 60'
   const parent = spawn('sh', ['-c', script], { stdio: ['ignore', 'pipe', 'ignore'] })
@@ -136,37 +137,37 @@ test('a zombie is as dead, though a signal still finds it', { skip: withoutSigna
 })
 
 test(
-  'our boot, a live pid and its start time: held, whatever the kernel lock says',
+  'a live pid with its start time is held',
   knownFailure(startTime, async (t) => {
     const cwd = directory(t)
     await isHeld(cwd, await recordOfPeer(t, cwd, {}))
   }),
 )
 
-test('our boot, a live pid with another start time: stale', async (t) => {
+test('a live pid with another start time is stale', async (t) => {
   const cwd = directory(t)
   await isStale(cwd, await record(cwd, { startTime: 1 }), /another process has its pid/)
 })
 
-test('our boot, a live pid of another pid namespace: stale', {
+test('a live pid of another pid namespace is stale', {
   skip: !isLinux && 'only Linux has pid namespaces',
 }, async (t) => {
   const cwd = directory(t)
   await isStale(cwd, await record(cwd, { pidNs: 1 }), /pid namespace/)
 })
 
-test('our boot, a dead pid: stale', async (t) => {
+test('a dead pid of the same boot is stale', async (t) => {
   const cwd = directory(t)
   await isStale(cwd, await record(cwd, { pid: deadPid() }), /ended without releasing/)
 })
 
-test('another boot on a local filesystem: the machine was restarted', async (t) => {
+test('a local record of another boot is stale', async (t) => {
   const cwd = directory(t)
   await isStale(cwd, await record(cwd, { bootId: 'before' }), /^the machine was restarted, /)
 })
 
 for (const fs of ['shared', 'something new', undefined]) {
-  test(`another boot and a filesystem that its holder calls ${fs}: held, with the host's name`, async (t) => {
+  test(`a record with another boot, fs ${fs}, is held`, async (t) => {
     const cwd = directory(t)
     const pid = deadPid()
     const reason = await isHeld(cwd, await record(cwd, { bootId: 'other', host: 'ledger-2', fs, pid }))
@@ -177,31 +178,31 @@ for (const fs of ['shared', 'something new', undefined]) {
 }
 
 test(
-  'keys of a newer version are passed over',
+  'unknown keys of a newer version are ignored',
   knownFailure(startTime, async (t) => {
     const cwd = directory(t)
     await isHeld(cwd, await recordOfPeer(t, cwd, { v: 2, lease: { until: 5 } }))
   }),
 )
 
-test('a holder that is stopped still holds', { skip: withoutSignals }, async (t) => {
+test('a stopped process keeps its lock', { skip: withoutSignals }, async (t) => {
   const cwd = directory(t)
   const holder = new Peer(t)
   await holder.acquire(cwd)
   send(holder.child, 'SIGSTOP')
-  // Longer than an empty file belongs to its creator, the longest time that decides about a lock.
+  // Longer than the creation grace period, the longest time that a decision depends on.
   for (let round = 0; round < 10; round += 1) {
     const error = await rejection(acquireLock(cwd))
     assert.equal((error.holder as { pid: number }).pid, holder.child.pid)
     assert.equal((await inspectLock(cwd)).state, 'held')
-    await sleep(250, 'a holder is stopped for two seconds and more')
+    await sleep(250, 'the holder stays stopped for more than two seconds')
   }
   send(holder.child, 'SIGCONT')
   assert.equal((await holder.ask({ do: 'release', cwd })).ok, true)
   assert.equal((await inspectLock(cwd)).state, 'free')
 })
 
-test('the record names no command, no environment and no user', async (t) => {
+test('the record contains no command, environment or user', async (t) => {
   const cwd = directory(t)
   const lock = await acquireLock(cwd)
   const keys = Object.keys(readRecord(resolveLockPath(cwd)))

@@ -1,4 +1,4 @@
-// Libraries that the system's loader refuses, made by the linker.
+// Shared libraries that the dynamic loader rejects, built by the linker.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
@@ -14,7 +14,7 @@ function cc(cwd: string, ...args: string[]): void {
   assert.equal(status, 0, `cc ${args.join(' ')}: ${error?.message ?? stderr}`)
 }
 
-/** A library that needs another, of that name, with those symbols in it. */
+/** Builds a library that depends on another one with this name and these symbols. */
 function needing(t: TestContext, soname: string, symbols: string[], ...version: string[]): string {
   const cwd = directory(t)
   writeFileSync(join(cwd, 'stub.c'), symbols.map((symbol) => `void ${symbol}(void) {}\n`).join(''))
@@ -26,13 +26,13 @@ function needing(t: TestContext, soname: string, symbols: string[], ...version: 
   return join(cwd, 'addon.node')
 }
 
-/** An addon that needs a glibc which does not exist yet. */
+/** An addon that needs a future version of glibc. */
 export function ofFutureGlibc(t: TestContext): string {
   const script = join(directory(t), 'versions')
   writeFileSync(script, 'GLIBC_9.9 { global: older; };\nGLIBC_9.10 { global: newer; };\n')
   return needing(t, 'libc.so.6', ['older', 'newer'], `-Wl,--version-script=${script}`)
 }
 
-/** An addon that was linked with musl as Alpine has it, or as zig links it. */
+/** An addon that is linked against musl, by its name on Alpine or by the one that zig uses. */
 export const ofMusl = (t: TestContext, soname = 'libc.musl-x86_64.so.1'): string =>
   needing(t, soname, ['of_musl'])

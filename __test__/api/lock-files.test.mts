@@ -1,4 +1,4 @@
-// What stands at the path: lock files with other names, copies of lock files, and files that are none.
+// Files at the path: lock files with other names, copies of lock files, and files without a lock record.
 import assert from 'node:assert/strict'
 import {
   chmodSync,
@@ -19,7 +19,7 @@ import { acquireLock, acquireLockSync, breakLock, inspectLockSync, resolveLockPa
 import { Peer } from '../support/child.mjs'
 import { deadPid, directory, isWindows, leave, rejection } from '../support/directory.mjs'
 
-test('a held lock file with a second hard link is held, and a waiter stays', async (t) => {
+test('a second hard link does not release a held lock', async (t) => {
   const cwd = directory(t)
   const holder = new Peer(t)
   await holder.acquire(cwd)
@@ -44,7 +44,7 @@ test('a held lock file with a second hard link is held, and a waiter stays', asy
   assert.equal(readFileSync(snapshot, 'utf8'), record)
 })
 
-test('a file with several hard links that holds no record is refused, untouched', async (t) => {
+test('acquireLock and breakLock keep a hard-linked file without a record', async (t) => {
   const cwd = directory(t)
   const data = join(cwd, 'data')
   writeFileSync(data, 'id,amount\n')
@@ -55,7 +55,7 @@ test('a file with several hard links that holds no record is refused, untouched'
   assert.deepEqual([readFileSync(data, 'utf8'), statSync(data).nlink], ['id,amount\n', 2])
 })
 
-test('a copy of a directory with a held lock is stale at once', async (t) => {
+test('a copy of a held lock file is stale', async (t) => {
   const parent = directory(t)
   const [original, copy] = [join(parent, 'original'), join(parent, 'copy')]
   mkdirSync(original)
@@ -71,7 +71,7 @@ test('a copy of a directory with a held lock is stale at once', async (t) => {
 })
 
 for (const content of ['id,amount\n', '#!/bin/sh\nexit 0\n', `{"pid":1,"createdAt":5}${' '.repeat(600)}`]) {
-  test(`a file of the caller's own name is left alone if it holds ${JSON.stringify(content.slice(0, 30))}`, async (t) => {
+  test(`acquireLock and breakLock keep a data file: ${JSON.stringify(content.slice(0, 30))}`, async (t) => {
     const cwd = directory(t)
     const path = join(cwd, 'books.csv')
     writeFileSync(path, content)
@@ -90,7 +90,7 @@ for (const content of ['id,amount\n', '#!/bin/sh\nexit 0\n', `{"pid":1,"createdA
   })
 }
 
-test('what a lock leaves behind is taken over under any name', async (t) => {
+test('acquireLock takes over a stale file with a custom name', async (t) => {
   const cwd = directory(t)
   const record = JSON.stringify({ pid: deadPid(), createdAt: 5 })
   for (const content of ['', '{', record.slice(0, 9), record, `${record}\n`, Buffer.alloc(512)]) {
@@ -101,7 +101,7 @@ test('what a lock leaves behind is taken over under any name', async (t) => {
   }
 })
 
-test('the file that the legacy lock names is taken over whatever it holds', async (t) => {
+test('acquireLock takes over any content at the legacy path', async (t) => {
   const cwd = directory(t)
   leave(cwd, 'hello')
   const lock = await acquireLock(cwd)
@@ -109,7 +109,7 @@ test('the file that the legacy lock names is taken over whatever it holds', asyn
   await lock.release()
 })
 
-test('a lost lock says what the path names instead', {
+test('a lost lock reports what the path names now', {
   skip: isWindows && 'Windows keeps the directory of an open file',
 }, async (t) => {
   const parent = directory(t)

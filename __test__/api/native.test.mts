@@ -1,4 +1,4 @@
-// There is no native binary that works here: one error, which says what, why, and what to do.
+// No native binary works here: one error says what failed, why, and what to do.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
@@ -11,23 +11,23 @@ import { ofFutureGlibc, ofMusl } from './libraries.mjs'
 
 const onWine: KnownFailure = {
   platform: 'wine',
-  why: 'the test starts npm, which is no Windows program there',
+  why: 'the test starts npm, which is not a Windows program there',
   sometimes: true,
 }
 const onQemu: KnownFailure = {
   platform: 'qemu',
-  why: 'the compiler of the machine that emulates makes no libraries for the other',
+  why: 'the compiler of the host does not build libraries for the emulated machine',
 }
 const isGlibc = here.endsWith('-gnu')
 const isMusl = here.endsWith('-musl')
-const onlyGlibc = isGlibc ? false : 'it is about libraries that glibc refuses'
+const onlyGlibc = isGlibc ? false : 'the test is about libraries that glibc rejects'
 
 const { bun, deno, node } = process.versions
-/** What Node.js calls a library that the system refuses; the errors of Deno have no code there. */
+/** The code of Node.js for a library that the system cannot load; errors of Deno have none. */
 const REFUSED = deno ? undefined : 'ERR_DLOPEN_FAILED'
 const runtime = bun ? `Bun ${bun}` : deno ? `Deno ${deno}` : `Node.js ${node}`
 
-/** What a program sees that loads the package. */
+/** The error that a program gets when it loads the package. */
 interface Seen {
   name: string
   message: string
@@ -48,11 +48,11 @@ const ways = {
       .once('error', reject).once('exit', resolve))`,
 }
 
-/** Loads the package in a process of its own, and gives the error that it throws. */
+/** Loads the package in a new process and returns the error that it throws. */
 function failure(project: string, way: keyof typeof ways = 'require', env = {}, pretended = ''): Seen {
-  const told = `({ name, message, code, path, recoverable, cause }) => console.log(JSON.stringify({
+  const print = `({ name, message, code, path, recoverable, cause }) => console.log(JSON.stringify({
     name, message, code, path, recoverable, cause: cause && { message: cause.message, code: cause.code } }))`
-  const program = `${pretended};(async () => ${ways[way]})().then(() => console.log('{}'), ${told})`
+  const program = `${pretended};(async () => ${ways[way]})().then(() => console.log('{}'), ${print})`
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, ['-e', program], {
     cwd: project,
     encoding: 'utf8',
@@ -63,7 +63,7 @@ function failure(project: string, way: keyof typeof ways = 'require', env = {}, 
   return JSON.parse(stdout)
 }
 
-/** What every such error says. */
+/** Asserts what every such error contains. */
 function proves(seen: Seen, name: string, cause: RegExp, remedy = /^ {2}fix: npm install /): void {
   assert.deepEqual(
     [seen.code, seen.name, seen.recoverable],
@@ -88,14 +88,14 @@ const marksOf = (way: string): KnownFailure[] => [
     : [
         {
           runtime: 'deno',
-          why: 'import() in a program of the command line, and errors of workers, differ in Deno',
+          why: 'import() with -e, and errors of workers, differ in Deno',
         } as const,
       ]),
 ]
 
 for (const way of Object.keys(ways) as (keyof typeof ways)[]) {
   test(
-    `the platform's package was omitted: ${way}`,
+    `an omitted platform package is reported: ${way}`,
     knownFailure([onWine, ...marksOf(way)], (t) => {
       const project = directory(t)
       const home = layOut(project)
@@ -113,7 +113,7 @@ for (const way of Object.keys(ways) as (keyof typeof ways)[]) {
 }
 
 test(
-  'the command line says it in one message, without a stack',
+  'the command line prints the error without a stack',
   knownFailure(onWine, (t) => {
     const project = directory(t)
     const home = layOut(project)
@@ -129,7 +129,7 @@ test(
 )
 
 test(
-  'the layout that the other tests spoil does load',
+  'the complete layout of the other tests loads',
   knownFailure(onWine, (t) => {
     const project = directory(t)
     layOut(project, here)
@@ -139,7 +139,7 @@ test(
 
 for (const place of ['package', 'beside']) {
   test(
-    `a binary that the system refuses, ${place === 'package' ? "in the platform's package" : 'beside the package'}`,
+    `an invalid binary ${place === 'package' ? 'in the platform package' : 'beside the package'} is reported`,
     knownFailure(onWine, (t) => {
       const project = directory(t)
       const home = layOut(project, here)
@@ -162,7 +162,7 @@ for (const [what, made, cause] of [
   ['musl', ofMusl, /libc\.musl-\w+\.so/],
 ] as const) {
   test(
-    `a binary for ${what}: the cause has the words of the system`,
+    `the loader's message about ${what} is reported`,
     { skip: onlyGlibc },
     knownFailure([onWine, onQemu], (t) => {
       const project = directory(t)
@@ -175,13 +175,13 @@ for (const [what, made, cause] of [
   )
 }
 
-/** A process that believes to run with musl. */
+/** Makes a process detect musl by the content of its ldd. */
 const musl = `
   const fs = require('node:fs')
   const { readFileSync } = fs
   fs.readFileSync = (path, ...rest) => (path === '/usr/bin/ldd' ? 'musl libc' : readFileSync(path, ...rest))`
 
-/** The same without a file that says so. */
+/** Makes a process detect musl by its report, without ldd. */
 const muslByReport = `
   const fs = require('node:fs')
   const { readFileSync } = fs
@@ -189,11 +189,11 @@ const muslByReport = `
   process.report.getReport = () => ({ header: {}, sharedObjects: ['/lib/ld-musl-x86_64.so.1'] })`
 
 for (const [how, pretended] of [
-  ['its ldd', musl],
-  ['its report', muslByReport],
+  ['ldd', musl],
+  ['process.report', muslByReport],
 ] as const)
   test(
-    `a process with musl by ${how} needs the package for musl`,
+    `musl detected by ${how} needs the package for musl`,
     { skip: onlyGlibc },
     knownFailure(onWine, (t) => {
       const project = directory(t)
@@ -212,7 +212,7 @@ for (const [platform, arch, name] of [
   ['sunos', 'x64', 'sunos-x64'],
 ] as const) {
   test(
-    `no binary is published for ${name}`,
+    `the error reports that ${name} has no binary`,
     knownFailure(onWine, (t) => {
       const project = directory(t)
       layOut(project, here)
@@ -231,7 +231,7 @@ for (const [platform, arch, name] of [
 }
 
 test(
-  'the package is there and its binary is not',
+  'a platform package without its binary is reported',
   knownFailure(onWine, (t) => {
     const project = directory(t)
     layOut(project, here)
@@ -243,7 +243,7 @@ test(
 )
 
 test(
-  'a clone that has not been built names the command that builds it',
+  'an unbuilt clone reports the build command',
   knownFailure(onWine, (t) => {
     const project = directory(t)
     writeFileSync(join(layOut(project), 'Cargo.toml'), '')
@@ -252,7 +252,7 @@ test(
 )
 
 test(
-  'the binary is of another version than the package',
+  'a binary of another version is reported',
   knownFailure(onWine, (t) => {
     const project = directory(t)
     const home = layOut(project, here)
@@ -265,7 +265,7 @@ test(
 )
 
 test(
-  'a variable that names another binary is the cause',
+  'NAPI_RS_NATIVE_LIBRARY_PATH is reported as the cause',
   knownFailure(onWine, (t) => {
     const project = directory(t)
     layOut(project, here)

@@ -9,7 +9,7 @@ import { median } from '../support/within.mjs'
 const PROCESSES = 64
 const ROUNDS = 50
 
-test(`${PROCESSES} processes at once, ${ROUNDS} rounds: one winner each, every loser refused`, async (t) => {
+test(`one of ${PROCESSES} concurrent processes acquires, the others are refused`, async (t) => {
   const peers = Array.from({ length: PROCESSES }, () => new Peer(t))
   const dead = deadPid()
   const states: [string, (cwd: string) => unknown][] = [
@@ -35,7 +35,7 @@ test(`${PROCESSES} processes at once, ${ROUNDS} rounds: one winner each, every l
   }
 })
 
-test('the holder is killed: the next acquires at once', async (t) => {
+test('acquireLock takes over within 100 ms after SIGKILL', async (t) => {
   const cwd = directory(t)
   const times: number[] = []
   for (let round = 0; round < 10; round += 1) {
@@ -52,7 +52,7 @@ test('the holder is killed: the next acquires at once', async (t) => {
   assert.ok(median(times) < 100, times.join(' '))
 })
 
-test('old and new lock side by side', async (t) => {
+test('the native and the legacy lock exclude each other', async (t) => {
   const cwd = directory(t)
   const [older, newer] = [new Peer(t), new Peer(t)]
   for (const [first, second] of [
@@ -73,8 +73,8 @@ test('old and new lock side by side', async (t) => {
   }
   await older.acquire(cwd, 'old')
   await older.ends('SIGKILL')
-  assert.equal((await newer.acquire(cwd)).ok, true, 'the new one takes over from the old one')
+  assert.equal((await newer.acquire(cwd)).ok, true, 'the native lock takes over from the legacy lock')
   await newer.ends('SIGKILL')
   const third = new Peer(t)
-  assert.equal((await third.acquire(cwd, 'old')).ok, true, 'the old one takes over from the new one')
+  assert.equal((await third.acquire(cwd, 'old')).ok, true, 'the legacy lock takes over from the native lock')
 })

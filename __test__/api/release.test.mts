@@ -1,4 +1,4 @@
-// How a lock is let go of, and what happens if somebody else took it away.
+// Releasing a lock, and what happens if its file was removed or replaced.
 import assert from 'node:assert/strict'
 import * as fs from 'node:fs'
 import { join } from 'node:path'
@@ -17,7 +17,7 @@ import { directory, isLinux, leave, rejection } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
 import { noDeletion, noLinks } from '../support/wine.mjs'
 
-/** Every way to let go; each gives a promise. */
+/** Every way to release, as functions that return promises. */
 const ways: Record<string, (lock: Lock, cwd: string) => Promise<void>> = {
   release: (lock) => lock.release(),
   releaseSync: async (lock) => lock.releaseSync(),
@@ -31,12 +31,12 @@ const ways: Record<string, (lock: Lock, cwd: string) => Promise<void>> = {
   },
 }
 
-for (const [name, letGo] of Object.entries(ways)) {
-  test(`${name} releases, and then every release is a no-op`, async (t) => {
+for (const [name, release] of Object.entries(ways)) {
+  test(`${name} releases, and later releases are no-ops`, async (t) => {
     const cwd = directory(t)
     const lock = await acquireLock(cwd)
     assert.equal(lock.isHeld(), true)
-    await letGo(lock, cwd)
+    await release(lock, cwd)
     assert.equal(lock.isHeld(), false)
     assert.deepEqual(fs.readdirSync(cwd), [])
     for (const again of Object.values(ways)) await again(lock, cwd)
@@ -48,12 +48,12 @@ for (const [name, letGo] of Object.entries(ways)) {
       [false, true],
       'an old handle does not release a new lock',
     )
-    await letGo(next, cwd)
+    await release(next, cwd)
     assert.deepEqual(fs.readdirSync(cwd), [])
   })
 }
 
-test('releases at the same time are one release', async (t) => {
+test('concurrent releases succeed and release once', async (t) => {
   const cwd = directory(t)
   for (let round = 0; round < 50; round += 1) {
     const lock = await acquireLock(cwd)
@@ -62,7 +62,7 @@ test('releases at the same time are one release', async (t) => {
   }
 })
 
-test('a second release is the first one, and releaseLock waits for it', async (t) => {
+test('release returns its first promise, and releaseLock waits for it', async (t) => {
   const cwd = directory(t)
   for (let round = 0; round < 50; round += 1) {
     const lock = await acquireLock(cwd)
@@ -75,7 +75,7 @@ test('a second release is the first one, and releaseLock waits for it', async (t
   }
 })
 
-test('await using releases when the block fails, and its error is the one that is thrown', async (t) => {
+test('await using releases and rethrows the error of the block', async (t) => {
   const cwd = directory(t)
   const failure = new Error('mine')
   const block = async () => {
@@ -87,44 +87,44 @@ test('await using releases when the block fails, and its error is the one that i
   assert.deepEqual(fs.readdirSync(cwd), [])
 })
 
-/** What somebody can do to a lock file; the result tells whether it is as it was left. */
+/** Ways to remove or replace a lock file; the result checks that a release changed nothing. */
 const losses: Record<string, (path: string) => () => boolean> = {
-  'was removed'(path) {
+  'its file is removed'(path) {
     fs.rmSync(path)
     return () => !fs.existsSync(path)
   },
-  'was replaced by a file'(path) {
+  'another file replaces it'(path) {
     fs.rmSync(path)
     fs.writeFileSync(path, 'of somebody else')
     return () => fs.readFileSync(path, 'utf8') === 'of somebody else'
   },
-  'was replaced by a copy'(path) {
+  'a copy replaces it'(path) {
     fs.copyFileSync(path, `${path}.copy`)
     fs.renameSync(`${path}.copy`, path)
     return () => fs.readFileSync(path, 'utf8').startsWith(`{"pid":${process.pid},`)
   },
-  'was moved, with a link to it in its place'(path) {
+  'a symbolic link replaces it'(path) {
     fs.renameSync(path, `${path}.moved`)
     fs.symlinkSync(`${path}.moved`, path)
     return () => fs.lstatSync(path).isSymbolicLink() && fs.existsSync(`${path}.moved`)
   },
-  'was replaced by a directory'(path) {
+  'a directory replaces it'(path) {
     fs.rmSync(path)
     fs.mkdirSync(path)
     return () => fs.statSync(path).isDirectory()
   },
-  'was moved with its directory'(path) {
+  'its directory is moved'(path) {
     const home = join(path, '..')
     fs.renameSync(home, `${home}.moved`)
     fs.mkdirSync(home)
     fs.writeFileSync(path, '')
     return () => fs.existsSync(path) && fs.existsSync(join(`${home}.moved`, '.xero-reconcile-lock.json'))
   },
-  'was removed with its directory'(path) {
+  'its directory is removed'(path) {
     fs.rmSync(join(path, '..'), { recursive: true })
     return () => !fs.existsSync(path)
   },
-  'was removed with its directory, which is a file now'(path) {
+  'a file replaces its directory'(path) {
     fs.rmSync(join(path, '..'), { recursive: true })
     fs.writeFileSync(join(path, '..'), 'of somebody else')
     return () => fs.readFileSync(join(path, '..'), 'utf8') === 'of somebody else'
@@ -132,29 +132,29 @@ const losses: Record<string, (path: string) => () => boolean> = {
 }
 
 for (const [what, lose] of Object.entries(losses)) {
-  const marks = what.includes('link') ? noLinks : what === 'was moved with its directory' ? [] : noDeletion
+  const marks = what.includes('link') ? noLinks : what === 'its directory is moved' ? [] : noDeletion
   test(
-    `a lock whose file ${what} is lost, and the other file stays`,
+    `a lock is lost when ${what}`,
     knownFailure(marks, async (t) => {
-      for (const [name, letGo] of Object.entries(ways)) {
+      for (const [name, release] of Object.entries(ways)) {
         const cwd = join(directory(t), 'home')
         fs.mkdirSync(cwd)
         const path = resolveLockPath(cwd)
         const lock = await acquireLock(cwd)
-        const isAsItWasLeft = lose(path)
+        const isUnchanged = lose(path)
         assert.equal(lock.isHeld(), false, name)
-        const { code, path: told, recoverable } = await rejection(letGo(lock, cwd))
-        assert.deepEqual([code, told, recoverable], ['E_LOCK_LOST', path, false], name)
-        assert.ok(isAsItWasLeft(), name)
-        await letGo(lock, cwd)
-        assert.ok(isAsItWasLeft(), `${name}, again`)
+        const { code, path: lostPath, recoverable } = await rejection(release(lock, cwd))
+        assert.deepEqual([code, lostPath, recoverable], ['E_LOCK_LOST', path, false], name)
+        assert.ok(isUnchanged(), name)
+        await release(lock, cwd)
+        assert.ok(isUnchanged(), `${name}, again`)
       }
     }),
   )
 }
 
 test(
-  'a lock that another process has by now is lost, and stays held by that',
+  'releasing a lost lock keeps the lock of another process',
   knownFailure(noDeletion, async (t) => {
     const cwd = directory(t)
     const lock = await acquireLock(cwd)
@@ -167,7 +167,7 @@ test(
   }),
 )
 
-test('releaseLock of what this process does not hold touches nothing', async (t) => {
+test('releaseLock keeps a file that this process does not hold', async (t) => {
   const cwd = directory(t)
   await releaseLock(cwd)
   const path = leave(cwd, 'of somebody else')
@@ -177,7 +177,7 @@ test('releaseLock of what this process does not hold touches nothing', async (t)
 })
 
 test(
-  'a lock is found by another name of its directory',
+  'releaseLock finds the lock through a symbolic link',
   knownFailure(noLinks, async (t) => {
     const cwd = directory(t)
     fs.mkdirSync(join(cwd, 'real'))
@@ -198,15 +198,15 @@ test('isHeld has no side effects', async (t) => {
     return { stat, bytes: fs.readFileSync(lock.path), files: fs.readdirSync(cwd), descriptors }
   }
   const before = seen()
-  for (let look = 0; look < 100; look += 1) assert.equal(lock.isHeld(), true)
+  for (let round = 0; round < 100; round += 1) assert.equal(lock.isHeld(), true)
   assert.deepEqual(seen(), before)
   assert.equal((await rejection(acquireLock(cwd))).code, 'E_LOCK_CONTENTION')
   await lock.release()
-  for (let look = 0; look < 100; look += 1) assert.equal(lock.isHeld(), false)
+  for (let round = 0; round < 100; round += 1) assert.equal(lock.isHeld(), false)
   assert.deepEqual(fs.readdirSync(cwd), [])
 })
 
-test('a handle that is lost to the garbage collector does not release', async (t) => {
+test('a lock stays held after garbage collection of its handle', async (t) => {
   const cwd = directory(t)
   const holder = new Peer(t, { execArgv: ['--expose-gc'] })
   await holder.acquire(cwd)

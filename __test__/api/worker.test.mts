@@ -1,4 +1,4 @@
-// Worker threads: whose lock is whose, and what becomes of it when a thread ends.
+// Worker threads: each thread owns its locks, and its end releases them.
 import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { test } from 'node:test'
@@ -13,22 +13,22 @@ import { median } from '../support/within.mjs'
 
 const lateEnd: KnownFailure = {
   runtime: 'deno',
-  why: 'worker.terminate() of Deno resolves before the thread has ended, and its lock goes a moment later',
+  why: 'worker.terminate() of Deno resolves before the thread has ended and its lock is released',
   sometimes: true,
 }
 
-/** Nobody may turn up with a lock that a thread wanted and that has ended. */
+/** Asserts that no ended thread acquires the lock later. */
 function staysFree(cwd: string): void {
   for (const end = performance.now() + 150; performance.now() < end; ) {
     const lock = acquireLockSync(cwd)
-    assert.equal(lock.takenOver, undefined, 'it released: nothing was left behind')
+    assert.equal(lock.takenOver, undefined, 'an ended thread left a stale lock')
     lock.releaseSync()
   }
   assert.deepEqual(readdirSync(cwd), [])
 }
 
 for (const how of ['acquire', 'acquireSync'] as const) {
-  test(`another thread's lock is contention and names the thread; only that thread releases it (${how})`, async (t) => {
+  test(`only its own thread releases a lock (${how})`, async (t) => {
     const cwd = directory(t)
     const thread = new Thread(t)
     const { holder } = await thread.ask(how, cwd)
@@ -40,24 +40,24 @@ for (const how of ['acquire', 'acquireSync'] as const) {
     assert.deepEqual(inspectLockSync(cwd).holder, holder)
     await releaseLock(cwd)
     releaseLockSync(cwd)
-    assert.deepEqual(inspectLockSync(cwd).holder, holder, 'releaseLock here did nothing')
+    assert.deepEqual(inspectLockSync(cwd).holder, holder, 'releaseLock of this thread keeps the lock')
     const other = new Thread(t)
     assert.deepEqual((await other.ask('acquire', cwd)).holder, holder)
     await other.ask('release', cwd)
-    assert.deepEqual(inspectLockSync(cwd).holder, holder, 'nor did it there')
+    assert.deepEqual(inspectLockSync(cwd).holder, holder, 'releaseLock of a third thread keeps the lock')
     await thread.ask('release', cwd)
     const mine = await acquireLock(cwd)
     const refused = await thread.ask(how, cwd)
     assert.deepEqual([refused.code, refused.holder?.thread], ['E_LOCK_CONTENTION', 0])
     await thread.ends('terminate')
-    assert.equal(mine.isHeld(), true, 'a thread that ends lets go of nobody else’s lock')
+    assert.equal(mine.isHeld(), true, 'the end of a thread keeps the lock of another one')
     await mine.release()
   })
 }
 
 for (const how of ['terminate', 'end', 'exit', 'exit within an exit', 'throw', 'reject'] as const) {
   test(
-    `a thread that ends by ${how} lets go of its own locks and of nobody else's`,
+    `${how} releases only the thread's locks`,
     knownFailure(how === 'terminate' ? lateEnd : [], async (t) => {
       const [first, second, mine, others] = [directory(t), directory(t), directory(t), directory(t)]
       const [thread, other] = [new Thread(t), new Thread(t)]
@@ -82,7 +82,7 @@ for (const how of ['terminate', 'end', 'exit', 'exit within an exit', 'throw', '
 
 for (const how of ['wait', 'waitSync'] as const) {
   test(
-    `a thread that is terminated while it waits for ever (${how}) ends at once, and never has the lock`,
+    `a waiting thread terminates without acquiring the lock (${how})`,
     knownFailure(lateEnd, async (t) => {
       const cwd = directory(t)
       const times: number[] = []
@@ -102,7 +102,7 @@ for (const how of ['wait', 'waitSync'] as const) {
   )
 
   test(
-    `a thread that waits (${how}) has the lock of a thread that is terminated`,
+    `a waiting thread acquires from a terminated thread (${how})`,
     knownFailure(lateEnd, async (t) => {
       const cwd = directory(t)
       const [holder, waiter] = [new Thread(t), new Thread(t)]
@@ -119,12 +119,12 @@ for (const how of ['wait', 'waitSync'] as const) {
 }
 
 for (const how of ['loop', 'loopSync'] as const) {
-  test(`threads that are terminated while they acquire and release leave nothing behind (${how})`, async (t) => {
+  test(`threads terminated while acquiring leave no lock (${how})`, async (t) => {
     const cwd = directory(t)
     for (let round = 0; round < 12; round += 1) {
       const threads = [new Thread(t), new Thread(t)]
       await Promise.all(threads.map((thread) => thread.ask(how, cwd)))
-      await sleep(round / 2, 'an end at another moment in each round')
+      await sleep(round / 2, 'each round terminates at another moment')
       await Promise.all(threads.map((thread) => thread.ends('terminate')))
       const lock = acquireLockSync({ cwd, timeout: 20_000 })
       assert.equal(lock.takenOver, undefined)
@@ -135,7 +135,7 @@ for (const how of ['loop', 'loopSync'] as const) {
 }
 
 test(
-  'a thread of a thread holds locks of its own, and they go when either ends',
+  'a nested thread owns its locks until either thread ends',
   knownFailure(lateEnd, async (t) => {
     const [outer, inner, mine] = [directory(t), directory(t), directory(t)]
     const thread = new Thread(t)
@@ -154,11 +154,11 @@ test(
   }),
 )
 
-test('each thread watches its own exit, and only while it holds a lock', async (t) => {
+test('a thread has an exit listener while it holds locks', async (t) => {
   const cwd = directory(t)
   const thread = new Thread(t)
   const listeners = async () => Number((await thread.ask('listeners', cwd)).value)
-  // Node.js itself watches the exit of a worker.
+  // Node.js itself has exit listeners in a worker.
   const [there, here] = [await listeners(), process.listenerCount('exit')]
   const counts = async () => [(await listeners()) - there, process.listenerCount('exit') - here]
   await thread.ask('acquire', cwd)
@@ -169,7 +169,7 @@ test('each thread watches its own exit, and only while it holds a lock', async (
 
 for (const [how, code] of Object.entries({ 'process.exit(3)': 3, "throw new Error('on purpose')": 1 })) {
   test(
-    `a process that ends by ${how} removes the files of its threads' locks`,
+    `${how} removes lock files of all threads`,
     knownFailure(
       [
         { runtime: 'bun', why: 'Bun ends without exit(3), so the locks of its threads stay as stale files' },
