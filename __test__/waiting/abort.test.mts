@@ -1,4 +1,4 @@
-// A signal ends a wait at once, leaves nothing behind, and nobody but the caller notices.
+// Aborting: a signal ends a wait, leaves no lock and no listener, and does not disturb other waits.
 import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { getEventListeners } from 'node:events'
@@ -22,7 +22,7 @@ import { Waiter } from '../support/waiter.mjs'
 import { asleep, begin } from '../support/waits.mjs'
 import { within } from '../support/within.mjs'
 
-/** Far less than the second after which a wait reports again. */
+/** Far less than the second between two calls of `onWait`. */
 const SOON = 200
 const LONG = 20_000
 
@@ -31,23 +31,23 @@ const spin = (milliseconds: number) => {
   for (const end = performance.now() + milliseconds; performance.now() < end; );
 }
 
-/** What was printed as a warning while the test ran. */
+/** Collects the warnings of the process during a test. */
 function warnings(t: TestContext): string[] {
-  const heard: string[] = []
-  const hear = (warning: Error) => heard.push(`${warning.name}: ${warning.message}`)
-  process.on('warning', hear)
-  t.after(() => process.off('warning', hear))
-  return heard
+  const warned: string[] = []
+  const listen = (warning: Error) => warned.push(`${warning.name}: ${warning.message}`)
+  process.on('warning', listen)
+  t.after(() => process.off('warning', listen))
+  return warned
 }
 
 const calls = [
   ['acquireLock', acquireLock],
   ['acquireLockSync', async (options: AcquireOptions) => acquireLockSync(options)],
-  ['withLock', (options: AcquireOptions) => withLock(() => assert.fail('it ran'), options)],
+  ['withLock', (options: AcquireOptions) => withLock(() => assert.fail('fn was called'), options)],
 ] as const
 
 for (const [name, acquire] of calls) {
-  test(`${name} with a signal that was aborted before touches nothing`, async (t) => {
+  test(`${name} with an aborted signal creates and changes no file`, async (t) => {
     const timedOut = AbortSignal.timeout(1)
     await until(() => timedOut.aborted, 'the signal is aborted')
     const reason = new Error('stop')
@@ -76,7 +76,7 @@ for (const [name, acquire] of calls) {
 
 for (const [name, make] of [
   [
-    'a controller',
+    'AbortController',
     () => {
       const controller = new AbortController()
       later(30, 'the wait has begun by then', () => controller.abort(new Error('stop')))
@@ -86,7 +86,7 @@ for (const [name, make] of [
   ['AbortSignal.timeout', () => AbortSignal.timeout(30)],
   ['AbortSignal.any', () => AbortSignal.any([new AbortController().signal, AbortSignal.timeout(30)])],
 ] as const) {
-  test(`an abort during a wait rejects with the reason at once: ${name}`, async (t) => {
+  test(`an abort ends a wait with its reason: ${name}`, async (t) => {
     const cwd = directory(t)
     const holder = await acquireLock(cwd)
     await within(SOON, async () => {
@@ -104,12 +104,12 @@ for (const [name, make] of [
       return begun ? performance.now() - aborted : Number.POSITIVE_INFINITY
     })
     await holder.release()
-    await sleep(50, 'a wait that goes on would take the lock')
-    assert.equal(existsSync(holder.path), false, 'nobody has taken the lock')
+    await sleep(50, 'a wait that continues would acquire the lock')
+    assert.equal(existsSync(holder.path), false, 'the aborted wait acquired the lock')
   })
 }
 
-test('an abort in the turn of the call ends it too, and so does one in onWait', async (t) => {
+test('an abort right after the call or in onWait rejects', async (t) => {
   const cwd = directory(t)
   for (const held of [false, true]) {
     const holder = held ? await acquireLock(cwd) : undefined
@@ -131,7 +131,7 @@ test('an abort in the turn of the call ends it too, and so does one in onWait', 
   await (await acquireLock(cwd)).release()
 })
 
-test('an abort by onWait or by a subscriber ends a synchronous wait', async (t) => {
+test('onWait or a subscriber can abort a synchronous wait', async (t) => {
   const cwd = directory(t)
   const peer = new Peer(t)
   assert.equal((await peer.acquire(cwd)).ok, true)
@@ -152,17 +152,17 @@ test('an abort by onWait or by a subscriber ends a synchronous wait', async (t) 
     (error) => error === 'stop',
   )
   unsubscribe('reconcile-lock:contended', abort)
-  assert.ok(performance.now() - before < LONG / 2, 'it waited on')
+  assert.ok(performance.now() - before < LONG / 2, 'the wait continued after the abort')
   await peer.ask({ do: 'release', cwd })
   await (await acquireLock(cwd)).release()
 })
 
 test(
-  'an abort is heard although another listener stops its event',
+  'stopImmediatePropagation does not prevent an abort',
   knownFailure(
     {
       runtime: 'deno',
-      why: "in Deno no listener of an AbortSignal comes before the program's own, one of which may stop the event",
+      why: 'in Deno a listener of the program runs first and may stop the event',
     },
     async (t) => {
       const cwd = directory(t)
@@ -171,14 +171,14 @@ test(
       controller.signal.addEventListener('abort', (event) => event.stopImmediatePropagation())
       const { waiting } = await begin({ cwd, signal: controller.signal, timeout: 10_000 })
       controller.abort('stop')
-      // An abort that is not heard is contention, in the end.
+      // A missed abort would end in contention.
       assert.equal(await rejection(waiting), 'stop')
       await holder.release()
     },
   ),
 )
 
-test('listeners are removed however the call ends, and onabort is left alone', async (t) => {
+test('every outcome removes the listener and keeps onabort', async (t) => {
   const cwd = directory(t)
   const controller = new AbortController()
   const { signal } = controller
@@ -196,16 +196,16 @@ test('listeners are removed however the call ends, and onabort is left alone', a
   await rejection(acquireLock({ cwd, signal, timeout: 20 }))
   check('contention after a wait')
   await rejection(acquireLock({ cwd: `${cwd}/nowhere`, signal, timeout: 20 }))
-  check('an error of the system')
+  check('a system error')
   await rejection(acquireLock({ cwd, signal, timeout: -1 }))
   check('a wrong argument')
   const failing = () => {
     throw new Error('mine')
   }
   await rejection(acquireLock({ cwd, signal, timeout: LONG, onWait: failing }))
-  check('a listener that fails')
+  check('an onWait that throws')
   const { waiting } = await begin({ cwd, signal })
-  assert.equal(listeners(signal), before + 1, 'the control: it listens meanwhile')
+  assert.equal(listeners(signal), before + 1, 'the control: a listener during the wait')
   await lock.release()
   await (await waiting).release()
   check('success after a wait')
@@ -215,11 +215,11 @@ test('listeners are removed however the call ends, and onabort is left alone', a
   controller.abort('stop')
   for (const { waiting } of many) assert.equal(await rejection(waiting), 'stop')
   await again.release()
-  // Its own listener stands for `onabort`.
+  // The one listener left belongs to `onabort`.
   check('abort')
 })
 
-test('many waits on one signal warn nobody, and leave it as it was one by one', async (t) => {
+test('50 waits on one signal cause no listener warning', async (t) => {
   const printed = warnings(t)
   const cwd = directory(t)
   const holder = await acquireLock(cwd)
@@ -242,7 +242,7 @@ test('many waits on one signal warn nobody, and leave it as it was one by one', 
   assert.equal(existsSync(holder.path), false)
 })
 
-test('an abort before the first attempt of a wait is answered without a busy loop', async (t) => {
+test('an abort in onWait costs little processor time', async (t) => {
   const cwd = directory(t)
   const held = await acquireLock(cwd)
   const started = process.cpuUsage()
@@ -260,7 +260,7 @@ test('an abort before the first attempt of a wait is answered without a busy loo
   assert.ok(user + system < aborts * 4000, `${(user + system) / aborts} us of the processor for each`)
 })
 
-test('one of several waits is aborted: the others go on, in their order', async (t) => {
+test('other waits keep their order after an abort', async (t) => {
   const cwd = directory(t)
   const holder = await acquireLock(cwd)
   const controllers = Array.from({ length: 6 }, () => new AbortController())
@@ -284,11 +284,11 @@ test('one of several waits is aborted: the others go on, in their order', async 
   assert.deepEqual(order, [1, 2, 4])
 })
 
-test('an abort after the lock was handed over changes nothing', async (t) => {
+test('an abort after acquiring does not release the lock', async (t) => {
   const cwd = directory(t)
   const acquired = 'reconcile-lock:acquired'
   let [kept, refused] = [0, 0]
-  // From the moment at which the lock is there, an abort comes later and later, within one turn of the event loop.
+  // Each round aborts one microtask later after acquiring, within one turn of the event loop.
   for (let ticks = 0; ticks < 12; ticks += 1) {
     const holder = acquireLockSync(cwd)
     const controller = new AbortController()
@@ -303,12 +303,12 @@ test('an abort after the lock was handed over changes nothing', async (t) => {
     const outcome = await waiting.catch((error: Error) => error)
     unsubscribe(acquired, abort)
     await until(() => controller.signal.aborted, 'the signal is aborted')
-    await sleep(5, 'an abort that takes the lock away does it by then')
+    await sleep(5, 'an abort that releases the lock has done so by then')
     if (outcome instanceof Error) {
       assert.equal(outcome.name, 'AbortError')
       refused += 1
     } else {
-      assert.equal(outcome.isHeld(), true, `the abort ${ticks} ticks after the lock took it away`)
+      assert.equal(outcome.isHeld(), true, `the abort ${ticks} ticks after acquiring released the lock`)
       await outcome.release()
       kept += 1
     }
@@ -317,7 +317,7 @@ test('an abort after the lock was handed over changes nothing', async (t) => {
   assert.ok(kept > 0 && refused > 0, `${kept} kept, ${refused} refused`)
 })
 
-test('a wait that was aborted does not end up with the lock, not even for a moment', async (t) => {
+test('an aborted wait does not acquire the lock even briefly', async (t) => {
   const cwd = directory(t)
   const held = acquireLockSync(cwd)
   const controller = new AbortController()
@@ -326,14 +326,14 @@ test('a wait that was aborted does not end up with the lock, not even for a mome
   controller.abort()
   assert.equal((await rejection(waiting)).name, 'AbortError')
   held.releaseSync()
-  // No turn of the event loop in which a lock that was won could be given back, and longer than any pause.
+  // Without a turn of the event loop, which could roll back an acquired lock; longer than any backoff.
   for (const end = performance.now() + 300; performance.now() < end; ) acquireLockSync(cwd).releaseSync()
 })
 
-/** Rounds in which the lock comes and is not wanted any more, in one moment. */
+/** Races between acquiring the lock and ending the wait. */
 const RACES: [string, (cwd: string, holder: Lock, round: number) => Promise<Lock>][] = [
   [
-    'a release and an abort',
+    'release and abort',
     async (cwd, holder, round) => {
       const controller = new AbortController()
       const waiting = acquireLock({ cwd, timeout: LONG, signal: controller.signal })
@@ -354,7 +354,7 @@ const RACES: [string, (cwd: string, holder: Lock, round: number) => Promise<Lock
     },
   ],
   ...calls.slice(0, 2).map(([name, acquire]): (typeof RACES)[0] => [
-    `a release and a listener of ${name} that fails`,
+    `release and throwing onWait (${name})`,
     (cwd, holder) => {
       const onWait = () => {
         holder.releaseSync()
@@ -366,7 +366,7 @@ const RACES: [string, (cwd: string, holder: Lock, round: number) => Promise<Lock
   ]),
 ]
 for (const [name, race] of RACES) {
-  test(`${name} race: nobody is left with the lock`, async (t) => {
+  test(`no lock stays after concurrent ${name}`, async (t) => {
     const cwd = directory(t)
     // A synchronous call does not wait for a lock of its own thread, but for one of another copy.
     const other = loaded(copied(t))
@@ -381,7 +381,7 @@ for (const [name, race] of RACES) {
       }
       const third = await acquireLock(cwd).catch(() => undefined)
       if (!third) {
-        // Only where a try took longer than the rejection waits for it.
+        // Only if an attempt took longer than the rejection waits for it.
         late += 1
         await until(
           async () => (await acquireLock(cwd).catch(() => undefined))?.release() !== undefined,
@@ -391,12 +391,12 @@ for (const [name, race] of RACES) {
       await third?.release()
     }
     t.diagnostic(`${won} of ${rounds} won; ${late} times the lock was free only a moment later`)
-    assert.ok(late <= rounds / 20, `${late} times somebody held a lock that nobody had`)
+    assert.ok(late <= rounds / 20, `${late} times the lock was not free at once`)
     assert.deepEqual(readdirSync(cwd), [])
   })
 }
 
-test('what a dead run has left is told to the next one, though an aborted one had taken it over', async (t) => {
+test('the next call reports takenOver after an aborted one', async (t) => {
   const cwd = directory(t)
   const record = { pid: deadPid(), createdAt: 1_700_000_000_000 }
   leave(cwd, record)
@@ -415,10 +415,10 @@ test('what a dead run has left is told to the next one, though an aborted one ha
 })
 
 for (const [what, options, took] of [
-  ['its time is over', { timeout: 800 }, 800],
-  ['its wait is aborted', { abortAfter: 800 }, 800],
+  ['its timeout', { timeout: 800 }, 800],
+  ['its abort', { abortAfter: 800 }, 800],
 ] as const) {
-  test(`a process that does nothing but wait stays, and ends when ${what}`, async (t) => {
+  test(`a waiting process stays alive until ${what}`, async (t) => {
     const cwd = directory(t)
     const holder = await acquireLock(cwd)
     const waiter = new Waiter(t)

@@ -1,4 +1,4 @@
-// A thread that waits synchronously for itself: it cannot release what it holds, nor be given what it has acquired.
+// Synchronous waits block their own thread: it can neither release a lock nor receive one that it acquired.
 import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { test } from 'node:test'
@@ -15,7 +15,7 @@ for (const [how, acquire] of [
   ['acquireLock', acquireLock],
   ['acquireLockSync', sync],
 ] as const) {
-  test(`a synchronous wait for a lock of its own thread fails at once: ${how}`, async (t) => {
+  test(`acquireLockSync throws E_LOCK_DEADLOCK for its own thread's lock (${how})`, async (t) => {
     const cwd = directory(t)
     const held = await acquire(cwd)
     const before = performance.now()
@@ -29,13 +29,17 @@ for (const [how, acquire] of [
     assert.ok(performance.now() - before < 10_000)
     assert.ok(held.isHeld())
     const refused = await rejection(sync({ cwd }))
-    assert.deepEqual([refused.code, refused.message], ['E_LOCK_CONTENTION', MESSAGE], 'it does not wait')
+    assert.deepEqual(
+      [refused.code, refused.message],
+      ['E_LOCK_CONTENTION', MESSAGE],
+      'without a timeout it is contention',
+    )
     held.releaseSync()
     assert.deepEqual(readdirSync(cwd), [])
   })
 }
 
-test("a synchronous wait for another thread's lock goes on", async (t) => {
+test('acquireLockSync waits for the lock of another thread', async (t) => {
   const cwd = directory(t)
   const thread = new Thread(t)
   await thread.ask('acquire', cwd)
@@ -44,7 +48,7 @@ test("a synchronous wait for another thread's lock goes on", async (t) => {
   acquireLockSync({ cwd, timeout: 20_000 }).releaseSync()
 })
 
-test('a synchronous call gets what a waiting call of its thread wins', async (t) => {
+test('acquireLockSync acquires before a waiting call of its thread', async (t) => {
   const cwd = directory(t)
   const peer = new Peer(t)
   await peer.acquire(cwd)
@@ -52,24 +56,24 @@ test('a synchronous call gets what a waiting call of its thread wins', async (t)
   peer.child.send({ do: 'release', cwd })
   const first = acquireLockSync({ cwd, timeout: FOREVER })
   assert.ok(first.isHeld())
-  later(20, 'the other call would be given the lock by then', () => first.releaseSync())
+  later(20, 'the other call would have the lock by then', () => first.releaseSync())
   const second: Lock = await waiting
   assert.deepEqual([first.isHeld(), second.isHeld()], [false, true])
   await second.release()
 })
 
-test('a synchronous call gets what a call of its thread was not given yet', async (t) => {
+test('acquireLockSync succeeds during an asynchronous acquire of its thread', async (t) => {
   const cwd = directory(t)
   for (let round = 0; round < 50; round += 1) {
-    const asked = acquireLock({ cwd, timeout: FOREVER })
-    // It may come first, and is refused otherwise.
+    const pending = acquireLock({ cwd, timeout: FOREVER })
+    // This call may acquire first; otherwise it is refused.
     const other = round % 2 === 0 ? acquireLock(cwd) : undefined
     const released = other?.then(
       (lock) => lock.release(),
       ({ code }) => assert.equal(code, 'E_LOCK_CONTENTION'),
     )
     acquireLockSync({ cwd, timeout: FOREVER }).releaseSync()
-    await (await asked).release()
+    await (await pending).release()
     await released
   }
   assert.deepEqual(readdirSync(cwd), [])

@@ -1,4 +1,4 @@
-// Nobody's end is held up by a wait, and no wait outlives the one who waits.
+// Ending while waiting: a wait does not delay the end of its process or thread, and ends with it.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { existsSync, writeFileSync } from 'node:fs'
@@ -15,7 +15,7 @@ import { type Outcome, ThreadWaiter, Waiter } from '../support/waiter.mjs'
 import { median, within } from '../support/within.mjs'
 
 const PROMPT = 1000
-/** In how many rounds one is to be prompt: a busy machine makes some slow. */
+/** One of these rounds must be prompt; a busy machine makes some slow. */
 const ROUNDS = 3
 const home = fileURLToPath(new URL('../../../dist/index.js', import.meta.url))
 
@@ -24,13 +24,13 @@ interface Waits {
   form: 'async' | 'sync'
 }
 
-/** What can be waiting when a process ends. */
+/** What waits when a process ends. */
 const SCENES: [string, Waits[]][] = [
-  ['the main thread waits', [{ inThread: false, form: 'async' }]],
-  ['a thread waits', [{ inThread: true, form: 'async' }]],
-  ['a thread blocks', [{ inThread: true, form: 'sync' }]],
+  ['main thread waits', [{ inThread: false, form: 'async' }]],
+  ['worker waits', [{ inThread: true, form: 'async' }]],
+  ['worker blocks', [{ inThread: true, form: 'sync' }]],
   [
-    'everybody waits',
+    'all wait',
     [
       { inThread: false, form: 'async' },
       { inThread: false, form: 'async' },
@@ -40,13 +40,13 @@ const SCENES: [string, Waits[]][] = [
   ],
 ]
 
-/** A process that waits for a lock that this one holds; `mine` are the waits of its main thread. */
+/** Starts a process that waits for a lock of this one; `mine` are the waits of its main thread. */
 async function scene(t: TestContext, waits: Waits[], stderr: 'inherit' | 'ignore' = 'inherit') {
   const cwd = directory(t)
   const holder = await acquireLock(cwd)
   const waiter = new Waiter(t, { stderr })
   const mine: Promise<Outcome>[] = []
-  // An order after the one that blocks a thread would not be heard.
+  // A blocked thread does not receive later orders.
   for (const wait of waits) {
     const { outcome } = await waiter.begin({ cwd, ...wait })
     if (!wait.inThread) mine.push(outcome)
@@ -56,16 +56,16 @@ async function scene(t: TestContext, waits: Waits[], stderr: 'inherit' | 'ignore
 
 const LATE_END = {
   runtime: 'deno',
-  why: 'worker.terminate() of Deno resolves before the thread has ended, and its lock goes a moment later',
+  why: 'worker.terminate() of Deno resolves before the thread has ended and its lock is released',
   sometimes: true,
 } as const
 
-/** That the lock is nobody's, now and later. */
+/** Asserts that the lock is free, now and a moment later. */
 async function assertFree(cwd: string): Promise<void> {
   const lock = await acquireLock(cwd)
-  assert.equal(lock.takenOver, undefined, 'somebody has left it behind')
+  assert.equal(lock.takenOver, undefined, 'the wait left a stale lock')
   await lock.release()
-  await sleep(20, 'a wait that outlives its thread would take the lock')
+  await sleep(20, 'a wait that outlives its thread would acquire the lock')
   assert.equal(existsSync(resolveLockPath(cwd)), false)
 }
 
@@ -75,7 +75,7 @@ for (const [name, waits] of SCENES) {
     ['an uncaught error', { do: 'throw' }, 1],
     ['SIGTERM', 'SIGTERM', null],
   ] as const) {
-    test(`${name}: ${how} ends the process at once, and the lock is nobody's`, async (t) => {
+    test(`${how} ends the process promptly (${name})`, async (t) => {
       const stderr = how === 'an uncaught error' ? 'ignore' : 'inherit'
       const round = async () => {
         const { cwd, holder, waiter } = await scene(t, waits, stderr)
@@ -93,8 +93,8 @@ for (const [name, waits] of SCENES) {
   const inThread = waits.filter((wait) => wait.inThread)
   if (inThread.length === 0) continue
   test(
-    `${name}: worker.terminate ends the thread at once, and the others wait on`,
-    knownFailure(name === 'everybody waits' ? LATE_END : [], async (t) => {
+    `worker.terminate ends only its thread promptly (${name})`,
+    knownFailure(name === 'all wait' ? LATE_END : [], async (t) => {
       const round = async () => {
         const { cwd, holder, waiter, mine } = await scene(t, waits)
         const took = await waiter.ask<number>({ do: 'terminate' })
@@ -112,7 +112,7 @@ for (const [name, waits] of SCENES) {
   )
 }
 
-test('each of many threads that block in a wait holds up process.exit for a moment', {
+test('process.exit is prompt with 16 threads in blocking waits', {
   skip: withoutSignals,
 }, async (t) => {
   const cwd = directory(t)
@@ -149,7 +149,7 @@ test('each of many threads that block in a wait holds up process.exit for a mome
   holder.releaseSync()
 })
 
-test('a process that ends while the lock comes leaves nothing behind', async (t) => {
+test('a process that exits while acquiring leaves no lock', async (t) => {
   const times: number[] = []
   for (let round = 0; round < 20; round += 1) {
     const { cwd, holder, waiter } = await scene(t, [
@@ -157,21 +157,21 @@ test('a process that ends while the lock comes leaves nothing behind', async (t)
       { inThread: false, form: 'async' },
     ])
     const end = waiter.ends({ do: 'exit' })
-    await sleep(Math.random() * 6, 'a release at another moment in each round')
+    await sleep(Math.random() * 6, 'each round releases at another moment')
     holder.releaseSync()
     const { code } = await end
     assert.equal(code, 7)
     const before = performance.now()
     const lock = await acquireLock({ cwd, timeout: 20_000 })
     times.push(performance.now() - before)
-    // An empty file would have to become two seconds old first.
-    assert.doesNotMatch(String(lock.takenOver?.reason), /empty/, 'the next one had to wait')
+    // An empty file would delay the next process by the creation grace period.
+    assert.doesNotMatch(String(lock.takenOver?.reason), /empty/, 'the next process had to wait')
     await lock.release()
   }
-  assert.ok(median(times) < PROMPT, `the next one had to wait: ${times.join(' ')} ms`)
+  assert.ok(median(times) < PROMPT, `the next process had to wait: ${times.join(' ')} ms`)
 })
 
-test('threads that are terminated while the lock comes leave nothing behind', async (t) => {
+test('threads terminated while acquiring leave no lock', async (t) => {
   const cwd = directory(t)
   for (let round = 0; round < 30; round += 1) {
     const holder = acquireLockSync(cwd)
@@ -179,7 +179,7 @@ test('threads that are terminated while the lock comes leave nothing behind', as
     const form = round % 2 === 0 ? 'async' : 'sync'
     await thread.begin({ cwd, form })
     const end = thread.worker.terminate()
-    if (round % 3 > 0) await sleep(Math.random() * 4, 'a release at another moment in each round')
+    if (round % 3 > 0) await sleep(Math.random() * 4, 'each round releases at another moment')
     holder.releaseSync()
     await end
     const lock = await acquireLock({ cwd, timeout: 20_000 })

@@ -1,4 +1,4 @@
-// Programs under test replace timers, clocks and setImmediate. The calls go on, as they use what was there before.
+// Tests of programs replace timers, clocks and setImmediate. The calls keep using the originals.
 import assert from 'node:assert/strict'
 import { createRequire } from 'node:module'
 import { mock, test } from 'node:test'
@@ -7,10 +7,10 @@ import { directory, rejection } from '../support/directory.mjs'
 
 const require = createRequire(import.meta.url)
 
-/** Everything that fake timers replace, made to fail. */
+/** Makes everything that fake timers replace throw; returns a function that restores it. */
 function replaceGlobals(): () => void {
   const fail = () => {
-    throw new Error('a global that was replaced')
+    throw new Error('a replaced global was called')
   }
   const names = ['setTimeout', 'clearTimeout', 'setImmediate', 'setInterval', 'queueMicrotask'] as const
   const timers = require('node:timers')
@@ -53,7 +53,7 @@ async function everyCall(cwd: string): Promise<void> {
   acquireLockSync({ cwd, timeout: 30 }).releaseSync()
 }
 
-test('every call ends although the globals were replaced', async (t) => {
+test('every call ends with replaced timers and clocks', async (t) => {
   const cwd = directory(t)
   const restore = replaceGlobals()
   try {
@@ -63,7 +63,7 @@ test('every call ends although the globals were replaced', async (t) => {
   }
 })
 
-test('every call ends although mock.timers are enabled', {
+test('every call ends with mock.timers enabled', {
   skip: process.versions.deno
     ? 'mock.timers of Deno also replace what node:timers has exported before'
     : !mock.timers && 'no mock.timers',

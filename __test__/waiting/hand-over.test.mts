@@ -1,4 +1,4 @@
-// However a holder loses the lock, those who wait for it notice, and soon.
+// Hand-over: waiters acquire soon, however the holder loses the lock.
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import {
@@ -26,16 +26,16 @@ import { now, type Outcome, processState, ThreadWaiter, Waiter } from '../suppor
 import { asleep, begin } from '../support/waits.mjs'
 import { noDeletion, noLinks } from '../support/wine.mjs'
 
-/** Without an event it would be up to a quarter of a second, and less only by luck. */
+/** Without an event a waiter rechecks within a quarter of a second, and is this quick only by chance. */
 const AT_ONCE = 60
 const ROUNDS = 6
-/** How many quick rounds luck alone does not bring; a busy machine makes others slow. */
+/** More quick rounds than chance gives; a busy machine makes some slow. */
 const ENOUGH = 4
-/** Half of what the waiters ask for. */
+/** Half of the timeout of the waiters. */
 const LATE = 10_000
 
-/** Brings a lock into somebody's hands; gives what ends that, and what the next one is told of it. */
-type Bring = (cwd: string, t: TestContext) => Promise<{ end: () => unknown; told?: RegExp }>
+/** Acquires a lock for a holder; returns what ends it, and the `takenOver.reason` of the next holder. */
+type SetUp = (cwd: string, t: TestContext) => Promise<{ end: () => unknown; reason?: RegExp }>
 
 const ended = (pid: number | undefined) => new RegExp(`^process ${pid} .*ended without releasing`)
 
@@ -45,7 +45,7 @@ async function held(t: TestContext, cwd: string, lock: 'native' | 'old' = 'nativ
   return peer
 }
 
-/** Starts a program whose end nobody waits for, and gives its pid. */
+/** Starts a program that its parent does not reap, and returns its pid. */
 async function unreaped(t: TestContext, program: string[]): Promise<{ pid: number; parent: ChildProcess }> {
   // The shell starts it and becomes a program that never waits.
   const parent = spawn('sh', ['-c', '"$@" & echo $!; exec sleep 60', 'sh', ...program], {
@@ -61,7 +61,7 @@ const HOLDER = `
   require(process.argv[1]).acquireLockSync(process.argv[2])
   setInterval(() => {}, 1000)`
 
-/** Puts a record in the place of another in one call, so that nobody reads a part of either. */
+/** Overwrites a record in one call, so that no process reads a part of either. */
 function overwrite(path: string, record: object): void {
   const file = openSync(path, 'r+')
   writeSync(file, JSON.stringify(record).padEnd(fstatSync(file).size), 0)
@@ -69,12 +69,12 @@ function overwrite(path: string, record: object): void {
   utimesSync(path, 1, 1)
 }
 
-const ways: Record<string, Bring> = {
+const ways: Record<string, SetUp> = {
   'this process releases': async (cwd) => {
     const lock = await acquireLock(cwd)
     return { end: () => lock.release() }
   },
-  'this process releases before it goes on': async (cwd) => {
+  'this process releases synchronously': async (cwd) => {
     const lock = acquireLockSync(cwd)
     return { end: () => lock.releaseSync() }
   },
@@ -94,13 +94,13 @@ const ways: Record<string, Bring> = {
   },
   'a process is killed': async (cwd, t) => {
     const peer = await held(t, cwd)
-    return { end: () => peer.child.kill('SIGKILL'), told: ended(peer.child.pid) }
+    return { end: () => peer.child.kill('SIGKILL'), reason: ended(peer.child.pid) }
   },
   'a process exits with the lock': async (cwd, t) => {
     const peer = await held(t, cwd)
     return { end: () => peer.ends({ do: 'exit', cwd }) }
   },
-  'a process ends as a zombie': async (cwd, t) => {
+  'a process becomes a zombie': async (cwd, t) => {
     const main = new URL('../../../dist/index.js', import.meta.url).pathname
     const { pid } = await unreaped(t, [process.execPath, '-e', HOLDER, main, cwd])
     await until(() => existsSync(resolveLockPath(cwd)), 'the process holds the lock')
@@ -108,78 +108,78 @@ const ways: Record<string, Bring> = {
       process.kill(pid, 'SIGKILL')
       await until(() => processState(pid) === 'Z', 'the process is a zombie')
     }
-    return { end, told: ended(pid) }
+    return { end, reason: ended(pid) }
   },
-  'an old run releases': async (cwd, t) => {
+  'a legacy process releases': async (cwd, t) => {
     const peer = await held(t, cwd, 'old')
     return { end: () => peer.ask({ do: 'release', lock: 'old', cwd }) }
   },
-  'an old run is killed': async (cwd, t) => {
+  'a legacy process is killed': async (cwd, t) => {
     const peer = await held(t, cwd, 'old')
-    return { end: () => peer.child.kill('SIGKILL'), told: ended(peer.child.pid) }
+    return { end: () => peer.child.kill('SIGKILL'), reason: ended(peer.child.pid) }
   },
-  'somebody removes the file': async (cwd, t) => {
+  'the file is removed': async (cwd, t) => {
     await held(t, cwd)
     return { end: () => rmSync(resolveLockPath(cwd)) }
   },
-  'somebody breaks the lock by force': async (cwd, t) => {
+  'the lock is broken by force': async (cwd, t) => {
     await held(t, cwd)
     return { end: () => breakLock({ cwd, force: true }) }
   },
-  'somebody renames another file over it': async (cwd, t) => {
+  'another file replaces the lock file': async (cwd, t) => {
     await held(t, cwd)
     const other = join(cwd, 'other')
     writeFileSync(other, 'no record')
-    return { end: () => renameSync(other, resolveLockPath(cwd)), told: /^the file was not a lock record/ }
+    return { end: () => renameSync(other, resolveLockPath(cwd)), reason: /^the file was not a lock record/ }
   },
-  'somebody writes another record into it': async (cwd, t) => {
+  'another record replaces the record': async (cwd, t) => {
     await held(t, cwd, 'old')
     const pid = deadPid()
-    return { end: () => overwrite(resolveLockPath(cwd), { pid, createdAt: 1 }), told: ended(pid) }
+    return { end: () => overwrite(resolveLockPath(cwd), { pid, createdAt: 1 }), reason: ended(pid) }
   },
-  'a process of another pid namespace releases': async (cwd, t) => {
+  'pid 1 of a namespace releases': async (cwd, t) => {
     const peer = container(t)
     assert.equal((await peer.acquire(cwd)).ok, true)
     return { end: () => peer.ask({ do: 'release', cwd }) }
   },
-  'a process of another pid namespace is killed': async (cwd, t) => {
+  'pid 1 of a namespace is killed': async (cwd, t) => {
     const peer = container(t)
     assert.equal((await peer.acquire(cwd)).ok, true)
-    return { end: () => killContainer(peer), told: ended(1) }
+    return { end: () => killContainer(peer), reason: ended(1) }
   },
 }
 
 const marks: Record<string, KnownFailure> = {
-  'a process ends as a zombie': {
+  'a process becomes a zombie': {
     runtime: 'deno',
     why: 'the process that becomes a zombie does not start in Deno',
   },
-  'somebody removes the file': noDeletion,
-  'somebody breaks the lock by force': noDeletion,
-  'somebody renames another file over it': noDeletion,
+  'the file is removed': noDeletion,
+  'the lock is broken by force': noDeletion,
+  'another file replaces the lock file': noDeletion,
 }
 
-for (const [how, bring] of Object.entries(ways)) {
+for (const [how, setUp] of Object.entries(ways)) {
   const skip = how.includes('zombie') ? withoutSignals : how.includes('namespace') && withoutNamespaces
   test(
-    `${how}: whoever waits acquires at once`,
+    `waiters acquire when ${how}`,
     { skip },
     knownFailure(marks[how] ?? [], async (t) => {
       const sync = new Waiter(t)
       const latencies: number[] = []
       for (let round = 0; round < ROUNDS; round += 1) {
         const cwd = directory(t)
-        const { end, told } = await bring(cwd, t)
-        // One waits in this process, the other one blocks its own.
+        const { end, reason } = await setUp(cwd, t)
+        // One waiter is in this process, the other one blocks its own process.
         const first = acquireLock({ cwd, timeout: 20_000 }).then((lock) => ({ lock, at: now() }))
         const second = (await sync.begin({ cwd, timeout: 20_000, form: 'sync' })).outcome
         const check = ({ takenOver }: { takenOver?: Outcome['takenOver'] | Lock['takenOver'] }) => {
-          if (told) assert.match(String(takenOver?.reason), told)
+          if (reason) assert.match(String(takenOver?.reason), reason)
           else assert.equal(takenOver, undefined)
         }
         await Promise.all([asleep(), asleep(sync.pid)])
-        // Soon, so that a look that no event has caused would come later; at another moment in each round.
-        await sleep(round * 5, 'a release at another moment in each round')
+        // Soon, so that a recheck without an event would come later; at another moment in each round.
+        await sleep(round * 5, 'each round releases at another moment')
         const before = now()
         const released = end()
         const winner = await Promise.race([first, second])
@@ -207,7 +207,7 @@ for (const [how, bring] of Object.entries(ways)) {
   )
 }
 
-test('the directory is renamed away and a new one made: no event tells, and it is noticed all the same', async (t) => {
+test('a waiter acquires after the directory is replaced', async (t) => {
   const parent = directory(t)
   const cwd = join(parent, 'a')
   mkdirSync(cwd)
@@ -224,7 +224,7 @@ test('the directory is renamed away and a new one made: no event tells, and it i
   assert.equal((await rejection(holder.release())).code, 'E_LOCK_LOST')
 })
 
-test('the directory is renamed away: everybody is told that it is not there', async (t) => {
+test('every waiter rejects with ENOENT if the directory is gone', async (t) => {
   const parent = directory(t)
   const cwd = join(parent, 'a')
   mkdirSync(cwd)
@@ -240,7 +240,7 @@ test('the directory is renamed away: everybody is told that it is not there', as
 })
 
 test(
-  'the lock file becomes a symbolic link: everybody who waits is told, in every process',
+  'every waiter rejects if the file becomes a symbolic link',
   knownFailure(noLinks, async (t) => {
     const cwd = directory(t)
     const path = resolveLockPath(cwd)
@@ -268,8 +268,8 @@ test(
   }),
 )
 
-test('take-overs hold up neither each other nor the deadline of another wait', async (t) => {
-  // One after the other, each with its pause for an old peer, would take a second.
+test('200 take-overs delay neither each other nor another timeout', async (t) => {
+  // In sequence, each with its pause for a legacy process, they would take a second.
   const count = 200
   const [root, elsewhere] = [directory(t), directory(t)]
   const peer = new Peer(t)
@@ -295,7 +295,7 @@ test('take-overs hold up neither each other nor the deadline of another wait', a
   await Promise.all([...locks, other].map((lock) => lock.release()))
 })
 
-test('a holder that is stopped holds the lock', { skip: withoutSignals }, async (t) => {
+test('a waiter times out while the holder is stopped', { skip: withoutSignals }, async (t) => {
   const cwd = directory(t)
   const peer = await held(t, cwd)
   send(peer.child, 'SIGSTOP')

@@ -1,4 +1,4 @@
-// What `onWait` is told, and that its failure ends the wait.
+// `onWait`: what it receives, and that an error of it ends the wait.
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -18,7 +18,7 @@ import { copied, loaded } from '../support/packages.mjs'
 import { later, sleep } from '../support/time.mjs'
 import { noDeletion } from '../support/wine.mjs'
 
-/** What a busy machine may add. */
+/** The delay that a busy machine may add, in milliseconds. */
 const LATE = 500
 
 const calls = [
@@ -29,7 +29,7 @@ const calls = [
 
 for (const [name, acquire] of calls.slice(0, 2)) {
   test(
-    `${name} tells of its wait when it begins and once a second after that, and who has the lock then`,
+    `${name} calls onWait each second with the current holder`,
     knownFailure(noDeletion, async (t) => {
       const [cwd, ...peers] = [directory(t), new Peer(t), new Peer(t)] as const
       const path = resolveLockPath(cwd)
@@ -37,32 +37,32 @@ for (const [name, acquire] of calls.slice(0, 2)) {
       const next = { pid: peers[1].child.pid ?? 0, createdAt: 1_700_000_000_000 }
       const other = join(cwd, 'other')
       writeFileSync(other, JSON.stringify(next))
-      const told: WaitStatus[] = []
+      const statuses: WaitStatus[] = []
       const at: number[] = []
       const onWait = (status: WaitStatus) => {
         at.push(performance.now())
-        told.push(status)
-        if (told.length === 1) renameSync(other, path)
+        statuses.push(status)
+        if (statuses.length === 1) renameSync(other, path)
       }
       const before = performance.now()
       const error = await rejection(acquire({ cwd, timeout: 2600, onWait }))
       const left = performance.now() - (at.at(-1) ?? before)
-      const times = told.length
-      // At the beginning, after a second, after two; each may be late and move those after it, none is left out.
-      assert.ok(times <= 3 && left < 1000 + LATE, `${times} times, and ${left} ms after the last one`)
-      assert.equal(told[0]?.holder?.pid, peers[0].child.pid)
-      for (const status of told.slice(1)) assert.deepEqual(status.holder, next)
+      const times = statuses.length
+      // At the start, after one second, after two. A late call delays those after it; none is omitted.
+      assert.ok(times <= 3 && left < 1000 + LATE, `${times} calls, and ${left} ms after the last one`)
+      assert.equal(statuses[0]?.holder?.pid, peers[0].child.pid)
+      for (const status of statuses.slice(1)) assert.deepEqual(status.holder, next)
       assert.deepEqual(error.holder, next)
       const missing: number[] = []
-      for (const [index, status] of told.entries()) {
+      for (const [index, status] of statuses.entries()) {
         assert.equal(status.path, path)
         const passed = (at[index] ?? 0) - before
         assert.ok(Number.isInteger(status.waited), `${status.waited}`)
         missing.push(passed - status.waited)
         const gap = (at[index] ?? 0) - (at[index - 1] ?? Number.NEGATIVE_INFINITY)
-        assert.ok(gap >= 1000, `${gap} ms after the one before`)
+        assert.ok(gap >= 1000, `${gap} ms after the previous call`)
       }
-      assert.ok((told[0]?.waited ?? 0) < 1000)
+      assert.ok((statuses[0]?.waited ?? 0) < 1000)
       const shown = missing.map((time) => time.toFixed(1)).join(' ')
       assert.ok(
         missing.every((time) => time > -1 && time < LATE),
@@ -70,16 +70,16 @@ for (const [name, acquire] of calls.slice(0, 2)) {
       )
       assert.ok(Math.min(...missing) < 50, `${shown} ms are missing`)
       if (name !== 'acquireLock') return
-      await sleep(1100, 'a wait that goes on would report again')
-      assert.equal(told.length, times, 'it was told of a wait that was over')
+      await sleep(1100, 'a wait that continues would call onWait again')
+      assert.equal(statuses.length, times, 'onWait was called after the end of the wait')
     }),
   )
 }
 
 for (const [name, acquire] of calls) {
-  test(`${name} tells nobody if it does not wait`, async (t) => {
+  test(`${name} does not call onWait if it does not wait`, async (t) => {
     const cwd = directory(t)
-    const onWait = () => assert.fail('it was told')
+    const onWait = () => assert.fail('onWait was called')
     const lock = await acquireLock({ cwd, timeout: 1000, onWait })
     await rejection(acquire({ cwd, onWait }))
     await lock.release()
@@ -87,7 +87,7 @@ for (const [name, acquire] of calls) {
     await again.release()
   })
 
-  test(`an onWait of ${name} that is no function is refused before anything is touched`, async (t) => {
+  test(`${name} rejects if onWait is not a function`, async (t) => {
     const cwd = directory(t)
     for (const onWait of [null, 'x', 1, {}, true]) {
       for (const timeout of [0, 1000]) {
@@ -102,7 +102,7 @@ for (const [name, acquire] of calls) {
     await (await acquire({ cwd, onWait: undefined })).release()
   })
 
-  test(`an onWait of ${name} that throws ends the wait with its error`, async (t) => {
+  test(`an error thrown by onWait ends the wait (${name})`, async (t) => {
     const [cwd, peer] = [directory(t), new Peer(t)]
     await peer.acquire(cwd)
     for (const thrown of [new Error('mine'), 'a string', undefined]) {
@@ -121,11 +121,11 @@ for (const [name, acquire] of calls) {
     const error = await rejection(acquire({ cwd, timeout: 20_000, onWait: failing }))
     assert.deepEqual([error.message, times], ['the second time', 2])
     await peer.ask({ do: 'release', cwd })
-    await sleep(30, 'a wait that goes on would take the lock')
-    assert.equal(existsSync(resolveLockPath(cwd)), false, 'nobody has taken the lock')
+    await sleep(30, 'a wait that continues would acquire the lock')
+    assert.equal(existsSync(resolveLockPath(cwd)), false, 'the wait acquired the lock')
   })
 
-  test(`an onWait of ${name} that throws when the lock was won just now: it is free at once`, async (t) => {
+  test(`${name} rolls back if onWait throws while acquiring`, async (t) => {
     const cwd = directory(t)
     // A synchronous call does not wait for a lock of its own thread, but for one of another copy.
     const other = loaded(copied(t))
@@ -142,31 +142,31 @@ for (const [name, acquire] of calls) {
       await emptied(cwd)
     }
     // On a busy machine a rejection does not wait for every release.
-    assert.ok(free >= 3, `the lock that was won is still held, ${5 - free} times`)
-    await sleep(50, 'a wait that goes on would take the lock')
+    assert.ok(free >= 3, `the acquired lock was still held, ${5 - free} times`)
+    await sleep(50, 'a wait that continues would acquire the lock')
     assert.deepEqual(readdirSync(cwd), [])
   })
 }
 
-test('what the holder does not tell is told by the reason', async (t) => {
+test('onWait receives a reason if the holder cannot be checked', async (t) => {
   const cwd = directory(t)
   const lock = await acquireLock(cwd)
   const record = readRecord(lock.path)
   await lock.release()
   leave(cwd, { ...record, bootId: '00000000-0000-4000-8000-000000000000', host: 'elsewhere', fs: 'shared' })
-  const told: WaitStatus[] = []
-  await rejection(acquireLock({ cwd, timeout: 50, onWait: (status) => told.push(status) }))
-  assert.equal(told.length, 1)
-  assert.equal(told[0]?.holder?.host, 'elsewhere')
-  assert.match(String(told[0]?.reason), /cannot check processes of another one/)
+  const statuses: WaitStatus[] = []
+  await rejection(acquireLock({ cwd, timeout: 50, onWait: (status) => statuses.push(status) }))
+  assert.equal(statuses.length, 1)
+  assert.equal(statuses[0]?.holder?.host, 'elsewhere')
+  assert.match(String(statuses[0]?.reason), /cannot check processes of another one/)
 })
 
-test('withLock waits, and runs fn with the lock', async (t) => {
+test('withLock waits and calls fn with the lock', async (t) => {
   const cwd = directory(t)
   const holder = await acquireLock(cwd)
-  let [told, ran] = [0, 0]
+  let [waits, ran] = [0, 0]
   const onWait = () => {
-    told += 1
+    waits += 1
     later(20, 'the wait lasts a moment', () => holder.release())
   }
   const { signal } = new AbortController()
@@ -177,6 +177,6 @@ test('withLock waits, and runs fn with the lock', async (t) => {
     },
     { cwd, timeout: 20_000, signal, onWait },
   )
-  assert.deepEqual([result, told, ran], [true, 1, 1])
+  assert.deepEqual([result, waits, ran], [true, 1, 1])
   assert.deepEqual(readdirSync(cwd), [])
 })

@@ -1,4 +1,4 @@
-// How long a call waits: never shorter than it was asked to, and not much longer.
+// Timeouts: a call waits at least as long as its timeout, and not much longer.
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { readdirSync, renameSync } from 'node:fs'
@@ -26,7 +26,7 @@ const LATE = 200
 const calls = [
   ['acquireLock', acquireLock],
   ['acquireLockSync', async (options: object) => acquireLockSync(options)],
-  ['withLock', (options: object) => withLock(() => assert.fail('it ran'), options)],
+  ['withLock', (options: object) => withLock(() => assert.fail('fn was called'), options)],
 ] as const
 
 /** A lock that another process holds. */
@@ -37,7 +37,7 @@ async function held(t: TestContext): Promise<{ cwd: string; peer: Peer }> {
 }
 
 for (const [name, acquire] of calls) {
-  test(`${name} gives up neither early, by any clock, nor late, and says who holds the lock`, async (t) => {
+  test(`${name} times out on time and reports the holder`, async (t) => {
     const { cwd, peer } = await held(t)
     for (const timeout of [0.001, 0.5, 1, 1.5, 2, 5, 30, 33.3, 100]) {
       let earliest = Number.POSITIVE_INFINITY
@@ -59,7 +59,7 @@ for (const [name, acquire] of calls) {
     }
   })
 
-  test(`${name} does not wait unless it is told to`, async (t) => {
+  test(`${name} does not wait without a timeout`, async (t) => {
     const { cwd, peer } = await held(t)
     for (const options of [{ cwd }, { cwd, timeout: 0 }, { cwd, timeout: -0 }, { cwd, timeout: undefined }]) {
       const onWait = () => assert.fail('it waited')
@@ -71,7 +71,7 @@ for (const [name, acquire] of calls) {
 }
 
 for (const [name, acquire] of calls) {
-  test(`${name} refuses what is no time to wait, before anything is touched`, async (t) => {
+  test(`${name} rejects an invalid timeout without creating a file`, async (t) => {
     const cwd = directory(t)
     const wrong: [unknown, string, new () => Error][] = [
       ...[-1, -0.001, -1e300, Number.NEGATIVE_INFINITY, Number.NaN].map((timeout): (typeof wrong)[0] => [
@@ -95,7 +95,7 @@ for (const [name, acquire] of calls) {
 }
 
 for (const timeout of [1e300, Number.MAX_VALUE, 2 ** 53, 1e12, Number.POSITIVE_INFINITY]) {
-  test(`a timeout of ${timeout} is none of a few milliseconds`, async (t) => {
+  test(`a timeout of ${timeout} does not overflow`, async (t) => {
     const { cwd, peer } = await held(t)
     const waiter = new Waiter(t)
     const sync = await waiter.begin({ cwd, timeout, form: 'sync' })
@@ -105,7 +105,7 @@ for (const timeout of [1e300, Number.MAX_VALUE, 2 ** 53, 1e12, Number.POSITIVE_I
       sync.outcome,
       sleep(50, 'a timeout that overflows ends by then'),
     ])
-    assert.equal(first, undefined, 'it is over')
+    assert.equal(first, undefined, 'a wait ended early')
     await peer.ask({ do: 'release', cwd })
     const outcomes = [sync.outcome.then(() => waiter.release(cwd)), waiting.then((lock) => lock.release())]
     await Promise.all(outcomes)
@@ -113,10 +113,10 @@ for (const timeout of [1e300, Number.MAX_VALUE, 2 ** 53, 1e12, Number.POSITIVE_I
 }
 
 for (const form of ['async', 'sync'] as const) {
-  test(`a wait costs no processor time, ${form}`, async (t) => {
+  test(`a wait costs almost no processor time (${form})`, async (t) => {
     const { cwd } = await held(t)
     const waiter = new Waiter(t)
-    // What is compiled at the first use is no cost of waiting.
+    // The first wait compiles code, which is not a cost of waiting.
     await waiter.wait({ cwd, timeout: 30, form })
     await within(60, async () => {
       const before = await waiter.usage()
@@ -128,7 +128,7 @@ for (const form of ['async', 'sync'] as const) {
   })
 }
 
-test('what is waited for is the lock of the call, wherever the program goes meanwhile', async (t) => {
+test('a wait ignores later changes of cwd and options', async (t) => {
   const before = process.cwd()
   t.after(() => process.chdir(before))
   const [here, there] = [directory(t), directory(t)]
@@ -151,7 +151,7 @@ test('what is waited for is the lock of the call, wherever the program goes mean
   await other.release()
 })
 
-test('an empty file of a dead creator is waited for as long as there is time', async (t) => {
+test('acquireLock waits for a new empty file until its timeout', async (t) => {
   const cwd = directory(t)
   for (const [, acquire] of calls) {
     await within(100 + LATE, async () => {
@@ -176,11 +176,11 @@ test('an empty file of a dead creator is waited for as long as there is time', a
 
 const flockless = spawnSync('flock', ['--version']).status !== 0 && 'flock(1) is not installed'
 
-test('somebody who only looks, for ever, does not make a wait longer', { skip: flockless }, async (t) => {
+test('a shared kernel lock does not prolong a timeout', { skip: flockless }, async (t) => {
   const cwd = directory(t)
   const path = leave(cwd, 'what a dead run has left')
-  const looker = spawn('flock', ['--shared', '--no-fork', path, 'sleep', '60'], { stdio: 'ignore' })
-  t.after(() => looker.kill('SIGKILL'))
+  const reader = spawn('flock', ['--shared', '--no-fork', path, 'sleep', '60'], { stdio: 'ignore' })
+  t.after(() => reader.kill('SIGKILL'))
   await until(
     () => spawnSync('flock', ['--nonblock', path, 'true']).status !== 0,
     'flock holds a shared lock',
@@ -200,14 +200,14 @@ test('somebody who only looks, for ever, does not make a wait longer', { skip: f
   const [long, other] = [acquireLock({ cwd, timeout: 20_000 }), acquireLock({ cwd: held, timeout: 20_000 })]
   await holder.release()
   await (await other).release()
-  looker.kill('SIGKILL')
+  reader.kill('SIGKILL')
   const lock = await long
   assert.equal(lock.takenOver?.reason, 'the file was not a lock record')
   await lock.release()
 })
 
 test(
-  'a wait that began at a holder is over in time although an empty file has taken its place',
+  'a wait ends on time if an empty file appears',
   knownFailure(noDeletion, async (t) => {
     let long: Promise<Lock> | undefined
     await within(300 + LATE, async () => {
@@ -216,14 +216,14 @@ test(
       const before = performance.now()
       const { waiting: short } = await begin({ cwd, timeout: 300 })
       long = (await begin({ cwd })).waiting
-      // In one step: between a removal and a new file one of them may win.
+      // In one step: between a removal and a new file a waiter might acquire.
       renameSync(leave(cwd, '', 0, 'empty'), path)
       assert.equal((await rejection(short)).code, 'E_LOCK_CONTENTION')
       return performance.now() - before
     })
     assert.ok(long)
     const lock = await long
-    // The one whose time was over took over first, and gave back what it did not want any more.
+    // The wait that timed out took over first and rolled back.
     assert.match(String(lock.takenOver?.reason), /the file was (empty|not a lock record)/)
     await lock.release()
   }),
