@@ -41,7 +41,7 @@ for (const [format, extension] of [
   ['esm', 'mjs'],
   ['cjs', 'cjs'],
 ] as const) {
-  test(`a program that esbuild has bundled as ${format} acquires, the package being external`, async (t) => {
+  test(`an esbuild ${format} bundle with the package external acquires`, async (t) => {
     const home = project(t)
     await esbuild.build({
       absWorkingDir: home,
@@ -57,7 +57,7 @@ for (const [format, extension] of [
   })
 }
 
-test('esbuild without `external` fails when it bundles, not when the program runs', async (t) => {
+test('esbuild without `external` fails at build time', async (t) => {
   const home = project(t)
   const platform = join(home, 'node_modules', `${NAME}-${here}`)
   mkdirSync(platform)
@@ -75,8 +75,8 @@ test('esbuild without `external` fails when it bundles, not when the program run
 })
 
 for (const external of [undefined, [NAME]]) {
-  const how = external === undefined ? 'by default' : 'when it is told'
-  test(`a program that Vite has built for a server leaves the package external ${how}, and acquires`, async (t) => {
+  const how = external === undefined ? 'by default' : 'explicitly'
+  test(`a Vite server build keeps the package external ${how}`, async (t) => {
     const home = project(t)
     writeFileSync(join(home, 'package.json'), JSON.stringify({ type: 'module' }))
     await vite.build({

@@ -1,4 +1,4 @@
-// The documents: their links, their code, and their tables against what the package has.
+// The documents: their links, their code, and their tables, compared with the package.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
@@ -32,7 +32,7 @@ const anchors = (text: string) => [...text.matchAll(/^#+ (.*)$/gm)].map(([, head
 const headings = (text: string) => [...text.matchAll(/^## (.*)$/gm)].map(([, heading]) => heading)
 
 for (const path of documents) {
-  test(`${path}: every link to a file of this project leads there`, () => {
+  test(`links of ${path} to project files are valid`, () => {
     const links = [...read(path).matchAll(/\]\(([^)\s]+)\)/g)].map(([, link = '']) => link)
     for (const link of links) {
       if (/^(https?|mailto):/.test(link)) continue
@@ -45,7 +45,7 @@ for (const path of documents) {
   })
 }
 
-test('README.md begins with the picture, and its parts are in order', () => {
+test('README.md has its picture and sections in order', () => {
   const text = read('README.md')
   assert.ok(text.indexOf('docs/two-runs.svg') < text.indexOf('## '))
   assert.deepEqual(headings(text), [
@@ -63,14 +63,14 @@ test('README.md begins with the picture, and its parts are in order', () => {
   ])
 })
 
-test('README.md has 160 lines at most, and its first example ten', () => {
+test('README.md has at most 160 lines, its first example ten', () => {
   assert.ok(read('README.md').trim().split('\n').length <= 160)
   const [code = ''] = blocksOf('README.md')
   assert.match(code, /withLock/)
   assert.ok(code.trim().split('\n').length <= 10)
 })
 
-test('the code of README.md is right by its types', (t) => {
+test('the code of README.md type-checks', (t) => {
   const blocks = blocksOf('README.md')
   assert.equal(blocks.length, 3)
   const declared = 'declare function postPayments(): Promise<void>\nexport {}\n'
@@ -89,14 +89,14 @@ function part(path: string, heading: string): string {
 /** The first cells of the rows of tables. */
 const firstCells = (text: string) => [...text.matchAll(/^\| (.*?) +\|/gm)].map(([, cell = '']) => cell)
 
-test('the table of errors names the codes that the types name, and no other', () => {
+test('docs/errors.md lists exactly the error codes of index.d.ts', () => {
   const codes = (text: string) => [...new Set(text.match(/\bE_LOCK_\w+/g))].sort()
   const named = codes(firstCells(read('docs/errors.md')).join())
   assert.deepEqual(named, codes(read('index.d.ts')))
   for (const code of codes(part('README.md', 'Errors'))) assert.ok(named.includes(code), code)
 })
 
-test('the tables of exit codes have those of the command line', () => {
+test('the tables of exit codes match the command line', () => {
   const codes: number[] = Object.values(exitCodes)
   const named = (text: string) =>
     firstCells(text)
@@ -107,7 +107,7 @@ test('the tables of exit codes have those of the command line', () => {
     assert.ok(codes.includes(code), `${code}`)
 })
 
-test('every option of the command line is in its document', () => {
+test('docs/cli.md lists every option of the command line', () => {
   const text = part('docs/cli.md', 'Commands')
   for (const topic of ['run', 'status', 'break', 'sql']) {
     const { stdout } = spawnSync(process.execPath, [join(root, 'bin/reconcile-lock.js'), topic, '--help'])
@@ -116,13 +116,13 @@ test('every option of the command line is in its document', () => {
   }
 })
 
-test('every function of the package is in the table of calls, or named below it', () => {
+test('README.md and docs/api.md name every exported function', () => {
   const names = Object.keys(require(root)).filter((name) => name !== 'LockError')
   for (const path of ['README.md', 'docs/api.md'])
     for (const name of names) assert.match(read(path), new RegExp(`\`${name}\\b`), `${path}: ${name}`)
 })
 
-test('the tables of platforms have every target that a binary is published for', () => {
+test('the tables of platforms list every published target', () => {
   const { napi }: { napi: { targets: string[] } } = JSON.parse(read('package.json'))
   const words: Record<string, RegExp> = {
     'x86_64-unknown-linux-gnu': /Linux x64, glibc.* \| tested/,
@@ -138,7 +138,7 @@ test('the tables of platforms have every target that a binary is published for',
     for (const target of napi.targets) assert.match(part(path, 'Platforms'), words[target] ?? /none/, target)
 })
 
-test('SECURITY.md counts the modules that allow unsafe code', () => {
+test('SECURITY.md states the number of modules with unsafe code', () => {
   const sources = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
   const unsafe = sources.filter(
     (path) => path.endsWith('.rs') && read(`src/${path}`).includes('allow(unsafe_code'),
@@ -150,7 +150,7 @@ test('SECURITY.md counts the modules that allow unsafe code', () => {
   )
 })
 
-test('every row of docs/guarantees.md names its test, or that there is none', () => {
+test('every row of docs/guarantees.md names a test or none', () => {
   for (const heading of ['The holder ends', 'The holder lives', 'The file and its directory']) {
     const rows = part('docs/guarantees.md', heading).match(/^\| (?!event|---).*$/gm) ?? []
     assert.ok(rows.length > 5, heading)

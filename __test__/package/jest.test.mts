@@ -1,4 +1,4 @@
-// The package in real Jest: each test file has a realm and a module registry of its own, over one binary.
+// The package in Jest, where each test file has its own realm and module registry over one binary.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { readdirSync, writeFileSync } from 'node:fs'
@@ -70,7 +70,7 @@ test('a lock that is left held', async () => {
 })
 `
 
-/** As jsdom is: without the globals that only Node.js has. */
+/** Like jsdom, without the globals that only Node.js has. */
 const BARE = `
 const { TestEnvironment } = require(${JSON.stringify(require.resolve('jest-environment-node'))})
 module.exports = class extends TestEnvironment {
@@ -81,7 +81,7 @@ module.exports = class extends TestEnvironment {
 }
 `
 
-test('two test files in one worker of Jest, one of them without setImmediate', (t) => {
+test('the package works in Jest with and without setImmediate', (t) => {
   const project = directory(t)
   const locks = directory(t)
   copyPackage(join(project, 'node_modules/reconcile-lock'))
@@ -99,5 +99,5 @@ test('two test files in one worker of Jest, one of them without setImmediate', (
   assert.match(stderr, /^Tests: +10 passed, 10 total$/m)
   assert.equal(status, 0, stderr)
   const left = readdirSync(locks, { recursive: true }).filter((name) => String(name).endsWith('left'))
-  assert.deepEqual(left, [], 'the end of the process releases what the tests have left held')
+  assert.deepEqual(left, [], 'the exit of Jest releases the locks that tests left held')
 })

@@ -1,4 +1,4 @@
-// docs/migrating.md: what runs of another lock and runs of this one do to each other, and that its code is right.
+// docs/migrating.md: how this lock and other locks interact, and that its code type-checks.
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -14,7 +14,7 @@ import { until } from '../support/time.mjs'
 
 const HOUR = 3600
 
-test('a hand-written pid file: each refuses while the other lives, and takes over when that is dead', async (t) => {
+test('a legacy pid file and this lock exclude each other', async (t) => {
   const cwd = directory(t)
   const peer = new Peer(t)
   assert.equal((await peer.acquire(cwd, 'old')).ok, true)
@@ -28,7 +28,7 @@ test('a hand-written pid file: each refuses while the other lives, and takes ove
   await old.releaseLock(cwd)
 })
 
-test('a hand-written pid file: what an old run has judged before, it may remove; the new one learns of it', async (t) => {
+test('a late unlink by a legacy process causes E_LOCK_LOST', async (t) => {
   const cwd = directory(t)
   leave(cwd, { pid: deadPid(), createdAt: 1 })
   let lock: Awaited<ReturnType<typeof acquireLock>> | undefined
@@ -39,19 +39,19 @@ test('a hand-written pid file: what an old run has judged before, it may remove;
   })
   assert.ok(lock)
   assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
-  assert.equal(existsSync(resolveLockPath(cwd)), true, "the old run's file stays")
+  assert.equal(existsSync(resolveLockPath(cwd)), true, 'the file of the legacy process stays')
 })
 
 for (const [what, content, code] of [
-  ['an object with a pid', JSON.stringify({ pid: process.ppid }), 'E_LOCK_CONTENTION'],
+  ['only the pid key', JSON.stringify({ pid: process.ppid }), 'E_LOCK_CONTENTION'],
   [
-    'an object with a pid and more',
+    'pid and other keys',
     JSON.stringify({ pid: process.ppid, startedAt: 'x', argv: [] }),
     'E_LOCK_CONTENTION',
   ],
   ['a bare number', `${process.ppid}\n`, undefined],
 ] as const) {
-  test(`a hand-written pid file that is ${what} ${code ? 'is held' : 'is taken over, whoever lives'}`, async (t) => {
+  test(`a pid file with ${what} ${code ? 'is held' : 'is taken over'}`, async (t) => {
     const cwd = directory(t)
     leave(cwd, content, HOUR)
     if (code) assert.equal((await rejection(acquireLock(cwd))).code, code)
@@ -67,7 +67,7 @@ function target(t: TestContext): { cwd: string; data: string; file: string } {
   return { cwd, data, file: `${data}.lock` }
 }
 
-test('proper-lockfile holds: a new run is refused, and does not wait', async (t) => {
+test('acquireLock rejects a lock of proper-lockfile without waiting', async (t) => {
   const { data, file } = target(t)
   const release = await properLockfile.lock(data)
   const before = performance.now()
@@ -77,7 +77,7 @@ test('proper-lockfile holds: a new run is refused, and does not wait', async (t)
   await (await acquireLock({ file })).release()
 })
 
-test('a new run holds: proper-lockfile is refused, and never gets in, however old the file is', async (t) => {
+test('proper-lockfile is refused even if our lock file is old', async (t) => {
   const { data, file } = target(t)
   const lock = await acquireLock({ file })
   assert.equal((await rejection(properLockfile.lock(data))).code, 'ELOCKED')
@@ -87,7 +87,7 @@ test('a new run holds: proper-lockfile is refused, and never gets in, however ol
   await lock.release()
 })
 
-test('the directory that a killed run of proper-lockfile has left is nobody’s but another old one’s', async (t) => {
+test('only proper-lockfile takes over its own stale directory', async (t) => {
   const { data, file } = target(t)
   mkdirSync(file)
   utimesSync(file, 1, 1)
@@ -95,7 +95,7 @@ test('the directory that a killed run of proper-lockfile has left is nobody’s 
   await (await properLockfile.lock(data))()
 })
 
-test('on another path proper-lockfile and a new run know nothing of each other', async (t) => {
+test('proper-lockfile on another path does not exclude this lock', async (t) => {
   const { cwd, data } = target(t)
   const release = await properLockfile.lock(data)
   const lock = await acquireLock(cwd)
@@ -104,7 +104,7 @@ test('on another path proper-lockfile and a new run know nothing of each other',
   await release()
 })
 
-test('two names of one directory are one lock', async (t) => {
+test('a symbolic link to the directory names the same lock', async (t) => {
   const cwd = directory(t)
   mkdirSync(join(cwd, 'one'))
   symlinkSync('one', join(cwd, 'two'))
@@ -113,17 +113,17 @@ test('two names of one directory are one lock', async (t) => {
   await lock.release()
 })
 
-test('lockfile holds: a new run takes its empty file over when it is two seconds old', async (t) => {
+test('an empty lockfile file is taken over after 2 s', async (t) => {
   const file = join(directory(t), 'data.lock')
   const before = Date.now()
   lockfile.lockSync(file)
   const lock = await acquireLock({ file })
-  assert.ok(Date.now() - before > 1900, 'not before')
+  assert.ok(Date.now() - before > 1900, 'it was taken over too early')
   assert.match(lock.takenOver?.reason ?? '', /empty/)
   await lock.release()
 })
 
-test('a new run holds: lockfile is refused, but with `stale` it removes the file, and both run', async (t) => {
+test('lockfile is refused, but removes our file with `stale`', async (t) => {
   const file = join(directory(t), 'data.lock')
   const lock = await acquireLock({ file })
   assert.throws(() => lockfile.lockSync(file), { code: 'EEXIST' })
@@ -135,7 +135,7 @@ test('a new run holds: lockfile is refused, but with `stale` it removes the file
   lockfile.unlockSync(file)
 })
 
-test('who holds both keeps old runs out, and new ones', async (t) => {
+test('holding both locks excludes old and new processes', async (t) => {
   const { cwd, data } = target(t)
   const file = join(cwd, 'data.new.lock')
   const both = (work: () => Promise<void>) =>
@@ -156,11 +156,11 @@ test('who holds both keeps old runs out, and new ones', async (t) => {
   })
   const release = await properLockfile.lock(data)
   assert.equal((await rejection(both(async () => {}))).code, 'ELOCKED')
-  assert.equal(inspectLockSync({ file }).state, 'free', 'and its own lock is released')
+  assert.equal(inspectLockSync({ file }).state, 'free', 'its own lock is released')
   await release()
 })
 
-test('the code of the document is right by its types', (t) => {
+test('the code of docs/migrating.md type-checks', (t) => {
   // One block may show two versions of the same names.
   const parts = blocksOf('docs/migrating.md')
     .flatMap((code) => code.split(/^\/\/ (?:before|after)$/m))

@@ -46,24 +46,24 @@ function runs(name: string, text: string): void {
   assert.equal(execFileSync(process.execPath, [name], { cwd: project, encoding: 'utf8' }), said)
 }
 
-test('the packed package works by import', () => {
+test('the packed package works with import', () => {
   runs('esm.mjs', `import { acquireLock, LockError } from 'reconcile-lock'\n${use}`)
 })
 
-test('every export is there by its name, for import as well', () => {
+test('import finds every export by name', () => {
   const names = Object.keys(reconcileLock).filter((name) => name !== 'default' && name !== 'module.exports')
   runs('names.mjs', `import { ${names} } from 'reconcile-lock'\n${use}`)
   assert.equal(names.length, 10)
 })
 
-test('the packed package works by require', () => {
+test('the packed package works with require', () => {
   runs('cjs.cjs', `const { acquireLock, LockError } = require('reconcile-lock')\n!(async () => {${use}})()`)
 })
 
-/** The one that the project is developed with, and the oldest that the README names. */
+/** The version that the project uses, and the oldest that README.md names. */
 const compilers = ['typescript', 'typescript-5.2'].map((name) => join(root, 'node_modules', name, 'bin/tsc'))
 
-test('the packed package works from TypeScript, the newest and the oldest, as a module of either kind', () => {
+test('both TypeScript versions compile ES and CommonJS modules', () => {
   mkdirSync(join(project, 'node_modules', '@types'), { recursive: true })
   symlinkSync(join(root, 'node_modules/@types/node'), join(project, 'node_modules/@types/node'))
   symlinkSync(join(root, 'node_modules/undici-types'), join(project, 'node_modules/undici-types'))
@@ -89,7 +89,7 @@ test('the packed package works from TypeScript, the newest and the oldest, as a 
   assert.equal(execFileSync(process.execPath, ['typed.mjs'], { cwd: project, encoding: 'utf8' }), said)
 })
 
-test('the locks on PostgreSQL have types for a module of either kind, without those of pg, and take a client of it', () => {
+test('reconcile-lock/postgres type-checks with and without the types of pg', () => {
   const use = `
     const locks = postgresLocks({ connectionString: 'postgres://localhost/x' })
     const call = async (): Promise<bigint> => {
@@ -135,8 +135,8 @@ test('the locks on PostgreSQL have types for a module of either kind, without th
   assert.equal(compile().stdout, '')
 })
 
-test('npx finds the command line, in a project that has installed the package and in a clone of it', () => {
-  // In a clone npx would run `prepare` and build the addon anew, below the tests that use it.
+test('npx finds the command line in a project and clone', () => {
+  // In a clone npx would run `prepare` and rebuild the addon while other tests use it.
   const env = { ...process.env, npm_config_ignore_scripts: 'true' }
   const npx = (cwd: string, ...args: string[]) =>
     execFileSync('npx', ['--no-install', 'reconcile-lock', ...args], { cwd, env, encoding: 'utf8' })
@@ -147,7 +147,7 @@ test('npx finds the command line, in a project that has installed the package an
   assert.equal(printed, words.map((word) => `${word}|`).join(''))
 })
 
-test('Ctrl-C under npx reaches the command once, and the lock is held until that has ended', async (t) => {
+test('the lock outlasts Ctrl-C under npx until the command ends', async (t) => {
   if (!hasTerminal(t)) return
   const cwd = directory(t)
   const [lock, listener] = [join(cwd, 'lock'), new Listener(cwd, ['SIGINT'])]
@@ -163,7 +163,7 @@ test('Ctrl-C under npx reaches the command once, and the lock is held until that
   assert.equal(reconcileLock.inspectLockSync({ file: lock }).state, 'free')
 })
 
-test('the package holds what a user needs and nothing else', () => {
+test('the package contains exactly the expected files', () => {
   const [packed] = JSON.parse(npm(['pack', '--json', '--dry-run', '--ignore-scripts'], root))
   const files: string[] = packed.files.map((file: { path: string }) => file.path)
   const binaries = files.filter((file) => file.endsWith('.node'))
@@ -185,12 +185,12 @@ test('the package holds what a user needs and nothing else', () => {
   ])
 })
 
-test('the loader names the package of every platform that a binary is published for', () => {
+test('the loader names the package of every published platform', () => {
   const loader = readFileSync(join(root, 'dist/index.js'), 'utf8')
   for (const { name } of platforms) assert.ok(loader.includes(`require("reconcile-lock-${name}")`), name)
 })
 
-test('loading changes nothing that a program could see, as package.json says for bundlers', () => {
+test('loading the package has no side effects', () => {
   const program = `
     const seen = () => JSON.stringify({
       globals: Reflect.ownKeys(globalThis).map(String),

@@ -1,4 +1,4 @@
-// The check of a release finds every way in which one can be incomplete.
+// tools/check-release.mjs finds each of these faults of a release.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -30,7 +30,7 @@ function edit(path: string, change: (content: Record<string, unknown>) => void):
   writeFileSync(path, JSON.stringify(content))
 }
 
-test('a complete release passes, and its sizes are printed', () => {
+test('a complete release passes and its sizes are printed', () => {
   const { status, said } = check(release.home)
   assert.equal(status, 0, said)
   assert.match(said, /the release is complete/)
@@ -39,7 +39,7 @@ test('a complete release passes, and its sizes are printed', () => {
     assert.match(said, new RegExp(`^reconcile-lock-${platformOf(triple).name} \\d+ bytes`, 'm'))
 })
 
-test('without a directory it shows its usage', () => {
+test('check-release prints its usage without a directory', () => {
   const { status, stderr } = spawnSync(process.execPath, [join(root, 'tools/check-release.mjs')], {
     encoding: 'utf8',
   })
@@ -70,48 +70,48 @@ const faults: Record<string, [spoil: (home: string) => void, said: RegExp]> = {
     (home) => writeFileSync(binary(home, windows), 'garbage'.repeat(100)),
     /aarch64-pc-windows-msvc: .* is no native library/,
   ],
-  'a Linux binary is of another machine': [
+  'a Linux binary is for another processor': [
     (home) => writeFileSync(binary(home, musl), madeUp(target('x86_64-unknown-linux-musl'))),
     /aarch64-unknown-linux-musl: .* is for elf x64/,
   ],
-  'a macOS binary is of another machine': [
+  'a macOS binary is for another processor': [
     (home) => writeFileSync(binary(home, apple), madeUp(target('aarch64-apple-darwin'))),
     /x86_64-apple-darwin: .* is for darwin arm64/,
   ],
-  'a Windows binary is of another machine': [
+  'a Windows binary is for another processor': [
     (home) => writeFileSync(binary(home, windows), madeUp(target('x86_64-pc-windows-msvc'))),
     /aarch64-pc-windows-msvc: .* is for win32 x64/,
   ],
-  'a binary is of another system': [
+  'a binary is for another system': [
     (home) => writeFileSync(binary(home, windows), madeUp(target(musl))),
     /aarch64-pc-windows-msvc: .* is for elf arm64/,
   ],
-  'a binary is of the other libc': [
+  'a binary needs the other libc': [
     (home) => writeFileSync(binary(home, musl), madeUp(target('aarch64-unknown-linux-gnu'))),
     /aarch64-unknown-linux-musl: .* needs glibc 2\.17/,
   ],
-  'a binary was cut off': [
+  'a binary is truncated': [
     (home) => {
       const bytes = madeUp(target(musl))
-      // Where the table of sections would be.
+      // The offset of the table of sections.
       bytes.writeBigUInt64LE(BigInt(bytes.length + 1), 0x28)
       writeFileSync(binary(home, musl), bytes)
     },
     /was cut off/,
   ],
-  'a package is of another version': [
+  'a package has another version': [
     (home) => edit(manifestOf(home, apple), (content) => Object.assign(content, { version: '0.0.9' })),
     /x86_64-apple-darwin: version is "0\.0\.9"/,
   ],
-  'a package says the wrong processor': [
+  'a package declares the wrong processor': [
     (home) => edit(manifestOf(home, apple), (content) => Object.assign(content, { cpu: ['arm64'] })),
     /x86_64-apple-darwin: cpu is \["arm64"\]/,
   ],
-  'a package says the wrong system': [
+  'a package declares the wrong system': [
     (home) => edit(manifestOf(home, windows), (content) => Object.assign(content, { os: ['linux'] })),
     /aarch64-pc-windows-msvc: os is \["linux"\]/,
   ],
-  'a package does not say its libc': [
+  'a package does not declare its libc': [
     (home) => edit(manifestOf(home, musl), (content) => delete content.libc),
     /aarch64-unknown-linux-musl: libc is undefined/,
   ],
@@ -119,11 +119,11 @@ const faults: Record<string, [spoil: (home: string) => void, said: RegExp]> = {
     (home) => edit(manifestOf(home, apple), (content) => Object.assign(content, { main: 'index.js' })),
     /x86_64-apple-darwin: main is "index\.js"/,
   ],
-  'the main package is of another version': [
+  'the main package has another version': [
     (home) => edit(join(home, 'package.json'), (content) => Object.assign(content, { version: '0.0.9' })),
     /the main package is of version 0\.0\.9/,
   ],
-  'the main package does not depend on all': [
+  'an optional dependency is missing': [
     (home) =>
       edit(join(home, 'package.json'), (content) => {
         delete (content.optionalDependencies as Record<string, string>)['reconcile-lock-darwin-x64']
@@ -144,18 +144,18 @@ const faults: Record<string, [spoil: (home: string) => void, said: RegExp]> = {
     },
     /x86_64-apple-darwin: .*package\.json is missing/,
   ],
-  'the main package holds a binary': [
+  'the main package contains a binary': [
     (home) => {
       writeFileSync(join(home, fileOf(here)), 'x')
       edit(join(home, 'package.json'), (content) => (content.files as string[]).push('*.node'))
     },
     /the main package holds reconcile-lock\..*\.node/,
   ],
-  'the main package lacks what was compiled': [
+  'the main package lacks its compiled files': [
     (home) => rmSync(join(home, 'dist'), { recursive: true }),
     /the main package lacks dist\/postgres\.js/,
   ],
-  'the main package runs a script at its installation': [
+  'the main package has an install script': [
     (home) =>
       edit(join(home, 'package.json'), (content) =>
         Object.assign(content, { scripts: { install: 'node x' } }),
@@ -165,7 +165,7 @@ const faults: Record<string, [spoil: (home: string) => void, said: RegExp]> = {
 }
 
 for (const [what, [spoil, expected]] of Object.entries(faults)) {
-  test(`it fails when ${what}`, (t) => {
+  test(`check-release fails when ${what}`, (t) => {
     const home = join(directory(t), 'package')
     cpSync(release.home, home, { recursive: true })
     spoil(home)

@@ -1,4 +1,4 @@
-// A release as its users have it: installed by npm, from a registry, with the one binary of their machine.
+// A release as users install it: by npm from a registry, with only the binary of their machine.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -47,7 +47,7 @@ const locks = `
 const said = 'E_LOCK_CONTENTION true\n'
 const lockOnce = "require('reconcile-lock').acquireLockSync().releaseSync()"
 
-test('npm fetches the main package and the binary of this machine, and it locks from every kind of module', async (t) => {
+test('npm installs only the binary of this machine', async (t) => {
   const project = await installed(t)
   assert.deepEqual(packages(project), ['reconcile-lock', `reconcile-lock-${here}`])
   assert.deepEqual(registry.fetched(), [tarball(), tarball(here)].sort())
@@ -80,7 +80,7 @@ test('an installation from tarballs needs no registry', async (t) => {
   node(project, '-e', lockOnce)
 })
 
-test('the main package holds neither sources nor a binary', () => {
+test('the main package contains neither sources nor a binary', () => {
   const listed = spawnSync('tar', ['-tzf', tarball()], { cwd: release.packed, encoding: 'utf8' }).stdout
   const files = listed.trim().split('\n')
   assert.ok(files.includes('package/LICENSE'))
@@ -91,7 +91,7 @@ test('the main package holds neither sources nor a binary', () => {
   )
 })
 
-test('the crate holds nothing but itself', () => {
+test('the crate contains only its sources and documents', () => {
   const args = ['package', '--package', 'reconcile-lock', '--list', '--allow-dirty', '--offline']
   const { status, stdout, stderr } = spawnSync('cargo', args, { cwd: root, encoding: 'utf8' })
   assert.equal(status, 0, stderr)
@@ -105,7 +105,7 @@ test('the crate holds nothing but itself', () => {
   )
 })
 
-test('for another machine npm fetches that machine’s binary, and here it is told what is wrong', async (t) => {
+test('a binary installed for another platform is reported', async (t) => {
   const other = here === 'darwin-arm64' ? ['linux', 'x64', 'glibc'] : ['darwin', 'arm64']
   const [os, cpu, libc] = other
   const args = [`--os=${os}`, `--cpu=${cpu}`, ...(libc ? [`--libc=${libc}`] : [])]
@@ -117,12 +117,12 @@ test('for another machine npm fetches that machine’s binary, and here it is to
   assert.match(stderr, /is not installed: .* or node_modules was installed for another platform/)
 })
 
-test('on musl npm fetches the binary for musl', async (t) => {
+test('npm installs the musl binary on musl', async (t) => {
   const project = await installed(t, '--os=linux', '--cpu=x64', '--libc=musl')
   assert.deepEqual(packages(project), ['reconcile-lock', 'reconcile-lock-linux-x64-musl'])
 })
 
-test('without optional dependencies the command that it names installs the binary', async (t) => {
+test('the error names the npm command that installs the binary', async (t) => {
   const project = await installed(t, '--omit=optional')
   assert.deepEqual(packages(project), ['reconcile-lock'])
   const { stderr } = spawnSync(process.execPath, ['-e', lockOnce], { cwd: project, encoding: 'utf8' })
@@ -139,7 +139,7 @@ for (const [flags, fix] of [
     'start Node.js with --allow-addons beside --permission',
   ],
 ] as const) {
-  test(`under ${flags[0]} it names the option that keeps the addon out`, (t) => {
+  test(`the error names the fix for ${flags[0]}`, (t) => {
     const project = directory(t)
     layOut(project, here)
     const { status, stderr } = spawnSync(process.execPath, [...flags, '-e', lockOnce], {
@@ -151,7 +151,7 @@ for (const [flags, fix] of [
   })
 }
 
-test('an installation runs no script', () => {
+test('the packages have no scripts', () => {
   const manifests = readdirSync(release.packed).filter((name) => name.endsWith('.tgz'))
   assert.ok(manifests.length > 1)
   for (const name of manifests) {
@@ -161,7 +161,7 @@ test('an installation runs no script', () => {
   }
 })
 
-test('each package of a platform has the licences of what is in its binary', () => {
+test('each platform package contains the licences of its binary', () => {
   for (const { name } of platforms) {
     const path = join(release.home, 'npm', name)
     assert.match(readFileSync(join(path, 'LICENSE'), 'utf8'), /^MIT License/)
@@ -171,7 +171,7 @@ test('each package of a platform has the licences of what is in its binary', () 
   }
 })
 
-test('publint finds nothing to say about what is published', async () => {
+test('publint reports no problems', async () => {
   const { messages, pkg = {} } = await publint({ pkgDir: release.home, strict: true })
   assert.deepEqual(
     messages.map((message) => formatMessage(message, pkg)),
@@ -179,7 +179,7 @@ test('publint finds nothing to say about what is published', async () => {
   )
 })
 
-test('@arethetypeswrong/cli finds that they are right', () => {
+test('@arethetypeswrong/cli reports no problems', () => {
   const attw = join(root, 'node_modules/@arethetypeswrong/cli/dist/index.js')
   const { status, stdout, stderr } = spawnSync(
     process.execPath,

@@ -1,4 +1,4 @@
-// An npm registry that has this project's release and nothing else, on loopback.
+// A local npm registry that serves only the release under test.
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -11,12 +11,12 @@ import { manifest, type Release } from '../support/release.mjs'
 
 export interface Registry {
   url: string
-  /** The tarballs that were asked for since the last look. */
+  /** The tarballs that were requested since the last call. */
   fetched(): string[]
   close(): void
 }
 
-/** What the registry knows of a package, by its name. */
+/** The metadata of each package, by its name. */
 function packuments({ home, packed }: Release, url: string): Map<string, unknown> {
   const homes = [home, ...readdirSync(join(home, 'npm')).map((name) => join(home, 'npm', name))]
   return new Map(
@@ -67,7 +67,7 @@ export interface End {
   stderr: string
 }
 
-/** Runs npm in a project, with that registry and a cache of its own. */
+/** Runs npm in a project with this registry and a separate cache. */
 export function npm(
   registry: Registry,
   cwd: string,

@@ -38,7 +38,7 @@ const { momentsOf, percentile, takeTurns } = (await import(join(root, 'tools/ben
 const bench = (...args: string[]) =>
   spawnSync(process.execPath, [join(root, 'tools/bench.mjs'), '--no-build', ...args], { encoding: 'utf8' })
 
-test('samples become percentiles', () => {
+test('percentile selects by rank, and momentsOf splits a span', () => {
   const countdown = (count: number) => Array.from({ length: count }, (_, index) => count - index)
   assert.deepEqual(
     [0, 50, 99, 100].map((percent) => percentile(countdown(201), percent)),
@@ -53,7 +53,7 @@ test('samples become percentiles', () => {
   )
 })
 
-test('contenders take turns, and a slow one takes part in some rounds', async () => {
+test('takeTurns alternates contenders and runs slow ones less often', async () => {
   const log: string[] = []
   const contender = (name: string) => ({ sample: () => log.push(name) })
   const all = [contender('a'), { ...contender('slow'), times: 2 }, contender('b')]
@@ -61,11 +61,11 @@ test('contenders take turns, and a slow one takes part in some rounds', async ()
     (await takeTurns(all, 4)).map(({ samples }) => samples.length),
     [4, 2, 4],
   )
-  assert.equal(log.filter((name) => name === 'a').length, 5, 'one round more, which does not count')
+  assert.equal(log.filter((name) => name === 'a').length, 5, 'one extra round, which does not count')
   assert.deepEqual(log.slice(0, 4), ['b', 'a', 'a', 'b'])
 })
 
-/** The figures of a section: each 1, but for `about`. */
+/** The figures of a section: each is 1, except those in `about`. */
 function figures(section: string, about: Figures = {}): Figures {
   const names = targets.filter((each) => each.section === section).flatMap(({ of, to }) => [of, to ?? of])
   return { ...Object.fromEntries(names.map((name) => [name, 1])), ...about }
@@ -79,7 +79,7 @@ for (const [section, name, figure, good, bad] of [
   ['diagnostics', 'no subscriber: nothing computed', 'no subscriber reads', 0, 1],
   ['postgres', 'acquireLock hand-over p50 >= 20 x better than polling', 'acquireLock p50 us', 1 / 20, 1 / 19],
 ] as const) {
-  test(`target ${name}: reached by ${good}, missed by ${bad}`, () => {
+  test(`judge checks ${name}`, () => {
     const verdictOn = (value: number) =>
       judge({ [section]: { tmpfs: figures(section, { [figure]: value }) } }, {}).find(
         (judged) => judged.name === name && judged.medium === 'tmpfs',
@@ -88,7 +88,7 @@ for (const [section, name, figure, good, bad] of [
   })
 }
 
-test('a figure that is not measured skips its target with the reason, or is an error', () => {
+test('judge skips a target without a figure, with a reason', () => {
   const few = figures('killed', { 'acquireLock p99 us': 'n too small (5 of 200)' })
   const judged = judge({ pairs: { disk: figures('pairs') }, killed: { disk: few } }, { tmpfs: 'no tmpfs' })
   const reasons = (section: string) =>
@@ -114,7 +114,7 @@ test('a short run judges every target of its sections', (t) => {
   assert.match(stdout, /^ +no subscriber: nothing computed +\w+ +reached +0\.000$/m)
 })
 
-test('a bench that is ended leaves no server and no files behind', async (t) => {
+test('an interrupted bench leaves no server and no files', async (t) => {
   const tmp = directory(t)
   const args = [join(root, 'tools/bench.mjs'), '--no-build', '--only', 'postgres']
   const child = spawn(process.execPath, args, { stdio: 'ignore', env: { ...process.env, TMPDIR: tmp } })

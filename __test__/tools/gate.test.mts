@@ -1,4 +1,4 @@
-// The driver of `npm test`: what it reads from the runners, and that nothing that went wrong counts as passed.
+// The driver of `npm test`: what it reads from the runners, and that no failure counts as passed.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
@@ -56,7 +56,7 @@ test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; fini
   ['this project', '\n3 passed, 1 failed, 2 skipped\n', { passed: 3, failed: 1, skipped: 2 }, []],
   ['a line that is not the total', 'node 22: 3 passed, 1 failed', { passed: 0, failed: 0, skipped: 0 }, []],
 ] as const) {
-  test(`reads the output of ${what}`, () => {
+  test(`readOutput parses ${what}`, () => {
     const { tests: found, ...sums } = readOutput(output)
     assert.deepEqual(sums, counts)
     assert.deepEqual(found, tests)
@@ -71,8 +71,8 @@ for (const [what, stage, failed] of [
   ['whose first command fails', { commands: node('process.exit(3)', '') }, 1],
   ['whose command is killed', { commands: node('process.kill(process.pid, "SIGKILL")') }, 1],
   ['whose command does not exist', { commands: [{ command: './nothing-there', args: [] }] }, 1],
-  ['with a failed test and exit code 0', { commands: node('console.log("0 passed, 2 failed")') }, 2],
-  ['that is to have tests and has none', { hasTests: true, commands: node('') }, 1],
+  ['with failed tests, exit code 0', { commands: node('console.log("0 passed, 2 failed")') }, 2],
+  ['without its required tests', { hasTests: true, commands: node('') }, 1],
 ] as const) {
   test(`a stage ${what}: ${failed} failed`, async () => {
     const result = await runStage({ name: 'a stage', ...stage }, () => {})
@@ -80,7 +80,7 @@ for (const [what, stage, failed] of [
   })
 }
 
-test('the table shows stages, the ten longest tests, and the sums last', () => {
+test('the table shows stages, the longest tests and the sums', () => {
   const longest = Array.from({ length: 12 }, (_, index) => ({ name: `test ${index}`, seconds: index }))
   const lines = table([
     { name: 'build', seconds: 46, passed: 0, failed: 0, skipped: 0, longest: [] },
@@ -93,11 +93,11 @@ test('the table shows stages, the ten longest tests, and the sums last', () => {
   assert.equal(lines.at(-1), '88 passed, 1 failed, 2 skipped')
 })
 
-test('every stage has a name of its own', () => {
+test('every stage has a unique name', () => {
   assert.equal(new Set(stages.map(({ name }) => name)).size, stages.length)
 })
 
-test('a commit subject over 72 characters is refused until a release has it', (t) => {
+test('the check rejects unreleased commit subjects over 72 characters', (t) => {
   const home = directory(t)
   const git = (...args: string[]) => {
     const identity = ['-c', 'user.name=a', '-c', 'user.email=a@b', '-c', 'commit.gpgsign=false']

@@ -1,4 +1,4 @@
-// The runner of `npm run test:runtimes` on made-up reports, and the marks of tests that cannot pass in a runtime.
+// The runner of `npm run test:runtimes` on made-up reports, and knownFailure().
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
@@ -47,7 +47,7 @@ const suite = (tests: string) =>
 const PASSED = '<testcase name="good &amp; old" time="1"/>'
 const FAILED = '<testcase name="bad"><failure message="m">is not 2</failure></testcase>'
 
-test('counts the tests of a report, also in nested suites', async (t) => {
+test('runSuite counts the tests of nested suites', async (t) => {
   const skipped = '<testcase name="other"><skipped message="no strace"/></testcase>'
   const nested = suite(`${PASSED}<testsuite name="inner">${FAILED}${skipped}</testsuite>`)
   const [counts, printed, failures] = await judged(t, nested, 1)
@@ -57,13 +57,13 @@ test('counts the tests of a report, also in nested suites', async (t) => {
   assert.deepEqual(failures, ['a runtime, some/file: bad\n  is not 2'])
 })
 
-test('says so where a report gives no reason for a skip', async (t) => {
+test('runSuite prints that a skip has no reason', async (t) => {
   const [counts, printed] = await judged(t, suite('<testcase name="other"><skipped/></testcase>'), 0)
   assert.deepEqual(counts, { passed: 0, failed: 0, skipped: 1 })
   assert.match(printed, /skipped: other\n\s+the report of this runtime gives no reason/)
 })
 
-test('counts a known failure as skipped if the report says passed', async (t) => {
+test('runSuite counts a known failure that passed as skipped', async (t) => {
   const [counts, printed] = await judged(t, suite(PASSED), 0, 'known failure: good & old: no 2 there')
   assert.deepEqual(counts, { passed: 0, failed: 0, skipped: 1 })
   assert.match(printed, /skipped: good & old\n\s+no 2 there/)
@@ -76,17 +76,17 @@ test('a known failure does not hide a test that failed', async (t) => {
 
 for (const [what, report, code] of [
   ['without a report', undefined, 0],
-  ['without a report, by an error', undefined, 1],
+  ['with an error, without report', undefined, 1],
   ['with an empty report', suite(''), 0],
-  ['by an error that is in no test', suite(PASSED), 1],
+  ['with an error outside tests', suite(PASSED), 1],
 ] as const) {
-  test(`a file that ends ${what} is a failure`, async (t) => {
+  test(`a file that ends ${what} fails`, async (t) => {
     const [counts, printed] = await judged(t, report, code)
     assert.equal(counts.failed, 1, printed)
   })
 }
 
-test('a file that exceeds the deadline of its runtime is killed, and its output shown', async (t) => {
+test('a file that exceeds its deadline is killed', async (t) => {
   const script = join(directory(t), 'runtime.cjs')
   writeFileSync(script, "console.log('the first test passed'); setInterval(() => {}, 1e6)")
   const lines: string[] = []
@@ -97,7 +97,7 @@ test('a file that exceeds the deadline of its runtime is killed, and its output 
   assert.match(lines.join('\n'), /SIGKILL.*the first test passed/s)
 })
 
-/** Runs one test with a mark, on a platform; gives the state that Node.js reports. */
+/** Runs one marked test on a platform; returns the state that Node.js reports. */
 function marked(t: TestContext, platform: string, mark: object | object[], body: string): string {
   const file = join(directory(t), 'marked.test.mjs')
   const helper = join(root, 'build/__test__/support/known-failure.mjs')
@@ -123,16 +123,16 @@ const FAILS = `() => { throw new Error('no') }`
 const PASSES = 'async () => {}'
 
 for (const [what, platform, mark, body, state] of [
-  ['fails there', 'qemu', QEMU, FAILS, 'skip'],
-  ['fails on one of two platforms', 'qemu musl', QEMU, FAILS, 'skip'],
-  ['fails, with several marks', 'musl', [QEMU, { platform: 'musl', why: 'it is another' }], FAILS, 'skip'],
-  ['passes there', 'qemu', QEMU, PASSES, 'failed'],
-  ['passes there sometimes', 'qemu', { ...QEMU, sometimes: true }, PASSES, 'passed'],
-  ['fails there sometimes', 'qemu', { ...QEMU, sometimes: true }, FAILS, 'skip'],
+  ['fails on its platform', 'qemu', QEMU, FAILS, 'skip'],
+  ['fails under qemu and musl', 'qemu musl', QEMU, FAILS, 'skip'],
+  ['fails with several marks', 'musl', [QEMU, { platform: 'musl', why: 'it is another' }], FAILS, 'skip'],
+  ['passes on its platform', 'qemu', QEMU, PASSES, 'failed'],
+  ['passes on it sometimes', 'qemu', { ...QEMU, sometimes: true }, PASSES, 'passed'],
+  ['fails on it sometimes', 'qemu', { ...QEMU, sometimes: true }, FAILS, 'skip'],
   ['passes elsewhere', '', QEMU, PASSES, 'passed'],
   ['fails elsewhere', 'musl', QEMU, FAILS, 'failed'],
 ] as const) {
-  test(`knownFailure: a test that ${what}: ${state}`, (t) => {
+  test(`a marked test that ${what}: ${state}`, (t) => {
     assert.equal(marked(t, platform, mark, body), state)
   })
 }

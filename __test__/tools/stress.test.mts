@@ -1,4 +1,4 @@
-// The judge of the stress test on made-up intervals and logs, and short runs, one of them of a broken lock.
+// The judge of the stress test on made-up intervals and logs, and short runs, one of them with a broken lock.
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -67,20 +67,20 @@ function held(enter: number, exit: number, about: Partial<Interval> = {}): Inter
 const span = (begin: number, end: number): Span => ({ begin: ms(begin), end: ms(end) })
 
 for (const [what, intervals, expected] of [
-  ['none', [], 0],
+  ['no interval', [], 0],
   ['one after another', [held(0, 1), held(2, 3)], 0],
   ['one begins when the other ends', [held(0, 1), held(1, 2)], 0],
   ['by a nanosecond', [held(0, 1.000001), held(1, 2)], 1],
-  ['the later is named first', [held(1, 3), held(0, 2)], 1],
-  ['a much later one is named between them', [held(0, 2), held(5, 6), held(1, 3)], 1],
+  ['the later one listed first', [held(1, 3), held(0, 2)], 1],
+  ['a later one listed between them', [held(0, 2), held(5, 6), held(1, 3)], 1],
   ['one within the other', [held(0, 5), held(1, 2)], 1],
-  ['a moment within the other', [held(0, 5), held(1, 1)], 1],
-  ['a moment at the start of the other', [held(1, 1), held(1, 2)], 0],
-  ['both the same', [held(0, 1), held(0, 1)], 1],
+  ['an empty interval within another', [held(0, 5), held(1, 1)], 1],
+  ['an empty interval at a start', [held(1, 1), held(1, 2)], 0],
+  ['equal intervals', [held(0, 1), held(0, 1)], 1],
   ['three at once', [held(0, 3), held(1, 4), held(2, 5)], 3],
-  ['an early long one after a short one', [held(0, 9), held(1, 2), held(8, 10)], 2],
+  ['a long one over two short ones', [held(0, 9), held(1, 2), held(8, 10)], 2],
 ] as const) {
-  test(`overlaps: ${what}: ${expected}`, () => {
+  test(`findOverlaps finds ${expected}: ${what}`, () => {
     assert.equal(findOverlaps([...intervals]).length, expected)
   })
 }
@@ -90,22 +90,16 @@ const late = { ...lost, since: ms(7) }
 const unknown = { outcome: 'unknown' } as const
 for (const [what, first, second, unlink, expected] of [
   ['between the two enters', held(10, 20, lost), held(15, 25), span(12, 13), true],
-  ['before the first had the lock', held(10, 20, lost), held(15, 25), span(8, 9), false],
+  ['before the first held the lock', held(10, 20, lost), held(15, 25), span(8, 9), false],
   ['after the second entered', held(10, 20, lost), held(15, 25), span(16, 17), false],
   ['begun before, ended between', held(10, 20, lost), held(15, 25), span(9, 11), true],
-  ['after the record', held(10, 20, late), held(15, 25), span(8, 9), true],
-  ['but both found their files in their places', held(10, 20), held(15, 25), span(12, 13), false],
-  [
-    'after the first entered, but only the second lost',
-    held(10, 20),
-    held(15, 25, lost),
-    span(12, 13),
-    false,
-  ],
+  ['after the record was written', held(10, 20, late), held(15, 25), span(8, 9), true],
+  ['but both released normally', held(10, 20), held(15, 25), span(12, 13), false],
+  ['but only the second lost', held(10, 20), held(15, 25, lost), span(12, 13), false],
   ['and the first was killed', held(10, 20, unknown), held(15, 25), span(12, 13), true],
   ['but one is legacy', held(10, 20, { ...lost, kind: 'legacy' }), held(15, 25), span(12, 13), false],
 ] as const) {
-  test(`a legacy unlink ${what} ${expected ? 'explains' : 'does not explain'} the overlap`, () => {
+  test(`${expected ? 'explained' : 'unexplained'} overlap: unlink ${what}`, () => {
     assert.deepEqual(
       findOverlaps([first, second], [unlink]).map(({ explained }) => explained),
       [expected],
@@ -119,10 +113,10 @@ for (const [what, intervals, expected] of [
   ['before the first', [held(4, 10)], 4],
   ['after the last', [held(0, 3)], 7],
   ['not within a longer hold', [held(0, 10), held(1, 2), held(8, 9)], 0],
-  ['after the last moment of a kill', [held(0, 1, { gone: ms(4) }), held(5, 10)], 1],
+  ['after a kill', [held(0, 1, { gone: ms(4) }), held(5, 10)], 1],
   ['not after the end', [held(0, 9), held(30, 31)], 1],
 ] as const) {
-  test(`the longest gap: ${what}: ${expected} ms`, () => {
+  test(`longestGap is ${expected} ms: ${what}`, () => {
     assert.equal(longestGap([...intervals], 0n, ms(10)), expected)
   })
 }
@@ -145,7 +139,7 @@ const seen = ({ intervals }: Pick<Run, 'intervals'>) =>
     [...[enter, exit, gone].map((at) => Number(at) / 1e6), outcome].join(' '),
   )
 
-test('logs become intervals', (t) => {
+test('collect turns logs into intervals', (t) => {
   const enter = ['enter', 10, { since: '9' }] as [string, number, object]
   const exit = ['exit', 20] as [string, number]
   const killed = { killing: ms(50), killed: ms(52) }
@@ -183,11 +177,11 @@ const legacy = held(5, 10, { kind: 'legacy' })
 const beside = [held(0, 5), legacy]
 
 for (const [what, run, expected] of [
-  ['nothing wrong', {}, undefined],
+  ['a correct run', {}, undefined],
   ['an overlap', { intervals: [held(0, 5), held(4, 10)] }, /^1 overlaps$/],
   ['an overlap with a legacy worker', { intervals: [held(0, 6), legacy] }, undefined],
   [
-    'an overlap that a legacy worker explains',
+    'an overlap explained by a legacy worker',
     { intervals: [held(0, 6, lost), held(5, 10)], unlinks: [span(1, 2)] },
     undefined,
   ],
@@ -211,19 +205,19 @@ for (const [what, run, expected] of [
   ['a gap of 2.6 s', { intervals: [held(0, 5), held(2605, 2610)], to: ms(2610) }, /2600 ms/],
   ['no holder', { intervals: [] }, /no worker acquired/],
   ['a worker that ended by itself', { faults: ['w1 ended'] }, /^w1 ended$/],
-  ['a lock that is not free afterwards', { afterwards: { error: 'E', left: [] } }, /afterwards/],
-  ['a file that is left', { afterwards: { left: ['x'] } }, /left: x/],
+  ['a lock held afterwards', { afterwards: { error: 'E', left: [] } }, /afterwards/],
+  ['a remaining file', { afterwards: { left: ['x'] } }, /left: x/],
   ['a control without an overlap', { control: true }, /proves nothing/],
   ['a control with an overlap', { control: true, intervals: [held(0, 6), legacy] }, undefined],
 ] as [string, Partial<Run>, RegExp | undefined][]) {
-  test(`${what} ${expected ? 'fails' : 'passes'}`, () => {
+  test(`findFailures ${expected ? 'reports' : 'accepts'} ${what}`, () => {
     const failures = findFailures({ ...calm, ...run })
     assert.equal(failures.length, expected ? 1 : 0, failures.join('; '))
     if (expected) assert.match(failures.join(), expected)
   })
 }
 
-test('the schedule depends on the seed, and a longer one begins with the shorter one', () => {
+test('a seed determines the schedule, also of a longer run', () => {
   const pace = { kill: [60, 180], stop: [60, 180], stopped: [20, 200], terminate: [5, 9] }
   const mix = { processes: 8, threads: 2, pace }
   const short = schedule('7', mix, 5)
@@ -253,13 +247,13 @@ test('native workers acquire and take over, and do not overlap', (t) => {
   assert.deepEqual(readdirSync(tmp), [])
 })
 
-test('the legacy lock, which is broken, is found to overlap', (t) => {
+test('the control finds overlaps of the legacy lock', (t) => {
   const { status, stdout } = command(directory(t), '--seconds', '3', '--variant', 'control')
   assert.equal(status, 0, stdout)
   assert.match(stdout, /^ +overlaps +[\d,]+ legacy-legacy$/m)
 })
 
-test('a place is unmounted, or skipped with the reason', (t) => {
+test('a filesystem is unmounted or skipped with a reason', (t) => {
   const tmp = directory(t)
   const { status, stdout } = command(tmp, '--seconds', '1', '--on', 'overlayfs,nfs')
   assert.equal(status, 0, stdout)
@@ -308,12 +302,12 @@ async function begun(t: TestContext, seconds: string) {
   const logs = () => readdirSync(tmp).find((name) => name.includes('logs'))
   await until(
     () => readdirSync(join(tmp, logs() ?? '')).filter((name) => name.endsWith('.log')).length >= 4,
-    'logs',
+    'every worker writes its log',
   )
   return run
 }
 
-test('Ctrl-C ends every worker and removes everything', async (t) => {
+test('Ctrl-C ends every worker and removes all files', async (t) => {
   const { tmp, child, exit } = await begun(t, '60')
   // A stopped worker does not end by itself.
   for (const pid of working(tmp)) signal(pid, 'SIGSTOP')
@@ -323,7 +317,7 @@ test('Ctrl-C ends every worker and removes everything', async (t) => {
   assert.deepEqual(readdirSync(tmp), [])
 })
 
-test('a worker that ends by itself fails the run, which keeps the logs', async (t) => {
+test('a worker that ends unexpectedly fails the run', async (t) => {
   const run = await begun(t, '2')
   for (const pid of working(run.tmp)) signal(pid, 'SIGKILL')
   assert.deepEqual(await run.exit, [1, null])
