@@ -13,7 +13,7 @@ export function blocksOf(path: string, language = 'ts'): string[] {
   )
 }
 
-/** What the compiler complains of, in a project that has installed the package. `files` are more of its modules. */
+/** The errors of the compiler in a project that has installed the package; `files` are additional modules. */
 export function complaints(t: TestContext, blocks: string[], files: Record<string, string> = {}): string {
   const project = directory(t)
   mkdirSync(join(project, 'node_modules'))

@@ -22,7 +22,7 @@ export interface Command {
   do: 'acquire' | 'release' | 'inspect' | 'break' | 'force' | 'exit' | 'throw' | 'end' | 'forget'
   lock?: 'native' | 'old'
   cwd: string
-  /** `Date.now()` to start at, so that many start at once. */
+  /** The `Date.now()` at which to start, so that many processes start together. */
   at?: number
 }
 
@@ -43,7 +43,7 @@ export class Peer {
     const env = { ...process.env, PEER_UMASK: umask === undefined ? '' : String(umask) }
     const node = uid === undefined ? process.execPath : publicExecPath()
     const [execPath = '', ...args] = [...within, node, ...execArgv]
-    // `unshare` complains where the process in it is killed.
+    // `unshare` prints a message when its process is killed.
     const stderr = within.length > 0 ? 'ignore' : 'inherit'
     this.child = fork(uid === undefined ? peer : publicPath(peer), {
       env,
@@ -78,7 +78,7 @@ export class Peer {
   }
 }
 
-/** Signals a child that is to live on: to `ChildProcess.kill` of Deno any signal is the end of the channel. */
+/** Signals a child that stays alive: `ChildProcess.kill` of Deno closes the channel for any signal. */
 export function send(child: ChildProcess, signal: NodeJS.Signals): void {
   if (child.pid === undefined) throw new Error('the child was never started')
   process.kill(child.pid, signal)

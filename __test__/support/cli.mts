@@ -12,10 +12,10 @@ export { watches as waits } from './waits.mjs'
 
 export const bin = fileURLToPath(new URL('../../../bin/reconcile-lock.js', import.meta.url))
 
-/** The program where every user can start it. */
+/** The program at a path where every user can start it. */
 export const publicProgram = (): string[] => [publicExecPath(), publicPath(bin)]
 
-/** The program as a shell would call it. */
+/** The command line of the program for a shell. */
 export const shell = (args: string[]): string => quoted([process.execPath, bin, ...args])
 
 export interface Result {
@@ -25,7 +25,7 @@ export interface Result {
   stderr: string
 }
 
-/** Runs the program to its end. `stdio` may give it another standard output or error than a pipe. */
+/** Runs the program to its end. `stdio` replaces the pipes. */
 export function cli(cwd: string, args: string[], input = '', stdio: StdioOptions = 'pipe'): Result {
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, [bin, ...args], {
     cwd,
@@ -37,7 +37,7 @@ export function cli(cwd: string, args: string[], input = '', stdio: StdioOptions
   return { code: status, signal, stdout, stderr }
 }
 
-/** The program at work. */
+/** A running program. */
 export class Running {
   readonly child: ChildProcess
   stdout = ''
@@ -82,7 +82,7 @@ export class Running {
 
 export const exists = (path: string) => (): boolean => existsSync(path)
 
-/** The words of a command that writes down which of these signals reach it, and ends with 9 when told to. */
+/** A command that records which of these signals it receives, and exits with 9 if the file `end` exists. */
 export class Listener {
   readonly command: string[]
   readonly #cwd: string
@@ -104,19 +104,19 @@ export class Listener {
         if (!fs.existsSync(cwd)) process.exit(1)
       }, 10)
       fs.writeFileSync(cwd + '/pid', String(process.pid))`
-    // A file: runtimes do not agree on what the arguments of `-e` are.
+    // A file, because runtimes treat the arguments after `-e` differently.
     const file = join(cwd, 'listener.cjs')
     writeFileSync(file, script)
     this.command = [process.execPath, file, cwd, ...signals]
   }
 
-  /** Its pid, once it listens. */
+  /** Its pid, when it listens. */
   async pid(): Promise<number> {
     await until(() => read(join(this.#cwd, 'pid')) !== '', 'the command listens')
     return Number(read(join(this.#cwd, 'pid')))
   }
 
-  /** The names of all that it has heard, in order. */
+  /** The names of the signals it has received, in order. */
   heard(): string {
     return read(join(this.#cwd, 'heard'))
   }
@@ -130,15 +130,15 @@ export class Listener {
   }
 }
 
-/** The text of a file that may not be there yet. */
+/** The text of a file, empty if the file does not exist yet. */
 export const read = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8') : '')
 
-/** A process' state as proc(5) has it: `T` is stopped. */
+/** The state of a process as in proc(5): `T` is stopped. */
 export function stateOf(pid: number): string {
   const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
   return stat.charAt(stat.lastIndexOf(')') + 2)
 }
 
-/** Whether no signal waits for a process to take notice of it. */
+/** Whether no signal is pending for a process. */
 export const hasHeardAll = (pid: number | undefined): boolean =>
   !/^(Sig|Shd)Pnd:\s*0*[1-9a-f]/m.test(read(`/proc/${pid}/status`))

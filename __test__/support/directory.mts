@@ -24,34 +24,34 @@ export const MESSAGE = 'Another reconcile run is in progress'
 export const isWindows = process.platform === 'win32'
 export const isLinux = process.platform === 'linux'
 
-/** Why a test of such processes is skipped. */
+/** Why tests of stopped and zombie processes are skipped. */
 export const withoutSignals = isWindows && 'Windows stops no process, and has no zombies'
 
-/** The mode of a lock file; Windows has access lists instead, of which Node.js shows nothing. */
+/** The mode of a lock file; Windows has access lists instead, which Node.js does not show. */
 export const PRIVATE = isWindows ? 0o666 : 0o600
 
-/** An empty directory that goes away with the test. */
+/** Creates an empty directory that is removed after the test. */
 export function directory(t: TestContext, parent = tmpdir()): string {
   const path = mkdtempSync(join(parent, 'reconcile-lock-'))
-  // Others must be able to come in, where a test acts as another user.
+  // Other users must be able to enter it, as some tests act as another user.
   chmodSync(path, 0o755)
   t.after(() => {
     try {
       rmSync(path, { recursive: true, force: true })
     } catch (error) {
-      // Windows may keep the name of a file that is open, such as that of a lock that a test has left held.
+      // Windows may keep the name of an open file, such as a lock that a test has left held.
       if (!isWindows || (error as NodeJS.ErrnoException).code !== 'ENOTEMPTY') throw error
     }
   })
   return path
 }
 
-/** Waits until a directory is empty: what a thread had under way when it ended, a thread of the addon undoes. */
+/** Waits until a directory is empty: a thread of the addon rolls back what an ended thread had begun. */
 export async function emptied(path: string): Promise<void> {
   await until(() => readdirSync(path).length === 0, `${path} is empty`)
 }
 
-/** A mounted tmpfs; `undefined`, with the test skipped and the reason printed, where that is not allowed. */
+/** Mounts a tmpfs; if that is not allowed, skips the test with the reason and returns `undefined`. */
 export function mounted(t: TestContext, options: string): string | undefined {
   const path = mkdtempSync(join(tmpdir(), 'reconcile-lock-'))
   try {
@@ -80,7 +80,7 @@ export function fill(cwd: string): void {
   }
 }
 
-/** Writes a lock file as it is found, at an age in seconds. A record that names a file names this one. */
+/** Writes a lock file with an age in seconds. If the record has a `file`, it is set to this file. */
 export function leave(cwd: string, content: string | Buffer | object, age = 60, file?: string): string {
   const path = file === undefined ? resolveLockPath(cwd) : join(cwd, file)
   const raw = typeof content === 'string' || Buffer.isBuffer(content)
@@ -96,13 +96,13 @@ export function leave(cwd: string, content: string | Buffer | object, age = 60, 
 
 export const readRecord = (path: string): Record<string, unknown> => JSON.parse(readFileSync(path, 'utf8'))
 
-/** A pid that no process has: one that ended just now. */
+/** The pid of a process that has just ended. */
 export function deadPid(): number {
   if (!isWindows) return Number(execFileSync('sh', ['-c', 'echo $$'], { encoding: 'utf8' }))
   return Number(execFileSync(process.execPath, ['-p', 'process.pid'], { encoding: 'utf8' }))
 }
 
-/** The error that `work` rejects with; it fails if there is none. */
+/** Returns the error that `work` rejects with; throws if it resolves. */
 export async function rejection(work: Promise<unknown>): Promise<Error & Record<string, unknown>> {
   const outcome = await work.then(
     (value) => ({ value }),

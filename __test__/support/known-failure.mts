@@ -6,18 +6,18 @@ type Environment =
 
 export type KnownFailure = Environment & {
   why: string
-  /** Timing decides whether the test passes there, so that a pass is no error. */
+  /** The result depends on timing, so a pass is not an error. */
   sometimes?: true
 }
 
 type Body = (t: TestContext) => void | Promise<void>
 
-/** The runtime; then what `npm run cross` runs it on. */
+/** The platforms that `npm run cross` names, and the runtime. */
 const environments = new Set(process.env.RECONCILE_TEST_PLATFORM?.split(' '))
 if (process.versions.bun) environments.add('bun')
 if (process.versions.deno) environments.add('deno')
 
-/** A marked test that takes longer hangs, in milliseconds. */
+/** The time in milliseconds after which a marked test counts as hanging. */
 const DEADLINE = environments.has('qemu') ? 60_000 : 6000
 
 /**
@@ -32,7 +32,7 @@ export function knownFailure(marks: KnownFailure | KnownFailure[], body: Body): 
     if (error === undefined && mark.sometimes) return
     if (error === undefined)
       throw new Error(`the test passes in ${mark.runtime ?? mark.platform}: remove its knownFailure()`)
-    // Deno counts a skipped test as passed, so the run reads this line.
+    // Deno counts a skipped test as passed, so the runner reads this line.
     console.log(`\nknown failure: ${t.name}: ${mark.why}`)
     t.skip(mark.why)
   }

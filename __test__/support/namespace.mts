@@ -6,10 +6,10 @@ import { Peer } from './child.mjs'
 
 const OPTIONS = ['--pid', '--fork', '--kill-child', '--mount-proc']
 
-/** The command that runs another in a pid namespace, or why there is none. */
+/** The command that starts another one in a pid namespace, or why that is not possible. */
 function enter(): string[] | string {
   let said = ''
-  // Without privileges a user namespace gives them, where the system allows that.
+  // Without privileges, a user namespace provides them if the system allows that.
   for (const options of [OPTIONS, ['--user', '--map-root-user', ...OPTIONS]]) {
     const { status, stderr, error } = spawnSync('unshare', [...options, 'true'], { encoding: 'utf8' })
     if (status === 0) return ['unshare', ...options]
@@ -18,7 +18,7 @@ function enter(): string[] | string {
   return `no pid namespace can be made here: ${said}`
 }
 
-// Its `fork` gives Deno's own arguments to whatever it starts, and talks to nobody behind that.
+// `fork` of Deno passes its own arguments to the command, and does not reach the process behind it.
 const entered = process.versions.deno ? 'Deno reaches no process that unshare has started' : enter()
 
 /** Why there are no pid namespaces here. */

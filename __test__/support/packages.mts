@@ -7,19 +7,19 @@ import { directory } from './directory.mjs'
 
 export type Package = typeof import('reconcile-lock')
 
-/** Where the package that is tested lies. */
+/** The directory of the package under test. */
 export const root = fileURLToPath(new URL('../../..', import.meta.url))
 
 const require = createRequire(import.meta.url)
 
-/** What is published, in a directory of its own, as where two packages depend on two versions. */
+/** Copies the published files to a new directory, as if two packages depended on two versions. */
 export function copied(t: TestContext): string {
   const home = join(directory(t), 'reconcile-lock')
   copyPackage(home)
   return home
 }
 
-/** Copies what is published to a directory. */
+/** Copies the published files to a directory. */
 export function copyPackage(home: string): void {
   const { files }: { files: string[] } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   const published = files.map((name) => new RegExp(`^${name.replace('/', '').replaceAll('*', '.+')}$`))
@@ -31,7 +31,7 @@ export function copyPackage(home: string): void {
 
 export const loaded = (home: string): Package => require(home)
 
-/** The package of `root`, loaded once more. */
+/** Loads the package of `root` again. */
 export function loadedAgain(): Package {
   const kept = Object.entries(require.cache).filter(([path]) => path.startsWith(root))
   for (const [path] of kept) delete require.cache[path]

@@ -1,4 +1,4 @@
-// Does what the test asks for, in a process of its own.
+// Executes the commands of a test in a separate process.
 import { acquireLock, breakLock, inspectLock, type LockError, releaseLock } from 'reconcile-lock'
 import * as old from '../legacy/lock.mjs'
 import type { Answer, Command } from './child.mjs'

@@ -15,7 +15,7 @@ export interface End {
   stderr: string
 }
 
-/** A file with a program, for which `lock` is the package and `cwd` the directory of its lock. */
+/** Writes a program in which `lock` is the package and `cwd` the directory of its lock. */
 export function written(t: TestContext, cwd: string, body: string): string {
   const file = join(directory(t), 'program.cjs')
   const head = `const lock = require(${JSON.stringify(home)})\nconst cwd = ${JSON.stringify(cwd)}\n`

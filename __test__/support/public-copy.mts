@@ -22,10 +22,10 @@ function publicHome(): string {
   return copy
 }
 
-/** Where every user can read a file of the package or of the compiled tests. */
+/** The path at which every user can read a file of the package or of the compiled tests. */
 export const publicPath = (path: string): string => join(publicHome(), relative(root, path))
 
-/** An executable that every user can start and that is this runtime. */
+/** The executable of this runtime, at a path where every user can start it. */
 export function publicExecPath(): string {
   if (isPublic(process.execPath)) return process.execPath
   const copy = join(publicHome(), basename(process.execPath))

@@ -1,4 +1,4 @@
-// What is published, made as a release makes it: one real binary, that of this machine, and made-up ones.
+// A release as the release script builds it: the real binary of this machine, stubs for other platforms.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import {
@@ -39,7 +39,7 @@ const ELF = { x64: 62, arm64: 183 }
 const MACH_O = { x64: 0x01000007, arm64: 0x0100000c }
 const PE = { x64: 0x8664, arm64: 0xaa64 }
 
-/** A library that has a header and nothing else. */
+/** A library that consists of a header. */
 export function madeUp({ os, cpu, libc }: Platform): Buffer {
   const bytes = Buffer.alloc(256)
   const machine = cpu as keyof typeof ELF
@@ -63,9 +63,9 @@ export function madeUp({ os, cpu, libc }: Platform): Buffer {
 }
 
 export interface Release {
-  /** The main package as it is packed, with the platforms' packages in `npm/`. */
+  /** The main package as it is packed, with the platform packages in `npm/`. */
   home: string
-  /** Where the tarballs are. */
+  /** The directory of the tarballs. */
   packed: string
   /** What the script printed. */
   said: string
@@ -89,7 +89,7 @@ export function makeRelease(): Release {
   return { home: join(packed, 'package'), packed, said: stdout }
 }
 
-/** Lays out `node_modules` of a project, without npm. `name` is the platform whose package is there, if any. */
+/** Creates `node_modules` without npm; `name` is the platform whose package it contains, if any. */
 export function layOut(project: string, name?: string): string {
   const home = join(project, 'node_modules/reconcile-lock')
   copyPackage(home)

@@ -37,11 +37,11 @@ export interface Report {
 export interface Site {
   /** The kernel's name. */
   call: string
-  /** Its how-manieth call in this operation. */
+  /** The position among the calls of this name in the operation, from 1. */
   nth: number
-  /** The name that the error of `node:fs` has for it. */
+  /** The `syscall` of an error of `node:fs`. */
   syscall: string
-  /** It opens the directory, to name what is in it. */
+  /** It opens the directory that contains the lock file. */
   isOfDirectory: boolean
 }
 
@@ -81,7 +81,7 @@ export function cannotAttach(): string | false {
   return !/ attached\n/.test(tried.stderr) && `strace may not attach here: ${tried.stderr.trim()}`
 }
 
-/** Attaches strace to a process that runs; gives what detaches it. */
+/** Attaches strace to a running process; returns a function that detaches it. */
 export async function attach(
   pid: number | undefined,
   options: string[],
@@ -103,7 +103,7 @@ export async function attach(
   }
 }
 
-/** A process that strace is attached to for single calls, which costs some ms instead of a start of Node.js. */
+/** A process that strace attaches to for single calls, which is faster than a start of Node.js for each. */
 export class Subject {
   readonly child: ChildProcess
   readonly #directories: { sync: string; async: string }
@@ -131,11 +131,11 @@ export class Subject {
     return (await this.order(what)).descriptors ?? Number.NaN
   }
 
-  /** Carries out an order under strace, with `injections` as `-e inject=` takes them, in calls on the locks. */
+  /** Executes an order under strace, with `injections` for `-e inject=` into calls on the locks. */
   async traced(what: Order['do'], injections: string[], calls = '%desc,%file'): Promise<Traced> {
     const paths = Object.values(this.#directories).flatMap((cwd) => ['-P', resolveLockPath(cwd), '-P', cwd])
     const inject = injections.flatMap((injection) => ['-e', `inject=${injection}`])
-    // Of other calls strace does not know what they are about.
+    // strace cannot filter other calls by path.
     const only = calls === '%desc,%file' ? paths : []
     const options = ['-f', '-o', this.#log, '-e', `trace=${calls}`, ...inject, ...only]
     const detach = await attach(this.child.pid, options)
@@ -144,7 +144,7 @@ export class Subject {
     return { report, ...this.#read() }
   }
 
-  /** The calls are told apart by thread: the asynchronous ones are never made on the main thread. */
+  /** Separates the calls by thread: asynchronous calls do not run on the main thread. */
   #read(): Omit<Traced, 'report'> {
     const sites: Traced['sites'] = { sync: [], async: [] }
     const injected = { sync: 0, async: 0 }
@@ -153,7 +153,7 @@ export class Subject {
       const form = Number(thread) === this.child.pid ? 'sync' : 'async'
       if (line.includes('(INJECTED)')) injected[form] += 1
       if (call === undefined || call === 'close') continue
-      // The sentence about a lock that is free depends on its directory.
+      // The reason for a free lock depends on its directory.
       const isOfDirectory = Object.values(this.#directories).some((cwd) => args.includes(`"${cwd}"`))
       if (isOfDirectory && !args.includes('O_PATH')) continue
       const nth = sites[form].filter((before) => before.call === call).length + 1
@@ -164,7 +164,7 @@ export class Subject {
   }
 }
 
-/** That the outcome is what `node:fs` would throw for this call. */
+/** Asserts that the outcome is the error that `node:fs` would throw for this call. */
 export function assertSystemError(
   outcome: Outcome,
   expected: { code: string; errno: number; path: string; syscall: string },

@@ -3,11 +3,11 @@ import { once } from 'node:events'
 import type { TestContext } from 'node:test'
 import { until } from './time.mjs'
 
-/** Words as a shell reads them. */
+/** Quotes words for a shell. */
 export const quoted = (words: string[]): string =>
   words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ')
 
-/** `false`, with the test skipped and the reason printed, where there is no `script` of util-linux. */
+/** Skips the test with the reason and returns `false` if `script` of util-linux is not installed. */
 export function hasTerminal(t: TestContext): boolean {
   const { error, stdout } = spawnSync('script', ['--version'], { encoding: 'utf8' })
   if (!error && stdout.includes('util-linux')) return true
@@ -18,15 +18,15 @@ export function hasTerminal(t: TestContext): boolean {
 /** An interactive shell, for job control; it prompts with `ready> `. */
 export const SHELL = "env PS1='ready> ' TERM=dumb bash --norc --noprofile --noediting -i"
 
-/** A command in a pseudo-terminal, and somebody who looks at it and types. */
+/** A command in a pseudo-terminal that the test reads and types into. */
 export class Terminal {
   readonly #child: ChildProcess
-  /** Everything that the screen was sent. */
+  /** Everything that was written to the terminal. */
   screen = ''
 
-  /** `setUp` is a shell's, before the command. */
+  /** `setUp` is shell code that runs before the command. */
   constructor(t: TestContext, command: string, cwd: string, columns = 80, setUp = '') {
-    // A shell that stays above the command dies of Ctrl-\, and the terminal hangs up on all it runs: dash does.
+    // A parent shell such as dash would die of Ctrl-\, and the terminal would hang up its processes.
     const commands = `stty cols ${columns} rows 24; ${setUp} exec ${command}`
     const script = ['-q', '-e', '-f', '-c', commands, '/dev/null']
     const env = { ...process.env, SHELL: '/bin/sh' }
@@ -41,7 +41,7 @@ export class Terminal {
     this.#child.stdin?.write(text)
   }
 
-  /** Waits until the screen has shown it, after its first `from` characters. */
+  /** Waits until the screen shows `what` after its first `from` characters. */
   async shows(what: RegExp, from = 0): Promise<RegExpExecArray> {
     const found = until(() => what.exec(this.screen.slice(from)), `the screen shows ${what}`)
     return found.catch((error: Error) => {
@@ -49,7 +49,7 @@ export class Terminal {
     }) as Promise<RegExpExecArray>
   }
 
-  /** The exit code of the command, 128 and its number if that was a signal. */
+  /** The exit code of the command, or 128 plus the number of the signal that ended it. */
   async ends(): Promise<number | null> {
     if (this.#child.exitCode === null) await once(this.#child, 'exit')
     return this.#child.exitCode

@@ -1,4 +1,4 @@
-// Does what the test asks for, in a worker thread. Its data is the directory of the package.
+// Executes the tasks of a test in a worker thread. `workerData` is the directory of the package.
 import { setImmediate as turn } from 'node:timers/promises'
 import { parentPort, threadId, workerData } from 'node:worker_threads'
 import type { LockError } from 'reconcile-lock'
@@ -11,7 +11,7 @@ if (!port) throw new Error('this is for worker threads')
 const reply = (about: Omit<Reply, 'thread'> = {}) =>
   port.postMessage({ thread: threadId, ...about } satisfies Reply)
 
-/** Adds a hundred, each by a read and a write that only the lock keeps together. */
+/** Increments the counter a hundred times; only the lock makes each read and write atomic. */
 async function count(cwd: string, counter: Int32Array): Promise<void> {
   for (let round = 0; round < 100; round += 1) {
     await using _ = await lock.acquireLock({ cwd, timeout: Number.POSITIVE_INFINITY })

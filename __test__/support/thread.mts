@@ -18,7 +18,7 @@ export interface Task {
     | 'count'
     | Ending
   cwd: string
-  /** Where `count` counts. */
+  /** The counter of `count`. */
   counter?: SharedArrayBuffer
 }
 
@@ -38,7 +38,7 @@ const program = new URL('thread-program.mjs', import.meta.url)
 export class Thread {
   readonly worker: Worker
   readonly #exit: Promise<number>
-  /** What it has failed with. */
+  /** The error that ended the thread. */
   failure: Error | undefined
 
   constructor(t: Pick<TestContext, 'after'>, home = root) {
@@ -54,14 +54,14 @@ export class Thread {
     return this.worker.threadId
   }
 
-  /** Has it do something. The reply to a wait comes when it waits. */
+  /** Sends a task. The reply to a wait comes when the wait begins. */
   ask(what: Exclude<Task['do'], Ending>, cwd: string, counter?: SharedArrayBuffer): Promise<Reply> {
     const answer = this.says()
     this.worker.postMessage({ do: what, cwd, ...(counter && { counter }) } satisfies Task)
     return answer
   }
 
-  /** What it says next: the end of a wait, for example. */
+  /** The next reply, such as the end of a wait. */
   async says(): Promise<Reply> {
     const ended = this.#exit.then((code) => {
       throw this.failure ?? new Error(`the thread has ended with ${code}, and said nothing`)
@@ -70,7 +70,7 @@ export class Thread {
     return reply
   }
 
-  /** Waits for its end, and gives the exit code. */
+  /** Ends the thread and returns its exit code. */
   async ends(how: Ending | 'terminate'): Promise<number> {
     if (how === 'terminate') await this.worker.terminate()
     else this.worker.postMessage({ do: how, cwd: '' } satisfies Task)

@@ -1,11 +1,11 @@
-// Waiting: for something that happens, or, if nothing can be waited for, by a sleep that the run lists.
+// Waiting for a condition or, if none can be observed, sleeping; `npm test` lists the sleeps.
 import { appendFileSync } from 'node:fs'
 import { setTimeout } from 'node:timers/promises'
 
-/** How long anything may take that a test waits for, in milliseconds: far longer than on a busy machine. */
+/** The limit of a wait in milliseconds: far longer than a wait takes on a busy machine. */
 export const DEADLINE = 30_000
 
-/** Waits until `check` returns something true, and returns that; fails after `DEADLINE`, and names `what`. */
+/** Waits until `check` returns a truthy value, and returns it; throws with `what` after `DEADLINE`. */
 export async function until<T>(check: () => T | Promise<T>, what = String(check)): Promise<T> {
   const end = performance.now() + DEADLINE
   for (;;) {
@@ -16,13 +16,13 @@ export async function until<T>(check: () => T | Promise<T>, what = String(check)
   }
 }
 
-/** Sleeps so many milliseconds, because nothing shows when `why` is so. `npm test` lists these with their sum. */
+/** Sleeps because no event shows when `why` is true. `npm test` lists the sleeps and their sum. */
 export async function sleep(milliseconds: number, why: string): Promise<void> {
   record(milliseconds, why)
   await setTimeout(milliseconds)
 }
 
-/** Calls `act` after so many milliseconds, listed as `sleep` is. */
+/** Calls `act` after a delay, which `npm test` lists as a sleep. */
 export function later(milliseconds: number, why: string, act: () => unknown): void {
   record(milliseconds, why)
   globalThis.setTimeout(act, milliseconds)

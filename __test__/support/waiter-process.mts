@@ -1,4 +1,4 @@
-// Waits for locks on command, in a process or a worker thread of its own.
+// Waits for locks on command, in a separate process or worker thread.
 import { subscribe } from 'node:diagnostics_channel'
 import { appendFileSync, closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
 import * as fs from 'node:fs/promises'
@@ -27,7 +27,7 @@ function inThread(message: Order & { number: number }): void {
   thread.postMessage({ ...message, inThread: false })
 }
 
-/** What each quiet wait says when it begins. Each is refused once, and says so once. */
+/** Reports the start of each quiet wait: `contended` is published once for each. */
 const refusals: ((begun: WaitStatus) => void)[] = []
 subscribe('reconcile-lock:contended', (message) => {
   refusals.shift()?.({ ...(message as LockChannels['reconcile-lock:contended']), waited: 0 })
@@ -50,12 +50,12 @@ async function wait({ form, options, abortAfter, quiet }: Wait, number: number):
   }
 }
 
-/** Acquires again and again, and writes down when it holds the lock. */
+/** Acquires in a loop, and logs when it holds the lock. */
 async function takeTurns({ cwd, turns, log }: Extract<Order, { do: 'turns' }>): Promise<void> {
   for (let turn = 0; turn < turns; turn += 1) {
     const lock = await acquireLock({ cwd, timeout: 60_000 })
     appendFileSync(log, `+${process.pid}\n`)
-    // Somebody who does not keep to the lock would get in between.
+    // A process that does not respect the lock would log in between.
     await new Promise((resolve) => setImmediate(resolve))
     appendFileSync(log, `-${process.pid}\n`)
     await lock.release()
@@ -72,7 +72,7 @@ function usage(): Usage {
   }
 }
 
-/** Starts and ends waits all the while, and gives the longest time that the event loop stood still. */
+/** Starts and ends waits in a loop, and returns the longest time that the event loop was blocked. */
 async function restless(order: Extract<Order, { do: 'restless' }>): Promise<number> {
   let longest = 0
   let last = performance.now()
@@ -91,8 +91,8 @@ async function restless(order: Extract<Order, { do: 'restless' }>): Promise<numb
 }
 
 /**
- * How long it takes to read files by libuv's pool. With a FIFO that no process writes to, one of its threads hangs;
- * then the result is infinite if no other thread reads them.
+ * How long the pool of libuv takes to read files. A FIFO without a writer blocks one of its threads; the
+ * result is infinite if no other thread reads them.
  */
 async function readFiles(fifo: string | undefined): Promise<number> {
   const before = performance.now()

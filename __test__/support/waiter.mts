@@ -12,11 +12,11 @@ const fixture = fileURLToPath(new URL('waiter-process.mjs', import.meta.url))
 interface Way {
   form: 'async' | 'sync'
   abortAfter?: number
-  /** Says only once that it waits; telling of it again and again costs more than waiting. */
+  /** Reports only the start of the wait, because repeated reports cost more than waiting. */
   quiet?: boolean
 }
 
-/** What a waiter is asked for; `inThread`: a worker thread of that process does it. */
+/** An order for a waiter; with `inThread`, a worker thread of its process executes it. */
 export type Order = { inThread?: boolean } & (
   | ({ do: 'wait'; options: AcquireOptions } & Way)
   | { do: 'release'; cwd: string }
@@ -29,7 +29,7 @@ export type Order = { inThread?: boolean } & (
 /** How a wait ended. */
 export interface Outcome {
   ok: boolean
-  /** When that was, as `Date.now()` but finer. */
+  /** When the call ended, as `Date.now()` with a finer resolution. */
   at: number
   /** How long the call took, in milliseconds. */
   took: number
@@ -39,7 +39,7 @@ export interface Outcome {
   holder?: Holder | undefined
 }
 
-/** What a process uses. */
+/** The resources that a process uses. */
 export interface Usage {
   /** Processor time, in milliseconds. */
   cpu: number
@@ -55,7 +55,7 @@ interface Asked {
   reject: (error: Error) => void
 }
 
-/** When `performance.now()` was 0. `performance.timeOrigin` is off by as long as the start of the process was held up. */
+/** When `performance.now()` was 0. `performance.timeOrigin` is wrong by the delay of a delayed start. */
 const origin = Math.max(...Array.from({ length: 3 }, atNextTick))
 
 function atNextTick(): number {
@@ -65,10 +65,10 @@ function atNextTick(): number {
   return now - performance.now()
 }
 
-/** The time that all processes of a machine agree on, in milliseconds. */
+/** The time in milliseconds, which all processes of a machine share. */
 export const now = (): number => origin + performance.now()
 
-/** Carries orders to another process or thread, many at once, and their answers back. */
+/** Sends concurrent orders to another process or thread, and returns their answers. */
 class Line {
   readonly #asked = new Map<number, Asked>()
   readonly #send: (message: Order & { number: number }) => void
@@ -103,7 +103,7 @@ class Line {
     const answer = new Promise<T>((resolve, reject) => {
       asked = { begin, resolve, reject }
     })
-    // Whoever does not look at an answer does not care how the waiter ends.
+    // An answer that no test awaits must not cause an unhandled rejection.
     answer.catch(() => {})
     if (asked) this.#asked.set(number, asked)
     this.#send({ ...order, number })
@@ -111,7 +111,7 @@ class Line {
   }
 }
 
-/** Starts a wait and comes back when it has begun; `outcome` is how it ends. */
+/** Starts a wait and returns when it has begun; `outcome` is how it ends. */
 async function begin(line: Line, order: Order): Promise<{ status: WaitStatus; outcome: Promise<Outcome> }> {
   const { begun, answer } = line.ask<Outcome>(order)
   const early = answer.then(({ code }) => Promise.reject(new Error(`it did not wait: ${code ?? 'acquired'}`)))
@@ -149,11 +149,11 @@ export class Waiter {
       execArgv,
       env: { ...process.env, ...env },
       stdio: ['ignore', 'inherit', stderr as 'inherit' | 'ignore', 'ipc'],
-      // JSON knows no Infinity.
+      // JSON has no Infinity.
       serialization: 'advanced',
     })
-    // Whoever still asks after its end, as a test does that took too long, is told so; without a callback it is an
-    // error of the test that runs by then.
+    // An order after the end, from a test that took too long, is rejected. Without a callback, it would fail
+    // the test that runs then.
     const ended = (error: Error | null) => error && this.#line.end(error.message)
     this.#line = new Line((message) => this.child.send(message, ended))
     this.child.on('message', (message) => this.#line.hear(message as Message))
@@ -169,7 +169,7 @@ export class Waiter {
     return this.#line.ask<T>(order).answer
   }
 
-  /** Starts a wait, and comes back when it has begun. */
+  /** Starts a wait, and returns when it has begun. */
   begin(wanted: Wanted): Promise<{ status: WaitStatus; outcome: Promise<Outcome> }> {
     return begin(this.#line, asWait(wanted))
   }
@@ -187,7 +187,7 @@ export class Waiter {
     return this.ask({ do: 'usage' })
   }
 
-  /** Sends a signal or an order that ends the process; gives how long the end took, in milliseconds. */
+  /** Sends a signal or an order that ends the process; returns how long the end took, in milliseconds. */
   async ends(how: NodeJS.Signals | Order): Promise<{ took: number; code: number | null }> {
     const exit = once(this.child, 'exit')
     const before = performance.now()
@@ -222,7 +222,7 @@ export class ThreadWaiter {
   }
 }
 
-/** The letter that `/proc` has for the state of a process: `T` if it is stopped, `Z` if it is a zombie. */
+/** The state of a process in `/proc`: `T` if it is stopped, `Z` if it is a zombie. */
 export function processState(pid: number): string | undefined {
   return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').pop()?.[0]
 }

@@ -16,7 +16,7 @@ export async function begin(options: AcquireOptions): Promise<{ waiting: Promise
   return { waiting }
 }
 
-/** Whether a process has an inotify watch, as one that waits for a lock has. */
+/** Whether a process has an inotify watch, as a waiter has. */
 export function watches(pid: number | undefined): boolean {
   const home = `/proc/${pid}/fdinfo`
   try {
@@ -31,12 +31,12 @@ function infoOf(path: string): string {
   try {
     return readFileSync(path, 'latin1')
   } catch {
-    // It was closed meanwhile.
+    // The descriptor has been closed.
     return ''
   }
 }
 
-/** Waits until the thread of a process that waits for locks watches a lock file. */
+/** Waits until the waiting thread of a process watches a lock file. */
 export async function asleep(pid = process.pid): Promise<void> {
   if (isLinux) await until(() => watches(pid), `process ${pid} watches a lock file`)
   else await sleep(50, 'only Linux shows that a process watches a file')

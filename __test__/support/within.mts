@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 
 /**
  * Asserts that the quickest of several rounds takes less than `limit` milliseconds, and stops at the first that does.
- * A busy machine makes a round longer, and none shorter than it must be. `measure` gives how long its round took.
+ * A busy machine makes rounds longer, but not shorter. `measure` returns how long its round took.
  */
 export async function within(
   limit: number,
@@ -18,6 +18,6 @@ export async function within(
   assert.fail(`no round took less than ${limit} ms: ${took.map((time) => time.toFixed(1)).join(' ')} ms`)
 }
 
-/** The one in the middle, or the larger of the two. */
+/** The median, or the larger of two middle values. */
 export const median = (values: number[]): number =>
   values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
