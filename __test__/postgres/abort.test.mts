@@ -1,4 +1,4 @@
-// An abort in the moments in which it is hard to obey, each made to last by a client that tells what it asks.
+// Aborts in the middle of an acquire; a client that reports its queries makes each moment reproducible.
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import pg from 'pg'
@@ -16,10 +16,10 @@ before(async () => {
 after(() => postgres.stop())
 
 const reason = new Error('enough')
-/** So long that no test sees the server find out by itself that a client is gone. */
+/** So long that the server does not detect a lost client during a test. */
 const locksBy = (connect: PostgresOptions['connect']) => postgresLocks({ connect, sessionTimeout: 400_000 })
 
-/** A check whether the connection of a client has ended. */
+/** Returns a function that reports whether the connection of a client has ended. */
 function endOf(client: pg.Client): () => boolean {
   let hasEnded = false
   client.once('end', () => {
@@ -28,7 +28,7 @@ function endOf(client: pg.Client): () => boolean {
   return () => hasEnded
 }
 
-test('while it connects', async () => {
+test('an abort while connecting closes the late connection', async () => {
   const abort = new AbortController()
   let isConnecting = () => {}
   const connecting = new Promise<void>((resolve) => {
@@ -52,22 +52,22 @@ test('while it connects', async () => {
   })
   await connecting
   abort.abort(reason)
-  await until(() => outcome, 'the call ends before it is connected')
+  await until(() => outcome, 'the call rejects before it is connected')
   assert.equal(outcome, reason)
   connect()
-  await until(() => hasEnded?.(), 'the connection that comes too late is closed')
+  await until(() => hasEnded?.(), 'the late connection is closed')
   assert.equal((await locks.inspectLock('connecting')).state, 'free')
   await locks.close()
 })
 
-test('when the lock was won: nothing is written', async () => {
+test('an abort after the grant writes no row', async () => {
   const holder = postgresLocks({ connectionString: postgres.url() })
   const lock = await holder.acquireLock('won')
   const abort = new AbortController()
-  const asked: string[] = []
+  const queries: string[] = []
   const locks = locksBy(() =>
     watched(postgres.url(), (text, isAnswered) => {
-      asked.push(text)
+      queries.push(text)
       if (text.includes('PERFORM pg_advisory_lock') && isAnswered) abort.abort(reason)
       return undefined
     }),
@@ -76,15 +76,15 @@ test('when the lock was won: nothing is written', async () => {
   await postgres.queues(1)
   await lock.release()
   assert.equal(await call, reason)
-  assert.ok(asked.some((text) => text.includes('PERFORM pg_advisory_lock')))
-  assert.ok(!asked.some((text) => text.includes('INSERT')))
+  assert.ok(queries.some((text) => text.includes('PERFORM pg_advisory_lock')))
+  assert.ok(!queries.some((text) => text.includes('INSERT')))
   const next = await holder.acquireLock('won')
   assert.equal(next.takenOver, undefined)
   await next.release()
   await Promise.all([locks.close(), holder.close()])
 })
 
-test('while it is written down: the next run is told of the one that died, not of this one', async (t) => {
+test('an abort while recording keeps the dead holder for takenOver', async (t) => {
   const dead = new Member(t, 'postgres', postgres.url())
   const { holder } = await dead.asks('acquire', { name: 'written' })
   await dead.ends('SIGKILL')
@@ -105,7 +105,7 @@ test('while it is written down: the next run is told of the one that died, not o
   await locks.close()
 })
 
-test('amid a wait: the lock is granted to nobody, and no second connection is needed', async () => {
+test('an abort while waiting opens no second connection', async () => {
   const holder = postgresLocks({ connectionString: postgres.url() })
   const lock = await holder.acquireLock('amid')
   const abort = new AbortController()

@@ -1,4 +1,4 @@
-// What the calls of locks on PostgreSQL take, beside options.
+// Arguments of the calls on PostgreSQL locks: names, locks, `connect` and the environment.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { after, before, mock, test } from 'node:test'
@@ -14,14 +14,14 @@ before(async () => {
 })
 after(() => postgres.stop())
 
-test('releaseLock of a lock releases that one and no other', async () => {
+test('releaseLock with a lock releases only that lock', async () => {
   await using locks = postgresLocks({ connectionString: postgres.url() })
   const [first, second] = [await locks.acquireLock('first'), await locks.acquireLock('second')]
   await locks.releaseLock(second)
   assert.deepEqual([first.isHeld(), second.isHeld()], [true, false])
   const again = await locks.acquireLock('second')
   await locks.releaseLock(second)
-  assert.ok(again.isHeld(), 'the lock that was released before is not the one of the same name')
+  assert.ok(again.isHeld(), 'a released lock does not release a later one of its name')
   assert.equal((await locks.inspectLock(again)).state, 'held')
   assert.equal((await rejection(locks.breakLock(again))).code, 'E_LOCK_CONTENTION')
   await locks.releaseLock({ name: 'second', timeout: 5, onWait() {} })
@@ -31,7 +31,7 @@ test('releaseLock of a lock releases that one and no other', async () => {
   assert.ok(!isHeld())
 })
 
-test('everything that is neither a name, a lock nor a plain object is refused', async () => {
+test('arguments other than names, locks and plain objects are refused', async () => {
   await using locks = postgresLocks({ connectionString: postgres.url() })
   for (const value of [null, 5, [], new Map(), Promise.resolve(), Object.create({ name: 'n' })]) {
     for (const call of [locks.acquireLock, locks.releaseLock, locks.inspectLock, locks.breakLock])
@@ -39,7 +39,7 @@ test('everything that is neither a name, a lock nor a plain object is refused', 
   }
 })
 
-test('"connect" has to return a new client, and nothing else is used or ended', async (t) => {
+test('connect must return a new client', async (t) => {
   const connectionString = postgres.url()
   const pool = new pg.Pool({ connectionString, max: 1 })
   const connected = new pg.Client({ connectionString })
@@ -63,16 +63,16 @@ test('"connect" has to return a new client, and nothing else is used or ended', 
   assert.equal((await rejection(late.acquireLock('late'))).code, 'ETIMEDOUT')
 })
 
-test('JSON.stringify prints a lock, its token as a string', async () => {
+test('JSON.stringify prints a lock with its token as string', async () => {
   await using locks = postgresLocks({ connectionString: postgres.url() })
   await using lock = await locks.acquireLock('json')
   const { path, name, token, holder } = lock
   assert.deepEqual(JSON.parse(JSON.stringify(lock)), { path, name, token: String(token), holder })
 })
 
-test('every call ends although mock.timers are enabled', {
+test('calls settle while mock.timers are enabled', {
   skip: process.versions.deno
-    ? 'mock.timers of Deno also replace what node:timers has exported before'
+    ? 'mock.timers of Deno also replace earlier imports of node:timers'
     : !mock.timers && 'no mock.timers',
 }, async () => {
   const locks = postgresLocks({ connectionString: postgres.url() })
@@ -89,12 +89,12 @@ test('every call ends although mock.timers are enabled', {
     await (await locks.acquireLock({ name: 'timers', timeout: DEADLINE, onWait })).release()
   } finally {
     mock.timers.reset()
-    // In Bun a client of pg does not end under them.
+    // With mock.timers enabled, a client of pg does not end in Bun.
     await locks.close()
   }
 })
 
-/** What a program prints with no environment but this. */
+/** The output of a program whose environment is `env` and PATH. */
 function printed(env: NodeJS.ProcessEnv): string {
   const program = `
     const { postgresLocks } = require('reconcile-lock/postgres')
@@ -115,13 +115,13 @@ function printed(env: NodeJS.ProcessEnv): string {
   return stdout || stderr
 }
 
-test('a connection string that is undefined is taken from the variables of PostgreSQL', () => {
+test('an undefined connectionString uses the PG* variables', () => {
   const PGPORT = String(postgres.port)
   const env = { PGHOST: '127.0.0.1', PGPORT, PGUSER: USER, PGPASSWORD: PASSWORD, PGDATABASE: 'ledger' }
   assert.equal(printed(env), `postgresql://127.0.0.1:${PGPORT}/ledger#name\n`)
 })
 
-test('a connection string that is undefined is an error if no variable says where the server is', () => {
+test('an undefined connectionString without PG* variables is refused', () => {
   assert.match(
     printed({}),
     /^ERR_INVALID_ARG_VALUE "connectionString" is undefined, as an environment variable is that is not set; .* none of PGHOST, PGPORT, PGUSER, PGDATABASE is set\n$/,

@@ -1,4 +1,4 @@
-// Locks on files and on PostgreSQL behind one face, so that one suite tests what both promise.
+// One interface to locks on files and on PostgreSQL, so that one suite tests both.
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { rmSync } from 'node:fs'
@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import * as files from 'reconcile-lock'
 import { type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
 
-/** What a call of either kind takes. */
+/** Options of a call on either kind of lock. */
 export interface Asked {
   name?: string | undefined
   message?: string | undefined
@@ -46,7 +46,7 @@ export function backendFor(kind: string, place: string): Backend {
 
 export const close = async (backend: Backend): Promise<void> => (backend as Partial<PostgresLocks>).close?.()
 
-/** Takes a lock away from its holder by the means of whoever runs the machine. */
+/** Removes a lock from its holder, as an administrator could. */
 export function taker(kind: string, place: string, sql: (text: string) => Promise<unknown>) {
   return async (name: string) => {
     if (kind === 'file') return rmSync(join(place, name))
@@ -63,7 +63,7 @@ export interface Answer {
 
 const member = fileURLToPath(new URL('member.mjs', import.meta.url))
 
-/** Another process. */
+/** Another process that acquires and releases on command. */
 export class Member {
   readonly child: ChildProcess
 

@@ -1,5 +1,5 @@
-// In a network namespace of its own: a server, and a client in a second namespace, whose cable is pulled while it holds
-// the lock. Prints when the client noticed, and when the lock was free.
+// Runs in a separate network namespace: a server, and a client in a second one whose link goes down while it holds
+// the lock. Prints when the client detected the loss, and when the lock was free.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
@@ -9,7 +9,7 @@ import { Postgres } from './postgres.mjs'
 
 const sessionTimeout = Number(process.argv[2])
 
-// TEST-NET-2 of RFC 5737. Nothing of it leaves the namespaces.
+// TEST-NET-2 of RFC 5737. No packet leaves the namespaces.
 const [SERVER, CLIENT] = ['198.51.100.1', '198.51.100.2']
 
 const holder = `
@@ -50,10 +50,7 @@ const postgres = await Postgres.start({ network: { address: SERVER, clients: `${
 try {
   child.stdin.write(postgres.url().replace('127.0.0.1', SERVER))
   await says()
-  await sleep(
-    sessionTimeout / 8,
-    'amid a period between two questions neither end has to acknowledge anything',
-  )
+  await sleep(sessionTimeout / 8, 'between two queries neither end waits for an acknowledgement')
   beside(child, 'ip', 'link', 'set', 'cable', 'down')
   const start = performance.now()
   const passed = () => Math.round(performance.now() - start)

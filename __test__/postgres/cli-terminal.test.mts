@@ -13,7 +13,7 @@ const ERASE = '\r\x1b\\[2K'
 
 const asksOnTerminal: KnownFailure = {
   runtime: 'deno',
-  why: 'Deno, started by a shell, asks on the terminal for permissions',
+  why: 'Deno started by a shell asks for permissions on the terminal',
 }
 
 let database: Database
@@ -22,11 +22,11 @@ before(async () => {
 })
 after(() => database.postgres.stop())
 
-/** The words of a shell that run a command under the lock. */
+/** A shell command that runs `args` under the lock. */
 const run = (t: TestContext, ...args: string[]) => shell(database.words(t, 'run', ...args))
 
 test(
-  'on a terminal one line that rewrites itself says who is waited for',
+  'a terminal shows the holder in one line while waiting',
   knownFailure(asksOnTerminal, async (t) => {
     if (!hasTerminal(t)) return
     const cwd = directory(t)
@@ -46,7 +46,7 @@ test(
 )
 
 test(
-  'Ctrl-C while waiting removes the line, ends by SIGINT and leaves the lock alone',
+  'Ctrl-C while waiting removes the line and exits by SIGINT',
   knownFailure(asksOnTerminal, async (t) => {
     if (!hasTerminal(t)) return
     const cwd = directory(t)
@@ -55,7 +55,7 @@ test(
     await terminal.shows(/waiting for 0 s/)
     terminal.type('\x03')
     assert.equal(await terminal.ends(), 130)
-    // The terminal shows ^C after its signal, which the wrapper may have taken by then.
+    // The terminal prints ^C after its signal, which the wrapper may have handled already.
     assert.match(terminal.screen, new RegExp(`${ERASE}(\\^C)?$`), JSON.stringify(terminal.screen))
     assert.equal(await database.state(t), 'held')
     await lock.release()
@@ -64,7 +64,7 @@ test(
 )
 
 test(
-  'Ctrl-C while running reaches the command once, and the lock is held until that has ended',
+  'Ctrl-C reaches the command once and keeps its lock',
   knownFailure(asksOnTerminal, async (t) => {
     if (!hasTerminal(t)) return
     const cwd = directory(t)

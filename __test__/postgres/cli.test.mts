@@ -25,13 +25,13 @@ after(() => postgres.stop())
 
 const on = (t: TestContext, ...args: string[]) => database.words(t, ...args)
 
-/** Ends the session of a run, as whoever runs the server may. */
+/** Ends the session of the holder, as an administrator may. */
 async function terminates(t: TestContext): Promise<void> {
   const holder = `SELECT pg_terminate_backend(backend) FROM reconcile_lock WHERE name = '${t.name}'`
   await postgres.sql(holder, 'ledger', 'postgres')
 }
 
-/** Leaves the lock of a run that was killed. */
+/** Leaves the stale lock of a process that it kills; returns its PID. */
 async function leaves(t: TestContext): Promise<number | undefined> {
   const cwd = directory(t)
   const killed = new Running(t, cwd, on(t, 'run', '--', 'sh', '-c', 'echo $$ > pid; exec sleep 60'))
@@ -42,7 +42,7 @@ async function leaves(t: TestContext): Promise<number | undefined> {
   return killed.child.pid
 }
 
-test('run runs the command under the lock reconcile, and passes its exit status and its streams', (t) => {
+test('run passes the exit status and streams of its command', (t) => {
   const url = ['--postgres', postgres.url()]
   const inner = `read line; echo "$line"; echo to stderr >&2; ${shell(['status', ...url])}; exit 7`
   const cwd = directory(t)
@@ -58,17 +58,17 @@ test('run runs the command under the lock reconcile, and passes its exit status 
   assert.equal(existsSync(join(cwd, '.xero-reconcile-lock.json')), false)
 })
 
-test('the command finds a token that grows; that of a lock file finds none', (t) => {
+test('RECONCILE_LOCK_TOKEN grows, and is unset with a lock file', (t) => {
   const cwd = directory(t)
-  const tell = ['run', '--', 'sh', '-c', 'printenv RECONCILE_LOCK_TOKEN || echo none']
-  const [first, second] = [0, 1].map(() => cli(cwd, on(t, ...tell)).stdout.trim())
+  const print = ['run', '--', 'sh', '-c', 'printenv RECONCILE_LOCK_TOKEN || echo none']
+  const [first, second] = [0, 1].map(() => cli(cwd, on(t, ...print)).stdout.trim())
   assert.match(first ?? '', /^\d+$/)
   assert.ok(BigInt(second ?? '') > BigInt(first ?? ''))
   assert.equal(JSON.parse(cli(cwd, on(t, 'status', '--json')).stdout).token, second)
-  assert.equal(cli(cwd, tell).stdout, 'none\n')
+  assert.equal(cli(cwd, print).stdout, 'none\n')
 })
 
-test('a held lock ends run with 75, the message, and a line with path and holder', async (t) => {
+test('run exits 75 and names the holder if contended', async (t) => {
   const cwd = directory(t)
   const lock = await database.acquire(t)
   const run = ['run', '--', 'touch', 'ran']
@@ -85,7 +85,7 @@ test('a held lock ends run with 75, the message, and a line with path and holder
   await lock.release()
 })
 
-test('run waits for the holder with --wait, and says nothing on a pipe', async (t) => {
+test('run --wait waits and prints nothing on a pipe', async (t) => {
   const cwd = directory(t)
   const lock = await database.acquire(t)
   const started = performance.now()
@@ -97,7 +97,7 @@ test('run waits for the holder with --wait, and says nothing on a pipe', async (
   assert.deepEqual(await waiting.ends(), { code: 0, signal: null, stdout: 'ran\n', stderr: '' })
 })
 
-test('status tells free, held and stale, also to programs', async (t) => {
+test('status reports free, held and stale, also as JSON', async (t) => {
   const cwd = directory(t)
   const status = (...args: string[]) => cli(cwd, on(t, 'status', ...args))
   assert.deepEqual(JSON.parse(status('--json').stdout), await database.locks(t).inspectLock(t.name))
@@ -115,7 +115,7 @@ test('status tells free, held and stale, also to programs', async (t) => {
   for (const _ of ['status', 'changes', 'nothing']) assert.deepEqual(status(), stale)
 })
 
-test('a lock that is taken over is told', async (t) => {
+test('run reports a take-over on standard error', async (t) => {
   const pid = await leaves(t)
   const { code, stderr } = cli(directory(t), on(t, 'run', '--', 'true'))
   assert.equal(code, 0)
@@ -127,7 +127,7 @@ test('a lock that is taken over is told', async (t) => {
   )
 })
 
-test('break removes a stale lock, refuses a held one, and --force ends its session', async (t) => {
+test('break removes a stale lock, a held one with --force', async (t) => {
   const cwd = directory(t)
   await leaves(t)
   const broken = cli(cwd, on(t, 'break'))
@@ -150,7 +150,7 @@ test('break removes a stale lock, refuses a held one, and --force ends its sessi
   await assert.rejects(lock.release(), { code: 'E_LOCK_LOST' })
 })
 
-test('a lock that is lost is told at once, the command gets SIGTERM, and whatever it makes of that is 74', async (t) => {
+test('run sends SIGTERM after a lost lock and exits 74', async (t) => {
   const cwd = directory(t)
   const listener = new Listener(cwd, ['SIGTERM'])
   const running = new Running(t, cwd, on(t, 'run', '--', ...listener.command))
@@ -159,16 +159,16 @@ test('a lock that is lost is told at once, the command gets SIGTERM, and whateve
   await listener.hears('SIGTERM')
   await until(
     () => /sending SIGTERM to process \d+\n$/.test(running.stderr),
-    'the loss is told while the command runs',
+    'the loss is reported while the command runs',
   )
-  const told = running.stderr
-  assert.match(told, /^reconcile-lock: lost the lock .+\n.+ another process may .+\n$/)
-  assert.ok(told.includes(database.pathOf(t.name)))
+  const reported = running.stderr
+  assert.match(reported, /^reconcile-lock: lost the lock .+\n.+ another process may .+\n$/)
+  assert.ok(reported.includes(database.pathOf(t.name)))
   writeFileSync(join(cwd, 'end'), '')
-  assert.deepEqual(await running.ends(), { code: 74, signal: null, stdout: '', stderr: told })
+  assert.deepEqual(await running.ends(), { code: 74, signal: null, stdout: '', stderr: reported })
 })
 
-test('a command that dies of the loss of the lock has lost it, and was not ended by a signal', async (t) => {
+test('run exits 74 if a lost lock kills the command', async (t) => {
   const cwd = directory(t)
   const running = new Running(t, cwd, on(t, 'run', '--', 'sh', '-c', 'touch ready; exec sleep 60'))
   await until(exists(join(cwd, 'ready')), 'the command runs')
@@ -177,7 +177,7 @@ test('a command that dies of the loss of the lock has lost it, and was not ended
   assert.deepEqual([code, signal], [74, null])
 })
 
-test('what a command has started ends with it, by SIGKILL if it does not obey', async (t) => {
+test('run sends SIGKILL to descendants that ignore SIGTERM', async (t) => {
   const cwd = directory(t)
   const stubborn = `trap '' TERM; echo $$ > pid.tmp; mv pid.tmp pid; while :; do sleep 1; done`
   const command = ['sh', '-c', `sh -c "$0" & exec sleep 60`, stubborn]
@@ -190,7 +190,7 @@ test('what a command has started ends with it, by SIGKILL if it does not obey', 
   await until(() => !exists(`/proc/${pid}/exe`)(), 'it has ended')
 })
 
-test('a lock that is lost after the command has ended is told as that of a file', async (t) => {
+test('run exits 74 if the release finds the lock lost', async (t) => {
   const cwd = directory(t)
   cli(cwd, on(t, 'run', '--', 'true'))
   const mine = `name = '${t.name}'`
@@ -208,14 +208,14 @@ test('a lock that is lost after the command has ended is told as that of a file'
 })
 
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const) {
-  test(`${signal} while waiting ends the wait, takes no lock and leaves the queue`, async (t) => {
+  test(`${signal} while waiting leaves the queue without the lock`, async (t) => {
     const cwd = directory(t)
     const lock = await database.acquire(t)
     const waiting = new Running(t, cwd, on(t, 'run', '--wait', 'forever', '--', 'touch', 'ran'))
     await postgres.queues(1)
     send(waiting.child, signal)
     const ended = await waiting.ends()
-    // Dying of SIGQUIT would write a core file.
+    // Ending by SIGQUIT would write a core file.
     assert.deepEqual([ended.code, ended.signal], signal === 'SIGQUIT' ? [131, null] : [null, signal])
     assert.equal(ended.stderr, '')
     await postgres.queues(0)
@@ -226,22 +226,22 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const) {
 }
 
 test(
-  'it works in a pipeline, and a reader that leaves is no fault',
-  knownFailure({ runtime: 'deno', why: 'Deno, started by a shell, has no permissions' }, (t) => {
+  'run works in a pipeline and ignores a closed reader',
+  knownFailure({ runtime: 'deno', why: 'Deno started by a shell has no permissions' }, (t) => {
     const cwd = directory(t)
     const sh = (line: string) =>
       spawnSync('bash', ['-c', `set -o pipefail; ${line}`], { cwd, encoding: 'utf8' })
     const piped = sh(`printf 'b\\na\\n' | ${shell(on(t, 'run', '--', 'sort'))} | tr a-z A-Z`)
     assert.deepEqual([piped.status, piped.stdout], [0, 'A\nB\n'])
     for (const args of [['sql'], on(t, 'status', '--json')]) {
-      // The reader is gone before anything is written.
+      // The reader ends before the first write.
       const { stderr } = sh(`{ sleep 0.3; ${shell(args)}; } | true`)
       assert.equal(stderr, '')
     }
   }),
 )
 
-test('a command that cannot be run ends with 127 or 126, and one that dies takes run with it', async (t) => {
+test('run exits 127 or 126 if the command cannot start', async (t) => {
   const cwd = directory(t)
   assert.equal(cli(cwd, on(t, 'run', '--', 'no-such-command')).code, 127)
   assert.equal(cli(cwd, on(t, 'run', '--', './')).code, 126)
@@ -249,7 +249,7 @@ test('a command that cannot be run ends with 127 or 126, and one that dies takes
   assert.equal(await database.state(t), 'free')
 })
 
-test('what the server or the network refuses ends with 73 and one line, without a password', async (t) => {
+test('server and network errors exit 73 without a password', async (t) => {
   const cwd = directory(t)
   await postgres.sql('CREATE ROLE guest LOGIN PASSWORD $$guest$$', 'postgres', 'postgres')
   const closed = await freePort()
@@ -271,14 +271,14 @@ test('what the server or the network refuses ends with 73 and one line, without 
   assert.match(stderr, /^reconcile-lock: .*reconcile_lock.*\n/, 'the table is another role’s')
 })
 
-/** Runs a program with an environment of its own. */
+/** Runs a program without the PG* variables of this process. */
 function within(cwd: string, words: string[], more: NodeJS.ProcessEnv = {}) {
   const entries = Object.entries(process.env).filter(([name]) => !name.startsWith('PG'))
   const env = { ...Object.fromEntries(entries), PGPASSFILE: join(cwd, 'pgpass'), ...more }
   return spawnSync(process.execPath, words, { cwd, env, encoding: 'utf8' })
 }
 
-test('a password is taken from the environment or a file, and asked for where there is none', (t) => {
+test('a password comes from the environment or a password file', (t) => {
   const cwd = directory(t)
   const status = [bin, 'status', '--postgres', `postgres://127.0.0.1:${postgres.port}/ledger`]
   const missing = within(cwd, status, { PGUSER: USER })
@@ -292,7 +292,7 @@ test('a password is taken from the environment or a file, and asked for where th
   assert.equal(within(cwd, [bin, 'status', '--postgres', 'postgres://'], all).status, 0)
 })
 
-test('every session is closed, and none is abandoned', async (t) => {
+test('every command closes its session', async (t) => {
   await postgres.sql('CREATE DATABASE polite OWNER keeper', 'postgres', 'postgres')
   const url = postgres.url('polite')
   const cwd = directory(t)
@@ -316,7 +316,7 @@ test('every session is closed, and none is abandoned', async (t) => {
   assert.equal((await counted())?.abandoned, 0)
 })
 
-test('sql prints what creates the table', async (t) => {
+test('sql prints the statement that creates the table', async (t) => {
   const printed = cli(directory(t), ['sql'])
   assert.deepEqual(printed, { code: 0, signal: null, stdout: tableSql(), stderr: '' })
   await postgres.sql('CREATE DATABASE empty', 'postgres', 'postgres')
@@ -324,7 +324,7 @@ test('sql prints what creates the table', async (t) => {
   assert.equal((await postgres.sql('SELECT * FROM reconcile_lock', 'empty', 'postgres')).length, 0)
 })
 
-/** The files that the program has loaded in the end. */
+/** The files that the program has loaded when it exits. */
 function loaded(t: TestContext, args: string[]): string {
   const cwd = directory(t)
   const hook = `process.on('exit', () =>
@@ -335,7 +335,7 @@ function loaded(t: TestContext, args: string[]): string {
 }
 
 test(
-  'a lock file needs nothing of PostgreSQL, and that no native binary',
+  'each kind of lock loads only its own modules',
   knownFailure({ runtime: 'deno', why: 'Deno has no --require' }, (t) => {
     const native = /\.node$/m
     const database = /node_modules.pg\b|dist.postgres/m
@@ -349,7 +349,7 @@ test(
   }),
 )
 
-test('without a native binary --postgres works, and without pg it says what to install', (t) => {
+test('a PostgreSQL lock needs pg and no native binary', (t) => {
   const cwd = directory(t)
   const home = join(cwd, 'node_modules/reconcile-lock')
   for (const name of ['bin', 'dist', 'package.json'])
@@ -383,7 +383,7 @@ const wrong: [args: string[], hint: RegExp][] = [
   [['sql', '--', 'true'], /sql takes no command/],
 ]
 for (const [args, hint] of wrong)
-  test(`a usage error ends with 64, a reason and a hint: ${args.join(' ').slice(0, 80)}`, (t) => {
+  test(`exits 64 with a hint for ${args.join(' ').slice(0, 80)}`, (t) => {
     const { code, stdout, stderr } = cli(directory(t), args)
     assert.deepEqual([code, stdout], [64, ''], stderr)
     assert.match(stderr, hint)

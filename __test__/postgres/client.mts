@@ -1,12 +1,12 @@
 import pg from 'pg'
 
 /**
- * A client that tells what it asks, before and after.
- * @param hear may answer in the server's stead
+ * A client that calls `onQuery` before and after each query.
+ * @param onQuery may return a result, which replaces that of the server
  */
 export function watched(
   connectionString: string,
-  hear: (text: string, isAnswered: boolean, values: unknown[]) => { rows: unknown[] } | undefined,
+  onQuery: (text: string, isAnswered: boolean, values: unknown[]) => { rows: unknown[] } | undefined,
 ): pg.Client {
   class Watched extends pg.Client {
     override query(...args: unknown[]): never {
@@ -16,10 +16,10 @@ export function watched(
     async #ask(statement: string | pg.QueryConfig): Promise<unknown> {
       const text = typeof statement === 'string' ? statement : statement.text
       const values = typeof statement === 'string' ? [] : (statement.values ?? [])
-      const told = hear(text, false, values)
-      if (told) return told
+      const replacement = onQuery(text, false, values)
+      if (replacement) return replacement
       const answer = await super.query(statement)
-      return hear(text, true, values) ?? answer
+      return onQuery(text, true, values) ?? answer
     }
   }
   return new Watched({ connectionString })

@@ -1,4 +1,4 @@
-// What a program can ask for in the moment before a step that cannot be undone.
+// Checks just before a step that cannot be undone: `confirm` and `lockInTransaction`.
 import assert from 'node:assert/strict'
 import { after, before, type TestContext, test } from 'node:test'
 import pg from 'pg'
@@ -21,7 +21,7 @@ function locksOf(t: TestContext, connectionString = postgres.url()) {
   return locks
 }
 
-test('confirm asks the server, and rejects when the lock is gone', async (t) => {
+test('confirm rejects after the server has ended the session', async (t) => {
   const lock = await locksOf(t).acquireLock('confirmed')
   await lock.confirm()
   const { confirm } = lock
@@ -35,7 +35,7 @@ test('confirm asks the server, and rejects when the lock is gone', async (t) => 
   await rejection(lock.release())
 })
 
-test('confirm rejects when the server does not answer, and after a release', async (t) => {
+test('confirm rejects without an answer and after a release', async (t) => {
   const line = await Line.start(t, postgres.port)
   const locks = locksOf(t, postgres.url('ledger', undefined, undefined, line.port))
   const lock = await locks.acquireLock('silent')
@@ -55,7 +55,7 @@ async function connected(t: TestContext, connectionString = postgres.url()): Pro
   return client
 }
 
-test('a transaction has the lock until it ends, against sessions and other transactions', async (t) => {
+test('lockInTransaction holds the lock until the transaction ends', async (t) => {
   const [one, two, locks] = [await connected(t), await connected(t), locksOf(t)]
   await one.query('BEGIN')
   await lockInTransaction(one, 'booked')
@@ -66,7 +66,7 @@ test('a transaction has the lock until it ends, against sessions and other trans
   ]) {
     assert.equal((await rejection(call)).code, 'E_LOCK_CONTENTION')
   }
-  assert.equal((await two.query('SELECT 1')).rowCount, 1, 'the transaction goes on')
+  assert.equal((await two.query('SELECT 1')).rowCount, 1, 'the transaction continues')
   const waiting = lockInTransaction(two, { name: 'booked', timeout: 10_000 })
   later(50, 'the other transaction waits', () => void one.query('COMMIT'))
   await waiting
@@ -75,7 +75,7 @@ test('a transaction has the lock until it ends, against sessions and other trans
   await (await locks.acquireLock('booked')).release()
 })
 
-test('a wait of a transaction ends by its signal', async (t) => {
+test('an abort ends the wait of lockInTransaction', async (t) => {
   const [client, lock] = [await connected(t), await locksOf(t).acquireLock('aborted')]
   await client.query('BEGIN')
   const abort = new AbortController()
@@ -87,7 +87,7 @@ test('a wait of a transaction ends by its signal', async (t) => {
   await lock.release()
 })
 
-test('without a transaction, or a client, nothing is locked', async (t) => {
+test('lockInTransaction needs a transaction and a client', async (t) => {
   const client = await connected(t)
   const error = await rejection(lockInTransaction(client, 'none'))
   assert.equal(error.code, 'ERR_INVALID_STATE')
@@ -99,7 +99,7 @@ test('without a transaction, or a client, nothing is locked', async (t) => {
   assert.equal((await locksOf(t).inspectLock('none')).state, 'free')
 })
 
-test('a transaction keeps its lock behind a pooler that gives each transaction another session', async (t) => {
+test('lockInTransaction works behind a pooler in transaction mode', async (t) => {
   const url = await pooled(t, postgres, { pool_mode: 'transaction' })
   const client = await connected(t, url)
   await client.query('BEGIN')

@@ -1,4 +1,4 @@
-// How many connections there are, whose they are, and what happens when there are no more.
+// Connections: how many are open, their limit, and those of a pool.
 import assert from 'node:assert/strict'
 import { after, before, type TestContext, test } from 'node:test'
 import pg from 'pg'
@@ -20,13 +20,13 @@ function locksOf(t: TestContext, options: PostgresOptions = { connectionString: 
   return locks
 }
 
-/** Sessions of locks, by what they call themselves. */
+/** How many sessions have this application name. */
 async function sessions(application = 'reconcile-lock'): Promise<number> {
   const text = `SELECT 1 FROM pg_stat_activity WHERE application_name = '${application}'`
   return (await postgres.sql(text, 'ledger', 'postgres')).length
 }
 
-test('a thousand calls for a name wait in two sessions, and are served in their order', async (t) => {
+test('a thousand waiting calls share two sessions in arrival order', async (t) => {
   const locks = locksOf(t)
   const lock = await locks.acquireLock('many')
   const order: number[] = []
@@ -46,7 +46,7 @@ test('a thousand calls for a name wait in two sessions, and are served in their 
   assert.ok((await sessions()) <= 3)
 })
 
-test('calls beyond maxConnections wait in line within their timeout', async (t) => {
+test('calls beyond maxConnections wait until their timeout', async (t) => {
   const locks = locksOf(t, { connectionString: postgres.url(), maxConnections: 2 })
   const [one, two] = await Promise.all([locks.acquireLock('one'), locks.acquireLock('two')])
   for (const timeout of [0, 100]) {
@@ -60,28 +60,28 @@ test('calls beyond maxConnections wait in line within their timeout', async (t) 
   await one.release()
   const three = await waiting
   await Promise.all([two.release(), three.release()])
-  // Nothing of the calls that gave up is left in the line.
+  // The calls that timed out have left the queue.
   const again = await Promise.all(['one', 'two'].map((name) => locks.acquireLock(name)))
   await Promise.all(again.map((lock) => lock.release()))
 })
 
-test('who wants to know the holder needs no connection beside the one that waits', async (t) => {
+test('onWait reports the holder without a second connection', async (t) => {
   await postgres.sql(`ALTER ROLE ${USER} CONNECTION LIMIT 2`, 'ledger', 'postgres')
   t.after(() => postgres.sql(`ALTER ROLE ${USER} CONNECTION LIMIT -1`, 'ledger', 'postgres'))
   const [locks, others] = [locksOf(t), locksOf(t)]
   const lock = await locks.acquireLock('scarce')
-  const told: WaitStatus[] = []
-  const onWait = (status: WaitStatus) => void told.push(status)
+  const statuses: WaitStatus[] = []
+  const onWait = (status: WaitStatus) => void statuses.push(status)
   const waiting = others.acquireLock({ name: 'scarce', timeout: 30_000, onWait })
-  await until(() => told.length >= 3, 'it is told three times')
-  assert.ok(told.every(({ holder }) => holder?.pid === process.pid))
+  await until(() => statuses.length >= 3, 'onWait is called three times')
+  assert.ok(statuses.every(({ holder }) => holder?.pid === process.pid))
   const error = await rejection(locksOf(t).acquireLock('other'))
   assert.deepEqual([error.code, error.recoverable], ['53300', true])
   await lock.release()
   await (await waiting).release()
 })
 
-test("the program's query_timeout ends no wait", async (t) => {
+test('query_timeout of the client ends no wait', async (t) => {
   const holder = await locksOf(t).acquireLock('patient')
   const waits = [
     { connectionString: `${postgres.url()}?query_timeout=50` },
@@ -91,7 +91,7 @@ test("the program's query_timeout ends no wait", async (t) => {
   await holder.release()
 })
 
-test('clients of a pool are lent, and go back with the settings that they had', async (t) => {
+test('clients return to their pool with their previous settings', async (t) => {
   const config = { connectionString: postgres.url(), application_name: 'pool', max: 2, query_timeout: 5000 }
   const pool = new pg.Pool(config)
   t.after(() => pool.end())
@@ -116,7 +116,7 @@ test('clients of a pool are lent, and go back with the settings that they had', 
   assert.deepEqual([pool.totalCount, pool.idleCount], [2, 0])
   await lock.release()
   await (await waiting).release()
-  await until(() => pool.idleCount === pool.totalCount, 'the clients are back')
+  await until(() => pool.idleCount === pool.totalCount, 'the clients are back in the pool')
   assert.deepEqual(await listeners(), unused)
   for (const after of await Promise.all([settings(), settings()]))
     if (after.some(({ setting }) => setting === '7000')) assert.deepEqual(after, before)
@@ -124,7 +124,7 @@ test('clients of a pool are lent, and go back with the settings that they had', 
   assert.equal(rows.length, 0)
 })
 
-test('a client of a pool whose session ends is not lent again, and the lock is lost', async (t) => {
+test('a pooled client whose session ends is not reused', async (t) => {
   const pool = new pg.Pool({ connectionString: postgres.url(), max: 1 })
   pool.on('error', () => {})
   t.after(() => pool.end())
@@ -140,7 +140,7 @@ test('a client of a pool whose session ends is not lent again, and the lock is l
   await (await locks.acquireLock('lent')).release()
 })
 
-test('a pool that has no client left is no wait without end', async (t) => {
+test('an exhausted pool times out after connectTimeout', async (t) => {
   const pool = new pg.Pool({ connectionString: postgres.url(), max: 1 })
   t.after(() => pool.end())
   const client = await pool.connect()

@@ -1,4 +1,4 @@
-// What a lock promises, whatever holds it: one suite for files and for PostgreSQL.
+// The behaviour that locks on files and on PostgreSQL share.
 import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { getEventListeners } from 'node:events'
@@ -25,13 +25,13 @@ after(async () => {
   await postgres.stop()
 })
 
-test('both kinds have one class of errors', () => {
+test('both kinds share one LockError class', () => {
   assert.equal(databases.LockError, files.LockError)
 })
 
 interface Place {
   locks: Backend
-  /** A lock of this test's own. */
+  /** The lock name of this test. */
   name: string
   member(): Member
   take(name: string): Promise<unknown>
@@ -52,18 +52,18 @@ function place(t: TestContext, kind: string): Place {
   }
 }
 
-/** Waits until a call of this process, which is made after this one, is refused and waits. */
+/** Resolves when a later call of this process is refused and waits. */
 async function contention(t: TestContext): Promise<void> {
   let isContended = false
-  const hear = () => {
+  const listen = () => {
     isContended = true
   }
-  subscribe('reconcile-lock:contended', hear)
-  t.after(() => unsubscribe('reconcile-lock:contended', hear))
+  subscribe('reconcile-lock:contended', listen)
+  t.after(() => unsubscribe('reconcile-lock:contended', listen))
   await until(() => isContended, 'a call waits')
 }
 
-/** Locks on files are the same whatever the version of the server. */
+/** The version of the server does not affect locks on files. */
 const kinds = process.env.RECONCILE_TEST_POSTGRES_BIN ? ['postgres'] : ['file', 'postgres']
 for (const kind of kinds) {
   const both = (name: string, run: (t: TestContext, place: Place) => Promise<unknown>) =>
@@ -71,7 +71,7 @@ for (const kind of kinds) {
       await run(t, place(t, kind))
     })
 
-  both('a lock excludes, in one process too, and is free after its release', async (_, { locks, name }) => {
+  both('a lock excludes other calls until its release', async (_, { locks, name }) => {
     const lock = await locks.acquireLock({ name })
     assert.deepEqual([lock.isHeld(), lock.takenOver], [true, undefined])
     assert.equal((await rejection(locks.acquireLock({ name }))).code, 'E_LOCK_CONTENTION')
@@ -83,28 +83,25 @@ for (const kind of kinds) {
     await again.release()
   })
 
-  both(
-    'a refusal has the exact message, the code, the path and the holder',
-    async (_, { locks, name, member }) => {
-      const other = member()
-      const { holder } = await other.asks('acquire', { name })
-      assert.equal(holder?.pid, other.child.pid)
-      assert.equal(holder?.host, hostname())
-      for (const message of [undefined, 'Token refresh already in progress', '', 'ü 🔒 end']) {
-        const error = await rejection(locks.acquireLock({ name, message }))
-        assert.ok(error instanceof files.LockError)
-        assert.deepEqual(
-          [error.name, error.message, error.code],
-          ['LockError', message ?? MESSAGE, 'E_LOCK_CONTENTION'],
-        )
-        assert.equal(error.recoverable, true)
-        assert.deepEqual(error.holder, holder)
-        assert.equal(error.path, (await locks.inspectLock({ name })).path)
-      }
-    },
-  )
+  both('a refusal has the message, code, path and holder', async (_, { locks, name, member }) => {
+    const other = member()
+    const { holder } = await other.asks('acquire', { name })
+    assert.equal(holder?.pid, other.child.pid)
+    assert.equal(holder?.host, hostname())
+    for (const message of [undefined, 'Token refresh already in progress', '', 'ü 🔒 end']) {
+      const error = await rejection(locks.acquireLock({ name, message }))
+      assert.ok(error instanceof files.LockError)
+      assert.deepEqual(
+        [error.name, error.message, error.code],
+        ['LockError', message ?? MESSAGE, 'E_LOCK_CONTENTION'],
+      )
+      assert.equal(error.recoverable, true)
+      assert.deepEqual(error.holder, holder)
+      assert.equal(error.path, (await locks.inspectLock({ name })).path)
+    }
+  })
 
-  both('of many that try at once one acquires, and no other error is seen', async (_, { locks, name }) => {
+  both('one of many concurrent calls acquires, the others are refused', async (_, { locks, name }) => {
     const outcomes = await Promise.allSettled(Array.from({ length: 30 }, () => locks.acquireLock({ name })))
     const refused = outcomes.filter((outcome) => outcome.status === 'rejected').map(({ reason }) => reason)
     assert.equal(refused.length, 29)
@@ -112,7 +109,7 @@ for (const kind of kinds) {
     for (const outcome of outcomes) if (outcome.status === 'fulfilled') await outcome.value.release()
   })
 
-  both('a timeout is never early and not late', async (_, { locks, name }) => {
+  both('a timeout ends within 250 ms after its time', async (_, { locks, name }) => {
     const lock = await locks.acquireLock({ name })
     for (const timeout of [0, 1, 40, 300]) {
       const late = await quickest(250, async () => {
@@ -144,18 +141,18 @@ for (const kind of kinds) {
     assert.ok(took < 250, `${took} ms`)
   })
 
-  both('who waits is told at once and once a second, with the holder', async (_, { locks, name, member }) => {
+  both('onWait reports the holder immediately and every second', async (_, { locks, name, member }) => {
     const other = member()
     const { holder } = await other.asks('acquire', { name })
-    const told: files.WaitStatus[] = []
+    const statuses: files.WaitStatus[] = []
     const abort = new AbortController()
-    const onWait = (status: files.WaitStatus) => told.push(status)
+    const onWait = (status: files.WaitStatus) => statuses.push(status)
     const waiting = rejection(locks.acquireLock({ name, timeout: 60_000, signal: abort.signal, onWait }))
-    await until(() => told.length === 3, 'it is told three times')
+    await until(() => statuses.length === 3, 'onWait is called three times')
     abort.abort()
     await waiting
-    assert.equal(told.length, 3)
-    for (const [index, status] of told.entries()) {
+    assert.equal(statuses.length, 3)
+    for (const [index, status] of statuses.entries()) {
       assert.deepEqual(status.holder, holder)
       assert.equal(status.path, (await locks.inspectLock({ name })).path)
       assert.ok(status.waited >= index * 1000 && status.waited < index * 1000 + 900, `${status.waited} ms`)
@@ -169,7 +166,7 @@ for (const kind of kinds) {
     assert.equal((await locks.inspectLock({ name })).state, 'held')
   })
 
-  both('an abort ends a wait at once, with its reason, and nothing is held', async (t, { locks, name }) => {
+  both('an abort rejects a waiting call with its reason', async (t, { locks, name }) => {
     const reason = new Error('enough')
     assert.equal(await rejection(locks.acquireLock({ name, signal: AbortSignal.abort(reason) })), reason)
     const lock = await locks.acquireLock({ name })
@@ -192,7 +189,7 @@ for (const kind of kinds) {
     await (await locks.acquireLock({ name })).release()
   })
 
-  both('listeners of a signal are removed', async (_, { locks, name }) => {
+  both('acquireLock removes its listeners from the signal', async (_, { locks, name }) => {
     const { signal } = new AbortController()
     const lock = await locks.acquireLock({ name, signal })
     await rejection(locks.acquireLock({ name, signal }))
@@ -200,33 +197,30 @@ for (const kind of kinds) {
     await lock.release()
   })
 
-  both(
-    'whoever is aborted in the very moment of winning does not hold the lock',
-    async (t, { locks, name }) => {
-      for (let round = 0; round < 30; round += 1) {
-        const lock = await locks.acquireLock({ name })
-        const isWaiting = contention(t)
-        const abort = new AbortController()
-        const waiting = locks.acquireLock({ name, timeout: 5000, signal: abort.signal })
-        const outcome = waiting.then(
-          (won) => won,
-          (error) => error,
-        )
-        await isWaiting
-        const released = lock.release()
-        if (round % 3 > 0) await sleep(round % 3, 'the abort comes a moment after the release')
-        abort.abort()
-        await released
-        const won = await outcome
-        if (!(won instanceof Error)) await won.release()
-        const next = await locks.acquireLock({ name, timeout: 2000 })
-        assert.equal(next.takenOver, undefined)
-        await next.release()
-      }
-    },
-  )
+  both('an abort during the grant leaves the lock free', async (t, { locks, name }) => {
+    for (let round = 0; round < 30; round += 1) {
+      const lock = await locks.acquireLock({ name })
+      const isWaiting = contention(t)
+      const abort = new AbortController()
+      const waiting = locks.acquireLock({ name, timeout: 5000, signal: abort.signal })
+      const outcome = waiting.then(
+        (won) => won,
+        (error) => error,
+      )
+      await isWaiting
+      const released = lock.release()
+      if (round % 3 > 0) await sleep(round % 3, 'the abort comes a moment after the release')
+      abort.abort()
+      await released
+      const won = await outcome
+      if (!(won instanceof Error)) await won.release()
+      const next = await locks.acquireLock({ name, timeout: 2000 })
+      assert.equal(next.takenOver, undefined)
+      await next.release()
+    }
+  })
 
-  both('a second release does nothing, and releaseLock only ends a lock of its own', async (_, where) => {
+  both('a second release and a releaseLock elsewhere do nothing', async (_, where) => {
     const { locks, name, member } = where
     const lock = await locks.acquireLock({ name })
     await Promise.all([lock.release(), lock.release()])
@@ -242,12 +236,12 @@ for (const kind of kinds) {
     assert.equal((await locks.inspectLock({ name })).state, 'free')
   })
 
-  both('withLock holds the lock while fn runs, whatever that does', async (_, { locks, name }) => {
+  both('withLock holds the lock until fn settles', async (_, { locks, name }) => {
     const states: string[] = []
-    const look = async () => void states.push((await locks.inspectLock({ name })).state)
+    const record = async () => void states.push((await locks.inspectLock({ name })).state)
     const result = locks.withLock(
       async (lock) => {
-        await look()
+        await record()
         return lock.isHeld() && 42
       },
       { name },
@@ -256,19 +250,19 @@ for (const kind of kinds) {
     const failure = new Error('mine')
     const failing = locks.withLock(
       async () => {
-        await look()
+        await record()
         throw failure
       },
       { name },
     )
     assert.equal(await rejection(failing), failure)
-    await look()
+    await record()
     assert.deepEqual(states, ['held', 'held', 'free'])
     const noFunction = locks.withLock(5 as never, { name })
     assert.equal((await rejection(noFunction)).code, 'ERR_INVALID_ARG_TYPE')
   })
 
-  both('await using releases', async (_, { locks, name }) => {
+  both('await using releases the lock', async (_, { locks, name }) => {
     {
       await using lock = await locks.acquireLock({ name })
       assert.equal(lock.isHeld(), true)
@@ -277,18 +271,18 @@ for (const kind of kinds) {
   })
 
   for (const how of ['SIGKILL', 'SIGTERM', 'exit', 'throw', 'end'])
-    both(`a holder that ends by ${how} lets go at once`, async (_, { locks, name, member }) => {
+    both(`a holder that ends by ${how} frees the lock`, async (_, { locks, name, member }) => {
       const other = member()
       await other.asks('acquire', { name })
       await other.ends(how)
       const lock = await locks.acquireLock({ name })
-      const isTold = how.startsWith('SIG') || (kind === 'postgres' && how !== 'end')
-      assert.equal(lock.takenOver?.holder?.pid, isTold ? other.child.pid : undefined)
-      if (isTold) assert.match(lock.takenOver?.reason ?? '', /^process \d+ ended without releasing/)
+      const isReported = how.startsWith('SIG') || (kind === 'postgres' && how !== 'end')
+      assert.equal(lock.takenOver?.holder?.pid, isReported ? other.child.pid : undefined)
+      if (isReported) assert.match(lock.takenOver?.reason ?? '', /^process \d+ ended without releasing/)
       await lock.release()
     })
 
-  both('a killed holder leaves a stale lock, which break removes', async (_, { locks, name, member }) => {
+  both('breakLock removes the stale lock of a killed holder', async (_, { locks, name, member }) => {
     const other = member()
     const { holder } = await other.asks('acquire', { name })
     const held = await locks.inspectLock({ name })
@@ -306,11 +300,11 @@ for (const kind of kinds) {
     await lock.release()
   })
 
-  both('break with force ends a held lock, whose holder learns of it', async (_, { locks, name }) => {
+  both('breakLock with force ends a held lock', async (_, { locks, name }) => {
     const lock = await locks.acquireLock({ name })
     assert.equal(await locks.breakLock({ name, force: true }), true)
     const next = await locks.acquireLock({ name })
-    await until(() => !lock.isHeld(), 'the holder learns of it')
+    await until(() => !lock.isHeld(), 'the holder detects the loss')
     const error = await rejection(lock.release())
     assert.deepEqual([error.code, error.recoverable], ['E_LOCK_LOST', false])
     assert.match(error.message, /^lost the lock .+ while holding it: /)
@@ -319,15 +313,15 @@ for (const kind of kinds) {
     await next.release()
   })
 
-  both('a lock that was taken away is lost', async (_, { locks, name, take }) => {
+  both('a lock without its file or session is lost', async (_, { locks, name, take }) => {
     const lock = await locks.acquireLock({ name })
     await take(name)
-    await until(() => !lock.isHeld(), 'the holder learns of it')
+    await until(() => !lock.isHeld(), 'the holder detects the loss')
     assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
     await (await locks.acquireLock({ name })).release()
   })
 
-  both('inspectors disturb nobody', async (_, { locks, name }) => {
+  both('inspectLock disturbs no acquire', async (_, { locks, name }) => {
     let isOver = false
     const inspectors = Array.from({ length: 3 }, async () => {
       for (; !isOver; await setImmediate())
@@ -338,7 +332,7 @@ for (const kind of kinds) {
     await Promise.all(inspectors)
   })
 
-  both('wrong arguments are refused before anything is asked', async (_, { locks }) => {
+  both('invalid arguments are refused', async (_, { locks }) => {
     const wrong: [Asked, string][] = [
       [{ name: '' }, 'ERR_INVALID_ARG_VALUE'],
       [{ name: 'a\0b' }, 'ERR_INVALID_ARG_VALUE'],
@@ -362,20 +356,20 @@ for (const kind of kinds) {
     assert.equal((await rejection(locks.breakLock({ force: 1 as never }))).code, 'ERR_INVALID_ARG_TYPE')
   })
 
-  both('the channels tell what happens', async (t, { locks, name, member }) => {
+  both('the diagnostics channels publish each event', async (t, { locks, name, member }) => {
     const events: { event: string; pid?: number | undefined }[] = []
     const { path } = await locks.inspectLock({ name })
     const abort = new AbortController()
     for (const event of ['acquired', 'contended', 'waiting', 'takenover', 'released', 'lost'] as const) {
-      const hear = (message: unknown) => {
-        const told = message as { path: string; at: number; holder?: files.Holder; from?: files.Holder }
-        if (told.path !== path) return
-        assert.ok(Math.abs(Date.now() - told.at) < 5000)
-        events.push({ event, pid: (told.from ?? told.holder)?.pid })
+      const listen = (message: unknown) => {
+        const published = message as { path: string; at: number; holder?: files.Holder; from?: files.Holder }
+        if (published.path !== path) return
+        assert.ok(Math.abs(Date.now() - published.at) < 5000)
+        events.push({ event, pid: (published.from ?? published.holder)?.pid })
         if (event === 'waiting') abort.abort()
       }
-      subscribe(`reconcile-lock:${event}`, hear)
-      t.after(() => unsubscribe(`reconcile-lock:${event}`, hear))
+      subscribe(`reconcile-lock:${event}`, listen)
+      t.after(() => unsubscribe(`reconcile-lock:${event}`, listen))
     }
     const other = member()
     await other.asks('acquire', { name })

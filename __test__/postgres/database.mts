@@ -1,4 +1,4 @@
-// The command line and the library about one lock on a server of their own, which is named as the test is.
+// A server with one lock, named after the test, for the command line and the library.
 import type { TestContext } from 'node:test'
 import { type PostgresLock, type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
 import { Postgres } from './postgres.mjs'
@@ -14,7 +14,7 @@ export class Database {
     return new Database(await Postgres.start())
   }
 
-  /** The words of a command about the lock. */
+  /** The arguments of a command on the lock. */
   words(t: TestContext, ...args: string[]): string[] {
     return ['--postgres', this.postgres.url(), '--name', t.name, ...args]
   }
@@ -34,7 +34,7 @@ export class Database {
   }
 
   async state(t: TestContext): Promise<string> {
-    // It is asked again and again: each answer closes its connection.
+    // Tests poll this, so each call closes its connection.
     await using locks = postgresLocks({ connectionString: this.postgres.url() })
     return (await locks.inspectLock(t.name)).state
   }

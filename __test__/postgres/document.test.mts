@@ -1,4 +1,4 @@
-// The code of docs/postgres.md and docs/design/postgres.md: its types, and its SQL run by a server.
+// The code in docs/postgres.md and docs/design/postgres.md: types are checked, SQL runs on a server.
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import pg from 'pg'
@@ -20,7 +20,7 @@ after(async () => {
   await postgres.stop()
 })
 
-test('its examples are right by their types', (t) => {
+test('the documented examples pass the type checker', (t) => {
   const declared = `declare const payments: object[]
 declare function post(payment: object, token: bigint): Promise<void>\n`
   const blocks = blocksOf(DOCUMENT)
@@ -29,7 +29,7 @@ declare function post(payment: object, token: bigint): Promise<void>\n`
   assert.equal(complaints(t, code), '')
 })
 
-test('its fence refuses the token of a holder that was overtaken, and keeps the order of writes', async () => {
+test('the documented fence refuses the token of an earlier holder', async () => {
   const [table = '', fence = ''] = blocksOf(DOCUMENT, 'sql')
   await client.query(table)
   const locks = postgresLocks({ connectionString: postgres.url() })
@@ -37,9 +37,9 @@ test('its fence refuses the token of a holder that was overtaken, and keeps the 
   await locks.breakLock({ force: true })
   const next = await locks.acquireLock()
   const passes = async (token: bigint, by = client) => (await by.query(fence, [token])).rowCount
-  assert.equal(await passes(old.token), 1, 'nobody has overtaken it yet')
+  assert.equal(await passes(old.token), 1, 'no later holder has written yet')
   assert.equal(await passes(next.token), 1)
-  assert.equal(await passes(next.token), 1, 'a holder books more than once')
+  assert.equal(await passes(next.token), 1, 'a holder writes more than once')
   assert.equal(await passes(old.token), 0)
 
   const other = new pg.Client({ connectionString: postgres.url() })
@@ -60,7 +60,7 @@ test('its fence refuses the token of a holder that was overtaken, and keeps the 
   await locks.close()
 })
 
-test('its SQL gives the key, and the SQL of the table is what a lock creates', async () => {
+test('the documented SQL matches lockKey and the created table', async () => {
   const [key = ''] = blocksOf('docs/design/postgres.md', 'sql')
   const [row] = (await client.query(key)).rows
   assert.equal(String(Object.values(row)[0]), String(lockKey('reconcile')))
@@ -76,7 +76,7 @@ test('its SQL gives the key, and the SQL of the table is what a lock creates', a
   assert.ok(created.length > 6)
 })
 
-test('its list of holders shows who holds what', async () => {
+test('the documented query lists the current holders', async () => {
   const sql = blocksOf(DOCUMENT, 'sql').at(-1) ?? ''
   await using locks = postgresLocks({ connectionString: postgres.url() })
   await (await locks.acquireLock('before')).release()

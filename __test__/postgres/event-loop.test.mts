@@ -1,4 +1,4 @@
-// A program that blocks its event loop, which no server sees.
+// A program that blocks its event loop; its server cannot detect that.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { MessageChannel, Worker } from 'node:worker_threads'
@@ -7,7 +7,7 @@ import { responseTimer } from '../../lib/postgres/response-timer.js'
 import { DEADLINE, sleep } from '../support/time.mjs'
 import { Postgres } from './postgres.mjs'
 
-/** The least that is allowed, so that the test ends soon. */
+/** The minimum, so that the test is short. */
 const SESSION_TIMEOUT = 4000
 
 test('a blocked event loop loses no lock', async (t) => {
@@ -19,7 +19,7 @@ test('a blocked event loop loses no lock', async (t) => {
   })
   const lock = await locks.acquireLock('blocked')
   for (let round = 0; round < 3; round += 1) {
-    await sleep(SESSION_TIMEOUT / 4 - 5, 'the next question to the server is due')
+    await sleep(SESSION_TIMEOUT / 4 - 5, 'the next query to the server is due')
     const end = performance.now() + SESSION_TIMEOUT / 2 + 100
     while (performance.now() < end);
     await sleep(10, 'the answer is read')
@@ -28,7 +28,7 @@ test('a blocked event loop loses no lock', async (t) => {
   await lock.release()
 })
 
-test('what arrived while the event loop was blocked is read before a response timer ends', async (t) => {
+test('a response timer ends after pending messages are read', async (t) => {
   const { port1, port2 } = new MessageChannel()
   t.after(() => port1.close())
   const events: string[] = []
@@ -44,7 +44,7 @@ test('what arrived while the event loop was blocked is read before a response ti
     port.postMessage('answer')
     Atomics.store(isSent, 0, 1)`
   new Worker(program, { eval: true, workerData: { port: port2, isSent }, transferList: [port2] })
-  // Longer than the time that the timer has, and until the answer is there.
+  // Blocks for longer than the timer runs, and until the answer is sent.
   const start = performance.now()
   const passed = () => performance.now() - start
   while (passed() < 150 || (Atomics.load(isSent, 0) === 0 && passed() < DEADLINE));

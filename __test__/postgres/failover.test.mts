@@ -6,7 +6,7 @@ import { until } from '../support/time.mjs'
 import { watched } from './client.mjs'
 import { Postgres } from './postgres.mjs'
 
-/** With each server and in each runtime: `npm run test:all` has more than 50 in all. */
+/** For each server and runtime: `npm run test:all` makes more than 50 in total. */
 const FAILOVERS = 5
 
 /** Its last record is replicated. Its token is ahead of the clock, so only that record makes the next one higher. */
@@ -52,12 +52,12 @@ async function failOver(t: TestContext, server: Postgres): Promise<Postgres> {
   return standby
 }
 
-test(`the token grows with each of ${FAILOVERS} failovers, with its record replicated and without`, async (t) => {
+test(`tokens grow across ${FAILOVERS} failovers, with and without replicated records`, async (t) => {
   let server = await primary(t)
   for (let turn = 0; turn < FAILOVERS; turn += 1) server = await failOver(t, server)
 })
 
-test('a holder that still reaches the old primary gets no notice of a promotion', async (t) => {
+test('a promotion does not notify holders on the old primary', async (t) => {
   const old = await Postgres.start()
   const standby = await old.standby()
   t.after(() => Promise.all([old.stop(), standby.stop()]))
@@ -74,6 +74,6 @@ test('a holder that still reaches the old primary gets no notice of a promotion'
   await using lock = await after.acquireLock('both')
   answers = 0
   await until(() => answers > 0, 'the old primary answers the holder')
-  assert.deepEqual([held.isHeld(), lock.isHeld()], [true, true], 'two hold the lock')
+  assert.deepEqual([held.isHeld(), lock.isHeld()], [true, true], 'both hold the lock')
   assert.ok(lock.token > held.token, 'and the data store refuses the older token')
 })

@@ -1,4 +1,4 @@
-// Another role that may create what it likes in `public`, where our role looks first: none of it runs with our rights.
+// Another role creates objects in `public`, first in our search path: none of them runs with our rights.
 import assert from 'node:assert/strict'
 import { after, before, type TestContext, test } from 'node:test'
 import pg from 'pg'
@@ -18,7 +18,7 @@ after(() => postgres.stop())
 
 const superuser = (text: string, database = 'ledger') => postgres.sql(text, database, 'postgres')
 
-/** A database in which that role may create, as everybody could in `public` until PostgreSQL 14, and we look there first. */
+/** A database with `public` first in the search path, in which all roles may create, as before PostgreSQL 15. */
 async function database(
   t: TestContext,
   name: string,
@@ -35,7 +35,7 @@ async function database(
 
 const trap = (what: string) => `LANGUAGE plpgsql AS $trap$BEGIN RAISE 'hostile ${what}'; END$trap$`
 
-/** Every function of the system that has neither `any` nor `internal` in its arguments, and those that have, for a few types. */
+/** Shadows system functions without `any` and `internal` arguments, and some others for a few types. */
 async function plantFunctions(url: string, mallory: (text: string) => Promise<unknown>): Promise<number> {
   const functions = await superuser(
     `SELECT proname AS name, pg_get_function_identity_arguments(oid) AS args, pg_get_function_result(oid) AS result
@@ -52,7 +52,7 @@ async function plantFunctions(url: string, mallory: (text: string) => Promise<un
       () => {
         count += 1
       },
-      // Some names and results cannot be had for a function of a role.
+      // PostgreSQL rejects some names and result types.
       (error) => assert.match(error.code, /^(42|0A)/, `${name}: ${error.message}`),
     )
   }
@@ -67,7 +67,7 @@ async function plantFunctions(url: string, mallory: (text: string) => Promise<un
   return count
 }
 
-/** Operators and types under the names that statements without a schema find first. */
+/** Creates operators, types and views that a statement without a schema would use. */
 async function plantTheRest(mallory: (text: string) => Promise<unknown>): Promise<void> {
   for (const [left, right] of [
     ['text', 'text'],
@@ -90,12 +90,12 @@ async function plantTheRest(mallory: (text: string) => Promise<unknown>): Promis
     await mallory(`CREATE VIEW public.${view} AS SELECT 1 AS nothing`)
 }
 
-test('no function, operator, type or view of another role runs in any of our statements', async (t) => {
+test('objects of another role do not run in our statements', async (t) => {
   const { url, mallory } = await database(t, 'planted')
   assert.ok((await plantFunctions(url, mallory)) > 50)
   await plantTheRest(mallory)
   const hijacked = await rejection(postgres.sql("SELECT to_json('x'::pg_catalog.text)", 'planted'))
-  assert.match(hijacked.message, /^hostile/, 'the control: an ordinary session runs it')
+  assert.match(hijacked.message, /^hostile/, 'control: an ordinary session runs it')
 
   const locks = postgresLocks({ connectionString: url, sessionTimeout: 4000, schema: 'public' })
   t.after(() => locks.close())
@@ -107,7 +107,7 @@ test('no function, operator, type or view of another role runs in any of our sta
   await postgres.queues(1)
   await lock.release()
   await (await waiting).release()
-  // A take-over, a break with force, and a release that comes too late.
+  // A take-over, a break with force, and a release after the loss.
   const member = new Member(t, 'postgres', url)
   await member.asks('acquire', { name: 'b' })
   await member.ends('SIGKILL')
@@ -115,7 +115,7 @@ test('no function, operator, type or view of another role runs in any of our sta
   assert.equal(taken.takenOver?.holder.pid, member.child.pid)
   assert.equal(await locks.breakLock({ name: 'b', force: true }), true)
   assert.equal((await rejection(taken.release())).code, 'E_LOCK_LOST')
-  // One that is aborted while it is recorded is given back as it was found.
+  // An acquire that is aborted while it is recorded is rolled back.
   const abort = new AbortController()
   const aborted = rejection(locks.acquireLock({ name: 'b', timeout: 5000, signal: abort.signal }))
   abort.abort()
@@ -135,7 +135,7 @@ for (const [what, sql] of [
   ],
   ['view', () => 'CREATE VIEW public.reconcile_lock AS SELECT public.stolen() AS name'],
 ] as const)
-  test(`a ${what} that another role has put in place of the table is refused, unread`, async (t) => {
+  test(`a ${what} of another role is refused unread`, async (t) => {
     const { url, mallory } = await database(t, what === 'view' ? 'viewed' : 'triggered')
     await mallory(`CREATE FUNCTION public.theft() RETURNS trigger ${trap('trigger')}`)
     await mallory(`CREATE FUNCTION public.stolen() RETURNS pg_catalog.text ${trap('view')}`)
@@ -151,7 +151,7 @@ for (const [what, sql] of [
     assert.deepEqual(await superuser("SELECT FROM pg_locks WHERE locktype = 'advisory'"), [])
   })
 
-test('a table of a role that ours is a member of is trusted', async (t) => {
+test('a table owned by a parent role is trusted', async (t) => {
   const { url, mallory } = await database(t, 'member')
   await mallory(tableSql('public'))
   await mallory('GRANT ALL ON public.reconcile_lock TO PUBLIC')
@@ -162,7 +162,7 @@ test('a table of a role that ours is a member of is trusted', async (t) => {
   await (await locks.acquireLock()).release()
 })
 
-test('without a schema in the search path the refusal proposes SQL that names one', async (t) => {
+test('without a search path the proposed SQL names a schema', async (t) => {
   await superuser(`CREATE DATABASE pathless OWNER ${USER}`)
   await superuser(`ALTER ROLE ${USER} IN DATABASE pathless SET search_path TO ''`)
   t.after(() => superuser(`ALTER ROLE ${USER} IN DATABASE pathless RESET search_path`))

@@ -2,13 +2,13 @@ import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import type { TestContext } from 'node:test'
 
-/** A line between a client and a server that can go dead: nothing arrives any more, and no end does. */
+/** A TCP proxy between a client and a server that can drop all data, and the ends of connections too. */
 export class Line {
   readonly port: number
   readonly #close: () => void
   readonly #sockets: Set<Socket>
   isSilent = false
-  /** How long bytes are on their way to the server, in milliseconds. */
+  /** The delay of data to the server, in milliseconds. */
   latency = 0
 
   private constructor(port: number, sockets: Set<Socket>, close: () => void) {

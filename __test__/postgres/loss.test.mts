@@ -1,4 +1,4 @@
-// A session that ends without its holder's doing.
+// Sessions that end while a lock is held or waited for.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { after, before, type TestContext, test } from 'node:test'
@@ -18,10 +18,10 @@ before(async () => {
 })
 after(() => postgres.stop())
 
-/** The least that is allowed, so that the tests end soon. */
+/** The minimum, so that the tests are short. */
 const SESSION_TIMEOUT = 4000
 
-/** So long that no question to the server finds out what its message tells. */
+/** So long that only the server's message, and no query, reports the end of a session. */
 const BY_MESSAGE = { sessionTimeout: 400_000 }
 
 function locksOf(
@@ -38,7 +38,7 @@ const superuser = (text: string) => postgres.sql(text, 'ledger', 'postgres')
 const terminate = (name: string) =>
   superuser(`SELECT pg_terminate_backend(backend) FROM reconcile_lock WHERE name = '${name}'`)
 
-const isTold = (lock: PostgresLock) => until(() => lock.signal.aborted, 'the holder is told')
+const untilAborted = (lock: PostgresLock) => until(() => lock.signal.aborted, 'lock.signal is aborted')
 
 async function isLost(lock: PostgresLock, why: RegExp): Promise<void> {
   const { reason } = lock.signal
@@ -49,21 +49,21 @@ async function isLost(lock: PostgresLock, why: RegExp): Promise<void> {
   await lock.release()
 }
 
-test('the end of the session by pg_terminate_backend is noticed at once', async (t) => {
+test('pg_terminate_backend aborts lock.signal', async (t) => {
   const locks = locksOf(t, BY_MESSAGE)
   const lock = await locks.acquireLock('terminated')
   assert.equal(lock.signal.aborted, false)
   await terminate('terminated')
-  await isTold(lock)
+  await untilAborted(lock)
   const next = await locks.acquireLock('terminated')
   assert.ok(next.token > lock.token)
   assert.equal(next.takenOver?.holder.pid, process.pid)
   await isLost(lock, /terminating connection due to administrator command/)
-  assert.equal(next.isHeld(), true, 'the loser takes nothing away from the next holder')
+  assert.equal(next.isHeld(), true, 'the failed release keeps the lock of the next holder')
   await next.release()
 })
 
-test('a program that ends the client of its lock has lost the lock', async (t) => {
+test('ending the client of a lock loses the lock', async (t) => {
   const clients: pg.Client[] = []
   const connect = () => {
     const client = new pg.Client({ connectionString: postgres.url() })
@@ -74,14 +74,14 @@ test('a program that ends the client of its lock has lost the lock', async (t) =
   t.after(() => locks.close())
   const lock = await locks.acquireLock('ended')
   await clients[0]?.end()
-  await isTold(lock)
+  await untilAborted(lock)
   await isLost(lock, /Connection terminated/)
 })
 
-test('a release aborts no signal', async (t) => {
+test('a release does not abort lock.signal', async (t) => {
   const lock = await locksOf(t).acquireLock('released')
   await lock.release()
-  await sleep(50, 'no abort comes late')
+  await sleep(50, 'a late abort would arrive in this time')
   assert.equal(lock.signal.aborted, false)
 })
 
@@ -89,7 +89,7 @@ for (const [name, how, why] of [
   ['fast', 'SIGINT', /terminating connection due to administrator command|has ended/],
   ['immediate', 'SIGQUIT', /because of crash|immediate|Connection terminated|has ended/],
 ] as const)
-  test(`a ${name} restart of the server is noticed at once, and tokens go on growing`, async (t) => {
+  test(`a ${name} server restart aborts lock.signal; later tokens are higher`, async (t) => {
     const locks = locksOf(t, BY_MESSAGE)
     const lock = await locks.acquireLock(name)
     const reasons: (string | undefined)[] = []
@@ -97,10 +97,13 @@ for (const [name, how, why] of [
     const waiting = locks.acquireLock({ name, timeout: 60_000, onWait })
     await postgres.queues(1)
     await postgres.down(how)
-    await isTold(lock)
+    await untilAborted(lock)
     const { code, recoverable } = await rejection(locks.acquireLock(name))
     assert.deepEqual([typeof code, recoverable], ['string', true])
-    await until(() => reasons.some((reason) => /connection is lost/.test(reason ?? '')), 'a waiter is told')
+    await until(
+      () => reasons.some((reason) => /connection is lost/.test(reason ?? '')),
+      'onWait reports the loss',
+    )
     await postgres.up()
     const next = await waiting
     assert.ok(next.token > lock.token)
@@ -109,29 +112,29 @@ for (const [name, how, why] of [
     await isLost(lock, why)
   })
 
-test('a connection that is cut without a FIN is noticed in half the session timeout', async (t) => {
+test('a silent connection is lost before the session timeout', async (t) => {
   const line = await Line.start(t, postgres.port)
   const url = postgres.url('ledger', undefined, undefined, line.port)
   const locks = locksOf(t, { url, sessionTimeout: SESSION_TIMEOUT })
   const lock = await locks.acquireLock('cut')
-  await sleep(SESSION_TIMEOUT / 2 + 100, 'the program is silent for longer than the server may be')
-  assert.equal(lock.isHeld(), true, 'silence of the program is no silence of the server')
+  await sleep(SESSION_TIMEOUT / 2 + 100, 'the program is idle for longer than the server may be silent')
+  assert.equal(lock.isHeld(), true, 'an idle program keeps its lock')
   line.isSilent = true
   const start = performance.now()
-  await isTold(lock)
+  await untilAborted(lock)
   const took = performance.now() - start
   t.diagnostic(`noticed after ${Math.round(took)} ms`)
-  // On a busy machine a little later, but before the server may let others in.
+  // Later on a busy machine, but before the server may grant the lock to another session.
   assert.ok(took <= (SESSION_TIMEOUT * 3) / 4, `${took} ms`)
   const direct = locksOf(t)
   const held = await rejection(direct.acquireLock('cut'))
-  assert.equal(held.code, 'E_LOCK_CONTENTION', "the server's end of the line is alive")
+  assert.equal(held.code, 'E_LOCK_CONTENTION', 'the server still has the session')
   line.isSilent = false
   await isLost(lock, /the database did not answer within 1000 ms/i)
   await (await direct.acquireLock('cut')).release()
 })
 
-test('a session that had ended at rest is no failure of the next call', async (t) => {
+test('an idle session that ended fails no later call', async (t) => {
   const locks = locksOf(t)
   for (let round = 0; round < 5; round += 1) {
     await (await locks.acquireLock('rested')).release()
@@ -140,7 +143,7 @@ test('a session that had ended at rest is no failure of the next call', async (t
   }
 })
 
-/** Ends the session of a lock while this process reads nothing. */
+/** Ends the session of a lock while this process is blocked. */
 function terminateUnread(name: string): void {
   const program = `const { Client } = require('pg')
     const client = new Client(${JSON.stringify(postgres.url('ledger', 'postgres'))})
@@ -150,14 +153,14 @@ function terminateUnread(name: string): void {
   execFileSync(process.execPath, ['-e', program], { cwd: import.meta.dirname })
 }
 
-test('nor is one that has ended and was not read of yet', async (t) => {
+test('an idle session with an unread end fails no call', async (t) => {
   const locks = locksOf(t)
   await (await locks.acquireLock('unread')).release()
   terminateUnread('unread')
   await (await locks.acquireLock('unread')).release()
 })
 
-test('a release that is the first to hear of the end of its session says that the lock was lost', async (t) => {
+test('a release that detects the loss rejects with E_LOCK_LOST', async (t) => {
   const lock = await locksOf(t).acquireLock('unheard')
   terminateUnread('unheard')
   const error = await rejection(lock.release())
@@ -165,7 +168,7 @@ test('a release that is the first to hear of the end of its session says that th
   assert.equal(error.code, 'E_LOCK_LOST')
 })
 
-test('a waiter whose session is ended goes on in another one', async (t) => {
+test('a waiter whose session ends waits in another one', async (t) => {
   const locks = locksOf(t)
   const lock = await locks.acquireLock('waited for')
   const waiting = locks.acquireLock({ name: 'waited for', timeout: 60_000 })
@@ -180,7 +183,7 @@ test('a waiter whose session is ended goes on in another one', async (t) => {
   await (await waiting).release()
 })
 
-test('a killed waiter leaves the queue, and does not get the lock', async (t) => {
+test('a killed waiter leaves the queue without the lock', async (t) => {
   const locks = locksOf(t)
   const lock = await locks.acquireLock('queue')
   const member = new Member(t, 'postgres', postgres.url())
@@ -194,7 +197,7 @@ test('a killed waiter leaves the queue, and does not get the lock', async (t) =>
   await next.release()
 })
 
-test('a waiter whose line goes dead keeps its deadline, and leaves nothing locked', async (t) => {
+test('a waiter on a silent connection keeps its deadline', async (t) => {
   const direct = locksOf(t)
   const lock = await direct.acquireLock('silent')
   const line = await Line.start(t, postgres.port)
@@ -208,16 +211,16 @@ test('a waiter whose line goes dead keeps its deadline, and leaves nothing locke
   await lock.release()
   assert.equal((await failed).code, 'E_LOCK_CONTENTION')
   assert.ok(performance.now() - start < 1500, 'in time')
-  await sleep(SESSION_TIMEOUT, 'the silence is noticed')
+  await sleep(SESSION_TIMEOUT, 'the client detects the silence')
   line.isSilent = false
   await (await later).release()
 })
 
 for (const [what, program] of [
   ['holds a lock', `locks.acquireLock('alive')`],
-  ['has released one', `locks.acquireLock('alive').then((lock) => lock.release())`],
+  ['has released a lock', `locks.acquireLock('alive').then((lock) => lock.release())`],
 ] as const)
-  test(`a process that ${what} ends when it has nothing more to do`, async () => {
+  test(`a process that ${what} exits when it is idle`, async () => {
     const url = JSON.stringify(postgres.url())
     const text = `const { postgresLocks } = require('reconcile-lock/postgres')
       const locks = postgresLocks({ connectionString: ${url} }); ${program}`
@@ -231,7 +234,7 @@ for (const [what, program] of [
     assert.ok(row?.released_at, 'it was released, not dropped')
   })
 
-test('a child that outlives its parent does not keep the lock', async (t) => {
+test('a child that outlives its parent keeps no lock', async (t) => {
   const text = `
     const { postgresLocks } = require('reconcile-lock/postgres')
     postgresLocks({ connectionString: ${JSON.stringify(postgres.url())} }).acquireLock('parent').then(() => {
@@ -239,14 +242,14 @@ test('a child that outlives its parent does not keep the lock', async (t) => {
       console.log(child.pid)
       process.kill(process.pid, 'SIGKILL')
     })`
-  const child = Number(saidBefore(text))
-  // 0 would be all processes of this test.
+  const child = Number(outputUntilKill(text))
+  // A PID of 0 would signal the process group of this test.
   assert.ok(child > 0)
   t.after(() => process.kill(child, 'SIGKILL'))
   await (await locksOf(t).acquireLock('parent')).release()
 })
 
-function saidBefore(text: string): string {
+function outputUntilKill(text: string): string {
   try {
     execFileSync(process.execPath, ['-e', text], { cwd: import.meta.dirname, encoding: 'utf8' })
     return assert.fail('it was not killed')

@@ -1,4 +1,4 @@
-// Another process that acquires and releases on command, of either kind of lock.
+// A process that acquires and releases locks of either kind on command.
 
 import type { AnyLock, Asked } from './backend.mjs'
 import { type Backend, backendFor } from './backend.mjs'

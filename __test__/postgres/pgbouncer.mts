@@ -9,7 +9,7 @@ import { freePort, owner, PASSWORD, type Postgres, USER } from './postgres.mjs'
 
 export const PGBOUNCER = '/usr/sbin/pgbouncer'
 
-/** A pooler in front of a server, until the test ends; gives the URL of the database through it. */
+/** Starts a pooler in front of a server until the test ends; returns the URL of the database through it. */
 export async function pooled(
   t: TestContext,
   postgres: Postgres,

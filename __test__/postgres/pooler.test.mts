@@ -47,17 +47,17 @@ for (const mode of ['transaction', 'statement'])
       await isRefused(t, url)
       return performance.now() - start
     })
-    assert.ok(took < 1500, `the process ids tell at once, and not after ${took} ms`)
+    assert.ok(took < 1500, `refused after ${took} ms`)
   })
 
-test('transaction pooling is refused although the pool has one connection', async (t) => {
+test('transaction pooling with one connection is refused', async (t) => {
   await isRefused(t, await pooled(t, postgres, { pool_mode: 'transaction', default_pool_size: 1 }))
 })
 
-test('transaction pooling is refused although no process id changes, as other connections take turns', async (t) => {
+test('transaction pooling is refused if the process id repeats', async (t) => {
   const settings = { pool_mode: 'transaction', server_round_robin: 1, default_pool_size: 3, min_pool_size: 3 }
   const url = await pooled(t, postgres, settings)
-  // Three idle sessions in turn: with as many statements between, a connection meets its own again.
+  // Three idle sessions in turn: after as many statements of others a connection gets its own again.
   const others = await Promise.all([1, 2, 3].map(() => connected(t, url)))
   await Promise.all(others.map((client) => client.query('BEGIN')))
   await Promise.all(others.map((client) => client.query('COMMIT')))
@@ -67,7 +67,7 @@ test('transaction pooling is refused although no process id changes, as other co
   }
 })
 
-test('transaction pooling is refused amid the traffic of others', async (t) => {
+test('transaction pooling is refused under load', async (t) => {
   const url = await pooled(t, postgres, { pool_mode: 'transaction', default_pool_size: 5 })
   let isOver = false
   const traffic = Array.from({ length: 8 }, async () => {
@@ -87,7 +87,7 @@ async function connected(t: TestContext, connectionString: string): Promise<pg.C
   return client
 }
 
-test('session pooling works: exclusion, waiting, abort, a killed holder', async (t) => {
+test('session pooling supports exclusion, waiting, abort and take-over', async (t) => {
   const url = await pooled(t, postgres, { pool_mode: 'session' })
   const [locks, direct] = [locksOf(t, url), locksOf(t, postgres.url())]
   const lock = await locks.acquireLock()
@@ -103,13 +103,13 @@ test('session pooling works: exclusion, waiting, abort, a killed holder', async 
   const member = new Member(t, 'postgres', url)
   assert.equal((await member.asks('acquire', { name: 'reconcile' })).ok, true)
   await member.ends('SIGKILL')
-  // The pooler notices the end of the process.
+  // The pooler detects the end of the process.
   const taken = await direct.acquireLock({ timeout: DEADLINE })
   assert.equal(taken.takenOver?.holder.pid, member.child.pid)
   await taken.release()
 })
 
-test('a session pool that is full keeps its own error, and once proved needs no second connection', async (t) => {
+test('a full session pool rejects with its own error', async (t) => {
   const url = await pooled(t, postgres, { pool_mode: 'session', default_pool_size: 1, query_wait_timeout: 1 })
   const error = await rejection(locksOf(t, url).acquireLock())
   assert.match(String(error.code), /^(08P01|ETIMEDOUT)$/)
@@ -121,24 +121,24 @@ test('a session pool that is full keeps its own error, and once proved needs no 
   for (const lock of held) await lock.release()
 })
 
-test('a pooler whose process ids tell nothing is found out by what it does not hear', async (t) => {
-  for (const isDeaf of [false, true]) {
+test('a missing notification reveals a pooler without process ids', async (t) => {
+  for (const dropsListen of [false, true]) {
     const connect = () => {
       const client = watched(postgres.url(), (text) => {
-        return isDeaf && text.startsWith('LISTEN') ? { rows: [] } : undefined
+        return dropsListen && text.startsWith('LISTEN') ? { rows: [] } : undefined
       })
-      // A pooler gives numbers of its own.
+      // A pooler reports its own process ids.
       client.once('connect', () => Object.assign(client, { processID: 0 }))
       return client
     }
     const locks = postgresLocks({ connect })
     t.after(() => locks.close())
-    if (isDeaf) assert.equal((await rejection(locks.acquireLock('deaf'))).code, 'E_LOCK_POOLER')
+    if (dropsListen) assert.equal((await rejection(locks.acquireLock('deaf'))).code, 'E_LOCK_POOLER')
     else await (await locks.acquireLock('deaf')).release()
   }
 })
 
-test('a connection that has another session later, whatever is in between, has lost its lock', async (t) => {
+test('a connection that changes its session loses the lock', async (t) => {
   let isOther = false
   const connect = () =>
     watched(postgres.url(), (text) => {
@@ -156,7 +156,7 @@ test('a connection that has another session later, whatever is in between, has l
   await (await locks.acquireLock('changed')).release()
 })
 
-test('a lock through a pool that loses its session later is lost', async (t) => {
+test('a lock behind session pooling is lost with its session', async (t) => {
   const url = await pooled(t, postgres, { pool_mode: 'session', server_lifetime: 3600 })
   const locks = locksOf(t, url)
   const lock = await locks.acquireLock('later')

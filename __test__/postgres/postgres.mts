@@ -1,4 +1,4 @@
-// A PostgreSQL of our own: a new cluster in a temporary directory, on a free port of this machine, not as root.
+// A PostgreSQL server for tests: a new cluster in a temporary directory, on a free local port, not as root.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import {
@@ -25,7 +25,7 @@ export const USER = 'keeper'
 export const PASSWORD = 'p@ss:word/1'
 
 const MEMORY = '/dev/shm'
-/** What the clusters of a run need, in bytes. */
+/** The space that the clusters of a test run need, in bytes. */
 const ROOM = 2 ** 31
 
 /** The directory of the server's programs: the one in the environment, or Debian's. */
@@ -66,13 +66,13 @@ const parent = (isDurable: boolean): string =>
   !isDurable && hasRoom(MEMORY) ? MEMORY : realpathSync(tmpdir())
 
 interface Options {
-  /** Another address to listen at, with the network that may connect to it. */
+  /** Another address to listen on, and the network that may connect to it. */
   network?: { address: string; clients: string }
-  /** As in production: the cluster is in the temporary directory, and a commit waits for the disk. */
+  /** As in production: the cluster is on disk, and a commit waits for it. */
   isDurable?: boolean
 }
 
-/** A server, until the test file ends. */
+/** A server that runs until the test file ends. */
 export class Postgres {
   readonly port: number
   /** The major version; 0 until the server has answered. */
@@ -89,7 +89,7 @@ export class Postgres {
     this.#own(this.#home)
     this.#fsync = isDurable ? 'on' : 'off'
     this.port = port
-    process.once('exit', this.#abandon)
+    process.once('exit', this.#cleanUp)
   }
 
   static async start({ network, isDurable }: Options = {}): Promise<Postgres> {
@@ -135,7 +135,7 @@ export class Postgres {
     )
   }
 
-  /** Starts the server, and waits until it answers. */
+  /** Starts the server and waits until it answers. */
   async up(): Promise<void> {
     const settings = [
       `listen_addresses=${this.#addresses}`,
@@ -203,14 +203,14 @@ export class Postgres {
     return receivers.length > 0
   }
 
-  /** Disconnects a standby from its primary: it misses every later transaction. */
+  /** Disconnects a standby from its primary: it gets no later transaction. */
   async cutOff(): Promise<void> {
     for (const text of [`ALTER SYSTEM SET primary_conninfo = ''`, 'SELECT pg_reload_conf()'])
       await this.sql(text, 'postgres', 'postgres')
     await until(async () => !(await this.#isStreaming()), 'the standby is cut off')
   }
 
-  /** Makes a standby a server that accepts writes. */
+  /** Makes a standby accept writes. */
   async promote(): Promise<void> {
     await this.sql('SELECT pg_promote()', 'postgres', 'postgres')
   }
@@ -227,13 +227,13 @@ export class Postgres {
   async stop(): Promise<void> {
     await this.down('SIGQUIT')
     rmSync(this.#home, { recursive: true, force: true })
-    process.off('exit', this.#abandon)
+    process.off('exit', this.#cleanUp)
   }
 
-  /** What a process that ends early would leave behind. */
-  readonly #abandon = (): void => {
+  /** Stops the server and removes its files if the process ends early. */
+  readonly #cleanUp = (): void => {
     this.#server?.kill('SIGQUIT')
-    // It removes that file when the last of its processes has ended, which may write until then.
+    // The server removes this file when its last process has ended; its processes may write until then.
     const sleeper = new Int32Array(new SharedArrayBuffer(4))
     const running = join(this.#data, 'postmaster.pid')
     for (const end = Date.now() + 5000; existsSync(running) && Date.now() < end; )
@@ -250,7 +250,7 @@ export class Postgres {
     return `postgres://${user}:${encodeURIComponent(password)}@127.0.0.1:${port}/${database}`
   }
 
-  /** Waits until so many sessions wait for a lock; returns their processes. */
+  /** Waits until `count` sessions wait for a lock; returns their process ids. */
   async queues(count: number): Promise<number[]> {
     const text = `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`
     let waiting: { pid: number }[] = []
@@ -261,7 +261,7 @@ export class Postgres {
     return waiting.map(({ pid }) => pid)
   }
 
-  /** Runs a statement in a connection of its own. */
+  /** Runs a statement on a new connection. */
   sql<R extends pg.QueryResultRow>(text: string, database = 'ledger', user = USER): Promise<R[]> {
     return this.#connected(database, user, async (client) => (await client.query<R>(text)).rows)
   }

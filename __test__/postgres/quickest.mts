@@ -1,4 +1,4 @@
-/** The least of up to five measurements, in milliseconds: of those a busy machine may delay one, and not each. */
+/** The least of up to five measurements, in milliseconds: a busy machine may delay some, not all. */
 export async function quickest(bound: number, measure: () => Promise<number>): Promise<number> {
   let least = Number.POSITIVE_INFINITY
   for (let round = 0; round < 5 && least >= bound; round += 1) least = Math.min(least, await measure())

@@ -1,4 +1,4 @@
-// What a server, or its absence, makes of a call; and what roles and programs have set for themselves.
+// Calls that arguments, the server or the network refuse, and settings of roles and programs.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -30,38 +30,38 @@ const superuser = <R extends pg.QueryResultRow>(text: string, database = 'ledger
   postgres.sql<R>(text, database, 'postgres')
 
 const wrong: [string, unknown, string][] = [
-  ['nothing', undefined, 'ERR_INVALID_ARG_TYPE'],
+  ['undefined', undefined, 'ERR_INVALID_ARG_TYPE'],
   ['null', null, 'ERR_INVALID_ARG_TYPE'],
-  ['a URL alone', 'postgres://localhost', 'ERR_INVALID_ARG_TYPE'],
-  ['neither connectionString nor connect', {}, 'ERR_INVALID_ARG_VALUE'],
-  ['both', { connectionString: 'postgres:', connect: () => new pg.Client() }, 'ERR_INVALID_ARG_VALUE'],
-  ['an empty connectionString', { connectionString: '' }, 'ERR_INVALID_ARG_VALUE'],
+  ['a URL as options', 'postgres://localhost', 'ERR_INVALID_ARG_TYPE'],
+  ['options without connectionString and connect', {}, 'ERR_INVALID_ARG_VALUE'],
   [
-    'a connectionString that is a URL object',
-    { connectionString: new URL('pg://x') },
-    'ERR_INVALID_ARG_TYPE',
+    'connectionString and connect',
+    { connectionString: 'postgres:', connect: () => new pg.Client() },
+    'ERR_INVALID_ARG_VALUE',
   ],
-  ['a connect that is a client', { connect: new pg.Client() }, 'ERR_INVALID_ARG_TYPE'],
+  ['an empty connectionString', { connectionString: '' }, 'ERR_INVALID_ARG_VALUE'],
+  ['a URL object as connectionString', { connectionString: new URL('pg://x') }, 'ERR_INVALID_ARG_TYPE'],
+  ['a client as connect', { connect: new pg.Client() }, 'ERR_INVALID_ARG_TYPE'],
   ['an unknown option', { connectionString: 'x', retries: 1 }, 'ERR_INVALID_ARG_VALUE'],
   ['a schema with a null byte', { connectionString: 'x', schema: 'a\0' }, 'ERR_INVALID_ARG_VALUE'],
-  ['a schema of one session', { connectionString: 'x', schema: 'pg_temp' }, 'ERR_INVALID_ARG_VALUE'],
-  ['a sessionTimeout below the least', { connectionString: 'x', sessionTimeout: 3999 }, 'ERR_OUT_OF_RANGE'],
-  ['a sessionTimeout without end', { connectionString: 'x', sessionTimeout: Infinity }, 'ERR_OUT_OF_RANGE'],
-  ['a connectTimeout of nothing', { connectionString: 'x', connectTimeout: 0 }, 'ERR_OUT_OF_RANGE'],
+  ['a temporary schema', { connectionString: 'x', schema: 'pg_temp' }, 'ERR_INVALID_ARG_VALUE'],
+  ['a sessionTimeout below the minimum', { connectionString: 'x', sessionTimeout: 3999 }, 'ERR_OUT_OF_RANGE'],
+  ['an infinite sessionTimeout', { connectionString: 'x', sessionTimeout: Infinity }, 'ERR_OUT_OF_RANGE'],
+  ['a connectTimeout of 0', { connectionString: 'x', connectTimeout: 0 }, 'ERR_OUT_OF_RANGE'],
 ]
 for (const [what, options, code] of wrong)
-  test(`${what} is refused`, () => {
+  test(`postgresLocks refuses ${what}`, () => {
     assert.throws(() => postgresLocks(options as PostgresOptions), { code })
   })
 
-test('a name has 255 characters at most, whatever their bytes', async (t) => {
+test('a name has at most 255 characters of any size', async (t) => {
   const locks = locksOf(t)
   const name = '🔒'.repeat(255)
   await (await locks.acquireLock(name)).release()
   assert.equal((await rejection(locks.acquireLock(`${name}x`))).code, 'ERR_INVALID_ARG_VALUE')
 })
 
-test("a wrong password and a missing database are the server's errors, and tell no secret", async (t) => {
+test('server errors keep their code and contain no password', async (t) => {
   for (const [url, code] of [
     [postgres.url('ledger', USER, 'wrong-secret'), '28P01'],
     [postgres.url('nowhere'), '3D000'],
@@ -75,7 +75,7 @@ test("a wrong password and a missing database are the server's errors, and tell 
   }
 })
 
-test('a URL that is none is an error that tells no secret', async (t) => {
+test('an invalid URL is an error without the password', async (t) => {
   for (const connectionString of ['postgres://u:secret@host:port/d', 'postgres://u:secret@[/d']) {
     const error = await rejection(locksOf(t, { connectionString }).acquireLock())
     assert.equal(error.code, 'ERR_INVALID_ARG_VALUE')
@@ -83,7 +83,7 @@ test('a URL that is none is an error that tells no secret', async (t) => {
   }
 })
 
-test('nobody at that port: an error with a message', async (t) => {
+test('a refused connection is ECONNREFUSED with a message', async (t) => {
   const port = await freePort()
   for (const host of ['127.0.0.1', 'localhost']) {
     const error = await rejection(
@@ -94,7 +94,7 @@ test('nobody at that port: an error with a message', async (t) => {
   }
 })
 
-test('a server that never answers is given up in time', async (t) => {
+test('connectTimeout ends a call to a silent server', async (t) => {
   const port = await freePort()
   const server = createServer(() => {}).listen(port, '127.0.0.1')
   t.after(() => server.close())
@@ -106,7 +106,7 @@ test('a server that never answers is given up in time', async (t) => {
   )
 })
 
-test('a role that may not create the table is told the SQL, holds nothing, and works once it was run', async (t) => {
+test('a role without CREATE gets the SQL in the error', async (t) => {
   await superuser(`CREATE ROLE clerk LOGIN PASSWORD 'clerk'`)
   await superuser('CREATE DATABASE strict')
   // As PostgreSQL 15 and newer create a database.
@@ -134,19 +134,19 @@ test('a role that may not create the table is told the SQL, holds nothing, and w
   await lock.release()
 })
 
-test('a role without the right to end sessions cannot break with force', async (t) => {
+test('breakLock with force needs the right to end sessions', async (t) => {
   await superuser(`CREATE ROLE meek LOGIN PASSWORD 'meek'`)
   const lock = await locksOf(t).acquireLock('forced')
   await superuser('ALTER TABLE reconcile_lock OWNER TO postgres')
   await superuser(`GRANT SELECT, INSERT, UPDATE ON reconcile_lock TO meek, ${USER}`)
   const meek = locksOf(t, { connectionString: postgres.url('ledger', 'meek') })
   assert.equal((await rejection(meek.breakLock({ name: 'forced', force: true }))).code, '42501')
-  assert.equal((await meek.inspectLock('forced')).holder?.pid, process.pid, 'but sees who holds it')
+  assert.equal((await meek.inspectLock('forced')).holder?.pid, process.pid, 'but it reads the holder')
   assert.equal(lock.isHeld(), true)
   await lock.release()
 })
 
-test('what another role has written to the table reaches no terminal, nor the reason of a take-over', async (t) => {
+test('takenOver escapes text that another role wrote', async (t) => {
   const locks = locksOf(t)
   await (await locks.acquireLock('written')).release()
   await postgres.sql(
@@ -159,7 +159,7 @@ test('what another role has written to the table reaches no terminal, nor the re
   await lock.release()
 })
 
-test('a schema of its own, and one that is missing', async (t) => {
+test('schema selects the table, and a missing one is refused', async (t) => {
   await postgres.sql('CREATE SCHEMA "o""dd"')
   const locks = locksOf(t, { connectionString: postgres.url(), schema: 'o"dd' })
   await (await locks.acquireLock('there')).release()
@@ -170,13 +170,13 @@ test('a schema of its own, and one that is missing', async (t) => {
   assert.ok(error.message.includes(tableSql('missing').trim()))
 })
 
-test('many that create the table at once all find it', async (t) => {
+test('concurrent calls create the table without an error', async (t) => {
   await superuser('DROP TABLE IF EXISTS reconcile_lock')
   const locks = Array.from({ length: 20 }, () => locksOf(t))
   await Promise.all(locks.map(async (each, index) => (await each.acquireLock(`n${index}`)).release()))
 })
 
-test('a name whose key another name has is refused, and nothing stays locked', async (t) => {
+test('a name with the key of another name is refused', async (t) => {
   const locks = locksOf(t)
   await (await locks.acquireLock('first')).release()
   await postgres.sql(
@@ -190,7 +190,7 @@ test('a name whose key another name has is refused, and nothing stays locked', a
   }
 })
 
-test("another program's advisory locks are not taken for this one's", async (t) => {
+test('advisory locks of other programs are distinguished', async (t) => {
   const locks = locksOf(t)
   const client = new pg.Client({ connectionString: postgres.url() })
   await client.connect()
@@ -212,7 +212,7 @@ test("another program's advisory locks are not taken for this one's", async (t) 
   assert.equal((await locks.inspectLock('theirs')).state, 'held')
 })
 
-test('what somebody wrote into the table is nothing that a terminal obeys', async (t) => {
+test('inspectLock escapes control characters from the table', async (t) => {
   const locks = locksOf(t)
   const lock = await locks.acquireLock('hostile')
   await postgres.sql(
@@ -225,7 +225,7 @@ test('what somebody wrote into the table is nothing that a terminal obeys', asyn
   await lock.release()
 })
 
-test('the key is the documented hash, in SQL too', async () => {
+test('lockKey is the documented hash, also in SQL', async () => {
   for (const name of ['reconcile', 'ü', "it's"]) {
     const bytes = createHash('sha256').update(`reconcile-lock:${name}`).digest()
     assert.equal(lockKey(name), bytes.readBigInt64BE())
@@ -237,7 +237,7 @@ test('the key is the documented hash, in SQL too', async () => {
   }
 })
 
-test('what a role has set for its sessions changes nothing', async (t) => {
+test('settings of the role do not affect locks', async (t) => {
   await superuser(`CREATE ROLE odd LOGIN PASSWORD 'odd'`)
   await superuser('CREATE DATABASE odd OWNER odd')
   const newer = [
@@ -274,20 +274,20 @@ test('what a role has set for its sessions changes nothing', async (t) => {
   ])
   assert.ok(Math.abs(lock.holder.createdAt - before) < 60_000)
   const waiting = others.acquireLock({ timeout: 5000 })
-  await sleep(1200, 'the timeouts that the role has set pass')
+  await sleep(1200, 'the timeouts of the role pass')
   assert.equal(lock.isHeld(), true)
   await lock.release()
   const next = await waiting
   assert.ok(next.token > lock.token)
   await next.release()
-  // Serializable transactions on so small a table would fail each other.
+  // Serializable transactions on such a small table would abort each other.
   const many = Array.from({ length: 8 }, async (_, index) => {
     for (let round = 0; round < 30; round += 1) await (await locks.acquireLock(`odd ${index}`)).release()
   })
   await Promise.all(many)
 })
 
-test('the session is set as documented', async (t) => {
+test('the session has the documented TCP settings', async (t) => {
   let client: pg.Client | undefined
   const asked: unknown[][] = []
   class Watched extends Socket {
@@ -315,7 +315,7 @@ test('the session is set as documented', async (t) => {
   await lock.release()
 })
 
-test('what a program has set for its own types changes nothing', async (t) => {
+test('type parsers of the program do not affect locks', async (t) => {
   const oids = [16, 20, 114, 1184]
   const parsers = oids.map((oid) => pg.types.getTypeParser(oid))
   t.after(() => oids.forEach((oid, index) => void pg.types.setTypeParser(oid, parsers[index] as never)))
@@ -327,7 +327,7 @@ test('what a program has set for its own types changes nothing', async (t) => {
   await lock.release()
 })
 
-test('connect may be asynchronous; what it throws arrives', async (t) => {
+test('connect may be asynchronous, and its error rejects the call', async (t) => {
   const connect = async () => new pg.Client({ connectionString: postgres.url() })
   await (await locksOf(t, { connect }).acquireLock('async')).release()
   const failure = new Error('no credentials')
@@ -337,7 +337,7 @@ test('connect may be asynchronous; what it throws arrives', async (t) => {
   assert.equal(await rejection(locksOf(t, { connect: failing }).acquireLock()), failure)
 })
 
-/** A project that has installed the package, without pg or with it, and without the addon. */
+/** A project with the package, without the addon, and with `packages`. */
 function project(t: TestContext, packages: string[]): string {
   const home = directory(t)
   const dependencies = Object.fromEntries(['reconcile-lock', ...packages].map((name) => [name, '*']))
@@ -350,7 +350,7 @@ function project(t: TestContext, packages: string[]): string {
   return home
 }
 
-test('without the package pg the call says what to install', async (t) => {
+test('without pg the error says what to install', async (t) => {
   const home = project(t, [])
   writeFileSync(
     join(home, 'app.mjs'),
@@ -362,7 +362,7 @@ test('without the package pg the call says what to install', async (t) => {
   assert.match(said, /^true E_LOCK_DRIVER .*npm install pg\n$/)
 })
 
-test('the addon is neither needed nor loaded, and the main package loads no pg', async (t) => {
+test('PostgreSQL locks load no addon, file locks no pg', async (t) => {
   const home = project(t, ['pg'])
   writeFileSync(
     join(home, 'app.cjs'),

@@ -1,4 +1,4 @@
-// What a server in production does to a lock: locked tables, lost standbys, damaged rows, rights that are missing.
+// Conditions of production servers: locked tables, absent standbys, damaged rows, missing rights.
 import assert from 'node:assert/strict'
 import { after, before, type TestContext, test } from 'node:test'
 import pg from 'pg'
@@ -35,7 +35,7 @@ for (const [what, statement] of [
   ['row', 'SELECT FROM reconcile_lock FOR UPDATE'],
   ['table', 'LOCK TABLE reconcile_lock'],
 ] as const)
-  test(`somebody who locks the ${what} ends no session: the server's error, and a lock that is free`, async (t) => {
+  test(`a locked ${what} rejects calls and ends no session`, async (t) => {
     const locks = locksOf(t, { sessionTimeout: 4000 })
     const lock = await locks.acquireLock('locked')
     const client = await connected(t)
@@ -48,14 +48,14 @@ for (const [what, statement] of [
     assert.equal(error.code, '55P03')
     assert.equal((await superuser("SELECT FROM pg_locks WHERE locktype = 'advisory'")).length, 0)
     const alive = await superuser(`SELECT FROM pg_stat_activity WHERE pid = ${backend?.pid}`)
-    assert.equal(alive.length, 1, 'the session lives on')
+    assert.equal(alive.length, 1, 'the session is alive')
     await client.query('COMMIT')
     const next = await locks.acquireLock('locked')
     assert.equal(next.takenOver?.holder.pid, process.pid, 'the row still says that it is held')
     await next.release()
   })
 
-test('a wait goes on although the table cannot be read', async (t) => {
+test('a wait continues while the table is locked', async (t) => {
   const [locks, client] = [locksOf(t, { sessionTimeout: 4000 }), await connected(t)]
   const lock = await locks.acquireLock('unread')
   await client.query('BEGIN')
@@ -72,7 +72,7 @@ test('a wait goes on although the table cannot be read', async (t) => {
   await rejection(lock.release())
 })
 
-test('a synchronous standby that is away holds up neither acquire nor release', async (t) => {
+test('an absent synchronous standby delays no acquire or release', async (t) => {
   await superuser("ALTER SYSTEM SET synchronous_standby_names = 'away'")
   await superuser('SELECT pg_reload_conf()')
   t.after(async () => {
@@ -85,7 +85,7 @@ test('a synchronous standby that is away holds up neither acquire nor release', 
   await lock.release()
 })
 
-test('a row that no run has written is named, and what is wrong with it', async (t) => {
+test('E_LOCK_TABLE names an invalid row and its fault', async (t) => {
   const locks = locksOf(t)
   await (await locks.acquireLock('odd')).release()
   await postgres.sql("UPDATE reconcile_lock SET acquired_at = 'infinity' WHERE name = 'odd'")
@@ -93,7 +93,7 @@ test('a row that no run has written is named, and what is wrong with it', async 
   assert.equal(status.code, 'E_LOCK_TABLE')
   assert.match(status.message, /row odd .* acquired_at/)
   await (await locks.acquireLock('odd')).release()
-  assert.equal((await locks.inspectLock('odd')).state, 'free', 'an acquisition has mended it')
+  assert.equal((await locks.inspectLock('odd')).state, 'free', 'the acquire has repaired it')
   await postgres.sql(`UPDATE reconcile_lock SET token = ${2n ** 63n - 1n} WHERE name = 'odd'`)
   const error = await rejection(locks.acquireLock('odd'))
   assert.equal(error.code, 'E_LOCK_TABLE')
@@ -101,7 +101,7 @@ test('a row that no run has written is named, and what is wrong with it', async 
   assert.equal((await locks.inspectLock('odd')).state, 'free')
 })
 
-test('advisory locks that are none give no lock', async (t) => {
+test('a server with stub advisory locks is refused', async (t) => {
   const connect = () =>
     watched(postgres.url(), (text) =>
       text.includes('pg_try_advisory_lock') ? { rows: [{ answer: 'true' }] } : undefined,
@@ -112,7 +112,7 @@ test('advisory locks that are none give no lock', async (t) => {
   assert.deepEqual(await postgres.sql("SELECT FROM reconcile_lock WHERE name = 'stub'"), [])
 })
 
-test('a role that may not use PL/pgSQL waits, too', async (t) => {
+test('a role without PL/pgSQL can wait', async (t) => {
   await superuser('REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC')
   t.after(() => superuser('GRANT USAGE ON LANGUAGE plpgsql TO PUBLIC'))
   const lock = await locksOf(t).acquireLock('plain')
@@ -126,7 +126,7 @@ test('a role that may not use PL/pgSQL waits, too', async (t) => {
   await (await waiting).release()
 })
 
-test('a wait that an operator cancels is over, and holds nothing', async (t) => {
+test('pg_cancel_backend ends a wait without the lock', async (t) => {
   const lock = await locksOf(t).acquireLock('cancelled')
   const waiting = rejection(locksOf(t).acquireLock({ name: 'cancelled', timeout: 60_000 }))
   await postgres.queues(1)
@@ -136,16 +136,16 @@ test('a wait that an operator cancels is over, and holds nothing', async (t) => 
   await (await locksOf(t).acquireLock('cancelled')).release()
 })
 
-test('a server without TLS and a rejection of the driver have codes', async (t) => {
+test('sslmode=require without TLS rejects with 08001', async (t) => {
   const locks = locksOf(t, { connectionString: `${postgres.url()}?sslmode=require` })
   const { code, message, recoverable } = await rejection(locks.acquireLock('tls'))
   assert.deepEqual([code, recoverable], ['08001', true])
   assert.match(message, /SSL/)
 })
 
-test('a lock whose grant was lost on its way is ended on the server', async (t) => {
+test('the server frees a lock whose grant was not delivered', async (t) => {
   const line = await Line.start(t, postgres.port)
-  class Deaf extends pg.Client {
+  class DropsGrant extends pg.Client {
     override query(...args: unknown[]): never {
       const [{ text = '' }] = args as [{ text?: string }]
       const answer = super.query(args[0] as string) as unknown as Promise<unknown>
@@ -160,7 +160,7 @@ test('a lock whose grant was lost on its way is ended on the server', async (t) 
   const connect = () => {
     connections += 1
     return connections === 1
-      ? new Deaf({ connectionString: postgres.url('ledger', undefined, undefined, line.port) })
+      ? new DropsGrant({ connectionString: postgres.url('ledger', undefined, undefined, line.port) })
       : new pg.Client({ connectionString: postgres.url() })
   }
   const locks = locksOf(t, { connect, sessionTimeout: 4000 })
@@ -170,7 +170,7 @@ test('a lock whose grant was lost on its way is ended on the server', async (t) 
   await lock.release()
 })
 
-test('a session that a pool gives on has names of its own for its statements', async (t) => {
+test('each session has its own prepared statement names', async (t) => {
   const clients: pg.Client[] = []
   const connect = () => {
     const client = new pg.Client({ connectionString: postgres.url() })
@@ -196,7 +196,7 @@ test('a session that a pool gives on has names of its own for its statements', a
   await lock.release()
 })
 
-test('breaking with force ends no session but the one that the table names', async (t) => {
+test('breakLock with force ends only the recorded session', async (t) => {
   const locks = locksOf(t)
   const client = await connected(t)
   await (await locks.acquireLock('foreign')).release()
@@ -208,7 +208,7 @@ test('breaking with force ends no session but the one that the table names', asy
     String(error.reason),
     new RegExp(`process ${pid} of the server .* another program's advisory lock`),
   )
-  // The number of a dead holder's process, given to that program's session since.
+  // The process id of a dead holder, which the session of that program has now.
   await postgres.sql(
     `UPDATE reconcile_lock SET backend = ${pid}, started = '1', released_at = NULL WHERE name = 'foreign'`,
   )
@@ -216,7 +216,7 @@ test('breaking with force ends no session but the one that the table names', asy
   assert.equal((await client.query('SELECT 1')).rowCount, 1)
 })
 
-test('a late release ends no session that has the number of its own', async (t) => {
+test('a late release ends only its own session', async (t) => {
   const ended: unknown[][] = []
   const connect = () =>
     watched(postgres.url(), (text, isAnswered, values) => {
@@ -231,7 +231,7 @@ test('a late release ends no session that has the number of its own', async (t) 
   assert.equal((await member.asks('acquire', { name: 'late' })).ok, true)
   assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
   assert.deepEqual(ended, [[row?.backend, row?.started]])
-  // A session with that number which began at another moment is another one.
+  // A session with the same process id and another start is another session.
   const [now] = await postgres.sql("SELECT backend FROM reconcile_lock WHERE name = 'late'")
   const client = await connected(t)
   const text = `SELECT pid FROM pg_stat_activity WHERE pid = $1

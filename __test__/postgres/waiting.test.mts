@@ -20,7 +20,7 @@ after(async () => {
   await postgres.stop()
 })
 
-test('a holder of this machine that has ended is waited out, although the server has not heard of that', async (t) => {
+test('acquireLock waits until the server ends a dead holder', async (t) => {
   const line = await Line.start(t, postgres.port)
   const member = new Member(t, 'postgres', postgres.url('ledger', undefined, undefined, line.port))
   assert.equal((await member.asks('acquire', { name: 'gone' })).ok, true)
@@ -31,7 +31,7 @@ test('a holder of this machine that has ended is waited out, although the server
   await lock.release()
 })
 
-test('the calls of a process are served in their order, by one session', async () => {
+test('calls of one process share a session in arrival order', async () => {
   const lock = await locks.acquireLock('order')
   const order: number[] = []
   const waiting = Array.from({ length: 20 }, (_, index) =>
@@ -49,7 +49,7 @@ test('the calls of a process are served in their order, by one session', async (
   )
 })
 
-test('a timeout longer than a timer can be is one', async () => {
+test('a timeout may exceed the maximum of a timer', async () => {
   const lock = await locks.acquireLock('long')
   const waiting = [2 ** 31, 2 ** 53, Number.POSITIVE_INFINITY].map((timeout) =>
     locks.acquireLock({ name: 'long', timeout }).then((mine) => mine.release()),
@@ -59,7 +59,7 @@ test('a timeout longer than a timer can be is one', async () => {
   await Promise.all(waiting)
 })
 
-test('who waits holds up no CREATE INDEX CONCURRENTLY for long', async () => {
+test('a waiter delays CREATE INDEX CONCURRENTLY by under 1.5 s', async () => {
   const lock = await locks.acquireLock('index')
   const abort = new AbortController()
   const waiting = rejection(locks.acquireLock({ name: 'index', timeout: 60_000, signal: abort.signal }))
@@ -76,10 +76,10 @@ test('who waits holds up no CREATE INDEX CONCURRENTLY for long', async () => {
   await lock.release()
 })
 
-test('onWait names the holder of the moment', async (t) => {
+test('onWait names the current holder', async (t) => {
   const [one, two] = [new Member(t, 'postgres', postgres.url()), new Member(t, 'postgres', postgres.url())]
   let named: (number | undefined)[] = []
-  // Which of two processes is served first is chance: ours waits on in every second round.
+  // Chance decides which process is served first: this one keeps waiting in about half of the rounds.
   while (named.length < 2) {
     named = []
     const onWait = ({ holder }: WaitStatus) => {
@@ -110,7 +110,7 @@ test('onWait names the holder of the moment', async (t) => {
   assert.deepEqual(named, [one.child.pid, two.child.pid])
 })
 
-test("a server that is stopped holds up no deadline, and a lock that it grants late is nobody's", async () => {
+test('a stopped server delays no deadline, its late grant ends', async () => {
   const holder = await locks.acquireLock('late')
   const waiting = rejection(locks.acquireLock({ name: 'late', timeout: 1000 }))
   const [waiter] = await postgres.queues(1)
@@ -119,7 +119,7 @@ test("a server that is stopped holds up no deadline, and a lock that it grants l
   try {
     await holder.release()
     assert.equal((await waiting).code, 'E_LOCK_CONTENTION')
-    await sleep(300, 'the time of its statement passes while the session is stopped')
+    await sleep(300, 'the statement timeout passes while the session is stopped')
   } finally {
     process.kill(waiter, 'SIGCONT')
   }

@@ -1,4 +1,4 @@
-// 32 clients in a storm, judged by the tokens in a table that checks them.
+// A stress test of 32 clients, judged by a table that checks their tokens.
 import assert from 'node:assert/strict'
 import { after, before, type TestContext, test } from 'node:test'
 import { postgresLocks } from 'reconcile-lock/postgres'
@@ -10,7 +10,7 @@ import { ATTEMPT, takeNotes, verdict } from './tokens.mjs'
 const NAME = 'storm'
 const PROCESSES = 16
 const CLIENTS = 2
-/** A storm that never struck a holder would prove nothing: it lasts until there were so many of each. */
+/** The test lasts until each count is reached: without killed holders it would prove nothing. */
 const STRIKES = { kills: 20, terminations: 40, takeOvers: 20 }
 const LOSSES = 6
 
@@ -29,7 +29,7 @@ function storm(t: TestContext, plan: Partial<ConstructorParameters<typeof Storm>
   return made
 }
 
-test(`${PROCESSES * CLIENTS} clients, some killed and some without their session: nobody writes with an old token`, async (t) => {
+test(`no stale token writes while ${PROCESSES * CLIENTS} clients contend`, async (t) => {
   const run = storm(t, { clients: CLIENTS })
   run.start(PROCESSES)
   const end = new AbortController()
@@ -43,7 +43,7 @@ test(`${PROCESSES * CLIENTS} clients, some killed and some without their session
   const found = await verdict(postgres)
   run.report(t, found)
   assert.deepEqual(run.faults, [])
-  assert.equal(new Set(run.tokens).size, run.tokens.length, 'a token was given twice')
+  assert.equal(new Set(run.tokens).size, run.tokens.length, 'no token repeats')
   assert.deepEqual([found.notGrown, found.shared, found.staleAccepted], [0, 0, 0])
   const documented = ['released', 'contention', 'aborted', 'lost', 'session ended']
   assert.deepEqual(
@@ -56,7 +56,7 @@ test(`${PROCESSES * CLIENTS} clients, some killed and some without their session
   assert.equal(lock.name, NAME)
 })
 
-test('the control: what the table refuses is counted, and what it should have refused is found', async () => {
+test('control: the verdict counts refused and stale writes', async () => {
   await using locks = postgresLocks({ connectionString: postgres.url() })
   const first = await locks.acquireLock(NAME)
   await first.release()
@@ -80,7 +80,7 @@ test('the control: what the table refuses is counted, and what it should have re
   assert.deepEqual([staleAccepted, shared, notGrown], [2, 1, 1])
 })
 
-test('the control: a client that takes no lock is seen as an overlap', async (t) => {
+test('control: a client without a lock causes an overlap', async (t) => {
   const run = storm(t, { ways: ['wait'] })
   run.start(3)
   run.start(1, { takesLocks: false })

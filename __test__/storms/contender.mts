@@ -1,4 +1,4 @@
-// Clients of a storm: each acquires, writes under the lock with its token and releases, until it is told to stop.
+// Clients of the stress test: each acquires, writes with its token and releases, until a message stops it.
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { type PostgresLock, postgresLocks } from 'reconcile-lock/postgres'
@@ -8,7 +8,7 @@ import { ATTEMPT } from './tokens.mjs'
 const plan = JSON.parse(process.argv[2] ?? '') as Plan
 let isStopped = false
 
-const tell = (message: Message): Promise<unknown> =>
+const send = (message: Message): Promise<unknown> =>
   new Promise((resolve) => process.send?.(message, undefined, undefined, resolve))
 const upTo = (most: number): number => Math.floor(Math.random() * most)
 
@@ -16,7 +16,7 @@ function oneOf<T>(values: readonly T[]): T {
   return values[upTo(values.length)] as T
 }
 
-/** Refused at once, waiting, or waiting until it has had enough. */
+/** Without waiting, waiting, or waiting until an abort. */
 const ways = {
   once: () => ({ timeout: 0 }),
   wait: () => ({ timeout: 30_000 }),
@@ -45,7 +45,7 @@ class Ledger {
   }
 }
 
-/** Writes a few times, also when it is told that the lock is lost: how many were refused. */
+/** Writes a few times, also after the loss of the lock; returns how many writes were refused. */
 async function work(ledger: Ledger, token: bigint, client: string): Promise<number> {
   let refused = 0
   for (let write = 0; write < plan.writes; write += 1) {
@@ -58,12 +58,12 @@ async function work(ledger: Ledger, token: bigint, client: string): Promise<numb
 async function hold(lock: PostgresLock, ledger: Ledger, client: string): Promise<void> {
   const { name, token } = lock
   const isTakenOver = lock.takenOver !== undefined
-  await tell({ acquired: { name, token: String(token), isTakenOver } })
+  await send({ acquired: { name, token: String(token), isTakenOver } })
   if (Math.random() < plan.falls) process.kill(process.pid, 'SIGKILL')
   const working = work(ledger, token, client)
   await working.catch(() => {})
   const end = await lock.release().then(() => 'released', kindOf)
-  await tell({ end: { refused: await working, how: end } })
+  await send({ end: { refused: await working, how: end } })
 }
 
 async function contend(client: string): Promise<void> {
@@ -75,8 +75,8 @@ async function contend(client: string): Promise<void> {
       const lock = await locks.acquireLock({ name: oneOf(plan.names), ...ways[way]() })
       await hold(lock, ledger, client)
     } catch (error) {
-      await tell({ error: kindOf(error) })
-      // One that was refused has something else to do.
+      await send({ error: kindOf(error) })
+      // A refused client pauses before its next attempt.
       await delay(upTo(20))
     }
   }
@@ -84,7 +84,7 @@ async function contend(client: string): Promise<void> {
   await locks.close()
 }
 
-/** It takes no lock, and makes a token up. */
+/** Writes without a lock, with an invented token. */
 async function intrude(client: string): Promise<void> {
   const ledger = new Ledger()
   for (; !isStopped; await delay(upTo(4))) await ledger.write(BigInt(Date.now()) * 1000n, client)
@@ -94,7 +94,7 @@ async function intrude(client: string): Promise<void> {
 process.once('message', () => {
   isStopped = true
 })
-// Nobody is left to stop it.
+// The parent has ended, so no message will stop this process.
 process.once('disconnect', () => process.exit())
 const act = plan.takesLocks ? contend : intrude
 await Promise.all(Array.from({ length: plan.clients }, (_, index) => act(`${process.pid}-${index}`)))

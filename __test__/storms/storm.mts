@@ -1,4 +1,4 @@
-// Many clients that want the same locks, while some are killed and others lose their sessions.
+// A stress test: clients request the same locks while some are killed and others lose their sessions.
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import type { TestContext } from 'node:test'
@@ -9,7 +9,7 @@ import type { Verdict } from './tokens.mjs'
 
 const contender = fileURLToPath(new URL('contender.mjs', import.meta.url))
 
-/** What the clients of one process do. */
+/** The work of the clients of one process. */
 export interface Plan {
   url: string
   clients: number
@@ -17,7 +17,7 @@ export interface Plan {
   ways: ('once' | 'wait' | 'abort')[]
   /** How often each writes under the lock. */
   writes: number
-  /** How likely one that holds the lock kills its process. */
+  /** The probability that a holder kills its process. */
   falls: number
   takesLocks: boolean
 }
@@ -27,7 +27,7 @@ export type Message =
   | { end: { refused: number; how: string } }
   | { error: string }
 
-/** What `pg` says of a session that was terminated, and of a server that is not there or not yet. */
+/** Errors of `pg` for a session that was terminated, and for a server that is down or starting. */
 const ENDED = new Set([
   '57P01',
   '08001',
@@ -41,7 +41,7 @@ const KINDS: Record<string, string> = {
   E_LOCK_LOST: 'lost',
 }
 
-/** What went wrong, in a word if that is documented. */
+/** The kind of an error: a short name if it is documented. */
 export function kindOf(error: unknown): string {
   const { name, code = '', message } = error as Error & { code?: unknown }
   if (name === 'TimeoutError') return 'aborted'
@@ -50,16 +50,16 @@ export function kindOf(error: unknown): string {
   return KINDS[String(code)] ?? `${code} ${message}`
 }
 
-/** The processes of a storm. */
+/** The processes of a stress test. */
 export class Storm {
   readonly tokens: string[] = []
   readonly kinds: Record<string, number> = {}
-  /** Processes that ended without being told or killed. */
+  /** Processes that ended without a stop message or a kill. */
   readonly faults: string[] = []
   takeOvers = 0
   kills = 0
   terminations = 0
-  /** Holders that released what they held all the while, and whose writes were refused: somebody else was in. */
+  /** Holders that released normally although a write was refused: another client wrote meanwhile. */
   overlaps = 0
   readonly #postgres: Postgres
   readonly #plan: Plan
@@ -80,7 +80,7 @@ export class Storm {
     const child = fork(contender, [JSON.stringify(plan)])
     const { pid } = child
     if (pid === undefined) throw new Error('no process could be started')
-    child.on('message', (message: Message) => this.#hear(message))
+    child.on('message', (message: Message) => this.#receive(message))
     const exit = once(child, 'exit').then(([code, signal]) => {
       this.#running.delete(pid)
       if (signal === 'SIGKILL') this.kills += 1
@@ -90,7 +90,7 @@ export class Storm {
     this.#running.set(pid, { child, exit })
   }
 
-  #hear(message: Message): void {
+  #receive(message: Message): void {
     if ('acquired' in message) {
       const { name, token, isTakenOver } = message.acquired
       this.tokens.push(`${name} ${token}`)
@@ -102,11 +102,11 @@ export class Storm {
     if ('end' in message && kind === 'released' && message.end.refused > 0) this.overlaps += 1
   }
 
-  /** Kills a process: that of a holder, or any. */
+  /** Kills the process of a holder, or a random one. */
   async killOne(): Promise<void> {
     const held = 'SELECT pid FROM reconcile_lock WHERE released_at IS NULL ORDER BY random() LIMIT 1'
     const [holder] = Math.random() < 0.5 ? await this.#postgres.sql<{ pid: string }>(held) : []
-    // A row may name a process that was killed before; only a child of ours is signalled.
+    // A row may name a process that was killed before; only a child of this process gets a signal.
     const chosen = this.#running.get(Number(holder?.pid)) ?? this.#any()
     chosen?.child.kill('SIGKILL')
   }
@@ -115,7 +115,7 @@ export class Storm {
     return [...this.#running.values()][Math.floor(Math.random() * this.#running.size)]
   }
 
-  /** Terminates a session: that of a holder, or any of those that want a lock. */
+  /** Terminates the session of a holder, or that of a random client. */
   async terminateOne(): Promise<void> {
     const open = "FROM pg_stat_activity WHERE application_name = 'reconcile-lock'"
     const held = 'AND pid IN (SELECT backend FROM reconcile_lock WHERE released_at IS NULL)'
@@ -126,7 +126,7 @@ export class Storm {
     if (ended?.was) this.terminations += 1
   }
 
-  /** Does that again and again, at random moments, until the end of the storm. */
+  /** Strikes at random moments until the signal is aborted. */
   async strike(what: 'killOne' | 'terminateOne', atMost: number, until: AbortSignal): Promise<void> {
     while (!until.aborted) {
       await sleep(Math.random() * atMost, 'the next strike comes at a random moment')
@@ -134,14 +134,14 @@ export class Storm {
     }
   }
 
-  /** Does something between two strikes: they need the server. */
+  /** Runs `what` between two strikes, which need the server. */
   between(what: () => Promise<void>): Promise<void> {
     const done = this.#turn.then(what)
     this.#turn = done.catch(() => {})
     return done
   }
 
-  /** Tells all to stop, and waits until they have. */
+  /** Stops all processes and waits until they have ended. */
   async stop(): Promise<void> {
     this.#isStopped = true
     const all = [...this.#running.values()]
@@ -149,7 +149,7 @@ export class Storm {
     await Promise.all(all.map(({ exit }) => exit))
   }
 
-  /** Says what happened. */
+  /** Prints the counts. */
   report(t: TestContext, { acquisitions, writes, refused, staleAccepted }: Verdict): void {
     const kinds = Object.entries(this.kinds).map(([kind, times]) => `${kind} ${times}`)
     for (const line of [
@@ -161,7 +161,7 @@ export class Storm {
       t.diagnostic(line)
   }
 
-  /** Ends what a test that failed has left. */
+  /** Kills the processes that a failed test has left. */
   end(): void {
     this.#isStopped = true
     for (const { child } of this.#running.values()) child.kill('SIGKILL')

@@ -1,4 +1,4 @@
-// Timeouts that end in the very moment in which the lock is released: whoever is refused holds nothing.
+// Timeouts that end while the lock is released: a refused call holds nothing.
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
@@ -6,7 +6,7 @@ import { type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
 import { Postgres } from '../postgres/postgres.mjs'
 import { until } from '../support/time.mjs'
 
-/** In other runtimes fewer: the code is the same, and the server's. */
+/** Fewer in other runtimes: they run the same code with the same server. */
 const CALLS = process.versions.bun || process.versions.deno ? 1000 : 10_000
 const NAMES = 8
 const WAITERS = 3
@@ -17,7 +17,7 @@ before(async () => {
 })
 after(() => postgres.stop())
 
-/** One holder, and others whose timeouts are about as long as it holds: how many of them have acquired. */
+/** One holder, and waiters whose timeouts are about as long as it holds; returns how many acquired. */
 async function round(all: PostgresLocks[], name: string): Promise<number> {
   const [holder, ...others] = all as [PostgresLocks, ...PostgresLocks[]]
   const hold = 5 + Math.random() * 15
@@ -36,12 +36,12 @@ async function round(all: PostgresLocks[], name: string): Promise<number> {
   return won.reduce((sum, each) => sum + each, 0)
 }
 
-test(`${CALLS} calls whose time is over as the lock is released leave none of it locked`, async (t) => {
+test(`${CALLS} calls that time out during a release lock nothing`, async (t) => {
   let [calls, won] = [0, 0]
   const names = Array.from({ length: NAMES }, (_, index) => `name ${index}`)
   await Promise.all(
     names.map(async (name) => {
-      // Each has a session at rest for its next call.
+      // Each keeps an idle session for its next call.
       const make = () => postgresLocks({ connectionString: postgres.url() })
       const all = Array.from({ length: WAITERS + 1 }, make)
       while (calls < CALLS) {

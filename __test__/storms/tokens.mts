@@ -1,10 +1,10 @@
-// What the database itself notes of tokens, and what that shows: whether the lock kept two apart, and in what order.
+// Notes that the database takes of tokens, and the verdict on overlaps and the order of acquisitions.
 import type { Postgres } from '../postgres/postgres.mjs'
 
 /**
- * `guarded` is what the lock protects, and takes no lower token than the last one. `attempts` has every write to it,
- * those that it refused without a number. `acquired` has each acquisition, in the order in which the row was written,
- * also of a client that did not live to tell. The session of a lock looks in no schema but the system's.
+ * `guarded` is the protected resource: it refuses a token below the last one. `attempts` has every write to it;
+ * a refused one has no number. `acquired` has each acquisition in the order in which the row was written, also of
+ * a client that was killed. Names have a schema because the session of a lock searches only that of the system.
  */
 const NOTES = `
 CREATE TABLE guarded (token bigint NOT NULL, writes bigint NOT NULL);
@@ -26,7 +26,7 @@ BEGIN
 END $$;
 CREATE TRIGGER note AFTER INSERT OR UPDATE OF token ON reconcile_lock FOR EACH ROW EXECUTE FUNCTION note()`
 
-/** How a client writes: with its token, and its name. */
+/** A write by a client, with its token and its name. */
 export const ATTEMPT = 'SELECT attempt($1, $2) AS "isAccepted"'
 
 const ALL_BEFORE = 'ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING'
@@ -53,7 +53,7 @@ export interface Verdict {
   shared: number
 }
 
-/** Begins to note; the table of the lock has to be there. */
+/** Starts the notes; the table of the lock must exist. */
 export async function takeNotes(postgres: Postgres): Promise<void> {
   await postgres.sql(NOTES)
 }

@@ -1,4 +1,4 @@
-// The token of a later acquisition is higher, whatever became of the one before, of the row, or of the clock.
+// Tokens grow with each acquisition, also after a kill, a loss of the row, or a change of the clock.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { after, before, type TestContext, test } from 'node:test'
@@ -12,7 +12,7 @@ const ACQUISITIONS = 10_000
 const PROCESSES = 6
 /** Its tokens come from the clock. */
 const BY_CLOCK = 'by the clock'
-/** Its tokens come from the last one, which is of a clock that was set back since. */
+/** Its tokens follow the last one, which is from before the clock was set back. */
 const BY_ROW = 'by the row'
 const FAR = BigInt(Date.UTC(2200, 0)) * 1000n
 
@@ -43,7 +43,7 @@ const grows = (tokens: bigint[]): void =>
 const setBack = (name: string): Promise<unknown> =>
   postgres.sql(`UPDATE reconcile_lock SET token = ${FAR} WHERE name = '${name}'`)
 
-test('a token is of the clock, in microseconds, and grows with each acquisition', async (t) => {
+test('tokens are microseconds of the clock and grow', async (t) => {
   const locks = locksOf(t)
   const from = BigInt(Date.now()) * 1000n
   const tokens = []
@@ -51,7 +51,7 @@ test('a token is of the clock, in microseconds, and grows with each acquisition'
   grows([from - 1000n, ...tokens, BigInt(Date.now() + 1) * 1000n])
 })
 
-test('it grows from that of a clock that was set back since, one at a time', async (t) => {
+test('tokens grow by one after the clock was set back', async (t) => {
   const locks = locksOf(t)
   const first = await tokenOf(locks, 'future')
   await setBack('future')
@@ -60,7 +60,7 @@ test('it grows from that of a clock that was set back since, one at a time', asy
   assert.ok(first < FAR)
 })
 
-test('it grows although a fail-over has lost the last acquisitions', async (t) => {
+test('tokens grow after a failover that lost acquisitions', async (t) => {
   const locks = locksOf(t)
   const tokens = []
   for (let turn = 0; turn < 3; turn += 1) tokens.push(await tokenOf(locks, 'lost'))
@@ -68,7 +68,7 @@ test('it grows although a fail-over has lost the last acquisitions', async (t) =
   grows([...tokens, await tokenOf(locks, 'lost')])
 })
 
-test('it grows although its row, the table or the schema is gone', async (t) => {
+test('tokens grow after the row, table or schema is dropped', async (t) => {
   const locks = locksOf(t)
   const tokens = [await tokenOf(locks, 'gone')]
   for (const loss of [
@@ -84,7 +84,7 @@ test('it grows although its row, the table or the schema is gone', async (t) => 
   grows(tokens)
 })
 
-test('names that are acquired at once, where the table is missing, each have tokens of their own', async (t) => {
+test('concurrent first acquires get growing tokens for each name', async (t) => {
   await postgres.sql('DROP TABLE IF EXISTS reconcile_lock')
   const all = Array.from({ length: 8 }, () => locksOf(t))
   const names = Array.from({ length: 4 }, (_, index) => `name ${index}`)
@@ -110,7 +110,7 @@ test('names that are acquired at once, where the table is missing, each have tok
   assert.ok((others[0] ?? FAR) < FAR)
 })
 
-test('an acquisition that the server confirmed outlives its crash, also where it need not flush', async (t) => {
+test('a confirmed acquire survives a crash without synchronous_commit', async (t) => {
   const locks = locksOf(t)
   await tokenOf(locks, 'crash')
   await setBack('crash')
@@ -125,11 +125,11 @@ test('an acquisition that the server confirmed outlives its crash, also where it
   grows([lock.token, await tokenOf(locks, 'crash')])
 })
 
-test(`${ACQUISITIONS} acquisitions with kills, terminations and a crash of the server: no token repeats or goes back`, async (t) => {
+test(`${ACQUISITIONS} acquisitions with kills and a crash repeat no token`, async (t) => {
   const locks = locksOf(t)
   await tokenOf(locks, BY_ROW)
   await takeNotes(postgres)
-  // Noted as well: what follows has to be above it.
+  // This is noted too: later tokens must be higher.
   await setBack(BY_ROW)
   const names = [BY_CLOCK, BY_ROW]
   const run = new Storm(postgres, { names, ways: ['wait'], clients: 2, writes: 0, falls: 1 / 400 })
@@ -155,6 +155,6 @@ test(`${ACQUISITIONS} acquisitions with kills, terminations and a crash of the s
     [],
   )
   assert.ok(found.acquisitions >= run.tokens.length && run.takeOvers > 5)
-  assert.equal(new Set(run.tokens).size, run.tokens.length, 'a token was given twice')
+  assert.equal(new Set(run.tokens).size, run.tokens.length, 'no token repeats')
   assert.equal(found.notGrown, 0)
 })
