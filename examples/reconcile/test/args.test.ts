@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { parseCommand } from '../src/cli/args.js'
 import { UsageError } from '../src/errors.js'
 
-test('commands', () => {
+test('parseCommand reads every command', () => {
   assert.deepEqual(parseCommand([]), { name: 'dry-run', dir: '.' })
   assert.deepEqual(parseCommand(['status', '--dir', 'd']), { name: 'status', dir: 'd' })
   assert.deepEqual(parseCommand(['ping']), { name: 'ping', dir: '.' })
@@ -29,7 +29,7 @@ test('commands', () => {
   })
 })
 
-test('wrong arguments', () => {
+test('parseCommand refuses wrong arguments', () => {
   for (const line of [
     'stat',
     'status more',

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { accepts, login, refresh } from '../src/token/authority.js'
 import { dataDirectory } from './tool.js'
 
-test('a refresh gives new tokens; the access token before it stays good until it ends', async (t) => {
+test('a refresh returns new tokens and keeps the old access', async (t) => {
   const dir = await dataDirectory(t, 0)
   const first = await login(dir)
   const second = await refresh(dir, first.refresh)
@@ -13,7 +13,7 @@ test('a refresh gives new tokens; the access token before it stays good until it
   assert.equal(await accepts(dir, 'made up'), false)
 })
 
-test('an access token that has ended is refused', async (t) => {
+test('an expired access token is refused', async (t) => {
   const dir = await dataDirectory(t, 0)
   const { access, expiresAt } = await login(dir)
   const now = t.mock.method(Date, 'now', () => expiresAt - 1)
@@ -22,7 +22,7 @@ test('an access token that has ended is refused', async (t) => {
   assert.equal(await accepts(dir, access), false)
 })
 
-test('a refresh token that is used twice is refused and ends the session, until the next login', async (t) => {
+test('a refresh token that is used twice ends the session', async (t) => {
   const dir = await dataDirectory(t, 0)
   const first = await login(dir)
   const second = await refresh(dir, first.refresh)
@@ -34,7 +34,7 @@ test('a refresh token that is used twice is refused and ends the session, until 
   assert.ok(await accepts(dir, next.access))
 })
 
-test('of two refreshes at once one is granted, and the session has ended', async (t) => {
+test('one of two concurrent refreshes succeeds, and the session ends', async (t) => {
   const dir = await dataDirectory(t, 0)
   const first = await login(dir)
   const answers = await Promise.all([refresh(dir, first.refresh), refresh(dir, first.refresh)])
@@ -43,7 +43,7 @@ test('of two refreshes at once one is granted, and the session has ended', async
   for (const { access } of granted) assert.equal(await accepts(dir, access), false)
 })
 
-test('a refresh token of another session is refused, and ends none', async (t) => {
+test('a refresh token of another session is refused', async (t) => {
   const dir = await dataDirectory(t, 0)
   const old = await login(dir)
   const now = await login(dir)

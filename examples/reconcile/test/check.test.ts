@@ -13,32 +13,32 @@ const event = (name: AuditEvent['event'], invoice: string): AuditEvent => ({
 })
 const clean = { unsettled: [], unlogged: [], unsaved: [] }
 
-test('nothing to report', () => {
+test('check reports nothing for a complete log', () => {
   assert.deepEqual(check([], []), clean)
   assert.deepEqual(check([payment('A')], [event('intent', 'A'), event('posted', 'A')]), clean)
 })
 
-test('a run that died while posting', () => {
+test('check reports an intent without a result as unsettled', () => {
   const events = [event('intent', 'A'), event('posted', 'A'), event('intent', 'B')]
   assert.deepEqual(check([payment('A')], events), { ...clean, unsettled: [payment('B')] })
 })
 
-test('a run that died after the state file, before the log', () => {
+test('check reports a payment missing in the log as unlogged', () => {
   assert.deepEqual(check([payment('A')], [event('intent', 'A')]), { ...clean, unlogged: [payment('A')] })
 })
 
-test('a state file that is older than the log', () => {
+test('check reports a payment missing in the state as unsaved', () => {
   const events = [event('intent', 'A'), event('posted', 'A')]
   assert.deepEqual(check([], events), { ...clean, unsaved: [payment('A')] })
 })
 
-test('a retry settles an intent, and a later intent opens it again', () => {
+test('a retry settles an intent until the next intent', () => {
   const events = [event('intent', 'A'), event('retry', 'A')]
   assert.deepEqual(check([], events), clean)
   assert.deepEqual(check([], [...events, event('intent', 'A')]).unsettled, [payment('A')])
 })
 
-test('a torn last line of the log does not count, a broken one inside is an error', () => {
+test('a torn last line is ignored, an earlier one refused', () => {
   const line = `${JSON.stringify(event('intent', 'A'))}\n`
   assert.deepEqual(parseAudit(`${line}{"event":"pos`, 'audit.log'), {
     events: [event('intent', 'A')],
@@ -50,7 +50,7 @@ test('a torn last line of the log does not count, a broken one inside is an erro
   assert.throws(() => parseAudit('{}\n', 'audit.log'), { message: /^audit\.log:1: not a line/ })
 })
 
-test('a state file that is none', () => {
+test('parseState refuses an invalid state file', () => {
   assert.throws(() => parseState('{'), { message: 'state.json: not JSON' })
   assert.throws(() => parseState('null'), { message: /version 1/ })
   assert.throws(() => parseState('{"version":2,"posted":[]}'), { message: /version 1/ })

@@ -6,7 +6,7 @@ import { parseCsv } from '../src/csv/parse.js'
 
 const fields = (text: string) => parseCsv(text, 't.csv').map((row) => row.fields)
 
-test('plain and quoted fields', () => {
+test('parseCsv reads plain and quoted fields', () => {
   assert.deepEqual(fields('a,b\n1,2\n'), [
     ['a', 'b'],
     ['1', '2'],
@@ -19,26 +19,26 @@ test('plain and quoted fields', () => {
   ])
 })
 
-test('line ends, byte order mark, empty lines', () => {
+test('parseCsv accepts CRLF, a byte order mark and empty lines', () => {
   assert.deepEqual(fields('\uFEFFa\r\n\r\nb'), [['a'], ['b']])
   assert.deepEqual(fields('""\n'), [['']])
   assert.deepEqual(fields('a,'), [['a', '']])
   assert.deepEqual(fields(''), [])
 })
 
-test('a very long quoted field', () => {
+test('parseCsv reads a field of 1.5 million characters', () => {
   const long = 'x""y'.repeat(500_000)
   assert.equal(fields(`"${long}"`)[0]?.[0]?.length, 1_500_000)
 })
 
-test('rows know the line they start on, after quoted line breaks too', () => {
+test('a row has the number of its first line', () => {
   assert.deepEqual(
     parseCsv('h\n"a\nb"\n\nc\n', 't.csv').map((row) => row.line),
     [1, 2, 5],
   )
 })
 
-test('malformed text is refused with its line', () => {
+test('parseCsv refuses malformed text with its line number', () => {
   assert.throws(() => fields('a\n"b'), { message: 't.csv:2: a quoted field is never closed' })
   assert.throws(() => fields('"a\nb"c'), { message: 't.csv:1: text after the closing quote of a field' })
   assert.throws(() => fields('a\nb"c'), { message: /^t\.csv:2: a quote or a bare carriage return/ })
@@ -47,7 +47,7 @@ test('malformed text is refused with its line', () => {
 
 const bank = (row: string) => parseBank(`id,date,amount,text\n${row}`, 'bank.csv')
 
-test('bank rows', () => {
+test('parseBank checks the fields of a row', () => {
   assert.deepEqual(bank('T1,2026-02-28,-12.50,"a, b"'), [
     { id: 'T1', date: '2026-02-28', cents: -1250, text: 'a, b' },
   ])
@@ -60,7 +60,7 @@ test('bank rows', () => {
   })
 })
 
-test('columns in any order, but all of them', () => {
+test('parseInvoices requires all columns, in any order', () => {
   assert.deepEqual(parseInvoices('amount,number,customer\n5.00,inv-1,A', 'i.csv'), [
     { number: 'INV-1', customer: 'A', cents: 500 },
   ])
@@ -68,7 +68,7 @@ test('columns in any order, but all of them', () => {
   assert.throws(() => parseInvoices('', 'i.csv'), { message: 'i.csv:1: the file is empty' })
 })
 
-test('invoices that could never be matched are refused', () => {
+test('parseInvoices refuses invoices that no payment can match', () => {
   const invoice = (row: string) => () => parseInvoices(`number,customer,amount\n${row}`, 'i.csv')
   assert.throws(invoice('INV 1,A,1.00'), { message: /^i\.csv:2: invoice number "INV 1"/ })
   assert.throws(invoice('INV-1,A,0.00'), { message: /^i\.csv:2: amount/ })

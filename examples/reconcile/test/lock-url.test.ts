@@ -1,4 +1,4 @@
-// The lock of a run on PostgreSQL, whose URL the environment gives.
+// Runs with a lock on PostgreSQL, whose URL the environment gives.
 import assert from 'node:assert/strict'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -9,7 +9,7 @@ import { accessToken } from '../src/token/access-token.js'
 import { appears, booked, dataDirectory, start, tool } from './tool.js'
 
 const url = process.env.RECONCILE_TEST_POSTGRES ?? ''
-const withServer = { timeout: 60_000, skip: url === '' && 'RECONCILE_TEST_POSTGRES has no URL of a database' }
+const withServer = { timeout: 60_000, skip: url === '' && 'RECONCILE_TEST_POSTGRES is not set' }
 
 const run = (dir: string, ...more: string[]) => ['--execute', '--dir', dir, '--lock-url', url, ...more]
 const payment = (invoice: string) => ({ invoice, transaction: 'T', cents: 1 })
@@ -26,7 +26,7 @@ async function fences(dir: string, file: string): Promise<string[]> {
   return [...new Set(lines.map((line) => JSON.parse(line).fence))]
 }
 
-test('of two runs at once one pays, and the other is refused', withServer, async (t) => {
+test('one of two concurrent runs pays, the other is refused', withServer, async (t) => {
   const dir = await dataDirectory(t, 3)
   const outcomes = await Promise.all([0, 1].map(() => tool(t, ...run(dir, '--pause-ms', '1500'))))
   const [winner, loser] = outcomes.sort((a, b) => Number(a.code) - Number(b.code))
@@ -36,24 +36,20 @@ test('of two runs at once one pays, and the other is refused', withServer, async
   assert.ok(!(await readdir(dir)).includes('.xero-reconcile-lock.json'))
 })
 
-test(
-  'the log and the service have the token of the run, and a later run a higher one',
-  withServer,
-  async (t) => {
-    const tokens: bigint[] = []
-    for (const _ of ['earlier', 'later']) {
-      const dir = await dataDirectory(t, 2)
-      assert.equal((await tool(t, ...run(dir))).code, 0)
-      const [fence = '', ...more] = await fences(dir, 'audit.log')
-      assert.deepEqual([more, await fences(dir, 'accounting.jsonl')], [[], [fence]])
-      tokens.push(BigInt(fence))
-    }
-    const [earlier = 0n, later = 0n] = tokens
-    assert.ok(later > earlier && earlier > 0n)
-  },
-)
+test('log and service record the token, which grows per run', withServer, async (t) => {
+  const tokens: bigint[] = []
+  for (const _ of ['earlier', 'later']) {
+    const dir = await dataDirectory(t, 2)
+    assert.equal((await tool(t, ...run(dir))).code, 0)
+    const [fence = '', ...more] = await fences(dir, 'audit.log')
+    assert.deepEqual([more, await fences(dir, 'accounting.jsonl')], [[], [fence]])
+    tokens.push(BigInt(fence))
+  }
+  const [earlier = 0n, later = 0n] = tokens
+  assert.ok(later > earlier && earlier > 0n)
+})
 
-test('a run that loses its lock finishes the payment it is at and posts no other', withServer, async (t) => {
+test('a run that loses its lock finishes the current payment', withServer, async (t) => {
   const dir = await dataDirectory(t, 50)
   const lost = start(t, ...run(dir, '--pause-ms', '400'))
   await appears(lost, join(dir, 'audit.log'), 'intent')
@@ -71,7 +67,7 @@ test('a run that loses its lock finishes the payment it is at and posts no other
   assert.equal((await booked(dir)).length, 50)
 })
 
-test('a payment of a lost run that arrives after those of a later run is refused', withServer, async (t) => {
+test('the service refuses a late payment of a lost run', withServer, async (t) => {
   const dir = await dataDirectory(t, 2)
   const lost = start(t, ...run(dir, '--pause-ms', '8000'))
   await appears(lost, join(dir, 'audit.log'), 'intent')
@@ -83,7 +79,7 @@ test('a payment of a lost run that arrives after those of a later run is refused
   assert.deepEqual(await booked(dir), ['INV-2'])
 })
 
-test('a killed run is stale for status, and is taken over and named', withServer, async (t) => {
+test('a killed run is stale, and the next takes over', withServer, async (t) => {
   const dir = await dataDirectory(t, 2)
   const killed = start(t, ...run(dir, '--pause-ms', '3600000'))
   await appears(killed, join(dir, 'audit.log'), 'intent')
@@ -98,7 +94,7 @@ test('a killed run is stale for status, and is taken over and named', withServer
   assert.deepEqual(await booked(dir), ['INV-2'])
 })
 
-test('a database that cannot be reached is a failure, and nothing is posted', async (t) => {
+test('an unreachable database exits 1 and posts nothing', async (t) => {
   const dir = await dataDirectory(t, 1)
   const nowhere = 'postgres://keeper:secret@127.0.0.1:1/ledger'
   const { code, stderr } = await tool(t, '--execute', '--dir', dir, '--lock-url', nowhere)
@@ -106,7 +102,7 @@ test('a database that cannot be reached is a failure, and nothing is posted', as
   assert.deepEqual(await booked(dir), [])
 })
 
-test('the service refuses a fence below one that it has booked, and takes the same again', async (t) => {
+test('the service refuses a lower fence and accepts the same', async (t) => {
   const dir = await dataDirectory(t, 0)
   const token = await accessToken(dir)
   for (const invoice of ['A', 'B']) await accounting(dir, 0, 10n)(payment(invoice), token)

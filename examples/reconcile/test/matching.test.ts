@@ -16,7 +16,7 @@ const reasons = (...transactions: ReturnType<typeof transfer>[]) =>
 const paid = (text: string, cents = 100) =>
   match([transfer('T', cents, text)], invoices, []).payments.map((payment) => payment.invoice)
 
-test('number and amount must both be right', () => {
+test('a payment needs the right number and amount', () => {
   assert.deepEqual(paid('for INV-1, thanks'), ['INV-1'])
   assert.deepEqual(paid('(inv-1)'), ['INV-1'])
   assert.deepEqual(paid('ref 2024/7.', 300), ['2024/7'])
@@ -25,12 +25,12 @@ test('number and amount must both be right', () => {
   assert.deepEqual(reasons(transfer('T', -100, 'INV-1')), ['not money that came in'])
 })
 
-test('a number inside a longer one is another number', () => {
+test('a number inside a longer one does not match', () => {
   assert.deepEqual(paid('INV-10'), ['INV-10'])
   for (const text of ['INV-100', 'XINV-1', 'INV-1-B', 'INV-1/2']) assert.deepEqual(paid(text), [], text)
 })
 
-test('a doubt is left to a person, whatever is paid already', () => {
+test('an ambiguous transaction is left to a person', () => {
   const both = transfer('T2', 100, 'INV-1 and INV-10')
   assert.deepEqual(reasons(both), ['could pay INV-1 or INV-10'])
   assert.deepEqual(reasons(transfer('T1', 100, 'INV-1'), both), ['could pay INV-1 or INV-10'])

@@ -12,23 +12,23 @@ import { appears, booked, dataDirectory, says, start, startTraced, tool } from '
 const limit = { timeout: 60_000 }
 const file = '.xero-token-refresh.lock'
 
-/** What the authority was asked, in order: a refresh that it refused is there too. */
+/** The requests to the authority in order, refused ones included. */
 async function requests(dir: string): Promise<string[]> {
   const lines = (await readFile(join(dir, 'authority.jsonl'), 'utf8')).trimEnd().split('\n')
   return lines.map((line) => JSON.parse(line).by)
 }
 
-/** A directory whose login is there and whose access token has ended. */
+/** A directory with a login and an expired access token. */
 async function expired(t: TestContext): Promise<string> {
   const dir = await dataDirectory(t, 3)
   await tool(t, 'ping', '--dir', dir)
-  // At both ends: whoever goes on with the old token is refused.
+  // On both sides, so that the service refuses the old token.
   for (const path of [join(dir, 'token.json'), join(dir, 'authority.jsonl')])
     await writeFile(path, (await readFile(path, 'utf8')).replace(/"expiresAt": ?\d+/g, '"expiresAt":0'))
   return dir
 }
 
-/** Runs commands that all find no good token before one of them can get one: each waits for the lock first. */
+/** Runs commands that all wait for the lock before one of them can get a new token. */
 async function together(t: TestContext, dir: string, commands: string[][]) {
   const gate = await acquireLock({ cwd: dir, file })
   const runs = commands.map((args) => startTraced(t, ...args, '--dir', dir))
@@ -43,7 +43,7 @@ async function together(t: TestContext, dir: string, commands: string[][]) {
 
 /** A directory with the refresh lock of a command that was killed while it held it. */
 async function killedWhileRefreshing(t: TestContext): Promise<string> {
-  // On a busy machine a command may be done before it is caught.
+  // On a busy machine a command may finish before it is killed.
   for (let attempt = 0; attempt < 30; attempt += 1) {
     const dir = await expired(t)
     const lock = { cwd: dir, file }
@@ -53,16 +53,16 @@ async function killedWhileRefreshing(t: TestContext): Promise<string> {
     await run.outcome
     if ((await inspectLock(lock)).state === 'stale') return dir
   }
-  return assert.fail('no command was caught while it held the lock')
+  return assert.fail('no command was killed while it held the lock')
 }
 
-test('a stored token is used until it ends', limit, async (t) => {
+test('a stored token is used until it expires', limit, async (t) => {
   const dir = await dataDirectory(t, 1)
   for (let run = 0; run < 3; run += 1) assert.equal((await tool(t, 'ping', '--dir', dir)).code, 0)
   assert.deepEqual(await requests(dir), ['login'])
 })
 
-test('a token that ends within a minute is refreshed, one that ends later is not', limit, async (t) => {
+test('a token is refreshed in its last minute', limit, async (t) => {
   const dir = await dataDirectory(t, 1)
   await tool(t, 'ping', '--dir', dir)
   const path = join(dir, 'token.json')
@@ -77,11 +77,11 @@ test('a token that ends within a minute is refreshed, one that ends later is not
   }
 })
 
-test('without a token that the service accepts nothing is posted', limit, async (t) => {
+test('nothing is posted without an accepted token', limit, async (t) => {
   const dir = await dataDirectory(t, 2)
   await tool(t, 'ping', '--dir', dir)
   const { refresh: used } = JSON.parse(await readFile(join(dir, 'token.json'), 'utf8'))
-  // Used twice, it ends the session.
+  // Using it twice ends the session.
   await refresh(dir, used)
   await refresh(dir, used)
   const { code, stderr } = await tool(t, '--execute', '--dir', dir)
@@ -95,18 +95,18 @@ test('without a token that the service accepts nothing is posted', limit, async 
   assert.equal((await tool(t, 'ping', '--dir', dir)).code, 0)
 })
 
-test('of many commands at once that need a new token one refreshes, and all have it', limit, async (t) => {
+test('concurrent commands share one refresh', limit, async (t) => {
   const dir = await expired(t)
   const outcomes = await together(t, dir, [...Array.from({ length: 8 }, () => ['ping']), ['--execute']])
   for (const outcome of outcomes) assert.deepEqual(outcome, { code: 0, complaints: '' })
   assert.deepEqual(await requests(dir), ['login', 'refresh'])
   assert.equal((await booked(dir)).length, 3)
   const records = ['accounting.jsonl', 'audit.log', 'authority.jsonl', 'state.json', 'token.json']
-  // No lock is left, and nothing of those who waited for it.
+  // No lock file and no file of a waiter is left.
   assert.deepEqual((await readdir(dir)).sort(), [...records, 'bank.csv', 'invoices.csv'].sort())
 })
 
-test('of many first commands at once one logs in', limit, async (t) => {
+test('concurrent first commands share one login', limit, async (t) => {
   const dir = await dataDirectory(t, 1)
   const outcomes = await together(
     t,
@@ -117,29 +117,29 @@ test('of many first commands at once one logs in', limit, async (t) => {
   assert.deepEqual(await requests(dir), ['login'])
 })
 
-test('of many who ask within one process one refreshes', limit, async (t) => {
+test('concurrent calls of one process share one refresh', limit, async (t) => {
   const dir = await expired(t)
   const tokens = await Promise.all(Array.from({ length: 8 }, () => accessToken(dir)))
   assert.equal(new Set(tokens).size, 1)
   assert.deepEqual(await requests(dir), ['login', 'refresh'])
 })
 
-test('a command that was killed while it refreshed does not keep the next one waiting', limit, async (t) => {
+test('a command killed during a refresh does not block others', limit, async (t) => {
   const dir = await killedWhileRefreshing(t)
   const { code, stderr } = await tool(t, 'ping', '--dir', dir)
   assert.equal(code, 0, stderr)
   assert.equal((await inspectLock({ cwd: dir, file })).state, 'free')
 })
 
-const noFifo = process.platform === 'win32' && 'Windows has no FIFO that stops a command half-way'
+const noFifo = process.platform === 'win32' && 'Windows has no FIFO that blocks a command'
 
-test('new tokens that were lost with a killed command cost one login', {
+test('new tokens lost with a killed command cost one login', {
   ...limit,
   skip: noFifo,
 }, async (t) => {
   const dir = await expired(t)
   const temporary = join(dir, 'token.json.tmp')
-  // Nobody reads it, so that the command stops when it has new tokens and is about to store them.
+  // No process reads the FIFO: the command has new tokens and blocks when it stores them.
   execFileSync('mkfifo', [temporary])
   const killed = start(t, 'ping', '--dir', dir)
   await appears(killed, join(dir, 'authority.jsonl'), '"by":"refresh"')
@@ -155,7 +155,7 @@ test('new tokens that were lost with a killed command cost one login', {
   assert.equal((await inspectLock({ cwd: dir, file })).state, 'free')
 })
 
-test('a good token needs no lock: a command that hangs in a refresh holds up nobody', limit, async (t) => {
+test('a valid token needs no lock', limit, async (t) => {
   const dir = await dataDirectory(t, 1)
   await tool(t, 'ping', '--dir', dir)
   const lock = await acquireLock({ cwd: dir, file })
@@ -164,7 +164,7 @@ test('a good token needs no lock: a command that hangs in a refresh holds up nob
   assert.equal(code, 0, stderr)
 })
 
-test('asked to end while it waits for a token, a run posts nothing more', limit, async (t) => {
+test('SIGTERM while waiting for a token posts nothing', limit, async (t) => {
   const dir = await expired(t)
   const lock = await acquireLock({ cwd: dir, file })
   const run = startTraced(t, '--execute', '--dir', dir)
@@ -176,7 +176,7 @@ test('asked to end while it waits for a token, a run posts nothing more', limit,
   assert.deepEqual(await booked(dir), [])
 })
 
-test('who waits for ten seconds gives up, and says why; nothing is in doubt then', limit, async (t) => {
+test('a command exits 75 after waiting ten seconds', limit, async (t) => {
   const dir = await expired(t)
   const lock = await acquireLock({ cwd: dir, file })
   const started = performance.now()
@@ -189,7 +189,7 @@ test('who waits for ten seconds gives up, and says why; nothing is in doubt then
   assert.equal((await booked(dir)).length, 3)
 })
 
-test('a token file that is none is told, and kept', limit, async (t) => {
+test('an invalid token file is reported and kept', limit, async (t) => {
   const dir = await dataDirectory(t, 1)
   for (const text of ['', '{', 'null', '{"access":1}']) {
     await writeFile(join(dir, 'token.json'), text)

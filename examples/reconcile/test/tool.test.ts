@@ -16,7 +16,7 @@ test('a dry run writes nothing', limit, async (t) => {
   assert.deepEqual((await readdir(dir)).sort(), ['bank.csv', 'invoices.csv'])
 })
 
-test('what is posted once is not posted again', limit, async (t) => {
+test('a payment is posted only once', limit, async (t) => {
   const dir = await dataDirectory(t, 3)
   for (const count of [3, 0]) {
     const { code, stdout, stderr } = await tool(t, '--execute', '--dir', dir)
@@ -37,7 +37,7 @@ test('a lost state file is restored from the log', limit, async (t) => {
   assert.deepEqual(await booked(dir), ['INV-1', 'INV-2', 'INV-3'])
 })
 
-test('wrong arguments and wrong data', limit, async (t) => {
+test('wrong arguments exit 64, wrong data 65', limit, async (t) => {
   const wrong = await tool(t, '--exekute')
   assert.equal(wrong.code, 64)
   assert.match(wrong.stderr, /--exekute/)
@@ -50,20 +50,20 @@ test('wrong arguments and wrong data', limit, async (t) => {
   assert.match((await tool(t, 'status', '--dir', dir)).stdout, /^lock: free/m)
 })
 
-test('a directory that is not there', limit, async (t) => {
+test('a missing directory exits 1', limit, async (t) => {
   const { code, stderr } = await tool(t, '--execute', '--dir', join(await dataDirectory(t, 1), 'none'))
   assert.equal(code, 1)
   assert.match(stderr, /ENOENT/)
 })
 
-test('a doubtful posting is held back until a person settles it', limit, async (t) => {
+test('a doubtful payment waits until a person settles it', limit, async (t) => {
   for (const [answer, expected] of [
     ['posted', ['INV-2']],
     ['retry', ['INV-2', 'INV-1']],
   ] as const) {
     const dir = await dataDirectory(t, 2)
     await writeFile(join(dir, 'audit.log'), `${intent('INV-1', 'T-1')}{"event":"po`)
-    // Twice: it stays held back in later runs too.
+    // Twice: later runs hold it back too.
     for (let round = 0; round < 2; round += 1) {
       const { code, stderr } = await tool(t, '--execute', '--dir', dir)
       assert.equal(code, 0, stderr)
@@ -80,7 +80,7 @@ test('a doubtful posting is held back until a person settles it', limit, async (
   }
 })
 
-test('a second run is refused while the first one is at it', limit, async (t) => {
+test('a second run is refused while the first one runs', limit, async (t) => {
   const dir = await dataDirectory(t, 2)
   const first = start(t, '--execute', '--dir', dir, '--pause-ms', '3600000')
   await appears(first, join(dir, 'audit.log'), 'intent')
@@ -97,7 +97,7 @@ test('a second run is refused while the first one is at it', limit, async (t) =>
   assert.match((await tool(t, 'status', '--dir', dir)).stdout, /^lock: stale/m)
 })
 
-test('a killed run is taken over and named', limit, async (t) => {
+test('the next run takes over and names the killed one', limit, async (t) => {
   const dir = await dataDirectory(t, 2)
   const killed = start(t, '--execute', '--dir', dir, '--pause-ms', '3600000')
   await appears(killed, join(dir, 'audit.log'), 'intent')
@@ -110,7 +110,7 @@ test('a killed run is taken over and named', limit, async (t) => {
   assert.deepEqual(await booked(dir), ['INV-2'])
 })
 
-test('SIGTERM ends a run after the posting it is at', limit, async (t) => {
+test('SIGTERM ends a run after the current posting', limit, async (t) => {
   const dir = await dataDirectory(t, 50)
   const run = start(t, '--execute', '--dir', dir, '--pause-ms', '400')
   await appears(run, join(dir, 'audit.log'), 'intent')

@@ -17,7 +17,7 @@ export interface Outcome {
 
 export interface Run {
   child: ChildProcess
-  /** What it has printed so far. */
+  /** The output so far. */
   output: { stdout: string; stderr: string }
   outcome: Promise<Outcome>
 }
@@ -34,12 +34,12 @@ export async function dataDirectory(t: TestContext, count: number): Promise<stri
   return dir
 }
 
-/** Starts the tool; it does not outlive the test. */
+/** Starts the tool; the end of the test kills it. */
 export function start(t: TestContext, ...args: string[]): Run {
   return launch(t, args, process.env)
 }
 
-/** As `start`, with what happens to its locks on standard error, in lines that begin with RECONCILE-LOCK. */
+/** Like `start`, with the events of locks on standard error, in lines that begin with RECONCILE-LOCK. */
 export function startTraced(t: TestContext, ...args: string[]): Run {
   return launch(t, args, { ...process.env, NODE_DEBUG: 'reconcile-lock' })
 }
@@ -68,12 +68,12 @@ export async function booked(dir: string): Promise<string[]> {
     .map((line) => (JSON.parse(line) as { invoice: string }).invoice)
 }
 
-/** Polls a file until it holds `text`, for as long as the run that should write it lives. */
+/** Polls a file until it contains `text`; fails if the run ends before. */
 export async function appears(run: Run, path: string, text: string): Promise<void> {
   while (!(await readFile(path, 'utf8').catch(() => '')).includes(text)) await stillRuns(run)
 }
 
-/** Polls a run until it has said `text` on standard error, for as long as it lives. */
+/** Polls a run until it has printed `text` on standard error; fails if it ends before. */
 export async function says(run: Run, text: string): Promise<void> {
   while (!run.output.stderr.includes(text)) await stillRuns(run)
 }
