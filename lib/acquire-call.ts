@@ -10,10 +10,10 @@ import { isContention, type LockError } from './shared/errors.js'
 /** How often a wait notifies its observers, in milliseconds. */
 export const NOTIFY_INTERVAL_MS = 1000
 
-/** One call: when it began, its first refusal, and whether it was aborted. */
+/** The state of one call: its start, its first refusal, and whether it was aborted. */
 export class AcquireCall {
   isAborted = false
-  /** The queue is in the order of the calls, not of their first refusals. */
+  /** Orders the queue by the calls, not by their first refusals. */
   readonly id: number
   readonly #started: number
   readonly #legacy: boolean
@@ -29,16 +29,16 @@ export class AcquireCall {
     this.#started = monotonic()
   }
 
-  /** What to wait for, by its absolute path: the process may have changed its current directory. */
+  /** The lock to wait for, by its absolute path: the process may have changed its current directory. */
   get target(): [file: string, message: string, legacy: boolean] {
     const { path, message } = this.#firstRefusal as LockError
     return [path, message, this.#legacy]
   }
 
-  /** How long it has been waiting for a holder, in milliseconds. */
+  /** How long the call has been waiting for a holder, in milliseconds. */
   readonly waited = (): number => (this.#firstRefusal ? Math.round(monotonic() - this.#started) : 0)
 
-  /** The time that is left after a refusal. Throws another error, and a refusal if no time is left. */
+  /** The remaining time after a refusal. Throws any other error, and the refusal if no time remains. */
   remainingOrThrow(error: unknown): number {
     if (!isContention(error)) throw error
     publishContended(error)
@@ -48,7 +48,7 @@ export class AcquireCall {
     throw error
   }
 
-  /** How long it may still wait, in milliseconds. */
+  /** How long the call may still wait, in milliseconds. */
   get remaining(): number {
     return this.isAborted ? 0 : this.#timeout - (monotonic() - this.#started)
   }
@@ -82,7 +82,7 @@ export class AcquireCall {
     return { path: this.#firstRefusal.path, ...withoutNulls<object>(refused) }
   }
 
-  /** At the end of a wait its first refusal may be the only one that names a holder. */
+  /** At the end of a wait, the first refusal may be the only one that names a holder. */
   withLastKnownHolder(error: unknown): unknown {
     return isContention(error) && isUninformative(error) ? this.#firstRefusal : error
   }

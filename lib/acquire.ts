@@ -10,10 +10,10 @@ import { publishAcquired, publishContended } from './shared/channels.js'
 import { clearTimeout, MAX_TIMER_MS, monotonic, setTimeout } from './shared/clock.js'
 import { isContention } from './shared/errors.js'
 
-/** How long a synchronous wait keeps the engine from ending its thread, in milliseconds. */
+/** How long a synchronous wait may block the engine from terminating its thread, in milliseconds. */
 const SYNC_WAIT_SLICE_MS = 20
 
-/** The least time of a first attempt, so that the lock refuses it and not a busy machine, in milliseconds. */
+/** The minimum time for a first attempt, in milliseconds: a busy machine must not refuse the call, only a holder. */
 const FIRST_ANSWER_MS = 200
 
 const notWaited = () => 0
@@ -44,7 +44,7 @@ function attemptSync(options: Options): JsLock {
   }
 }
 
-/** @returns a lock that has been waited for, or one that is to be counted */
+/** @returns a `Lock` after a wait, or a `JsLock` that the caller must count */
 function attemptWithinSync(options: Options, call: AcquireCall): JsLock | Lock {
   try {
     const { cwd, file, message, legacy, timeout } = options
@@ -58,7 +58,7 @@ function attemptWithinSync(options: Options, call: AcquireCall): JsLock | Lock {
   }
 }
 
-/** Waits for the first attempt, which a disk holds up, until the deadline. */
+/** Waits until the deadline for the first attempt, which a slow disk delays. */
 function awaitFirstAnswer({ cwd, file, message }: Options, call: AcquireCall): JsLock {
   const end = monotonic() + Math.max(call.remaining, FIRST_ANSWER_MS)
   for (let left = end - monotonic(); left > 0; left = end - monotonic()) {
@@ -81,7 +81,7 @@ function waitSync(call: AcquireCall, remaining: number, signal: AbortSignal | un
   }
 }
 
-/** @param signal that a listener of the wait may abort: nothing else can while this thread waits */
+/** @param signal only a listener of the wait can abort it while this thread waits */
 function waitInSlices(call: AcquireCall, signal: AbortSignal | undefined): JsLock {
   for (let next = 0; ; ) {
     if (call.hasObserver && monotonic() >= next) {
@@ -132,7 +132,7 @@ async function attempt({ cwd, file, message, legacy, timeout }: Attempt, call: A
 
 type Attempt = Pick<Options, 'cwd' | 'file' | 'message' | 'legacy' | 'timeout'>
 
-/** A disk may hold up a first attempt beyond the deadline. What it acquires after that is rolled back. */
+/** A slow disk may delay a first attempt beyond the deadline. A lock that it acquires after that is rolled back. */
 function within(lock: Promise<JsLock>, milliseconds: number, lateError: () => Error): Promise<JsLock> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(
@@ -151,16 +151,16 @@ async function wait(call: AcquireCall, remaining: number): Promise<JsLock> {
   try {
     return await (call.hasObserver ? waitWithNotifications(call, lock) : lock)
   } catch (error) {
-    // Nothing is left to cancel, unless the listener failed.
+    // Only needed if the listener failed: otherwise the wait has ended.
     native.cancelWait(call.id)
     await releaseLateAcquire(lock.then(({ id }) => settled(native.giveBack(id))))
-    // A synchronous call of this thread has got what this one had acquired.
+    // A synchronous call of this thread has claimed the lock that this call had acquired.
     if (isContention(error) && call.remaining > 0) return wait(call, call.remaining)
     throw call.withLastKnownHolder(error)
   }
 }
 
-/** A listener that fails ends the wait. */
+/** Notifies the listener; ends the wait if it throws. */
 async function waitWithNotifications(call: AcquireCall, lock: Promise<JsLock>): Promise<JsLock> {
   let timer: NodeJS.Timeout | undefined
   const failed = new Promise<never>((_, reject) => {

@@ -5,7 +5,7 @@ import type { Holder, LockErrorCode } from '../index.js'
 import { argumentError, contention, lockError } from './shared/errors.js'
 import { fromWin32 } from './win32-errors.js'
 
-/** What the addon returns for a failed call, as `src/node/errors.rs` makes it. */
+/** The value that the addon returns for a failed call; `src/node/errors.rs` makes it. */
 type SystemFailure = [errno: number, syscall: string, path: string, text: string]
 type LockFailure = [
   code: LockErrorCode | `ERR_${string}`,
@@ -18,7 +18,7 @@ type LockFailure = [
   thread?: number | null,
 ]
 
-/** The error of a failed call, in this realm. */
+/** Makes the error of a failed call in this realm. */
 export function errorOf(failure: unknown[]): Error {
   if (typeof failure[0] === 'number') return systemError(...(failure as SystemFailure))
   const [code, message, path, reason, pid, createdAt, host, thread] = failure as LockFailure
@@ -35,7 +35,7 @@ export function errorOf(failure: unknown[]): Error {
 
 const isArgument = (code: string): code is `ERR_${string}` => code.startsWith('ERR_')
 
-/** What the system refuses looks like an error of `node:fs`. */
+/** Makes a system error in the form of `node:fs`. */
 function systemError(systemErrno: number, syscall: string, path: string, text: string): Error {
   const errors = getSystemErrorMap()
   const errno = process.platform === 'win32' ? fromWin32(systemErrno, errors) : systemErrno
@@ -45,7 +45,7 @@ function systemError(systemErrno: number, syscall: string, path: string, text: s
   return Object.assign(new Error(message), { errno: -errno, code, syscall, path })
 }
 
-/** Who owns the file or directory that this process may not use, and how to fix that. */
+/** The owner of the file or directory that denies permission, and how to fix that. */
 function explainDenial(path: string): string {
   const user = process.geteuid?.()
   if (user === undefined) return ''
@@ -68,12 +68,12 @@ function ownerOf(path: string): number | undefined {
   }
 }
 
-/** Node.js has no name for some errors, such as EDQUOT, that a lock file can meet. */
+/** The name of an error that Node.js does not name, such as EDQUOT. */
 function unmapped(errno: number, text: string): [code: string, reason: string] {
   const reason = text.replace(/ \(os error \d+\)$/, '').toLowerCase()
   // The numbers in `constants` are the C library's, not those of Windows.
   if (process.platform === 'win32') return ['UNKNOWN', reason]
-  // Few programs load that module, and it costs more than this file.
+  // Loaded on demand: it costs more than this file, and few programs need it.
   const { constants } = require('node:os') as typeof import('node:os')
   const named = Object.entries(constants.errno).find(([, number]) => number === errno)
   return [named?.[0] ?? `E${errno}`, reason]

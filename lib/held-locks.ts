@@ -13,27 +13,27 @@ export interface HeldLock {
   readonly releaseSync: () => void
 }
 
-/** The locks of this thread. */
+/** The held locks of this thread, by id. */
 const heldLocks = new Map<number, HeldLock>()
 
 /** Every lock that is or was held. */
 const locks = new WeakSet<object>()
 
-/** What asynchronous calls have acquired and return in the next turn of the event loop, by path. */
+/** Locks that asynchronous calls have acquired and return in the next turn of the event loop, by path. */
 const undelivered = new Map<string, JsLock>()
 
-/** Locks that are held or being acquired. */
+/** How many locks are held or being acquired. */
 let activeCount = 0
 
 let hasExitHook = false
 
-/** How often the exit hook was removed since the event loop turned. */
+/** How often the exit hook was removed in this turn of the event loop. */
 let removalsThisTurn = 0
 
-/** In a child with an IPC channel, Node.js keeps 150 bytes for each listener that came and went in one turn. */
+/** In a child with an IPC channel, Node.js keeps 150 bytes for each listener that one turn adds and removes. */
 const MAX_REMOVALS_PER_TURN = 100
 
-/** Listens for the exit of this process or worker, from the first lock that is held or wanted to the last. */
+/** Listens for the exit of this process or worker while any lock is held or being acquired. */
 function retainExitHook(): void {
   activeCount += 1
   if (hasExitHook) return
@@ -68,7 +68,7 @@ function track(id: number, lock: HeldLock): void {
 const isLock = (value: unknown): value is HeldLock =>
   typeof value === 'object' && value !== null && locks.has(value)
 
-/** Follows a release; its error stands for the loss of the lock or for a file that stays. */
+/** Removes a released lock. An error means that the lock was lost or that its file remains. */
 function untrack(id: number | undefined, error?: unknown): void {
   if (id === undefined) return
   const lock = heldLocks.get(id)
@@ -83,7 +83,7 @@ function findIdByPath(path: string): number | undefined {
   return undefined
 }
 
-/** The last lock that was acquired at a path: the release of an earlier one may still be under way. */
+/** The last lock that was acquired at a path: the release of an earlier one may be pending. */
 function findLastByPath(path: string): HeldLock | undefined {
   let last: HeldLock | undefined
   for (const lock of heldLocks.values()) if (lock.path === path) last = lock
@@ -102,9 +102,9 @@ function releaseAll(): void {
 const keep = (acquired: JsLock): void => void undelivered.set(acquired.path, acquired)
 
 /**
- * Takes what was kept. The call that acquired it does so in its turn, unless a synchronous call, which would wait for it
- * forever, did so before.
- * @param acquired nothing but this
+ * Removes and returns an undelivered lock. The call that acquired it claims it in its turn, unless a synchronous call,
+ * which would wait for it forever, has claimed it before.
+ * @param acquired returns only this lock
  */
 function claim(path: string, acquired?: JsLock): JsLock | undefined {
   const kept = undelivered.get(path)
@@ -125,7 +125,7 @@ const own = {
   claim,
 }
 
-// Copies of this JavaScript in one thread share the addon, and through it these locks: each of them releases those of
+// Copies of this JavaScript in one thread share the addon, and through it these locks: each copy can release those of
 // the others.
 const shared = native as unknown as { held?: typeof own }
 shared.held ??= own

@@ -29,7 +29,7 @@ function resolveLockPath(...args: unknown[]): string {
   return resultOf(native.resolvePath(cwd, file))
 }
 
-// Names alone: Node.js finds the named exports of a CommonJS module by reading, not by running.
+// Only names: Node.js finds the named exports of a CommonJS module by parsing it, without running it.
 export = {
   LockError,
   acquireLock,

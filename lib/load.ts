@@ -8,7 +8,7 @@ type Native = typeof import('../binding.js')
 
 const root = join(__dirname, '..')
 
-/** Loads the addon: the file that the environment names, one beside the package, or the package of this platform. */
+/** Loads the addon: the file named by the environment, one beside the package, or the package of this platform. */
 export function load(): Native {
   const target = currentTarget()
   const override = process.env.NAPI_RS_NATIVE_LIBRARY_PATH
@@ -26,7 +26,7 @@ export function load(): Native {
   throw nativeError(target, path ?? local, causedBy, remedy, error)
 }
 
-/** Names each package for bundlers and tools that trace files; a `try` around them lets a package be missing. */
+/** Names each package in full for bundlers and file tracers; inside a `try` they accept a missing package. */
 function tryRequire(target: string, path: string | undefined): { native?: Native; error?: unknown } {
   try {
     if (path !== undefined) return { native: require(path) }
@@ -62,7 +62,7 @@ function installedPath(target: string): string | undefined {
   }
 }
 
-/** @param error what `require` threw; `undefined`: no package is published for this platform */
+/** @param error from `require`; `undefined` if no package is published for this platform */
 function diagnose(target: string, path: string | undefined, error: unknown): { why: string; fix?: string } {
   if (path !== undefined) {
     const [why = ''] = String((error as Error).message).split('\n')
@@ -80,7 +80,7 @@ function diagnose(target: string, path: string | undefined, error: unknown): { w
   }
 }
 
-/** Options of Node.js that keep it from loading any addon. */
+/** Options of Node.js that disable addons. */
 function allowAddons(error: unknown): { fix?: string } {
   if ((error as NodeJS.ErrnoException).code !== 'ERR_DLOPEN_DISABLED') return {}
   const options = 'permission' in process ? 'with --allow-addons beside --permission' : 'without --no-addons'

@@ -9,9 +9,9 @@ import { DESCRIPTOR } from './shared/inherit.js'
 let identity: Holder | undefined
 
 /**
- * Names an entry in the addon's table: losing this object to the garbage collector releases nothing.
+ * Refers to an entry in the table of the addon: garbage collection of this object does not release the lock.
  *
- * Its methods are getters of functions that are bound to it: programs pass `lock.release` on.
+ * Its methods are getters that return bound functions, because programs pass `lock.release` as a callback.
  */
 class Lock implements PublicLock {
   readonly #id: number
@@ -19,7 +19,7 @@ class Lock implements PublicLock {
   readonly #createdAt: number
   readonly #takenOver: TakenOver | undefined
   #release: (() => Promise<void>) | undefined
-  /** The release that is under way. */
+  /** The pending release. */
   #released: Promise<void> | undefined
   #releaseSync: (() => void) | undefined
   #isHeld: (() => boolean) | undefined
@@ -83,7 +83,7 @@ class Lock implements PublicLock {
     return this.#releaseSync
   }
 
-  /** Undoes an acquire that the program does not get. */
+  /** Rolls back an acquire whose call is rejected. */
   static async rollBack(lock: PublicLock) {
     const id = (lock as Lock).#id
     try {
@@ -93,7 +93,7 @@ class Lock implements PublicLock {
     }
   }
 
-  /** `undefined`: the lock was released, or the system has none to inherit. */
+  /** `undefined` if the lock was released, or if the system has no such descriptor. */
   [DESCRIPTOR]() {
     return native.descriptorOf(this.#id) ?? undefined
   }
@@ -116,7 +116,7 @@ class Lock implements PublicLock {
   }
 }
 
-/** The addon returns `null`, and the types of this package have optional properties. */
+/** Removes the `null` values of the addon: the types of this package have optional properties. */
 function withoutNulls<T>(value: object): T {
   const entries = Object.entries(value).flatMap(([key, each]) => {
     if (each === null) return []
@@ -130,7 +130,7 @@ function idOfFailed(error: unknown): number | undefined {
   return typeof path === 'string' ? held.findIdByPath(path) : undefined
 }
 
-/** A lock as the only argument is released itself, whatever its path names now. */
+/** A lock as the only argument is released itself, even if its path names another file now. */
 const lockIn = ([first, ...more]: unknown[]): HeldLock | undefined =>
   held.isLock(first) && more.length === 0 ? first : undefined
 

@@ -7,18 +7,18 @@ export const { isPromise } = types
 
 export const native = load()
 
-// Loading that module would be a quarter of what loading this package costs.
+// Loaded on demand: this module would be a quarter of the loading time of this package.
 native.setup(() => (require('node:worker_threads') as typeof import('node:worker_threads')).threadId)
 
-/** What the addon returned for a call: a value, or an array that an error is made of, in this realm. */
+/** The result of a call of the addon. An array is a failure, and is thrown as an error of this realm. */
 export function resultOf<T>(outcome: T): Exclude<T, unknown[]> {
   if (Array.isArray(outcome)) throw errorOf(outcome)
   return outcome as Exclude<T, unknown[]>
 }
 
 /**
- * What the addon returned for an asynchronous call: a promise, or a result. A result settles in a later turn of the event
- * loop too: a program that retries in a loop must not keep its own timers from running.
+ * The outcome of an asynchronous call of the addon: a promise or a result. A result also settles in a later turn of the
+ * event loop, so that a program that retries in a loop does not block its own timers.
  */
 export async function settled<T>(outcome: T | Promise<T>): Promise<Exclude<T, unknown[]>> {
   return resultOf(isPromise(outcome) ? await outcome : await settleInLaterTurn(outcome))

@@ -20,7 +20,7 @@ export interface Options {
 
 type Name = Exclude<keyof Options, 'directory'>
 
-/** Own properties, because another module may have added to `Object.prototype`. */
+/** Only own properties, because another module may have extended `Object.prototype`. */
 const defaults = (): Options => ({
   cwd: undefined,
   file: undefined,
@@ -33,7 +33,7 @@ const defaults = (): Options => ({
   directory: undefined,
 })
 
-/** The checks of the options; the value that a check returns is used. */
+/** The checks of the options; each returns the value to use. */
 const checks: { [N in Name]: (name: string, value: unknown) => Options[N] } = {
   cwd: path,
   file: path,
@@ -51,7 +51,7 @@ const OF_BREAK = [...OF_ACQUIRE, 'force']
 /**
  * Reads the argument of a call: a directory, options, or a lock. Each property is read once.
  * @param call the name of the function
- * @param args all that it was called with
+ * @param args the arguments of the call
  * @param known names of options
  */
 function read(call: string, args: unknown[], known: string[]): Options {
@@ -108,7 +108,7 @@ function path(name: string, value: unknown): string {
   )
 }
 
-/** Makes a check of `typeof`. */
+/** Makes a check by `typeof`. */
 function ofType<T>(type: string) {
   return (name: string, value: unknown): T =>
     typeof value === type ? (value as T) : wrongType(name, `of type ${type}`, value)
@@ -138,7 +138,7 @@ function wrongType(name: string, expected: string, value: unknown): never {
   )
 }
 
-/** As errors of Node.js describe a value. */
+/** Describes a value as errors of Node.js do. */
 function received(value: unknown): string {
   if (value == null) return String(value)
   if (typeof value === 'function') return `function ${value.name}`.trimEnd()
@@ -148,7 +148,7 @@ function received(value: unknown): string {
 }
 
 /**
- * Adds to the error of a directory that does not exist how a lock file is named: other packages take a file here.
+ * Adds to the error of a missing directory how to name a lock file, because other packages take a file here.
  * @returns the error
  */
 export function explain({ directory }: Options, error: unknown): unknown {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 
-/** The platform that this process runs on, as in the name of its package, such as `linux-x64-gnu`. */
+/** The platform of this process in the form of package names, such as `linux-x64-gnu`. */
 export function currentTarget(): string {
   const { platform, arch } = process
   if (platform === 'win32') return `win32-${arch}-msvc`
@@ -10,14 +10,14 @@ export function currentTarget(): string {
 
 function isMusl(): boolean {
   try {
-    // In `latin1` this read would take ten times as long.
+    // Reading as `latin1` would take ten times as long.
     return readFileSync('/usr/bin/ldd', 'utf8').includes('musl')
   } catch {
     return readReport().sharedObjects?.some((path) => /ld-musl-|libc\.musl-/.test(path)) ?? false
   }
 }
 
-/** For an error: ` 2.36`, or nothing if it is unknown; Deno makes up its report. */
+/** The version for an error, such as ` 2.36`; empty if unknown, because the report of Deno is made up. */
 export function glibcVersion(): string {
   const version = process.versions.deno === undefined ? readReport().header?.glibcVersionRuntime : undefined
   return version === undefined ? '' : ` ${version}`
@@ -27,7 +27,7 @@ function readReport(): { header?: { glibcVersionRuntime?: string }; sharedObject
   const reporter = process.report as (NodeJS.ProcessReport & { excludeNetwork?: boolean }) | undefined
   if (typeof reporter?.getReport !== 'function') return {}
   const { excludeNetwork = false } = reporter
-  // Otherwise every address of this machine is resolved.
+  // Otherwise the report resolves every address of this machine.
   reporter.excludeNetwork = true
   const report = reporter.getReport()
   reporter.excludeNetwork = excludeNetwork

@@ -1,5 +1,5 @@
-// The numbers of `winerror.h` that a lock file can meet, and the names that `uv_translate_sys_error` of libuv
-// (`src/win/error.c`) gives them, so that errors look as those of `node:fs` do.
+// The numbers of `winerror.h` that an operation on a lock file can return, and the names that `uv_translate_sys_error`
+// of libuv (`src/win/error.c`) gives them, so that errors have the form of `node:fs`.
 const NAMES: Record<number, string> = {
   1: 'EISDIR',
   2: 'ENOENT',
@@ -36,9 +36,9 @@ const NAMES: Record<number, string> = {
 }
 
 /**
- * The number that libuv gives an error of Windows; one without a name in libuv stays itself.
- * @param error as `GetLastError` has it
- * @param errors those of libuv
+ * The number of libuv for an error of Windows; an error without a name in libuv keeps its number.
+ * @param error from `GetLastError`
+ * @param errors the errors of libuv
  */
 export function fromWin32(error: number, errors: Map<number, [string, string]>): number {
   const name = NAMES[error]

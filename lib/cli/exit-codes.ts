@@ -1,4 +1,4 @@
-/** From `sysexits.h` and, for commands that cannot be run, from the shell. */
+/** From `sysexits.h`, and from the shell for a command that cannot start. */
 export const exitCodes = {
   ok: 0,
   held: 1,

@@ -7,10 +7,10 @@ import { run } from './run.js'
 import { sql } from './sql.js'
 import { status } from './status.js'
 
-/** @param args what a person typed, without the program's name */
+/** @param args the arguments, without the name of the program */
 export async function main(args: string[]): Promise<void> {
   process.stdout.on('error', onStdoutError)
-  // No reader is left for a message, and a command may be running.
+  // Standard error has no reader, and a command may be running.
   process.stderr.on('error', () => {})
   try {
     await dispatch(parseCommand(args))
@@ -18,7 +18,7 @@ export async function main(args: string[]): Promise<void> {
     const { code } = error as NodeJS.ErrnoException
     const message = textOf(error as Error)
     const isUsage = error instanceof UsageError || code === 'ERR_INVALID_ARG_VALUE'
-    // That message begins with the name, and has lines of its own.
+    // That message already begins with the name and has several lines.
     if (code === 'E_LOCK_NATIVE') message.split(/\n(?= {2}(?:package|cause|fix): )/).forEach(say)
     else say(`reconcile-lock: ${message}`)
     if (isUsage) say('reconcile-lock --help shows the usage')
@@ -26,7 +26,7 @@ export async function main(args: string[]): Promise<void> {
   }
 }
 
-/** `pg` names its own code where a server asked for a password and there was none. */
+/** `pg` reports its own code if a server requires a password and none is set. */
 function textOf({ message }: Error): string {
   if (!message.endsWith('client password must be a string')) return message
   return 'the server asks for a password, and neither the URL nor PGPASSWORD nor ~/.pgpass has one'
@@ -49,7 +49,7 @@ async function dispatch(command: Command): Promise<void> {
   }
 }
 
-/** A reader that has seen enough, such as `head`, is no fault; an answer that is lost otherwise is. */
+/** A reader that closes early, such as `head`, is not an error; any other lost output is. */
 function onStdoutError({ code, message }: NodeJS.ErrnoException): void {
   if (code === 'EPIPE') return
   say(`reconcile-lock: cannot write to standard output: ${message}`)

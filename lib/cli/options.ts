@@ -56,7 +56,7 @@ const COMMANDS = 'run, status, break or sql'
 const URL_HINT = 'a URL goes with --postgres'
 
 /**
- * Whether a word may be a URL with a password, or a part of one: messages end up in logs and mails, and do not repeat it.
+ * Whether a word may be a URL with a password, or a part of one. Messages must not repeat it: they end up in logs.
  */
 const isSecret = (word: string): boolean => /:\/\/|@/.test(word)
 
@@ -87,7 +87,7 @@ export function parseCommand(args: string[]): Command {
   return commandOf(name, values, command)
 }
 
-/** @param word that the command does not take */
+/** @param word a word that the command does not accept */
 function superfluous(name: string, word: string): string {
   if (!isSecret(word)) return `${name} takes no ${word} before --`
   return `${name} takes no argument before --${word.includes('://') ? `; ${URL_HINT}` : ''}`
@@ -124,10 +124,10 @@ function parseLock({ file, postgres, name }: ParsedValues): Names {
     return file === undefined ? {} : { file }
   }
   if (file !== undefined) throw new UsageError('--file does not go with --postgres: a lock is on one of them')
-  // A mistyped one may hold a password, and is not repeated.
+  // The message does not repeat the URL: a mistyped one may contain a password.
   if (!/^postgres(ql)?:\/\//.test(postgres))
     throw new UsageError('--postgres needs a URL, such as postgres://USER@HOST/DATABASE')
-  // A part of the password would be taken for the host, and be named when that is not found.
+  // A part of the password would become the host, and the error of its lookup would print it.
   if (!/^[^/]*\/\/([^@/?#]*@)?[^@]*$/.test(postgres))
     throw new UsageError('--postgres: write an @ of a password as %40, and / ? # as %2F %3F %23')
   return { postgres, ...(name !== undefined && { lockName: name }) }
@@ -145,7 +145,7 @@ function parse(args: string[]): { values: ParsedValues; positionals: string[]; n
   }
 }
 
-/** What other programs call these options. */
+/** Names of these options in other programs. */
 const OTHER_NAMES: Record<string, string> = {
   '--timeout': '--wait SECONDS',
   '-w': '--wait SECONDS',
@@ -159,7 +159,7 @@ const OTHER_NAMES: Record<string, string> = {
   '--database': '--postgres',
 }
 
-/** Words an error of `parseArgs` as this program does. */
+/** Rewords an error of `parseArgs` in the style of this program. */
 function explained({ code, message }: NodeJS.ErrnoException): string {
   if (isSecret(message))
     return code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION' ? 'unknown option' : 'an option is wrong'
@@ -181,7 +181,7 @@ function nearest(option: string): string | undefined {
   return name === undefined ? undefined : `--${name}`
 }
 
-/** How many letters have to be added, removed or changed. */
+/** The edit distance: how many letters are added, removed or changed. */
 function distance(from: string, to: string): number {
   let row = Array.from({ length: to.length + 1 }, (_, index) => index)
   for (const [index, letter] of [...from].entries()) {

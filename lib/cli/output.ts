@@ -1,13 +1,13 @@
 import type { Holder } from '../../index.js'
 import { now } from '../shared/clock.js'
 
-/** C0, DEL and C1 controls, what ends a line in Unicode, and what changes the direction of the text beside it. */
+/** C0, DEL and C1 controls, line separators of Unicode, and marks that change the direction of text. */
 const UNPRINTABLE = /[\p{Cc}\u2028\u2029\p{Bidi_Control}]/gu
 
-/** As a string of JavaScript has them. */
+/** Escapes as in a JavaScript string. */
 const SHORT: Record<string, string> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' }
 
-/** One line that a terminal or a log can show: a path, a server and a table may hold any character. */
+/** Makes a line safe for a terminal or a log: a path, a server and a table may contain any character. */
 export const printable = (text: string): string => text.replace(UNPRINTABLE, escaped)
 
 function escaped(character: string): string {

@@ -9,7 +9,7 @@ import { type ExitStatus, runCommand } from './spawn.js'
 import { type AnyLock, type Target, withTarget } from './target.js'
 import { WaitingLine } from './waiting-line.js'
 
-/** What ends a wait. */
+/** The signals that end a wait. */
 const FATAL = new Set<NodeJS.Signals>(['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'])
 
 export async function run(options: RunCommand): Promise<void> {
@@ -49,7 +49,7 @@ async function acquire(
     if (abort.signal.aborted) return abort.signal.reason
     const { code, message } = error as LockError
     if (code !== 'E_LOCK_CONTENTION') throw error
-    // A program may compare the message, so it has a line of its own.
+    // A program may compare the message, so it is on a separate line.
     say(message)
     say(`reconcile-lock: ${formatRefusal(error as LockError)}`)
     return exitCodes.contention
@@ -73,7 +73,7 @@ async function runUnder(
   signals: Signals,
 ): Promise<ExitStatus> {
   const { token, signal: loss } = 'token' in lock ? lock : {}
-  // The token of an outer run fences another lock.
+  // A token from an outer `run` belongs to another lock.
   delete process.env.RECONCILE_LOCK_TOKEN
   if (token !== undefined) process.env.RECONCILE_LOCK_TOKEN = String(token)
   const descriptor = close ? undefined : lock[DESCRIPTOR]?.()

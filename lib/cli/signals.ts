@@ -13,7 +13,7 @@ const FORWARDED: NodeJS.Signals[] = [
   'SIGCONT',
 ]
 
-/** A death by one of these would write a core file of this process too. */
+/** Signals that would also write a core file of this process. */
 const CORE_DUMP_SIGNALS = new Set<NodeJS.Signals>([
   'SIGQUIT',
   'SIGILL',
@@ -29,7 +29,7 @@ const CORE_DUMP_SIGNALS = new Set<NodeJS.Signals>([
 
 type Listener = (signal: NodeJS.Signals) => void
 
-/** Takes the signals that would end or stop this process, and keeps them until there is a listener. */
+/** Catches the signals that would end or stop this process, and keeps them until there is a listener. */
 export class Signals {
   #listener: Listener = (signal) => this.#early.push(signal)
   readonly #early: NodeJS.Signals[] = []
@@ -51,7 +51,7 @@ export class Signals {
     for (const signal of this.#early.splice(0)) listener(signal)
   }
 
-  /** Stops this process as Ctrl-Z would, unless it is continued first, as by a quick `fg`. */
+  /** Stops this process as Ctrl-Z would, unless a quick `fg` continues it first. */
   #stopSoon(): void {
     this.#isStopping = true
     setImmediate(() => {
@@ -69,7 +69,7 @@ export class Signals {
   }
 }
 
-/** Ends this process as its command ended: a shell stops its script only if Ctrl-C was the death of it. */
+/** Ends this process as its command ended: a shell stops its script only if SIGINT has ended the process. */
 export function exitBySignal(signal: NodeJS.Signals): void {
   process.exitCode = 128 + constants.signals[signal]
   if (CORE_DUMP_SIGNALS.has(signal)) return

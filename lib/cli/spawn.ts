@@ -7,20 +7,20 @@ import { say } from './output.js'
 import type { Signals } from './signals.js'
 import { hasTerminal, isAlreadyDelivered } from './terminal.js'
 
-/** An exit code, or the signal to die of. */
+/** An exit code, or the signal that ended the command. */
 export type ExitStatus = number | NodeJS.Signals
 
-/** How often a process group that is to end is checked, in milliseconds. */
+/** How often a process group that should end is checked, in milliseconds. */
 const GROUP_CHECK_MS = 20
 
 interface RunOptions {
-  /** What the command gets. */
+  /** The signals to forward to the command. */
   signals: Signals
-  /** Is aborted when the lock is lost, after which the command should not go on. */
+  /** Aborted when the lock is lost; the command should then end. */
   loss: AbortSignal | undefined
   /** How long the command may then take to end, in milliseconds. */
   killAfter: number
-  /** What the command inherits. */
+  /** The descriptor of the lock file, which the command inherits. */
   descriptor: number | undefined
 }
 
@@ -30,7 +30,7 @@ export function runCommand(
   args: string[],
   { signals, loss, killAfter, descriptor }: RunOptions,
 ): Promise<ExitStatus> {
-  // Where no terminal has to reach it, it gets a process group of its own, so that what it starts ends with it.
+  // Without a terminal, the command gets its own process group, so that its descendants end with it.
   const detached = loss !== undefined && !hasTerminal()
   return new Promise((resolve) => {
     let child: ChildProcess
@@ -62,13 +62,13 @@ export function runCommand(
     try {
       child = spawn(command, args, { stdio: streams(descriptor), detached })
     } catch (error) {
-      // Some refusals of the system are thrown, others arrive as an event.
+      // Some system errors are thrown, others are emitted.
       void onSpawnFailure(error)
       return
     }
     child.on('error', (error) => {
       if (child.pid === undefined) return void onSpawnFailure(error)
-      // The command, of another user now, lives on, and so does the lock.
+      // The command runs as another user now: it continues, and so does the lock.
       say(`reconcile-lock: cannot send a signal to process ${child.pid}: ${textOf(error)}`)
     })
     child.once('exit', (code, signal) => void onEnd(signal ?? code ?? exitCodes.ok))
@@ -80,7 +80,7 @@ export function runCommand(
 }
 
 /**
- * @param pid the group's, which is that of its first process
+ * @param pid the id of the group, which is the pid of its first process
  * @returns whether a process of that group exists and got the signal
  */
 function signalGroup(pid: number | undefined, signal: NodeJS.Signals | 0): boolean {
@@ -96,8 +96,8 @@ function signalGroup(pid: number | undefined, signal: NodeJS.Signals | 0): boole
 }
 
 /**
- * Those of this process. The descriptor of a lock file keeps its number: scripts redirect lower ones, such as 3, and
- * would close it.
+ * The streams of this process. The descriptor of a lock file keeps its number: scripts redirect lower ones, such as 3,
+ * and would close it.
  */
 function streams(descriptor: number | undefined): StdioOptions {
   if (descriptor === undefined) return 'inherit'
@@ -114,13 +114,13 @@ function reportSpawnFailure(command: string, error: NodeJS.ErrnoException): numb
   const isMissing = error.code === 'ENOENT'
   const hasFile = isMissing && command.includes('/') && existsSync(command)
   const missing = hasFile ? 'the interpreter in its first line was not found' : 'command not found'
-  // A mistyped line may have a URL with a password here.
+  // A mistyped command line may contain a URL with a password here.
   const shown = command.includes('://') ? 'the command' : command
   say(`reconcile-lock: ${shown}: ${isMissing ? missing : textOf(error)}`)
   return isMissing ? exitCodes.notFound : exitCodes.notExecutable
 }
 
-/** The text of the system, without the name of the call. */
+/** The text of the system without the name of the call. */
 function textOf({ errno, message }: NodeJS.ErrnoException): string {
   return getSystemErrorMap().get(errno ?? 0)?.[1] ?? message
 }

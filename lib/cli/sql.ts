@@ -1,6 +1,6 @@
 import { loadPostgres } from './target.js'
 
-/** Prints the SQL for a role that may create tables. Connects to no server. */
+/** Prints the SQL for a role that may create tables, without a connection. */
 export function sql(): void {
   process.stdout.write(loadPostgres().tableSql())
 }

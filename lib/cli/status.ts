@@ -12,5 +12,5 @@ export async function status({ json, ...names }: StatusCommand): Promise<void> {
   else print(`${found.path}: ${found.state}: ${found.reason}`)
 }
 
-/** JSON has no number for a token that every reader would keep whole. */
+/** The token as a string: many JSON parsers round a number of its size. */
 const bigintToString = (_: string, value: unknown) => (typeof value === 'bigint' ? String(value) : value)

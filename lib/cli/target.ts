@@ -4,7 +4,7 @@ import type { PostgresLock, PostgresLockStatus } from '../../postgres.js'
 
 export type AnyLock = Lock | PostgresLock
 
-/** What a command line says of a lock. */
+/** The options of a command line that name a lock. */
 export interface Names {
   file?: string
   legacy?: boolean
@@ -47,7 +47,7 @@ function onPostgres(connectionString: string, name: string | undefined): Target 
   }
 }
 
-/** Does something with a lock, and closes the connections that would keep this process running. */
+/** Calls a function with a lock, then closes connections that would keep this process running. */
 export async function withTarget<T>(
   { file, legacy, postgres, lockName }: Names,
   work: (lock: Target) => Promise<T>,

@@ -4,18 +4,18 @@ import { isInBackground } from './terminal.js'
 
 const ERASE = '\r\x1b[2K'
 
-/** One line on a terminal that names the holder, and rewrites itself. */
+/** One line on a terminal that names the holder and is rewritten in place. */
 export class WaitingLine {
   #isShown = false
 
   show({ holder, reason, waited }: WaitStatus): void {
-    // The line would end up in what is typed there, and with `stty tostop` stop the wait.
+    // In the background, the line would mix with the input there, and `stty tostop` would stop the wait.
     if (isInBackground()) return
     const known = [holder && describe(holder), reason].filter((each) => each !== undefined).join(': ')
     const text = printable(
       `waiting for ${duration(waited)}: ${known || 'another process is acquiring the lock'}`,
     )
-    // A terminal without a known size has 0 columns.
+    // A terminal of unknown size reports 0 columns.
     process.stderr.write(`${ERASE}${fitting(text, process.stderr.columns || 80)}`)
     this.#isShown = true
   }

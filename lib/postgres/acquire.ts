@@ -10,10 +10,10 @@ import type { SessionPool } from './session-pool.js'
 import type { Request } from './settings.js'
 import { unlock } from './sql.js'
 
-/** How often a wait notifies its observers, in milliseconds; a timer may be a millisecond early. */
+/** How often a wait notifies its observers, in milliseconds; plus one, because a timer may fire early. */
 const NOTIFY_INTERVAL_MS = 1000 + 1
 
-/** How long after its deadline a call waits for an answer that is under way, in milliseconds. */
+/** How long after its deadline a call waits for a pending answer, in milliseconds. */
 const ANSWER_GRACE_MS = 25
 
 /** One call of `acquireLock`. */
@@ -55,7 +55,7 @@ export class Acquisition implements Caller {
     return this.hasWaited && (this.#request.onWait !== undefined || hasWaitSubscribers())
   }
 
-  /** The aborting caller rolls back a lock that is granted meanwhile. */
+  /** If the lock is granted meanwhile, `abortable` rolls it back. */
   abort(): void {
     this.isAborted = true
     if (!this.#isGranted) void this.#leave().then(() => this.#reject(this.#request.signal?.reason))
@@ -72,7 +72,7 @@ export class Acquisition implements Caller {
     return this.#queue.leave(this)
   }
 
-  /** A server or a driver that does not answer holds up no deadline. */
+  /** Ends the call at its deadline even if the server or the driver does not answer. */
   #setAlarm(): void {
     const grace = this.#request.timeout === 0 ? 0 : ANSWER_GRACE_MS
     const left = this.deadline + grace - monotonic()
@@ -84,7 +84,7 @@ export class Acquisition implements Caller {
     const { trouble, seen = this.#refused } = this.#queue
     if (trouble) this.fail(trouble)
     else if (seen) this.refuse(seen)
-    // What there is to know comes with the first connection, which has a time of its own.
+    // Otherwise the first connection decides; it has its own timeout.
   }
 
   refuse(seen: Seen): void {
@@ -130,7 +130,7 @@ export class Acquisition implements Caller {
       const about = { session, sessions: this.#sessions, rows: this.#rows, key, path: pathOf(session, name) }
       const lock = new HeldLock({ ...about, name, recorded })
       publishAcquired(lock, this.#waited)
-      // The symbol was added to the class where the checker does not see it.
+      // The class gets `Symbol.asyncDispose` at run time, which the type checker does not see.
       return lock as unknown as PostgresLock
     } catch (error) {
       await this.#withdraw(session)
@@ -144,7 +144,7 @@ export class Acquisition implements Caller {
       await session.query(unlock, [this.#queue.key])
       this.#sessions.checkIn(session)
     } catch {
-      // Its end ends the lock as well; the call need not wait for that.
+      // The end of the session also ends the lock; the call does not wait for it.
       this.#sessions.terminate(session).catch(() => {})
     }
   }

@@ -5,11 +5,11 @@ import { lockError } from '../shared/errors.js'
 import { coded, SQLSTATE, timedOut } from './errors.js'
 import type { Settings } from './settings.js'
 
-/** Undocumented properties of a client of `pg`; each of them may be missing. */
+/** Undocumented properties of a client of `pg`; each may be missing. */
 interface Insides {
   connection?: { stream?: Partial<Socket> & { encrypted?: boolean } }
   connectionParameters?: { query_timeout?: unknown }
-  /** The process id that the other end gave at the start: a pooler's is not the server's. */
+  /** The process id from the start of the connection: a pooler reports another one than the server. */
   processID?: number | null
   removeListener?(event: string, listener: (error: Error) => void): unknown
 }
@@ -19,15 +19,15 @@ export type Client = PostgresClient & Insides
 /** A connected client, and the ways to end it. */
 export interface Connection {
   readonly client: Client
-  /** Whether it is a pool's, and goes back to it as it came. */
+  /** Whether the client belongs to a pool, and returns to it unchanged. */
   readonly isBorrowed: boolean
-  /** Says goodbye, or gives it back. */
+  /** Closes the client, or returns it to its pool. */
   close(): Promise<unknown>
-  /** Ends it, whether or not the other end answers. */
+  /** Ends the client without waiting for the server. */
   destroy(): void
 }
 
-/** Connects in time, and has the kernel look after the connection. */
+/** Connects within `connectTimeout`, and turns on TCP keepalive. */
 export async function connect(settings: Settings): Promise<Connection> {
   const { connectTimeout, sessionTimeout, pool } = settings
   const connection = pool ? await borrow(pool, connectTimeout) : await open(settings)
@@ -38,9 +38,9 @@ export async function connect(settings: Settings): Promise<Connection> {
 async function open(settings: Settings): Promise<Connection> {
   const { connectTimeout } = settings
   const client = await newClient(settings)
-  // Without a listener an error would be the end of the process.
+  // Without a listener, an error would end the process.
   client.on('error', () => {})
-  // A lock may be waited for longer than the program's own statements take.
+  // A wait for a lock may take longer than the program allows its own statements.
   if (client.connectionParameters) client.connectionParameters.query_timeout = 0
   const connection = {
     client,
@@ -83,7 +83,7 @@ async function borrow(pool: Pool, connectTimeout: number): Promise<Connection> {
     }
     return { client, isBorrowed: true, close: async () => returnClient(), destroy }
   } catch (error) {
-    // A client that comes too late goes back to the pool.
+    // A late client goes back to the pool.
     connecting.then((client) => client.release()).catch(() => {})
     throw coded(error, SQLSTATE.cannotConnect)
   }
@@ -103,13 +103,13 @@ async function newClient({ connect, connectionString, connectTimeout }: Settings
   throw Object.assign(new TypeError(message), { code: 'ERR_INVALID_RETURN_VALUE' })
 }
 
-/** Why the value that a program returned is not a new client. It is neither used nor ended. */
+/** Describes a returned value that is not a new client; such a value is neither used nor ended. */
 function unusable(returned: unknown): string | undefined {
   if (typeof returned !== 'object' || returned === null) return String(returned)
   const is = returned as Record<string, unknown>
   if (typeof is.totalCount === 'number' && typeof is.waitingCount === 'number') return 'a pool'
   if (typeof is.release === 'function') {
-    // No other code would put it back.
+    // No other code would return it to its pool.
     is.release()
     return 'a client of a pool'
   }
@@ -119,7 +119,7 @@ function unusable(returned: unknown): string | undefined {
   return missing && `an object without the method ${missing}`
 }
 
-/** The promise, or a timeout. */
+/** Adds a timeout to a promise. */
 async function within<T>(promise: Promise<T>, milliseconds: number, what: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {
@@ -138,7 +138,7 @@ function fromUrl(connectionString: string | undefined): Client {
     return new Client({ connectionString, fallback_application_name: 'reconcile-lock' })
   } catch (error) {
     if (!(error instanceof TypeError)) throw error
-    // What it says may have the password in it.
+    // The message of this error may contain the password.
     const message = 'The "options.connectionString" argument is not a URL that pg can read'
     throw Object.assign(new TypeError(message), { code: 'ERR_INVALID_ARG_VALUE' })
   }
@@ -154,7 +154,7 @@ function driver(): { Client: new (config: object) => Client } {
   }
 }
 
-/** The server as its URL names it, without user and password. */
+/** The URL of the server, without user and password. */
 export function placeOf({ host = '', port, database = '' }: Client): string {
   return `postgresql://${encodeURIComponent(host)}:${port ?? ''}/${encodeURIComponent(database)}`
 }
@@ -166,7 +166,7 @@ export function isInClear({ connection }: Client): boolean {
   return !encrypted && isIP(remoteAddress) !== 0 && !isLoopback
 }
 
-/** Whether the connection alone keeps the process running. */
+/** Sets whether the connection keeps the process running. */
 export function keepAlive(client: Client, isAlive: boolean): void {
   const { stream } = client.connection ?? {}
   if (isAlive) stream?.ref?.()

@@ -1,6 +1,6 @@
-// What the driver, the server and the system refuse: each error gets a code to sort by, and says whether time mends it.
+// Errors of the driver, the server and the system: each gets a code, and whether a retry can succeed.
 
-/** How PostgreSQL calls them: https://www.postgresql.org/docs/current/errcodes-appendix.html */
+/** Condition names of PostgreSQL: https://www.postgresql.org/docs/current/errcodes-appendix.html */
 export const SQLSTATE = {
   cannotConnect: '08001',
   connectionFailure: '08006',
@@ -13,7 +13,7 @@ export const SQLSTATE = {
   lockNotAvailable: '55P03',
 } as const
 
-/** Connections that fail, too many of them, and servers that stop or start. */
+/** Failed connections, too many connections, and servers that stop or start. */
 const TRANSIENT =
   /^(08|53|57P0[1235]|ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENETDOWN|EAI_AGAIN|ENOTFOUND|E_LOCK_STANDBY|E_LOCK_CONNECTIONS)/
 
@@ -22,14 +22,14 @@ export const codeOf = (error: unknown): string | undefined => {
   return typeof code === 'string' ? code : undefined
 }
 
-/** Whether the same call can succeed later without anybody doing anything to the program or the database. */
+/** Whether the same call can succeed later without a change to the program or the database. */
 export const isTransient = (error: unknown): boolean => TRANSIENT.test(codeOf(error) ?? '')
 
-/** The same error with a `code`, which the driver gives to few of its own, and with `recoverable`. */
+/** Adds `recoverable` to an error, and a `code` if it has none, as most errors of the driver. */
 export function coded(error: unknown, code: string): unknown {
   if (!(error instanceof Error)) return error
   const about = error as Error & { code?: unknown; recoverable?: unknown }
-  // Where several addresses were tried, Node.js leaves the message to the errors of each.
+  // If Node.js has tried several addresses, only their own errors have a message.
   if (error instanceof AggregateError && error.message === '')
     error.message = error.errors.map((each: Error) => each.message).join(', ')
   about.code ??= code
@@ -37,7 +37,7 @@ export function coded(error: unknown, code: string): unknown {
   return error
 }
 
-/** The other side is silent. */
+/** The error if the other side does not answer. */
 export function timedOut(what: string, milliseconds: number): Error {
   const error = new Error(`${what} within ${Math.round(milliseconds)} ms`)
   return Object.assign(error, { code: 'ETIMEDOUT', recoverable: true })

@@ -6,12 +6,12 @@ interface HeldLock {
 /** The locks that this thread holds. */
 const heldLocks = new Set<HeldLock>()
 
-/** The sockets of idle locks do not keep the process running, but the releases at its end do. */
+/** Held locks do not keep the process running, but these releases at its end do. */
 function releaseAll(): void {
   for (const lock of [...heldLocks]) lock.release().catch((error) => process.emitWarning(error))
 }
 
-/** A process that has nothing more to do releases its locks. A harder end leaves that to the server. */
+/** A process that has nothing left to do releases its locks; after any other end, the server does. */
 export function track(lock: HeldLock): void {
   if (heldLocks.size === 0) process.on('beforeExit', releaseAll)
   heldLocks.add(lock)
@@ -22,7 +22,7 @@ export function untrack(lock: HeldLock): void {
   if (heldLocks.size === 0) process.removeListener('beforeExit', releaseAll)
 }
 
-/** The lock of that name that was acquired by those sessions. */
+/** The lock with this name from this pool of sessions. */
 export function find(sessions: unknown, name: string): HeldLock | undefined {
   for (const lock of heldLocks) if (lock.isOf(sessions, name)) return lock
   return undefined

@@ -33,5 +33,5 @@ function postgresLocks(options: contract.PostgresOptions): contract.PostgresLock
 
 const tableSql = (schema?: string): string => `${createTable(tableName(schemaOf(schema)))};\n`
 
-// Names alone: Node.js finds the named exports of a CommonJS module by reading, not by running.
+// Only names: Node.js finds the named exports of a CommonJS module by parsing it, without running it.
 export = { LockError, lockInTransaction, lockKey, postgresLocks, tableSql } satisfies typeof contract

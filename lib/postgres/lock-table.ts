@@ -14,10 +14,10 @@ import {
   tableOwner,
 } from './sql.js'
 
-/** A holder as the table has it: with the server's process that serves its session, and when that began. */
+/** A row: the holder, the server process of its session, and the start of that process. */
 export type Row = PostgresHolder & { backend: number; started: string | null; token: string }
 
-/** What one query has found. */
+/** The state of a lock, read in one query. */
 export interface LockView {
   holder: Row | null
   isReleased: boolean | null
@@ -37,7 +37,7 @@ interface Owner {
   isTrusted: boolean
 }
 
-/** A string that a row holds may be of any length. */
+/** A string in a row may have any length. */
 const MAX_SHOWN_LENGTH = 255
 
 /** The table `reconcile_lock`. */
@@ -50,7 +50,7 @@ export class LockTable {
     this.#schema = schema
   }
 
-  /** Writes the holder, in the session that holds the lock; returns a previous holder that never released it. */
+  /** Writes the holder in the session of the lock; returns a previous holder that has not released it. */
   async record(session: Session, name: string, key: bigint): Promise<Recorded> {
     const schema = this.#schemaOf(session)
     const values = [name, key, process.pid, threadId, hostname(), ...halves(key)]
@@ -86,7 +86,7 @@ export class LockTable {
     return statements
   }
 
-  /** Whether there is a table. Its owner could run statements of their own with each of ours. */
+  /** Whether the table exists. Its owner could make each of our statements run others, so it must be trusted. */
   async #isThere(session: Session, schema: string): Promise<boolean> {
     if (session.trusted === schema) return true
     const found = await session.query<Owner | undefined>(tableOwner, [schema])
@@ -104,7 +104,7 @@ export class LockTable {
     return true
   }
 
-  /** Whether the table has gone since it was looked for. */
+  /** Whether the table was dropped after the last check. */
   #isDropped(session: Session, error: unknown): boolean {
     const isDropped = codeOf(error) === SQLSTATE.undefinedTable && session.trusted !== undefined
     if (isDropped) session.trusted = undefined
@@ -112,7 +112,7 @@ export class LockTable {
   }
 
   async #create(session: Session, schema: string): Promise<void> {
-    // Of several processes that create it at the same time, the slower ones fail, and find it.
+    // If several processes create it at the same time, the slower ones fail and then find it.
     const failure: unknown = await session.query(this.#sql(schema).create).catch((error) => error)
     if (session.isEnded) throw failure
     if (await this.#isThere(session, schema)) return
@@ -127,7 +127,7 @@ export class LockTable {
     return lockError('E_LOCK_TABLE', session.place, message, { reason, cause })
   }
 
-  /** Restores the row as it was found: the next holder still learns of the one that never released the lock. */
+  /** Restores the row, so that the next holder still gets the holder that has not released the lock. */
   async restore(session: Session, key: bigint, { holder, previousHolder }: Recorded): Promise<void> {
     const { pid, thread, host, application, backend, started, createdAt } = previousHolder ?? holder
     const values = [key, holder.token, pid, thread, host, application, backend, started, createdAt]
@@ -147,13 +147,13 @@ export class LockTable {
     }
   }
 
-  /** Marks the row as released, with the lock held; whether that was news. */
+  /** Marks the row as released while the lock is held; returns whether it was not marked before. */
   async clear(session: Session, key: bigint): Promise<boolean> {
     const schema = this.#schemaOf(session)
     return (await session.query<boolean | undefined>(this.#sql(schema).clear, [key])) ?? false
   }
 
-  /** Releases the lock: the row first. Whether the session had held it. */
+  /** Releases first the row, then the lock; returns whether the session held it. */
   release(session: Session, key: bigint, token: bigint): Promise<boolean> {
     return session.query<boolean>(this.#sql(this.#schemaOf(session)).release(key, token))
   }
@@ -163,7 +163,7 @@ function raise(error: unknown): never {
   throw error
 }
 
-/** What is wrong with a row, where the server's own words would not say it. */
+/** Describes an error of a row if the server's own message does not. */
 function rowError(session: Session, name: string, error: unknown): unknown {
   const path = pathOf(session, name)
   switch (codeOf(error)) {
@@ -185,7 +185,7 @@ export function publicHolder({ backend: _, started: __, token: ___, ...holder }:
   return { ...holder, host: printable(holder.host ?? ''), application: printable(holder.application) }
 }
 
-/** Escapes what a terminal would interpret, and cuts to the longest name of a host. */
+/** Escapes characters that a terminal interprets, and cuts to the maximum length of a host name. */
 function printable(text: string): string {
   const shown = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
     const code = character.codePointAt(0) ?? 0
@@ -210,7 +210,7 @@ export function contentionDetails(
   return holder ? { holder } : { reason: UNKNOWN }
 }
 
-/** Whether it was a process of this machine, and has ended; the server may notice that a moment later. */
+/** Whether the holder was a process of this machine that has ended; the server may detect that later. */
 export function isLocalProcessGone(holder: PostgresHolder | undefined): boolean {
   if (holder?.host !== hostname()) return false
   try {
@@ -221,7 +221,7 @@ export function isLocalProcessGone(holder: PostgresHolder | undefined): boolean 
   }
 }
 
-/** Why that run is gone, in one sentence. */
+/** Why the holder is gone, in one sentence. */
 export function describeStaleHolder({ pid, host }: PostgresHolder): string {
   const where = host === hostname() ? '' : ` on ${host}`
   return `process ${pid}${where} ended without releasing, or lost its connection`

@@ -9,12 +9,12 @@ import type { Session } from './session.js'
 import type { SessionPool } from './session-pool.js'
 import { abandon, holds } from './sql.js'
 
-/** How long it may take to reach the server again, in milliseconds. */
+/** How long a reconnect may take, in milliseconds. */
 const RECONNECT_TIMEOUT_MS = 2000
 
 const UNKNOWN = new Error('the server knows nothing of it')
 
-/** What a lock is made of. */
+/** The parts of a lock. */
 export interface Acquired {
   session: Session
   sessions: SessionPool
@@ -51,7 +51,7 @@ export class HeldLock {
     held.track(this)
   }
 
-  /** What names it for another call. */
+  /** The options that name the lock in another call. */
   get asked(): { name: string } {
     return { name: this.name }
   }
@@ -60,14 +60,14 @@ export class HeldLock {
     return this.#acquired.sessions === sessions && this.name === name
   }
 
-  /** This and `release` are bound to the lock, as programs pass them on. */
+  /** The methods are bound to the lock, because programs pass them as callbacks. */
   readonly isHeld = (): boolean => !this.#isReleased && !this.signal.aborted
 
   readonly release = (): Promise<void> => this.#release()
 
   readonly confirm = (): Promise<void> => this.#confirm()
 
-  /** JSON has no `bigint`. */
+  /** The token is a string, because JSON has no `bigint`. */
   toJSON() {
     const { path, name, token, holder, takenOver } = this
     return { path, name, token: String(token), holder, ...(takenOver && { takenOver }) }
@@ -120,7 +120,7 @@ export class HeldLock {
     sessions.checkIn(session)
   }
 
-  /** Ends the lock although the row was not written; the next holder then reports a take-over. */
+  /** Ends the lock without its row; the next holder then reports a take-over. */
   async #abandon(error: unknown): Promise<never> {
     const { session, sessions, key } = this.#acquired
     try {
@@ -133,16 +133,16 @@ export class HeldLock {
     throw error
   }
 
-  /** Ends what the server may still have of the session, so that it does not block other processes. */
+  /** Ends the session on the server too, so that it does not block other processes. */
   async #terminateSession(): Promise<never> {
     const { session, sessions } = this.#acquired
     const ending = sessions.terminate(session).catch(() => {})
-    // A server that cannot be reached notices by itself; the call does not wait for that.
+    // An unreachable server detects the end by itself; the call does not wait for that.
     await Promise.race([ending, delay(RECONNECT_TIMEOUT_MS, undefined, { ref: false })])
     throw this.signal.reason
   }
 
-  /** Undoes an acquire that the program does not get. */
+  /** Rolls back an acquire whose call is rejected. */
   static async rollBack(lock: PostgresLock): Promise<void> {
     const mine = lock as unknown as HeldLock
     const { session, rows, key, recorded } = mine.#acquired
@@ -150,7 +150,7 @@ export class HeldLock {
     mine.#markReleased()
     session.markBusy()
     publishEnded(mine)
-    // If that fails, the next holder learns of this process instead of the previous holder.
+    // If this fails, the next holder gets this process as the previous holder.
     await rows.restore(session, key, recorded).catch(() => {})
     await session.close()
   }

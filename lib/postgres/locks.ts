@@ -22,11 +22,11 @@ import type { SessionPool } from './session-pool.js'
 import type { Request } from './settings.js'
 import { endHolder, tryLock, unlock } from './sql.js'
 
-/** The server signals a session and does not wait for its end: how often it is looked for, and how long, in milliseconds. */
+/** The server does not wait for the end of a session: how often and how long to check for it, in milliseconds. */
 const END_CHECK_MS = 5
 const END_TIMEOUT_MS = 5000
 
-/** What can be done with the locks of one database. */
+/** The operations on the locks of one database. */
 export class Locks {
   readonly #sessions: SessionPool
   readonly #rows: LockTable
@@ -61,7 +61,7 @@ export class Locks {
     return this.#sessions.query(async (session) => {
       const view = await this.#readState(session, name)
       const path = pathOf(session, name)
-      // The server has written it as `infinity`.
+      // `acquired_at` is `infinity`.
       if (view.holder && view.holder.createdAt === null) {
         const message = `The row ${name} of the table reconcile_lock has an acquired_at that no run has written: correct or delete it`
         throw lockError('E_LOCK_TABLE', path, message)
@@ -71,7 +71,7 @@ export class Locks {
     })
   }
 
-  /** A row and a lock are two things: a row that names a dead session does so in two queries, or it is about to change. */
+  /** Row and lock do not change together: only a row that is stale in two queries is reported as stale. */
   async #readState(session: Session, name: string): Promise<LockView> {
     const key = lockKey(name)
     const first = await this.#rows.readState(session, name, key)
@@ -93,13 +93,13 @@ export class Locks {
         const reason = `process ${view.backend} of the server has the lock's key, and the table does not say that it holds this lock: it may be another program's advisory lock`
         throw contention(message, { path, reason })
       }
-      // Another process may have it already.
+      // Another process may hold the lock already.
       await this.#clear(session, name)
       return true
     })
   }
 
-  /** Ends the session that the table names, and no other one; whether it did. Comes back when it has gone. */
+  /** Ends only the session that the table names; returns whether it did, when the session is gone. */
   async #endHolder(
     session: Session,
     name: string,
@@ -118,7 +118,7 @@ export class Locks {
   }
 
   async #clear(session: Session, name: string): Promise<boolean> {
-    // A run that takes the lock over clears it as well.
+    // A process that takes over the lock clears the row too.
     return (await session.query<boolean>(tryLock, [lockKey(name)])) && this.#clearHeld(session, name)
   }
 
@@ -142,7 +142,7 @@ interface Ended {
   isEnded: boolean
 }
 
-/** As the server says it, where it does not say that it says nothing. */
+/** In the server's words: it does not report this error itself. */
 function hidden(backend: number): Error {
   const message = `permission denied to see process ${backend} of the server, which holds the lock: ending it takes its own role, or pg_signal_backend and pg_read_all_stats`
   return Object.assign(new Error(message), { code: SQLSTATE.insufficientPrivilege, recoverable: false })

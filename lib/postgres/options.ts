@@ -1,4 +1,4 @@
-// Checks arguments before any call of the server. The texts are those of the addon and of Node.js.
+// Checks arguments before any query. The messages are those of the addon and of Node.js.
 import { inspect } from 'node:util'
 import type {
   AcquireOptions,
@@ -45,7 +45,7 @@ const checkText: Check = (value, name) => {
   if (typeof value !== 'string') wrongType(name, 'of type string', value)
 }
 
-/** What PostgreSQL can store as a text. */
+/** Checks for a string that PostgreSQL can store as text. */
 const checkStorable: Check = (value, name) => {
   if (typeof value !== 'string') return wrongType(name, 'of type string', value)
   if (value === '') wrongValue(`The "${name}" argument is empty`)
@@ -88,7 +88,7 @@ const checkFilled: Check = (value, name) => {
 
 const checkSchema: Check = (value, name) => {
   checkStorable(value, name)
-  // Each session has a pg_temp of its own; the others with that prefix are the system's.
+  // Each session has its own pg_temp; the other schemas with this prefix belong to the system.
   if (/^pg_/.test(value as string))
     wrongValue(`The "${name}" argument is a schema of PostgreSQL itself: ${value}`)
 }
@@ -119,7 +119,7 @@ const ofLocks: Record<string, Check> = {
 
 function checkAll(options: unknown, known: Record<string, Check>, expected: string): Values {
   if (!isPlain(options)) return wrongType('options', expected, options)
-  // Without a prototype, to which another module may have added.
+  // Without a prototype, which another module may have extended.
   const values: Values = Object.create(null)
   for (const [name, value] of Object.entries(options)) {
     const checkOption = Object.hasOwn(known, name) ? known[name] : undefined
@@ -151,7 +151,7 @@ export const lockRequest = (options?: LockTarget): Request => request(options, o
 export const breakRequest = (options?: LockTarget | PostgresBreakOptions): Request =>
   request(options, ofBreak)
 
-/** An aborted signal is thrown as its reason, as the addon does. */
+/** Throws the reason of an aborted signal, as the addon does. */
 export function acquireRequest(options?: string | AcquireOptions): Request {
   const asked = request(options, ofAcquire)
   if (asked.signal?.aborted) throw asked.signal.reason
@@ -165,7 +165,7 @@ export function transactionRequest(client: unknown, options?: string | Transacti
   return request(options, ofTransaction)
 }
 
-/** Variables from which `pg` completes a URL; each of them shows that a server is meant. */
+/** Variables from which `pg` completes a URL; any of them replaces `connectionString`. */
 const VARIABLES = ['PGHOST', 'PGPORT', 'PGUSER', 'PGDATABASE']
 
 export function settingsOf(options: PostgresOptions): Settings {

@@ -8,14 +8,14 @@ import { notify, sessionIdentity } from './sql.js'
 const NOTIFICATION_TIMEOUT_MS = 2000
 
 /**
- * Refuses a connection that does not keep its session, as behind a pooler that gives every transaction another one.
+ * Refuses a connection that does not keep its session, such as one through a pooler in transaction mode.
  *
- * Two process ids of the server for one connection, or one for two connections, show it. Where the pooler has sessions
- * to spare they may not; then the idle connection has to receive the notification of another one, which takes a session.
+ * Two server process ids on one connection, or one on two connections, prove that. A pooler with spare sessions may
+ * show neither, so the idle connection must also receive a notification from another one, which needs a session.
  */
 export async function assertDedicatedSession(session: Session, open: () => Promise<Session>): Promise<void> {
   const other = await open().catch((error) => {
-    // What keeps a connection away says nothing of the pooler, and is an error of its own.
+    // A failed connection proves nothing about the pooler, so it keeps its own error.
     error.message = `A second connection, which is to show that the pooler keeps sessions, cannot be had: ${error.message}`
     throw error
   })
@@ -37,7 +37,7 @@ async function receivesNotification(session: Session, other: Session): Promise<b
   })
   await session.query(`LISTEN "${channel}"`)
   await other.query(notify(channel))
-  // The connection keeps the process running.
+  // The timer need not keep the process running: the connection does.
   const hasHeard = await Promise.race([heard, delay(NOTIFICATION_TIMEOUT_MS, false, { ref: false })])
   await session.query(`UNLISTEN "${channel}"`)
   return hasHeard

@@ -13,25 +13,25 @@ import type { SessionPool } from './session-pool.js'
 import { holds, lockWithin, tryLock, unlock } from './sql.js'
 
 /**
- * How long one statement waits at most, in milliseconds. While it does, the server keeps every row version that it could
- * see, and CREATE INDEX CONCURRENTLY waits for its end.
+ * The maximum time that one statement waits, in milliseconds. Meanwhile the server keeps every row version that the
+ * statement could read, and CREATE INDEX CONCURRENTLY waits for its end.
  */
 const STATEMENT_SLICE_MS = 250
 
-/** The pauses before connecting again, in milliseconds: they double. */
+/** The pauses before a reconnect, in milliseconds; they double. */
 const FIRST_PAUSE_MS = 50
 const MAX_PAUSE_MS = 2000
 
 /** The maximum age of the details of a refusal, in milliseconds. */
 const FRESH_MS = 1000
 
-/** How long the server may take to notice that a process of this machine has ended, in milliseconds. */
+/** How long the server may take to detect that a process of this machine has ended, in milliseconds. */
 const DEAD_HOLDER_WAIT_MS = 1000
 
-/** How long a session may hold the lock before the table says whose it is, in milliseconds. */
+/** How long a session may hold the lock before it records its holder, in milliseconds. */
 const UNRECORDED_HOLDER_WAIT_MS = 100
 
-/** What is known of the lock. */
+/** The known state of a lock that is held. */
 export interface Seen {
   path: string
   who: ReturnType<typeof contentionDetails>
@@ -39,21 +39,21 @@ export interface Seen {
 
 /** A call that acquires the lock. */
 export interface Caller {
-  /** By the clock that no change of the system's time moves. */
+  /** On the monotonic clock. */
   readonly deadline: number
-  /** Whether it has been refused once, and waits. */
+  /** Whether the call has been refused once and waits. */
   readonly hasWaited: boolean
   /** Whether a listener or a subscriber observes the wait. */
   readonly hasObserver: boolean
-  /** The session holds the lock for this call now, which answers for it. */
+  /** The session holds the lock for this call, which is responsible for it from now on. */
   grant(session: Session): void
-  /** Another session holds the lock: the call waits or leaves. */
+  /** Another session holds the lock: the call waits or fails. */
   refuse(seen: Seen): void
-  /** Leaves. */
+  /** Rejects the call, which leaves the queue. */
   fail(error: unknown): void
 }
 
-/** The calls of one process for one name, in their order, and the one session that waits for them all. */
+/** The calls of one process for one name in arrival order, and the one session that waits for all of them. */
 export class NameQueue {
   readonly name: string
   readonly key: bigint
@@ -62,14 +62,14 @@ export class NameQueue {
   readonly #onEmpty: () => void
   #callers: Caller[] = []
   #isRunning = false
-  /** Until a session is free. */
+  /** Whether the queue waits for a free session. */
   #isInLine = false
   #seen: Seen | undefined
   #seenAt = 0
-  /** Why the connection is lost at the moment. */
+  /** Why the connection is lost now. */
   #trouble: Error | undefined
   #pause = FIRST_PAUSE_MS
-  /** Until when a holder that may be none is not reported. */
+  /** The time until which a holder that may be gone is not reported. */
   #graceUntil: number | undefined
   #wake: () => void = () => {}
   #stepping: Promise<unknown> = Promise.resolve()
@@ -87,7 +87,7 @@ export class NameQueue {
     if (!this.#isRunning) void this.#run()
   }
 
-  /** Resolves when the lock is granted to no call that has left. */
+  /** Resolves when the lock can no longer be granted to this call. */
   async leave(caller: Caller): Promise<void> {
     this.#callers = this.#callers.filter((other) => other !== caller)
     if (this.#callers.length > 0) return
@@ -97,14 +97,14 @@ export class NameQueue {
     await this.#stepping
   }
 
-  /** The known state of the lock, or why the server cannot be queried at the moment. */
+  /** The known state of the lock, or why the server cannot be queried now. */
   get seen(): Seen | undefined {
     if (!this.#trouble || !this.#seen) return this.#seen
     const reason = `the connection is lost, and is made again (${this.#trouble.message})`
     return { ...this.#seen, who: { reason } }
   }
 
-  /** What keeps a call from the lock whose time is over, if it is not the holder. */
+  /** The error of a call that has timed out for another reason than a holder. */
   get trouble(): Error | undefined {
     return this.#trouble ?? (this.#isInLine ? this.#sessions.exhausted() : undefined)
   }
@@ -134,7 +134,7 @@ export class NameQueue {
     if (session) this.#sessions.checkIn(session)
   }
 
-  /** One question for the lock. Gives back the session that goes on waiting. */
+  /** One attempt to lock. Returns the session if it continues to wait. */
   async #step(waiting: Session | undefined): Promise<Session | undefined> {
     const { session, answer } = waiting
       ? { session: waiting, answer: await this.#wait(waiting) }
@@ -163,7 +163,7 @@ export class NameQueue {
     })
   }
 
-  /** Waits in the server's queue, for no longer than until the next call's time is over. */
+  /** Waits in the server's queue, at most until the next deadline of a call. */
   async #wait(session: Session): Promise<boolean> {
     const now = monotonic()
     const first = this.#callers.reduce(
@@ -171,7 +171,7 @@ export class NameQueue {
       Number.POSITIVE_INFINITY,
     )
     const next = Math.max(first, this.#graceUntil ?? 0)
-    // Not always the same: two processes in step would take their turns in one order.
+    // Random, because two processes in step would always alternate in the same order.
     const slice = STATEMENT_SLICE_MS * (0.8 + 0.4 * Math.random())
     const milliseconds = Math.ceil(Math.max(1, Math.min(slice, next - now)))
     try {
@@ -182,11 +182,11 @@ export class NameQueue {
       )
     } catch (error) {
       if (session.isEnded) throw error
-      // Whatever has ended the statement, it may have got the lock before.
+      // The statement may have acquired the lock before it ended.
       if (await session.query<boolean>(holds, halves(this.key))) return true
       const code = codeOf(error)
       if (code !== SQLSTATE.insufficientPrivilege && code !== SQLSTATE.undefinedObject) throw error
-      // This role may not use PL/pgSQL, or there is none.
+      // This role may not use PL/pgSQL, or the database does not have it.
       await delay(milliseconds)
       return session.query<boolean>(tryLock, [this.key])
     }
@@ -200,7 +200,7 @@ export class NameQueue {
     this.#sessions.checkIn(session)
   }
 
-  /** Another session has the lock: notifies the observers, and refuses the calls whose deadline has passed. */
+  /** Another session holds the lock: notifies the observers, and refuses calls whose deadline has passed. */
   async #refused(session: Session): Promise<void> {
     const isNews = this.#callers.some(({ hasWaited, hasObserver }) => !hasWaited || hasObserver)
     if (!isNews && !this.#isOver() && monotonic() - this.#seenAt < FRESH_MS) return
@@ -216,7 +216,7 @@ export class NameQueue {
     return this.#callers.some(({ deadline }) => deadline <= now)
   }
 
-  /** A query that the server refuses, because of a lock on the table for example, is no end of a wait. */
+  /** A query that the server refuses does not end the wait, for example if another session locks the table. */
   async #readState(session: Session): Promise<LockView | undefined> {
     try {
       return await this.#rows.readState(session, this.name, this.key)
@@ -226,7 +226,7 @@ export class NameQueue {
     }
   }
 
-  /** Contention is reported while a session holds the lock, and not for the moment in which it changes hands. */
+  /** Whether to report no contention yet, because the lock may be passing from one holder to the next. */
   #isInGrace(view: LockView): boolean {
     const holder = holderOf(view)
     if (holder && !isLocalProcessGone(holder)) {
@@ -238,15 +238,15 @@ export class NameQueue {
     return now < this.#graceUntil
   }
 
-  /** What the server still has of a session that failed must not hold the lock. */
+  /** Ends a failed session on the server too, so that it does not hold the lock. */
   async #drop(session: Session): Promise<void> {
     if (session.isEnded) this.#sessions.terminate(session).catch(() => {})
     else await session.close()
   }
 
-  /** Calls that wait go on when the server is back; others learn why they cannot. */
+  /** Waiting calls continue when the server is back; the others fail with the error. */
   async #failed(error: unknown): Promise<void> {
-    // The deadline of that call has passed, and not that of one that came meanwhile.
+    // The deadline of the call that waited for a session has passed, but not that of a later call.
     const isOfLine = codeOf(error) === 'E_LOCK_CONNECTIONS'
     for (const caller of this.#callers) {
       const goesOn = isOfLine || (caller.hasWaited && isTransient(error))

@@ -1,11 +1,11 @@
 import { clearTimeout, setTimeout } from '../shared/clock.js'
 
-/** A blocked event loop reads no answer, and must not take its own pause for the other side's silence. */
+/** Several timers in sequence, because a blocked event loop reads no answers: its pause must not count as silence. */
 const PARTS = 4
 
 /**
  * Calls `onEnd` after a time in which the event loop was free to read answers.
- * @returns ends the wait
+ * @returns a function that stops the timer
  */
 export function responseTimer(milliseconds: number, onEnd: () => void): () => void {
   let timer: NodeJS.Timeout

@@ -6,25 +6,25 @@ import { Session } from './session.js'
 import type { Settings } from './settings.js'
 import { endSession } from './sql.js'
 
-/** How long a session waits for its next use, in milliseconds, and how many do. */
+/** How long an idle session stays open, in milliseconds, and how many do. */
 const IDLE_TIMEOUT_MS = 5000
 const MAX_IDLE = 2
 
-/** The server signals a session and does not wait for its end: how often it is looked for, and how long, in milliseconds. */
+/** The server does not wait for the end of a session: how often and how long to check for it, in milliseconds. */
 const END_CHECK_MS = 5
 const END_TIMEOUT_MS = 5000
 
-/** A call that waits for a session: it gets one that is at rest, or leave to open one. */
+/** A call that waits for a session: it gets an idle one, or permission to open one. */
 interface Turn {
   take(session: Session | undefined): void
 }
 
-/** The sessions of one database: no more than `maxConnections`, and a few at rest, as opening one costs more than a lock. */
+/** The sessions of one database: at most `maxConnections`. A few stay idle, as opening one costs more than a lock. */
 export class SessionPool {
   readonly #settings: Settings
   readonly #idle = new Map<Session, NodeJS.Timeout>()
   readonly #line = new Set<Turn>()
-  /** SessionPool that the server may still have. */
+  /** Lost sessions that the server may still have. */
   readonly #lost = new Set<Session>()
   #open = 0
   #keepsSessions: Promise<void> | undefined
@@ -36,9 +36,9 @@ export class SessionPool {
   }
 
   /**
-   * A session that has given the first answer: one that had rested may have died meanwhile. It has to be given back.
+   * Returns a session that has answered the first query, as an idle one may have ended. It must be checked in again.
    * @param milliseconds how long to wait if `maxConnections` are in use
-   * @param onLine is called with whether the call has to wait, and again when the wait is over
+   * @param onLine is called with whether the call must wait, and with `false` when the wait is over
    */
   async checkOut<T>(
     first: (session: Session) => Promise<T>,
@@ -65,7 +65,7 @@ export class SessionPool {
     try {
       return { session, answer: await first(session) }
     } catch (error) {
-      // The server may have done what was asked, although its answer was lost.
+      // The server may have run the query although its answer was lost.
       if (session.isEnded) this.terminate(session).catch(() => {})
       else await session.close()
       throw error
@@ -79,7 +79,7 @@ export class SessionPool {
     return answer
   }
 
-  /** One that is at rest, or leave to open one. */
+  /** An idle session, or `undefined` as permission to open one. */
   #turn(milliseconds: number): Promise<Session | undefined> | Session | undefined {
     const rested = this.#line.size === 0 ? this.#takeIdle() : undefined
     if (rested) return rested
@@ -103,7 +103,7 @@ export class SessionPool {
     })
   }
 
-  /** The refusal of a call that has found no session free. */
+  /** The error of a call that found no free session. */
   exhausted() {
     const { maxConnections } = this.#settings
     const message = `All ${maxConnections} connections are in use by locks that are held or waited for: release some, or raise "maxConnections"`
@@ -139,7 +139,7 @@ export class SessionPool {
     this.#free()
   }
 
-  /** The first connection is made alone: its proof that the pooler keeps sessions holds for all. */
+  /** Opens the first connection alone: its proof that the pooler keeps sessions holds for all. */
   async #openOne(): Promise<Session> {
     if (this.#first) {
       await this.#first
@@ -169,7 +169,7 @@ export class SessionPool {
     }
   }
 
-  /** What was proved of the pooler once holds for all connections through it. */
+  /** One proof about the pooler holds for all connections through it. */
   #proveSessions(session: Session): Promise<void> {
     const proof = this.#keepsSessions ?? assertDedicatedSession(session, () => Session.open(this.#settings))
     this.#keepsSessions = proof
@@ -196,7 +196,7 @@ export class SessionPool {
     return undefined
   }
 
-  /** Takes a session that holds no lock. */
+  /** Returns a session that holds no lock to the pool. */
   checkIn(session: Session): void {
     if (session.isEnded) return
     session.markBusy()
@@ -211,8 +211,8 @@ export class SessionPool {
   }
 
   /**
-   * Ends a session on the server as well, which may not have noticed the end of its connection: now, or with the next
-   * connection if there can be none now.
+   * Ends a session on the server too, which may not have detected the end of its connection. If no connection can be
+   * made now, the next one ends it.
    */
   async terminate(session: Session): Promise<void> {
     session.destroy()

@@ -20,9 +20,9 @@ interface Applied {
   before: Record<string, string>
 }
 
-/** One connection and the session behind it, which runs one query after the other. */
+/** One connection and its session, which runs one query after the other. */
 export class Session {
-  /** The process of the server that serves it, and when that began. */
+  /** The server process of the session, and its start. */
   backend = 0
   started: string | null = null
   /** The schema in which the session would create a table, if there is one. */
@@ -32,7 +32,7 @@ export class Session {
   readonly #connection: Connection
   readonly #settings: Settings
   readonly #names = new Map<string, string>()
-  /** Another client may have had this session before, with statements of its own. */
+  /** Unique, because an earlier client of this session may have prepared statements. */
   readonly #prefix = `reconcile_lock_${randomBytes(6).toString('hex')}`
   #before: Record<string, string> | undefined
   #lastQuery: Promise<unknown> = Promise.resolve()
@@ -73,7 +73,7 @@ export class Session {
     return this.#end !== undefined
   }
 
-  /** Whether a pooler is in between, so that the next statement may be another session's. */
+  /** Whether a pooler is in between: another session may run the next statement. */
   get hasPooler(): boolean {
     return this.#client.processID !== this.backend
   }
@@ -89,7 +89,7 @@ export class Session {
     return lockError('E_LOCK_STANDBY', this.place, message, { recoverable: true })
   }
 
-  /** Applies the settings that a lock needs of its session. */
+  /** Applies the settings that a lock needs to the session. */
   async prepare(): Promise<void> {
     const { sessionTimeout } = this.#settings
     const { started, before } = await this.query<Applied>(applySettings(sessionSettings(sessionTimeout)))
@@ -98,9 +98,9 @@ export class Session {
   }
 
   /**
-   * What one statement answers; `undefined` if it has no row. A server that is silent for too long has lost the
-   * session.
-   * @param milliseconds how long the statement itself may take beyond that
+   * Returns the result of one statement, or `undefined` if it has no row. If the server does not answer in time, the
+   * session is lost.
+   * @param milliseconds how long the statement itself may take, in addition
    */
   query<T>(text: string, values?: unknown[], milliseconds = 0): Promise<T> {
     const limit = milliseconds + this.#settings.sessionTimeout / 4
@@ -123,7 +123,7 @@ export class Session {
     try {
       const asked = this.#client.query(values ? this.#statement(text, values) : text)
       const result = await Promise.race([asked, silence])
-      // Several statements have several results, of which the last one answers.
+      // Several statements return several results; the last one counts.
       const { rows } = Array.isArray(result) ? result.at(-1) : result
       const [row] = rows as { answer: string }[]
       return row === undefined ? (undefined as T) : JSON.parse(row.answer)
@@ -136,7 +136,7 @@ export class Session {
     }
   }
 
-  /** The server plans it once in a session, as planning costs as much as running; in one that is shared, it is not kept. */
+  /** Prepares a statement, because planning costs as much as running; not in a session that others may use. */
   #statement(text: string, values: unknown[]): PostgresStatement {
     if (this.#connection.isBorrowed || this.hasPooler) return { text, values }
     const name = this.#names.get(text) ?? `${this.#prefix}_${this.#names.size}`
@@ -145,8 +145,8 @@ export class Session {
   }
 
   /**
-   * Leaves the session alone but for a question now and then, so that its end is noticed. The process may end
-   * meanwhile.
+   * Sends only a query now and then, to detect the end of the session. The session does not keep the process
+   * running.
    */
   monitor(onEnd: (error: Error) => void): void {
     this.#onEnd = onEnd
@@ -161,7 +161,7 @@ export class Session {
         const { backend } = await this.query<Identity>(sessionIdentity)
         if (backend !== this.backend) this.#ended(changed())
       } catch {
-        // A cancelled query does not end the session; an end was noticed already.
+        // A cancelled query does not end the session; `#ended` has handled an end already.
       }
       if (!this.#end && this.#onEnd) this.#listen()
     }, period)
@@ -180,15 +180,15 @@ export class Session {
     keepAlive(this.#client, false)
   }
 
-  /** Runs once, when the session has ended, whatever has ended it. */
+  /** Runs once, when the session has ended for any reason. */
   onceEnded: () => void = () => {}
 
-  /** @param listener gets the names of the channels that are notified */
+  /** @param listener is called with the channel of each notification */
   onNotification(listener: (channel: string) => void): void {
     this.#client.on('notification', ({ channel }) => listener(channel))
   }
 
-  /** Says goodbye; the server ends the session, and with it its locks. A pool gets its client back as it was. */
+  /** Closes the connection; the server ends the session and its locks. A pool gets its client back as it was. */
   async close(): Promise<void> {
     this.#onEnd = undefined
     if (this.#end) return
@@ -215,7 +215,7 @@ export class Session {
     }
   }
 
-  /** Ends the connection whatever the other end does. */
+  /** Ends the connection without waiting for the server. */
   destroy(): void {
     if (this.#end) return
     this.#ended(new Error('the connection was closed'))
@@ -248,7 +248,7 @@ export class Session {
 const changed = () =>
   coded(new Error('a pooler has given the connection another session'), SQLSTATE.connectionFailure) as Error
 
-/** A lock as errors and diagnostics name it. */
+/** The path of a lock in errors and diagnostics. */
 export function pathOf(session: Session, name: string): string {
   return `${session.place}#${encodeURIComponent(name)}`
 }

@@ -1,6 +1,6 @@
 import type { AcquireOptions, PostgresOptions } from '../../postgres.js'
 
-/** A lock, with the defaults filled in. */
+/** The options of a call, with the defaults filled in. */
 export interface Request {
   name: string
   message: string
@@ -10,7 +10,7 @@ export interface Request {
   force: boolean
 }
 
-/** The times and places of all locks of one database. */
+/** The options of all locks of one database, with the defaults filled in. */
 export interface Settings {
   connectionString: string | undefined
   connect: PostgresOptions['connect']

@@ -1,13 +1,13 @@
-// Every statement, each with one row of one column, JSON as text: what a program has set for its own types of `pg`
-// changes nothing here.
+// All statements. Each returns one row with one column of JSON as text, so that type parsers of the program do not
+// matter.
 //
-// A session looks for functions, operators and types in `pg_catalog` alone, and tables are named with their schema: what
-// other roles have created runs in no statement. What runs before that is set says so itself.
+// A session searches functions, operators and types only in `pg_catalog`, and tables are named with their schema, so
+// that no statement runs objects of other roles. Statements that run before that is set name `pg_catalog` themselves.
 
-/** Advisory locks are of one database, and so is the table. */
+/** Advisory locks and the table belong to one database. */
 const CURRENT_DATABASE_OID = '(SELECT oid FROM pg_database WHERE datname = current_database())'
 
-/** When a server's process began, in microseconds: with its number it names one process, however often that is used. */
+/** The start of a server process in microseconds: with its process id, which is reused, it identifies one process. */
 const STARTED = 'floor(extract(epoch FROM backend_start) * 1000000)::bigint::text'
 const MY_START = `(SELECT ${STARTED} FROM pg_stat_activity WHERE pid = pg_backend_pid())`
 
@@ -15,7 +15,7 @@ const HOLDER = `json_build_object('pid', pid, 'thread', thread, 'host', host, 'a
     'createdAt', CASE WHEN isfinite(acquired_at) THEN floor(extract(epoch FROM acquired_at) * 1000) END,
     'backend', backend, 'started', started, 'token', token::text)`
 
-/** The sessions that have an advisory lock; two halves make a key, and `objsubid` 1 says that they are one. */
+/** The sessions that hold an advisory lock; `objsubid` 1 marks a key of 64 bits, which is shown in two halves. */
 const locks = (
   classid: string,
   objid: string,
@@ -28,7 +28,7 @@ const HOLDS = (classid: string, objid: string) =>
 const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
 const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`
 
-/** The table in a schema, or where `search_path` has it. */
+/** The table in a schema, or in the `search_path`. */
 export function tableName(schema?: string): string {
   return schema === undefined ? 'reconcile_lock' : `${quoted(schema)}.reconcile_lock`
 }
@@ -63,9 +63,9 @@ export function statementsFor(schema: string): Statements {
   const table = tableName(schema)
   return {
     create: createTable(table),
-    // `before` is the row as the last holder left it: only the holder writes it. The clock keeps tokens growing
-    // although the row, or a fail-over's last transactions, were lost; the row does although the clock is set back.
-    // Without the lock, as of a server whose advisory locks are none, no row is written.
+    // `before` is the row of the last holder: only the holder writes it. The clock makes tokens grow if the row, or
+    // the last transactions before a failover, are lost; the row makes them grow if the clock is set back. Without the
+    // lock, such as on a server whose advisory locks do nothing, no row is written.
     record: `WITH before AS (SELECT * FROM ${table} WHERE name = $1)
 INSERT INTO ${table} AS mine (name, key, token, pid, thread, host, application, backend, started, acquired_at)
 SELECT $1, $2::bigint, floor(extract(epoch FROM clock_timestamp()) * 1000000), $3::bigint, $4::bigint, $5,
@@ -85,8 +85,8 @@ RETURNING 'true' AS answer`,
   'backend', (SELECT pid FROM ${locks('$2', '$3')} LIMIT 1))::text AS answer`,
     clear: `UPDATE ${table} SET released_at = clock_timestamp()
 WHERE key = $1 AND released_at IS NULL RETURNING 'true' AS answer`,
-    // In one message, as the lock must not go before the row is written; and without a flush to the disk: what a
-    // crash of the server undoes of it makes the next run believe in a take-over, no more. Numbers only.
+    // In one message, because the row must be written before the lock is free; without a flush to the disk, because a
+    // crash that undoes it only makes the next holder report a take-over. Only numbers are inserted into the text.
     release: (key, token) => `BEGIN; SET LOCAL synchronous_commit = off;
 UPDATE ${table} SET released_at = clock_timestamp() WHERE key = ${key} AND token = ${token};
 COMMIT; SELECT pg_advisory_unlock(${key})::text AS answer`,
@@ -96,7 +96,7 @@ COMMIT; SELECT pg_advisory_unlock(${key})::text AS answer`,
 export const readWithoutTable = `SELECT json_build_object(
   'backend', (SELECT pid FROM ${locks('$1', '$2')} LIMIT 1))::text AS answer`
 
-/** Whose the table is, and whether that role may do anything as this session anyhow. No row: it is missing. */
+/** The owner of the table, and whether that role has the rights of this session anyway. No row: no table. */
 export const tableOwner = `SELECT json_build_object('owner', owner.rolname, 'user', current_user, 'kind', relkind,
   'isTrusted', owner.rolsuper OR owner.oid IN (
     WITH RECURSIVE ours (role) AS (SELECT oid FROM pg_roles WHERE rolname = current_user
@@ -105,11 +105,11 @@ export const tableOwner = `SELECT json_build_object('owner', owner.rolname, 'use
 FROM pg_class JOIN pg_roles AS owner ON owner.oid = relowner
 WHERE relname = 'reconcile_lock' AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)`
 
-/** Ends a session of ours whose connection is lost. */
+/** Ends one of our sessions whose connection is lost. */
 export const endSession = `SELECT coalesce(bool_or(pg_terminate_backend(pid)), false)::text AS answer
 FROM pg_stat_activity WHERE pid = $1::int AND ${STARTED} = $2`
 
-/** Ends the session that the table names as a lock's holder, if it is still that one. */
+/** Ends the session that the table names as the holder, if it still is that session. */
 export const endHolder = `SELECT json_build_object('isHeld', count(*) > 0,
   'isHidden', coalesce(bool_or(started IS NULL AND $4::text IS NOT NULL), false),
   'isEnded', coalesce(bool_or(pg_terminate_backend(pid)) FILTER (WHERE started IS NOT DISTINCT FROM $4), false)
@@ -122,32 +122,32 @@ export const holds = `SELECT ${HOLDS('$1', '$2')}::text AS answer`
 export const tryLock = 'SELECT pg_try_advisory_lock($1)::text AS answer'
 export const unlock = 'SELECT pg_advisory_unlock($1)::text AS answer'
 export const abandon = (key: bigint): string => `ROLLBACK; SELECT pg_advisory_unlock(${key})::text AS answer`
-/** For a transaction of a program, whose `search_path` is its own. A savepoint is refused where there is none. */
+/** For a transaction of the program, with its own `search_path`. Outside a transaction the savepoint fails. */
 export const lockTransaction = (key: bigint): string =>
   `SAVEPOINT reconcile_lock; RELEASE SAVEPOINT reconcile_lock;
 SELECT pg_catalog.pg_try_advisory_xact_lock(${key})::pg_catalog.text AS answer`
 
 /**
- * Waits for the lock, and says whether the session has it. PL/pgSQL catches the end of the time, which would else stand
- * in the server's log each time. That end can come after the server has granted the lock and before the session has
- * woken: then it fails and has the lock (`LockErrorCleanup` in PostgreSQL's storage/lmgr/proc.c); so `pg_locks` is asked.
+ * Waits for the lock, and returns whether the session holds it. PL/pgSQL catches the timeout, which the server would
+ * log otherwise. The timeout can come after the server has granted the lock and before the session wakes: then the
+ * statement fails with the lock held (`LockErrorCleanup` in PostgreSQL's storage/lmgr/proc.c), so `pg_locks` is read.
  */
 export const lockWithin = (key: bigint, [classid, objid]: [string, string], milliseconds: number): string =>
   `SET LOCAL lock_timeout = ${milliseconds};
 DO $$BEGIN PERFORM pg_advisory_lock(${key}); EXCEPTION WHEN lock_not_available THEN NULL; END$$;
 SELECT ${HOLDS(classid, objid)}::text AS answer`
 
-/** The session, before its `search_path` is ours. Behind a pooler each statement may be another session's. */
+/** Identifies the session before its `search_path` is set. Behind a pooler, another session may run each statement. */
 export const sessionIdentity = `SELECT pg_catalog.json_build_object('backend', pg_catalog.pg_backend_pid(),
   'schema', pg_catalog.current_schema(), 'path', pg_catalog.current_setting('search_path'),
   'isStandby', pg_catalog.pg_is_in_recovery())::pg_catalog.text AS answer`
-/** Without parameters, and so not prepared: in a session that others share, that name may be taken. */
+/** Without parameters, so not prepared: another client of a shared session may use the same statement name. */
 export const notify = (channel: string): string =>
   `SELECT pg_catalog.to_json(pg_catalog.pg_notify('${channel}', '')::pg_catalog.text)::pg_catalog.text AS answer`
 
 /**
- * What the session needs, whatever the role, the database or the server have set. A server that lacks one of them is
- * too old for it. A standby that is away must not hold the lock up: `synchronous_commit` waits for our own disk alone.
+ * The settings that override those of the role, the database and the server. A server that lacks one of them is too old
+ * for it. `synchronous_commit` waits only for the server's own disk, so that an absent standby delays no lock.
  * https://www.postgresql.org/docs/current/runtime-config-client.html
  */
 export function sessionSettings(sessionTimeout: number): Record<string, string> {
@@ -156,7 +156,7 @@ export function sessionSettings(sessionTimeout: number): Record<string, string> 
   const interval = Math.max(1, Math.round(seconds / 10))
   return {
     statement_timeout: '0',
-    // Of the rows of the table, which others may lock: the server says so before we give it up.
+    // For rows of the table, which others may lock: the server reports that before the session counts as lost.
     lock_timeout: String(Math.round(sessionTimeout / 8)),
     transaction_timeout: '0',
     idle_session_timeout: '0',
@@ -171,7 +171,7 @@ export function sessionSettings(sessionTimeout: number): Record<string, string> 
   }
 }
 
-/** Sets them, and says what they were and when this process of the server began. */
+/** Applies the settings; returns their previous values and the start of this server process. */
 export const applySettings = (settings: Record<string, string>): string => {
   const wanted = `json_each_text(${literal(JSON.stringify(settings))}) AS wanted (name, value)`
   return `SET search_path TO pg_catalog;

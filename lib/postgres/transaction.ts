@@ -7,7 +7,7 @@ import { lockKey } from './key.js'
 import { transactionRequest } from './options.js'
 import { lockTransaction } from './sql.js'
 
-/** The pauses between two attempts, in milliseconds: they double. */
+/** The pauses between two attempts, in milliseconds; they double. */
 const FIRST_PAUSE_MS = 10
 const MAX_PAUSE_MS = 250
 

@@ -10,15 +10,15 @@ function runCallbacks({ target }: Event): void {
 }
 
 /**
- * Calls `callback` when the signal, which is not aborted yet, is aborted. One listener of the signal serves all
- * callbacks: from the eleventh listener on, Node.js would warn of a memory leak.
- * @returns removes the callback
+ * Calls `callback` when the signal is aborted; it must not be aborted yet. One listener of the signal serves all
+ * callbacks, because Node.js warns of a memory leak from the eleventh listener on.
+ * @returns a function that removes the callback
  */
 export function onAbort(signal: AbortSignal, callback: () => void): () => void {
   const callbacks = callbacksBySignal.get(signal) ?? new Set()
   if (callbacks.size === 0) {
     callbacksBySignal.set(signal, callbacks)
-    // It runs even if a listener before it has called `stopImmediatePropagation`.
+    // Unlike `addEventListener`, its listener runs even if an earlier one has called `stopImmediatePropagation`.
     addAbortListener(signal, runCallbacks as (event: unknown) => void)
   }
   callbacks.add(callback)

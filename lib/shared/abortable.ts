@@ -1,7 +1,7 @@
 import { onAbort } from './abort.js'
 import { clearTimeout, setTimeout } from './clock.js'
 
-/** How long a rejected call waits for the roll-back of an attempt under way, in milliseconds. */
+/** How long a rejected call waits for the rollback of a pending attempt, in milliseconds. */
 const ROLLBACK_GRACE_MS = 25
 
 export interface AbortableCall {
@@ -10,9 +10,9 @@ export interface AbortableCall {
 }
 
 /**
- * Ends a call that acquires a lock when its signal, which is not aborted yet, is aborted. A lock that the call acquires
- * later is rolled back.
- * @param acquire is not called if the signal takes no listener
+ * Rejects a call that acquires a lock when its signal is aborted; it must not be aborted yet. If the call acquires the
+ * lock later, that lock is rolled back.
+ * @param acquire is not called if the signal accepts no listener
  */
 export function abortable<T>(
   acquire: () => Promise<T>,
@@ -37,7 +37,7 @@ export function abortable<T>(
   })
 }
 
-/** Waits for a roll-back, so that the caller finds the lock free; briefly, because a disk or a server may hang. */
+/** Waits for a rollback, so that the lock is free for the caller; briefly, because a disk or a server may hang. */
 export async function releaseLateAcquire(rolledBack: Promise<unknown>): Promise<void> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<void>((resolve) => {

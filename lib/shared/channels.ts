@@ -3,7 +3,7 @@ import { debuglog } from 'node:util'
 import type { Holder, LockChannels, TakenOver, WaitStatus } from '../../index.js'
 import { now } from './clock.js'
 
-/** What the messages say of a lock. */
+/** The properties of a lock in the messages. */
 interface LockView {
   readonly path: string
   readonly holder: Holder
@@ -54,7 +54,7 @@ export function publishContended({ path, holder, reason }: Refusal): void {
 
 export const publishWaiting = (status: WaitStatus): void => channels.waiting.publish({ at: now(), ...status })
 
-/** The end of a lock that was held: a release, or a loss. */
+/** Publishes the end of a held lock: its release or its loss. */
 export function publishEnded(lock: LockView, lost?: { reason?: string | undefined }): void {
   const end = lost ? channels.lost : channels.released
   if (!end.hasSubscribers) return

@@ -1,18 +1,18 @@
 // Captured when the package loads. Fake timers replace the globals later, and Jest's jsdom has no setImmediate.
 import { hrtime } from 'node:process'
 
-// Not by `import`: its names would be read from the module at each use.
+// Not by `import`: each use would read the name from the module again.
 const { clearTimeout, setImmediate, setTimeout } = require('node:timers') as typeof import('node:timers')
 const { now } = Date
 const { bigint } = hrtime
 
-/** Milliseconds that no change of the system's time moves. */
+/** Milliseconds of a clock that changes of the system time do not affect. */
 const monotonic = (): number => Number(bigint()) / 1e6
 
-/** A timer of Node.js for longer than this fires immediately. */
+/** The longest timer of Node.js: a longer one fires immediately. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 
-/** Resolves after a time in milliseconds, and does not keep the process alive if `ref` is `false`. */
+/** Resolves after a time in milliseconds; keeps the process alive unless `ref` is `false`. */
 function delay<T = void>(milliseconds: number, value?: T, { ref = true } = {}): Promise<T> {
   return new Promise((resolve) => {
     const timer = setTimeout(() => resolve(value as T), milliseconds)

@@ -1,6 +1,6 @@
 import type { Holder, LockErrorCode, LockError as PublicLockError } from '../../index.js'
 
-/** What the errors of all copies of this package have: two of them may be loaded, in two realms or two versions. */
+/** A mark on the errors of every copy of this package: a process may load several, in other realms or versions. */
 const BRAND = Symbol.for('reconcile-lock.LockError')
 
 interface About {
@@ -37,18 +37,18 @@ Object.defineProperty(LockError, Symbol.hasInstance, {
   },
 })
 
-/** @param Class of this realm, as Node's own are */
+/** @param Class a constructor of this realm, as for Node's own errors */
 export const argumentError = (
   Class: new (message: string) => Error,
   code: string,
   message: string,
 ): NodeJS.ErrnoException => Object.assign(new Class(message), { code })
 
-/** A refusal is an answer, not a fault: a stack trace would cost as much as all its system calls. */
+/** Has no stack trace: it would cost as much as all system calls of a refusal, which is not a fault. */
 export function contention(message: string, about: Omit<About, 'code' | 'recoverable'>): LockError {
   const make = () => new LockError(message, { ...about, code: 'E_LOCK_CONTENTION', recoverable: true })
   const limit = Error.stackTraceLimit
-  // Frozen intrinsics would throw at an assignment.
+  // An assignment throws if the intrinsics are frozen.
   if (!Reflect.set(Error, 'stackTraceLimit', 0)) return make()
   try {
     return make()
@@ -57,7 +57,7 @@ export function contention(message: string, about: Omit<About, 'code' | 'recover
   }
 }
 
-/** An error that, unless `recoverable` says so, a retry does not fix. */
+/** Makes an error that a retry does not fix, unless `recoverable` is set. */
 export function lockError(
   code: LockErrorCode,
   path: string,

@@ -1,5 +1,5 @@
-// What file locks, PostgreSQL locks and the command line share, as one file: one `LockError`, one clock. An object of its
-// own loads faster than the getters that a bundler makes of `export *`.
+// The code that file locks, PostgreSQL locks and the command line share, in one bundle: one `LockError`, one clock.
+// A plain object loads faster than the getters that a bundler makes of `export *`.
 import type * as abort from './abort.js'
 import { onAbort } from './abort.js'
 import type * as abortableModule from './abortable.js'

@@ -1,6 +1,6 @@
 /**
- * The key of a lock's method that returns the descriptor by which a child inherits the kernel lock. For the command line
- * alone: it is no part of the public interface.
+ * The key of a lock's method that returns the descriptor by which a child inherits the kernel lock. Only the command
+ * line uses it; it is not part of the public interface.
  */
 export const DESCRIPTOR = Symbol('descriptor')
 

@@ -1,4 +1,4 @@
-/** Whether a value is an object as `{}` makes them, in any realm. */
+/** Whether a value is a plain object, of any realm. */
 export function isPlain(value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
   const prototype = Object.getPrototypeOf(value)

@@ -14,7 +14,7 @@ export function createWithLock<O, L extends { release(): Promise<void> }>(
     try {
       result = await fn(lock)
     } catch (error) {
-      // The caller gets the first failure; a second one must not be silent.
+      // The caller gets the first failure; the second one must not be lost.
       await lock.release().catch(emitWarning)
       throw error
     }
