@@ -1,4 +1,4 @@
-// `npm run bench`: what a lock costs and how long it is waited for, beside other locks and the least possible.
+// `npm run bench`: the cost of a lock and of waiting for it, compared with other locks and the possible minimum.
 import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
@@ -41,7 +41,7 @@ if (!built) {
   compile()
 }
 
-/** The paths of the native contenders, `benches/*.rs`, by name. */
+/** Builds the native contenders, `benches/*.rs`; returns their paths by name. */
 function buildBenches(names) {
   if (names.length === 0) return {}
   const chosen = names.flatMap((name) => ['--bench', name])
@@ -67,14 +67,14 @@ const places = []
 for (const name of ['tmpfs', 'disk']) places.push({ name, ...(await openPlace(name)) })
 const media = places.filter(({ skipped }) => !skipped)
 
-// They import what is built.
+// These modules import built files.
 const { pairs, diagnostics, load } = await import('./bench/sequence.mjs')
 const waiting = await import('./bench/waiting.mjs')
 const { postgres } = await import('./bench/postgres.mjs')
 const { figuresOf, judge } = await import('./bench/targets.mjs')
 const { endAll } = await import('./bench/workers.mjs')
 
-/** What waits is measured on one medium, as it does not write. */
+/** Sections that run on one medium only: they hardly depend on it, because a waiter does not write. */
 const first = { ...waiting, diagnostics, load }
 const sections = { pairs, postgres }
 for (const [name, section] of Object.entries(first))

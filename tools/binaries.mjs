@@ -1,11 +1,11 @@
-// What the header of a native library says.
+// Reads the header of a native library.
 import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
 
 /**
  * @typedef {object} Binary
  * @property {number} size in bytes
- * @property {string} [os] `process.platform`, or `elf` for the systems that share that format
- * @property {string} [cpu] `process.arch`; `undefined` in a library: one that this package has no name for
+ * @property {string} [os] `process.platform`, or `elf` for the systems with that format
+ * @property {string} [cpu] `process.arch`; `undefined` in a library for a processor that is not listed here
  * @property {string} [glibc] the oldest version of glibc that it runs with, if it needs glibc
  */
 
@@ -28,7 +28,7 @@ export function readBinary(path) {
 }
 
 /**
- * The system's loader names only the first version that it misses.
+ * The newest version is the one that the library needs.
  * @param {Buffer} bytes
  */
 function newestGlibc(bytes) {
@@ -65,7 +65,7 @@ function pe(bytes) {
 }
 
 /**
- * Whether a library can be one for that platform.
+ * Whether a library can be for that platform.
  * @param {Binary} binary
  * @param {{ os: string, cpu: string }} platform
  */
@@ -74,7 +74,7 @@ export function isFor(binary, { os, cpu }) {
   return binary.os === format && binary.cpu === cpu
 }
 
-/** How the header of a 64-bit, little-endian ELF file begins, its size, and where it tells of the sections. */
+/** The start of the header of a 64-bit, little-endian ELF file, its size, and the offsets of its section fields. */
 const ELF_MAGIC = Buffer.from('\x7fELF\x02\x01', 'latin1')
 const ELF_HEADER = 64
 const SECTIONS_AT = 0x28

@@ -1,4 +1,4 @@
-// What is said after `npm run build --` goes to `napi build`, such as `--target aarch64-apple-darwin`.
+// Passes the arguments after `npm run build --` to `napi build`, such as `--target aarch64-apple-darwin`.
 import { build, install } from './steps.mjs'
 
 install()

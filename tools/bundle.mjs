@@ -1,5 +1,5 @@
-// Bundles `lib/` into the directory that is named: a file for each entry point, and `shared.js`, which they require, so
-// that a program has one `LockError` for all of them.
+// Bundles `lib/` into the given directory: a file for each entry point, and `shared.js`, which all of them require, so
+// that a program has one `LockError`.
 import { join, resolve } from 'node:path'
 import { build } from 'esbuild'
 import { root } from './steps.mjs'
@@ -13,7 +13,7 @@ const outputs = {
 }
 const shared = join(lib, 'shared')
 
-/** Leaves what is in another bundle to that. */
+/** Keeps modules of another bundle external. */
 const otherBundles = {
   name: 'other-bundles',
   setup({ onResolve }) {

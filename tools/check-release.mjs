@@ -1,4 +1,4 @@
-// Whether a release is complete: `npm run check:release -- DIRECTORY`. It names everything that is missing or wrong.
+// `npm run check:release -- DIRECTORY`: checks that a release is complete, and reports all faults.
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
@@ -18,7 +18,7 @@ if (directory === undefined || directory.startsWith('-')) {
 }
 const home = resolve(directory)
 
-/** What this project declares; what the directory says of itself may be less. */
+/** The manifest of this project: the one in the directory may declare less. */
 const declared = read(join(root, 'package.json'))
 const faults = []
 const fault = (text) => faults.push(text)
@@ -47,9 +47,9 @@ function checkMain() {
   checkFiles()
 }
 
-/** What npm would publish as the main package. */
+/** Checks the files that npm would publish in the main package. */
 function checkFiles() {
-  // A shell, as npm is a script on Windows.
+  // With a shell, because npm is a script on Windows.
   const command = 'npm pack --dry-run --json --ignore-scripts'
   const [packed] = JSON.parse(execFileSync(command, { cwd: home, encoding: 'utf8', shell: true }))
   const files = packed.files.map(({ path }) => path)
@@ -62,7 +62,7 @@ function checkFiles() {
   console.log(`${declared.name} ${packed.size} bytes packed, ${packed.unpackedSize} unpacked`)
 }
 
-/** The package of one platform. */
+/** Checks the package of one platform. */
 function checkTarget(triple) {
   const platform = platformOf(triple)
   const path = join(home, 'npm', platform.name)

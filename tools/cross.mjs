@@ -1,13 +1,13 @@
-// `npm run cross`: every platform that a binary is published for, as far as a Linux machine can check it.
+// `npm run cross`: checks every platform with a published binary, as far as a Linux machine can.
 import { readBinary } from './binaries.mjs'
 import { readOptions } from './cli.mjs'
 import { build, installTools, lint, testCore } from './cross/build.mjs'
 import { testNode } from './cross/node.mjs'
 
 /**
- * `link`: what can link it here. `most`: bytes of the addon. `run`: what can run its programs here, as words before the program.
- * `standsFor`: this target is checked in place of another that cannot be linked here. `node`: what can run a Node.js of
- * it here, under which name its loader looks for the addon, and `process.platform` there.
+ * `link`: the linker for the target here. `most`: the maximum size of the addon in bytes. `run`: the command that runs
+ * its programs here. `standsFor`: this target replaces another one that cannot be linked here. `node`: what runs its
+ * Node.js here, the name under which the loader searches the addon, and its `process.platform`.
  */
 const targets = [
   {
@@ -55,7 +55,7 @@ const { only, sizes } = readOptions(help, {
   sizes: { type: 'boolean' },
 })
 
-/** What was done for a target, in the words of the support table. */
+/** Checks a target; returns the results in the words of the support table. */
 async function check(target) {
   if (!sizes) lint(target)
   if (!target.link) return [sizes ? 'no size' : 'compiles', target.why]

@@ -1,12 +1,12 @@
-// Packages of Debian, installed if this is Debian and the user is root.
+// Installs Debian packages if the system is Debian and the user is root.
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
 import { run } from './steps.mjs'
 
 /**
- * Installs what is missing.
- * @param {Record<string, () => boolean>} packages whether each is there
- * @returns {string | undefined} why something is still missing
+ * Installs missing packages.
+ * @param {Record<string, () => boolean>} packages checks whether each is installed
+ * @returns {string | undefined} why a package is still missing
  */
 export function installPackages(packages) {
   const missing = Object.keys(packages).filter((name) => !packages[name]())
@@ -22,7 +22,7 @@ export function installPackages(packages) {
 /** @param {string} path */
 export const file = (path) => () => existsSync(path)
 
-/** Installs the servers that the tests start. Returns why they are missing; under CI that ends the process. */
+/** Installs the servers that the tests start; returns why they are missing, or exits under CI. */
 export function installPostgres() {
   if (process.platform !== 'linux') return 'the servers are those of Debian'
   const home = '/usr/lib/postgresql'

@@ -1,5 +1,5 @@
-// `npm run demo`: shows the example tool with two runs at once, a token that two need at once, a run that is killed
-// half-way, and the run after it. The example's own tests check the same.
+// `npm run demo`: shows the example tool with two concurrent runs, two concurrent token refreshes, a killed run, and
+// the run after it. The example's own tests check the same.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -16,7 +16,7 @@ process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL')
 })
 
-/** Starts the tool in a data directory and shows what it prints, each line under `name`. */
+/** Starts the tool in a data directory and shows its output, each line under `name`. */
 function start(name, dir, ...args) {
   const print = (line) => console.log(`  ${name.padEnd(7)} | ${line}`)
   print(['$ reconcile', ...args].join(' '))
@@ -32,7 +32,7 @@ function start(name, dir, ...args) {
     stream.setEncoding('utf8').on('data', (chunk) => {
       run.output += chunk
       for (const line of chunk.trimEnd().split('\n')) {
-        // Of what `NODE_DEBUG` prints only the wait: the other lines of two processes are unordered.
+        // Of the `NODE_DEBUG` output only the wait: the other lines of two processes are unordered.
         const [, event] = /^RECONCILE-LOCK \d+: (\w+)/.exec(line) ?? []
         if (event === undefined || event === 'waiting') print(event ? '(waits for the lock)' : line)
       }
@@ -45,7 +45,7 @@ function start(name, dir, ...args) {
   return run
 }
 
-/** Runs the tool; another end than the expected one ends the demo with 1. */
+/** Runs the tool; the demo exits with 1 if the tool does not end as expected. */
 async function show(expected, ...args) {
   const run = start(...args)
   expect(await run.ended, expected)
@@ -63,7 +63,7 @@ function dataDirectory(name) {
   return dir
 }
 
-/** What the service has booked, and the log as posted; a last line may still be written. */
+/** The invoices in a file, without the last line, which may be incomplete. */
 function invoices(dir, file, isWanted = () => true) {
   const path = join(dir, file)
   const lines = existsSync(path) ? readFileSync(path, 'utf8').split('\n').slice(0, -1) : []
@@ -88,7 +88,7 @@ for (const name of ['token.json', 'authority.jsonl']) {
   const path = join(together, name)
   writeFileSync(path, readFileSync(path, 'utf8').replace(/"expiresAt": ?\d+/g, '"expiresAt":0'))
 }
-// The demo holds the lock until both wait for it. The addon had to be built first.
+// The demo holds the lock until both wait for it. Imported here, because the addon had to be built first.
 const { acquireLock } = await import('reconcile-lock')
 const gate = await acquireLock({ cwd: together, file: '.xero-token-refresh.lock' })
 const pings = ['P', 'Q'].map((name) => start(name, together, 'ping'))

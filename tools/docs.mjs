@@ -1,4 +1,4 @@
-// `npm run docs`: the API pages, out of the comments in index.d.ts. A warning is an error.
+// `npm run docs`: makes the API pages from the comments in index.d.ts. A warning is an error.
 import { join } from 'node:path'
 import { install, root, run } from './steps.mjs'
 

@@ -1,5 +1,5 @@
-// The example as a user of the package has it: copied elsewhere, with the packed addon installed, compiled. By itself it
-// runs the example's own tests, against a PostgreSQL of their own.
+// Prepares the example as a user of the package has it: copied elsewhere, with the packed addon installed, compiled.
+// Run as a program, it also runs the example's own tests with a separate PostgreSQL server.
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -8,14 +8,14 @@ import { installPostgres } from './debian.mjs'
 import { root, run } from './steps.mjs'
 import { compile } from './suite.mjs'
 
-/** What an earlier build or a try by hand has left in the example's directory. */
+/** Files that an earlier build or a manual run may have left in the directory of the example. */
 const built = new Set(['node_modules', 'dist', 'package-lock.json'])
 
-/** Packs the built addon, installs it in a copy of the example, compiles that, and gives its directory. */
+/** Packs the built addon, installs it in a copy of the example, and compiles that; returns its directory. */
 export function prepareExample() {
   const temporary = mkdtempSync(join(realpathSync(tmpdir()), 'reconcile-example-'))
   process.on('exit', () => rmSync(temporary, { recursive: true, force: true }))
-  // Ended by a signal, a process emits no `exit`.
+  // A process that a signal ends emits no `exit`.
   for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1))
 
   const packed = join(temporary, 'packed')
@@ -23,11 +23,11 @@ export function prepareExample() {
   mkdirSync(packed)
   const filter = (path) => !built.has(basename(path))
   cpSync(join(root, 'examples/reconcile'), example, { recursive: true, filter })
-  // Not `prepare`: it would build a second time.
+  // `--ignore-scripts`, because `prepare` would build a second time.
   run('npm', ['pack', '--ignore-scripts', '--silent', '--pack-destination', packed])
   const [tarball] = readdirSync(packed)
   const quiet = ['--no-save', '--no-package-lock', '--ignore-scripts', '--no-audit', '--no-fund']
-  // Its development packages are those of the project; npm asks for what it knows of them all the same.
+  // The project has its development packages, but npm still queries their metadata.
   run('npm', ['install', ...quiet, '--omit=dev', '--prefer-offline', join(packed, tarball)], { cwd: example })
   const types = join(root, 'node_modules/@types')
   run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', example, '--typeRoots', types])
@@ -36,7 +36,7 @@ export function prepareExample() {
 
 if (process.argv[1] === import.meta.filename) {
   const example = prepareExample()
-  // By name: what `node --test` does with a directory differs between versions of Node.
+  // By name, because `node --test` treats a directory differently between versions.
   const tests = readdirSync(join(example, 'dist/test')).filter((name) => name.endsWith('.test.js'))
   if (tests.length === 0) throw new Error('the example has no tests')
   const missing = installPostgres()
@@ -47,7 +47,7 @@ if (process.argv[1] === import.meta.filename) {
   const env = { ...process.env, RECONCILE_TEST_POSTGRES: postgres?.url() ?? '' }
   const args = ['--test', '--test-concurrency=4', '--test-reporter=spec']
   const files = tests.map((name) => join('dist/test', name))
-  // Not `run`: the server has to be stopped whatever comes of it.
+  // Not `run`, which exits on failure: the server must be stopped in any case.
   const { status } = spawnSync(process.execPath, [...args, ...files], { cwd: example, env, stdio: 'inherit' })
   await postgres?.stop()
   process.exitCode = status ?? 1

@@ -1,4 +1,4 @@
-// Runs a stage of the gate, reads the tests from what its commands print, and makes the table at the end.
+// Runs the stages of the gate, reads the tests from the output of their commands, and makes the table at the end.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { root } from './steps.mjs'
@@ -7,7 +7,7 @@ import { root } from './steps.mjs'
  * @typedef {object} Stage
  * @property {string} name
  * @property {true} [long] `npm run test:all` runs it, `npm test` does not
- * @property {true} [hasTests] a run in which no test is counted is a failure
+ * @property {true} [hasTests] the stage fails if it counts no test
  * @property {{ command: string, args: string[], env?: NodeJS.ProcessEnv }[]} commands one after the other
  *
  * @typedef {{ passed: number, failed: number, skipped: number }} Counts
@@ -20,7 +20,7 @@ const TESTS = [
   [/^test (\S+) \.\.\. ok <([\d.]+)s>$/gm, 1],
   [/^\s*✔ (.+) \(([\d.]+)ms\)/gm, 1000],
 ]
-/** The sums of Cargo, and the last line of this project's tools. */
+/** The totals of Cargo, and the last line of this project's tools. */
 const TOTALS = [
   /^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/gm,
   /^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$/gm,
@@ -51,7 +51,7 @@ export function readOutput(/** @type {string} */ output) {
 const longest = (tests) => tests.toSorted((a, b) => b.seconds - a.seconds).slice(0, 10)
 
 /**
- * Runs a stage to its end or to the first command that fails. A command that fails without a test counts as one.
+ * Runs a stage to its end or to the first command that fails. A failed command without a failed test counts as one.
  * @param {Stage} stage
  * @returns {Promise<Result>}
  */
@@ -76,7 +76,7 @@ export async function runStage({ name, hasTests, commands }, print = (text) => p
   return result
 }
 
-/** Runs a command, shows what it prints, and returns that with the reason if it failed. */
+/** Runs a command and shows its output; returns the output, and the reason if the command failed. */
 async function runCommand({ command, args, env = {} }, print) {
   const words = [command, ...args].join(' ')
   print(`\n> ${words}\n`)
@@ -92,7 +92,7 @@ async function runCommand({ command, args, env = {} }, print) {
 }
 
 /**
- * The stages with seconds and tests, the ten longest tests, and the line with the sums.
+ * The stages with seconds and tests, the ten longest tests, and the line with the totals.
  * @param {Result[]} results
  */
 export function table(results) {

@@ -28,7 +28,7 @@ function linked() {
   return new Set(crates)
 }
 
-/** One text for all of them. */
+/** One text with all licences. */
 export function thirdPartyLicenses() {
   const wanted = linked()
   const { packages } = JSON.parse(
@@ -43,7 +43,7 @@ export function thirdPartyLicenses() {
     const files = readdirSync(home).filter((file) => TEXTS.test(file))
     const texts = files.map((file) => {
       const text = readFileSync(join(home, file), 'utf8').trim()
-      // Most crates carry the same ones.
+      // Most crates have the same licence texts.
       if (seen.has(text)) return `${file}: as that of ${seen.get(text)}`
       seen.set(text, `${name} ${version}`)
       return `${file}:\n\n${text}`

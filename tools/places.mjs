@@ -1,4 +1,4 @@
-// Where the lock file lives. What is mounted or made here is gone when this process ends.
+// Places for the lock file. All mounts and directories are removed when this process ends.
 import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -6,10 +6,10 @@ import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { root } from './steps.mjs'
 
-/** What undoes the steps so far, the last one first. */
+/** Functions that undo the steps so far; the last one runs first. */
 const undo = []
 
-/** Undoes everything; every step is tried. */
+/** Undoes all steps, even if one fails. */
 export function cleanUp() {
   while (undo.length > 0) {
     try {
@@ -20,24 +20,24 @@ export function cleanUp() {
   }
 }
 
-// Some of these commands are where only root's shell looks.
+// Some of these commands are only in the PATH of root's shell.
 const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` }
 const call = (command, ...args) =>
   execFileSync(command, args, { env, encoding: 'utf8', stdio: 'pipe' }).trim()
-// They share a number.
+// ext2, ext3 and ext4 share a magic number.
 export const filesystem = (path) => call('stat', '-f', '-c', '%T', path).replace('ext2/ext3', 'ext4')
 
-/** An empty directory that will be removed. */
+/** Makes an empty directory that `cleanUp` removes. */
 function makeDirectory(parent = tmpdir()) {
   const path = mkdtempSync(join(parent, 'reconcile-lock-'))
-  // Those that were killed just now may still write.
+  // Processes that were just killed may still write.
   undo.push(() => rmSync(path, { recursive: true, force: true, maxRetries: 10 }))
   return path
 }
 
 function mount(type, options, source, path) {
   call('mount', '-t', type, '-o', options, source, path)
-  // Lazily: those that were killed just now may keep it busy.
+  // Lazily, because processes that were just killed may keep the mount busy.
   undo.push(() => call('umount', '-l', path))
 }
 
@@ -59,7 +59,7 @@ const places = {
     return makeDirectory(parent)
   },
 
-  /** The lower layer has a stale lock, so that the first to take it over makes the kernel copy it up. */
+  /** The lower layer has a stale lock, so that the first take-over makes the kernel copy it up. */
   overlayfs() {
     const base = mountTmpfs()
     const [lower, upper, work, merged] = ['lower', 'upper', 'work', 'merged'].map((name) => join(base, name))
@@ -70,7 +70,7 @@ const places = {
     return join(merged, 'locks')
   },
 
-  /** NFS 4 from a server in this kernel; a server that runs already is used and left alone. */
+  /** NFS 4 from a server in this kernel; a server that already runs is used and not stopped. */
   async nfs() {
     if (!/\bnfs4?$/m.test(readFileSync('/proc/filesystems', 'utf8')))
       throw new Error('this kernel has no NFS client (/proc/filesystems lists neither nfs nor nfs4)')
@@ -78,7 +78,7 @@ const places = {
     if (!existsSync(`${control}/threads`)) mount('nfsd', 'defaults', 'nfsd', control)
     const source = join(mountTmpfs(), 'export')
     mkdirSync(source)
-    // A tmpfs has no identity of its own to export.
+    // `fsid`, because a tmpfs has no identity to export.
     const options = 'rw,sync,no_root_squash,no_subtree_check,insecure,fsid=4711'
     call('exportfs', '-o', options, `127.0.0.1:${source}`)
     undo.push(() => call('exportfs', '-u', `127.0.0.1:${source}`))
@@ -106,7 +106,7 @@ const places = {
 export const placeNames = Object.keys(places)
 
 /**
- * A directory in such a place, or why there is none.
+ * Opens a place; returns a directory in it, or why there is none.
  * @param {string} name
  * @returns {Promise<{ directory: string, filesystem: string } | { skipped: string }>}
  */

@@ -1,6 +1,6 @@
-// Makes what is published: the main package, and one package for each platform, packed.
+// Makes the packages to publish: the main package, and one for each platform.
 //
-// All of it happens in a directory of its own. The clone's package.json names no platform packages, as they can be
+// They are made in a separate directory. The clone's package.json names no platform packages, because they can be
 // installed only when they are published; napi's `pre-publish` adds them here.
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -44,7 +44,7 @@ function copyPackage(home) {
   const bundles = 'dist/'
   for (const name of [...files.filter((name) => name !== bundles), 'README.md', 'LICENSE'])
     cpSync(join(root, name), join(home, name), { recursive: true })
-  // Not in the clone, where tests or programs may use it meanwhile.
+  // Not in the clone, where tests or programs may use the bundle meanwhile.
   bundle(join(home, bundles))
   const { devDependencies: _, scripts: __, ...published } = manifest
   published.files = files
@@ -60,7 +60,7 @@ function targetHere(targets) {
   return found
 }
 
-/** The binary of one platform, for napi to find: in the clone others may lie beside it. */
+/** A directory with only this machine's binary, for napi: the clone may contain others. */
 function ownBinary() {
   const directory = mkdtempSync(join(tmpdir(), 'reconcile-lock-binary-'))
   process.on('exit', () => rmSync(directory, { recursive: true, force: true }))
@@ -69,7 +69,7 @@ function ownBinary() {
   return directory
 }
 
-/** LICENSE, and the licences of what is compiled into a binary. */
+/** Adds LICENSE, and the licences of the crates that are compiled into a binary. */
 function addLicenses(home) {
   const path = join(home, 'package.json')
   const manifest = JSON.parse(readFileSync(path, 'utf8'))
@@ -88,7 +88,7 @@ mkdirSync(home, { recursive: true })
 copyPackage(home)
 napi(['create-npm-dirs'], home)
 napi(['artifacts', '--output-dir', artifacts], home)
-// It would publish by itself, one after the other, before anybody has checked them.
+// Without these flags it would publish each package before the check of all.
 napi(['pre-publish', '--skip-optional-publish', '--no-gh-release'], home)
 // napi's `artifacts` puts the binaries beside the loader too.
 for (const name of readdirSync(home).filter((name) => name.endsWith('.node'))) rmSync(join(home, name))

@@ -1,4 +1,4 @@
-// `npm run test:runtimes`: the suite in every runtime. `npm run test:servers`: the tests in which the server takes part
+// `npm run test:runtimes`: the suite in every runtime. `npm run test:servers`: the tests that depend on the server,
 // with every version of PostgreSQL.
 import { existsSync } from 'node:fs'
 import { readOptions } from './cli.mjs'
@@ -41,7 +41,7 @@ const named = file?.split(',')
 const unknown = named?.find((name) => !testNames().includes(name))
 if (unknown !== undefined) throw new Error(`There is no test ${unknown}`)
 
-/** The other tests are of the client, PgBouncer and the network. */
+/** The other tests depend on the client, PgBouncer and the network, not on the server. */
 const serverTests = 'abort confirm connections contract failover hostile loss refusals server waiting'.split(
   ' ',
 )
@@ -84,7 +84,7 @@ for (const { missing, files, ...place } of places()) {
   const { passed, failed, skipped } = counts
   lines.push(`${place.name.padEnd(16)} ${passed} passed, ${failed} failed, ${skipped} skipped, ${seconds} s`)
 }
-// Once more, for a reader of the end of a long log.
+// Once more at the end, because the log is long.
 for (const failure of failures) console.log(`\nfailed: ${failure}`)
 console.log(`\n${lines.join('\n')}`)
 console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`)

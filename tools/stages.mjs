@@ -3,14 +3,14 @@ import { root } from './steps.mjs'
 
 const CORE = '--package reconcile-lock --lib --tests'
 const MODEL = '--package reconcile-lock-model --profile model --test model'
-/** What `npm test` runs of the model. */
+/** The tests of the model that `npm test` runs. */
 const TWO_PROCESSES = ['two_processes_twice', 'two_processes_and_crashes_anywhere']
-/** Shows the time of each test, which a stable compiler does if it takes itself for a nightly one. */
+/** Prints the time of each test; RUSTC_BOOTSTRAP enables this nightly option in a stable compiler. */
 const TIMED = 'cargo test --locked --config target."cfg(all())".runner=["env","RUSTC_BOOTSTRAP=1"]'
 const TIMES = '-- -Zunstable-options --report-time'
 const STRESS = 'tools/stress.mjs --no-build --workers 16'
 
-/** Words separated by spaces; a script of ours is run by this Node.js, a program of an npm package by its path. */
+/** Splits lines at spaces; this Node.js runs the project's scripts, and npm programs start by their path. */
 const commands = (/** @type {string[]} */ ...lines) =>
   lines.map((line) => {
     const [program, ...args] = line.split(' ')
@@ -50,7 +50,7 @@ export const stages = [
   },
   {
     name: 'types',
-    // Not `tsc`: an older compiler is installed too.
+    // By path, because `tsc` may be an older compiler.
     commands: commands('node_modules/typescript/bin/tsc -p lib', 'tools/suite.mjs --compile'),
   },
   {

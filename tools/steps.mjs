@@ -1,4 +1,4 @@
-// What every command of this project starts with: installed packages and a built addon.
+// The first steps of every command of this project: install packages and build the addon.
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -20,13 +20,13 @@ export function run(command, args, options = {}) {
   }
 }
 
-/** Installs what `package-lock.json` names, unless that is what is installed. */
+/** Installs the packages of `package-lock.json`, unless they are installed. */
 export function install() {
   const installed = `${root}node_modules/.package-lock.json`
   const wanted = `${root}package-lock.json`
   if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(wanted).mtimeMs) return
-  // `npm ci` refuses a lock file that misses packages for other platforms, as it does where a registry has
-  // not all of them.
+  // Not `npm ci`: it refuses a lock file without the packages for other platforms, which a registry may not
+  // have.
   run('npm', ['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund'])
 }
 
@@ -37,7 +37,7 @@ export function napi(args, cwd = root) {
   run(process.execPath, [cli, ...args], { cwd })
 }
 
-/** Checks the types of `lib/` and bundles it: one file for each entry point, and one that they share. */
+/** Checks the types of `lib/` and bundles it: one file for each entry point, and one shared file. */
 export function bundle(out = `${root}dist`) {
   run(process.execPath, [`${root}node_modules/typescript/bin/tsc`, '-p', 'lib'])
   rmSync(out, { recursive: true, force: true })

@@ -1,4 +1,4 @@
-// `npm run stress`: whether two ever hold the lock at once while its holders are killed and stopped.
+// `npm run stress`: checks for overlapping holders while holders are killed and stopped.
 import { randomInt } from 'node:crypto'
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -28,7 +28,7 @@ const processes = (workers, member) => ({ member, processes: workers, threads: 0
 /** @type {Record<string, (workers: number) => import('./stress/driver.mjs').Mix | { skipped: string }>} */
 const variants = {
   native: (workers) => processes(workers, () => native),
-  // One kill ends many threads.
+  // Fewer kills, because each ends many threads.
   threads: (workers) => ({
     ...processes(2, () => ({ kind: 'thread' })),
     threads: Math.ceil(workers / 2),
@@ -37,7 +37,7 @@ const variants = {
   bun(workers) {
     const { missing, execPath } = installRuntime(runtimes.find(({ kind }) => kind === 'bun'))
     if (missing) return { skipped: missing }
-    // Two by two: every other native worker waits for the lock.
+    // In pairs, because every other native worker waits for the lock.
     return processes(workers, (place) => (place % 4 < 2 ? native : { kind: 'bun', execPath }))
   },
   legacy: (workers) => ({
@@ -96,7 +96,7 @@ let isInterrupted = false
 process.on('exit', () => {
   killAll()
   cleanUp()
-  // Those that were killed just now may still write.
+  // Processes that were just killed may still write.
   if (isInterrupted && logs) rmSync(logs, { recursive: true, force: true, maxRetries: 10 })
 })
 for (const signal of ['SIGINT', 'SIGTERM'])
@@ -128,7 +128,7 @@ const listed = (counts) =>
     .map(([name, number]) => `${whole(number)} ${name}`)
     .join(', ') || 'none'
 
-/** Two that held the lock at once, in milliseconds from the start of the test. */
+/** Describes two overlapping holders, in milliseconds from the start of the test. */
 function describe({ first, second, pair, explained }, from) {
   const at = (time) => (Number(time - from) / 1e6).toFixed(3)
   const one = ({ worker, pid, enter, exit, outcome }) =>
@@ -157,7 +157,7 @@ function report(run, overlaps, failures) {
   ].join('\n')
 }
 
-/** Runs a variant in a place: how many overlaps it showed and why it failed, or why it was skipped. */
+/** Runs a variant in a place; returns its overlaps and failures, or why it was skipped. */
 async function runOne({ name, place }) {
   const mix = variants[name](workers)
   if (mix.skipped) return mix

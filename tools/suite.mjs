@@ -10,10 +10,10 @@ import { installPostgres } from './debian.mjs'
 import { root, run } from './steps.mjs'
 
 /**
- * @typedef {object} Needs of the tests of a folder, beside a built addon
+ * @typedef {object} Needs of the tests of a folder, in addition to a built addon
  * @property {true} [linux] /proc, signals, strace, mounts, namespaces, terminals, several users, or the wait queue
  * @property {true} [server] PostgreSQL and PgBouncer
- * @property {true} [development] the Node.js and the packages that this project is developed with
+ * @property {true} [development] the Node.js version and the packages of the development
  * @property {true} [long] minutes: `npm run test:all` runs them, `npm test` does not
  */
 
@@ -56,11 +56,11 @@ function namesIn(compiled, folder) {
 /** @param {string} name */
 export const compiledTest = (name) => `build/__test__/${name}.test.mjs`
 
-/** The tests of the addon for another system than that of the development. */
+/** The tests of the addon for another system than the development machine. */
 export const testsFor = (/** @type {NodeJS.Platform} */ system) =>
   testNames(({ linux, server, development }) => !server && !development && (system === 'linux' || !linux))
 
-/** The tests of the package for another runtime, with those of locks on PostgreSQL if there is a server. */
+/** The tests of the package for another runtime, including PostgreSQL locks if a server is installed. */
 export function testsForRuntimes({ long: withLong, folders: wanted }) {
   const why = installPostgres()
   if (why !== undefined) console.log(`SKIPPED, as ${why}: the tests of locks on PostgreSQL`)
@@ -72,7 +72,7 @@ export function testsForRuntimes({ long: withLong, folders: wanted }) {
 
 /** Compiles the tests. */
 export function compile() {
-  // A test that was renamed must not go on running under its old name.
+  // A renamed test must not run under its old name too.
   rmSync(`${root}build`, { recursive: true, force: true })
   run(process.execPath, [`${root}node_modules/typescript/bin/tsc`, '-p', 'tsconfig.json'])
 }
@@ -90,13 +90,13 @@ function testsHere(long) {
   return testNames((needs) => inPart(needs) && !isLeftOut(needs))
 }
 
-/** Runs tests, several files at once: most of their time they wait. */
+/** Runs several test files at once, because tests mostly wait. */
 async function suite(/** @type {string[]} */ names) {
   const log = join(mkdtempSync(join(tmpdir(), 'reconcile-lock-sleeps-')), 'log')
   process.on('exit', () => rmSync(dirname(log), { recursive: true, force: true }))
   process.env.RECONCILE_TEST_SLEEPS = log
   const files = names.map((name) => join(root, compiledTest(name)))
-  // A test that hangs is a failure with a name, not a gate that is stopped from outside.
+  // The timeout reports a test that hangs by its name; otherwise the gate would hang.
   const stream = runTests({ files, concurrency: 2 * availableParallelism(), timeout: 600_000 })
   stream.on('test:fail', ({ todo }) => {
     if (todo === undefined || todo === false) process.exitCode = 1
@@ -105,7 +105,7 @@ async function suite(/** @type {string[]} */ names) {
   console.log(sleeps(existsSync(log) ? readFileSync(log, 'utf8') : ''))
 }
 
-/** What the tests have slept, by reason. */
+/** How long the tests have slept, by reason. */
 function sleeps(/** @type {string} */ log) {
   const all = new Map()
   for (const line of log.split('\n').filter(Boolean)) {

@@ -1,8 +1,8 @@
-// The platforms that binaries are published for.
+// The platforms with a published binary.
 
 /**
  * @typedef {object} Platform
- * @property {string} name as in the name of its package, such as `linux-x64-gnu`
+ * @property {string} name the platform in the name of its package, such as `linux-x64-gnu`
  * @property {string} os `process.platform`
  * @property {string} cpu `process.arch`
  * @property {'glibc' | 'musl'} [libc] on Linux

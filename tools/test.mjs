@@ -1,4 +1,4 @@
-// `npm test`, the gate that is run before each commit, and `npm run test:all`, which adds what takes longer.
+// `npm test`, the gate before each commit, and `npm run test:all`, which adds the long stages.
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { readOptions } from './cli.mjs'
@@ -14,7 +14,7 @@ npm run test:all -- --only STAGE,STAGE
 
 Stages: ${stages.map(({ name, long }) => (long ? `${name} (test:all)` : name)).join(', ')}`
 
-/** What the last `npm test` printed in its table, so that `--rest` can show the whole. */
+/** The results of the last `npm test`, so that `--rest` can show the complete table. */
 const record = join(root, 'target/test/stages.json')
 const { all, rest, only } = readOptions(help, {
   all: { type: 'boolean' },

@@ -1,18 +1,18 @@
-// Taking samples, and what they amount to.
+// Takes and summarizes samples.
 import { setImmediate } from 'node:timers/promises'
 import { Bench } from 'tinybench'
 
-/** The mean of a batch in nanoseconds: 40 ms, a short time, so that noise hits all contenders. */
+/** The mean of a batch in nanoseconds. A batch takes only 40 ms, so that noise affects all contenders. */
 export async function measure(fn, async = true) {
   const bench = new Bench({ time: 40, iterations: 16, warmup: false, throws: true })
   bench.add('contender', fn, { async })
-  // `run` would put a promise around every synchronous call.
+  // `run` would wrap every synchronous call in a promise.
   const [task] = async ? await bench.run() : bench.runSync()
   return task.result.latency.mean * 1e6
 }
 
 /**
- * Adds `samples` to every contender: `times` of them, or one of each round.
+ * Adds `samples` to every contender: `times` samples, or one for each round.
  * @template {{ sample: () => number | Promise<number>, times?: number }} C
  * @param {C[]} contenders
  * @param {number} rounds
@@ -20,24 +20,24 @@ export async function measure(fn, async = true) {
  */
 export async function takeTurns(contenders, rounds) {
   const taken = contenders.map((contender) => ({ ...contender, samples: [] }))
-  // The round -1 is for the compilers, the caches and the thread pool, and without those that skip rounds.
+  // Round -1 warms up the compilers, the caches and the thread pool, without contenders that skip rounds.
   for (let round = -1; round < rounds; round += 1) {
     for (let turn = 0; turn < taken.length; turn += 1) {
-      // Each round starts elsewhere and every other one runs backwards, so that the neighbours change.
+      // Each round starts with another contender, and every other round runs backwards, to vary the neighbours.
       const step = round % 2 ? taken.length - 1 - turn : turn
       const { sample, samples, times = rounds } = taken[(step + Math.max(round, 0)) % taken.length]
       const until = (end) => Math.floor((end * times) / rounds)
       if (round < 0 ? times !== rounds : until(round + 1) === until(round)) continue
       const value = await sample()
       if (round >= 0) samples.push(value)
-      // What a contender leaves to the event loop is not charged to the next one.
+      // Pending work of a contender must not count for the next one.
       await setImmediate()
     }
   }
   return taken
 }
 
-/** The smallest value that at least `percent` of all values do not exceed. */
+/** The smallest value that is not exceeded by at least `percent` of all values. */
 export const percentile = (values, percent) =>
   values.toSorted((a, b) => a - b)[Math.max(0, Math.ceil((percent / 100) * values.length) - 1)]
 

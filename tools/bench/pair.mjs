@@ -1,4 +1,4 @@
-// A process that acquires and releases in one way only: channels that once had a listener stay slower.
+// A process that acquires and releases in one way only, because a channel that had a listener stays slower.
 // Usage: node pair.mjs KIND DIRECTORY; orders come as lines on standard input:
 //   measure    `mean` with the nanoseconds of a pair
 //   compute    `computed` with how often a pair read a clock or the lock's holder, which messages consist of
@@ -18,19 +18,19 @@ const facade = () => {
   return () => acquireLockSync(directory).releaseSync()
 }
 
-/** How many messages were published, and how many pairs there were. */
+/** How many messages were published, and how many pairs ran. */
 const counts = { messages: 0, pairs: 0 }
 
 const kinds = {
   binding() {
-    // The package has loaded it and set it up.
+    // The package loads the addon and sets it up.
     require(`${root}dist/index.js`)
     const { acquireSync, releaseHeldSync } = require(
       Object.keys(require.cache).find((path) => path.endsWith('.node')),
     )
     return () => releaseHeldSync(acquireSync(directory, undefined, undefined, true, 0, 0).id)
   },
-  /** The facade, with functions that do nothing in the place of those that publish. */
+  /** The facade, with empty functions instead of those that publish. */
   silent() {
     const path = require.resolve(`${root}dist/shared.js`)
     const shared = require(path)
@@ -51,7 +51,7 @@ const kinds = {
   },
 }
 
-/** Loads the package at the first order, as what it reads of the clocks is captured then. */
+/** Loads the package at the first order, because it captures the clocks when it loads. */
 let pair
 const load = () => {
   pair ??= kinds[kind]()
@@ -70,7 +70,7 @@ async function mean() {
   return mean
 }
 
-/** Puts `seen` before what `object[name]` does. */
+/** Calls `seen` before each call or read of `object[name]`. */
 function spy(object, name, seen) {
   const known = Object.getOwnPropertyDescriptor(object, name)
   const wrapped = (original) =>
@@ -82,7 +82,7 @@ function spy(object, name, seen) {
   Object.defineProperty(object, name, { ...known, ...spied })
 }
 
-/** The first and last order of its process: the spies come before the package, and slow it down. */
+/** The only order of its process: the spies must precede the package, and slow it down. */
 function computed() {
   if (pair) throw new Error('the package is loaded and has its clocks')
   const times = 1000

@@ -1,4 +1,4 @@
-// What a lock on PostgreSQL costs and how long it is waited for, beside the server's own advisory locks.
+// The cost of a lock on PostgreSQL and of waiting for it, compared with the server's own advisory locks.
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import pg from 'pg'
@@ -42,7 +42,7 @@ async function pairs(url, rounds) {
   }
 }
 
-/** Measures with a server of its own. */
+/** Measures with a separate server. */
 export async function postgres({ rounds, samples }) {
   const medium = 'PostgreSQL'
   const reason = installPostgres()
@@ -61,7 +61,7 @@ export async function postgres({ rounds, samples }) {
     const rows = await rowsOf('handOver', waiting, samples)
     return [costs, { medium, title: 'from just before the release until the waiter holds the lock', rows }]
   } finally {
-    // They would not survive the end of their connections.
+    // Before the server stops, because they need their connections.
     await endAll()
     await server.stop()
   }

@@ -1,4 +1,4 @@
-// What one process measures: acquire and release, refused acquires, diagnostics channels, and the start of a process.
+// Measures with one process: acquire and release, refused acquires, diagnostics channels, and loading.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -15,7 +15,7 @@ const { acquireLock, acquireLockSync } = createRequire(import.meta.url)('reconci
 const lockfileLock = promisify(lockfile.lock)
 const lockfileUnlock = promisify(lockfile.unlock)
 
-/** `benches/floor.rs`, started anew in every round, for so long that the start of a process does not matter. */
+/** `benches/floor.rs`, a new process in every round, with so many iterations that its start does not matter. */
 function floor(executable, path) {
   const each = (iterations) =>
     Number(execFileSync(executable, [path, String(iterations)], { encoding: 'utf8' })) / iterations
@@ -23,14 +23,14 @@ function floor(executable, path) {
   return { name: 'floor', sample: () => each(iterations) }
 }
 
-/** Acquire and release; every contender has a directory of its own. */
+/** Acquire and release; every contender has its own directory. */
 function released(parent) {
   const place = (name) => {
     const path = join(parent, name)
     mkdirSync(path)
     return path
   }
-  // proper-lockfile locks a file that exists, by a directory beside it.
+  // proper-lockfile locks an existing file by a directory beside it.
   const subject = (name) => {
     const path = join(place(name), 'subject.json')
     writeFileSync(path, '{}')
@@ -77,7 +77,7 @@ function released(parent) {
   ]
 }
 
-// Another outcome would be measured for the wrong thing.
+// Any other outcome would make the measurement wrong.
 function expectRefusal(error) {
   if (!error.message.startsWith('Another reconcile run is in progress')) throw error
 }
@@ -85,7 +85,7 @@ const acquired = () => {
   throw new Error('a held lock was acquired')
 }
 
-/** Refused acquires, and what holds their locks. */
+/** Refused acquires, with holders of their locks. */
 async function refused(parent) {
   const held = async (kind) => {
     const path = join(parent, `held-${kind}`)
@@ -112,7 +112,7 @@ async function refused(parent) {
   ]
 }
 
-/** Measures on all media in turn; a table for each. */
+/** Measures on all media in turn; returns a table for each. */
 export async function pairs({ media, executables, rounds }) {
   const contenders = []
   for (const { name: medium, directory } of media) {
@@ -132,7 +132,7 @@ export async function pairs({ media, executables, rounds }) {
   })
 }
 
-/** What the channels cost: each kind in a process, as a channel that once had a subscriber stays slower. */
+/** The cost of the channels; each kind in its own process, because a channel that had a subscriber stays slower. */
 export async function diagnostics({ directory, rounds }) {
   const start = async (kind, name) => {
     const path = join(directory, `diagnostics-${kind}`)
@@ -148,7 +148,7 @@ export async function diagnostics({ directory, rounds }) {
     start('heard', 'a subscriber to each'),
   ])
   const measured = await takeTurns(contenders, rounds)
-  // Counted in processes of their own, which replace the clocks before they load the package.
+  // Counted in separate processes, which replace the clocks before they load the package.
   const reads = {}
   for (const kind of ['unheard', 'heard']) reads[kind] = Number(await (await start(kind)).compute())
   if (reads.heard === 0) throw new Error('messages were published, and none was seen to be computed')
@@ -168,7 +168,7 @@ function lifetime(path) {
   return performance.now() - started
 }
 
-/** What loading a package adds to the start of a process, in a project in which it is installed. */
+/** The time that loading an installed package adds to the start of a process. */
 export async function load({ directory }) {
   const homes = { 'an empty script': '', 'reconcile-lock': root }
   homes['proper-lockfile'] = join(root, 'node_modules/proper-lockfile')
@@ -182,7 +182,7 @@ export async function load({ directory }) {
   const measured = await takeTurns(contenders, 30)
   const base = median(measured[0].samples)
   const rows = measured.map(({ name, samples }) => ({
-    // Noise alone makes less than nothing.
+    // Noise alone can make the difference negative.
     ...{ name, 'median ms': median(samples), 'added ms': Math.max(0, median(samples) - base), samples },
   }))
   return { title: 'a process from start to end, of 30 interleaved runs', rows }

@@ -1,6 +1,6 @@
-// What is to be reached, and the contenders that several files name.
+// The targets, and the names of contenders that several files use.
 
-/** How long the pollers sleep between two tries, in milliseconds. */
+/** How long the pollers sleep between two attempts, in milliseconds. */
 export const period = 200
 export const polling = `legacy lock, polled every ${period} ms`
 export const withoutLegacy = (name) => `${name}, legacy: false`
@@ -11,8 +11,8 @@ const both = ['tmpfs', 'disk']
 const own = ['acquireLock', 'acquireLockSync']
 
 /**
- * `of` and `to` are a row and a column of the section: the first value is divided by the second one, if there is one. A value
- * up to `most`, from `least` or `below` reaches the target. `media`: where, if not wherever the section runs.
+ * `of` and `to` name a row and a column of the section; the value of `of` is divided by that of `to`, if given. The
+ * target is reached up to `most`, from `least`, or `below` a value. `media`: where, if not on all media of the section.
  */
 const bySection = {
   pairs: [
@@ -76,7 +76,7 @@ export const targets = Object.entries(bySection).flatMap(([section, all]) =>
   all.map((target) => ({ section, ...target })),
 )
 
-/** The values of rows by `row column`: numbers, or why there is none. */
+/** The values of rows by `row column`: numbers, or the reason why one is missing. */
 export const figuresOf = (rows) =>
   Object.fromEntries(
     rows.flatMap(({ name, samples: _, ...values }) =>
@@ -89,7 +89,7 @@ function compare({ of, to, most = Infinity, least = -Infinity, below = Infinity 
   const reason = values.find((value) => typeof value === 'string')
   if (reason !== undefined) return { verdict: 'skipped', reason }
   const measured = values[0] / values[1]
-  // Neither reached nor missed: an error.
+  // A missing figure is an error.
   if (!(measured >= 0)) throw new Error(`there is no figure for ${of}${to ? ` or ${to}` : ''}`)
   const isReached = measured <= most && measured >= least && !(measured >= below)
   return { measured, verdict: isReached ? 'reached' : 'missed' }

@@ -1,4 +1,4 @@
-// What several processes measure: how long a waiter waits, whether one starves, and what waiting costs.
+// Measures with several processes: the time until a waiter acquires, fairness, and the cost of waiting.
 import { spawnSync } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,18 +8,18 @@ import { median, momentsOf, percentile, takeTurns } from './measure.mjs'
 import { period, polling, withoutLegacy } from './targets.mjs'
 import { asleep, now, script, Worker } from './workers.mjs'
 
-/** When the release comes after the waiter has gone to sleep, in milliseconds. */
+/** The range of delays from the waiter's sleep to the release, in milliseconds. */
 export const soon = [20, 80]
-/** Each phase of the sleep of a poller is as likely as another. */
+/** A full period, so that each phase of a poller's sleep is equally likely. */
 export const withinPeriod = [20, 20 + period]
 
-/** How many samples a p99 takes. */
+/** How many samples a p99 needs. */
 const enough = 200
 
 /** A process that holds and one that waits; `native`: the waiter is `benches/flock.rs`. */
 class Contender {
   constructor({ kind, native, wait, times, place, executable }) {
-    // One more for the round that does not count.
+    // One more for the warm-up round.
     this.pauses = momentsOf(wait, times + 1)
     this.holderCommand = script('worker', kind, place)
     this.waiterCommand = native ? [executable, native, join(place, 'flock.lock')] : this.holderCommand
@@ -54,7 +54,7 @@ class Contender {
   async kill() {
     await this.holder.hold()
     await this.waiter.wait()
-    // It starts before the pause, while nothing is measured.
+    // The next holder starts before the pause, while nothing is measured.
     const next = await Worker.start(this.holderCommand)
     await this.pause()
     const from = now()
@@ -67,7 +67,7 @@ class Contender {
 
 /**
  * @param {'handOver' | 'kill'} act
- * @param {object[]} contenders `share`: the part of the samples that a slow one takes
+ * @param {object[]} contenders `share`: the share of the samples for a slow one
  * @param {number} samples
  */
 export async function rowsOf(act, contenders, samples) {
@@ -108,7 +108,7 @@ const own = [
 ]
 const command = { name: 'flock(1)', kind: 'flock', native: 'command', wait: soon }
 const poller = { name: polling, kind: 'legacy', wait: withinPeriod, share: 0.3 }
-// Its first pause is 1 s. After SIGKILL it waits until the lock is stale, and then for its next retry, 3 s or 7 s.
+// Its first pause is 1 s. After SIGKILL it waits until the lock is stale, then for its next retry after 3 s or 7 s.
 const proper = { name: 'proper-lockfile, retries: 10, stale: 2000', kind: 'proper', wait: [20, 1000] }
 
 export const handover = section(
@@ -138,7 +138,7 @@ export const killed = section(
   ],
 )
 
-/** Starts `processes` that each acquire `times` times, at one moment. */
+/** Starts `processes` processes at the same moment; each acquires `times` times. */
 async function race(directory, processes, times, held) {
   mkdirSync(directory)
   const command = script('worker', 'own', directory)
@@ -158,7 +158,7 @@ async function shares(directory, held, processes, times) {
       return holds.map(([asked, enter, exit]) => ({ process, asked, enter, exit }))
     })
     .sort((a, b) => (a.enter < b.enter ? -1 : 1))
-  // A process that comes late has the second half to itself.
+  // Only the first half: a late process has the second half for itself.
   const counts = answers.map(() => 0)
   for (const { process } of all.slice(0, all.length >> 1)) counts[process] += 1
   const [largest, smallest] = [Math.max(...counts), Math.min(...counts)]
@@ -183,7 +183,7 @@ export async function fairness({ directory }) {
   return { title, rows }
 }
 
-/** What a release costs the processes that wait and are not next; all wait while the lock is held for 10 ms. */
+/** The cost of a release for the waiters that are not next; all wait while the lock is held for 10 ms. */
 export async function wakeups({ directory }) {
   const [few, many, times, held] = [2, 30, 40, 10]
   const busy = async (processes) => {
@@ -205,14 +205,14 @@ async function crowd(directory, paths, waiters) {
   const [holder, waiter] = [await Worker.start(command), await Worker.start(command)]
   await holder.ask('holdAll', paths)
   await waiter.ask('waitAll', JSON.stringify({ waiters, paths }))
-  // Until threads that have nothing left to do have ended.
+  // Idle threads end within this time.
   await setTimeout(1000)
   await asleep(waiter.child.pid)
   const { settled, percent, threads } = JSON.parse(await waiter.ask('rest', 5000))
   if (settled > 0) throw new Error(`${settled} of ${waiters} calls did not wait for the holder`)
   const from = performance.now()
   await holder.ask('releaseAll')
-  // It proves that they did wait.
+  // Proves that the calls did wait.
   await waiter.ask('finish')
   const milliseconds = performance.now() - from
   await Promise.all([holder.kill(), waiter.kill()])

@@ -1,11 +1,11 @@
-// A process of the benchmark: `node worker.mjs KIND PLACE`, a directory or the URL of a database. Orders and answers are
-// lines; `benches/flock.rs` obeys the first two orders:
-//   hold          `asked PID` before it acquires, with the process that will sleep, and `held NS` after
-//   release       `released NS`, with the moment just before
+// A process of the benchmark: `node worker.mjs KIND PLACE`, with a directory or the URL of a database. Orders and
+// answers are lines; `benches/flock.rs` supports the first two orders:
+//   hold          `asked PID` before it acquires, with the process that will sleep, then `held NS`
+//   release       `released NS`, with the moment just before the release
 //   race JSON     acquires `times` times from `start` on, and holds for `held` ms; `done` with the moments and the CPU time
 //   holdAll N     `done` when it holds N locks; `releaseAll` releases them
 //   waitAll JSON  starts `calls` that wait for N locks, and `done`; `finish`: `done N` when N have acquired and released
-//   rest MS       `done` with CPU time and more threads of the next MS milliseconds
+//   rest MS       `done` with the CPU time and the additional threads of the next MS milliseconds
 import { spawnSync } from 'node:child_process'
 import { closeSync, openSync, readdirSync, writeFileSync, writeSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -17,7 +17,7 @@ import { period } from './targets.mjs'
 const require = createRequire(import.meta.url)
 const [kind, place] = process.argv.slice(2)
 const now = () => process.hrtime.bigint()
-// Written before it blocks its event loop.
+// Synchronous, because the event loop may be blocked next.
 const print = (line) => writeSync(1, `${line}\n`)
 
 const waiting = { cwd: place, timeout: Infinity }
@@ -62,7 +62,7 @@ const kinds = {
     }
   },
   proper() {
-    // It locks a file that exists, by a directory beside it. `stale`: the least that it accepts; its default is 10 s.
+    // It locks an existing file by a directory beside it. `stale` is its minimum; the default is 10 s.
     const subject = join(place, 'subject.json')
     writeFileSync(subject, '{}')
     return () => require('proper-lockfile').lock(subject, { retries: 10, stale: 2000 })
@@ -174,6 +174,6 @@ lines.on('line', async (line) => {
   const answer = await orders[order](JSON.parse(value))
   if (answer !== undefined) print(`done ${JSON.stringify(answer)}`)
 })
-// It never outlives the benchmark.
+// Ends with the benchmark.
 lines.on('close', () => process.exit(0))
 print(`ready ${now()}`)

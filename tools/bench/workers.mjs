@@ -1,4 +1,4 @@
-// The processes that the benchmark starts, and the clock that they share with it.
+// The processes that the benchmark starts, and the clock that all of them share.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -17,14 +17,14 @@ process.on('exit', () => {
   for (const { child } of running) child.kill('SIGKILL')
 })
 
-/** The command of a process of ours. */
+/** The command that runs a script of the benchmark. */
 export const script = (name, ...args) => [
   process.execPath,
   fileURLToPath(new URL(`${name}.mjs`, import.meta.url)),
   ...args,
 ]
 
-/** A process that takes orders as lines, and answers by lines of a word and a value. */
+/** A process that reads orders as lines, and answers with lines of a word and a value. */
 export class Worker {
   #answers = []
   #wake = () => {}
@@ -44,11 +44,11 @@ export class Worker {
       this.#answers.push(line)
       this.#wake()
     })
-    // A killed process reads no more; its end is noticed elsewhere.
+    // A write to a killed process fails; its end is handled elsewhere.
     this.child.stdin.on('error', () => {})
   }
 
-  /** Starts one and waits until it is ready. A clock other than ours would make every latency worthless. */
+  /** Starts a process and waits until it is ready. Latencies need the same clock in both processes. */
   static async start(command) {
     const worker = new Worker(command)
     const at = BigInt(await worker.answer('ready'))
@@ -61,7 +61,7 @@ export class Worker {
     this.child.stdin.write(`${`${order} ${value}`.trim()}\n`)
   }
 
-  /** Gives an order and returns its answer. */
+  /** Sends an order and returns its answer. */
   ask(order, value, word = 'done') {
     this.order(order, value)
     return this.answer(word)
@@ -87,13 +87,13 @@ export class Worker {
     return line.slice(word.length + 1)
   }
 
-  /** Acquires a lock that is free. */
+  /** Acquires a free lock. */
   async hold() {
     await this.ask('hold', undefined, 'asked')
     await this.answer('held')
   }
 
-  /** Requests a lock that is held, and waits until the process that requested it sleeps. */
+  /** Requests a held lock, and waits until the requesting process sleeps. */
   async wait() {
     await asleep(Number(await this.ask('hold', undefined, 'asked')))
   }

@@ -1,15 +1,15 @@
-// The tools of the cross checks, from Debian and PyPI; lints, the linked addon, and the core's own tests.
+// The cross checks: their tools from Debian and PyPI, lints, the linked addon, and the core's own tests.
 import { spawnSync } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { file, installPackages } from '../debian.mjs'
 import { root, run } from '../steps.mjs'
 
-/** Everything of these checks stands below this directory. */
+/** The directory for all files of these checks. */
 export const work = join(root, 'target/cross')
 const wine = join(work, 'wine')
 
-/** A file of each Debian package, by what needs it: everything, or what programs are run with. */
+/** A file of each Debian package, for all targets or by the command that runs programs. */
 const debian = {
   all: {
     'rustc-web': '/usr/bin/rustc',
@@ -41,15 +41,15 @@ export function installTools(targets) {
   if (existsSync(join(venv, 'bin/cargo-zigbuild'))) return
   mkdirSync(work, { recursive: true })
   run('python3', ['-m', 'venv', venv])
-  // The very linker of the workflow that builds what is published.
+  // The same linker as in the workflow that builds the published binaries.
   run(join(venv, 'bin/pip'), ['install', '--quiet', '--no-deps', '--require-hashes', '-r', '.github/zig.txt'])
 }
 
-/** The environment of every cargo command: Debian's compiler, which comes with the sources of its library. */
+/** The environment of every cargo command, with Debian's compiler, which includes the library sources. */
 function environment() {
   const node = join(work, 'libnode')
   if (!existsSync(node)) {
-    // Node-API is looked up when the addon is loaded; only napi's build script asks for this library.
+    // The addon finds Node-API when it is loaded; only napi's build script needs this library.
     mkdirSync(node, { recursive: true })
     for (const name of ['libnode.dll', 'libnode.a', 'libnode.dll.a'])
       writeFileSync(join(node, name), name.endsWith('.a') ? '!<arch>\n' : '')
@@ -58,7 +58,7 @@ function environment() {
     ...process.env,
     PATH: `${join(work, 'python/bin')}:${process.env.PATH}`,
     RUSTC: '/usr/bin/rustc',
-    // Debian's compiler is a stable one; only an unstable option builds the standard library.
+    // Enables the unstable option that builds the standard library in Debian's stable compiler.
     RUSTC_BOOTSTRAP: '1',
     CARGO_TARGET_DIR: work,
     CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER: 'x86_64-w64-mingw32-gcc',
@@ -67,7 +67,7 @@ function environment() {
   }
 }
 
-/** Runs a command and gives what it printed; its failure is an error with the end of that. */
+/** Runs a command and returns its output; throws an error with the end of the output if it fails. */
 export function output(command, args, options = {}) {
   console.log(`> ${[command, ...args].join(' ')}`)
   const settings = { cwd: root, env: environment(), encoding: 'utf8', maxBuffer: 1 << 28, ...options }
@@ -89,8 +89,8 @@ export function lint({ name }) {
 }
 
 /**
- * Runs cargo with the linker that the target has here. musl programs are static, unless they are told that a shared library
- * is wanted; zig brings what starts them.
+ * Runs cargo with the linker for the target. `musl`: flags for musl, whose programs are static by default; zig provides
+ * their startup code.
  */
 function cargo({ name, link, glibc }, command, musl, args) {
   const [program, first] = link === 'zig' ? ['cargo-zigbuild', command.zig] : ['cargo', command.cargo]
@@ -101,7 +101,7 @@ function cargo({ name, link, glibc }, command, musl, args) {
   })
 }
 
-/** Links the addon and gives its path. */
+/** Links the addon and returns its path. */
 export function build(target) {
   const options = ['--release', ...SMALL, '--features', 'node']
   cargo(target, { zig: 'zigbuild', cargo: 'build' }, '-Ctarget-feature=-crt-static', options)
@@ -109,7 +109,7 @@ export function build(target) {
   return join(work, target.name, 'release', name)
 }
 
-/** Builds the core's tests and runs them; gives how many have passed. */
+/** Builds and runs the core's tests; returns how many passed. */
 export function testCore(target) {
   const tests = ['--test', 'protocol', '--test', 'corpus', '--no-run', LIBRARY, '--message-format=json']
   const printed = cargo(target, { zig: 'test', cargo: 'test' }, '-Clink-self-contained=no', tests)
@@ -128,7 +128,7 @@ function runTests({ run, name }, path) {
   return Number(passed)
 }
 
-/** Runs a program as wine needs it, with files as standard streams, and gives what it printed. */
+/** Runs a program with files as standard streams, which wine needs; returns its output. */
 function toFile(command, args, options) {
   console.log(`> ${[command, ...args].join(' ')}`)
   const log = join(work, 'output.log')
@@ -146,20 +146,20 @@ function toFile(command, args, options) {
 /** Without windows and without wine's own messages. */
 export const wineEnvironment = () => ({ ...process.env, WINEPREFIX: wine, WINEDEBUG: '-all', DISPLAY: '' })
 
-/** `bcryptprimitives.dll` is newer than this wine; the same bytes come from an older name. */
+/** `bcryptprimitives.dll` is newer than this wine; an older function returns the same random bytes. */
 const PRNG = `#include <windows.h>
 BOOLEAN NTAPI SystemFunction036(PVOID, ULONG);
 __declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE data, SIZE_T size) { return SystemFunction036(data, (ULONG)size); }
 BOOL WINAPI DllMain(HINSTANCE self, DWORD why, LPVOID reserved) { return TRUE; }
 `
 
-/** Windows counts its starts here, and wine does not. */
+/** The boot counter of Windows, which wine does not set. */
 const BOOT_ID = [
   'HKLM\\SYSTEM\\CurrentControlSet\\Control\\Session Manager\\Memory Management\\PrefetchParameters',
   ...['/v', 'BootId', '/t', 'REG_DWORD', '/d', '7', '/f'],
 ]
 
-/** Makes the directory of a Windows, with what Debian's wine lacks for Rust's standard library and the addon. */
+/** Makes a wine prefix with what Debian's wine lacks for Rust's standard library and the addon. */
 export function prepareWine() {
   const ready = join(wine, 'ready')
   if (existsSync(ready)) return

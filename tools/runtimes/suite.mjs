@@ -1,4 +1,4 @@
-// Runs files of tests in a runtime, several at once, and reads its reports in JUnit's format.
+// Runs several test files at once in a runtime, and reads its JUnit reports.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs'
@@ -8,7 +8,7 @@ import { XMLParser } from 'fast-xml-parser'
 import { root } from '../steps.mjs'
 import { compiledTest, folders } from '../suite.mjs'
 
-/** What `__test__/support/known-failure.mts` prints of a test that cannot pass. */
+/** The line that `__test__/support/known-failure.mts` prints for a test that cannot pass. */
 const KNOWN_FAILURE = /^known failure: (.+?): (.+)$/gm
 const parser = new XMLParser({
   ...{ ignoreAttributes: false, attributeNamePrefix: '', parseAttributeValue: false, parseTagValue: false },
@@ -25,7 +25,7 @@ const parser = new XMLParser({
  * @property {(file: string, report: string) => string[]} command the words that run a file and write a report
  * @property {NodeJS.ProcessEnv} [env]
  * @property {number} [concurrency] how many files run at once
- * @property {number} [deadline] after which a file is killed, in milliseconds
+ * @property {number} [deadline] time after which a file is killed, in milliseconds
  */
 
 /** The words after the executable that run a file of tests and write a report. */
@@ -41,13 +41,13 @@ export const testArguments = {
 /**
  * @param {Runtime} runtime
  * @param {string[]} files as `folder/name`
- * @returns {Promise<Counts & { failures: string[] }>} with what was printed of each test that failed
+ * @returns {Promise<Counts & { failures: string[] }>} with the output of each failed test
  */
 export async function runSuite(runtime, files, print = console.log) {
   print(`\n# ${runtime.name}`)
   const counts = { passed: 0, failed: 0, skipped: 0 }
   const failures = []
-  // The longest first, so that none of them runs alone in the end.
+  // The longest files first, so that none runs alone at the end.
   const isLong = (/** @type {string} */ file) => Number(folders[file.split('/')[0]]?.long ?? false)
   const waiting = files.toSorted((a, b) => isLong(b) - isLong(a))
   const work = async () => {
@@ -82,7 +82,7 @@ async function runFile({ command, env, deadline = 10 * 60_000 }, file) {
   const log = report.replace(/xml$/, 'log')
   rmSync(report, { force: true })
   const [program, ...args] = command(compiledTest(file), report)
-  // Not pipes: a process that a test has left would keep them open.
+  // Files, not pipes: a process that a test has left would keep a pipe open.
   const output = openSync(log, 'w')
   const options = { cwd: root, env: { ...process.env, ...env }, timeout: deadline, killSignal: 'SIGKILL' }
   const child = spawn(program, args, { ...options, stdio: ['ignore', output, output] })
@@ -91,7 +91,7 @@ async function runFile({ command, env, deadline = 10 * 60_000 }, file) {
   const end = code === 0 ? 0 : (signal ?? `exit code ${code}`)
   const text = readFileSync(log, 'utf8')
   const results = existsSync(report) ? readReport(readFileSync(report, 'utf8')) : []
-  // Deno's report counts a test as passed that was skipped.
+  // Deno reports a skipped test as passed.
   for (const [, name, why] of text.matchAll(KNOWN_FAILURE)) {
     const known = results.find((result) => result.name === name && result.state !== 'failed')
     if (known) Object.assign(known, { state: 'skipped', about: why })
@@ -102,7 +102,7 @@ async function runFile({ command, env, deadline = 10 * 60_000 }, file) {
 }
 
 /**
- * The tests in a JUnit report, those inside of suites too.
+ * The tests in a JUnit report, including those in suites.
  * @returns {Result[]}
  */
 function readReport(/** @type {string} */ xml) {

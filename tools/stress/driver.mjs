@@ -1,4 +1,4 @@
-// Runs one stress test: starts the workers, kills, stops and terminates them by the schedule, and starts others.
+// Runs one stress test: starts workers, kills, stops and terminates them by the schedule, and replaces them.
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -7,20 +7,20 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { now, randomFrom } from './random.mjs'
 
-/** How long the workers have to end by themselves, in milliseconds. */
+/** How long the workers may take to end by themselves, in milliseconds. */
 const deadline = 10_000
-/** An event that is later than this delays the rest of the schedule, in milliseconds: it is not played in a burst. */
+/** An event that is later than this, in milliseconds, delays the rest of the schedule, which prevents a burst. */
 const maxLateness = 50
 
 const running = new Set()
 
-/** Ends every worker, also those that are stopped. */
+/** Kills all workers, including stopped ones. */
 export function killAll() {
   for (const child of running) child.kill('SIGKILL')
 }
 
 /**
- * @typedef {object} Mix Who takes part
+ * @typedef {object} Mix The workers
  * @property {(place: number) => { kind: string, execPath?: string }} member
  * @property {number} processes
  * @property {number} threads in each process; 0: the process itself does the work
@@ -29,7 +29,7 @@ export function killAll() {
  */
 
 /**
- * When which worker is killed, stopped or terminated, by the seed alone. Each kind of event has its own stream.
+ * The times at which workers are killed, stopped or terminated, by the seed alone. Each kind has its own stream.
  * @param {string} seed
  * @param {Mix} mix
  * @param {number} seconds
@@ -55,7 +55,7 @@ export function schedule(seed, { pace, processes, threads }, seconds) {
 
 class StressTest {
   all = []
-  /** Those that take part now, by place. */
+  /** The current workers, by place. */
   members = []
   faults = []
   counts = { kills: 0, holdersKilled: 0, stops: 0, terminations: 0 }
@@ -87,7 +87,7 @@ class StressTest {
       .catch((error) => this.faults.push(`${name} (${kind}): ${error.message}`))
     worker.begun = once(child, 'message').then(([{ ready }]) => {
       worker.isReady = true
-      // A clock other than ours would make every judgement worthless.
+      // The judgement needs the same clock in all processes.
       if (BigInt(ready) < spawning || BigInt(ready) > now())
         this.faults.push(`the clock of ${name} (${kind}) is ${ready}, before ${spawning} or after ${now()}`)
     })
@@ -97,7 +97,7 @@ class StressTest {
   }
 
   send({ child }, message) {
-    // Its end may not be known yet.
+    // The worker may have ended already.
     if (child.connected) child.send(message, () => {})
   }
 
@@ -105,13 +105,13 @@ class StressTest {
     return this.members.filter(({ isReady, isGone }) => isReady && !isGone)
   }
 
-  /** Those without which half of the workers still request the lock. */
+  /** Workers that may be stopped or killed: without one, at least half still request the lock. */
   get targets() {
     const active = this.present.filter(({ isStopped }) => !isStopped).length
     return this.present.filter(({ isStopped }) => active - (isStopped ? 0 : 1) >= this.members.length / 2)
   }
 
-  /** The target that the lock file names in one of several reads. */
+  /** The target that the lock file names; reads it several times. */
   holder(targets) {
     for (let read = 0; read < 200; read += 1) {
       try {
@@ -119,7 +119,7 @@ class StressTest {
         const holder = targets.find((worker) => worker.pid === pid)
         if (holder) return holder
       } catch {
-        // It is free, or its record is not written yet.
+        // The lock is free, or its record is not written yet.
       }
     }
     return undefined
@@ -131,7 +131,7 @@ class StressTest {
     worker.killed = now()
   }
 
-  /** Mostly the holder, so that the lock becomes stale. */
+  /** Kills a worker, mostly the holder, so that the lock becomes stale. */
   kill({ place, holder: prefersHolder }) {
     const holder = prefersHolder ? this.holder(this.targets) : undefined
     const worker = holder ?? this.next(place, this.targets)
@@ -169,7 +169,7 @@ class StressTest {
     return worker
   }
 
-  /** The first one from a place on. The first place follows the last one. */
+  /** The first worker from a place on; the first place follows the last one. */
   next(place, workers) {
     return workers.find((worker) => worker.place >= place) ?? workers[0]
   }
@@ -193,7 +193,7 @@ class StressTest {
     await this.finish()
   }
 
-  /** All workers end by themselves. */
+  /** Stops all workers, and waits until they have ended. */
   async finish() {
     for (const timer of this.timers) clearTimeout(timer)
     for (const worker of this.members) this.continue(worker)
@@ -210,7 +210,7 @@ class StressTest {
 }
 
 /**
- * The schedule as it was played is in the directory of the logs, one event per line.
+ * Runs a stress test, and writes the events that took place to `schedule.jsonl` beside the logs.
  * @param {{ mix: Mix, lock: string, cwd: string, logs: string, seed: string, seconds: number }} about
  */
 export async function stress({ seconds, ...about }) {

@@ -1,4 +1,4 @@
-// What the logs mean: who held the lock at the same time, and what a run must not show.
+// Judges the logs: overlaps of holders, and other failures of a run.
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -7,19 +7,19 @@ import { join } from 'node:path'
  * @property {string} worker
  * @property {string} kind
  * @property {number} pid
- * @property {bigint} since not before the lock was its own
- * @property {bigint} enter after it acquired
- * @property {bigint} exit before it released or was killed
- * @property {bigint} gone when the lock was free again: `exit`, or after it was killed
+ * @property {bigint} since the earliest moment at which it may have held the lock
+ * @property {bigint} enter a moment after it acquired
+ * @property {bigint} exit a moment before it released or was killed
+ * @property {bigint} gone when the lock was free again: `exit`, or a moment after the kill
  * @property {boolean} takenOver
  * @property {'released' | 'lost' | 'unknown'} outcome
  *
- * @typedef {{ begin: bigint, end: bigint }} Span when a legacy worker removed what was at the path
+ * @typedef {{ begin: bigint, end: bigint }} Span when a legacy worker removed the file at the path
  * @typedef {{ name: string, kind: string, pid: number, killing?: bigint, killed?: bigint }} Process its log is
  *   `name.log`, those of its threads are `name.0.log` and so on; `killing` and `killed` enclose its kill
  */
 
-/** The events of a log. The last line of a killed worker may be torn: it does not count. */
+/** The events of a log, without the last line, which a kill may have torn. */
 const readLog = (path) =>
   readFileSync(path, 'utf8')
     .split('\n')
@@ -35,7 +35,7 @@ function intervalsOf(events, about, { killing, killed } = {}) {
   let open
   let left
   for (const { event, at, since, takenOver, during, code } of events) {
-    // The event after an exit says how the hold ended.
+    // The event after an exit shows the outcome of the release.
     if (left && (event === 'error' || event === 'enter' || event === 'refused' || event === 'end')) {
       const failed = code === 'E_LOCK_LOST' ? 'lost' : 'unknown'
       left.outcome = event === 'error' && during === 'release' ? failed : 'released'
@@ -50,13 +50,13 @@ function intervalsOf(events, about, { killing, killed } = {}) {
       open = undefined
     }
   }
-  // It held until it was killed. One that entered after the first stamp was killed in that moment.
+  // It held the lock until the kill. A worker that entered after `killing` was killed at that moment.
   if (open && killing > open.enter) open.exit = killing
   if (open && killed > open.exit) open.gone = killed
   return intervals
 }
 
-/** One that was killed while it removed may have removed until then. */
+/** A worker that was killed during a removal may have removed the file until its end. */
 function unlinksOf(events, { killed } = {}) {
   const spans = []
   for (const { event, at } of events) {
@@ -67,7 +67,7 @@ function unlinksOf(events, { killed } = {}) {
 }
 
 /**
- * Everything that the logs in a directory say.
+ * Reads all logs in a directory.
  * @param {string} logs
  * @param {Process[]} processes
  */
@@ -113,7 +113,7 @@ function isExplained(first, second, unlinks) {
 }
 
 /**
- * Every two intervals that have more than a moment in common.
+ * All pairs of intervals that overlap for more than a moment.
  * @param {Interval[]} intervals
  * @param {Span[]} unlinks
  */
@@ -123,7 +123,7 @@ export function findOverlaps(intervals, unlinks = []) {
   for (const second of intervals.toSorted(byEnter)) {
     inside = inside.filter((first) => first.exit > second.enter)
     for (const first of inside) {
-      // Two that enter in the same nanosecond and leave at once have nothing in common.
+      // Two empty intervals in the same nanosecond do not overlap.
       if (second.exit <= first.enter) continue
       const pair = [first.kind, second.kind].sort().join('-')
       found.push({ first, second, pair, explained: isExplained(first, second, unlinks) })
@@ -145,7 +145,7 @@ export function longestGap(intervals, from, to) {
   return Number(longest) / 1e6
 }
 
-/** Counts `items` by what `name` says of each. */
+/** Counts `items` by `name(item)`. */
 export function count(items, name) {
   const counts = {}
   for (const item of items) counts[name(item)] = (counts[name(item)] ?? 0) + 1
@@ -156,10 +156,10 @@ export function count(items, name) {
 export const isReal = ({ first, second, explained }) => !explained && !isLegacy(first) && !isLegacy(second)
 
 /**
- * Why a run fails; nothing if it passes.
+ * Why a run fails; empty if it passes.
  * @param {{ intervals: Interval[], unlinks: Span[], errors: { kind: string, during: string, code: string, message: string }[],
  *   from: bigint, to: bigint, faults: string[], control?: boolean, afterwards: { error?: string, left: string[] } }} run
- *   `control`: of a lock that is known to be broken
+ *   `control`: the run is of a lock that is known to be broken
  */
 export function findFailures(run) {
   const { intervals, unlinks, errors, from, to, faults, control, afterwards } = run
@@ -172,7 +172,7 @@ export function findFailures(run) {
   }
   const real = overlaps.filter(isReal).length
   if (real > 0) failures.push(`${real} overlaps`)
-  // The lock of a worker beside legacy ones may be removed by them.
+  // Legacy workers may remove the lock of another worker.
   const withLegacy = intervals.some(isLegacy)
   const wrong = errors.filter(
     ({ kind, during, code }) =>

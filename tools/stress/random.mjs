@@ -1,7 +1,7 @@
-// What the driver and the workers share: random numbers by seed, and one clock.
+// Shared by the driver and the workers: random numbers by seed, and one clock.
 import { createHash } from 'node:crypto'
 
-/** Random numbers that depend on the names alone; drawing from one stream does not change another one. */
+/** Random numbers that depend only on the names; drawing from one stream does not affect another one. */
 export function randomFrom(...names) {
   let block = 0
   let drawn = []

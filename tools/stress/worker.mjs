@@ -1,5 +1,5 @@
-// A process of the stress test, started by `fork` with its setting as JSON, or a thread of one. It acquires, is in the
-// critical section and releases, and logs each event by one call, so that a kill loses no more than one line.
+// A process of the stress test, started by `fork` with its setting as JSON, or a thread of one. It acquires, passes the
+// critical section and releases. It logs each event by one call, so that a kill loses at most one line.
 import { openSync, writeSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { setImmediate, setTimeout } from 'node:timers/promises'
@@ -8,7 +8,7 @@ import { now, randomFrom } from './random.mjs'
 
 /**
  * `kind`: `legacy` for the TypeScript lock, anything else for this package. `index`: half of the native workers wait for
- * the lock, the others retry. `logsUnlinks`: legacy workers log what they remove, which slows them in their race.
+ * the lock, the others retry. `logsUnlinks`: legacy workers log their removals, which slows them down in their race.
  */
 const setting = isMainThread ? JSON.parse(process.argv[2]) : workerData
 const { kind, index, name, cwd, logs, logsUnlinks, seed, threads } = setting
@@ -22,13 +22,13 @@ function log(event, about = {}, at = now()) {
   writeSync(file, `${counted}${JSON.stringify({ event, at: String(at), ...about })}\n`)
 }
 
-/** A line for each refusal would cost more than the refusal. */
+/** Counts refusals: a line for each would cost more than the refusal. */
 function logRefusal() {
   refused += 1
   if (refused === 100) log('many')
 }
 
-/** Each kind of choice has its own stream: contention does not change how long the next section takes. */
+/** Each kind of choice has its own stream, so that contention does not affect the length of sections. */
 const [attempts, sections, pauses] = ['attempts', 'sections', 'pauses'].map((kind) =>
   randomFrom(seed, name, kind),
 )
@@ -38,7 +38,7 @@ function spin(milliseconds) {
   while (now() < end);
 }
 
-/** Mostly short, some longer. Half of the asynchronous ones give way to the event loop, as those of programs do. */
+/** Mostly short, some longer. Half of the asynchronous sections yield to the event loop, as in programs. */
 const length = () => (sections.chance(0.8) ? sections.between(0, 0.3) : sections.between(0.3, 3))
 async function pass() {
   const milliseconds = length()
@@ -47,7 +47,7 @@ async function pass() {
   else await setTimeout(milliseconds)
 }
 
-/** Each way to use this package; `enter` and `leave` enclose the critical section. */
+/** All ways to use this package; `enter` and `leave` enclose the critical section. */
 function nativeTurn() {
   const { acquireLock, acquireLockSync, releaseLock, withLock } = createRequire(import.meta.url)(
     'reconcile-lock',
@@ -84,7 +84,7 @@ function nativeTurn() {
     const asked = now()
     const enter = (lock) => {
       const at = now()
-      // The record was written at a time of the day in whole milliseconds, and not before the call.
+      // The record has the time in whole milliseconds, and was not written before the call.
       const age = Math.max(0, Date.now() - lock.holder.createdAt) + 1
       const written = at - BigInt(age) * 1_000_000n
       const since = String(written > asked ? written : asked)
@@ -138,13 +138,13 @@ async function loop() {
       if (!isInside && error.code === 'E_LOCK_CONTENTION') logRefusal()
       else log('error', { during, code: error.code ?? error.name, message: error.message })
     }
-    // The event loop must see the message that ends this.
+    // Yields, so that the event loop reads the stop message.
     await (pauses.chance(0.5) ? setImmediate() : setTimeout(pauses.between(0, 2)))
   }
   log('end')
 }
 
-/** Threads, of which one may be terminated; another one starts in its place. */
+/** Runs threads; a terminated one is replaced. */
 async function runThreads() {
   let serial = 0
   let hasBegun = false
@@ -178,7 +178,7 @@ async function runThreads() {
 function stop() {
   isStopped = true
   if (!isMainThread) parentPort.close()
-  // Not at once: Node.js fails to disconnect while it delivers messages that waited for a listener.
+  // Later, because Node.js cannot disconnect while it delivers messages that waited for a listener.
   else globalThis.setImmediate(() => process.disconnect())
 }
 
@@ -189,11 +189,11 @@ const begun = new Promise((resolve) => {
     resolve()
   })
 })
-// The driver may have been killed.
+// The parent may have been killed.
 if (isMainThread) process.on('disconnect', () => isStopped || process.exit(1))
 if (isMainThread) {
   const ready = threads > 0 ? await runThreads() : String(now())
-  // The test may be over before the threads have started.
+  // The test may end before the threads have started.
   if (process.connected) process.send({ ready })
 } else parentPort.postMessage(String(now()))
 if (!setting.hasBegun) await begun
