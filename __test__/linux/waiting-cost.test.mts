@@ -123,7 +123,7 @@ test('a wait for a remote holder needs little processor time', async (t) => {
   leave(cwd, { ...record, bootId: '00000000-0000-4000-8000-000000000000', host: 'elsewhere', fs: 'shared' })
   const waiter = new Waiter(t)
   const { status, outcome } = await waiter.begin({ cwd, timeout: LONG, quiet: true })
-  assert.match(String(status.reason), /on elsewhere holds it/)
+  assert.match(String(status.reason), /on elsewhere may hold it/)
   const bound = 0.1
   const [share = 1] = await processorShares([waiter], bound)
   t.diagnostic(`${(share * 100).toFixed(2)} % of a processor`)
