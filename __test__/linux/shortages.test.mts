@@ -10,10 +10,7 @@ import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { written } from '../support/program.mjs'
 import { sleep } from '../support/time.mjs'
 
-const short: KnownFailure[] = [
-  { runtime: 'bun', why: 'Bun opens a file for the stack trace of an error' },
-  { runtime: 'deno', why: 'Deno panics if it has no descriptor' },
-]
+const short: KnownFailure = { runtime: 'deno', why: 'Deno panics if it has no descriptor' }
 
 /** Starts a program that prints one answer at a time. */
 function begin(t: TestContext, cwd: string, body: string) {

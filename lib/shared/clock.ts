@@ -6,8 +6,13 @@ const { clearTimeout, setImmediate, setTimeout } = require('node:timers') as typ
 const { now } = Date
 const { bigint } = hrtime
 
-/** Milliseconds of a clock that changes of the system time do not affect. */
-const monotonic = (): number => Number(bigint()) / 1e6
+/**
+ * Milliseconds of a clock that changes of the system time do not affect. Node.js needs a millisecond to load
+ * `performance`, and `hrtime` of Deno calls `performance.now`, which fake timers replace.
+ */
+const monotonic: () => number = process.versions.deno
+  ? performance.now.bind(performance)
+  : () => Number(bigint()) / 1e6
 
 /** The longest timer of Node.js: a longer one fires immediately. */
 const MAX_TIMER_MS = 2 ** 31 - 1
