@@ -106,7 +106,5 @@ function nativeError(target: string, path: string, why: string, fix: string, cau
     `  cause: ${why}`,
     `  fix: ${fix}`,
   ].join('\n')
-  const error = lockError('E_LOCK_NATIVE', path, message)
-  if (cause !== undefined) Object.defineProperty(error, 'cause', { value: cause, configurable: true })
-  return error
+  return lockError('E_LOCK_NATIVE', path, message, { cause })
 }

@@ -73,7 +73,7 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "release_closes_before_it_unlinks",
-        about: "release lets go of the kernel lock first",
+        about: "release ends the kernel lock first",
         edits: &[
             ("    let failed = match system.unlink(&path, id) {", "    drop(file);\n    let failed = match system.unlink(&path, id) {"),
             ("    if stays(&failed) && overwrite(system, &file, &RELEASED) {\n        system.unlock(&file);\n        return Ok(());\n    }\n    let _ = cut(system, &file);\n    system.unlock(&file);\n", ""),
@@ -153,7 +153,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
-        name: "newborn_file_locked_before_the_look",
+        name: "file_being_created_locked_before_the_look",
         about: "the kernel lock of an empty young file is taken from its creator, and given back",
         edits: &[(
             "        if budget.in_creation_grace(system, &stat) {
@@ -202,7 +202,7 @@ pub const MUTATIONS: &[Mutation] = &[
         edits: &[("    if stat.size > 0 {\n", "    if stat.size == u64::MAX {\n")],
     },
     Mutation {
-        name: "busy_newborn_entered",
+        name: "busy_file_being_created_entered",
         about: "a creator does not ask who has the kernel lock of its file",
         edits: &[("    if lock == TryLock::WouldBlock {\n", "    if lock == TryLock::WouldBlock && stat.is_err() {\n")],
     },
@@ -367,7 +367,7 @@ pub const MUTATIONS: &[Mutation] = &[
         edits: &[("Retry::OwnerNotVisible => (&mut self.owner_not_visible, 3, 1),", "Retry::OwnerNotVisible => (&mut self.owner_not_visible, 0, 1),")],
     },
     Mutation {
-        name: "newborn_file_locked_by_a_breaker",
+        name: "file_being_created_locked_by_a_breaker",
         about: "a breaker takes the kernel lock of an empty young file from its creator, and gives it back",
         edits: &[(
             "    if budget.in_creation_grace(system, &stat) {
@@ -378,7 +378,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
-        name: "newborn_file_locked_by_an_inspector",
+        name: "file_being_created_locked_by_an_inspector",
         about: "an inspector takes the kernel lock of an empty young file from its creator, and gives it back",
         edits: &[(
             "    if budget.in_creation_grace(system, stat) {\n        let owner",

@@ -39,8 +39,10 @@ export function directory(t: TestContext, parent = tmpdir()): string {
     try {
       rmSync(path, { recursive: true, force: true })
     } catch (error) {
-      // Windows may keep the name of an open file, such as a lock that a test has left held.
-      if (!isWindows || (error as NodeJS.ErrnoException).code !== 'ENOTEMPTY') throw error
+      if ((error as NodeJS.ErrnoException).code !== 'ENOTEMPTY') throw error
+      // A waiter that a failed test has left acquires when the lock file is removed. An error would skip the hook that
+      // kills it. Windows may keep the name of an open file, such as a lock that a test has left held.
+      if (!isWindows) rmSync(path, { recursive: true, force: true })
     }
   })
   return path

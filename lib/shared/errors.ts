@@ -66,7 +66,10 @@ export function lockError(
 ): LockError {
   const { cause, ...rest } = about
   const error = new LockError(message, { code, path, recoverable: false, ...rest })
-  return cause === undefined ? error : Object.assign(error, { cause })
+  // As Node.js has it on its errors: not enumerable.
+  if (cause !== undefined)
+    Object.defineProperty(error, 'cause', { value: cause, configurable: true, writable: true })
+  return error
 }
 
 export const isContention = (error: unknown): error is LockError =>

@@ -216,7 +216,7 @@ impl Search {
         state.positions[who].history.clone_from(history);
     }
 
-    /// The next who asks gets the lock, once everybody has ended and nobody holds it.
+    /// The next process acquires the lock after all others have ended.
     fn check_the_next(&self, state: &mut State) {
         let next = self.scenario.processes.len();
         if self.running(state).next().is_some()
@@ -238,7 +238,7 @@ impl Search {
     fn check_for_a_stall(&self, state: &mut State) {
         let content = &self.scenario.starts[state.start].content;
         let empty_at_first = content.as_ref().is_some_and(Vec::is_empty);
-        if state.world.has_newborn()
+        if state.world.has_file_being_created()
             && state.world.killed == 0
             && !empty_at_first
             && self.running(state).next().is_some()
@@ -297,7 +297,7 @@ impl Model for Search {
                 actions.push(Action::Step(who));
             }
             // Only somebody who is stopped for half a minute while it looks can use up that patience.
-            if rests(state, who) && !state.world.is_looked_at() && !state.world.has_newborn() {
+            if rests(state, who) && !state.world.is_looked_at() && !state.world.has_file_being_created() {
                 actions.push(Action::ExhaustRetries(who));
             }
             if state.crashes > 0 {
@@ -328,7 +328,7 @@ impl Model for Search {
             .any(|who| state.world.actors[who].life == Life::Running && state.world.is_giving_birth(who));
         // Time matters to nothing but the age of an empty file.
         let may_pass = state.ticks > 0 || self.running(state).all(|who| rests(state, who));
-        if state.world.has_newborn() && !birth && may_pass {
+        if state.world.has_file_being_created() && !birth && may_pass {
             actions.push(Action::Tick);
         }
     }

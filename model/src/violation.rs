@@ -38,7 +38,7 @@ violations! {
     LegacyLockModified,
     /// An acquire was refused although no process held the lock at any moment of the call.
     SpuriousRefusal,
-    /// The holder is gone, and the next who asks does not get the lock.
+    /// The holder is gone, and the next process does not acquire the lock.
     LostLock,
     /// A call gave an error, or an answer, that its documentation does not name.
     WrongAnswer,

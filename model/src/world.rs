@@ -311,7 +311,7 @@ impl World {
         self.path.map(|inode| self.open_file(who, inode))
     }
 
-    /// Closes a file, and lets go of its kernel lock.
+    /// Closes a file, and releases its kernel lock.
     pub fn close(&mut self, who: Who, file: usize) {
         let Some(inode) = self.actors[who].files[file].take() else { return };
         while self.actors[who].files.last().is_some_and(Option::is_none) {
@@ -706,7 +706,7 @@ impl World {
                 continue;
             }
             let held = self.is_held_by_other(who);
-            let being_created = self.has_newborn();
+            let being_created = self.has_file_being_created();
             let free = !self.has_file() || (self.is_released() && !held);
             let stale = !free && !held;
             let seen = &mut self.actors[who].seen;
@@ -725,7 +725,7 @@ impl World {
 
     /// Whether there is an empty file, younger than the time of birth.
     #[must_use]
-    pub fn has_newborn(&self) -> bool {
+    pub fn has_file_being_created(&self) -> bool {
         self.at_path().is_some_and(|inode| inode.data.is_empty() && inode.modified == self.clock)
     }
 

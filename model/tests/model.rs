@@ -337,12 +337,12 @@ mutants! {
     mutant_ended_holder_taken_over: ended_holder_taken_over, TwoOwners, [Run 1, Run 1], crashes: 1, heirs: true;
     mutant_unsigned_is_contention: unsigned_take_over_is_contention, WrongAnswer, [Run 1, Run 1];
     mutant_empty_file_taken_over: empty_file_taken_over_at_once, LegacyLockModified, [Run 1, LegacyProcess 1];
-    mutant_newborn_file_locked: newborn_file_locked_before_the_look, UnneededWait, [Run 1, Run 1];
+    mutant_file_being_created_locked: file_being_created_locked_before_the_look, UnneededWait, [Run 1, Run 1];
     mutant_zombie_alive: zombie_counts_as_alive, LostLock, [Run 1, Run 1], crashes: 1;
     mutant_old_records_ignored: old_records_ignored, LegacyLockModified, [Run 1, LegacyProcess 1];
     mutant_record_ignored: record_ignored, LegacyLockModified, [Run 1, LegacyProcess 1];
     mutant_created_file_not_judged: created_file_with_a_record_not_judged, CrashNotReported, [Run 1, Run 1], crashes: 1, ticks: 1;
-    mutant_busy_newborn_entered: busy_newborn_entered, TwoOwners, [Run 1, Run 1], ticks: 1;
+    mutant_busy_file_being_created_entered: busy_file_being_created_entered, TwoOwners, [Run 1, Run 1], ticks: 1;
     mutant_no_second_look: no_second_look_after_a_take_over, LockRemovedAfterTakeOver, [Run 1, LegacyProcess 1];
     mutant_no_pause: no_pause_after_a_take_over, LockRemovedAfterTakeOver, [Run 1, LegacyProcess 1];
     mutant_release_does_not_look: release_does_not_look, ForeignFileModified, [Run 1, Run 1, Remove 1];
@@ -359,8 +359,8 @@ mutants! {
     mutant_copy_of_a_record_believed: copy_of_a_record_believed, SpuriousRefusal, [Run 1, Run 1], starts: more_starts();
     mutant_longer_file_not_cut: longer_file_not_cut, LockRemovedAfterTakeOver, [Run 1, LegacyProcess 1], starts: more_starts();
     mutant_out_of_sight: out_of_sight_believed_at_once, WrongAnswer, [Run 1, Run 1], in_namespaces: true, starts: more_starts();
-    mutant_newborn_breaker: newborn_file_locked_by_a_breaker, UnneededWait, [Run 1, Break 1];
-    mutant_newborn_inspector: newborn_file_locked_by_an_inspector, UnneededWait, [Run 1, Inspect 1];
+    mutant_file_being_created_breaker: file_being_created_locked_by_a_breaker, UnneededWait, [Run 1, Break 1];
+    mutant_file_being_created_inspector: file_being_created_locked_by_an_inspector, UnneededWait, [Run 1, Inspect 1];
     mutant_replaced_program: replaced_program_taken_for_alive, SpuriousRefusal, [Run 1, Run 1], starts: more_starts();
     mutant_lockless_holder: lockless_holder_not_looked_for_again, WrongAnswer, [Run 1, Run 1], filesystem: Filesystem::Lockless;
     mutant_lockless_take_over: lockless_take_over, TwoOwners, [Run 1, Run 1], starts: more_starts(), filesystem: Filesystem::Lockless;

@@ -19,7 +19,7 @@ use crate::protocol::target::Target;
 use crate::table;
 use crate::wait::{self, AcquireRequest, WaiterId};
 
-/// How long the attempt of a cancelled wait may block its thread: it may hang on a disk.
+/// How long the attempt of a cancelled wait may block its thread: a disk may block it.
 const ROLLBACK_GRACE: Duration = Duration::from_millis(25);
 
 /// The longest slice while workers end, each of which the process awaits before it ends the next.

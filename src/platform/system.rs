@@ -11,7 +11,7 @@ use super::types::{
 
 /// The operations on files, processes and clocks that the protocol is written over.
 ///
-/// Dropping a [`System::File`] closes it, which lets go of its kernel lock.
+/// Dropping a [`System::File`] closes it, which releases its kernel lock.
 pub trait System: HeldFiles {
     /// An open file description.
     type File: Send;

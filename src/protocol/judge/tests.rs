@@ -87,8 +87,8 @@ const HIDDEN: ProcessState = ProcessState::Alive { start: None };
 
 #[test]
 fn an_empty_young_file_is_being_created() {
-    let newborn = Case { empty: true, young: true, ..case(None, DEAD) };
-    assert_eq!(newborn.verdict(), Verdict::BeingCreated);
+    let empty_and_young = Case { empty: true, young: true, ..case(None, DEAD) };
+    assert_eq!(empty_and_young.verdict(), Verdict::BeingCreated);
 }
 
 #[test]

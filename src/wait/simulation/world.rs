@@ -34,7 +34,7 @@ impl Random {
     }
 }
 
-/// Who holds a lock: a waiter of this process, or a process of others.
+/// The holder of a lock: a waiter of this process, or a process of others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Holder {
     Ours(WaiterId),
