@@ -69,6 +69,9 @@ impl Watch {
     pub(crate) fn watches_file(&self) -> bool {
         match self.0 {}
     }
+    pub(crate) fn missed(&self) -> Option<HolderEvent> {
+        match self.0 {}
+    }
 }
 
 /// The result of [`Watcher::watch`].

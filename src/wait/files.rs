@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use super::job::{Attempt, Job, Observation, Observed, Outcome, Platform, Queue, Ticket};
 use super::request::{Answer, HeldHere, PendingCall, Refused};
 use super::watched_file::WatchedFile;
-use crate::platform::{Ahead, Arrival, Os, QueueTicket, System, Watch, Watcher, Watching, is_shortage};
+use crate::platform::{
+    Ahead, Arrival, HolderEvent, Os, QueueTicket, System, Watch, Watcher, Watching, is_shortage,
+};
 use crate::protocol::error::Error;
 use crate::protocol::target::Target;
 use crate::protocol::{self, EmptyFile};
@@ -33,6 +35,12 @@ impl Ticket<Arrival> for QueueTicket {
 
     fn ahead(&self) -> Ahead {
         QueueTicket::ahead(self)
+    }
+}
+
+impl super::job::Watch for Watch {
+    fn missed(&self) -> Option<HolderEvent> {
+        Watch::missed(self)
     }
 }
 

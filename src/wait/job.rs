@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::request::{Refused, WaiterId};
-use crate::platform::Ahead;
+use crate::platform::{Ahead, HolderEvent};
 
 /// The types that the state machine passes on without using them; the simulation has its own.
 pub(super) trait Platform {
@@ -16,7 +16,13 @@ pub(super) trait Platform {
     /// The state of a file, for a later comparison.
     type File: Clone;
     /// Events of a file or its holder, until this is dropped.
-    type Watch;
+    type Watch: Watch;
+}
+
+/// A watch of a file or its holder.
+pub(super) trait Watch {
+    /// An event that came while the job that began the watch was still under way.
+    fn missed(&self) -> Option<HolderEvent>;
 }
 
 /// A place in the queue of all processes. No disk blocks its operations.

@@ -10,7 +10,9 @@ use super::intervals::{
     CANCEL_GRACE, FEW, FIRST_QUEUE_YIELD, LATER_QUEUE_YIELD, MAX_BACKOFF, MIN_BACKOFF, QUEUE_YIELD,
     RESCAN_INTERVAL, to_next,
 };
-use super::job::{Attempt, Done, Job, Now, Observation, Observed, Outcome, Platform, Queue, Ticket, Waiter};
+use super::job::{
+    Attempt, Done, Job, Now, Observation, Observed, Outcome, Platform, Queue, Ticket, Waiter, Watch,
+};
 use super::request::{Refused, WaiterId};
 use crate::platform::{Ahead, HolderEvent};
 
@@ -274,7 +276,11 @@ impl<P: Platform> PathWaiters<P> {
         self.vacant_since = None;
         self.has_yielded = false;
         self.may_be_closing = false;
+        let missed = observation.watch.missed();
         self.rest_at(observation, now);
+        if let Some(event) = missed {
+            self.on_event(event, now.time);
+        }
     }
 
     /// Checks again after a while.

@@ -37,11 +37,25 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Watched {
-    /// How many watches share a descriptor of `inotify(7)`: two paths can lead to one file.
-    files: Map<i32, u32>,
-    processes: Map<u32, (Arc<OwnedFd>, u32)>,
+    /// By descriptor of `inotify(7)`.
+    files: Map<i32, SharedFile>,
+    processes: Map<u32, SharedProcess>,
     /// How many descriptors of `inotify(7)` were removed.
     removed: u64,
+}
+
+/// A watched file. Two paths can lead to it.
+#[derive(Debug, Default)]
+struct SharedFile {
+    watches: u32,
+    changes: u64,
+}
+
+#[derive(Debug)]
+struct SharedProcess {
+    watches: u32,
+    /// `None`: it has ended. The entry stays, so that a watch that is not in use yet learns of it.
+    pidfd: Option<Arc<OwnedFd>>,
 }
 
 /// A file, or its holder, that is watched until this is dropped.
@@ -49,6 +63,8 @@ struct Watched {
 pub(crate) struct Watch {
     watcher: Watcher,
     file: Option<i32>,
+    /// How many changes the file had before.
+    changes: u64,
     pid: Option<u32>,
 }
 
@@ -61,6 +77,18 @@ impl Watch {
     /// Whether a change of the file is an event. Watches of files can run out, those of processes hardly.
     pub(crate) fn watches_file(&self) -> bool {
         self.file.is_some()
+    }
+
+    /// An event that [`Watcher::wait`] may have returned before this watch was in use.
+    pub(crate) fn missed(&self) -> Option<HolderEvent> {
+        let watched = self.watcher.watched();
+        let has_ended = |pid| watched.processes.get(&pid).is_none_or(|process| process.pidfd.is_none());
+        let has_changed = |file| watched.files.get(&file).is_none_or(|file| file.changes != self.changes);
+        if self.pid.is_some_and(has_ended) {
+            Some(HolderEvent::Ended)
+        } else {
+            self.file.is_some_and(has_changed).then_some(HolderEvent::Changed)
+        }
     }
 }
 
@@ -137,16 +165,19 @@ impl Watcher {
         if file.is_none() && pid.is_none() {
             return Watching::No;
         }
-        Watching::Yes(Watch { watcher: self.clone(), file, pid })
+        let (file, changes) = file.unzip();
+        Watching::Yes(Watch { watcher: self.clone(), file, changes: changes.unwrap_or(0), pid })
     }
 
     fn watch_process(&self, pid: u32) -> rustix::io::Result<()> {
         let mut watched = self.watched();
         match watched.processes.entry(pid) {
-            Entry::Occupied(mut known) => known.get_mut().1 += 1,
+            Entry::Occupied(known) if known.get().pidfd.is_none() => return Err(Errno::SRCH),
+            Entry::Occupied(mut known) => known.get_mut().watches += 1,
             Entry::Vacant(unknown) => {
                 let id = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::INVAL)?;
-                unknown.insert((Arc::new(pidfd_open(id, PidfdFlags::empty())?), 1));
+                let pidfd = Some(Arc::new(pidfd_open(id, PidfdFlags::empty())?));
+                unknown.insert(SharedProcess { watches: 1, pidfd });
                 drop(watched);
                 // The sleep has begun without it.
                 self.wake();
@@ -155,7 +186,8 @@ impl Watcher {
         Ok(())
     }
 
-    fn watch_file(&self, path: &Path, sees_close: bool) -> Option<i32> {
+    /// The descriptor, and how many changes the file had.
+    fn watch_file(&self, path: &Path, sees_close: bool) -> Option<(i32, u64)> {
         let inotify = self.0.inotify.as_ref()?;
         let events =
             WatchFlags::ATTRIB | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::MODIFY;
@@ -168,8 +200,9 @@ impl Watcher {
             let mut watched = self.watched();
             // Another path's watch of the same file may have been removed meanwhile, and this one with it.
             if watched.removed == removed {
-                *watched.files.entry(file).or_default() += 1;
-                return Some(file);
+                let shared = watched.files.entry(file).or_default();
+                shared.watches += 1;
+                return Some((file, shared.changes));
             }
         }
     }
@@ -177,18 +210,18 @@ impl Watcher {
     fn forget(&self, file: Option<i32>, pid: Option<u32>) {
         let mut watched = self.watched();
         if let Some(pid) = pid
-            && let Some((_, count)) = watched.processes.get_mut(&pid)
+            && let Some(process) = watched.processes.get_mut(&pid)
         {
-            *count -= 1;
-            if *count == 0 {
+            process.watches -= 1;
+            if process.watches == 0 {
                 watched.processes.remove(&pid);
             }
         }
         if let Some(file) = file
-            && let Some(count) = watched.files.get_mut(&file)
+            && let Some(shared) = watched.files.get_mut(&file)
         {
-            *count -= 1;
-            if *count == 0 {
+            shared.watches -= 1;
+            if shared.watches == 0 {
                 watched.files.remove(&file);
                 watched.removed += 1;
                 if let Some(inotify) = &self.0.inotify {
@@ -207,8 +240,9 @@ impl Watcher {
             Some(left.unwrap_or(WITHOUT_EVENTFD).min(WITHOUT_EVENTFD))
         };
         // Held, so that no number can be that of another file before the sleep is over.
+        let pidfd_of = |(pid, process): (&u32, &SharedProcess)| Some((*pid, process.pidfd.clone()?));
         let processes: Vec<(u32, Arc<OwnedFd>)> =
-            self.watched().processes.iter().map(|(pid, (process, _))| (*pid, Arc::clone(process))).collect();
+            self.watched().processes.iter().filter_map(pidfd_of).collect();
         let own = self.0.waker.iter().chain(&self.0.inotify);
         let mut fds: Vec<PollFd<'_>> = own.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         let first = fds.len();
@@ -229,8 +263,10 @@ impl Watcher {
         let mut events = HolderEvents::default();
         for (index, (pid, _)) in processes.iter().enumerate() {
             if is_ready(first + index) {
-                // It stays readable.
-                self.watched().processes.remove(pid);
+                if let Some(process) = self.watched().processes.get_mut(pid) {
+                    // It would stay readable.
+                    process.pidfd = None;
+                }
                 events.ended.push(*pid);
             }
         }
@@ -256,6 +292,9 @@ impl HolderEvents {
                 watched.files.remove(&event.wd());
                 watched.removed += 1;
             } else {
+                if let Some(file) = watched.files.get_mut(&event.wd()) {
+                    file.changes += 1;
+                }
                 self.changed.push(event.wd());
             }
         }
@@ -318,6 +357,34 @@ mod tests {
         assert_eq!(seen(&watcher), (1, 1), "the other one goes on");
         drop(other);
         assert_eq!(seen(&watcher), (0, 0));
+    }
+
+    #[test]
+    fn a_watch_knows_what_it_has_missed() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("a process");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let watcher = Watcher::new();
+        let watch = |pid| watcher.watch(file.path(), pid, false);
+        let [Watching::Yes(of_process), Watching::Yes(of_file)] = [watch(Some(child.id())), watch(None)]
+        else {
+            panic!("watched")
+        };
+        assert_eq!([of_process.missed(), of_file.missed()], [None, None]);
+        std::fs::write(file.path(), "changed").expect("written");
+        while watcher.wait(None).changed.is_empty() {}
+        assert_eq!(of_file.missed(), Some(HolderEvent::Changed));
+        let Watching::Yes(later) = watch(None) else { panic!("watched") };
+        assert_eq!(later.missed(), None, "the change was before");
+        child.kill().expect("killed");
+        while watcher.wait(None).ended.is_empty() {}
+        assert_eq!(of_process.missed(), Some(HolderEvent::Ended));
+        assert!(
+            matches!(watch(Some(child.id())), Watching::Ended),
+            "one watch is left, which sends no event"
+        );
+        drop(of_process);
+        assert!(matches!(watch(Some(child.id())), Watching::Yes(_)), "a process that is not waited for");
+        child.wait().expect("waited for");
     }
 
     #[test]

@@ -66,6 +66,7 @@ impl Run {
             files: (0..PATHS).map(|_| file()).collect(),
             watches: BTreeMap::new(),
             pending: BTreeMap::new(),
+            missed: BTreeMap::new(),
             next: 0,
         };
         Self {
@@ -86,13 +87,14 @@ impl Run {
     fn submit(&mut self, path: usize, job: Job<Simulated>) {
         assert!(self.jobs.iter().all(|(other, ..)| *other != path), "a path has two jobs at once");
         let takes = Duration::from_micros(20) + self.random.micros(400);
-        let is_same = matches!(&job, Job::Recheck { file, .. } if self.is_same(path, *file));
+        let is_same =
+            matches!(job, Job::Recheck { file, sees_process } if self.is_same(path, file, sees_process));
         self.jobs.push((path, job, self.now + takes, is_same));
     }
 
-    fn is_same(&self, path: usize, version: u64) -> bool {
+    fn is_same(&self, path: usize, version: u64, sees_process: bool) -> bool {
         let world = self.world.borrow();
-        world.files[path].version == version && world.files[path].holder.is_some()
+        world.files[path].version == version && (sees_process || world.files[path].holder.is_some())
     }
 
     fn call(&mut self) {
@@ -136,7 +138,7 @@ impl Run {
         let (now, pid) = (self.now, 1000 + self.random.below(50));
         let mut world = self.world.borrow_mut();
         match (holder, self.random.below(4)) {
-            (Some(Holder::Process(_)), 0) => world.change(path, None, event(HolderEvent::Ended), now),
+            (Some(Holder::Process(_)), 0) => world.change(path, None, Some(HolderEvent::Ended), now),
             (Some(_), 1 | 2) if !stalled => world.change(path, None, event(HolderEvent::Changed), now),
             (None, 3) if !stalled => {
                 world.change(path, Some(Holder::Process(pid)), event(HolderEvent::Changed), now);
@@ -164,6 +166,13 @@ impl Run {
         world.next += 1;
         let id = world.next;
         world.watches.insert(id, (path, process));
+        // The sleeping thread may have an event before the result of this job is known.
+        if self.random.one_in(12) {
+            let event = if process.is_some() { HolderEvent::Ended } else { HolderEvent::Changed };
+            world.change(path, None, Some(event), self.now);
+            world.pending.remove(&id);
+            world.missed.insert(id, event);
+        }
         drop(world);
         let watch = Watch { id, world: Rc::clone(&self.world) };
         let sees_file = !self.random.one_in(6);
@@ -173,8 +182,9 @@ impl Run {
     fn finish(&mut self, (path, job, _, was_same): (usize, Job<Simulated>, Instant, bool)) {
         let done = match job {
             // It may have looked at any moment.
-            Job::Recheck { file, .. } => {
-                let is_same = if self.random.one_in(2) { was_same } else { self.is_same(path, file) };
+            Job::Recheck { file, sees_process } => {
+                let is_same =
+                    if self.random.one_in(2) { was_same } else { self.is_same(path, file, sees_process) };
                 Done::Rechecked { is_same }
             }
             Job::Observe => Done::Observed(self.observe(path, false)),

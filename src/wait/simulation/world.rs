@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::platform::{Ahead, HolderEvent};
-use crate::wait::job::{Platform, Ticket};
+use crate::wait::job::{self, Platform, Ticket};
 use crate::wait::request::WaiterId;
 
 pub(super) struct Random(pub(super) u64);
@@ -57,6 +57,8 @@ pub(super) struct World {
     pub(super) files: Vec<File>,
     pub(super) watches: BTreeMap<u64, (usize, Option<u32>)>,
     pub(super) pending: BTreeMap<u64, HolderEvent>,
+    /// Events that the sleeping thread had before the watch was in use.
+    pub(super) missed: BTreeMap<u64, HolderEvent>,
     pub(super) next: u64,
 }
 
@@ -72,6 +74,13 @@ impl Drop for Watch {
         let mut world = self.world.borrow_mut();
         world.watches.remove(&self.id);
         world.pending.remove(&self.id);
+        world.missed.remove(&self.id);
+    }
+}
+
+impl job::Watch for Watch {
+    fn missed(&self) -> Option<HolderEvent> {
+        self.world.borrow().missed.get(&self.id).copied()
     }
 }
 
@@ -117,7 +126,8 @@ impl World {
     ) {
         let Some(file) = self.files.get_mut(path) else { return };
         file.holder = holder;
-        file.version += 1;
+        // A process that dies leaves its file as it is.
+        file.version += u64::from(event != Some(HolderEvent::Ended));
         (file.vacant_since, file.is_told) = (holder.is_none().then_some(now), false);
         let Some(event) = event else { return };
         for (id, (_, process)) in self.watches.iter().filter(|(_, (watched, _))| *watched == path) {
