@@ -4,6 +4,7 @@ import { after, before, type TestContext, test } from 'node:test'
 import pg from 'pg'
 import { lockKey, type PostgresOptions, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
+import { until } from '../support/time.mjs'
 import { Member } from './backend.mjs'
 import { watched } from './client.mjs'
 import { Line } from './line.mjs'
@@ -128,10 +129,14 @@ test('a role without PL/pgSQL can wait', async (t) => {
 
 test('pg_cancel_backend ends a wait without the lock', async (t) => {
   const lock = await locksOf(t).acquireLock('cancelled')
-  const waiting = rejection(locksOf(t).acquireLock({ name: 'cancelled', timeout: 60_000 }))
-  await postgres.queues(1)
-  await superuser("SELECT pg_cancel_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
-  assert.equal((await waiting).code, '57014')
+  let code: unknown
+  void rejection(locksOf(t).acquireLock({ name: 'cancelled', timeout: 60_000 })).then((error) => {
+    code = error.code
+  })
+  // Between two statements of the wait there is nothing to cancel.
+  const cancel = "SELECT pg_cancel_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+  await until(async () => (await superuser(cancel)) && code, 'a statement of the wait is cancelled')
+  assert.equal(code, '57014')
   await lock.release()
   await (await locksOf(t).acquireLock('cancelled')).release()
 })
