@@ -1,14 +1,5 @@
-//! The events and the queue positions that waiting depends on.
+//! The events that waiting depends on.
 #![forbid(unsafe_code)]
-
-/// How many waiters are ahead in the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(any(target_os = "linux", test)), expect(dead_code, reason = "only Linux has the queue"))]
-pub(crate) enum Ahead {
-    Nobody,
-    One,
-    More,
-}
 
 /// An event of a watched lock file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,7 +27,7 @@ use unsupported as own;
 #[cfg(windows)]
 use windows as own;
 
-pub(crate) use self::events::{Ahead, HolderEvent};
+pub(crate) use self::events::HolderEvent;
 #[cfg(target_os = "linux")]
 pub(crate) use self::linux::{Arrival, QueueTicket, Watch, Watcher, Watching};
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]

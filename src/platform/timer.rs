@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::events::{Ahead, HolderEvent};
+use super::events::HolderEvent;
 
 /// The arrival of a waiter, which is not compared here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +40,7 @@ impl QueueTicket {
     pub(crate) fn is_first(&self) -> bool {
         match self.0 {}
     }
-    pub(crate) fn ahead(&self) -> Ahead {
+    pub(crate) fn ahead(&self, _: u32) -> u32 {
         match self.0 {}
     }
     pub(crate) fn has_others(&self) -> bool {

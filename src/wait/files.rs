@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use super::job::{Attempt, Job, Observation, Observed, Outcome, Platform, Queue, Ticket};
 use super::request::{Answer, HeldHere, PendingCall, Refused};
 use super::watched_file::WatchedFile;
-use crate::platform::{
-    Ahead, Arrival, HolderEvent, Os, QueueTicket, System, Watch, Watcher, Watching, is_shortage,
-};
+use crate::platform::{Arrival, HolderEvent, Os, QueueTicket, System, Watch, Watcher, Watching, is_shortage};
 use crate::protocol::error::Error;
 use crate::protocol::target::Target;
 use crate::protocol::{self, EmptyFile};
@@ -33,8 +31,8 @@ impl Ticket<Arrival> for QueueTicket {
         QueueTicket::is_first(self)
     }
 
-    fn ahead(&self) -> Ahead {
-        QueueTicket::ahead(self)
+    fn ahead(&self, most: u32) -> u32 {
+        QueueTicket::ahead(self, most)
     }
 }
 

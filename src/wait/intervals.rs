@@ -26,8 +26,11 @@ pub(super) const QUEUE_YIELD: Duration = Duration::from_millis(5);
 /// How long the second waiter of the queue lets the first attempt before it checks.
 pub(super) const FIRST_QUEUE_YIELD: Duration = Duration::from_micros(200);
 
-/// How long all later waiters do.
+/// How long all later waiters do at least.
 pub(super) const LATER_QUEUE_YIELD: Duration = Duration::from_millis(2);
+
+/// How many earlier waiters are counted.
+pub(super) const MAX_COUNTED: u32 = 16;
 
 /// How long a cancelled attempt may go on until its waiter is answered: a disk may hang.
 pub(super) const CANCEL_GRACE: Duration = Duration::from_millis(25);

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::request::{Refused, WaiterId};
-use crate::platform::{Ahead, HolderEvent};
+use crate::platform::HolderEvent;
 
 /// The types that the state machine passes on without using them; the simulation has its own.
 pub(super) trait Platform {
@@ -29,7 +29,8 @@ pub(super) trait Watch {
 pub(super) trait Ticket<A> {
     fn take(&mut self, arrival: A);
     fn is_first(&self) -> bool;
-    fn ahead(&self) -> Ahead;
+    /// How many waiters are ahead, counted up to `most`.
+    fn ahead(&self, most: u32) -> u32;
 }
 
 /// The place in the queue of all processes.

@@ -7,14 +7,14 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::intervals::{
-    CANCEL_GRACE, FEW, FIRST_QUEUE_YIELD, LATER_QUEUE_YIELD, MAX_BACKOFF, MIN_BACKOFF, QUEUE_YIELD,
-    RESCAN_INTERVAL, to_next,
+    CANCEL_GRACE, FEW, FIRST_QUEUE_YIELD, LATER_QUEUE_YIELD, MAX_BACKOFF, MAX_COUNTED, MIN_BACKOFF,
+    QUEUE_YIELD, RESCAN_INTERVAL, to_next,
 };
 use super::job::{
     Attempt, Done, Job, Now, Observation, Observed, Outcome, Platform, Queue, Ticket, Waiter, Watch,
 };
 use super::request::{Refused, WaiterId};
-use crate::platform::{Ahead, HolderEvent};
+use crate::platform::HolderEvent;
 
 enum State<P: Platform> {
     /// The lock may be free.
@@ -40,6 +40,9 @@ pub(super) struct PathWaiters<P: Platform> {
     vacant_since: Option<Instant>,
     /// Earlier waiters have had time since then.
     has_yielded: bool,
+    /// Since when the lock was held, and for how long it was held the last time that this was watched.
+    held_since: Instant,
+    hold: Duration,
     /// The holder may have closed the file; its kernel lock ends a moment later.
     may_be_closing: bool,
     backoff: Duration,
@@ -57,6 +60,8 @@ impl<P: Platform> PathWaiters<P> {
             due: now,
             vacant_since: None,
             has_yielded: false,
+            held_since: now,
+            hold: Duration::ZERO,
             may_be_closing: false,
             backoff: MIN_BACKOFF,
             ended: None,
@@ -151,6 +156,7 @@ impl<P: Platform> PathWaiters<P> {
                 if event == HolderEvent::Ended {
                     self.ended = observation.process;
                 }
+                self.hold = now.saturating_duration_since(self.held_since);
                 self.open(now);
             }
             // A close says less than any other event.
@@ -193,13 +199,9 @@ impl<P: Platform> PathWaiters<P> {
                 return Some(Job::Observe);
             }
             if has_time && !self.has_yielded {
-                let pause = match ticket.ahead() {
-                    Ahead::Nobody => None,
-                    Ahead::One => Some(FIRST_QUEUE_YIELD),
-                    Ahead::More => Some(LATER_QUEUE_YIELD),
-                };
-                if let Some(pause) = pause {
-                    (self.has_yielded, self.due) = (true, now + pause);
+                let ahead = ticket.ahead(MAX_COUNTED);
+                if ahead > 0 {
+                    self.yield_to(ahead, deadline, now);
                     return None;
                 }
             }
@@ -276,6 +278,7 @@ impl<P: Platform> PathWaiters<P> {
         self.vacant_since = None;
         self.has_yielded = false;
         self.may_be_closing = false;
+        self.held_since = now.time;
         let missed = observation.watch.missed();
         self.rest_at(observation, now);
         if let Some(event) = missed {
@@ -295,6 +298,21 @@ impl<P: Platform> PathWaiters<P> {
         };
         self.due = now.time + pause;
         self.state = State::Held(observation);
+    }
+
+    /// Lets earlier waiters attempt. Those that are not next sleep while the lock changes hands, half as often as it
+    /// would at the last pace until it is their turn.
+    fn yield_to(&mut self, ahead: u32, deadline: Option<Instant>, now: Instant) {
+        self.has_yielded = true;
+        if ahead == 1 {
+            self.due = now + FIRST_QUEUE_YIELD;
+            return;
+        }
+        let most = deadline.map_or(MAX_BACKOFF, |deadline| (deadline - now) / 2).min(MAX_BACKOFF);
+        let pause = (self.hold * (ahead - 1) / 2).min(most).max(LATER_QUEUE_YIELD);
+        self.due = now + pause;
+        // The lock may have become free just before.
+        self.vacant_since = Some(now + pause.saturating_sub(LATER_QUEUE_YIELD));
     }
 
     /// Lets earlier waiters attempt for longer.

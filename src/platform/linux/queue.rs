@@ -15,7 +15,6 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::filesystem::is_local;
-use crate::platform::events::Ahead;
 
 /// As many bytes for each name: two for 32 us, which is enough for 50 days. After that the ranks begin again, and a
 /// process that waits at that moment loses its place.
@@ -109,13 +108,18 @@ impl QueueTicket {
         self.rank.is_none_or(|Arrival(mine)| self.other(mine).is_none())
     }
 
-    /// How many earlier waiters are in the queue, except one that was passed over.
-    pub(crate) fn ahead(&self) -> Ahead {
-        let Some(Arrival(mine)) = self.rank else { return Ahead::Nobody };
-        let Some(other) = self.other(mine) else { return Ahead::Nobody };
+    /// How many earlier waiters are in the queue, except one that was passed over, counted up to `most`.
+    pub(crate) fn ahead(&self, most: u32) -> u32 {
+        self.rank.map_or(0, |Arrival(mine)| self.count(0, mine, most))
+    }
+
+    fn count(&self, start: i64, end: i64, most: u32) -> u32 {
         // The kernel finds one of them, not the first.
-        let is_alone = self.taken(other + 1, mine).is_none() && self.taken(0, other).is_none();
-        if is_alone { Ahead::One } else { Ahead::More }
+        let Some(found) = self.taken(start, end).filter(|_| most > 0) else { return 0 };
+        let rank = found & !1;
+        let counted = u32::from(self.passed != Some(found));
+        let counted = counted + self.count(start, rank, most - counted);
+        counted + self.count(rank + 2, end, most - counted)
     }
 
     /// Whether another waiter is in the queue, except one that was passed over.
@@ -182,22 +186,24 @@ mod tests {
     }
 
     fn is_first(ticket: &QueueTicket) -> bool {
-        ticket.ahead() == Ahead::Nobody
+        ticket.ahead(1) == 0
     }
 
     #[test]
-    fn ahead_reports_nobody_one_or_more() {
+    fn ahead_counts_earlier_waiters_up_to_a_limit() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
-        let (third, second, first) = (place(&path, 12), place(&path, 8), place(&path, 4));
-        assert_eq!(
-            [&first, &second, &third].map(QueueTicket::ahead),
-            [Ahead::Nobody, Ahead::One, Ahead::More]
-        );
-        drop(second);
-        assert_eq!(third.ahead(), Ahead::One);
-        let _other = place(&path, 2);
-        assert_eq!(third.ahead(), Ahead::More);
+        let mut places = [12, 20, 2, 8, 16, 4, 6].map(|rank| place(&path, rank));
+        let ahead =
+            |places: &[QueueTicket], most| places.iter().map(|place| place.ahead(most)).collect::<Vec<_>>();
+        assert_eq!(ahead(&places, 9), [4, 6, 0, 3, 5, 1, 2]);
+        assert_eq!(ahead(&places, 3), [3, 3, 0, 3, 3, 1, 2]);
+        // A place that moves counts once.
+        places[5].move_on();
+        places[5].enter(Arrival(4));
+        assert_eq!(ahead(&places, 9), [4, 6, 0, 3, 5, 1, 2]);
+        places[0].pass_over();
+        assert_eq!(places[0].ahead(9), 3);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! path are served in arrival order; and that a lock on a healthy disk does not stay free while it has waiters.
 
 mod world;
+mod yielding;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use self::world::{File, Holder, Place, Random, Shared, Simulated, Watch, World};
 use crate::platform::HolderEvent;
-use crate::wait::intervals::{CANCEL_GRACE, QUEUE_YIELD};
+use crate::wait::intervals::{CANCEL_GRACE, MAX_BACKOFF, QUEUE_YIELD};
 use crate::wait::job::{Done, Job, Observation, Observed, Outcome, Queue, Waiter};
 use crate::wait::paths::Paths;
 use crate::wait::request::{Refused, WaiterId};
@@ -29,6 +30,9 @@ const VACANT: Duration = Duration::from_millis(250 + 2 * 250 / 4 + 20);
 
 /// The same, if an event tells of it: others have their turn, once more after a cancelled attempt.
 const SOON: Duration = Duration::from_millis(2 * 5 + 3);
+
+/// How much longer, if several waiters of other processes were ahead: those that are not next sleep for a while.
+const CROWDED: Duration = MAX_BACKOFF;
 
 struct Call {
     path: usize,
@@ -61,7 +65,14 @@ fn name_of(path: usize) -> PathBuf {
 
 impl Run {
     fn new(seed: u64) -> Self {
-        let file = || File { holder: None, version: 0, vacant_since: None, is_told: false, others_ahead: 0 };
+        let file = || File {
+            holder: None,
+            version: 0,
+            vacant_since: None,
+            is_told: false,
+            others_ahead: 0,
+            was_crowded: false,
+        };
         let world = World {
             files: (0..PATHS).map(|_| file()).collect(),
             watches: BTreeMap::new(),
@@ -257,7 +268,9 @@ impl Run {
                 file.vacant_since = file.vacant_since.map(|_| self.now);
             }
             let vacant = file.vacant_since.map_or(Duration::ZERO, |since| self.now - since);
+            file.was_crowded |= file.others_ahead > 1;
             let bound = if file.is_told { SOON } else { VACANT };
+            let bound = if file.was_crowded { bound + CROWDED } else { bound };
             assert!(
                 vacant <= bound,
                 "the lock {path} is free for {vacant:?}, and nobody of those who wait has it"

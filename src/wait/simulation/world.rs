@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::platform::{Ahead, HolderEvent};
+use crate::platform::HolderEvent;
 use crate::wait::job::{self, Platform, Ticket};
 use crate::wait::request::WaiterId;
 
@@ -50,6 +50,8 @@ pub(super) struct File {
     /// An event has told of that.
     pub(super) is_told: bool,
     pub(super) others_ahead: u32,
+    /// Several were, since the last change.
+    pub(super) was_crowded: bool,
 }
 
 /// What the made-up kernel knows; watches and tickets reach it too.
@@ -93,15 +95,11 @@ impl Ticket<u64> for Place {
     fn take(&mut self, _: u64) {}
 
     fn is_first(&self) -> bool {
-        self.ahead() == Ahead::Nobody
+        self.ahead(1) == 0
     }
 
-    fn ahead(&self) -> Ahead {
-        match self.world.borrow().files.get(self.path).map_or(0, |file| file.others_ahead) {
-            0 => Ahead::Nobody,
-            1 => Ahead::One,
-            _ => Ahead::More,
-        }
+    fn ahead(&self, most: u32) -> u32 {
+        self.world.borrow().files.get(self.path).map_or(0, |file| file.others_ahead).min(most)
     }
 }
 
@@ -129,6 +127,7 @@ impl World {
         // A process that dies leaves its file as it is.
         file.version += u64::from(event != Some(HolderEvent::Ended));
         (file.vacant_since, file.is_told) = (holder.is_none().then_some(now), false);
+        file.was_crowded = false;
         let Some(event) = event else { return };
         for (id, (_, process)) in self.watches.iter().filter(|(_, (watched, _))| *watched == path) {
             // The end of a process that is not watched is no event.

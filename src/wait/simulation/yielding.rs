@@ -1,0 +1,41 @@
+//! Waiters let earlier ones attempt first.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::Run;
+use super::world::{Place, Simulated, Watch};
+use crate::platform::HolderEvent;
+use crate::wait::job::{Done, Job, Now, Observation, Observed, Outcome, Queue, Waiter};
+use crate::wait::path_waiters::PathWaiters;
+use crate::wait::request::{Refused, WaiterId};
+
+#[test]
+fn a_waiter_that_is_not_next_sleeps_while_others_acquire() {
+    let start = Instant::now();
+    let at = |millis| start + Duration::from_millis(millis);
+    let sleeps_after = |ahead, deadline: Option<u64>| {
+        let run = Run::new(0);
+        let (id, deadline) = (WaiterId(1), deadline.map(at));
+        let mut path = PathWaiters::<Simulated>::new(start, 1);
+        path.add(Waiter { id, request: 0, arrival: 1, deadline, is_cancelled: false });
+        assert!(matches!(path.next_job(start), Some(Job::Attempt(_))));
+        let watch = Watch { id: 1, world: Rc::clone(&run.world) };
+        let observation = Observation { file: 0, watch, process: Some(1), sees_file: true, was_locked: true };
+        let queue = Queue::Ticket(Place { path: 0, world: Rc::clone(&run.world) });
+        let outcome = Outcome::Refused(Refused::default(), Observed::Held(observation));
+        let now = |time| Now { time, epoch: start, paths: 1 };
+        path.on_done(Done::Attempted { queue, outcome }, now(start));
+        run.world.borrow_mut().files[0].others_ahead = ahead;
+        path.on_event(HolderEvent::Changed, at(10));
+        assert!(path.next_job(at(10)).is_none());
+        let due = path.next().expect("it waits");
+        assert!(matches!(path.next_job(due), Some(Job::Observe)), "it looks who has the lock now");
+        due - at(10)
+    };
+    assert_eq!(sleeps_after(1, None), Duration::from_micros(200));
+    assert_eq!(sleeps_after(2, None), Duration::from_millis(5));
+    assert_eq!(sleeps_after(5, None), Duration::from_millis(20));
+    assert_eq!(sleeps_after(100, None), Duration::from_millis(50), "no longer, as all of them may vanish");
+    assert_eq!(sleeps_after(100, Some(40)), Duration::from_millis(15), "half of the time that is left");
+}
