@@ -51,6 +51,8 @@ pub(super) struct Waiter<P: Platform> {
     pub(super) deadline: Option<Instant>,
     /// A lock that its attempt acquires is rolled back.
     pub(super) is_cancelled: bool,
+    /// Its deadline has come, and one attempt is left.
+    pub(super) is_last: bool,
 }
 
 /// A lock file that a process holds.

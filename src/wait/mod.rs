@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod acquire;
+mod backoff;
 mod files;
 mod intervals;
 mod job;

@@ -6,9 +6,10 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
+use super::backoff::Backoff;
 use super::intervals::{
-    CANCEL_GRACE, FEW, FIRST_QUEUE_YIELD, LATER_QUEUE_YIELD, MAX_BACKOFF, MAX_COUNTED, MIN_BACKOFF,
-    QUEUE_YIELD, RESCAN_INTERVAL, to_next,
+    CANCEL_GRACE, FIRST_QUEUE_YIELD, LATER_QUEUE_YIELD, MAX_BACKOFF, MAX_COUNTED, MIN_BACKOFF, QUEUE_YIELD,
+    RESCAN_INTERVAL, to_next,
 };
 use super::job::{
     Attempt, Done, Job, Now, Observation, Observed, Outcome, Platform, Queue, Ticket, Waiter, Watch,
@@ -45,9 +46,8 @@ pub(super) struct PathWaiters<P: Platform> {
     hold: Duration,
     /// The holder may have closed the file; its kernel lock ends a moment later.
     may_be_closing: bool,
-    backoff: Duration,
+    backoff: Backoff,
     ended: Option<u32>,
-    random: u64,
 }
 
 impl<P: Platform> PathWaiters<P> {
@@ -63,9 +63,8 @@ impl<P: Platform> PathWaiters<P> {
             held_since: now,
             hold: Duration::ZERO,
             may_be_closing: false,
-            backoff: MIN_BACKOFF,
+            backoff: Backoff::new(seed),
             ended: None,
-            random: seed | 1,
         }
     }
 
@@ -120,7 +119,16 @@ impl<P: Platform> PathWaiters<P> {
 
     /// Removes the waiters whose deadline has come.
     pub(super) fn take_late(&mut self, now: Instant) -> Vec<Waiter<P>> {
-        self.take(&|waiter| waiter.deadline.is_some_and(|deadline| deadline <= now))
+        let is_late = |waiter: &Waiter<P>| waiter.deadline.is_some_and(|deadline| deadline <= now);
+        // The lock refuses, not the queue: a machine that was busy for long may have left no time for an attempt.
+        if self.vacant_since.is_some()
+            && !self.is_busy()
+            && let Some(first) = self.waiters.first_mut().filter(|first| is_late(first) && !first.is_last)
+        {
+            (first.is_last, first.deadline) = (true, Some(now + QUEUE_YIELD));
+            self.due = now;
+        }
+        self.take(&is_late)
     }
 
     /// Whether there are no waiters and no job.
@@ -255,13 +263,16 @@ impl<P: Platform> PathWaiters<P> {
             Outcome::Refused(refused, observed) => {
                 self.refused = refused;
                 self.vacant_since = None;
+                if let Some(first) = self.waiters.first_mut().filter(|first| first.is_last) {
+                    first.deadline = Some(now.time);
+                }
                 match observed {
                     Observed::Held(observation) => {
-                        self.backoff = MIN_BACKOFF;
+                        self.backoff.reset();
                         self.held(observation, now);
                     }
                     Observed::Changed => {
-                        self.backoff = MIN_BACKOFF;
+                        self.backoff.reset();
                         self.open(now.time);
                     }
                     Observed::Ended(pid) => {
@@ -294,7 +305,7 @@ impl<P: Platform> PathWaiters<P> {
         } else if observation.sees_file {
             to_next(RESCAN_INTERVAL, now)
         } else {
-            to_next(self.next_backoff(now.paths), now)
+            to_next(self.backoff.next(now.paths), now)
         };
         self.due = now.time + pause;
         self.state = State::Held(observation);
@@ -325,25 +336,8 @@ impl<P: Platform> PathWaiters<P> {
 
     /// Pauses for longer each time, without events.
     fn back_off(&mut self, now: Now) {
-        let pause = self.next_backoff(now.paths);
         self.open(now.time);
         self.vacant_since = None;
-        self.due = now.time + self.jittered(pause);
-    }
-
-    fn next_backoff(&mut self, paths: usize) -> Duration {
-        let longest = MAX_BACKOFF * u32::try_from(paths / FEW).unwrap_or(u32::MAX).max(1);
-        let pause = self.backoff.min(longest);
-        self.backoff = pause * 2;
-        pause
-    }
-
-    /// Between half and all of `pause`, so that waiters do not retry at the same time (xorshift).
-    fn jittered(&mut self, pause: Duration) -> Duration {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let share = u32::try_from(self.random % 512).unwrap_or(0) + 512;
-        pause * share / 1024
+        self.due = now.time + self.backoff.next_jittered(now.paths);
     }
 }

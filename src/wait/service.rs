@@ -55,7 +55,8 @@ pub(crate) fn start(id: WaiterId, order: AcquireRequest, answer: Box<dyn FnOnce(
     let now = Instant::now();
     let (path, deadline) = (order.target.path.clone(), now.checked_add(order.timeout));
     let request = PendingCall { order, empty_file: None, empty_since: None, answer };
-    let waiter = Waiter { id, request, arrival: Arrival::now(), deadline, is_cancelled: false };
+    let waiter =
+        Waiter { id, request, arrival: Arrival::now(), deadline, is_cancelled: false, is_last: false };
     let seed = std::collections::hash_map::RandomState::new().hash_one(0);
     let job = service.paths.start(path.clone(), waiter, now, seed);
     service.wake_for(deadline);

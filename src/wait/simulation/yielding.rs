@@ -18,7 +18,7 @@ fn a_waiter_that_is_not_next_sleeps_while_others_acquire() {
         let run = Run::new(0);
         let (id, deadline) = (WaiterId(1), deadline.map(at));
         let mut path = PathWaiters::<Simulated>::new(start, 1);
-        path.add(Waiter { id, request: 0, arrival: 1, deadline, is_cancelled: false });
+        path.add(Waiter { id, request: 0, arrival: 1, deadline, is_cancelled: false, is_last: false });
         assert!(matches!(path.next_job(start), Some(Job::Attempt(_))));
         let watch = Watch { id: 1, world: Rc::clone(&run.world) };
         let observation = Observation { file: 0, watch, process: Some(1), sees_file: true, was_locked: true };
@@ -38,4 +38,26 @@ fn a_waiter_that_is_not_next_sleeps_while_others_acquire() {
     assert_eq!(sleeps_after(5, None), Duration::from_millis(20));
     assert_eq!(sleeps_after(100, None), Duration::from_millis(50), "no longer, as all of them may vanish");
     assert_eq!(sleeps_after(100, Some(40)), Duration::from_millis(15), "half of the time that is left");
+}
+
+#[test]
+fn a_waiter_that_only_queued_attempts_at_its_deadline() {
+    let start = Instant::now();
+    let at = |millis| start + Duration::from_millis(millis);
+    let now = |millis| Now { time: at(millis), epoch: start, paths: 1 };
+    let run = Run::new(0);
+    run.world.borrow_mut().files[0].others_ahead = 1;
+    let queue = || Queue::Ticket(Place { path: 0, world: Rc::clone(&run.world) });
+    let mut path = PathWaiters::<Simulated>::new(start, 1);
+    let deadline = Some(at(30));
+    let waiter =
+        Waiter { id: WaiterId(1), request: 0, arrival: 1, deadline, is_cancelled: false, is_last: false };
+    path.add(waiter);
+    assert!(matches!(path.next_job(start), Some(Job::Attempt(attempt)) if attempt.has_time));
+    path.on_done(Done::Attempted { queue: queue(), outcome: Outcome::Queued }, now(0));
+    assert!(path.take_late(at(100)).is_empty(), "nobody has asked the lock");
+    assert!(matches!(path.next_job(at(100)), Some(Job::Attempt(attempt)) if !attempt.has_time));
+    let outcome = Outcome::Refused(Refused::default(), Observed::Nothing);
+    path.on_done(Done::Attempted { queue: queue(), outcome }, now(101));
+    assert_eq!(path.take_late(at(101)).len(), 1, "the lock has refused it");
 }
