@@ -7,5 +7,7 @@ fn main() {
     // A worker thread that ends unloads the addon; its helper threads would then run unmapped code.
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+        // Not the older table beside it, which no loader of today reads.
+        println!("cargo::rustc-cdylib-link-arg=-Wl,--hash-style=gnu");
     }
 }

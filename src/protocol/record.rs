@@ -3,7 +3,9 @@
 
 use std::fmt::{Display, Write};
 
-use miniserde::json::{self, Number, Object, Value};
+use miniserde::json;
+
+use fields::Fields;
 
 use crate::platform::{FileId, FsKind, ProcessIdentity};
 
@@ -105,13 +107,13 @@ impl Record {
     fn text(&self, host: Option<&str>) -> String {
         let mut text = format!("{{\"pid\":{}", self.pid);
         put(&mut text, "createdAt", self.created_at);
-        put(&mut text, "host", host.map(json::to_string));
-        put(&mut text, "bootId", self.boot_id.as_ref().map(json::to_string));
+        put(&mut text, "host", host.map(quoted));
+        put(&mut text, "bootId", self.boot_id.as_deref().map(quoted));
         put(&mut text, "startTime", self.start_time);
         put(&mut text, "pidNs", self.pid_ns);
         put(&mut text, "thread", self.thread);
-        put(&mut text, "fs", self.fs.as_ref().map(json::to_string));
-        put(&mut text, "file", self.file.as_ref().map(json::to_string));
+        put(&mut text, "fs", self.fs.as_deref().map(quoted));
+        put(&mut text, "file", self.file.as_deref().map(quoted));
         put(&mut text, "v", self.v);
         text.push('}');
         text
@@ -122,19 +124,19 @@ impl Record {
     /// Unknown keys are ignored, and so is a known key of the wrong type, except `pid`.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut fields: Object = json::from_str(str::from_utf8(bytes).ok()?).ok()?;
-        let pid = small(fields.get("pid")).filter(|pid| (1..=PID_LIMIT).contains(pid))?;
+        let fields: Fields = json::from_str(str::from_utf8(bytes).ok()?).ok()?;
+        let pid = fields.pid.small().filter(|pid| (1..=PID_LIMIT).contains(pid))?;
         Some(Self {
             pid,
-            created_at: integer(fields.get("createdAt")),
-            host: text(fields.remove("host")).as_deref().map(escape_host),
-            boot_id: text(fields.remove("bootId")),
-            start_time: integer(fields.get("startTime")),
-            pid_ns: integer(fields.get("pidNs")),
-            thread: small(fields.get("thread")),
-            fs: text(fields.remove("fs")),
-            file: text(fields.remove("file")),
-            v: small(fields.get("v")),
+            created_at: fields.created_at.integer(),
+            host: fields.host.text().as_deref().map(escape_host),
+            boot_id: fields.boot_id.text(),
+            start_time: fields.start_time.integer(),
+            pid_ns: fields.pid_ns.integer(),
+            thread: fields.thread.small(),
+            fs: fields.fs.text(),
+            file: fields.file.text(),
+            v: fields.v.small(),
         })
     }
 
@@ -180,28 +182,22 @@ fn put(text: &mut String, key: &str, value: Option<impl Display>) {
     }
 }
 
-fn text(value: Option<Value>) -> Option<String> {
-    match value {
-        Some(Value::String(text)) if !text.is_empty() => Some(text),
-        _ => None,
-    }
-}
-
-/// An integer as in JavaScript: `1e3` and `1.0` are integers too.
-fn integer(value: Option<&Value>) -> Option<u64> {
-    const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
-    match value {
-        Some(Value::Number(Number::U64(whole))) => Some(*whole),
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
-        Some(Value::Number(Number::F64(float))) if float.fract() == 0.0 => {
-            (0.0..=MAX_SAFE_INTEGER).contains(float).then_some(*float as u64)
+/// A JSON string. Not miniserde's own writer, which brings that of every other type with it.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for char in text.chars() {
+        if char < ' ' {
+            let _ = write!(quoted, "\\u{:04x}", u32::from(char));
+            continue;
         }
-        _ => None,
+        if matches!(char, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(char);
     }
-}
-
-fn small(value: Option<&Value>) -> Option<u32> {
-    integer(value).and_then(|number| u32::try_from(number).ok())
+    quoted.push('"');
+    quoted
 }
 
 /// Escapes control characters: a process that can write the file must not control the terminal of its reader.
@@ -266,5 +262,6 @@ fn is_remnant(bytes: &[u8]) -> bool {
     matches!(pid.next(), None | Some(b',' | b'}'))
 }
 
+mod fields;
 #[cfg(test)]
 mod tests;

@@ -101,6 +101,33 @@ fn legacy_and_newer_records_are_read() {
 }
 
 #[test]
+fn the_last_of_two_values_counts() {
+    for (values, boot) in [
+        (r#""bootId":"a","bootId":"b""#, Some("b")),
+        (r#""bootId":5,"bootId":"b""#, Some("b")),
+        (r#""boot\u0049d":"b""#, Some("b")),
+        (r#""bootId":"a","bootId":5"#, None),
+        (r#""bootId":"a","bootId":-5"#, None),
+        (r#""bootId":"a","bootId":0.5"#, None),
+        (r#""bootId":"a","bootId":null"#, None),
+        (r#""bootId":"a","bootId":true"#, None),
+        (r#""bootId":"a","bootId":[["c"]]"#, None),
+        (r#""bootId":"a","bootId":{"bootId":"c"}"#, None),
+    ] {
+        let text = format!(r#"{{"pid":6,"pid":7,{values}}}"#);
+        let record = Record::parse(text.as_bytes()).expect(values);
+        assert_eq!((record.pid, record.boot_id.as_deref()), (7, boot), "{values}");
+    }
+}
+
+#[test]
+fn a_written_host_name_is_json() {
+    let host = "a\"b\\c\u{0}\n\u{1f}\u{7f}ü\u{1f600}";
+    assert_eq!(json::from_str::<String>(&quoted(host)).expect("JSON"), host);
+    assert_eq!(quoted("\u{1f}\""), r#""\u001f\"""#);
+}
+
+#[test]
 fn control_characters_of_a_host_name_are_escaped() {
     for (host, shown) in [
         (r"\u001b[2J\r\nok", r"\u{1b}[2J\r\nok"),
