@@ -45,6 +45,9 @@ export function installTools(targets) {
   run(join(venv, 'bin/pip'), ['install', '--quiet', '--no-deps', '--require-hashes', '-r', '.github/zig.txt'])
 }
 
+/** Without these flags each function has an entry in a table that the loader relocates: 65 kB. */
+const DIRECT_CALLS = '-Zplt=yes -Zrelax-elf-relocations=yes'
+
 /** The environment of every cargo command, with Debian's compiler, which includes the library sources. */
 function environment() {
   const node = join(work, 'libnode')
@@ -64,6 +67,7 @@ function environment() {
     CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER: 'x86_64-w64-mingw32-gcc',
     LIBNODE_PATH: node,
     CARGO_PROFILE_RELEASE_OPT_LEVEL: 's',
+    RUSTFLAGS: DIRECT_CALLS,
   }
 }
 
@@ -78,7 +82,9 @@ export function output(command, args, options = {}) {
 }
 
 const LIBRARY = '-Zbuild-std=std,panic_unwind,test'
-const SMALL = ['-Zbuild-std=std,panic_unwind', '-Zbuild-std-features=optimize_for_size,panic-unwind']
+/** `backtrace-trace-only`: addresses alone, as the stripped binary has no names to print. */
+const FEATURES = 'optimize_for_size,panic-unwind,backtrace-trace-only'
+const SMALL = ['-Zbuild-std=std,panic_unwind', `-Zbuild-std-features=${FEATURES}`]
 
 /** Clippy, as strict as on this machine, for the addon and for the crate without it. */
 export function lint({ name }) {
@@ -95,7 +101,8 @@ export function lint({ name }) {
 function cargo({ name, link, glibc }, command, musl, args) {
   const [program, first] = link === 'zig' ? ['cargo-zigbuild', command.zig] : ['cargo', command.cargo]
   const target = glibc && link === 'zig' ? `${name}.${glibc}` : name
-  const env = { ...environment(), ...(name.endsWith('-musl') ? { RUSTFLAGS: musl } : {}) }
+  const env = environment()
+  if (name.endsWith('-musl')) env.RUSTFLAGS += ` ${musl}`
   return output(program, [first, '--target', target, '--package', 'reconcile-lock', '--lib', ...args], {
     env,
   })
