@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 
-use napi::bindgen_prelude::{Array, JsValue, ToNapiValue, Unknown};
+use napi::bindgen_prelude::{Array, JsValue, Unknown};
 use napi::{Env, JsError, Result};
 
 use super::args::text_of;
@@ -46,22 +46,10 @@ fn set_holder(failure: &mut Array<'_>, holder: &Holder) -> Result<()> {
     failure.set(7, holder.thread)
 }
 
-/// The return value of a call: its value, or the array of its failure.
-pub(super) fn returned<T: ToNapiValue>(
-    env: &Env,
-    outcome: std::result::Result<T, Error>,
-) -> Result<Unknown<'_>> {
-    match outcome {
-        Ok(value) => value.into_unknown(env),
-        Err(error) => to_js(env, error),
-    }
-}
-
-/// The payload of a panic.
-pub(super) type Panic = Box<dyn Any + Send>;
-
 /// `E_LOCK_INTERNAL`: a panic must not unwind into Node.js, which would end the process.
-pub(super) fn internal<'env>(env: &'env Env, panic: &Panic) -> Unknown<'env> {
+#[cold]
+#[inline(never)]
+pub(super) fn internal<'env>(env: &'env Env, panic: &Box<dyn Any + Send>) -> Unknown<'env> {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref().map(String::as_str));
     let message = format!("reconcile-lock: internal error: {}", text.unwrap_or("a panic without a text"));
     JsError::from(napi::Error::new("E_LOCK_INTERNAL", message)).into_unknown(*env)

@@ -3,13 +3,13 @@
 //! It is no class of the addon: the engine runs the finalizer of such an object in a later turn of the event
 //! loop, so a program that acquires and releases in one turn would keep them all.
 
-use napi::bindgen_prelude::{ToNapiValue, Unknown};
+use napi::bindgen_prelude::Unknown;
 use napi::{Env, Result};
 use napi_derive::napi;
 
 use super::args::text_of;
-use super::errors::{guarded, returned};
-use super::promise::promised;
+use super::errors::guarded;
+use super::promise::{Answer, Value, promised, returned};
 use crate::platform::{Os, System};
 use crate::protocol::error::Error;
 use crate::protocol::record::Holder;
@@ -150,13 +150,11 @@ pub fn descriptor_of(env: &Env, id: f64) -> Result<Option<i32>> {
 /// As `Lock.release` in `index.d.ts`.
 #[napi(catch_unwind, ts_return_type = "unknown[] | boolean | Promise<unknown[] | boolean>")]
 pub fn release_held(env: &Env, id: f64) -> Result<Unknown<'_>> {
-    guarded(env, || {
-        promised(
-            env,
-            move || table::release(LockId::from_number(id)).transpose(),
-            |env, outcome| Ok(outcome??.is_some().into_unknown(env)?),
-        )
-    })
+    guarded(env, || promised(env, move || released(id)))
+}
+
+fn released(id: f64) -> Answer {
+    table::release(LockId::from_number(id)).transpose().map(|released| Value::Flag(released.is_some()))
 }
 
 /// Rolls back a lock that was not delivered, so that the next process reports the previous holder.
@@ -175,8 +173,5 @@ pub fn give_back(env: &Env, id: f64) -> Result<Unknown<'_>> {
 /// As `Lock.releaseSync` in `index.d.ts`.
 #[napi(catch_unwind, ts_return_type = "unknown[] | boolean")]
 pub fn release_held_sync(env: &Env, id: f64) -> Result<Unknown<'_>> {
-    guarded(env, || {
-        let released = table::release(LockId::from_number(id)).transpose();
-        returned(env, released.map(|released| released.is_some()))
-    })
+    guarded(env, || returned(env, released(id)))
 }

@@ -24,16 +24,15 @@ use napi_derive::napi;
 
 use crate::api;
 use crate::platform::Os;
-use crate::protocol::error::Error;
 use crate::protocol::target::Target;
 use crate::protocol::{self, LockState, LockStatus};
 use crate::table::{self, Owner, UnderWay};
 use crate::wait;
 
 use args::{target, target_of};
-use errors::{guarded, returned, to_js};
+use errors::{guarded, to_js};
 use lock::{Acquired, JsHolder};
-use promise::{promised, promised_or};
+use promise::{Answer, Settle, Value, Work, promised, promised_or, returned};
 use state::State;
 
 /// Which version this binary is of: another's JavaScript must not use it.
@@ -69,19 +68,14 @@ impl From<LockStatus> for JsStatus {
     }
 }
 
-fn attempt(
-    owner: Owner,
-    thread: u32,
-    target: Target,
-    timeout: Duration,
-) -> impl FnOnce() -> std::result::Result<Acquired, Error> + Send + 'static {
+fn attempt(owner: Owner, thread: u32, target: Target, timeout: Duration) -> Work {
     let under_way = UnderWay::begin(owner);
-    move || {
+    Box::new(move || {
         let held = wait::try_once(&target, thread, timeout)?;
         let acquired = Acquired::enter(owner, held, &target);
         drop(under_way);
-        acquired
-    }
+        acquired.map(Value::Lock)
+    })
 }
 
 /// One attempt to acquire, which does not wait for a holder; `timeout` bounds its other pauses.
@@ -100,22 +94,18 @@ pub fn acquire<'env>(
     guarded(env, || {
         let target = target!(env, Some(cwd), file, Some(message), Some(legacy));
         let State { owner, thread, .. } = *State::of(env)?;
-        let (of_pool, timeout) = (target.clone(), waiting::milliseconds(timeout));
-        promised_or(
-            env,
-            attempt(owner, thread, of_pool, timeout),
-            |env, outcome| Ok(outcome??.into_lock()?.into_unknown(env)?),
-            move |outcome| {
-                timeout.is_zero() && matches!(outcome, Ok(Err(error)) if protocol::is_creation_grace(error))
-            },
-            move |settle| {
-                let of_waiter = target.clone();
-                let answer = move |done: wait::Answer| {
-                    settle(done.map(|held| held.and_then(|held| Acquired::enter(owner, held, &of_waiter))));
-                };
-                wait::start_for_creator(owner, thread, target, Box::new(answer));
-            },
-        )
+        let timeout = waiting::milliseconds(timeout);
+        let work = attempt(owner, thread, target.clone(), timeout);
+        let go_on = move |settle: Settle| {
+            let of_waiter = target.clone();
+            let answer = move |done: wait::Answer| {
+                settle(done.map(|held| {
+                    held.and_then(|held| Acquired::enter(owner, held, &of_waiter).map(Value::Lock))
+                }));
+            };
+            wait::start_for_creator(owner, thread, target, Box::new(answer));
+        };
+        promised_or(env, work, if timeout.is_zero() { Some(Box::new(go_on)) } else { None })
     })
 }
 
@@ -141,7 +131,7 @@ pub fn acquire_sync<'env>(
         if timeout.is_zero() {
             let held = protocol::acquire(Os::get(), &target, thread);
             let acquired = held.and_then(|held| Acquired::enter(owner, held, &target));
-            return returned(env, acquired.and_then(Acquired::into_lock));
+            return returned(env, acquired.map(Value::Lock));
         }
         waiting::attempt_sync(env, state, id, target.clone(), attempt(owner, thread, target, timeout))
     })
@@ -177,7 +167,7 @@ pub fn release<'env>(
     guarded(env, || {
         let path = target!(env, Some(cwd), file, None, None).path;
         let owner = State::of(env)?.owner;
-        promised(env, move || released_by(owner, &path), |env, outcome| Ok(outcome??.into_unknown(env)?))
+        promised(env, move || released_by(owner, &path))
     })
 }
 
@@ -197,9 +187,9 @@ pub fn release_sync<'env>(
     })
 }
 
-fn released_by(owner: Owner, path: &Path) -> std::result::Result<Option<f64>, Error> {
-    let Some(id) = table::find(owner, path) else { return Ok(None) };
-    table::release(id).transpose().map(|released| released.map(|()| id.to_number()))
+fn released_by(owner: Owner, path: &Path) -> Answer {
+    let Some(id) = table::find(owner, path) else { return Ok(Value::Id(None)) };
+    table::release(id).transpose().map(|released| Value::Id(released.map(|()| id.to_number())))
 }
 
 /// See `inspectLock` in `index.d.ts`.
@@ -214,11 +204,7 @@ pub fn inspect<'env>(
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let target = target!(env, Some(cwd), file, None, None);
-        promised(
-            env,
-            move || api::inspect(&target),
-            |env, outcome| Ok(JsStatus::from(outcome??).into_unknown(env)?),
-        )
+        promised(env, move || inspected(&target))
     })
 }
 
@@ -234,8 +220,12 @@ pub fn inspect_sync<'env>(
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let target = target!(env, Some(cwd), file, None, None);
-        returned(env, api::inspect(&target).map(JsStatus::from))
+        returned(env, inspected(&target))
     })
+}
+
+fn inspected(target: &Target) -> Answer {
+    api::inspect(target).map(|status| Value::Status(Box::new(status)))
 }
 
 /// See `breakLock` in `index.d.ts`.
@@ -252,11 +242,7 @@ pub fn break_lock<'env>(
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let target = target!(env, Some(cwd), file, Some(message), None);
-        promised(
-            env,
-            move || protocol::break_lock(Os::get(), &target, force),
-            |env, outcome| Ok(outcome??.into_unknown(env)?),
-        )
+        promised(env, move || protocol::break_lock(Os::get(), &target, force).map(Value::Flag))
     })
 }
 

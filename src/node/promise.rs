@@ -4,103 +4,95 @@
 //! JavaScript thread looks for the answer for at most [`SPIN_LIMIT`], which is what a call on a fast disk needs;
 //! only then it goes back to its event loop, to be woken. It is never held up for longer than that.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 use std::time::Duration;
 
-use napi::bindgen_prelude::Unknown;
+use napi::bindgen_prelude::{ToNapiValue, Unknown};
 use napi::{Env, Result};
 
+use super::JsStatus;
 use super::detach::detached;
-use super::errors::{Panic, guarded, internal, to_js};
+use super::errors::{guarded, internal, to_js};
+use super::lock::Acquired;
 use crate::pool;
 use crate::protocol::error::Error;
+use crate::protocol::{self, LockStatus};
 
 /// How long the JavaScript thread may spin for an answer.
 pub(super) const SPIN_LIMIT: Duration = Duration::from_micros(100);
 
-/// Why a call has no value.
-pub(super) enum Rejection {
-    /// By the lock.
-    Lock(Error),
-    /// By the engine, which is ending.
-    Engine(napi::Error),
-    /// By a fault of this package.
-    Panic(Panic),
+/// The value of a call. One type for all calls: the code for promises is there once.
+pub(super) enum Value {
+    Lock(Acquired),
+    Flag(bool),
+    /// Of a lock.
+    Id(Option<f64>),
+    Status(Box<LockStatus>),
 }
 
-/// The result for JavaScript: a value or the array of a failure. An `Err` is an error of the engine.
-fn returned<'env>(
-    env: &'env Env,
-    outcome: std::result::Result<Unknown<'env>, Rejection>,
-) -> Result<Unknown<'env>> {
+/// The outcome of a call that does not panic.
+pub(super) type Answer = std::result::Result<Value, Error>;
+
+/// How a call ended; a panic is an outcome too.
+pub(super) type Outcome = thread::Result<Answer>;
+
+/// Work for a thread of the pool.
+pub(super) type Work = Box<dyn FnOnce() -> Answer + Send>;
+
+/// Settles a promise.
+pub(super) type Settle = Box<dyn FnOnce(Outcome) + Send>;
+
+/// The return value of a call: its value, or the array of its failure. An `Err` is an error of the engine.
+pub(super) fn returned(env: &Env, answer: Answer) -> Result<Unknown<'_>> {
+    match answer {
+        Ok(Value::Lock(acquired)) => match acquired.into_lock() {
+            Ok(lock) => lock.into_unknown(env),
+            Err(error) => to_js(env, error),
+        },
+        Ok(Value::Flag(flag)) => flag.into_unknown(env),
+        Ok(Value::Id(id)) => id.into_unknown(env),
+        Ok(Value::Status(status)) => JsStatus::from(*status).into_unknown(env),
+        Err(error) => to_js(env, error),
+    }
+}
+
+/// As [`returned`], of an outcome that may be a panic.
+pub(super) fn finished(env: &Env, outcome: Outcome) -> Result<Unknown<'_>> {
     match outcome {
-        Ok(value) => Ok(value),
-        Err(Rejection::Lock(error)) => to_js(env, error),
-        Err(Rejection::Engine(error)) => Err(error),
-        Err(Rejection::Panic(panic)) => Err(internal(env, &panic).into()),
+        Ok(answer) => returned(env, answer),
+        Err(panic) => Err(internal(env, &panic).into()),
     }
 }
 
-impl From<Panic> for Rejection {
-    fn from(panic: Panic) -> Self {
-        Self::Panic(panic)
-    }
-}
-
-impl From<Error> for Rejection {
-    fn from(error: Error) -> Self {
-        Self::Lock(error)
-    }
-}
-
-impl From<napi::Error> for Rejection {
-    fn from(error: napi::Error) -> Self {
-        Self::Engine(error)
-    }
-}
-
-/// Runs `work` on a thread of its own. Gives what `convert`, on this thread, makes of it, or a promise of that.
+/// Runs `work` on a thread of its own. Gives its value, or a promise of that.
 ///
 /// `lib/native.ts` gives the program what is there at once in a later turn of the event loop: a program that tries
 /// again and again must not keep its own timers from running.
-pub(super) fn promised<'env, T, W, C>(env: &'env Env, work: W, convert: C) -> Result<Unknown<'env>>
-where
-    T: Send + 'static,
-    W: FnOnce() -> T + Send + 'static,
-    C: for<'a> FnOnce(&'a Env, thread::Result<T>) -> std::result::Result<Unknown<'a>, Rejection>
-        + Send
-        + 'static,
-{
-    promised_or(env, work, convert, |_| false, |_| {})
+pub(super) fn promised(env: &Env, work: impl FnOnce() -> Answer + Send + 'static) -> Result<Unknown<'_>> {
+    promised_or(env, Box::new(work), None)
 }
 
-/// As [`promised`], but if an outcome `is_open`, `go_on` gets the function that settles the promise.
-pub(super) fn promised_or<'env, T, W, C>(
-    env: &'env Env,
-    work: W,
-    convert: C,
-    is_open: impl Fn(&thread::Result<T>) -> bool + Send + 'static,
-    go_on: impl FnOnce(Settle<T>) + Send + 'static,
-) -> Result<Unknown<'env>>
-where
-    T: Send + 'static,
-    W: FnOnce() -> T + Send + 'static,
-    C: for<'a> FnOnce(&'a Env, thread::Result<T>) -> std::result::Result<Unknown<'a>, Rejection>
-        + Send
-        + 'static,
-{
-    let work = || {
-        #[cfg(feature = "panic-probe")]
+/// As [`promised`], but if the lock is in its creation grace period, `go_on` gets the function that settles the promise.
+pub(super) fn promised_or(
+    env: &Env,
+    work: Work,
+    go_on: Option<Box<dyn FnOnce(Settle) + Send>>,
+) -> Result<Unknown<'_>> {
+    #[cfg(feature = "panic-probe")]
+    let work: Work = Box::new(|| {
         super::panic_probe::reached("work");
         work()
-    };
+    });
+    let is_open = |done: &Outcome| matches!(done, Ok(Err(error)) if protocol::is_creation_grace(error));
     let job = match pool::submit(work).spin_for(SPIN_LIMIT) {
-        Ok(done) if !is_open(&done) => return returned(env, converted(env, convert, done)),
+        Ok(done) if go_on.is_none() || !is_open(&done) => return settled(env, done),
         job => job,
     };
-    let (settle, promise) = deferred(env, convert)?;
-    let finish = move |done| if is_open(&done) { go_on(Box::new(settle)) } else { settle(done) };
+    let (settle, promise) = deferred(env)?;
+    let finish = move |done| match go_on {
+        Some(go_on) if is_open(&done) => go_on(settle),
+        _ => settle(done),
+    };
     match job {
         Ok(done) => finish(done),
         Err(job) => job.when_done(finish),
@@ -108,48 +100,23 @@ where
     Ok(promise)
 }
 
-/// Settles a promise.
-pub(super) type Settle<T> = Box<dyn FnOnce(thread::Result<T>) + Send>;
-
-/// A promise, and the function that settles it from any thread. `convert` runs on this thread.
-pub(super) fn deferred<'env, T, C>(
-    env: &'env Env,
-    convert: C,
-) -> Result<(impl FnOnce(thread::Result<T>) + Send + 'static, Unknown<'env>)>
-where
-    T: Send + 'static,
-    C: for<'a> FnOnce(&'a Env, thread::Result<T>) -> std::result::Result<Unknown<'a>, Rejection>
-        + Send
-        + 'static,
-{
+/// A promise, and the function that settles it from any thread.
+pub(super) fn deferred(env: &Env) -> Result<(Settle, Unknown<'_>)> {
     let (deferred, promise) = env.create_deferred::<Unknown<'static>, Resolver>()?;
-    let settle = move |done| deferred.resolve(Box::new(move |env: Env| in_turn(env, convert, done)));
-    Ok((settle, napi::JsValue::to_unknown(&promise)))
+    let settle = move |done| {
+        // Called by the event loop, through napi, which lets a panic pass.
+        deferred.resolve(Box::new(move |env: Env| Ok(detached(&env, settled(&env, done)?))));
+    };
+    Ok((Box::new(settle), napi::JsValue::to_unknown(&promise)))
 }
 
 type Resolver = Box<dyn FnOnce(Env) -> Result<Unknown<'static>> + Send>;
 
-/// Converts the answer, which may be a panic.
-fn converted<T, C>(
-    env: &Env,
-    convert: C,
-    done: thread::Result<T>,
-) -> std::result::Result<Unknown<'_>, Rejection>
-where
-    C: for<'a> FnOnce(&'a Env, thread::Result<T>) -> std::result::Result<Unknown<'a>, Rejection>,
-{
-    let convert = || {
+/// As [`finished`], but a panic of the conversion is an error too.
+fn settled(env: &Env, done: Outcome) -> Result<Unknown<'_>> {
+    guarded(env, || {
         #[cfg(feature = "panic-probe")]
         super::panic_probe::reached("settling");
-        convert(env, done)
-    };
-    panic::catch_unwind(AssertUnwindSafe(convert)).unwrap_or_else(|panic| Err(panic.into()))
-}
-
-/// Called by the event loop, through napi, which lets a panic pass.
-fn in_turn<T, C>(env: Env, convert: C, done: thread::Result<T>) -> Result<Unknown<'static>>
-where
-    C: for<'a> FnOnce(&'a Env, thread::Result<T>) -> std::result::Result<Unknown<'a>, Rejection>,
-{
-    guarded(&env, || Ok(detached(&env, returned(&env, converted(&env, convert, done))?)))
+        finished(env, done)
+    })
 }

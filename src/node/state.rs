@@ -1,7 +1,6 @@
 //! The state of one Node.js environment: the main thread or one worker.
 
 use std::cell::RefCell;
-use std::thread;
 
 use napi::bindgen_prelude::Function;
 use napi::{Env, Error, Result};
@@ -10,14 +9,12 @@ use oneshot::Receiver;
 
 use super::errors::guarded;
 use super::exit;
-use super::lock::{Acquired, JsHolder};
+use super::lock::JsHolder;
+use super::promise::Outcome;
 use crate::map::Map;
 use crate::platform::{self, Os, System};
 use crate::protocol::target::Target;
 use crate::table::Owner;
-
-/// How a wait ended; a panic is an outcome too.
-pub(super) type Outcome = thread::Result<std::result::Result<Acquired, crate::Error>>;
 
 /// A synchronous wait of the JavaScript thread.
 pub(super) struct SyncWait {

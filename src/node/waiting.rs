@@ -8,11 +8,11 @@ use napi_derive::napi;
 use oneshot::RecvTimeoutError;
 
 use super::args::{target, target_of};
-use super::errors::{guarded, internal, returned, to_js};
+use super::errors::{guarded, to_js};
 use super::exit;
 use super::lock::{Acquired, JsHolder};
-use super::promise::{SPIN_LIMIT, deferred};
-use super::state::{Outcome, State, SyncWait};
+use super::promise::{SPIN_LIMIT, Settle, Value, Work, deferred, finished, returned};
+use super::state::{State, SyncWait};
 use crate::pool;
 use crate::protocol::error::Error;
 use crate::protocol::target::Target;
@@ -40,7 +40,7 @@ pub(super) fn attempt_sync<'env>(
     state: &State,
     id: f64,
     target: Target,
-    work: impl FnOnce() -> std::result::Result<Acquired, Error> + Send + 'static,
+    work: Work,
 ) -> Result<Unknown<'env>> {
     match pool::submit(work).spin_for(SPIN_LIMIT) {
         Ok(done) => finished(env, done),
@@ -50,13 +50,6 @@ pub(super) fn attempt_sync<'env>(
             state.waits.borrow_mut().insert(named(id).0, SyncWait { told, target });
             Null.into_unknown(env)
         }
-    }
-}
-
-fn finished(env: &Env, outcome: Outcome) -> Result<Unknown<'_>> {
-    match outcome {
-        Ok(outcome) => returned(env, outcome.and_then(Acquired::into_lock)),
-        Err(panic) => Err(internal(env, &panic).into()),
     }
 }
 
@@ -85,8 +78,7 @@ pub fn wait<'env>(
     guarded(env, || {
         let state = State::of(env)?;
         let target = target!(env, None, file, Some(message), Some(legacy));
-        let (settle, lock) =
-            deferred(env, |env, outcome: Outcome| Ok(outcome??.into_lock()?.into_unknown(env)?))?;
+        let (settle, lock) = deferred(env)?;
         start(state, named(id), target, left, settle);
         Ok(lock)
     })
@@ -112,7 +104,7 @@ pub fn wait_sync<'env>(
             return to_js(env, Error::Deadlock { path: target.path });
         }
         let (tell, told) = oneshot::channel();
-        start(state, named(id), target.clone(), left, move |outcome| drop(tell.send(outcome)));
+        start(state, named(id), target.clone(), left, Box::new(move |outcome| drop(tell.send(outcome))));
         state.waits.borrow_mut().insert(named(id).0, SyncWait { told, target });
         Null.into_unknown(env)
     })
@@ -133,7 +125,7 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
         if let Some(acquired) = waits.get(&id.0).and_then(|wait| Acquired::claim(*owner, &wait.target)) {
             wait::cancel(id);
             waits.remove(&id.0);
-            return returned(env, acquired.into_lock());
+            return returned(env, Ok(Value::Lock(acquired)));
         }
         let outcome = match waits.get(&id.0).map(|wait| wait.told.recv_timeout(slice)) {
             Some(Ok(outcome)) => outcome,
@@ -176,13 +168,7 @@ pub fn waiting_for(env: &Env, id: f64) -> Result<Option<JsRefused>> {
     })
 }
 
-fn start(
-    state: &State,
-    id: WaiterId,
-    target: Target,
-    left: f64,
-    answer: impl FnOnce(Outcome) + Send + 'static,
-) {
+fn start(state: &State, id: WaiterId, target: Target, left: f64, answer: Settle) {
     let State { owner, thread, .. } = *state;
     let order = AcquireRequest {
         owner,
@@ -191,9 +177,12 @@ fn start(
         timeout: milliseconds(left),
         only_creator: false,
     };
-    let answer = move |done: wait::Answer| {
-        answer(done.map(|outcome| outcome.and_then(|held| Acquired::enter(owner, held, &target))));
-    };
+    let answer =
+        move |done: wait::Answer| {
+            answer(done.map(|outcome| {
+                outcome.and_then(|held| Acquired::enter(owner, held, &target).map(Value::Lock))
+            }));
+        };
     wait::start(id, order, Box::new(answer));
 }
 
