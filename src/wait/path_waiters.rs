@@ -123,7 +123,9 @@ impl<P: Platform> PathWaiters<P> {
         // The lock refuses, not the queue: a machine that was busy for long may have left no time for an attempt.
         if self.vacant_since.is_some()
             && !self.is_busy()
-            && let Some(first) = self.waiters.first_mut().filter(|first| is_late(first) && !first.is_last)
+            && let Some(first) = self.waiters.first_mut()
+            && is_late(first)
+            && !(first.is_last || first.is_cancelled)
         {
             (first.is_last, first.deadline) = (true, Some(now + QUEUE_YIELD));
             self.due = now;
@@ -311,8 +313,8 @@ impl<P: Platform> PathWaiters<P> {
         self.state = State::Held(observation);
     }
 
-    /// Lets earlier waiters attempt. Those that are not next sleep while the lock changes hands, half as often as it
-    /// would at the last pace until it is their turn.
+    /// Lets earlier waiters attempt. A waiter that is not next sleeps for half of the time that those before it need at
+    /// the last pace.
     fn yield_to(&mut self, ahead: u32, deadline: Option<Instant>, now: Instant) {
         self.has_yielded = true;
         if ahead == 1 {

@@ -241,8 +241,9 @@ impl Run {
     fn answered(&mut self, id: WaiterId, has_lock: bool) {
         let call = self.calls.remove(&id).unwrap_or_else(|| panic!("{id:?} is answered twice"));
         assert!(!(has_lock && call.cancelled.is_some()), "{id:?} has the lock although it was cancelled");
-        let moments = [call.deadline, call.cancelled.map(|at| at + CANCEL_GRACE)];
-        let is_late = moments.into_iter().flatten().any(|moment| moment + QUEUE_YIELD < self.now);
+        let last_attempt = call.deadline.map(|deadline| deadline + QUEUE_YIELD);
+        let moments = [last_attempt, call.cancelled.map(|at| at + CANCEL_GRACE)];
+        let is_late = moments.into_iter().flatten().any(|moment| moment < self.now);
         assert!(!is_late, "{id:?} is answered late");
     }
 
