@@ -253,7 +253,10 @@ test('run reports a lost lock and exits 74', (t) => {
   const lost = cli(cwd, ['run', '--file', 'l', '--', 'rm', 'l'])
   assert.equal(lost.code, 74)
   assert.match(lost.stderr, /^reconcile-lock: lost the lock \/\S+ while holding it: /)
-  assert.equal(cli(cwd, ['run', '--file', 'l', '--', 'sh', '-c', 'rm l; exit 3']).code, 3)
+  for (const end of ['exit 3', 'exit 75', 'kill -TERM $$', 'kill -SEGV $$']) {
+    const { code, signal } = cli(cwd, ['run', '--file', 'l', '--', 'sh', '-c', `rm l; ${end}`])
+    assert.deepEqual([code, signal], [74, null], end)
+  }
 })
 
 test('run reports a take-over with the previous holder and reason', (t) => {

@@ -1,11 +1,21 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
-import { chmodSync, copyFileSync, existsSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  readdirSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { constants } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { acquireLockSync, inspectLockSync } from 'reconcile-lock'
 import { send } from '../support/child.mjs'
 import {
+  bin,
   cli,
   exists,
   hasHeardAll,
@@ -65,21 +75,63 @@ test(
   ),
 )
 
-for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGKILL', 'SIGUSR1', 'SIGPIPE', 'SIGALRM'] as const) {
-  test(`run ends by the ${signal} that ended the command`, (t) => {
+const STOPPING = new Set(['SIGSTOP', 'SIGTSTP', 'SIGTTIN', 'SIGTTOU'])
+const IGNORED = new Set(['SIGCHLD', 'SIGCONT', 'SIGURG', 'SIGWINCH'])
+
+for (const [name, number] of Object.entries(constants.signals).filter(([name]) => !STOPPING.has(name))) {
+  test(`run ends as its command does after ${name}`, (t) => {
     const cwd = directory(t)
-    const ended = cli(cwd, ['run', '--', 'sh', '-c', `kill -${signal.slice(3)} $$`])
-    assert.deepEqual([ended.code, ended.signal], [null, signal])
+    const command = ['sh', '-c', `kill -${number} $$`]
+    const { signal } = spawnSync(command[0] ?? '', command.slice(1), { cwd })
+    assert.equal(signal === null, IGNORED.has(name))
+    const ended = cli(cwd, ['run', '--', ...command])
+    assert.deepEqual(ended, { code: signal === null ? 0 : null, signal, stdout: '', stderr: '' })
     assert.equal(inspectLockSync(cwd).state, 'free')
   })
 }
 
-test('run exits 139 if the command dumps core', (t) => {
-  const ended = cli(directory(t), ['run', '--', 'sh', '-c', 'ulimit -c 0; kill -SEGV $$'])
-  assert.deepEqual([ended.code, ended.signal], [139, null])
+/** Hides /proc from the command that follows; only root can. */
+const hide = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs none /proc && exec "$@"', 'sh']
+
+const missing: Record<string, { env?: NodeJS.ProcessEnv; within?: string[] }> = {
+  'there are prlimit and /proc': {},
+  'there is no prlimit': { env: { PATH: '/nowhere' } },
+  'there is no /proc': { within: hide },
+}
+for (const [when, { env, within = [] }] of Object.entries(missing)) {
+  test(`only the command dumps core if ${when}`, (t) => {
+    const cwd = directory(t)
+    const sh = (script: string) => {
+      const words = [...within, '/bin/sh', '-c', `ulimit -c unlimited || exit; ${script}`]
+      return spawnSync(words[0] ?? '', words.slice(1), { cwd, env: { ...process.env, ...env } })
+    }
+    const cores = () => readdirSync(cwd).filter((name) => name.startsWith('core'))
+    sh('kill -SEGV $$')
+    const [core] = cores()
+    if (core === undefined) return t.skip('the system writes no core file to the current directory')
+    unlinkSync(join(cwd, core))
+    const { signal } = sh(`exec ${shell(['run', '--', '/bin/sh', '-c', 'kill -SEGV $$'])}`)
+    assert.equal(signal, 'SIGSEGV')
+    assert.equal(cores().length, 1)
+    assert.ok(statSync(join(cwd, cores()[0] ?? '')).size < 10_000_000, 'it is not one of Node.js')
+  })
+}
+
+test('run as process 1 exits with 128 + N', (t) => {
+  const cwd = directory(t)
+  const within = ['--pid', '--fork', '--mount-proc', ...[process.execPath, bin, 'run', '--']]
+  const started = spawnSync('unshare', ['--pid', '--fork', '--mount-proc', 'true'], { encoding: 'utf8' })
+  if (started.status !== 0) return t.skip(`there is no pid namespace: ${started.stderr || started.error}`)
+  for (const [signal, code] of [
+    ['TERM', 143],
+    ['SEGV', 139],
+  ] as const) {
+    const { status } = spawnSync('unshare', [...within, 'sh', '-c', `kill -${signal} $$`], { cwd })
+    assert.equal(status, code)
+  }
 })
 
-for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR2'] as const) {
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR2'] as const) {
   test(`${signal} ends a wait without acquiring`, async (t) => {
     const cwd = directory(t)
     const lock = acquireLockSync(cwd)
@@ -230,7 +282,6 @@ test(
       { platform: 'qemu', why: 'qemu does not end without /proc' },
     ],
     async (t) => {
-      const hide = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs none /proc && exec "$@"', 'sh']
       const [command = '', ...args] = hide
       const tried = spawnSync(command, [...args, 'true'], { encoding: 'utf8' })
       if (tried.status !== 0)

@@ -204,7 +204,8 @@ test('run exits 74 if the release finds the lock lost', async (t) => {
   const { code, stderr } = cli(cwd, on(t, 'run', '--', 'true'))
   assert.equal(code, 74)
   assert.match(stderr, /^reconcile-lock: lost the lock .+\n$/, 'one line')
-  assert.equal(cli(cwd, on(t, 'run', '--', 'sh', '-c', 'exit 3')).code, 3)
+  for (const end of ['exit 3', 'kill -TERM $$', 'kill -SEGV $$'])
+    assert.equal(cli(cwd, on(t, 'run', '--', 'sh', '-c', end)).code, 74, end)
 })
 
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const) {

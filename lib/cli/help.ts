@@ -35,12 +35,12 @@ Exit codes:
   0         break: there is no lock now
   64        invalid arguments
   73        cannot acquire, inspect or remove the lock (not contention)
-  74        run: the lock was lost
+  74        run: the lock was lost, or cannot be released
   74        status, break, sql: cannot write to standard output
   75        another process holds the lock
   126, 127  run: cannot execute the command; command not found
-  other     run: the exit code of the command; run ends by the signal that
-            killed the command, or with 128+N for one that dumps core`
+  other     run: the exit code of the command; if a signal kills the command,
+            the same signal ends run`
 
 const run = `Runs a command while holding the lock. It passes on input, output, signals and
 the exit status.
@@ -68,15 +68,14 @@ ${url}
 Exit codes: that of the command, or
   64   invalid arguments
   73   cannot acquire the lock (not contention)
-  74   the command succeeded, but the lock file was removed or replaced while it
-       ran, or cannot be removed
-  74   with --postgres: the lock was lost while the command ran
+  74   the lock was lost while the command ran, or cannot be released; whatever
+       the exit code of the command
   75   another process holds the lock
   126  cannot execute the command
   127  command not found
 
-If a signal kills the command, the same signal ends this process. For a signal
-that dumps core the exit code is 128+N.
+If a signal kills the command, the same signal ends this process, without a core
+file of its own.
 
 In the foreground of a terminal, run does not pass on SIGINT, SIGQUIT, SIGTSTP,
 SIGCONT and SIGWINCH to a command that handles them: the terminal sends them to

@@ -82,9 +82,8 @@ async function runUnder(
   try {
     await lock.release()
   } catch (error) {
-    if (isLossReported) return exitCodes.ioError
-    say(`reconcile-lock: ${(error as Error).message}`)
-    return end === exitCodes.ok ? exitCodes.ioError : end
+    if (!isLossReported) say(`reconcile-lock: ${(error as Error).message}`)
+    return exitCodes.ioError
   }
   return end
 }

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { constants } from 'node:os'
 import { setImmediate } from '../shared/clock.js'
 
@@ -13,7 +14,7 @@ const FORWARDED: NodeJS.Signals[] = [
   'SIGCONT',
 ]
 
-/** Signals that would also write a core file of this process. */
+/** Signals whose default action also writes a core file. */
 const CORE_DUMP_SIGNALS = new Set<NodeJS.Signals>([
   'SIGQUIT',
   'SIGILL',
@@ -69,17 +70,31 @@ export class Signals {
   }
 }
 
-/** Ends this process as its command ended: a shell stops its script only if SIGINT has ended the process. */
+/**
+ * Ends this process as its command ended: a shell stops its script only if SIGINT has ended the process. The exit code
+ * is for process 1 of a container, which the kernel protects from its own signals.
+ */
 export function exitBySignal(signal: NodeJS.Signals): void {
   process.exitCode = 128 + constants.signals[signal]
-  if (CORE_DUMP_SIGNALS.has(signal)) return
-  if (signal === 'SIGPIPE') restoreDefault(signal)
+  if (CORE_DUMP_SIGNALS.has(signal)) preventCoreDump()
+  if (signal !== 'SIGKILL') restoreDefault(signal)
   process.kill(process.pid, signal)
 }
 
-/** Node.js ignores the signal from its start; the removal of a listener restores the system's default. */
+/** Node.js ignores SIGPIPE and SIGXFSZ and handles SIGUSR1; the removal of a listener restores the system's default. */
 function restoreDefault(signal: NodeJS.Signals): void {
   const listener = () => {}
   process.on(signal, listener)
   process.removeListener(signal, listener)
+}
+
+/** The core file of the command must not be replaced by one of this process. */
+function preventCoreDump(): void {
+  if (process.platform !== 'linux') return
+  try {
+    // By default the kernel writes to the current directory, and in this one no process can create a file.
+    process.chdir('/proc/self')
+  } catch {}
+  // The kernel writes no dump for a limit of 1, not even to a pipe. The program is missing on some systems.
+  spawnSync('prlimit', ['--pid', String(process.pid), '--core=1:'], { stdio: 'ignore' })
 }
