@@ -109,10 +109,10 @@ test('the tables of exit codes match the command line', () => {
 
 test('docs/cli.md lists every option of the command line', () => {
   const text = part('docs/cli.md', 'Commands')
-  for (const topic of ['run', 'status', 'break', 'sql']) {
+  for (const topic of ['run', 'status', 'break', 'sql', 'completion']) {
     const { stdout } = spawnSync(process.execPath, [join(root, 'bin/reconcile-lock.js'), topic, '--help'])
-    for (const [option] of String(stdout).matchAll(/(?<=^ {2})--[\w-]+/gm))
-      assert.ok(text.includes(option), option)
+    for (const [option] of String(stdout).matchAll(/(?<=^ {2}(?:-\w, )?)--[\w-]+/gm))
+      assert.ok(option === '--help' || text.includes(option), option)
   }
 })
 

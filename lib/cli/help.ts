@@ -1,9 +1,42 @@
 import { version } from '../../package.json'
+import {
+  type CommandName,
+  commands,
+  type Option,
+  type OptionName,
+  options,
+  optionsOf,
+} from './option-table.js'
+import type { Topic } from './options.js'
 
-const lock = `  --file F        the lock file
-                  (default: .xero-reconcile-lock.json in the current directory)
-  --postgres URL  a lock for several machines, on PostgreSQL instead of a file
-  --name NAME     its name in that database (default: reconcile)`
+/** The columns of a terminal, and where the descriptions begin. */
+const WIDTH = 80
+const INDENT = 18
+
+/** One line or more for each entry: its name, and its description beside it or below it. */
+function list(entries: [name: string, text: string][]): string {
+  return entries.flatMap(([name, text]) => describe(`  ${name}`, text)).join('\n')
+}
+
+function describe(name: string, text: string): string[] {
+  const lines = name.length < INDENT - 1 ? [name] : [name, '']
+  for (const word of text.split(' ')) {
+    const line = lines.at(-1) ?? ''
+    if (line.length >= INDENT && line.length + word.length >= WIDTH) lines.push(' '.repeat(INDENT) + word)
+    else lines.push(`${lines.pop()?.padEnd(line.length < INDENT ? INDENT : line.length + 1)}${word}`)
+  }
+  return lines
+}
+
+function label(name: OptionName): string {
+  const { short, value }: Option = options[name]
+  return `${short === undefined ? '' : `-${short}, `}--${name}${value === undefined ? '' : ` ${value}`}`
+}
+
+const lines = (names: OptionName[]): string =>
+  list(names.map((name) => [label(name), name === 'help' ? 'show this' : options[name].help]))
+
+const optionsFor = (command: CommandName): string => lines(optionsOf(command).map(([name]) => name))
 
 const url = `URL is postgres://USER@HOST:PORT/DATABASE. Parts that it omits come from PGHOST,
 PGPORT, PGUSER, PGDATABASE and PGPASSWORD. Put a password there or into
@@ -16,17 +49,17 @@ Usage: reconcile-lock run [options] -- COMMAND [ARGUMENTS]
        reconcile-lock status [options]
        reconcile-lock break [options]
        reconcile-lock sql
+       reconcile-lock completion bash|zsh|fish
 
 Commands:
-  run             run a command while holding the lock
-  status          print the state of the lock and its holder
-  break           remove a stale lock
-  sql             print the SQL that creates the table of --postgres
+${list(Object.entries(commands))}
 
 Options, before or after the command:
-${lock}
-  -h, --help      show this, or the options of a command: run --help
-  --version       show the version (${version})
+${lines(['file', 'postgres', 'name'])}
+${list([
+  [label('help'), options.help.help],
+  [label('version'), `show the version (${version})`],
+])}
 
 ${url}
 
@@ -36,7 +69,7 @@ Exit codes:
   64        invalid arguments
   73        cannot acquire, inspect or remove the lock (not contention)
   74        run: the lock was lost, or cannot be released
-  74        status, break, sql: cannot write to standard output
+  74        the other commands: cannot write to standard output
   75        another process holds the lock
   126, 127  run: cannot execute the command; command not found
   other     run: the exit code of the command; if a signal kills the command,
@@ -46,22 +79,16 @@ const run = `Runs a command while holding the lock. It passes on input, output, 
 the exit status.
 
 Usage: reconcile-lock run [options] -- COMMAND [ARGUMENTS]
+       reconcile-lock run [options] --command COMMAND
+       reconcile-lock run [options] FILE COMMAND [ARGUMENTS]
+       reconcile-lock run [options] FILE -c COMMAND
+
+The forms with FILE are those of flock(1): the options come first, and without
+--nonblock or --wait they wait for the holder. FILE is the lock file, or a
+directory for its default lock file.
 
 Options:
-${lock}
-  --wait SECONDS  how long to wait for the holder: a number, or "forever"
-                  (default: 0)
-  --message TEXT  the message if the lock is held
-                  (default: Another reconcile run is in progress)
-  --no-legacy     no process of the legacy TypeScript lock uses the lock file: a
-                  take-over skips its pause of 5 ms
-  --close         do not let the command inherit the lock: the lock ends with
-                  this process, even if the command still runs
-  --kill-after SECONDS
-                  with --postgres: the time between SIGTERM and SIGKILL for a
-                  command whose lock was lost; "forever" sends no SIGKILL
-                  (default: 10)
-  -h, --help      show this
+${optionsFor('run')}
 
 ${url}
 
@@ -70,7 +97,7 @@ Exit codes: that of the command, or
   73   cannot acquire the lock (not contention)
   74   the lock was lost while the command ran, or cannot be released; whatever
        the exit code of the command
-  75   another process holds the lock
+  75   another process holds the lock (or --conflict-exit-code)
   126  cannot execute the command
   127  command not found
 
@@ -102,10 +129,7 @@ const status = `Prints the state of the lock and its holder. Changes nothing.
 Usage: reconcile-lock status [options]
 
 Options:
-${lock}
-  --json          print one line of JSON: path, state, holder and reason; with
-                  --postgres also the token of the last holder, as a string
-  -h, --help      show this
+${optionsFor('status')}
 
 ${url}
 
@@ -123,11 +147,7 @@ the file, or the filesystem has no kernel locks.
 Usage: reconcile-lock break [options]
 
 Options:
-${lock}
-  --force         remove the lock even if a process holds it. That process is
-                  not stopped, so two runs can overlap. With --postgres its
-                  session ends, and run then ends its command
-  -h, --help      show this
+${optionsFor('break')}
 
 ${url}
 
@@ -148,13 +168,30 @@ The role that holds locks needs CONNECT on the database, USAGE on the schema,
 and SELECT, INSERT and UPDATE on the table.
 
 Options:
-  -h, --help      show this
+${optionsFor('sql')}
 
 Exit codes:
   0   the SQL was printed
   64  invalid arguments
   74  cannot write to standard output`
 
-export const help = { overview, run, status, break: breakLock, sql }
+const completion = `Prints the script that completes the command line in a shell.
+
+Usage: reconcile-lock completion bash|zsh|fish
+
+bash: source <(reconcile-lock completion bash), in ~/.bashrc
+zsh:  reconcile-lock completion zsh > DIRECTORY/_reconcile-lock, where $fpath
+      has that directory
+fish: reconcile-lock completion fish | source, in config.fish
+
+Options:
+${optionsFor('completion')}
+
+Exit codes:
+  0   the script was printed
+  64  invalid arguments
+  74  cannot write to standard output`
+
+export const help: Record<Topic, string> = { overview, run, status, break: breakLock, sql, completion }
 
 export { version }

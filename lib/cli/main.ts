@@ -1,4 +1,5 @@
 import { breakCommand } from './break.js'
+import { completion } from './completion.js'
 import { exitCodes } from './exit-codes.js'
 import { help, version } from './help.js'
 import { type Command, parseCommand, UsageError } from './options.js'
@@ -46,6 +47,8 @@ async function dispatch(command: Command): Promise<void> {
       return breakCommand(command)
     case 'sql':
       return sql()
+    case 'completion':
+      return completion(command)
   }
 }
 

@@ -1,11 +1,22 @@
 import { parseArgs } from 'node:util'
+import {
+  type CommandName,
+  commands,
+  isCommand,
+  type Option,
+  type OptionName,
+  options,
+  SHELLS,
+  type Shell,
+} from './option-table.js'
 import type { Names } from './target.js'
 
 /** The command line is wrong. */
 export class UsageError extends Error {}
 
-export type Topic = 'overview' | 'run' | 'status' | 'break' | 'sql'
-export type InfoCommand = { name: 'help'; topic: Topic } | { name: 'version' }
+export type Topic = 'overview' | CommandName
+export type InfoCommand = { name: 'help'; topic: Topic } | { name: 'version' } | { name: 'sql' }
+export type CompletionCommand = { name: 'completion'; shell: Shell }
 export interface RunCommand extends Names {
   name: 'run'
   /** In milliseconds. */
@@ -14,44 +25,37 @@ export interface RunCommand extends Names {
   close: boolean
   /** In milliseconds. */
   killAfter: number
+  /** The exit code of a refusal. */
+  conflictExitCode?: number
+  verbose: boolean
   command: string[]
 }
 export type StatusCommand = Names & { name: 'status'; json: boolean }
 export type BreakCommand = Names & { name: 'break'; force: boolean }
-export type Command = InfoCommand | RunCommand | StatusCommand | BreakCommand | { name: 'sql' }
-
-const options = {
-  file: { type: 'string' },
-  postgres: { type: 'string' },
-  name: { type: 'string' },
-  wait: { type: 'string' },
-  message: { type: 'string' },
-  'no-legacy': { type: 'boolean' },
-  close: { type: 'boolean' },
-  'kill-after': { type: 'string' },
-  json: { type: 'boolean' },
-  force: { type: 'boolean' },
-  help: { type: 'boolean', short: 'h' },
-  version: { type: 'boolean' },
-} as const
+export type Command = InfoCommand | CompletionCommand | RunCommand | StatusCommand | BreakCommand
 
 type ParsedValues = {
-  [N in keyof typeof options]?: (typeof options)[N]['type'] extends 'string' ? string : boolean
+  [N in OptionName]?: (typeof options)[N] extends { value: string } ? string : boolean
 }
 
-const lockOptions = ['file', 'postgres', 'name']
-
-const allowedOptions: Record<Exclude<Topic, 'overview'>, string[]> = {
-  run: [...lockOptions, 'wait', 'message', 'no-legacy', 'close', 'kill-after'],
-  status: [...lockOptions, 'json'],
-  break: [...lockOptions, 'force'],
-  sql: [],
+/** The options of `parseArgs` with the name in the table, by each spelling. */
+const spellings: Record<string, { type: 'string' | 'boolean'; short?: string; name: OptionName }> = {}
+for (const [key, { short, aliases = [], value }] of Object.entries(options) as [OptionName, Option][]) {
+  const type = value === undefined ? 'boolean' : 'string'
+  spellings[key] = { type, name: key, ...(short && { short }) }
+  for (const alias of aliases) spellings[alias] = { type, name: key }
 }
 
 /** How long a command that has lost its lock may take to end, in milliseconds. */
 const KILL_AFTER_MS = 10_000
 
-const COMMANDS = 'run, status, break or sql'
+const COMMANDS = Object.keys(commands)
+  .join(', ')
+  .replace(/, (\w+)$/, ' or $1')
+
+/** For `flock 9` of a shell script. */
+const DESCRIPTOR_HINT =
+  'run locks no descriptor; put the part of the script into a command: reconcile-lock run FILE sh -c COMMAND'
 
 const URL_HINT = 'a URL goes with --postgres'
 
@@ -60,58 +64,147 @@ const URL_HINT = 'a URL goes with --postgres'
  */
 const isSecret = (word: string): boolean => /:\/\/|@/.test(word)
 
-const isCommand = (word: string | undefined): word is keyof typeof allowedOptions =>
-  word !== undefined && Object.hasOwn(allowedOptions, word)
+/** The arguments of this program and those of the command that it runs. */
+interface Split {
+  ours: string[]
+  /** The lock file or directory, in the form of flock(1). */
+  place?: string
+  /** The words after `--` or after the place. */
+  rest?: string[]
+}
+
+/** As getopt(3) with `+`: after the place of `run`, as after `--`, all arguments belong to its command. */
+function split(args: string[]): Split {
+  const { tokens } = parseArgs({
+    args,
+    options: spellings,
+    allowPositionals: true,
+    tokens: true,
+    strict: false,
+  })
+  const end = tokens.find(({ kind }) => kind === 'option-terminator')?.index ?? args.length
+  const words = tokens.flatMap((token) => (token.kind === 'positional' && token.index < end ? [token] : []))
+  const place = words[0]?.value === 'run' ? words[1] : undefined
+  const ours = args.slice(0, place?.index ?? end)
+  if (place) return { ours, place: place.value, rest: args.slice(place.index + 1) }
+  return end < args.length ? { ours, rest: args.slice(end + 1) } : { ours }
+}
 
 export function parseCommand(args: string[]): Command {
-  const end = args.indexOf('--')
-  const ours = end < 0 ? args : args.slice(0, end)
+  const { ours, place, rest } = split(args)
   const { values, positionals, names } = parse(ours)
-  const [name, ...more] = positionals
+  const [name, word, extra] = positionals
   if (values.help) return { name: 'help', topic: isCommand(name) ? name : 'overview' }
   if (values.version) return { name: 'version' }
   if (name === undefined) throw new UsageError(`a command is missing: ${COMMANDS}`)
   if (!isCommand(name))
     throw new UsageError(`unknown command${isSecret(name) ? '' : ` "${name}"`}; commands: ${COMMANDS}`)
-  if (name === 'run' && end < 0) {
-    const example = more.length > 0 && !more.some(isSecret) ? more.join(' ') : 'COMMAND'
-    throw new UsageError(`-- and the command to run are missing: reconcile-lock run -- ${example}`)
-  }
-  const [extra] = more
-  if (extra !== undefined) throw new UsageError(superfluous(name, extra))
-  if (name !== 'run' && end >= 0) throw new UsageError(`${name} takes no command to run`)
+  const unexpected = name === 'completion' ? extra : word
+  if (unexpected !== undefined) throw new UsageError(superfluous(name, unexpected))
+  if (name !== 'run' && rest) throw new UsageError(`${name} takes no command to run`)
   for (const option of names) {
-    if (!allowedOptions[name].includes(option)) throw new UsageError(`${name} takes no --${option}`)
+    const { of }: Option = options[option]
+    if (!of.includes(name)) throw new UsageError(`${name} takes no --${option}`)
   }
-  const command = end < 0 ? [] : args.slice(end + 1)
-  return commandOf(name, values, command)
+  if (name === 'sql') return { name }
+  if (name === 'completion') return { name, shell: parseShell(word) }
+  const lock = parseLock(values)
+  if (name === 'status') return { name, ...lock, json: values.json === true }
+  if (name === 'break') return { name, ...lock, force: values.force === true }
+  return { name, ...parseRun(values), ...lock, ...parseWork(values, place, rest) }
 }
 
 /** @param word a word that the command does not accept */
 function superfluous(name: string, word: string): string {
-  if (!isSecret(word)) return `${name} takes no ${word} before --`
-  return `${name} takes no argument before --${word.includes('://') ? `; ${URL_HINT}` : ''}`
+  if (!isSecret(word)) return `${name} takes no ${word}`
+  return `${name} takes no argument${word.includes('://') ? `; ${URL_HINT}` : ''}`
 }
 
-function commandOf(name: keyof typeof allowedOptions, values: ParsedValues, command: string[]): Command {
-  if (name === 'sql') return { name }
-  const { message } = values
-  const lock = parseLock(values)
-  if (name === 'status') return { name, ...lock, json: values.json === true }
-  if (name === 'break') return { name, ...lock, force: values.force === true }
-  if (!command[0]) throw new UsageError('the command to run is missing after --')
-  const timeout = parseSeconds('--wait', values.wait) ?? 0
+function parseShell(word: string | undefined): Shell {
+  const shell = SHELLS.find((each) => each === word)
+  if (shell === undefined) throw new UsageError(`completion needs the name of a shell: ${SHELLS.join(', ')}`)
+  return shell
+}
+
+function parseRun(values: ParsedValues) {
+  const { message, close = false, postgres, verbose = false } = values
   const killAfter = parseSeconds('--kill-after', values['kill-after']) ?? KILL_AFTER_MS
-  const close = values.close === true
-  if (close && values.postgres !== undefined)
+  if (close && postgres !== undefined)
     throw new UsageError('--close does not go with --postgres: the command does not inherit that lock')
-  if (values['kill-after'] !== undefined && values.postgres === undefined)
+  if (values['kill-after'] !== undefined && postgres === undefined)
     throw new UsageError('--kill-after needs --postgres: a lock on a file is not lost while its process runs')
-  if (values['no-legacy'] && values.postgres !== undefined)
+  if (values['no-legacy'] && postgres !== undefined)
     throw new UsageError('--no-legacy does not go with --postgres: it is about a lock file')
+  const conflictExitCode = parseCode(values['conflict-exit-code'])
   const legacy = values['no-legacy'] !== true
-  const about = { legacy, timeout, close, killAfter, ...(message !== undefined && { message }) }
-  return { name, ...lock, ...about, command }
+  return {
+    legacy,
+    close,
+    killAfter,
+    verbose,
+    ...(message !== undefined && { message }),
+    ...(conflictExitCode !== undefined && { conflictExitCode }),
+  }
+}
+
+/** The command, and the time to wait in milliseconds, which depends on the form of the command line. */
+function parseWork(values: ParsedValues, place: string | undefined, rest: string[] | undefined) {
+  const wait = parseSeconds('--wait', values.wait)
+  const command = place === undefined ? commandOf(values, rest) : commandAfter(place, values, rest ?? [])
+  const timeout = values.nonblock ? 0 : (wait ?? (place === undefined ? 0 : Number.POSITIVE_INFINITY))
+  return { timeout, command, ...(place !== undefined && { place }) }
+}
+
+function commandOf({ command }: ParsedValues, rest: string[] | undefined): string[] {
+  if (command !== undefined) {
+    if (rest) throw new UsageError('--command does not go with another command')
+    return byShell(command)
+  }
+  if (!rest) throw new UsageError('-- and the command to run are missing: reconcile-lock run -- COMMAND')
+  if (!rest[0]) throw new UsageError('the command to run is missing after --')
+  return rest
+}
+
+/** The command of the form of flock(1): `FILE COMMAND ARGUMENTS`, `FILE -- COMMAND ARGUMENTS` or `FILE -c COMMAND`. */
+function commandAfter(place: string, values: ParsedValues, rest: string[]): string[] {
+  const [first, line, ...more] = rest
+  const isNamed = values.file !== undefined || values.postgres !== undefined
+  if (isNamed || first?.includes('://') || (first === undefined && values.command === undefined)) {
+    if (!isNamed && /^\d+$/.test(place) && first === undefined) throw new UsageError(DESCRIPTOR_HINT)
+    const words = [place, ...rest]
+    const example = words.some(isSecret) ? 'COMMAND' : words.join(' ')
+    throw new UsageError(`-- and the command to run are missing: reconcile-lock run -- ${example}`)
+  }
+  if (place === '') throw new UsageError('the path of the lock file is empty')
+  if (place.includes('://'))
+    throw new UsageError(`run takes a path before the command, and no URL; ${URL_HINT}`)
+  if (first === undefined || values.command !== undefined)
+    return commandOf(values, first === undefined ? undefined : rest)
+  if (first === '-c' || first === '--command') {
+    if (line === undefined || more.length > 0)
+      throw new UsageError(`${first} needs one command line, such as ${first} 'COMMAND ARGUMENTS'`)
+    return byShell(line)
+  }
+  const command = first === '--' ? rest.slice(1) : rest
+  if (!command[0]) throw new UsageError(`the command to run is missing after ${first || 'the lock file'}`)
+  if (first.startsWith('-') && first !== '--')
+    throw new UsageError(
+      `run takes options before the lock file; a command that begins with - comes after --`,
+    )
+  return command
+}
+
+function byShell(line: string): string[] {
+  if (process.platform === 'win32')
+    throw new UsageError('--command needs a POSIX shell; on Windows: -- cmd /d /c COMMAND')
+  return [process.env.SHELL || '/bin/sh', '-c', line]
+}
+
+function parseCode(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  const code = /^\d{1,3}$/.test(text) ? Number(text) : Number.NaN
+  if (code <= 255) return code
+  throw new UsageError('--conflict-exit-code: expected a whole number from 0 to 255')
 }
 
 function parseLock({ file, postgres, name }: ParsedValues): Names {
@@ -133,52 +226,65 @@ function parseLock({ file, postgres, name }: ParsedValues): Names {
   return { postgres, ...(name !== undefined && { lockName: name }) }
 }
 
-function parse(args: string[]): { values: ParsedValues; positionals: string[]; names: string[] } {
+function parse(args: string[]): { values: ParsedValues; positionals: string[]; names: OptionName[] } {
   try {
-    const { values, positionals, tokens } = parseArgs({ args, options, allowPositionals: true, tokens: true })
-    const names = tokens.flatMap((token) => (token.kind === 'option' ? [token.name] : []))
-    const twice = names.find((name, index) => names.indexOf(name) < index)
-    if (twice) throw new UsageError(`--${twice} was given twice`)
-    return { values: values as ParsedValues, positionals, names }
+    const { positionals, tokens } = parseArgs({
+      args,
+      options: spellings,
+      allowPositionals: true,
+      tokens: true,
+    })
+    const values: Partial<Record<OptionName, string | boolean>> = {}
+    for (const token of tokens) {
+      const name = token.kind === 'option' ? spellings[token.name]?.name : undefined
+      if (token.kind !== 'option' || name === undefined) continue
+      if (values[name] !== undefined && token.value !== undefined)
+        throw new UsageError(`--${name} was given twice`)
+      values[name] = token.value ?? true
+    }
+    return { values: values as ParsedValues, positionals, names: Object.keys(values) as OptionName[] }
   } catch (error) {
     throw error instanceof UsageError ? error : new UsageError(explained(error as NodeJS.ErrnoException))
   }
 }
 
-/** Names of these options in other programs. */
+const ONE_LOCK = 'run acquires one lock and releases it when its command ends'
+
+/** Options of other programs, with those of this one, or the reason that there is none. */
 const OTHER_NAMES: Record<string, string> = {
-  '--timeout': '--wait SECONDS',
-  '-w': '--wait SECONDS',
-  '--path': '--file',
-  '--lock': '--file',
-  '-f': '--file',
-  '--quiet': '--message TEXT',
-  '-o': '--close',
-  '-k': '--kill-after SECONDS',
-  '--pg': '--postgres',
-  '--database': '--postgres',
+  '--path': 'did you mean --file?',
+  '--lock': 'did you mean --file?',
+  '-f': 'did you mean --file?',
+  '--quiet': 'did you mean --message TEXT?',
+  '-k': 'did you mean --kill-after SECONDS?',
+  '--pg': 'did you mean --postgres?',
+  '--database': 'did you mean --postgres?',
+  '-u': ONE_LOCK,
+  '--unlock': ONE_LOCK,
+  '-F': 'run stays the parent of its command; --close keeps the command from holding the lock',
+  '--no-fork': 'run stays the parent of its command; --close keeps the command from holding the lock',
 }
 
 /** Rewords an error of `parseArgs` in the style of this program. */
 function explained({ code, message }: NodeJS.ErrnoException): string {
   if (isSecret(message))
     return code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION' ? 'unknown option' : 'an option is wrong'
-  const [, option = ''] = /'(--?[^' ,]+)/.exec(message) ?? []
+  const [, option = ''] = /'(?:-\w, )?(--?[^' ,]+)/.exec(message) ?? []
   if (code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION') {
-    const near = OTHER_NAMES[option] ?? nearest(option)
-    return `unknown option ${option}${near === undefined ? '' : `; did you mean ${near}?`}`
+    const hint = OTHER_NAMES[option] ?? nearest(option)
+    return `unknown option ${option}${hint === undefined ? '' : `; ${hint}`}`
   }
   if (code !== 'ERR_PARSE_ARGS_INVALID_OPTION_VALUE') return message
-  const [, name = ''] = /--([a-z-]+)/.exec(message) ?? []
-  return options[name as keyof typeof options]?.type === 'string'
-    ? `${option} needs a value, such as ${option}=VALUE`
-    : `${option} takes no value`
+  const [name, { type }] = Object.entries(spellings).find(
+    ([long, { short }]) => option === `--${long}` || option === `-${short}`,
+  ) ?? [option, {}]
+  return type === 'string' ? `--${name} needs a value, such as --${name}=VALUE` : `--${name} takes no value`
 }
 
 function nearest(option: string): string | undefined {
   const isNear = (name: string) => distance(name, option.replace(/^-+/, '')) <= 2
   const name = Object.keys(options).find(isNear)
-  return name === undefined ? undefined : `--${name}`
+  return name === undefined ? undefined : `did you mean --${name}?`
 }
 
 /** The edit distance: how many letters are added, removed or changed. */

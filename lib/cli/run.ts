@@ -1,5 +1,5 @@
 import type { LockError, TakenOver } from '../../index.js'
-import { now } from '../shared/clock.js'
+import { monotonic, now } from '../shared/clock.js'
 import { DESCRIPTOR, type Inheritable } from '../shared/inherit.js'
 import { exitCodes } from './exit-codes.js'
 import type { RunCommand } from './options.js'
@@ -25,11 +25,12 @@ export async function run(options: RunCommand): Promise<void> {
 
 async function acquire(
   target: Target,
-  { message, timeout }: RunCommand,
+  { message, timeout, verbose, conflictExitCode = exitCodes.contention }: RunCommand,
   signals: Signals,
 ): Promise<AnyLock | ExitStatus> {
   const line = new WaitingLine()
   const abort = new AbortController()
+  const started = monotonic()
   signals.listen((signal) => {
     if (signal === 'SIGTSTP') line.remove()
     if (FATAL.has(signal)) abort.abort(signal)
@@ -43,6 +44,7 @@ async function acquire(
     })
     line.remove()
     if (lock.takenOver) say(`reconcile-lock: ${formatTakeOver(lock.path, lock.takenOver)}`)
+    if (verbose) say(`reconcile-lock: acquired ${lock.path} after ${duration(monotonic() - started)}`)
     return lock
   } catch (error) {
     line.remove()
@@ -52,7 +54,7 @@ async function acquire(
     // A program may compare the message, so it is on a separate line.
     say(message)
     say(`reconcile-lock: ${formatRefusal(error as LockError)}`)
-    return exitCodes.contention
+    return conflictExitCode
   }
 }
 

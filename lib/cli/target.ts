@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { AcquireOptions, Lock, LockStatus } from '../../index.js'
 import type { PostgresLock, PostgresLockStatus } from '../../postgres.js'
@@ -7,6 +8,8 @@ export type AnyLock = Lock | PostgresLock
 /** The options of a command line that name a lock. */
 export interface Names {
   file?: string
+  /** A lock file, or a directory for its default lock file. */
+  place?: string
   legacy?: boolean
   postgres?: string
   lockName?: string
@@ -25,16 +28,22 @@ export interface Target {
 const loadFileLocks = () => require('../index.js') as typeof import('../../index.js')
 export const loadPostgres = () => require('../postgres/index.js') as typeof import('../../postgres.js')
 
-function onFile(file: string | undefined, legacy: boolean | undefined): Target {
+function onFile(names: Names): Target {
   const { acquireLock, breakLock, inspectLock, resolveLockPath } = loadFileLocks()
+  const { legacy, place } = names
+  const cwd = place !== undefined && isDirectory(place) ? place : undefined
+  const file = cwd === undefined ? (place ?? names.file) : undefined
   return {
-    acquire: (options) => acquireLock({ file, legacy, ...options }),
-    inspect: () => inspectLock({ file }),
-    break: (force) => breakLock({ file, force }),
-    path: async () => (file === undefined ? resolveLockPath() : resolve(file)),
+    acquire: (options) => acquireLock({ cwd, file, legacy, ...options }),
+    inspect: () => inspectLock({ cwd, file }),
+    break: (force) => breakLock({ cwd, file, force }),
+    path: async () => (file === undefined ? resolveLockPath({ cwd }) : resolve(file)),
     close: async () => {},
   }
 }
+
+const isDirectory = (path: string): boolean =>
+  statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
 
 function onPostgres(connectionString: string, name: string | undefined): Target {
   const locks = loadPostgres().postgresLocks({ connectionString })
@@ -48,11 +57,9 @@ function onPostgres(connectionString: string, name: string | undefined): Target 
 }
 
 /** Calls a function with a lock, then closes connections that would keep this process running. */
-export async function withTarget<T>(
-  { file, legacy, postgres, lockName }: Names,
-  work: (lock: Target) => Promise<T>,
-): Promise<T> {
-  const lock = postgres === undefined ? onFile(file, legacy) : onPostgres(postgres, lockName)
+export async function withTarget<T>(names: Names, work: (lock: Target) => Promise<T>): Promise<T> {
+  const { postgres, lockName } = names
+  const lock = postgres === undefined ? onFile(names) : onPostgres(postgres, lockName)
   try {
     return await work(lock)
   } finally {
