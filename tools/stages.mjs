@@ -1,4 +1,5 @@
-// The stages of the gate, in the order in which they run.
+// The stages of the gate, in the order of the table. The background stages share no target directory with the others,
+// because Cargo locks it.
 import { root } from './steps.mjs'
 
 const CORE = '--package reconcile-lock --lib --tests'
@@ -69,6 +70,7 @@ export const stages = [
   {
     name: 'model',
     long: true,
+    background: true,
     hasTests: true,
     commands: commands(
       'cargo clippy --locked --package reconcile-lock-model --all-targets -- -D warnings',
@@ -90,6 +92,7 @@ export const stages = [
   {
     name: 'sizes',
     long: true,
+    background: true,
     hasTests: true,
     commands: commands('tools/cross.mjs --only x86_64-unknown-linux-gnu --sizes'),
   },

@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { readOptions } from './cli.mjs'
-import { runStage, table } from './gate.mjs'
+import { hasFailed, runStages, table } from './gate.mjs'
 import { stages } from './stages.mjs'
 import { install, root } from './steps.mjs'
 
@@ -14,7 +14,7 @@ npm run test:all -- --only STAGE,STAGE
 
 Stages: ${stages.map(({ name, long }) => (long ? `${name} (test:all)` : name)).join(', ')}`
 
-/** The results of the last `npm test`, so that `--rest` can show the complete table. */
+/** The results and the seconds of the last `npm test`, so that `--rest` can show the complete table. */
 const record = join(root, 'target/test/stages.json')
 const { all, rest, only } = readOptions(help, {
   all: { type: 'boolean' },
@@ -26,18 +26,14 @@ if (rest && !existsSync(record)) {
   process.exit(1)
 }
 const isChosen = ({ name, long = false }) => only?.includes(name) ?? (long ? all : !rest)
-const results = rest ? JSON.parse(readFileSync(record, 'utf8')) : []
+const earlier = rest ? JSON.parse(readFileSync(record, 'utf8')) : { results: [], seconds: 0 }
 if (!rest && !only) rmSync(record, { force: true })
 install()
-for (const stage of stages.filter(isChosen)) {
-  const result = await runStage(stage)
-  results.push(result)
-  if (result.failed > 0) break
-}
-const hasFailed = results.some(({ failed }) => failed > 0)
-if (!only && !rest && !hasFailed) {
+const results = [...earlier.results, ...(await runStages(stages.filter(isChosen)))]
+const seconds = earlier.seconds + performance.now() / 1000
+if (!only && !rest && !hasFailed(results)) {
   mkdirSync(dirname(record), { recursive: true })
-  writeFileSync(record, JSON.stringify(results))
+  writeFileSync(record, JSON.stringify({ results, seconds }))
 }
-console.log(`\n${table(results)}`)
-process.exit(hasFailed ? 1 : 0)
+console.log(`\n${table(results, seconds)}`)
+process.exit(hasFailed(results) ? 1 : 0)

@@ -1,6 +1,8 @@
 // The driver of `npm test`: what it reads from the runners, and that no failure counts as passed.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { getPriority } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { directory } from '../support/directory.mjs'
@@ -20,10 +22,13 @@ type Result = Counts & { name: string; seconds: number; longest: Timed[] }
 interface Gate {
   readOutput(output: string): Counts & { tests: Timed[] }
   runStage(stage: object, print: (text: string) => void): Promise<Result>
-  table(results: Result[]): string
+  runStages(stages: object[], print: (text: string) => void): Promise<Result[]>
+  table(results: Result[], seconds: number): string
 }
-const { readOutput, runStage, table }: Gate = await import(join(root, 'tools/gate.mjs'))
-const { stages }: { stages: { name: string }[] } = await import(join(root, 'tools/stages.mjs'))
+const { readOutput, runStage, runStages, table }: Gate = await import(join(root, 'tools/gate.mjs'))
+const { stages }: { stages: { name: string; long?: true; background?: true }[] } = await import(
+  join(root, 'tools/stages.mjs')
+)
 
 for (const [what, output, counts, tests] of [
   [
@@ -80,14 +85,97 @@ for (const [what, stage, failed] of [
   })
 }
 
+/** A program that waits for a file; it fails after a time in which even a slow machine creates it. */
+const awaitFile = (path: string) =>
+  `setInterval(() => fs.existsSync(${JSON.stringify(path)}) && process.exit(0), 10)
+  setTimeout(() => process.exit(1), 30_000)`
+const create = (path: string) => `fs.writeFileSync(${JSON.stringify(path)}, '')`
+
+test('background stages run beside the others at low priority', async (t) => {
+  const [one, two] = ['one', 'two'].map((name) => join(directory(t), name)) as [string, string]
+  // A child of the command prints, because Cargo's children do the work.
+  const child = `child_process.execFileSync(process.execPath, ['-p', '"priority " + os.getPriority()'], { stdio: 'inherit' })`
+  const stages = [
+    { name: 'short', commands: node('console.log("1 passed, 0 failed")') },
+    {
+      name: 'computes',
+      ...{ long: true, background: true },
+      commands: node(`${create(one)}; console.error('an error')`, awaitFile(two), child),
+    },
+    { name: 'waits', long: true, commands: node(awaitFile(one), create(two)) },
+    { name: 'later', ...{ long: true, background: true }, commands: node('') },
+  ]
+  const printed: string[] = []
+  const results = await runStages(stages, (text) => printed.push(text))
+  assert.deepEqual(
+    results.map(({ name, failed }) => [name, failed]),
+    [
+      ['short', 0],
+      ['computes', 0],
+      ['waits', 0],
+      ['later', 0],
+    ],
+  )
+  const whole = printed.find((text) => text.includes('priority')) ?? ''
+  assert.deepEqual(whole.match(/^(an error|priority.*)$/gm), ['an error', 'priority 19'])
+  assert.ok(whole.startsWith('\n> '), whole)
+})
+
+test('a background stage that runs alone prints at once', async () => {
+  const printed: string[] = []
+  const stage = {
+    name: 'alone',
+    long: true,
+    background: true,
+    commands: node('console.log(os.getPriority())'),
+  }
+  await runStages([stage], (text) => printed.push(text))
+  assert.deepEqual(printed.slice(1), [`${getPriority()}\n`])
+})
+
+for (const background of [true, false]) {
+  const others = background ? 'foreground' : 'background'
+  test(`no stage starts after a failed one; the ${others} one ends`, async (t) => {
+    const path = join(directory(t), 'failed')
+    const [fails, ends] = [{ background }, { background: !background }]
+    const results = await runStages(
+      [
+        { name: 'fails', long: true, ...fails, commands: node('process.exit(1)') },
+        { name: 'after it', long: true, ...fails, commands: node('') },
+        { name: 'ends', long: true, ...ends, commands: node(awaitFile(path)) },
+        { name: 'beside it', long: true, ...ends, commands: node('') },
+      ],
+      (text) => text.includes('exit(1): 1') && writeFileSync(path, ''),
+    )
+    assert.deepEqual(
+      results.map(({ name, failed }) => [name, failed]),
+      [
+        ['fails', 1],
+        ['ends', 0],
+      ],
+    )
+  })
+}
+
+test('only long stages are background stages', () => {
+  assert.deepEqual(
+    stages.flatMap(({ name, long, background }) => (background && !long ? [name] : [])),
+    [],
+  )
+})
+
 test('the table shows stages, the longest tests and the sums', () => {
   const longest = Array.from({ length: 12 }, (_, index) => ({ name: `test ${index}`, seconds: index }))
-  const lines = table([
-    { name: 'build', seconds: 46, passed: 0, failed: 0, skipped: 0, longest: [] },
-    { name: 'core', seconds: 12.34, passed: 88, failed: 1, skipped: 2, longest },
-  ]).split('\n')
+  const lines = table(
+    [
+      { name: 'build', seconds: 46, passed: 0, failed: 0, skipped: 0, longest: [] },
+      { name: 'core', seconds: 12.34, passed: 88, failed: 1, skipped: 2, longest },
+    ],
+    50,
+  ).split('\n')
   assert.match(lines[1] ?? '', /^build +46\.0 +-$/)
   assert.match(lines[2] ?? '', /^core +12\.3 +88, 1 FAILED, 2 skipped$/)
+  assert.match(lines[3] ?? '', /^all +50\.0 +88$/)
   assert.equal(lines.filter((line) => line.includes('(core)')).length, 10)
   assert.match(lines.find((line) => line.includes('(core)')) ?? '', /^ +11\.0 test 11 \(core\)$/)
   assert.equal(lines.at(-1), '88 passed, 1 failed, 2 skipped')
