@@ -123,6 +123,12 @@ export interface Lock {
    */
   readonly isHeld: () => boolean
   /**
+   * Aborted with `E_LOCK_LOST` when the lock is lost: its path names another file or none, although it was not released.
+   * On Linux that is noticed within a few milliseconds, a directory that was moved and all losses on other systems within
+   * 250 ms. It begins to watch when it is first read, and does not keep the process alive.
+   */
+  readonly signal: AbortSignal
+  /**
    * Releases the lock and removes its file. A second call returns the promise of the first one while that is pending,
    * and does nothing after that.
    *
@@ -309,7 +315,7 @@ export interface LockChannels {
   'reconcile-lock:takenover': TakenOverMessage
   /** A lock was released, by a call or by the exit of the process. */
   'reconcile-lock:released': ReleasedMessage
-  /** A release found that the file was removed or replaced. */
+  /** A held lock was found lost: at once if its `signal` was read or this channel had a subscriber, else by its release. */
   'reconcile-lock:lost': LostMessage
 }
 

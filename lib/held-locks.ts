@@ -1,9 +1,9 @@
 import type { JsLock } from '../binding.js'
 import type { Holder } from '../index.js'
 import { native } from './native.js'
-import { hasEndSubscribers, publishEnded } from './shared/channels.js'
+import { hasEndSubscribers, hasLossSubscribers, publishEnded } from './shared/channels.js'
 import { setImmediate } from './shared/clock.js'
-import { LockError } from './shared/errors.js'
+import { LockError, lossError } from './shared/errors.js'
 
 export interface HeldLock {
   readonly path: string
@@ -62,11 +62,40 @@ function removeExitHook(): void {
 function track(id: number, lock: HeldLock): void {
   heldLocks.set(id, lock)
   locks.add(lock)
+  if (hasLossSubscribers()) watch(id, lock)
 }
 
 /** Whether a value is a lock that is or was held. */
 const isLock = (value: unknown): value is HeldLock =>
   typeof value === 'object' && value !== null && locks.has(value)
+
+/** The losses of locks that were lost, or whose `signal` was read. */
+const losses = new WeakMap<HeldLock, AbortController>()
+
+function lossOf(lock: HeldLock): AbortController {
+  let loss = losses.get(lock)
+  if (!loss) {
+    loss = new AbortController()
+    losses.set(lock, loss)
+  }
+  return loss
+}
+
+/** Returns the signal that is aborted when the lock is lost. */
+function watch(id: number, lock: HeldLock): AbortSignal {
+  const isWatched = losses.has(lock)
+  const { signal } = lossOf(lock)
+  if (!isWatched && heldLocks.has(id))
+    native.reportLoss(id, (reason) => markLost(lock, lossError(lock.path, reason)))
+  return signal
+}
+
+function markLost(lock: HeldLock, error: LockError): void {
+  const loss = lossOf(lock)
+  if (loss.signal.aborted) return
+  publishEnded(lock, error)
+  loss.abort(error)
+}
 
 /** Removes a released lock. An error means that the lock was lost or that its file remains. */
 function untrack(id: number | undefined, error?: unknown): void {
@@ -75,7 +104,8 @@ function untrack(id: number | undefined, error?: unknown): void {
   if (!lock) return
   heldLocks.delete(id)
   releaseExitHook()
-  publishEnded(lock, error instanceof LockError && error.code === 'E_LOCK_LOST' ? error : undefined)
+  if (error instanceof LockError && error.code === 'E_LOCK_LOST') markLost(lock, error)
+  else publishEnded(lock)
 }
 
 function findIdByPath(path: string): number | undefined {
@@ -93,11 +123,15 @@ function findLastByPath(path: string): HeldLock | undefined {
 function releaseAll(): void {
   const reason = 'the path does not name its file now'
   const ends = hasEndSubscribers()
-    ? [...heldLocks.values()].map((lock) => ({ lock, lost: lock.isHeld() ? undefined : { reason } }))
+    ? [...heldLocks.values()]
+        .filter(isUnreported)
+        .map((lock) => ({ lock, lost: lock.isHeld() ? undefined : { reason } }))
     : []
   native.releaseAll()
   for (const { lock, lost } of ends) publishEnded(lock, lost)
 }
+
+const isUnreported = (lock: HeldLock): boolean => !losses.get(lock)?.signal.aborted
 
 const keep = (acquired: JsLock): void => void undelivered.set(acquired.path, acquired)
 
@@ -118,6 +152,7 @@ const own = {
   releaseExitHook,
   track,
   untrack,
+  watch,
   findIdByPath,
   findLastByPath,
   isLock,

@@ -45,6 +45,10 @@ class Lock implements PublicLock {
     return this.#takenOver
   }
 
+  get signal() {
+    return held.watch(this.#id, this)
+  }
+
   get isHeld() {
     this.#isHeld ??= () => native.isHeld(this.#id)
     return this.#isHeld

@@ -2,7 +2,7 @@
 //! a lost handle must not release.
 #![forbid(unsafe_code)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 #[cfg(any(feature = "node", test))]
@@ -205,19 +205,29 @@ fn find_where(owner: Owner, path: &Path, is_wanted: impl Fn(&Entry) -> bool) -> 
     };
     first(&|held| held.path == path).or_else(|| {
         let named = Os::get().stat_path(path).ok()??.id;
-        first(&|held| held.is_file(named))
+        first(&|held| held.file_id() == named)
     })
 }
 
 impl HeldFiles for Os {
     fn holds(&self, id: FileId) -> bool {
-        table().entries.values().any(|entry| entry.held.is_file(id))
+        table().entries.values().any(|entry| entry.held.file_id() == id)
     }
 }
 
 /// Whether the lock is held and its file is still in its place.
 pub(crate) fn is_held(id: LockId) -> bool {
     table().entries.get(&id).is_some_and(|entry| protocol::is_held(Os::get(), &entry.held))
+}
+
+/// The path of a held lock, and the file that it should name.
+pub(crate) fn location(id: LockId) -> Option<(PathBuf, FileId)> {
+    table().entries.get(&id).map(|entry| (entry.held.path.clone(), entry.held.file_id()))
+}
+
+/// Whether the descriptor of a held lock is still that of its file. `None`: the lock was released.
+pub(crate) fn is_open(id: LockId) -> Option<bool> {
+    table().entries.get(&id).map(|entry| entry.held.is_open(Os::get()))
 }
 
 /// The number by which a child can inherit a lock's file. `None`: the lock was released, or the system has none.

@@ -321,7 +321,8 @@ test('control characters of a path are escaped in all output', (t) => {
   assertOneLine(message ?? '', shown)
   assertOneLine(holder ?? '', `reconcile-lock: ${path} is held by process ${process.pid}`)
   lock.releaseSync()
-  assertOneLine(cli(cwd, ['run', '--', 'rm', resolveLockPath(cwd)]).stderr, 'reconcile-lock: lost the lock ')
+  const [loss] = cli(cwd, ['run', '--', 'rm', resolveLockPath(cwd)]).stderr.split(/(?<=\n)/)
+  assertOneLine(loss ?? '', 'reconcile-lock: lost the lock ')
   symlinkSync('/nowhere', resolveLockPath(cwd))
   assertOneLine(cli(cwd, ['status']).stderr, 'reconcile-lock: Refusing to read symlinked lock file: ')
   assertOneLine(
@@ -383,4 +384,14 @@ test('a child of an ended command holds no lock', async (t) => {
   t.after(() => process.kill(pid, 'SIGKILL'))
   acquireLockSync(cwd).releaseSync()
   assert.equal(process.kill(pid, 0), true)
+})
+
+test('run ends its command and descendants when the lock is lost', (t) => {
+  const cwd = directory(t)
+  const stubborn = `trap '' TERM; echo $$ > pid; rm l; while :; do sleep 1; done`
+  const command = ['sh', '-c', `sh -c "$0" & exec sleep 60`, stubborn]
+  const { code, stderr } = cli(cwd, ['run', '--file', 'l', '--kill-after', '0.3', '--', ...command])
+  assert.equal(code, 74)
+  assert.match(stderr, /^.* lost the lock .*\n.* sending SIGTERM to process \d+\n.* sending SIGKILL\n$/)
+  assert.equal(existsSync(`/proc/${readFileSync(join(cwd, 'pid'), 'utf8').trim()}/exe`), false)
 })

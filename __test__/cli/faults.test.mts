@@ -83,7 +83,7 @@ test(
     const cwd = directory(t)
     // `run` has a message before the command (a take-over) and after it (a lost lock).
     leave(cwd, { pid: deadPid(), createdAt: 1 })
-    const command = 'sleep 0.3; rm .xero-reconcile-lock.json; touch ran; exit 7'
+    const command = 'trap "" TERM; sleep 0.3; rm .xero-reconcile-lock.json; touch ran; exit 7'
     const { code } = cli(cwd, ['run', '--', 'sh', '-c', command], '', ['pipe', 'pipe', descriptor])
     assert.deepEqual([code, existsSync(join(cwd, 'ran'))], [74, true])
   }),

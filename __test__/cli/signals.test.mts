@@ -260,7 +260,7 @@ test(
     const running = new Running(t, cwd, ['run', '--', ...command], ['setpriv', ...asNobody], publicProgram())
     const pid = await listener.pid()
     t.after(() => existsSync(`/proc/${pid}`) && process.kill(pid, 'SIGKILL'))
-    const refusal = `reconcile-lock: cannot send a signal to process ${pid}: operation not permitted\n`
+    const refusal = `reconcile-lock: cannot send SIGTERM to process group ${pid}: operation not permitted\n`
     for (const times of [1, 2]) {
       send(running.child, 'SIGTERM')
       await until(() => running.stderr === refusal.repeat(times), `refused ${times} times`)

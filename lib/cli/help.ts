@@ -115,14 +115,15 @@ descriptors, such as sudo, does not keep the lock; neither does a background
 process that a finished command has started. On Windows, and with --postgres,
 the command does not inherit the lock: end both processes.
 
-With --postgres a session holds the lock. The lock is lost when the session
-ends: the server restarts, the session is terminated, or the network fails. Then
-another process can acquire it. So run sends SIGTERM when it notices the loss,
-and SIGKILL after --kill-after, to the process group of the command; in a
-terminal and on Windows, to the command alone. Until then both commands can run.
-Protect the data by the fencing token in the environment of the command,
-RECONCILE_LOCK_TOKEN: each later holder has a higher one. Store it with the
-data, and refuse a write with a lower one.`
+The lock is lost if another program removes, replaces or moves its file. With
+--postgres it is lost when its session ends: the server restarts, the session is
+terminated, or the network fails. Then another process can acquire it. So run
+sends SIGTERM when it notices the loss, and SIGKILL after --kill-after, to the
+process group of the command; in a terminal and on Windows, to the command
+alone. Until then both commands can run. With --postgres protect the data by the
+fencing token in the environment of the command, RECONCILE_LOCK_TOKEN: each
+later holder has a higher one. Store it with the data, and refuse a write with a
+lower one.`
 
 const status = `Prints the state of the lock and its holder. Changes nothing.
 

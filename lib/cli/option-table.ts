@@ -90,7 +90,7 @@ export const options = {
   'kill-after': {
     value: 'SECONDS',
     completes: ['forever'],
-    help: 'with --postgres: the time between SIGTERM and SIGKILL for a command whose lock was lost; "forever" sends no SIGKILL (default: 10)',
+    help: 'the time between SIGTERM and SIGKILL for a command whose lock was lost; "forever" sends no SIGKILL (default: 10)',
     of: ['run'],
   },
   verbose: { help: 'report how long it took to acquire the lock', of: ['run'] },

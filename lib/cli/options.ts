@@ -131,8 +131,6 @@ function parseRun(values: ParsedValues) {
   const killAfter = parseSeconds('--kill-after', values['kill-after']) ?? KILL_AFTER_MS
   if (close && postgres !== undefined)
     throw new UsageError('--close does not go with --postgres: the command does not inherit that lock')
-  if (values['kill-after'] !== undefined && postgres === undefined)
-    throw new UsageError('--kill-after needs --postgres: a lock on a file is not lost while its process runs')
   if (values['no-legacy'] && postgres !== undefined)
     throw new UsageError('--no-legacy does not go with --postgres: it is about a lock file')
   const conflictExitCode = parseCode(values['conflict-exit-code'])

@@ -74,13 +74,14 @@ async function runUnder(
   { command: [command = '', ...args], close, killAfter }: RunCommand,
   signals: Signals,
 ): Promise<ExitStatus> {
-  const { token, signal: loss } = 'token' in lock ? lock : {}
+  const { signal: loss } = lock
+  const token = 'token' in lock ? lock.token : undefined
   // A token from an outer `run` belongs to another lock.
   delete process.env.RECONCILE_LOCK_TOKEN
   if (token !== undefined) process.env.RECONCILE_LOCK_TOKEN = String(token)
   const descriptor = close ? undefined : lock[DESCRIPTOR]?.()
   const end = await runCommand(command, args, { signals, loss, killAfter, descriptor })
-  const isLossReported = loss?.aborted
+  const isLossReported = loss.aborted
   try {
     await lock.release()
   } catch (error) {

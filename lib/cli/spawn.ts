@@ -17,7 +17,7 @@ interface RunOptions {
   /** The signals to forward to the command. */
   signals: Signals
   /** Aborted when the lock is lost; the command should then end. */
-  loss: AbortSignal | undefined
+  loss: AbortSignal
   /** How long the command may then take to end, in milliseconds. */
   killAfter: number
   /** The descriptor of the lock file, which the command inherits. */
@@ -30,17 +30,18 @@ export function runCommand(
   args: string[],
   { signals, loss, killAfter, descriptor }: RunOptions,
 ): Promise<ExitStatus> {
-  // Without a terminal, the command gets its own process group, so that its descendants end with it.
-  const detached = loss !== undefined && !hasTerminal()
+  // Without a terminal, the command gets its own session, so that its descendants end with it.
+  const detached = !hasTerminal()
   return new Promise((resolve) => {
     let child: ChildProcess
     let killer: NodeJS.Timeout | undefined
     const send = (signal: NodeJS.Signals) => {
-      if (detached) signalGroup(child.pid, signal)
+      // The kernel does not stop a process group of its own session by SIGTSTP.
+      if (detached) signalGroup(child.pid, signal === 'SIGTSTP' ? 'SIGSTOP' : signal)
       else child.kill(signal)
     }
     const onLoss = () => {
-      reportLoss(loss?.reason, child.pid)
+      reportLoss(loss.reason, child.pid)
       send('SIGTERM')
       if (killAfter === Number.POSITIVE_INFINITY) return
       killer = setTimeout(
@@ -52,7 +53,7 @@ export function runCommand(
       )
     }
     const onEnd = async (end: ExitStatus) => {
-      loss?.removeEventListener('abort', onLoss)
+      loss.removeEventListener('abort', onLoss)
       while (killer && detached && signalGroup(child.pid, 0)) await delay(GROUP_CHECK_MS)
       clearTimeout(killer)
       resolve(end)
@@ -75,7 +76,7 @@ export function runCommand(
     signals.listen((signal) => {
       if (!isAlreadyDelivered(signal, child.pid)) send(signal)
     })
-    loss?.addEventListener('abort', onLoss)
+    loss.addEventListener('abort', onLoss)
   })
 }
 

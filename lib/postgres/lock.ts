@@ -1,7 +1,7 @@
 import type { PostgresHolder, PostgresLock, PostgresTakenOver } from '../../postgres.js'
 import { publishEnded } from '../shared/channels.js'
 import { delay } from '../shared/clock.js'
-import { lockError } from '../shared/errors.js'
+import { lockError, lossError } from '../shared/errors.js'
 import * as held from './held-locks.js'
 import { halves } from './key.js'
 import { describeStaleHolder, type LockTable, publicHolder, type Recorded } from './lock-table.js'
@@ -79,9 +79,8 @@ export class HeldLock {
 
   #markLost(error: Error): void {
     const reason = `its session has ended (${error.message})`
-    const message = `lost the lock ${this.path} while holding it: ${reason}`
     publishEnded(this, { reason })
-    this.#loss.abort(lockError('E_LOCK_LOST', this.path, message, { reason, cause: error }))
+    this.#loss.abort(lossError(this.path, reason, error))
   }
 
   #markReleased(): void {

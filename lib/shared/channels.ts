@@ -64,7 +64,8 @@ export function publishEnded(lock: LockView, lost?: { reason?: string | undefine
   end.publish(lost ? { ...message, reason: lost.reason } : message)
 }
 
-export const hasEndSubscribers = (): boolean =>
-  channels.released.hasSubscribers || channels.lost.hasSubscribers
+export const hasLossSubscribers = (): boolean => channels.lost.hasSubscribers
+
+export const hasEndSubscribers = (): boolean => channels.released.hasSubscribers || hasLossSubscribers()
 
 export const hasWaitSubscribers = (): boolean => channels.waiting.hasSubscribers

@@ -72,5 +72,9 @@ export function lockError(
   return error
 }
 
+/** The error of a lock that was lost while it was held. */
+export const lossError = (path: string, reason: string, cause?: unknown): LockError =>
+  lockError('E_LOCK_LOST', path, `lost the lock ${path} while holding it: ${reason}`, { reason, cause })
+
 export const isContention = (error: unknown): error is LockError =>
   error instanceof LockError && error.code === 'E_LOCK_CONTENTION'

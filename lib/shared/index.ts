@@ -7,6 +7,7 @@ import { abortable, releaseLateAcquire } from './abortable.js'
 import type * as channels from './channels.js'
 import {
   hasEndSubscribers,
+  hasLossSubscribers,
   hasWaitSubscribers,
   publishAcquired,
   publishContended,
@@ -16,7 +17,7 @@ import {
 import type * as clock from './clock.js'
 import { clearTimeout, delay, MAX_TIMER_MS, monotonic, now, setImmediate, setTimeout } from './clock.js'
 import type * as errors from './errors.js'
-import { argumentError, contention, isContention, LockError, lockError } from './errors.js'
+import { argumentError, contention, isContention, LockError, lockError, lossError } from './errors.js'
 import type * as inherit from './inherit.js'
 import { DESCRIPTOR } from './inherit.js'
 import type * as plain from './plain.js'
@@ -33,11 +34,13 @@ export = {
   DESCRIPTOR,
   delay,
   hasEndSubscribers,
+  hasLossSubscribers,
   hasWaitSubscribers,
   isContention,
   isPlain,
   LockError,
   lockError,
+  lossError,
   MAX_TIMER_MS,
   monotonic,
   now,

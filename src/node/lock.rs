@@ -3,7 +3,8 @@
 //! It is no class of the addon: the engine runs the finalizer of such an object in a later turn of the event
 //! loop, so a program that acquires and releases in one turn would keep them all.
 
-use napi::bindgen_prelude::Unknown;
+use napi::bindgen_prelude::{Function, Unknown};
+use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, Result};
 use napi_derive::napi;
 
@@ -16,6 +17,7 @@ use crate::protocol::record::Holder;
 use crate::protocol::target::Target;
 use crate::protocol::{Held, TakenOver};
 use crate::table::{self, LockId, Owner};
+use crate::wait;
 
 /// The holder of a lock.
 #[napi(object, object_from_js = false, use_nullable = true)]
@@ -133,6 +135,22 @@ pub struct JsLock {
 #[napi(catch_unwind)]
 pub fn is_held(env: &Env, id: f64) -> Result<bool> {
     guarded(env, || Ok(table::is_held(LockId::from_number(id))))
+}
+
+/// Calls `report` with the reason if the path of a held lock names another file or none before the lock is released.
+/// That does not keep the process alive.
+///
+/// # Errors
+/// If no thread can be started.
+#[napi(catch_unwind)]
+pub fn report_loss(env: &Env, id: f64, report: Function<'_, &'static str, ()>) -> Result<()> {
+    guarded(env, || {
+        let report = report.build_threadsafe_function().weak::<true>().build()?;
+        let report = move |reason| {
+            report.call(reason, ThreadsafeFunctionCallMode::NonBlocking);
+        };
+        wait::report_loss(LockId::from_number(id), Box::new(report)).map_err(napi::Error::from)
+    })
 }
 
 /// The descriptor by which a child can inherit the kernel lock; `null`: the lock was released, or the system has none.

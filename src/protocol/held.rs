@@ -23,20 +23,25 @@ pub struct Held<F> {
 }
 
 impl<F> Held<F> {
-    /// Whether this is the lock's file.
-    pub(crate) fn is_file(&self, id: FileId) -> bool {
-        self.id == id
+    /// The file that the path should name.
+    pub(crate) fn file_id(&self) -> FileId {
+        self.id
+    }
+
+    /// Whether the descriptor is still that of the lock's file: another part of the program may have closed it.
+    pub(crate) fn is_open<S: System<File = F>>(&self, system: &S) -> bool {
+        system.is_open(&self.file, self.id)
     }
 
     /// The descriptor by which a child can inherit the file. The kernel lock ends with the last process that has it.
     pub fn descriptor<S: System<File = F>>(&self, system: &S) -> Option<i32> {
-        system.descriptor(&self.file).filter(|_| system.is_open(&self.file, self.id))
+        system.descriptor(&self.file).filter(|_| self.is_open(system))
     }
 }
 
 /// Whether the file of the lock is open and named by the path.
 pub fn is_held<S: System>(system: &S, held: &Held<S::File>) -> bool {
-    system.is_open(&held.file, held.id)
+    held.is_open(system)
         && system.stat_path(&held.path).is_ok_and(|named| named.is_some_and(|named| named.id == held.id))
 }
 

@@ -10,6 +10,10 @@ use super::record::RELEASED;
 use super::target::system_error;
 use crate::platform::{System, Unlinked};
 
+pub(crate) const FILE_CLOSED: &str = "another part of this program closed its file";
+pub(crate) const NAMES_NONE: &str = "the path names no file now";
+pub(crate) const NAMES_ANOTHER: &str = "the path names another file now";
+
 /// Releases a lock. This process does not own it afterwards, even if the call fails. A file that cannot be removed is
 /// marked as released.
 ///
@@ -21,15 +25,15 @@ pub fn release<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> 
     if !system.is_open(&file, id) {
         // Closing the descriptor would close a file that another part of the program has opened since.
         mem::forget(file);
-        return Err(Error::Lost { path, reason: "another part of this program closed its file" });
+        return Err(Error::Lost { path, reason: FILE_CLOSED });
     }
     let failed = match system.unlink(&path, id) {
         Ok(Unlinked::Removed) => return Ok(()),
         Ok(Unlinked::Missing) => {
-            return Err(Error::Lost { path, reason: "the path names no file now" });
+            return Err(Error::Lost { path, reason: NAMES_NONE });
         }
         Ok(Unlinked::Another) => {
-            return Err(Error::Lost { path, reason: "the path names another file now" });
+            return Err(Error::Lost { path, reason: NAMES_ANOTHER });
         }
         Err(failed) => failed,
     };

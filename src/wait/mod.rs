@@ -14,6 +14,7 @@ mod backoff;
 mod files;
 mod intervals;
 mod job;
+mod losses;
 mod path_waiters;
 mod paths;
 mod request;
@@ -26,5 +27,7 @@ mod tests;
 mod watched_file;
 
 pub(crate) use self::acquire::{acquire, start_for_creator, try_once, unanswered};
+#[cfg(any(feature = "node", test))]
+pub(crate) use self::losses::report_loss;
 pub(crate) use self::request::{AcquireRequest, Answer, WaiterId};
 pub(crate) use self::service::{cancel, cancel_all, refused, start};

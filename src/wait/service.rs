@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::files::{Attempted, Batch, Files};
 use super::intervals::{CANCEL_GRACE, SHORTEST_RESCAN};
 use super::job::{Done, Job, Observed, Outcome, Queue};
+use super::losses::{self, Losses};
 use super::paths::Paths;
 use super::request::{AcquireRequest, Answer, PendingCall, Refused, WaiterId, Wanted};
 use super::{files, job};
@@ -29,13 +30,15 @@ type Waiter = job::Waiter<Files>;
 
 pub(super) struct Service {
     pub(super) paths: Paths<Files>,
+    pub(super) losses: Losses,
     /// That of the thread that sleeps; `None`: there is no such thread.
     watcher: Option<Watcher>,
     /// The moment at which it wakes up at the latest.
     until: Option<Instant>,
 }
 
-static SERVICE: Mutex<Service> = Mutex::new(Service { paths: Paths::new(), watcher: None, until: None });
+static SERVICE: Mutex<Service> =
+    Mutex::new(Service { paths: Paths::new(), losses: Losses::new(), watcher: None, until: None });
 
 pub(super) fn service() -> MutexGuard<'static, Service> {
     // No code that runs under this mutex can panic half-way through a change.
@@ -106,7 +109,7 @@ fn refuse(waiter: Waiter, reason: &str) {
 
 impl Service {
     /// Starts the sleeping thread unless it exists.
-    fn begin(&mut self) -> io::Result<()> {
+    pub(super) fn begin(&mut self) -> io::Result<()> {
         if self.watcher.is_none() {
             let watcher = Watcher::new();
             let sleeping = watcher.clone();
@@ -118,7 +121,7 @@ impl Service {
     }
 
     /// Wakes the thread if it would sleep for too long.
-    fn wake_for(&mut self, moment: Option<Instant>) {
+    pub(super) fn wake_for(&mut self, moment: Option<Instant>) {
         let Some(moment) = moment else { return };
         if self.until.is_none_or(|until| moment < until)
             && let Some(watcher) = &self.watcher
@@ -145,21 +148,24 @@ fn serve(watcher: &Watcher) {
     let mut idle_since = None;
     loop {
         let now = Instant::now();
-        let (late, jobs, until) = {
+        let (late, jobs, checks, until) = {
             let mut service = service();
             let tick = service.paths.tick(now);
-            if !service.paths.is_empty() {
+            let checks = service.losses.due(now);
+            if !(service.paths.is_empty() && service.losses.is_empty()) {
                 idle_since = None;
             } else if now.saturating_duration_since(*idle_since.get_or_insert(now)) >= IDLE {
                 service.watcher = None;
                 return;
             }
-            let until = idle_since.map_or(tick.until, |since| Some(since + IDLE));
+            let next = [tick.until, service.losses.next()].into_iter().flatten().min();
+            let until = idle_since.map_or(next, |since| Some(since + IDLE));
             // A recheck that follows a job is due later than this, so it does not wake this thread.
             let until = until.unwrap_or(now + SHORTEST_RESCAN);
             service.until = Some(until);
-            (tick.late, tick.jobs, until)
+            (tick.late, tick.jobs, checks, until)
         };
+        losses::dispatch(watcher, checks);
         for (waiter, refused) in late {
             if waiter.is_cancelled {
                 refuse(waiter, CANCELLED);
@@ -182,7 +188,9 @@ fn serve(watcher: &Watcher) {
         }
         let events = watcher.wait(Some(until));
         if !events.is_empty() {
-            service().paths.on_events(|watch| events.of(watch), Instant::now());
+            let (mut service, now) = (service(), Instant::now());
+            service.paths.on_events(|watch| events.of(watch), now);
+            service.losses.on_events(|watch| events.of(watch), now);
         }
     }
 }

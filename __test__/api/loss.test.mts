@@ -1,0 +1,195 @@
+// A holder learns at once that its lock is lost.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { closeSync, mkdirSync, readFileSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { acquireLock, acquireLockSync, breakLock, type Lock, type LockMessage } from 'reconcile-lock'
+import { directory, rejection } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
+import { sleep, until } from '../support/time.mjs'
+import { noDeletion } from '../support/wine.mjs'
+
+const home = fileURLToPath(new URL('../../../dist/index.js', import.meta.url))
+
+/** Far more than an event takes, and less than half of the interval of the checks without one. */
+const AT_ONCE = 100
+
+function lostAmong(t: TestContext, cwd: string): LockMessage[] {
+  const messages: LockMessage[] = []
+  const listener = (message: unknown) => {
+    if ((message as LockMessage).path.startsWith(cwd)) messages.push(message as LockMessage)
+  }
+  subscribe('reconcile-lock:lost', listener)
+  t.after(() => unsubscribe('reconcile-lock:lost', listener))
+  return messages
+}
+
+const aborted = (lock: Lock) => until(() => lock.signal.aborted, 'the signal is aborted')
+
+const losses: [what: string, lose: (lock: Lock) => unknown, reason: string][] = [
+  ['removed', ({ path }) => rmSync(path), 'the path names no file now'],
+  [
+    'replaced',
+    ({ path }) => {
+      writeFileSync(`${path}.new`, '')
+      renameSync(`${path}.new`, path)
+    },
+    'the path names another file now',
+  ],
+  ['moved', ({ path }) => renameSync(path, `${path}.old`), 'the path names no file now'],
+  ['broken', ({ path }) => breakLock({ file: path, force: true }), 'the path names no file now'],
+]
+for (const [what, lose, reason] of losses)
+  test(
+    `signal is aborted when the file is ${what}`,
+    knownFailure(noDeletion, async (t) => {
+      const cwd = directory(t)
+      const lock = await acquireLock(cwd)
+      assert.equal(lock.signal.aborted, false)
+      assert.equal(lock.signal, lock.signal)
+      await lose(lock)
+      await aborted(lock)
+      const { code, message, path } = lock.signal.reason
+      assert.deepEqual([code, path], ['E_LOCK_LOST', lock.path])
+      assert.equal(message, `lost the lock ${path} while holding it: ${reason}`)
+      assert.equal(lock.isHeld(), false)
+      assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
+    }),
+  )
+
+test(
+  'signal is aborted when the directory is moved',
+  knownFailure(noDeletion, async (t) => {
+    const parent = directory(t)
+    const cwd = join(parent, 'a')
+    mkdirSync(cwd)
+    const lock = await acquireLock(cwd)
+    assert.equal(lock.signal.aborted, false)
+    renameSync(cwd, join(parent, 'b'))
+    await aborted(lock)
+    assert.equal(lock.signal.reason.reason, 'the path names no file now')
+  }),
+)
+
+test('events report most losses at once', {
+  skip: process.platform !== 'linux' && 'there are no events',
+}, async (t) => {
+  const cwd = directory(t)
+  const times: number[] = []
+  for (let round = 0; round < 15; round++) {
+    const lock = acquireLockSync({ cwd, file: `${round}` })
+    const { signal } = lock
+    await until(() => inotifyWatches() > 0, 'the file is watched')
+    const before = performance.now()
+    const end = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))
+    const running = setInterval(() => {}, 1000)
+    rmSync(lock.path)
+    await end
+    clearInterval(running)
+    times.push(performance.now() - before)
+    assert.throws(lock.releaseSync)
+  }
+  const median = times.sort((a, b) => a - b)[7] ?? 0
+  t.diagnostic(`p50 ${median.toFixed(2)} ms`)
+  assert.ok(median < AT_ONCE, `${median} ms`)
+})
+
+/** How many files this process watches. */
+function inotifyWatches(): number {
+  const tables = Array.from({ length: 64 }, (_, fd) => {
+    try {
+      if (!readlinkSync(`/proc/self/fd/${fd}`).includes('inotify')) return 0
+      return readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8').split('inotify wd:').length - 1
+    } catch {
+      return 0
+    }
+  })
+  return tables.reduce((sum, each) => sum + each, 0)
+}
+
+test(
+  'a subscriber hears of a loss once, without a release',
+  knownFailure(noDeletion, async (t) => {
+    const cwd = directory(t)
+    const lost = lostAmong(t, cwd)
+    const lock = await acquireLock(cwd)
+    rmSync(lock.path)
+    await until(() => lost.length > 0, 'the loss is published')
+    await rejection(lock.release())
+    assert.deepEqual(
+      lost.map(({ path }) => path),
+      [lock.path],
+    )
+    assert.equal(lock.signal.reason.code, 'E_LOCK_LOST')
+  }),
+)
+
+test('a release aborts no signal', async (t) => {
+  const cwd = directory(t)
+  const lost = lostAmong(t, cwd)
+  const lock = await acquireLock(cwd)
+  const { signal } = lock
+  await lock.release()
+  const next = await acquireLock(cwd)
+  await sleep(400, 'a check of the released lock would be over')
+  assert.deepEqual([signal.aborted, next.signal.aborted, lost], [false, false, []])
+  await next.release()
+})
+
+test(
+  'a release that finds the lock lost aborts its signal',
+  knownFailure(noDeletion, async (t) => {
+    const lock = await acquireLock(directory(t))
+    rmSync(lock.path)
+    const error = await rejection(lock.release())
+    assert.equal(lock.signal.reason, error)
+  }),
+)
+
+test('signal is aborted when another part closes the descriptor', {
+  skip: process.platform !== 'linux' && '/proc/self/fd is of Linux',
+}, async (t) => {
+  const lock = await acquireLock(directory(t))
+  assert.equal(lock.signal.aborted, false)
+  const fds = Array.from({ length: 256 }, (_, fd) => fd)
+  const own = fds.find((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`) === lock.path
+    } catch {
+      return false
+    }
+  })
+  closeSync(own ?? -1)
+  await aborted(lock)
+  assert.equal(lock.signal.reason.reason, 'another part of this program closed its file')
+  await rejection(lock.release())
+})
+
+test('a signal that is read neither delays the exit nor leaves the file', (t) => {
+  const cwd = directory(t)
+  const program = `const lock = require(${JSON.stringify(home)}).acquireLockSync(); lock.signal
+    process.on('exit', () => console.log('exit'))`
+  const before = performance.now()
+  const { stdout, stderr, status } = spawnSync(process.execPath, ['-e', program], { cwd, encoding: 'utf8' })
+  assert.deepEqual([stdout, stderr, status], ['exit\n', '', 0])
+  assert.ok(performance.now() - before < 10_000)
+  assert.equal(acquireLockSync(cwd).takenOver, undefined)
+})
+
+test('a lock whose signal nobody reads is not watched', {
+  skip: process.platform !== 'linux' && '/proc/self/task is of Linux',
+}, (t) => {
+  const program = `const { acquireLockSync } = require(${JSON.stringify(home)})
+      const threads = () => require('node:fs').readdirSync('/proc/self/task').length
+      const before = threads()
+      const lock = acquireLockSync()
+      const unread = threads()
+      lock.signal
+      console.log(unread - before, threads() - before > 0)`
+  const options = { cwd: directory(t), encoding: 'utf8' } as const
+  const { stdout, stderr } = spawnSync(process.execPath, ['-e', program], options)
+  assert.deepEqual([stdout, stderr], ['0 true\n', ''])
+})
