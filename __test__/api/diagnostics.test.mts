@@ -141,9 +141,12 @@ test('acquired is published with the time of the wait', async (t) => {
 })
 
 /** What a program prints on standard error. */
-function printed(t: TestContext, program: string, env: NodeJS.ProcessEnv = {}): string {
+function printed(t: TestContext, program: string, env: NodeJS.ProcessEnv = {}, before = ''): string {
   const file = join(directory(t), 'program.cjs')
-  writeFileSync(file, `const lock = require(${JSON.stringify(home)})\nconst cwd = __dirname\n${program}`)
+  writeFileSync(
+    file,
+    `${before}\nconst lock = require(${JSON.stringify(home)})\nconst cwd = __dirname\n${program}`,
+  )
   const child = spawnSync(process.execPath, [file], {
     encoding: 'utf8',
     env: { ...process.env, ...env },
@@ -186,19 +189,29 @@ test(
   }),
 )
 
-test('no message is created without a subscriber', (t) => {
+test('without a subscriber no message is created and no clock read', (t) => {
+  // The package captures the clocks when it loads.
+  const spies = `
+    let reads = 0
+    for (const [object, name] of [[Date, 'now'], [process.hrtime, 'bigint']]) {
+      const read = object[name].bind(object)
+      object[name] = () => { reads += 1; return read() }
+    }`
   // Only `whoami` reads the record of this process, and every message except `contended` needs it.
   const program = `
     const native = require(Object.keys(require.cache).find((path) => path.endsWith('.node')))
     const { whoami } = native
     let made = 0
     native.whoami = () => { made += 1; return whoami() }
+    // The first call may prepare more.
     lock.acquireLockSync(cwd).releaseSync()
-    console.error(made)
+    reads = 0
+    lock.acquireLockSync(cwd).releaseSync()
+    console.error(made, reads > 0)
     require('node:diagnostics_channel').subscribe('reconcile-lock:released', () => {})
     lock.acquireLockSync(cwd).releaseSync()
-    console.error(made)`
-  assert.deepEqual(printed(t, program).trim().split('\n'), ['0', '1'])
+    console.error(made, reads > 0)`
+  assert.deepEqual(printed(t, program, {}, spies).trim().split('\n'), ['0 false', '1 true'])
 })
 
 test('LockChannels declares every channel', () => {
