@@ -1,20 +1,21 @@
 // Reads the header of a native library.
-import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 
 /**
  * @typedef {object} Binary
  * @property {number} size in bytes
  * @property {string} [os] `process.platform`, or `elf` for the systems with that format
- * @property {string} [cpu] `process.arch`; `undefined` in a library for a processor that is not listed here
+ * @property {string} [cpu] `process.arch`; `undefined` in a library for a processor without a published binary
+ * @property {boolean} [isTruncated] whether the end of an ELF file is missing
  * @property {string} [glibc] the oldest version of glibc that it runs with, if it needs glibc
  */
 
 /** @type {Record<number, string>} */
-const ELF_MACHINES = { 3: 'ia32', 40: 'arm', 62: 'x64', 183: 'arm64', 243: 'riscv64' }
+const ELF_MACHINES = { 62: 'x64', 183: 'arm64' }
 /** @type {Record<number, string>} */
 const MACH_O_CPUS = { 16777223: 'x64', 16777228: 'arm64' }
 /** @type {Record<number, string>} */
-const PE_MACHINES = { 332: 'ia32', 34404: 'x64', 43620: 'arm64' }
+const PE_MACHINES = { 34404: 'x64', 43620: 'arm64' }
 
 const SHARED_OBJECT = { elf: 3, machO: [6, 8], pe: 0x2000 }
 
@@ -40,10 +41,13 @@ function newestGlibc(bytes) {
 
 /** @param {Buffer} bytes */
 function elf(bytes) {
-  const [MAGIC, TYPE, MACHINE, HEADER] = [0x7f454c46, 0x10, 0x12, 0x34]
+  const [MAGIC, TYPE, MACHINE, HEADER] = [0x7f454c46, 0x10, 0x12, 64]
   if (bytes.length < HEADER || bytes.readUInt32BE() !== MAGIC) return undefined
   if (bytes.readUInt16LE(TYPE) !== SHARED_OBJECT.elf) return undefined
-  return { os: 'elf', cpu: ELF_MACHINES[bytes.readUInt16LE(MACHINE)], ...newestGlibc(bytes) }
+  // The table of sections is the last thing in a file: its offset, the size of an entry, and their number.
+  const end = Number(bytes.readBigUInt64LE(0x28)) + bytes.readUInt16LE(0x3a) * bytes.readUInt16LE(0x3c)
+  const cpu = ELF_MACHINES[bytes.readUInt16LE(MACHINE)]
+  return { os: 'elf', cpu, isTruncated: bytes.length < end, ...newestGlibc(bytes) }
 }
 
 /** @param {Buffer} bytes */
@@ -72,28 +76,4 @@ function pe(bytes) {
 export function isFor(binary, { os, cpu }) {
   const format = os === 'darwin' || os === 'win32' ? os : 'elf'
   return binary.os === format && binary.cpu === cpu
-}
-
-/** The start of the header of a 64-bit, little-endian ELF file, its size, and the offsets of its section fields. */
-const ELF_MAGIC = Buffer.from('\x7fELF\x02\x01', 'latin1')
-const ELF_HEADER = 64
-const SECTIONS_AT = 0x28
-const SECTION_SIZE = 0x3a
-const SECTION_COUNT = 0x3c
-
-/**
- * The table of sections is the last thing in an ELF file.
- * @param {string} path
- */
-export function isTruncated(path) {
-  const file = openSync(path, 'r')
-  try {
-    const header = Buffer.alloc(ELF_HEADER)
-    if (readSync(file, header) < ELF_HEADER || !header.subarray(0, ELF_MAGIC.length).equals(ELF_MAGIC))
-      return false
-    const sections = header.readUInt16LE(SECTION_SIZE) * header.readUInt16LE(SECTION_COUNT)
-    return fstatSync(file).size < Number(header.readBigUInt64LE(SECTIONS_AT)) + sections
-  } finally {
-    closeSync(file)
-  }
 }

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { isFor, isTruncated, readBinary } from './binaries.mjs'
+import { isFor, readBinary } from './binaries.mjs'
 import { root } from './steps.mjs'
 import { platformOf } from './targets.mjs'
 
@@ -96,7 +96,7 @@ function checkBinary(triple, platform, path) {
     return fault(
       `${triple}: ${path} is ${binary.os ? `for ${binary.os} ${binary.cpu}` : 'no native library'}`,
     )
-  if (isTruncated(path)) return fault(`${triple}: ${path} was cut off`)
+  if (binary.isTruncated) return fault(`${triple}: ${path} was cut off`)
   if ((platform.libc === 'glibc') !== (binary.glibc !== undefined))
     return fault(`${triple}: ${path} ${binary.glibc ? `needs glibc ${binary.glibc}` : 'does not use glibc'}`)
   const libc = binary.glibc ? `, glibc ${binary.glibc} or newer` : ''
