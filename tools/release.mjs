@@ -5,7 +5,7 @@
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { parseArgs } from 'node:util'
+import { readOptions } from './cli.mjs'
 import { thirdPartyLicenses } from './licenses.mjs'
 import { bundle, napi, root, run } from './steps.mjs'
 import { currentTarget, platformOf } from './targets.mjs'
@@ -18,24 +18,6 @@ const usage = `usage: npm run release -- --artifacts DIRECTORY [--out DIRECTORY]
   --out        where the packages are made (target/release-packages): package/ as it is packed, and *.tgz
 
 It publishes nothing. binding.d.ts must have been built (npm run build).`
-
-function parse() {
-  try {
-    const { values } = parseArgs({
-      options: {
-        artifacts: { type: 'string' },
-        here: { type: 'boolean', default: false },
-        out: { type: 'string', default: `${root}target/release-packages` },
-      },
-    })
-    if ((values.artifacts === undefined) !== values.here) throw new Error('give either --artifacts or --here')
-    const { here } = values
-    return { artifacts: here ? ownBinary() : resolve(values.artifacts), here, out: resolve(values.out) }
-  } catch (error) {
-    console.error(`${error.message}\n\n${usage}`)
-    return process.exit(64)
-  }
-}
 
 /** The main package, without the clone's own binary. */
 function copyPackage(home) {
@@ -81,7 +63,17 @@ function addLicenses(home) {
 
 const THIRD_PARTY = 'THIRD-PARTY-LICENSES.txt'
 
-const { artifacts, here, out } = parse()
+const { here, ...options } = readOptions(usage, {
+  artifacts: {},
+  here: { type: 'boolean' },
+  out: { default: `${root}target/release-packages` },
+})
+if ((options.artifacts === undefined) === !here) {
+  console.error(`give either --artifacts or --here\n\n${usage}`)
+  process.exit(2)
+}
+const artifacts = here ? ownBinary() : resolve(options.artifacts)
+const out = resolve(options.out)
 const home = join(out, 'package')
 rmSync(out, { recursive: true, force: true })
 mkdirSync(home, { recursive: true })
