@@ -1,31 +1,39 @@
-// `npm run bench`: the cost of a lock and the time until a waiter acquires it, beside other locks and the minimum.
+// `npm run bench`: the cost of a lock and of waiting for it, compared with other locks and the possible minimum.
 import { spawnSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { columns, readOptions, wholeFrom } from './cli.mjs'
 import { cleanUp, openPlace } from './places.mjs'
 import { build, install, root } from './steps.mjs'
 import { compile } from './suite.mjs'
 
-const sectionNames = 'pairs handover killed diagnostics load postgres'.split(' ')
+const sectionNames = 'pairs handover killed fairness wakeups diagnostics idle load postgres'.split(' ')
 const help = `Usage: npm run bench -- [options]
 
   --only NAME,...  what to measure (default: all of it)
                      pairs        acquire and release, and refused acquires, beside other locks
                      handover     from a release until a waiting process holds the lock
                      killed       from SIGKILL of the holder until a waiting process holds the lock
+                     fairness     16 processes that each want the lock 200 times
+                     wakeups      processor time that a release costs each process that is not next
                      diagnostics  what the diagnostics channels cost, with and without subscribers
+                     idle         processor time and threads of 200 waiters
                      load         what require('reconcile-lock') adds to the start of a process
                      postgres     pairs and handover by locks on PostgreSQL
   --rounds N       how often pairs, diagnostics and postgres run each contender (default 21; the median is reported)
   --samples N      how often handover, killed and postgres run each fast contender (default 200; a p99 takes 200);
                    the slow ones run less often
   --no-build       the addon and the tests are built already
+  --json FILE      also write every figure to FILE
+  --check          exit with 1 if a target is missed
   --help           show this`
 
-const { only, rounds, samples, built } = readOptions(help, {
+const { only, rounds, samples, json, check, built } = readOptions(help, {
   only: { default: sectionNames.join(), list: sectionNames },
   rounds: { default: '21', read: wholeFrom(1) },
   samples: { default: '200', read: wholeFrom(1) },
+  json: {},
+  check: { type: 'boolean' },
 })
 if (!built) {
   install()
@@ -96,9 +104,11 @@ function print({ medium, title, rows, reason = '' }, section) {
     console.log(columns([names, ...rows.map((row) => names.map((name) => format(row[name])))], 1))
 }
 
+const results = {}
 const figures = {}
 for (const section of only) {
   const tables = await sections[section]({ media, executables, rounds, samples })
+  results[section] = tables
   figures[section] = {}
   for (const table of tables) {
     print(table, section)
@@ -113,4 +123,9 @@ const rows = targets.map(({ name, medium, measured, verdict, reason }) => [
   ...[name, medium, verdict, measured?.toFixed(3) ?? `(${reason})`],
 ])
 console.log(`\n${columns([['target', 'on', 'verdict', 'measured'], ...rows], 3)}`)
-process.exit(0)
+if (json) {
+  const where = places.map(({ name, filesystem, skipped }) => ({ name, filesystem, skipped }))
+  const report = { date: new Date().toISOString(), machine, rounds, samples, media: where, results, targets }
+  writeFileSync(json, `${JSON.stringify(report, null, 2)}\n`)
+}
+process.exit(check && targets.some(({ verdict }) => verdict === 'missed') ? 1 : 0)

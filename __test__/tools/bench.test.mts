@@ -20,7 +20,6 @@ interface Judged {
 type Figures = Record<string, number | string>
 interface Target {
   section: string
-  name: string
   of: string
   to?: string
 }
@@ -76,6 +75,8 @@ for (const [section, name, figure, good, bad] of [
   ['pairs', 'sync pair <= 1.6 x floor', 'acquireLockSync x floor', 1.6, 1.61],
   ['handover', 'acquireLock hand-over p50 <= 3 x flock(1)', 'acquireLock p50 us', 3, 3.01],
   ['killed', 'acquireLock after SIGKILL p99 < 20 ms', 'acquireLock p99 us', 19_999, 20_000],
+  ['fairness', 'held for 0 ms: largest share <= 3 x smallest', 'held for 0 ms ratio', 3, Infinity],
+  ['diagnostics', 'no subscriber: nothing computed', 'no subscriber reads', 0, 1],
   ['postgres', 'acquireLock hand-over p50 >= 20 x better than polling', 'acquireLock p50 us', 1 / 20, 1 / 19],
 ] as const) {
   test(`judge checks ${name}`, () => {
@@ -94,19 +95,23 @@ test('judge skips a target without a figure, with a reason', () => {
     judged.flatMap((each) => (each.section === section && each.verdict === 'skipped' ? [each.reason] : []))
   assert.deepEqual(reasons('pairs'), Array(5).fill('no tmpfs'))
   assert.deepEqual(reasons('killed'), ['n too small (5 of 200)'])
-  assert.equal(reasons('load')[0], 'not chosen by --only')
-  assert.throws(() => judge({ load: { tmpfs: {} } }, {}), /no figure for reconcile-lock added ms/)
+  assert.equal(reasons('idle')[0], 'not chosen by --only')
+  assert.throws(() => judge({ idle: { tmpfs: {} } }, {}), /no figure for paths: 1 CPU %/)
 })
 
-test('a short run judges every target of its sections', () => {
-  const only = 'pairs,handover,diagnostics,postgres'
-  const { status, stdout, stderr } = bench('--only', only, '--rounds', '1', '--samples', '4')
+test('a short run judges every target of its sections', (t) => {
+  const json = join(directory(t), 'bench.json')
+  const only = 'pairs,handover,wakeups,diagnostics,postgres'
+  const { status, stdout, stderr } = bench('--only', only, '--rounds', '1', '--samples', '4', '--json', json)
   assert.equal(status, 0, stdout + stderr)
-  const verdicts = stdout.slice(stdout.indexOf('  target ')).split('\n')
-  const of = (section: string) => targets.filter((target) => target.section === section)
-  for (const { name } of only.split(',').flatMap(of))
-    assert.match(verdicts.find((line) => line.includes(name)) ?? '', / (reached|missed) +[\d.]+$/)
-  for (const section of only.split(',')) assert.match(stdout, new RegExp(`^${section} on `, 'm'))
+  const report = JSON.parse(readFileSync(json, 'utf8')) as { results: object; targets: Judged[] }
+  assert.deepEqual(Object.keys(report.results), only.split(','))
+  const skipped = report.targets.filter(({ verdict }) => verdict === 'skipped')
+  assert.deepEqual(
+    skipped.filter(({ section }) => only.includes(section)).map(({ reason }) => reason),
+    [],
+  )
+  assert.match(stdout, /^ +no subscriber: nothing computed +\w+ +reached +0\.000$/m)
 })
 
 test('an interrupted bench leaves no server and no files', async (t) => {

@@ -1,5 +1,7 @@
 // A process that acquires and releases in one way only, because a channel that had a listener stays slower.
-// Usage: node pair.mjs KIND DIRECTORY; for each line on standard input it prints `mean` with the nanoseconds of a pair.
+// Usage: node pair.mjs KIND DIRECTORY; orders come as lines on standard input:
+//   measure    `mean` with the nanoseconds of a pair
+//   compute    `computed` with how often a pair read a clock or the lock's holder, which messages consist of
 import { subscribe } from 'node:diagnostics_channel'
 import { writeSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -49,13 +51,18 @@ const kinds = {
   },
 }
 
-const pair = kinds[kind]()
+/** Loads the package at the first order, because it captures the clocks when it loads. */
+let pair
+const load = () => {
+  pair ??= kinds[kind]()
+}
 const counted = () => {
   counts.pairs += 1
   pair()
 }
 
 async function mean() {
+  load()
   const mean = await measure(counted, false)
   // `acquired` and `released`, of each pair.
   const expected = kind === 'heard' ? 2 * counts.pairs : 0
@@ -63,7 +70,42 @@ async function mean() {
   return mean
 }
 
+/** Calls `seen` before each call or read of `object[name]`. */
+function spy(object, name, seen) {
+  const known = Object.getOwnPropertyDescriptor(object, name)
+  const wrapped = (original) =>
+    function (...args) {
+      seen()
+      return original.apply(this, args)
+    }
+  const spied = known.get ? { get: wrapped(known.get) } : { value: wrapped(known.value) }
+  Object.defineProperty(object, name, { ...known, ...spied })
+}
+
+/** The only order of its process: the spies must precede the package, and slow it down. */
+function computed() {
+  if (pair) throw new Error('the package is loaded and has its clocks')
+  const times = 1000
+  let reads = 0
+  const seen = () => {
+    reads += 1
+  }
+  spy(process.hrtime, 'bigint', seen)
+  spy(Date, 'now', seen)
+  load()
+  const lock = require(`${root}dist/index.js`).acquireLockSync(directory)
+  lock.releaseSync()
+  spy(Object.getPrototypeOf(lock), 'holder', seen)
+  reads = 0
+  for (let turn = 0; turn < times; turn += 1) pair()
+  return reads / times
+}
+
+const orders = {
+  measure: async () => `mean ${await mean()}`,
+  compute: async () => `computed ${computed()}`,
+}
 const lines = createInterface({ input: process.stdin })
-lines.on('line', async () => writeSync(1, `mean ${await mean()}\n`))
+lines.on('line', async (order) => writeSync(1, `${await orders[order]()}\n`))
 lines.on('close', () => process.exit(0))
 writeSync(1, `ready ${process.hrtime.bigint()}\n`)

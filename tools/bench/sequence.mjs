@@ -138,8 +138,8 @@ export async function diagnostics({ directory, rounds }) {
     const path = join(directory, `diagnostics-${kind}`)
     mkdirSync(path, { recursive: true })
     const worker = await Worker.start(script('pair', kind, path))
-    const sample = async () => Number(await worker.ask('measure', 'mean'))
-    return { name, sample }
+    const sample = async () => Number(await worker.ask('measure', undefined, 'mean'))
+    return { name, kind, sample, compute: () => worker.ask('compute', undefined, 'computed') }
   }
   const contenders = await Promise.all([
     start('binding', 'binding alone'),
@@ -148,11 +148,16 @@ export async function diagnostics({ directory, rounds }) {
     start('heard', 'a subscriber to each'),
   ])
   const measured = await takeTurns(contenders, rounds)
-  const rows = measured.map(({ name, samples }) => ({
+  // Counted in separate processes, which replace the clocks before they load the package.
+  const reads = {}
+  for (const kind of ['unheard', 'heard']) reads[kind] = Number(await (await start(kind)).compute())
+  if (reads.heard === 0) throw new Error('messages were published, and none was seen to be computed')
+  const rows = measured.map(({ name, kind, samples }) => ({
     ...{ name, 'median ns': median(samples), 'x binding': median(samples) / median(measured[0].samples) },
-    samples,
+    ...{ reads: reads[kind] ?? '', samples },
   }))
-  return { title: 'acquireLockSync and releaseSync', rows }
+  const title = 'acquireLockSync and releaseSync; reads: of a clock or the holder for each pair'
+  return { title, rows }
 }
 
 /** Milliseconds from the start of a process to its end. */

@@ -45,12 +45,21 @@ const bySection = {
       ...{ of: `${withoutLegacy(name)} p50 us`, below: 4000 },
     },
   ]),
+  fairness: ['held for 0 ms', 'held for 1 ms'].flatMap((held) => [
+    { name: `${held}: largest share <= 3 x smallest`, of: `${held} ratio`, most: 3 },
+    { name: `${held}: no overlaps`, of: `${held} overlaps`, most: 0 },
+  ]),
   diagnostics: [
     {
       name: 'no subscriber <= 1.05 x without channels',
       ...{ of: 'no subscriber median ns', to: 'without channels median ns', most: 1.05 },
     },
+    { name: 'no subscriber: nothing computed', of: 'no subscriber reads', most: 0 },
   ],
+  idle: ['paths: 1', 'paths: 200'].flatMap((paths) => [
+    { name: `200 waiters, ${paths}, CPU < 1 %`, of: `${paths} CPU %`, below: 1 },
+    { name: `200 waiters, ${paths}, threads <= +2`, of: `${paths} threads more`, most: 2 },
+  ]),
   load: [{ name: 'require adds <= 5 ms', of: 'reconcile-lock added ms', most: 5 }],
   postgres: [
     {

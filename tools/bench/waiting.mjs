@@ -1,11 +1,12 @@
-// Measures with two processes: the time until a waiter acquires.
+// Measures with several processes: the time until a waiter acquires, fairness, and the cost of waiting.
 import { spawnSync } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
+import { findOverlaps } from '../stress/judge.mjs'
 import { median, momentsOf, percentile, takeTurns } from './measure.mjs'
 import { period, polling, withoutLegacy } from './targets.mjs'
-import { now, script, Worker } from './workers.mjs'
+import { asleep, now, script, Worker } from './workers.mjs'
 
 /** The range of delays from the waiter's sleep to the release, in milliseconds. */
 export const soon = [20, 80]
@@ -136,3 +137,96 @@ export const killed = section(
     { ...proper, share: 0.03 },
   ],
 )
+
+/** Starts `processes` processes at the same moment; each acquires `times` times. */
+async function race(directory, processes, times, held) {
+  mkdirSync(directory)
+  const command = script('worker', 'own', directory)
+  const racers = await Promise.all(Array.from({ length: processes }, () => Worker.start(command)))
+  const start = now() + 200_000_000n
+  const order = JSON.stringify({ start: String(start), times, held })
+  const answers = await Promise.all(racers.map((racer) => racer.ask('race', order)))
+  await Promise.all(racers.map((racer) => racer.kill()))
+  return { start, answers: answers.map((text) => JSON.parse(text)) }
+}
+
+async function shares(directory, held, processes, times) {
+  const { start, answers } = await race(join(directory, `fairness-${held}`), processes, times, held)
+  const all = answers
+    .flatMap(({ moments }, process) => {
+      const holds = moments.map((each) => each.map(BigInt))
+      return holds.map(([asked, enter, exit]) => ({ process, asked, enter, exit }))
+    })
+    .sort((a, b) => (a.enter < b.enter ? -1 : 1))
+  // Only the first half: a late process has the second half for itself.
+  const counts = answers.map(() => 0)
+  for (const { process } of all.slice(0, all.length >> 1)) counts[process] += 1
+  const [largest, smallest] = [Math.max(...counts), Math.min(...counts)]
+  const most = (values) => Math.max(...values.map(Number)) / 1e6
+  const milliseconds = most(all.map(({ exit }) => exit - start))
+  return {
+    ...{
+      name: `held for ${held} ms`,
+      'in all ms': milliseconds,
+      'us each': (milliseconds * 1000) / all.length,
+    },
+    'longest wait ms': most(all.map(({ asked, enter }) => enter - asked)),
+    ...{ largest, smallest, ratio: largest / smallest },
+    overlaps: findOverlaps(all.map((hold) => ({ ...hold, kind: 'native', outcome: 'released' }))).length,
+  }
+}
+
+export async function fairness({ directory }) {
+  const [processes, times] = [16, 200]
+  const rows = [await shares(directory, 0, processes, times), await shares(directory, 1, processes, times)]
+  const title = `${processes} processes that each acquire ${times} times, asynchronously; shares of the first half`
+  return { title, rows }
+}
+
+/** The cost of a release for the waiters that are not next; all wait while the lock is held for 10 ms. */
+export async function wakeups({ directory }) {
+  const [few, many, times, held] = [2, 30, 40, 10]
+  const busy = async (processes) => {
+    const { answers } = await race(join(directory, `wakeups-${processes}`), processes, times, held)
+    return answers.reduce((sum, { busy }) => sum + busy, 0) / (processes * times)
+  }
+  const [ofFew, ofMany] = [await busy(few), await busy(many)]
+  const rows = [
+    { name: `${few} processes`, 'CPU us': ofFew },
+    { name: `${many} processes`, 'CPU us': ofMany },
+    { name: 'each process that is not next', 'CPU us': (ofMany - ofFew) / (many - few) },
+  ]
+  return { title: `processor time of all for each acquisition, held for ${held} ms`, rows }
+}
+
+async function crowd(directory, paths, waiters) {
+  mkdirSync(directory)
+  const command = script('worker', 'own', directory)
+  const [holder, waiter] = [await Worker.start(command), await Worker.start(command)]
+  await holder.ask('holdAll', paths)
+  await waiter.ask('waitAll', JSON.stringify({ waiters, paths }))
+  // Idle threads end within this time.
+  await setTimeout(1000)
+  await asleep(waiter.child.pid)
+  const { settled, percent, threads } = JSON.parse(await waiter.ask('rest', 5000))
+  if (settled > 0) throw new Error(`${settled} of ${waiters} calls did not wait for the holder`)
+  const from = performance.now()
+  await holder.ask('releaseAll')
+  // Proves that the calls did wait.
+  await waiter.ask('finish')
+  const milliseconds = performance.now() - from
+  await Promise.all([holder.kill(), waiter.kill()])
+  return {
+    name: `paths: ${paths}`,
+    'CPU %': percent,
+    'threads more': threads,
+    'ms until all acquired': milliseconds,
+  }
+}
+
+export async function idle({ directory }) {
+  const waiters = 200
+  const rows = []
+  for (const paths of [1, 200]) rows.push(await crowd(join(directory, `idle-${paths}`), paths, waiters))
+  return { title: `${waiters} calls of one process that wait for 5 s, asynchronously`, rows }
+}

@@ -1,9 +1,13 @@
 // A process of the benchmark: `node worker.mjs KIND PLACE`, with a directory or the URL of a database. Orders and
-// answers are lines, which `benches/flock.rs` supports too:
+// answers are lines; `benches/flock.rs` supports the first two orders:
 //   hold          `asked PID` before it acquires, with the process that will sleep, then `held NS`
 //   release       `released NS`, with the moment just before the release
+//   race JSON     acquires `times` times from `start` on, and holds for `held` ms; `done` with the moments and the CPU time
+//   holdAll N     `done` when it holds N locks; `releaseAll` releases them
+//   waitAll JSON  starts `calls` that wait for N locks, and `done`; `finish`: `done N` when N have acquired and released
+//   rest MS       `done` with the CPU time and the additional threads of the next MS milliseconds
 import { spawnSync } from 'node:child_process'
-import { closeSync, openSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, writeFileSync, writeSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -98,7 +102,13 @@ const kinds = {
 }
 
 const acquire = await kinds[kind]()
+const countThreads = () => readdirSync('/proc/self/task').length
+const threadsBefore = countThreads()
 let release
+let held = []
+let calls = []
+let settled = 0
+const lockOf = (number, paths) => ({ ...waiting, file: `${number % paths}.lock` })
 
 const orders = {
   async hold() {
@@ -111,10 +121,59 @@ const orders = {
     await release()
     print(`released ${at}`)
   },
+  async race({ start, times, held }) {
+    await setTimeout(Number(BigInt(start) - now()) / 1e6)
+    const before = process.cpuUsage()
+    const moments = []
+    for (let turn = 0; turn < times; turn += 1) {
+      const asked = now()
+      const done = await acquire()
+      const enter = now()
+      if (held > 0) await setTimeout(held)
+      moments.push([asked, enter, now()].map(String))
+      await done()
+    }
+    const { user, system } = process.cpuUsage(before)
+    return { moments, busy: user + system }
+  },
+  holdAll(paths) {
+    const { acquireLockSync } = require('reconcile-lock')
+    held = Array.from({ length: paths }, (_, number) => acquireLockSync(lockOf(number, paths)))
+    return held.length
+  },
+  releaseAll() {
+    for (const lock of held) lock.releaseSync()
+    return held.length
+  },
+  waitAll({ waiters, paths }) {
+    const { acquireLock } = require('reconcile-lock')
+    const wait = async (number) => {
+      const lock = await acquireLock(lockOf(number, paths)).finally(() => {
+        settled += 1
+      })
+      await lock.release()
+    }
+    calls = Array.from({ length: waiters }, (_, number) => wait(number))
+    return calls.length
+  },
+  async rest(milliseconds) {
+    const [threads, before, from] = [countThreads(), process.cpuUsage(), performance.now()]
+    await setTimeout(milliseconds)
+    const { user, system } = process.cpuUsage(before)
+    const percent = (user + system) / 10 / (performance.now() - from)
+    return { percent, threads: Math.max(threads, countThreads()) - threadsBefore, settled }
+  },
+  async finish() {
+    return (await Promise.all(calls)).length
+  },
 }
 
 const lines = createInterface({ input: process.stdin })
-lines.on('line', (order) => orders[order]())
+lines.on('line', async (line) => {
+  const [order, value = '0'] = line.split(' ')
+  const answer = await orders[order](JSON.parse(value))
+  if (answer !== undefined) print(`done ${JSON.stringify(answer)}`)
+})
 // Ends with the benchmark.
 lines.on('close', () => process.exit(0))
 print(`ready ${now()}`)

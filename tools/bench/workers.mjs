@@ -57,9 +57,13 @@ export class Worker {
     return worker
   }
 
+  order(order, value = '') {
+    this.child.stdin.write(`${`${order} ${value}`.trim()}\n`)
+  }
+
   /** Sends an order and returns its answer. */
-  ask(order, word) {
-    this.child.stdin.write(`${order}\n`)
+  ask(order, value, word = 'done') {
+    this.order(order, value)
     return this.answer(word)
   }
 
@@ -85,18 +89,18 @@ export class Worker {
 
   /** Acquires a free lock. */
   async hold() {
-    await this.ask('hold', 'asked')
+    await this.ask('hold', undefined, 'asked')
     await this.answer('held')
   }
 
   /** Requests a held lock, and waits until the requesting process sleeps. */
   async wait() {
-    await asleep(Number(await this.ask('hold', 'asked')))
+    await asleep(Number(await this.ask('hold', undefined, 'asked')))
   }
 
   /** Returns the moment just before the release. */
   async release() {
-    return BigInt(await this.ask('release', 'released'))
+    return BigInt(await this.ask('release', undefined, 'released'))
   }
 
   async kill() {
@@ -120,7 +124,7 @@ function sleeps(pid) {
 }
 
 /** Waits until no thread of a process runs. */
-async function asleep(pid) {
+export async function asleep(pid) {
   for (const end = performance.now() + deadline; !sleeps(pid); await setTimeout(2))
     if (performance.now() > end) throw new Error(`process ${pid} does not go to sleep`)
 }
