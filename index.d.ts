@@ -79,8 +79,24 @@ export interface Holder {
   thread?: number
 }
 
+/**
+ * The process of a holder, read from the system during the call. It is not written to the lock file, and not part of
+ * errors and of messages on {@link LockChannels}. Both are missing unless the system proves that this process is the
+ * holder: on Linux, if the file belongs to the caller, and the record names this kernel, this pid namespace and the start
+ * time of the process.
+ */
+export interface HolderProcess {
+  /**
+   * The arguments of the process, joined by spaces, up to 4096 characters. It can contain any character, and
+   * passwords that were given as arguments.
+   */
+  command?: string
+  /** The name of the effective user, or its number if `/etc/passwd` does not have it. */
+  user?: string
+}
+
 /** The result of {@link inspectLock}. */
-export interface LockStatus {
+export interface LockStatus extends HolderProcess {
   /** The absolute path of the lock file. */
   path: string
   /**

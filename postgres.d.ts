@@ -131,7 +131,7 @@ export interface PostgresTakenOver extends FileTakenOver {
 }
 
 /** The result of {@link PostgresLocks.inspectLock}. */
-export interface PostgresLockStatus extends Omit<FileLockStatus, 'holder'> {
+export interface PostgresLockStatus extends Omit<FileLockStatus, 'holder' | 'command' | 'user'> {
   /** The holder, or the last one of a stale lock, if the table names it. */
   holder?: PostgresHolder
   /** The token of the last acquisition, if there was one. */

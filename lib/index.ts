@@ -4,6 +4,7 @@ import { releaseLock, releaseLockSync, withoutNulls } from './lock.js'
 import { native, resultOf, settled } from './native.js'
 import { acquireOptions, breakOptions } from './options.js'
 import { LockError as SharedLockError } from './shared/errors.js'
+import { holderProcess } from './shared/holder-process.js'
 import { createWithLock } from './shared/with-lock.js'
 
 const LockError: typeof contract.LockError = SharedLockError
@@ -11,13 +12,16 @@ const withLock: typeof contract.withLock = createWithLock(acquireLock)
 
 async function inspectLock(...args: unknown[]): Promise<contract.LockStatus> {
   const { cwd, file } = acquireOptions('inspectLock', args)
-  return withoutNulls(await settled(native.inspect(cwd, file)))
+  return withProcess(withoutNulls(await settled(native.inspect(cwd, file))))
 }
 
 function inspectLockSync(...args: unknown[]): contract.LockStatus {
   const { cwd, file } = acquireOptions('inspectLockSync', args)
-  return withoutNulls(resultOf(native.inspectSync(cwd, file)))
+  return withProcess(withoutNulls(resultOf(native.inspectSync(cwd, file))))
 }
+
+const withProcess = (status: contract.LockStatus): contract.LockStatus =>
+  status.state === 'held' ? { ...status, ...holderProcess(status.path, status.holder) } : status
 
 async function breakLock(...args: unknown[]): Promise<boolean> {
   const { cwd, file, message, force } = breakOptions(args)

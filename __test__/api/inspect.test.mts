@@ -83,7 +83,13 @@ test('inspectLock reports free, held and stale with the holder', async (t) => {
   const holder = { pid, createdAt, host, thread }
   assert.deepEqual([host, thread], [hostname(), 0])
   const since = new Date(Number(createdAt)).toISOString()
-  const held = { path, state: 'held', holder, reason: `process ${pid} on ${host} holds it since ${since}` }
+  const { command, user } = inspectLockSync(cwd)
+  assert.deepEqual(
+    [command?.includes('peer'), user !== undefined],
+    isLinux ? [true, true] : [undefined, false],
+  )
+  const reason = `process ${pid} on ${host} holds it since ${since}`
+  const held = { path, state: 'held', holder, reason, ...(isLinux && { command, user }) }
   assert.deepEqual([await inspectLock({ cwd }), inspectLockSync(cwd)], [held, held])
   if (!isWindows) send(peer.child, 'SIGSTOP')
   assert.deepEqual(await inspectLock(cwd), held, 'a stopped process still holds the lock')

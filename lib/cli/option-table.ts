@@ -95,7 +95,11 @@ export const options = {
   },
   verbose: { help: 'report how long it took to acquire the lock', of: ['run'] },
   json: {
-    help: 'print one line of JSON: path, state, holder and reason; with --postgres also the token of the last holder, as a string',
+    help: 'print one line of JSON: path, state, holder, reason, and command and user of the holder if the system proves them; with --postgres also the token of the last holder, as a string',
+    of: ['status'],
+  },
+  watch: {
+    help: 'print a line now and at each change of the state or the holder, until SIGINT or SIGTERM',
     of: ['status'],
   },
   force: {

@@ -30,7 +30,7 @@ export interface RunCommand extends Names {
   verbose: boolean
   command: string[]
 }
-export type StatusCommand = Names & { name: 'status'; json: boolean }
+export type StatusCommand = Names & { name: 'status'; json: boolean; watch: boolean }
 export type BreakCommand = Names & { name: 'break'; force: boolean }
 export type Command = InfoCommand | CompletionCommand | RunCommand | StatusCommand | BreakCommand
 
@@ -109,7 +109,7 @@ export function parseCommand(args: string[]): Command {
   if (name === 'sql') return { name }
   if (name === 'completion') return { name, shell: parseShell(word) }
   const lock = parseLock(values)
-  if (name === 'status') return { name, ...lock, json: values.json === true }
+  if (name === 'status') return { name, ...lock, json: values.json === true, watch: values.watch === true }
   if (name === 'break') return { name, ...lock, force: values.force === true }
   return { name, ...parseRun(values), ...lock, ...parseWork(values, place, rest) }
 }

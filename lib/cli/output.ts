@@ -1,4 +1,4 @@
-import type { Holder } from '../../index.js'
+import type { Holder, HolderProcess } from '../../index.js'
 import { now } from '../shared/clock.js'
 
 /** C0, DEL and C1 controls, line separators of Unicode, and marks that change the direction of text. */
@@ -37,3 +37,13 @@ export const formatProcess = ({ pid, host }: Holder): string =>
 
 export const describe = (holder: Holder): string =>
   `${formatProcess(holder)} has held the lock for ${duration(now() - holder.createdAt)}`
+
+/** The longest command line in a sentence, in characters. */
+const MAX_COMMAND = 120
+
+/** @returns such as `held for 4 min by process 4711 (node post-payments.js), user deploy, on ledger-1` */
+export function describeHeld({ pid, host, createdAt }: Holder, { command, user }: HolderProcess): string {
+  const cut = command && command.length > MAX_COMMAND ? `${command.slice(0, MAX_COMMAND)}…` : command
+  const about = `${cut ? ` (${cut})` : ''}${user ? `, user ${user}` : ''}`
+  return `held for ${duration(now() - createdAt)} by process ${pid}${about}${host ? `, on ${host}` : ''}`
+}

@@ -1,15 +1,42 @@
+import { delay } from '../shared/clock.js'
 import { exitCodes } from './exit-codes.js'
 import type { StatusCommand } from './options.js'
-import { print } from './output.js'
-import { withTarget } from './target.js'
+import { describeHeld, print } from './output.js'
+import { type AnyStatus, withTarget } from './target.js'
 
 const codes = { free: exitCodes.ok, held: exitCodes.held, stale: exitCodes.stale }
 
-export async function status({ json, ...names }: StatusCommand): Promise<void> {
-  const found = await withTarget(names, (lock) => lock.inspect())
-  process.exitCode = codes[found.state]
+/** How often `--watch` inspects the lock, in milliseconds: a server costs more than a file. */
+const FILE_INTERVAL_MS = 250
+const SERVER_INTERVAL_MS = 1000
+
+export async function status({ json, watch, ...names }: StatusCommand): Promise<void> {
+  const interval = names.postgres === undefined ? FILE_INTERVAL_MS : SERVER_INTERVAL_MS
+  await withTarget(names, async (lock) => {
+    for (let shown = ''; ; await delay(interval)) {
+      const found = await lock.inspect()
+      process.exitCode = codes[found.state]
+      if (shown !== keyOf(found)) show(found, json)
+      shown = keyOf(found)
+      // A reader that has closed needs no further line.
+      if (!watch || !process.stdout.writable) return
+    }
+  })
+}
+
+/** Two statuses with the same key are no change. */
+const keyOf = ({ state, holder, reason }: AnyStatus): string =>
+  JSON.stringify([state, holder?.pid, holder?.host, holder?.thread, holder?.createdAt, reason])
+
+function show(found: AnyStatus, json: boolean): void {
   if (json) console.log(JSON.stringify(found, bigintToString))
-  else print(`${found.path}: ${found.state}: ${found.reason}`)
+  else print(`${found.path}: ${sentenceOf(found)}`)
+}
+
+function sentenceOf(found: AnyStatus): string {
+  const { state, holder, reason } = found
+  const isProven = holder && 'user' in found && found.user !== undefined
+  return isProven ? describeHeld(holder, found) : `${state}: ${reason}`
 }
 
 /** The token as a string: many JSON parsers round a number of its size. */

@@ -4,6 +4,7 @@ import type { AcquireOptions, Lock, LockStatus } from '../../index.js'
 import type { PostgresLock, PostgresLockStatus } from '../../postgres.js'
 
 export type AnyLock = Lock | PostgresLock
+export type AnyStatus = LockStatus | PostgresLockStatus
 
 /** The options of a command line that name a lock. */
 export interface Names {
@@ -18,7 +19,7 @@ export interface Names {
 /** The lock that a command line names, on a file or on PostgreSQL. */
 export interface Target {
   acquire(options: AcquireOptions): Promise<AnyLock>
-  inspect(): Promise<LockStatus | PostgresLockStatus>
+  inspect(): Promise<AnyStatus>
   break(force: boolean): Promise<boolean>
   path(): Promise<string>
   close(): Promise<void>

@@ -1,5 +1,6 @@
 import type { WaitStatus } from '../../index.js'
-import { describe, duration, printable } from './output.js'
+import { holderProcess } from '../shared/holder-process.js'
+import { describe, describeHeld, duration, printable } from './output.js'
 import { isInBackground } from './terminal.js'
 
 const ERASE = '\r\x1b[2K'
@@ -8,10 +9,12 @@ const ERASE = '\r\x1b[2K'
 export class WaitingLine {
   #isShown = false
 
-  show({ holder, reason, waited }: WaitStatus): void {
+  show({ path, holder, reason, waited }: WaitStatus): void {
     // In the background, the line would mix with the input there, and `stty tostop` would stop the wait.
     if (isInBackground()) return
-    const known = [holder && describe(holder), reason].filter((each) => each !== undefined).join(': ')
+    const found = holderProcess(path, holder)
+    const named = holder && (found.user ? describeHeld(holder, found) : describe(holder))
+    const known = [named, reason].filter((each) => each !== undefined).join(': ')
     const text = printable(
       `waiting for ${duration(waited)}: ${known || 'another process is acquiring the lock'}`,
     )

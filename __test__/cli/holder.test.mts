@@ -1,0 +1,84 @@
+// The command line and the user of the holder, in the output of the command line.
+import assert from 'node:assert/strict'
+import { userInfo } from 'node:os'
+import { test } from 'node:test'
+import { acquireLockSync, inspectLockSync, LockError, resolveLockPath } from 'reconcile-lock'
+import { cli, Running } from '../support/cli.mjs'
+import { directory, leave, readRecord } from '../support/directory.mjs'
+import { until } from '../support/time.mjs'
+
+test('status names the command line and user of the holder', async (t) => {
+  const cwd = directory(t)
+  const running = new Running(t, cwd, ['run', '--', 'sh', '-c', 'exec sleep 60', 'x'.repeat(300)])
+  await until(() => inspectLockSync(cwd).state === 'held', 'run holds the lock')
+  const { command, user } = inspectLockSync(cwd)
+  assert.match(command ?? '', / run -- sh -c exec sleep 60 x{300}$/)
+  assert.equal(user, userInfo().username)
+  const text = cli(cwd, ['status']).stdout
+  assert.match(
+    text,
+    new RegExp(`: held for \\d+ s by process ${running.child.pid} \\(.{120}…\\), user ${user}, on \\S+\n$`),
+  )
+  const json = JSON.parse(cli(cwd, ['status', '--json']).stdout)
+  assert.deepEqual([json.command, json.user], [command, user])
+  const refused = cli(cwd, ['run', '--', 'true'])
+  assert.doesNotMatch(refused.stderr, /sleep/, 'no arguments in errors')
+  running.child.kill('SIGTERM')
+  await running.ends()
+})
+
+test('a command line is escaped for the terminal', async (t) => {
+  const cwd = directory(t)
+  const running = new Running(t, cwd, ['run', '--', 'sh', '-c', 'exec sleep 60', 'a\x1b[2Jb\n'])
+  await until(() => inspectLockSync(cwd).state === 'held', 'run holds the lock')
+  assert.match(cli(cwd, ['status']).stdout, /^[ -~]*a\\x1b\[2Jb\\n\), user [ -~]*\n$/)
+  running.child.kill('SIGTERM')
+  await running.ends()
+})
+
+for (const [what, change] of [
+  ['start time', { startTime: 1 }],
+  ['kernel', { bootId: 'another' }],
+  ['pid namespace', { pidNs: 1 }],
+] as const)
+  test(`the holder is not named if its ${what} differs`, (t) => {
+    const cwd = directory(t)
+    const lock = acquireLockSync(cwd)
+    const record = readRecord(lock.path)
+    lock.releaseSync()
+    leave(cwd, { ...record, ...change })
+    const { command, user } = inspectLockSync(cwd)
+    assert.deepEqual([command, user], [undefined, undefined])
+  })
+
+test('a contention error has no command line', (t) => {
+  const cwd = directory(t)
+  acquireLockSync(cwd)
+  assert.throws(
+    () => acquireLockSync(cwd),
+    (error) => error instanceof LockError && !JSON.stringify({ ...error }).includes(process.argv[1] ?? ''),
+  )
+})
+
+test('status --watch prints a line for each change', async (t) => {
+  const cwd = directory(t)
+  const path = resolveLockPath(cwd)
+  const text = new Running(t, cwd, ['status', '--watch'])
+  const json = new Running(t, cwd, ['status', '--watch', '--json'])
+  const lines = (count: number) =>
+    until(() => [text, json].every(({ stdout }) => stdout.split('\n').length > count), `${count} lines`)
+  await lines(1)
+  const lock = acquireLockSync(cwd)
+  await lines(2)
+  lock.releaseSync()
+  await lines(3)
+  for (const { child } of [text, json]) child.kill('SIGINT')
+  const [first, second] = [await text.ends(), await json.ends()]
+  assert.equal(first.signal, 'SIGINT')
+  assert.match(first.stdout, new RegExp(`^${path}: free: .*\n${path}: held for .*\n${path}: free: .*\n$`))
+  const states = second.stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line).state)
+  assert.deepEqual(states, ['free', 'held', 'free'])
+})
