@@ -165,7 +165,7 @@ test(
   knownFailure(oneSignal, async (t) => {
     const cwd = directory(t)
     // The kernel does not stop an orphaned process group, so a shell starts this one.
-    const job = shell(['run', '--', 'sh', '-c', 'echo $$ > command; while :; do sleep 0.1; done'])
+    const job = shell(['run', '--', 'sh', '-c', 'echo $$ > command; exec sleep 60'])
     const script = `set -m; ${job} & echo $! > wrapper; read end`
     const bash = spawn('bash', ['-c', script], { cwd, detached: true, stdio: ['pipe', 'ignore', 'ignore'] })
     // Stored, because the files are removed before the clean-up of the test.

@@ -31,7 +31,7 @@ test(
     const lock = acquireLockSync(cwd)
     const terminal = new Terminal(t, shell(['run', '--wait', 'forever', '--', 'echo', 'it', 'ran']), cwd)
     const line = (time: string) =>
-      new RegExp(`${ERASE}waiting for ${time}: process ${process.pid} on \\S+ has held the lock for \\d+ s`)
+      new RegExp(`${ERASE}waiting for ${time}: held for \\d+ s by process ${process.pid} \\(`)
     await terminal.shows(line('0 s'))
     await terminal.shows(line('1 s'))
     await terminal.shows(line('2 s'))
@@ -247,7 +247,7 @@ test(
     const cwd = directory(t)
     const lock = acquireLockSync(cwd)
     const terminal = new Terminal(t, shell(['run', '--wait', 'forever', '--', 'true']), cwd, 0)
-    await terminal.shows(new RegExp(`${ERASE}waiting for 0 s: process ${process.pid} `))
+    await terminal.shows(new RegExp(`${ERASE}waiting for 0 s: held for 0 s by process ${process.pid} `))
     lock.releaseSync()
     assert.equal(await terminal.ends(), 0)
   }),

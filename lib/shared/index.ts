@@ -17,13 +17,9 @@ import {
 import type * as clock from './clock.js'
 import { clearTimeout, delay, MAX_TIMER_MS, monotonic, now, setImmediate, setTimeout } from './clock.js'
 import type * as errors from './errors.js'
-<<<<<<< HEAD
 import { argumentError, contention, isContention, LockError, lockError, lossError } from './errors.js'
-=======
-import { argumentError, contention, isContention, LockError, lockError } from './errors.js'
 import type * as holderProcessModule from './holder-process.js'
 import { holderProcess } from './holder-process.js'
->>>>>>> 1edbb38 (Name the command line and user of the holder)
 import type * as inherit from './inherit.js'
 import { DESCRIPTOR } from './inherit.js'
 import type * as plain from './plain.js'

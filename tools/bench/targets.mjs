@@ -56,7 +56,9 @@ const bySection = {
     },
     { name: 'no subscriber: nothing computed', of: 'no subscriber reads', most: 0 },
   ],
-  wakeups: [{ name: 'each process that is not next <= 40 us', of: 'each process that is not next CPU us', most: 40 }],
+  wakeups: [
+    { name: 'each process that is not next <= 40 us', of: 'each process that is not next CPU us', most: 40 },
+  ],
   idle: ['paths: 1', 'paths: 200'].flatMap((paths) => [
     { name: `200 waiters, ${paths}, CPU < 1 %`, of: `${paths} CPU %`, below: 1 },
     { name: `200 waiters, ${paths}, threads <= +2`, of: `${paths} threads more`, most: 2 },
