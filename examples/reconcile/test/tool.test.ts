@@ -110,6 +110,17 @@ test('the next run takes over and names the killed one', limit, async (t) => {
   assert.deepEqual(await booked(dir), ['INV-2'])
 })
 
+test('a run whose lock file is removed posts no more', limit, async (t) => {
+  const dir = await dataDirectory(t, 50)
+  const lost = start(t, '--execute', '--dir', dir, '--pause-ms', '400')
+  await appears(lost, join(dir, 'audit.log'), 'intent')
+  await rm(join(dir, '.xero-reconcile-lock.json'))
+  const { code, stderr } = await lost.outcome
+  assert.equal(code, 74)
+  assert.match(stderr, /^lost the lock .+ while holding it: the path names no file now\n$/)
+  assert.ok((await booked(dir)).length < 5)
+})
+
 test('SIGTERM ends a run after the current posting', limit, async (t) => {
   const dir = await dataDirectory(t, 50)
   const run = start(t, '--execute', '--dir', dir, '--pause-ms', '400')

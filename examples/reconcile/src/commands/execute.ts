@@ -52,7 +52,7 @@ async function postAll(
     // Before the intent is logged: without a token nothing goes out.
     const token = await accessToken(dir)
     if (stop.exitCode !== undefined) break
-    lock.signal?.throwIfAborted()
+    lock.signal.throwIfAborted()
     await books.post(payment, (payment) => send(payment, token))
     count += 1
     console.log(`posted ${describe(payment)}`)

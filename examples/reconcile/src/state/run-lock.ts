@@ -13,12 +13,16 @@ export interface RunLock {
   /** Of two runs the later one has the higher. The kernel ties a lock file to its run, which needs none. */
   token?: bigint
   /** Aborted when the lock may have been lost: then another run may be at work. */
-  signal?: AbortSignal
+  signal: AbortSignal
   release(): Promise<void>
 }
 
 export async function acquireRunLock({ dir, lockUrl }: Place): Promise<RunLock> {
-  if (lockUrl === undefined) return acquireLock(dir)
+  if (lockUrl === undefined) {
+    const lock = await acquireLock(dir)
+    const { takenOver, signal, release } = lock
+    return { takenOver, signal, release }
+  }
   const locks = await locksAt(lockUrl)
   const close = () => locks.close()
   try {
