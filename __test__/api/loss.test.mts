@@ -149,24 +149,28 @@ test(
   }),
 )
 
-test('signal is aborted when another part closes the descriptor', {
-  skip: process.platform !== 'linux' && '/proc/self/fd is of Linux',
-}, async (t) => {
-  const lock = await acquireLock(directory(t))
-  assert.equal(lock.signal.aborted, false)
-  const fds = Array.from({ length: 256 }, (_, fd) => fd)
-  const own = fds.find((fd) => {
-    try {
-      return readlinkSync(`/proc/self/fd/${fd}`) === lock.path
-    } catch {
-      return false
-    }
-  })
-  closeSync(own ?? -1)
-  await aborted(lock)
-  assert.equal(lock.signal.reason.reason, 'another part of this program closed its file')
-  await rejection(lock.release())
-})
+test(
+  'signal is aborted when another part closes the descriptor',
+  {
+    skip: process.platform !== 'linux' && '/proc/self/fd is of Linux',
+  },
+  knownFailure({ runtime: 'deno', why: 'Deno closes only the descriptors that it has opened' }, async (t) => {
+    const lock = await acquireLock(directory(t))
+    assert.equal(lock.signal.aborted, false)
+    const fds = Array.from({ length: 256 }, (_, fd) => fd)
+    const own = fds.find((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`) === lock.path
+      } catch {
+        return false
+      }
+    })
+    closeSync(own ?? -1)
+    await aborted(lock)
+    assert.equal(lock.signal.reason.reason, 'another part of this program closed its file')
+    await rejection(lock.release())
+  }),
+)
 
 test('a signal that is read neither delays the exit nor leaves the file', (t) => {
   const cwd = directory(t)

@@ -70,18 +70,24 @@ export class Signals {
   }
 }
 
+/** Signals that Node.js ignores or handles itself. */
+const NOT_DEFAULT = new Set<NodeJS.Signals>(['SIGPIPE', 'SIGXFSZ', 'SIGUSR1'])
+
 /**
  * Ends this process as its command ended: a shell stops its script only if SIGINT has ended the process. The exit code
- * is for process 1 of a container, which the kernel protects from its own signals.
+ * is for process 1 of a container, which the kernel protects from its own signals, and for a signal that the runtime
+ * does not know.
  */
 export function exitBySignal(signal: NodeJS.Signals): void {
   process.exitCode = 128 + constants.signals[signal]
   if (CORE_DUMP_SIGNALS.has(signal)) preventCoreDump()
-  if (signal !== 'SIGKILL') restoreDefault(signal)
-  process.kill(process.pid, signal)
+  if (NOT_DEFAULT.has(signal)) restoreDefault(signal)
+  try {
+    process.kill(process.pid, signal)
+  } catch {}
 }
 
-/** Node.js ignores SIGPIPE and SIGXFSZ and handles SIGUSR1; the removal of a listener restores the system's default. */
+/** The removal of a listener restores the system's default. */
 function restoreDefault(signal: NodeJS.Signals): void {
   const listener = () => {}
   process.on(signal, listener)

@@ -121,7 +121,7 @@ function reportSpawnFailure(command: string, error: NodeJS.ErrnoException): numb
   return isMissing ? exitCodes.notFound : exitCodes.notExecutable
 }
 
-/** The text of the system without the name of the call. */
-function textOf({ errno, message }: NodeJS.ErrnoException): string {
-  return getSystemErrorMap().get(errno ?? 0)?.[1] ?? message
+/** The text of the system without the name of the call. The error number is positive in Bun. */
+function textOf({ errno = 0, message }: NodeJS.ErrnoException): string {
+  return getSystemErrorMap().get(-Math.abs(errno))?.[1] ?? message
 }
