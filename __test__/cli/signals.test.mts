@@ -211,11 +211,11 @@ test(
   'a SIGTSTP followed by SIGCONT stops no process',
   knownFailure(
     [
-      {
-        runtime: 'bun',
-        why: 'Bun calls the listeners of two signals in arrival order, with time between them',
-        sometimes: true,
-      },
+      ...(['bun', 'deno'] as const).map((runtime) => ({
+        runtime,
+        why: 'the listeners of two signals are called in arrival order, with time between them',
+        sometimes: true as const,
+      })),
       {
         platform: 'qemu',
         why: 'qemu takes signals before the program does, so none is pending',
