@@ -195,25 +195,22 @@ async function stoppedFirstWaiter(t: TestContext, cwd: string): Promise<() => Pr
 }
 
 test('a stopped first waiter delays other processes only once', async (t) => {
-  const [cwd, quiet] = [directory(t), directory(t)]
+  const cwd = directory(t)
   const resume = await stoppedFirstWaiter(t, cwd)
-  const time = async (where: string) => {
+  const time = async () => {
     const before = performance.now()
-    const lock = await acquireLock({ cwd: where, timeout: LONG })
+    const lock = await acquireLock({ cwd, timeout: LONG })
     const took = performance.now() - before
     await lock.release()
     return took
   }
-  const once = await time(cwd)
-  const [passed, usual]: [number[], number[]] = [[], []]
-  for (let round = 0; round < 100; round += 1) {
-    passed.push(await time(cwd))
-    usual.push(await time(quiet))
-  }
-  const median = (times: number[]) => times.toSorted((a, b) => a - b)[times.length / 2] ?? Number.NaN
-  const ratio = median(passed) / median(usual)
-  t.diagnostic(`${once.toFixed(1)} ms once, then ${median(passed).toFixed(3)} ms, ${ratio.toFixed(2)} x`)
-  assert.ok(ratio < 3, `${ratio} x the usual time`)
+  const once = await time()
+  const passed: number[] = []
+  for (let round = 0; round < 100; round += 1) passed.push(await time())
+  // A busy machine delays many calls, but not all. The delay by an earlier waiter is 5 ms.
+  const quick = passed.toSorted((a, b) => a - b)[10] ?? Number.NaN
+  t.diagnostic(`${once.toFixed(1)} ms once, then ${quick.toFixed(3)} ms`)
+  assert.ok(quick < 2.5, `${quick} ms`)
   await resume()
 })
 
