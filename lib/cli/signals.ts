@@ -70,8 +70,8 @@ export class Signals {
   }
 }
 
-/** Signals that Node.js ignores or handles itself. */
-const NOT_DEFAULT = new Set<NodeJS.Signals>(['SIGPIPE', 'SIGXFSZ', 'SIGUSR1'])
+/** Signals that Node.js ignores. It handles SIGUSR1, too, but that had a listener, which is removed. */
+const NOT_DEFAULT = new Set<NodeJS.Signals>(['SIGPIPE', 'SIGXFSZ'])
 
 /**
  * Ends this process as its command ended: a shell stops its script only if SIGINT has ended the process. The exit code
