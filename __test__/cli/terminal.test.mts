@@ -230,6 +230,7 @@ test(
       await until(() => waits(Number(pid)), 'run waits')
       await sleep(500, 'in the foreground, the line would be shown by then')
       assert.doesNotMatch(terminal.screen, /waiting for|Stopped/, 'no output before fg')
+      assert.notEqual(stateOf(Number(pid)), 'T', 'it was not stopped by an output')
       terminal.type('fg\n')
       await terminal.shows(/waiting for \d+ s/)
       lock.releaseSync()
