@@ -14,7 +14,8 @@ import { root } from './steps.mjs'
  *
  * @typedef {{ passed: number, failed: number, skipped: number }} Counts
  * @typedef {{ name: string, seconds: number }} Timed
- * @typedef {Counts & { name: string, seconds: number, longest: Timed[] }} Result
+ * @typedef {Counts & { name: string, seconds: number, longest: Timed[], end?: string }} Result `end`: the last lines of a
+ *   failed stage
  */
 
 /** `test name ... ok <1.234s>` by `--report-time` of Cargo, `✔ name (12.3ms)` by the reporter `spec` of Node.js. */
@@ -112,10 +113,12 @@ export async function runStage({ name, hasTests, commands }, print = show, isBac
     if (failure === undefined) continue
     print(`\n${name}: ${failure}\n`)
     result.failed ||= 1
+    result.end = `${output.split('\n').slice(-80).join('\n')}\n${name}: ${failure}`
     break
   }
   if (hasTests && result.failed === 0 && result.passed === 0) {
-    print(`\n${name}: no test has run\n`)
+    result.end = `${name}: no test has run`
+    print(`\n${result.end}\n`)
     result.failed = 1
   }
   result.seconds = (performance.now() - started) / 1000
@@ -131,11 +134,11 @@ async function runCommand({ command, args, env = {} }, print, isBackground) {
   const child = spawn(command, args, { cwd: root, env: { ...process.env, ...env }, stdio })
   if (isBackground) lowerPriority(child)
   let output = ''
-  child.stdout.setEncoding('utf8').on('data', (text) => {
-    output += text
-    print(text)
-  })
-  child.stderr?.setEncoding('utf8').on('data', print)
+  for (const stream of [child.stdout, child.stderr])
+    stream?.setEncoding('utf8').on('data', (text) => {
+      output += text
+      print(text)
+    })
   const end = await once(child, 'close').catch((error) => [error.message])
   return { output, failure: end[0] === 0 ? undefined : `${words}: ${end[1] ?? end[0]}` }
 }
@@ -151,7 +154,8 @@ function lowerPriority({ pid }) {
 }
 
 /**
- * The stages with seconds and tests, the ten longest tests, and the line with the totals.
+ * The last lines of each failed stage, the stages with seconds and tests, the ten longest tests, and the line with the
+ * totals: the end of the log suffices to see what has failed.
  * @param {Result[]} results
  * @param {number} seconds by the clock, which is less than the sum if stages ran beside others
  */
@@ -162,6 +166,7 @@ export function table(results, seconds) {
   const sum = (key) => results.reduce((total, each) => total + each[key], 0)
   const all = results.flatMap(({ name, longest }) => longest.map((test) => ({ ...test, stage: name })))
   return [
+    ...results.flatMap(({ end }) => (end === undefined ? [] : [end, ''])),
     row('stage', 'seconds', '  tests'),
     ...results.map((each) => row(each.name, each.seconds.toFixed(1), testsOf(each))),
     row('all', seconds.toFixed(1), String(sum('passed')).padStart(7)),

@@ -17,7 +17,7 @@ interface Timed {
   name: string
   seconds: number
 }
-type Result = Counts & { name: string; seconds: number; longest: Timed[] }
+type Result = Counts & { name: string; seconds: number; longest: Timed[]; end?: string }
 
 interface Gate {
   readOutput(output: string): Counts & { tests: Timed[] }
@@ -131,6 +131,23 @@ test('a background stage that runs alone prints at once', async () => {
   }
   await runStages([stage], (text) => printed.push(text))
   assert.deepEqual(printed.slice(1), [`${getPriority()}\n`])
+})
+
+test('the last lines of a failed stage come before the table, below a background stage', async () => {
+  const fails = 'console.log("failed: this test"); console.error("a reason"); process.exitCode = 1'
+  const results = await runStages(
+    [
+      { name: 'computes', long: true, background: true, commands: node(fails) },
+      { name: 'passes', long: true, commands: node('console.log("all of it")') },
+    ],
+    () => {},
+  )
+  const text = table(results, 1)
+  assert.match(
+    text,
+    /^(failed: this test\na reason|a reason\nfailed: this test)\n\ncomputes: .*: 1\n\nstage /,
+  )
+  assert.doesNotMatch(text, /all of it/)
 })
 
 for (const background of [true, false]) {
