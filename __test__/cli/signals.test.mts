@@ -76,10 +76,15 @@ const handledByDeno: KnownFailure = {
   runtime: 'deno',
   why: 'Deno handles SIGBUS and SIGSEGV itself, so run exits with 128 + N',
 }
+const inspector: KnownFailure = {
+  runtime: 'deno',
+  why: 'Deno may open its inspector at SIGUSR1, so run exits with 128 + N',
+}
 const EXCEPTIONS: Record<string, KnownFailure> = {
   SIGBUS: handledByDeno,
   SIGPWR: unknownToBun,
   SIGSEGV: handledByDeno,
+  SIGUSR1: inspector,
   SIGSTKFLT: unknownToBun,
 }
 

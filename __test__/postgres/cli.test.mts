@@ -246,7 +246,7 @@ test('run exits 127 or 126 if the command cannot start', async (t) => {
   const cwd = directory(t)
   assert.equal(cli(cwd, on(t, 'run', '--', 'no-such-command')).code, 127)
   assert.equal(cli(cwd, on(t, 'run', '--', './')).code, 126)
-  assert.equal(cli(cwd, on(t, 'run', '--', 'sh', '-c', 'kill -USR1 $$')).signal, 'SIGUSR1')
+  assert.equal(cli(cwd, on(t, 'run', '--', 'sh', '-c', 'kill -USR2 $$')).signal, 'SIGUSR2')
   assert.equal(await database.state(t), 'free')
 })
 

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { constants } from 'node:os'
-import { setImmediate } from '../shared/clock.js'
+import { setImmediate, setTimeout } from '../shared/clock.js'
 
 const FORWARDED: NodeJS.Signals[] = [
   'SIGINT',
@@ -76,14 +76,19 @@ const NOT_DEFAULT = new Set<NodeJS.Signals>(['SIGPIPE', 'SIGXFSZ'])
 /**
  * Ends this process as its command ended: a shell stops its script only if SIGINT has ended the process. The exit code
  * is for process 1 of a container, which the kernel protects from its own signals, and for a signal that the runtime
- * does not know.
+ * does not know or keeps for itself.
  */
 export function exitBySignal(signal: NodeJS.Signals): void {
   process.exitCode = 128 + constants.signals[signal]
   if (CORE_DUMP_SIGNALS.has(signal)) preventCoreDump()
   if (NOT_DEFAULT.has(signal)) restoreDefault(signal)
+  const isDeno = process.versions.deno !== undefined
+  // Deno may open its inspector at this signal.
+  if (isDeno && signal === 'SIGUSR1') return
   try {
     process.kill(process.pid, signal)
+    // Another thread of Deno ends the process, and it must not end by itself before.
+    if (isDeno) setTimeout(() => {}, 1000)
   } catch {}
 }
 
