@@ -110,10 +110,11 @@ export async function runStage({ name, hasTests, commands }, print = show, isBac
     const { tests, ...counts } = readOutput(output)
     for (const [state, count] of Object.entries(counts)) result[state] += count
     result.longest = longest([...result.longest, ...tests])
-    if (failure === undefined) continue
-    print(`\n${name}: ${failure}\n`)
+    if (failure === undefined && counts.failed === 0) continue
+    const reason = `${name}: ${failure ?? `${counts.failed} failed`}`
+    print(`\n${reason}\n`)
     result.failed ||= 1
-    result.end = `${output.split('\n').slice(-80).join('\n')}\n${name}: ${failure}`
+    result.end = `${output.trimEnd().split('\n').slice(-80).join('\n')}\n${reason}`
     break
   }
   if (hasTests && result.failed === 0 && result.passed === 0) {

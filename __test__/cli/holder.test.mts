@@ -33,7 +33,7 @@ test('a command line is escaped for the terminal', async (t) => {
   const within = ['bash', '-c', 'exec -a "$0" "$@"', 'a\x1b[2Jb\n']
   const running = new Running(t, cwd, ['run', '--', 'sleep', '60'], within)
   await until(() => inspectLockSync(cwd).state === 'held', 'run holds the lock')
-  assert.match(cli(cwd, ['status']).stdout, /^[ -~]*\(a\\x1b\[2Jb\\n [ -~]*\n$/)
+  assert.match(cli(cwd, ['status']).stdout, /^[ -~]*\(a\\x1b\[2Jb\\n [ -~]*…?\), [ -~]*\n$/)
   running.child.kill('SIGTERM')
   await running.ends()
 })

@@ -42,7 +42,7 @@ export class Signals {
 
   readonly #onSignal = (signal: NodeJS.Signals) => {
     if (signal === 'SIGTSTP') return this.#stopSoon()
-    if (signal === 'SIGCONT') this.#isStopping = false
+    if (signal === 'SIGCONT') this.#continue()
     this.#listener(signal)
   }
 
@@ -59,10 +59,15 @@ export class Signals {
       if (!this.#isStopping) return
       this.#isStopping = false
       this.#listener('SIGTSTP')
+      // Until SIGCONT, because another thread of Deno raises the signal later and ignores it if there is a listener.
       process.removeListener('SIGTSTP', this.#onSignal)
       process.kill(process.pid, 'SIGTSTP')
-      process.on('SIGTSTP', this.#onSignal)
     })
+  }
+
+  #continue(): void {
+    this.#isStopping = false
+    if (!process.listeners('SIGTSTP').includes(this.#onSignal)) process.on('SIGTSTP', this.#onSignal)
   }
 
   end(): void {
