@@ -12,7 +12,7 @@ import { testNode } from './cross/node.mjs'
 const targets = [
   {
     name: 'x86_64-unknown-linux-gnu',
-    ...{ link: 'zig', glibc: '2.17', most: 570_000, run: [] },
+    ...{ link: 'zig', glibc: '2.17', most: 610_000, run: [] },
     node: { under: 'this machine', platform: 'linux-x64-gnu', system: 'linux' },
   },
   {
