@@ -28,6 +28,8 @@ const CORE_DUMP_SIGNALS = new Set<NodeJS.Signals>([
   'SIGSYS',
 ])
 
+const isDeno = process.versions.deno !== undefined
+
 type Listener = (signal: NodeJS.Signals) => void
 
 /** Catches the signals that would end or stop this process, and keeps them until there is a listener. */
@@ -42,7 +44,7 @@ export class Signals {
 
   readonly #onSignal = (signal: NodeJS.Signals) => {
     if (signal === 'SIGTSTP') return this.#stopSoon()
-    if (signal === 'SIGCONT') this.#continue()
+    if (signal === 'SIGCONT') this.#isStopping = false
     this.#listener(signal)
   }
 
@@ -59,15 +61,12 @@ export class Signals {
       if (!this.#isStopping) return
       this.#isStopping = false
       this.#listener('SIGTSTP')
-      // Until SIGCONT, because another thread of Deno raises the signal later and ignores it if there is a listener.
+      // Deno raises SIGSTOP for SIGTSTP, too, but in another thread, which may find that the listener is back.
+      if (isDeno) return process.kill(process.pid, 'SIGSTOP')
       process.removeListener('SIGTSTP', this.#onSignal)
       process.kill(process.pid, 'SIGTSTP')
+      process.on('SIGTSTP', this.#onSignal)
     })
-  }
-
-  #continue(): void {
-    this.#isStopping = false
-    if (!process.listeners('SIGTSTP').includes(this.#onSignal)) process.on('SIGTSTP', this.#onSignal)
   }
 
   end(): void {
@@ -87,7 +86,6 @@ export function exitBySignal(signal: NodeJS.Signals): void {
   process.exitCode = 128 + constants.signals[signal]
   if (CORE_DUMP_SIGNALS.has(signal)) preventCoreDump()
   if (NOT_DEFAULT.has(signal)) restoreDefault(signal)
-  const isDeno = process.versions.deno !== undefined
   // Deno may open its inspector at this signal.
   if (isDeno && signal === 'SIGUSR1') return
   try {
