@@ -27,6 +27,13 @@ export interface LockOptions {
 /** Options of {@link acquireLock}. */
 export interface AcquireOptions extends LockOptions {
   /**
+   * How many processes or calls can hold the lock at once: an integer from 1, the default, to 1000. Each slot is a lock
+   * of its own: the first one is the lock file, the others are the files `PATH.slot1`, `PATH.slot2` and so on beside it.
+   * The call acquires the first slot that is free, and `lock.path` names its file. All calls should use the same number:
+   * a call with a larger one uses more slots, and a call without `slots` uses the first one alone.
+   */
+  slots?: number | undefined
+  /**
    * How long to wait for the holder to release the lock, in milliseconds. 0, the default, does not wait for a holder.
    * `Infinity` waits without a deadline.
    */
@@ -56,8 +63,8 @@ export interface WaitStatus {
 }
 
 /**
- * Names a lock: by a directory (a path or a `file:` URL) for its default lock file; by options, whose `timeout`,
- * `signal` and `onWait` are ignored; or by an acquired lock.
+ * Names a lock: by a directory (a path or a `file:` URL) for its default lock file; by options, whose `slots`,
+ * `timeout`, `signal` and `onWait` are ignored; or by an acquired lock.
  */
 export type LockTarget = string | URL | AcquireOptions | Lock
 

@@ -1,7 +1,7 @@
 import type { JsRefused } from '../binding.js'
 import type { WaitStatus } from '../index.js'
 import { withoutNulls } from './lock.js'
-import { native } from './native.js'
+import { native, resultOf } from './native.js'
 import type { Options } from './options.js'
 import { hasWaitSubscribers, publishContended, publishWaiting } from './shared/channels.js'
 import { monotonic } from './shared/clock.js'
@@ -10,18 +10,32 @@ import { isContention, type LockError } from './shared/errors.js'
 /** How often a wait notifies its observers, in milliseconds. */
 export const NOTIFY_INTERVAL_MS = 1000
 
+/** The wait for one lock. */
+export interface Wait {
+  id: number
+  target: [file: string, message: string, legacy: boolean]
+}
+
+/** The first slot is the lock file itself, so that a process without slots occupies one. */
+const slotPaths = (path: string, slots: number): string[] =>
+  Array.from({ length: slots }, (_, slot) => (slot === 0 ? path : `${path}.slot${slot}`))
+
 /** The state of one call: its start, its first refusal, and whether it was aborted. */
 export class AcquireCall {
   isAborted = false
   /** Orders the queue by the calls, not by their first refusals. */
   readonly id: number
+  /** The files of the slots, if there are several. */
+  readonly slots: string[] | undefined
   readonly #started: number
   readonly #legacy: boolean
   readonly #timeout: number
   readonly #onWait: Options['onWait']
+  #waits: Wait[] = []
   #firstRefusal: LockError | undefined
 
-  constructor({ legacy, timeout, onWait }: Options) {
+  constructor({ cwd, file, slots, legacy, timeout, onWait }: Options) {
+    this.slots = slots > 1 ? slotPaths(resultOf(native.resolvePath(cwd, file)), slots) : undefined
     this.id = timeout ? native.nextWait() : 0
     this.#legacy = legacy
     this.#timeout = timeout
@@ -29,10 +43,19 @@ export class AcquireCall {
     this.#started = monotonic()
   }
 
-  /** The lock to wait for, by its absolute path: the process may have changed its current directory. */
-  get target(): [file: string, message: string, legacy: boolean] {
+  /** The locks to wait for, by their absolute paths: the process may have changed its current directory. */
+  beginWaits(): Wait[] {
     const { path, message } = this.#firstRefusal as LockError
-    return [path, message, this.#legacy]
+    this.#waits = (this.slots ?? [path as string]).map((file, index) => ({
+      id: index === 0 ? this.id : native.nextWait(),
+      target: [file, message, this.#legacy],
+    }))
+    return this.#waits
+  }
+
+  /** Cancels the waits. It is harmless for those that are over. */
+  cancelWaits(): void {
+    for (const { id } of this.#waits) native.cancelWait(id)
   }
 
   /** How long the call has been waiting for a holder, in milliseconds. */
@@ -41,6 +64,7 @@ export class AcquireCall {
   /** The remaining time after a refusal. Throws any other error, and the refusal if no time remains. */
   remainingOrThrow(error: unknown): number {
     if (!isContention(error)) throw error
+    this.#addReason(error)
     publishContended(error)
     this.#firstRefusal = error
     const { remaining } = this
@@ -55,7 +79,7 @@ export class AcquireCall {
 
   abort(): void {
     this.isAborted = true
-    native.cancelWait(this.id)
+    this.cancelWaits()
   }
 
   /** Whether a listener or a subscriber observes the wait. */
@@ -84,7 +108,15 @@ export class AcquireCall {
 
   /** At the end of a wait, the first refusal may be the only one that names a holder. */
   withLastKnownHolder(error: unknown): unknown {
-    return isContention(error) && isUninformative(error) ? this.#firstRefusal : error
+    if (!isContention(error)) return error
+    if (isUninformative(error)) return this.#firstRefusal
+    this.#addReason(error)
+    return error
+  }
+
+  /** The holder is that of one slot. */
+  #addReason(refusal: LockError): void {
+    if (this.slots) refusal.reason ??= `all ${this.slots.length} slots are held`
   }
 }
 

@@ -1,5 +1,5 @@
 import type { JsLock } from '../binding.js'
-import { AcquireCall, NOTIFY_INTERVAL_MS, throwIfAborted } from './acquire-call.js'
+import { AcquireCall, NOTIFY_INTERVAL_MS, throwIfAborted, type Wait } from './acquire-call.js'
 import { errorOf } from './failure.js'
 import { held } from './held-locks.js'
 import { Lock } from './lock.js'
@@ -8,7 +8,7 @@ import { acquireOptions, explain, type Options } from './options.js'
 import { abortable, releaseLateAcquire } from './shared/abortable.js'
 import { publishAcquired, publishContended } from './shared/channels.js'
 import { clearTimeout, MAX_TIMER_MS, monotonic, setTimeout } from './shared/clock.js'
-import { isContention } from './shared/errors.js'
+import { isContention, type LockError } from './shared/errors.js'
 
 /** How long a synchronous wait may block the engine from terminating its thread, in milliseconds. */
 const SYNC_WAIT_SLICE_MS = 20
@@ -27,7 +27,7 @@ function createLock(acquired: JsLock, waited: () => number): Lock {
 function acquireLockSync(...args: unknown[]): Lock {
   const options = acquireOptions('acquireLockSync', args)
   throwIfAborted(options.signal)
-  const call = options.timeout ? new AcquireCall(options) : undefined
+  const call = options.timeout || options.slots > 1 ? new AcquireCall(options) : undefined
   const acquired = call ? attemptWithinSync(options, call) : attemptSync(options)
   if (acquired instanceof Lock) return acquired
   held.retainExitHook()
@@ -47,14 +47,39 @@ function attemptSync(options: Options): JsLock {
 /** @returns a `Lock` after a wait, or a `JsLock` that the caller must count */
 function attemptWithinSync(options: Options, call: AcquireCall): JsLock | Lock {
   try {
-    const { cwd, file, message, legacy, timeout } = options
-    return (
-      resultOf(native.acquireSync(cwd, file, message, legacy, timeout, call.id)) ??
-      awaitFirstAnswer(options, call)
-    )
+    if (!call.slots) return firstAttemptSync(options, call)
+    const refusals = new Refusals()
+    for (const file of call.slots) {
+      try {
+        return firstAttemptSync({ ...options, cwd: undefined, file }, call)
+      } catch (error) {
+        refusals.add(error)
+      }
+    }
+    throw refusals.error
   } catch (error) {
     const remaining = call.remainingOrThrow(explain(options, error))
-    return held.claim(call.target[0]) ?? waitSync(call, remaining, options.signal)
+    return waitSync(call, remaining, options.signal)
+  }
+}
+
+function firstAttemptSync(options: Options, call: AcquireCall): JsLock {
+  const { cwd, file, message, legacy, timeout } = options
+  return (
+    resultOf(native.acquireSync(cwd, file, message, legacy, timeout, call.id)) ??
+    awaitFirstAnswer(options, call)
+  )
+}
+
+/** The refusals of several slots. */
+class Refusals {
+  /** That of the first slot. */
+  error: unknown
+
+  /** Throws the error unless it is a refusal. */
+  add(error: unknown): void {
+    if (!isContention(error)) throw error
+    this.error ??= error
   }
 }
 
@@ -69,28 +94,62 @@ function awaitFirstAnswer({ cwd, file, message }: Options, call: AcquireCall): J
   throw errorOf(native.unanswered(cwd, file, message))
 }
 
-function waitSync(call: AcquireCall, remaining: number, signal: AbortSignal | undefined): Lock {
+function waitSync(call: AcquireCall, remaining: number, signal: AbortSignal | undefined): JsLock | Lock {
+  const waits = call.beginWaits()
+  for (const { target } of waits) {
+    const acquired = held.claim(target[0])
+    if (acquired) return acquired
+  }
   held.retainExitHook()
   try {
-    resultOf(native.waitSync(call.id, ...call.target, remaining))
-    return createLock(waitInSlices(call, signal), call.waited)
+    const acquired = waitInSlices(call, startSync(waits, remaining), signal)
+    // Rolls back a second slot.
+    if (waits.length > 1) call.cancelWaits()
+    return createLock(acquired, call.waited)
   } catch (error) {
-    native.cancelWait(call.id)
+    call.cancelWaits()
     held.releaseExitHook()
     throw call.withLastKnownHolder(error)
   }
 }
 
+/** @returns the waits that have begun; a wait for a slot that this thread holds would not end */
+function startSync(waits: Wait[], remaining: number): Wait[] {
+  let deadlock: unknown
+  const started = waits.filter(({ id, target }) => {
+    try {
+      resultOf(native.waitSync(id, ...target, remaining))
+      return true
+    } catch (error) {
+      if ((error as LockError).code !== 'E_LOCK_DEADLOCK') throw error
+      deadlock ??= error
+      return false
+    }
+  })
+  if (started.length === 0) throw deadlock
+  return started
+}
+
 /** @param signal only a listener of the wait can abort it while this thread waits */
-function waitInSlices(call: AcquireCall, signal: AbortSignal | undefined): JsLock {
+function waitInSlices(call: AcquireCall, waits: Wait[], signal: AbortSignal | undefined): JsLock {
+  let waiting = waits
+  const refusals = new Refusals()
   for (let next = 0; ; ) {
     if (call.hasObserver && monotonic() >= next) {
       call.notify()
       next = monotonic() + NOTIFY_INTERVAL_MS
     }
-    throwIfAborted(signal)
-    const acquired = resultOf(native.waitSlice(call.id, SYNC_WAIT_SLICE_MS))
-    if (acquired) return acquired
+    for (const wait of waiting) {
+      throwIfAborted(signal)
+      try {
+        const acquired = resultOf(native.waitSlice(wait.id, SYNC_WAIT_SLICE_MS / waiting.length))
+        if (acquired) return acquired
+      } catch (error) {
+        refusals.add(error)
+        waiting = waiting.filter((other) => other !== wait)
+      }
+    }
+    if (waiting.length === 0) throw refusals.error
   }
 }
 
@@ -107,12 +166,26 @@ async function acquireLock(...args: unknown[]): Promise<Lock> {
 async function acquire(options: Options, call: AcquireCall): Promise<Lock> {
   held.retainExitHook()
   try {
-    const acquired = attempt(options, call).catch((error) => wait(call, call.remainingOrThrow(error)))
+    const acquired = attemptSlots(options, call).catch((error) => wait(call, call.remainingOrThrow(error)))
     return createLock(await acquired, call.waited)
   } catch (error) {
     held.releaseExitHook()
     throw explain(options, error)
   }
+}
+
+async function attemptSlots(options: Options, call: AcquireCall): Promise<JsLock> {
+  if (!call.slots) return attempt(options, call)
+  const refusals = new Refusals()
+  for (const file of call.slots) {
+    try {
+      return await attempt({ ...options, cwd: undefined, file }, call)
+    } catch (error) {
+      refusals.add(error)
+    }
+    if (call.isAborted) break
+  }
+  throw refusals.error
 }
 
 async function attempt({ cwd, file, message, legacy, timeout }: Attempt, call: AcquireCall): Promise<JsLock> {
@@ -147,17 +220,35 @@ function within(lock: Promise<JsLock>, milliseconds: number, lateError: () => Er
 }
 
 async function wait(call: AcquireCall, remaining: number): Promise<JsLock> {
-  const lock = settled(native.wait(call.id, ...call.target, remaining))
+  const locks = call.beginWaits().map(({ id, target }) => settled(native.wait(id, ...target, remaining)))
+  const lock = firstOf(locks)
   try {
-    return await (call.hasObserver ? waitWithNotifications(call, lock) : lock)
+    const acquired = await (call.hasObserver ? waitWithNotifications(call, lock) : lock)
+    if (locks.length > 1) await endWaits(call, locks, acquired)
+    return acquired
   } catch (error) {
     // Only needed if the listener failed: otherwise the wait has ended.
-    native.cancelWait(call.id)
-    await releaseLateAcquire(lock.then(({ id }) => settled(native.giveBack(id))))
+    await endWaits(call, locks)
     // A synchronous call of this thread has claimed the lock that this call had acquired.
     if (isContention(error) && call.remaining > 0) return wait(call, call.remaining)
     throw call.withLastKnownHolder(error)
   }
+}
+
+/** Cancels the waits, and rolls back each lock but `acquired`. */
+function endWaits(call: AcquireCall, locks: Promise<JsLock>[], acquired?: JsLock): Promise<void> {
+  call.cancelWaits()
+  const rollBack = async (late: JsLock) => late === acquired || settled(native.giveBack(late.id))
+  return releaseLateAcquire(Promise.allSettled(locks.map((lock) => lock.then(rollBack))))
+}
+
+/** The first lock that is acquired; if none is, the error of the first one. */
+function firstOf(locks: Promise<JsLock>[]): Promise<JsLock> {
+  const [only] = locks
+  if (only && locks.length === 1) return only
+  return Promise.any(locks).catch(({ errors }: AggregateError) => {
+    throw errors.find((error) => !isContention(error)) ?? errors[0]
+  })
 }
 
 /** Notifies the listener; ends the wait if it throws. */

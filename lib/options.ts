@@ -9,6 +9,7 @@ export interface Options {
   file: string | undefined
   message: string | undefined
   legacy: boolean
+  slots: number
   /** In milliseconds. */
   timeout: number
   signal: AbortSignal | undefined
@@ -18,6 +19,9 @@ export interface Options {
   directory: string | undefined
 }
 
+/** Each waiter watches the file of every slot. */
+const MAX_SLOTS = 1000
+
 type Name = Exclude<keyof Options, 'directory'>
 
 /** Only own properties, because another module may have extended `Object.prototype`. */
@@ -26,6 +30,7 @@ const defaults = (): Options => ({
   file: undefined,
   message: undefined,
   legacy: true,
+  slots: 1,
   timeout: 0,
   signal: undefined,
   onWait: undefined,
@@ -39,13 +44,14 @@ const checks: { [N in Name]: (name: string, value: unknown) => Options[N] } = {
   file: path,
   message: ofType('string'),
   legacy: ofType('boolean'),
+  slots: slotCount,
   timeout: duration,
   signal: abortSignal,
   onWait: ofType('function'),
   force: ofType('boolean'),
 }
 
-const OF_ACQUIRE: string[] = ['cwd', 'file', 'message', 'legacy', 'timeout', 'signal', 'onWait']
+const OF_ACQUIRE: string[] = ['cwd', 'file', 'message', 'legacy', 'slots', 'timeout', 'signal', 'onWait']
 const OF_BREAK = [...OF_ACQUIRE, 'force']
 
 /**
@@ -116,12 +122,18 @@ function ofType<T>(type: string) {
 
 function duration(name: string, value: unknown): number {
   if (typeof value !== 'number') return wrongType(name, 'of type number', value)
-  if (value >= 0) return value
-  throw argumentError(
-    RangeError,
-    'ERR_OUT_OF_RANGE',
-    `The value of "${name}" is out of range. It must be >= 0. Received ${value}`,
-  )
+  return value >= 0 ? value : outOfRange(name, '>= 0', value)
+}
+
+function slotCount(name: string, value: unknown): number {
+  if (typeof value !== 'number') return wrongType(name, 'of type number', value)
+  const isCount = Number.isInteger(value) && value >= 1 && value <= MAX_SLOTS
+  return isCount ? value : outOfRange(name, `an integer from 1 to ${MAX_SLOTS}`, value)
+}
+
+function outOfRange(name: string, expected: string, value: number): never {
+  const message = `The value of "${name}" is out of range. It must be ${expected}. Received ${value}`
+  throw argumentError(RangeError, 'ERR_OUT_OF_RANGE', message)
 }
 
 function abortSignal(name: string, value: unknown): AbortSignal {

@@ -22,6 +22,8 @@ export interface Command {
   do: 'acquire' | 'release' | 'inspect' | 'break' | 'force' | 'exit' | 'throw' | 'end' | 'forget'
   lock?: 'native' | 'old'
   cwd: string
+  /** Default: that of `cwd`. Only for `acquire` of this package. */
+  file?: string
   /** The `Date.now()` at which to start, so that many processes start together. */
   at?: number
 }

@@ -12,6 +12,7 @@ async function act(command: Command): Promise<unknown> {
   while (command.at !== undefined && Date.now() < command.at);
   switch (command.do) {
     case 'acquire':
+      if (command.file) return void (await acquireLock({ cwd, file: command.file }))
       return ((await lock.acquireLock(cwd)) as { takenOver?: unknown } | undefined)?.takenOver
     case 'release':
       return lock.releaseLock(cwd)

@@ -60,6 +60,11 @@ export const options = {
     help: 'the exit code if another process holds the lock (default: 75)',
     of: ['run'],
   },
+  slots: {
+    value: 'N',
+    help: 'how many processes can hold the lock at once (default: 1); all of them give the same number',
+    of: ['run'],
+  },
   message: {
     value: 'TEXT',
     help: 'the message if the lock is held (default: Another reconcile run is in progress)',

@@ -22,6 +22,8 @@ export interface RunCommand extends Names {
   /** In milliseconds. */
   timeout: number
   message?: string
+  /** How many processes can hold the lock at once. */
+  slots: number
   close: boolean
   /** In milliseconds. */
   killAfter: number
@@ -45,6 +47,9 @@ for (const [key, { short, aliases = [], value }] of Object.entries(options) as [
   spellings[key] = { type, name: key, ...(short && { short }) }
   for (const alias of aliases) spellings[alias] = { type, name: key }
 }
+
+/** As the option `slots` of acquireLock has it. */
+const MAX_SLOTS = 1000
 
 /** How long a command that has lost its lock may take to end, in milliseconds. */
 const KILL_AFTER_MS = 10_000
@@ -133,10 +138,14 @@ function parseRun(values: ParsedValues) {
     throw new UsageError('--close does not go with --postgres: the command does not inherit that lock')
   if (values['no-legacy'] && postgres !== undefined)
     throw new UsageError('--no-legacy does not go with --postgres: it is about a lock file')
+  if (values.slots !== undefined && postgres !== undefined)
+    throw new UsageError('--slots does not go with --postgres: each slot is a lock file')
+  const slots = parseSlots(values.slots)
   const conflictExitCode = parseCode(values['conflict-exit-code'])
   const legacy = values['no-legacy'] !== true
   return {
     legacy,
+    slots,
     close,
     killAfter,
     verbose,
@@ -203,6 +212,12 @@ function parseCode(text: string | undefined): number | undefined {
   const code = /^\d{1,3}$/.test(text) ? Number(text) : Number.NaN
   if (code <= 255) return code
   throw new UsageError('--conflict-exit-code: expected a whole number from 0 to 255')
+}
+
+function parseSlots(text = '1'): number {
+  const slots = /^\d{1,4}$/.test(text) ? Number(text) : 0
+  if (slots >= 1 && slots <= MAX_SLOTS) return slots
+  throw new UsageError(`--slots: expected a whole number from 1 to ${MAX_SLOTS}`)
 }
 
 function parseLock({ file, postgres, name }: ParsedValues): Names {

@@ -25,7 +25,7 @@ export async function run(options: RunCommand): Promise<void> {
 
 async function acquire(
   target: Target,
-  { message, timeout, verbose, conflictExitCode = exitCodes.contention }: RunCommand,
+  { message, timeout, slots, verbose, conflictExitCode = exitCodes.contention }: RunCommand,
   signals: Signals,
 ): Promise<AnyLock | ExitStatus> {
   const line = new WaitingLine()
@@ -39,6 +39,7 @@ async function acquire(
     const lock = await target.acquire({
       message,
       timeout,
+      slots,
       signal: abort.signal,
       onWait: process.stderr.isTTY ? (status) => line.show(status) : undefined,
     })

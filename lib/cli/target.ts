@@ -49,7 +49,7 @@ const isDirectory = (path: string): boolean =>
 function onPostgres(connectionString: string, name: string | undefined): Target {
   const locks = loadPostgres().postgresLocks({ connectionString })
   return {
-    acquire: (options) => locks.acquireLock({ name, ...options }),
+    acquire: ({ slots: _, ...options }) => locks.acquireLock({ name, ...options }),
     inspect: () => locks.inspectLock({ name }),
     break: (force) => locks.breakLock({ name, force }),
     path: async () => (await locks.inspectLock({ name })).path,

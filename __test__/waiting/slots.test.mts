@@ -1,0 +1,186 @@
+// At most n holders at once: `slots`.
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { readdirSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import {
+  type AcquireOptions,
+  acquireLock,
+  acquireLockSync,
+  type Holder,
+  inspectLockSync,
+  type Lock,
+  withLock,
+} from 'reconcile-lock'
+import { Peer } from '../support/child.mjs'
+import { cli, Running } from '../support/cli.mjs'
+import { directory, rejection } from '../support/directory.mjs'
+import { until } from '../support/time.mjs'
+
+const FORMS = {
+  acquireLock,
+  acquireLockSync: async (options: AcquireOptions) => acquireLockSync(options),
+}
+
+/** Three slots of which `count` are held. */
+async function slots(t: TestContext, count: number, timeout = 0) {
+  const options = { file: join(directory(t), 'l'), slots: 3, timeout }
+  const locks: Lock[] = []
+  for (let slot = 0; slot < count; slot += 1) locks.push(await acquireLock(options))
+  return { options, locks: locks as [Lock, ...Lock[]] }
+}
+
+for (const [form, acquire] of Object.entries(FORMS)) {
+  test(`${form} fills the slots in order, then refuses`, async (t) => {
+    const { options } = await slots(t, 0)
+    const locks = [await acquire(options), await acquire(options), await acquire(options)]
+    assert.deepEqual(
+      locks.map(({ path }) => basename(path)),
+      ['l', 'l.slot1', 'l.slot2'],
+    )
+    const error = await rejection(acquire(options))
+    const { code, path, reason, message } = error
+    assert.deepEqual(
+      [code, path, reason, message],
+      ['E_LOCK_CONTENTION', options.file, 'all 3 slots are held', 'Another reconcile run is in progress'],
+    )
+    assert.equal((error.holder as Holder).pid, process.pid)
+    await locks[1]?.release()
+    assert.equal((await acquire(options)).path, locks[1]?.path)
+  })
+
+  test(`${form} refuses at one deadline for all slots`, async (t) => {
+    const peer = new Peer(t)
+    const { options } = await slots(t, 0, 300)
+    const names = ['l', 'l.slot1', 'l.slot2']
+    for (const file of names) await peer.ask({ do: 'acquire', cwd: join(options.file, '..'), file })
+    const started = performance.now()
+    const { code, reason, holder } = await rejection(acquire(options))
+    assert.deepEqual([code, reason], ['E_LOCK_CONTENTION', 'all 3 slots are held'])
+    assert.equal((holder as Holder).pid, peer.child.pid)
+    const waited = performance.now() - started
+    assert.ok(waited >= 300 && waited < 600, `${waited} ms`)
+    assert.deepEqual(readdirSync(join(options.file, '..')).sort(), names)
+  })
+
+  test(`${form} gets the slot whose holder is killed`, async (t) => {
+    const peer = new Peer(t)
+    const { options } = await slots(t, 0, 30_000)
+    const cwd = join(options.file, '..')
+    await peer.ask({ do: 'acquire', cwd, file: 'l' })
+    await peer.ask({ do: 'acquire', cwd, file: 'l.slot1' })
+    const third = new Peer(t)
+    await third.ask({ do: 'acquire', cwd, file: 'l.slot2' })
+    const lock = await acquire({ ...options, onWait: () => third.child.kill('SIGKILL') })
+    assert.equal(basename(lock.path), 'l.slot2')
+    assert.equal(lock.takenOver?.holder?.pid, third.child.pid)
+    await lock.release()
+    assert.deepEqual(readdirSync(cwd).sort(), ['l', 'l.slot1'])
+  })
+}
+
+test('a call that has a slot does not wait for another', async (t) => {
+  const { options, locks } = await slots(t, 3, 30_000)
+  const releaseAll = () => {
+    for (const lock of locks) lock.releaseSync()
+  }
+  const own = await acquireLock({ ...options, onWait: releaseAll })
+  for (const { path } of locks.filter(({ path }) => path !== own.path))
+    await acquireLock({ file: path, timeout: 1000 })
+})
+
+test('acquireLockSync waits for a slot beside one of its thread', async (t) => {
+  const peer = new Peer(t)
+  const { options } = await slots(t, 1, 30_000)
+  for (const file of ['l.slot1', 'l.slot2'])
+    await peer.ask({ do: 'acquire', cwd: join(options.file, '..'), file })
+  const lock = acquireLockSync({ ...options, onWait: () => peer.child.kill('SIGKILL') })
+  assert.equal(lock.takenOver?.holder?.pid, peer.child.pid)
+})
+
+test('an abort ends the wait for every slot', async (t) => {
+  const { options, locks } = await slots(t, 3, 30_000)
+  const abort = new AbortController()
+  const waiting = rejection(acquireLock({ ...options, signal: abort.signal }))
+  abort.abort(new Error('enough'))
+  assert.equal((await waiting).message, 'enough')
+  for (const lock of locks) await lock.release()
+  assert.deepEqual(readdirSync(join(options.file, '..')), [])
+})
+
+test('a listener that throws ends the wait for every slot', async (t) => {
+  const { options, locks } = await slots(t, 3, 30_000)
+  const onWait = () => {
+    throw new Error('enough')
+  }
+  for (const acquire of [acquireLock, async (all: AcquireOptions) => acquireLockSync(all)])
+    assert.match((await rejection(acquire({ ...options, onWait }))).message, /enough|this thread holds it/)
+  for (const lock of locks) await lock.release()
+  assert.deepEqual(readdirSync(join(options.file, '..')), [])
+})
+
+test('acquireLockSync reports a deadlock if its thread holds all slots', async (t) => {
+  const { options } = await slots(t, 3, 30_000)
+  assert.throws(() => acquireLockSync(options), { code: 'E_LOCK_DEADLOCK' })
+})
+
+test('a call without slots uses the first one', async (t) => {
+  const { options, locks } = await slots(t, 1)
+  assert.equal((await rejection(acquireLock({ file: options.file }))).code, 'E_LOCK_CONTENTION')
+  await withLock(({ path }) => assert.equal(basename(path), 'l.slot1'), options)
+  await locks[0].release()
+})
+
+for (const [value, code] of [
+  [0, 'ERR_OUT_OF_RANGE'],
+  [1.5, 'ERR_OUT_OF_RANGE'],
+  [1001, 'ERR_OUT_OF_RANGE'],
+  [Number.NaN, 'ERR_OUT_OF_RANGE'],
+  ['3', 'ERR_INVALID_ARG_TYPE'],
+] as const)
+  test(`slots: ${JSON.stringify(value)} is refused`, async (t) => {
+    const cwd = directory(t)
+    assert.throws(() => acquireLockSync({ cwd, slots: value as never }), { code })
+    assert.equal((await rejection(acquireLock({ cwd, slots: value as never }))).code, code)
+    assert.deepEqual(readdirSync(cwd), [])
+  })
+
+test('run --slots lets so many commands run at once', async (t) => {
+  const cwd = directory(t)
+  const args = ['run', '--file', 'l', '--slots', '2']
+  const running = [0, 1].map(() => new Running(t, cwd, [...args, '--', 'sleep', '60']))
+  await until(() => ['l', 'l.slot1'].every((file) => inspectLockSync({ cwd, file }).state === 'held'))
+  const refused = cli(cwd, [...args, '--', 'true'])
+  assert.equal(refused.code, 75)
+  assert.match(refused.stderr, /in progress\n.*: all 2 slots are held\n$/)
+  for (const { child } of running) child.kill('SIGTERM')
+  for (const each of running) await each.ends()
+  for (const value of ['0', '1001', 'x', '1.5'])
+    assert.deepEqual(cli(cwd, ['run', '--slots', value, '--', 'true']), {
+      code: 64,
+      signal: null,
+      stdout: '',
+      stderr:
+        'reconcile-lock: --slots: expected a whole number from 1 to 1000\nreconcile-lock --help shows the usage\n',
+    })
+})
+
+test('never more processes than slots, also after kills', async (t) => {
+  const file = join(directory(t), 'l')
+  const program = fileURLToPath(new URL('slots-process.mjs', import.meta.url))
+  const ends = [-1, -1, -1, -1, 7, 12].map(
+    (dies) =>
+      new Promise<string>((resolve) => {
+        const args = [program, file, '40', String(dies)]
+        execFile(process.execPath, args, (error, stdout, stderr) =>
+          resolve(error ? (error.signal ?? stderr) : stdout),
+        )
+      }),
+  )
+  const outputs = await Promise.all(ends)
+  assert.deepEqual(outputs.slice(4), ['SIGKILL', 'SIGKILL'])
+  const most = outputs.slice(0, 4).map((output) => Number(/^l: at most (\d+)\n$/.exec(output)?.[1]))
+  assert.equal(Math.max(...most), 3, outputs.join())
+})
