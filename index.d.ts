@@ -50,6 +50,9 @@ export interface AcquireOptions extends LockOptions {
   onWait?: ((status: WaitStatus) => void) | undefined
 }
 
+/** Options of one lock of several. */
+export type LockTargetOptions = Omit<AcquireOptions, 'timeout' | 'signal' | 'onWait'>
+
 /** The argument of {@link AcquireOptions.onWait}. */
 export interface WaitStatus {
   /** The absolute path of the lock file. */
@@ -286,6 +289,22 @@ export function releaseLockSync(target?: LockTarget): void
 export function withLock<T>(
   fn: (lock: Lock) => T | Promise<T>,
   target?: string | URL | AcquireOptions,
+): Promise<T>
+
+/**
+ * Runs `fn` while it holds several locks, which it gets in the order of `targets`. The call acquires them in another
+ * order, which is the same for all calls, so that two of them cannot wait for each other. If it does not acquire one, it
+ * releases the others and rejects.
+ *
+ * @param targets As for one lock, but `timeout`, `signal` and `onWait` belong to `options`. Two targets must not name
+ *   one lock.
+ * @param options For all locks; those of a target take precedence. `timeout` is for all of them together.
+ * @throws The errors of {@link acquireLock}, `fn` and {@link Lock.release}.
+ */
+export function withLock<T, const Targets extends readonly (string | URL | LockTargetOptions)[]>(
+  fn: (locks: { -readonly [Index in keyof Targets]: Lock }) => T | Promise<T>,
+  targets: Targets,
+  options?: AcquireOptions,
 ): Promise<T>
 
 /**

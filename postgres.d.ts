@@ -205,6 +205,19 @@ export interface PostgresLocks {
    * call rejects with the error of `fn`, and an error of the release is emitted as a process warning.
    */
   withLock<T>(fn: (lock: PostgresLock) => T | Promise<T>, options?: string | AcquireOptions): Promise<T>
+  /**
+   * Runs `fn` while it holds several locks, which it gets in the order of `targets`. The call acquires them in another
+   * order, which is the same for all calls, so that two of them cannot wait for each other. If it does not acquire one,
+   * it releases the others and rejects.
+   *
+   * @param targets Names, or objects with `name` and `message`. Two must not have one name.
+   * @param options For all locks. `timeout` is for all of them together.
+   */
+  withLock<T, const Targets extends readonly (string | Pick<AcquireOptions, 'name' | 'message'>)[]>(
+    fn: (locks: { -readonly [Index in keyof Targets]: PostgresLock }) => T | Promise<T>,
+    targets: Targets,
+    options?: Omit<AcquireOptions, 'name'>,
+  ): Promise<T>
   /** Returns the state of the lock and its holder. Changes nothing and delays no acquire. */
   inspectLock(target?: LockTarget): Promise<PostgresLockStatus>
   /**

@@ -1,3 +1,4 @@
+import { basename, dirname, join } from 'node:path'
 import type * as contract from '../index.js'
 import { acquireLock, acquireLockSync } from './acquire.js'
 import { releaseLock, releaseLockSync, withoutNulls } from './lock.js'
@@ -8,7 +9,16 @@ import { holderProcess } from './shared/holder-process.js'
 import { createWithLock } from './shared/with-lock.js'
 
 const LockError: typeof contract.LockError = SharedLockError
-const withLock: typeof contract.withLock = createWithLock(acquireLock)
+const withLock = createWithLock({ acquireLock, shorthand: 'cwd', identify }) as typeof contract.withLock
+
+/** A lock has one path in its real directory. */
+async function identify(asked: contract.AcquireOptions): Promise<string> {
+  const { cwd, file } = acquireOptions('withLock', [asked])
+  const { realpath } = require('node:fs/promises') as typeof import('node:fs/promises')
+  const path = resultOf(native.resolvePath(cwd, file))
+  const real = await realpath(dirname(path)).catch(() => dirname(path))
+  return join(real, basename(path))
+}
 
 async function inspectLock(...args: unknown[]): Promise<contract.LockStatus> {
   const { cwd, file } = acquireOptions('inspectLock', args)

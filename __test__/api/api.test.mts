@@ -149,7 +149,7 @@ const wrong: [string, unknown, string, new () => Error][] = [
   ['a number', 5, 'ERR_INVALID_ARG_TYPE', TypeError],
   ['a boolean', true, 'ERR_INVALID_ARG_TYPE', TypeError],
   ['a function', () => 1, 'ERR_INVALID_ARG_TYPE', TypeError],
-  ['an array', ['x'], 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['an array', [], 'ERR_INVALID_ARG_TYPE', TypeError],
   ['a symbol', Symbol('x'), 'ERR_INVALID_ARG_TYPE', TypeError],
   ['cwd null', { cwd: null }, 'ERR_INVALID_ARG_TYPE', TypeError],
   ['cwd a number', { cwd: 1 }, 'ERR_INVALID_ARG_TYPE', TypeError],

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import * as files from 'reconcile-lock'
-import { type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
+import { postgresLocks } from 'reconcile-lock/postgres'
 
 /** Options of a call on either kind of lock. */
 export interface Asked {
@@ -27,24 +27,35 @@ export interface Backend {
   acquireLock(asked: Asked): Promise<AnyLock>
   releaseLock(asked: Asked): Promise<void>
   withLock<T>(fn: (lock: AnyLock) => T | Promise<T>, asked: Asked): Promise<T>
+  withLocks<T>(fn: (locks: AnyLock[]) => T | Promise<T>, names: string[], asked?: Asked): Promise<T>
   inspectLock(asked: Asked): Promise<Omit<files.LockStatus, never>>
   breakLock(asked: Asked): Promise<boolean>
 }
 
 /** @param place a directory, or the URL of a database */
 export function backendFor(kind: string, place: string): Backend {
-  if (kind === 'postgres') return postgresLocks({ connectionString: place })
+  if (kind === 'postgres') {
+    const locks = postgresLocks({ connectionString: place })
+    return { ...locks, withLocks: locks.withLock }
+  }
   const here = <T extends Asked>({ name, ...rest }: T) => ({ cwd: place, file: name, ...rest })
   return {
     acquireLock: (asked) => files.acquireLock(here(asked)),
     releaseLock: (asked) => files.releaseLock(here(asked)),
     withLock: (fn, asked) => files.withLock(fn, here(asked)),
+    withLocks: (fn, names, asked) =>
+      files.withLock(
+        fn,
+        names.map((file) => ({ file })),
+        { cwd: place, ...asked },
+      ),
     inspectLock: (asked) => files.inspectLock(here(asked)),
     breakLock: (asked) => files.breakLock(here(asked)),
   }
 }
 
-export const close = async (backend: Backend): Promise<void> => (backend as Partial<PostgresLocks>).close?.()
+export const close = async (backend: Backend): Promise<void> =>
+  (backend as Backend & { close?(): Promise<void> }).close?.()
 
 /** Removes a lock from its holder, as an administrator could. */
 export function taker(kind: string, place: string, sql: (text: string) => Promise<unknown>) {

@@ -262,6 +262,26 @@ for (const kind of kinds) {
     assert.equal((await rejection(noFunction)).code, 'ERR_INVALID_ARG_TYPE')
   })
 
+  both('withLock holds several locks, or none', async (_, { locks, name, member }) => {
+    const names = [`${name}-b`, `${name}-a`]
+    const all = () => Promise.all(names.map((each) => locks.inspectLock({ name: each })))
+    const states = async () => (await all()).map(({ state }) => state)
+    const held = await locks.withLocks(
+      async (given) => [await states(), given.map(({ path }) => path)],
+      names,
+    )
+    assert.deepEqual(held, [['held', 'held'], (await all()).map(({ path }) => path)])
+    const other = member()
+    await other.asks('acquire', { name: names[0] })
+    const error = await rejection(locks.withLocks(() => assert.fail('fn was called'), names, { timeout: 50 }))
+    assert.equal(error.code, 'E_LOCK_CONTENTION')
+    assert.deepEqual(await states(), ['held', 'free'])
+    const twice = await rejection(locks.withLocks(() => {}, [name, name]))
+    assert.equal(twice.code, 'ERR_INVALID_ARG_VALUE')
+    assert.equal((await rejection(locks.withLocks(() => {}, []))).code, 'ERR_INVALID_ARG_TYPE')
+    await other.asks('release', { name: names[0] })
+  })
+
   both('await using releases the lock', async (_, { locks, name }) => {
     {
       await using lock = await locks.acquireLock({ name })

@@ -51,11 +51,27 @@ export async function everyCall(signal: AbortSignal): Promise<void> {
   ]
   releaseLockSync()
   const n: number = await withLock(async (inside) => inside.path.length, options)
+  const both: [Lock, Lock] = await withLock((locks) => locks, [{ file: 'f' }, '.'], { timeout: 1 })
+  // @ts-expect-error The timeout is for all locks.
+  await withLock(() => 1, [{ timeout: 1 }])
   const s: string = await withLock((inside) => inside.path, '.')
   const status: LockStatus = await inspectLock(target)
   const state: 'free' | 'held' | 'stale' = inspectLockSync('.').state
   const removed: boolean = await breakLock(force)
-  console.log(numbers, optional, from, held, n, s, status.reason, state, removed, resolveLockPath('.'), paths)
+  console.log(
+    numbers,
+    optional,
+    from,
+    held,
+    n,
+    both,
+    s,
+    status.reason,
+    state,
+    removed,
+    resolveLockPath('.'),
+    paths,
+  )
   await using scoped = await acquireLock()
   using inner = acquireLockSync({ file: 'g' })
   console.log(scoped.path, inner.path)

@@ -23,7 +23,11 @@ function postgresLocks(options: contract.PostgresOptions): contract.PostgresLock
     acquireLock,
     releaseLock: async (asked) =>
       asked instanceof HeldLock ? asked.release() : locks.release(lockRequest(asked)),
-    withLock: createWithLock(acquireLock),
+    withLock: createWithLock({
+      acquireLock,
+      shorthand: 'name',
+      identify: (asked: contract.AcquireOptions) => acquireRequest(asked).name,
+    }) as contract.PostgresLocks['withLock'],
     inspectLock: async (asked) => locks.inspect(lockRequest(asked)),
     breakLock: async (asked) => locks.break(breakRequest(asked)),
     close,

@@ -1,24 +1,109 @@
 import { emitWarning } from 'node:process'
+import { monotonic } from './clock.js'
 import { argumentError } from './errors.js'
+import { isPlain } from './plain.js'
 
-export function createWithLock<O, L extends { release(): Promise<void> }>(
-  acquireLock: (options?: O) => Promise<L>,
-) {
-  return async function withLock<T>(fn: (lock: L) => T | Promise<T>, ...options: [O?]): Promise<T> {
-    if (typeof fn !== 'function') {
-      const message = `The "fn" argument must be of type function. Received type ${typeof fn}`
-      throw argumentError(TypeError, 'ERR_INVALID_ARG_TYPE', message)
+interface Releasable {
+  release(): Promise<void>
+}
+
+/** What `withLock` uses of the locks of one kind. */
+interface Kind<O, L> {
+  acquireLock(options?: O): Promise<L>
+  /** The option that a target which is no object stands for. */
+  shorthand: string
+  /** Checks the options, and returns the same text for each name of one lock. */
+  identify(options: O): string | Promise<string>
+}
+
+/** They are for all locks of a call together. */
+const OF_CALL = ['timeout', 'signal', 'onWait']
+
+export function createWithLock<O, L extends Releasable>(kind: Kind<O, L>) {
+  return async function withLock<T>(
+    fn: (held: never) => T | Promise<T>,
+    target?: O | readonly unknown[],
+    ...more: unknown[]
+  ): Promise<T> {
+    const call = fn as (held: L | L[]) => T | Promise<T>
+    if (typeof fn !== 'function') wrongType('fn', 'of type function', `type ${typeof fn}`)
+    if (Array.isArray(target) && target.length > 0) {
+      const locks = await acquireAll(kind, Array.from(target), more)
+      return releaseAfter(locks.sorted, () => call(locks.named))
     }
-    const lock = await acquireLock(...options)
-    let result: T
-    try {
-      result = await fn(lock)
-    } catch (error) {
-      // The caller gets the first failure; the second one must not be lost.
-      await lock.release().catch(emitWarning)
-      throw error
-    }
-    await lock.release()
-    return result
+    // An empty array is no target, so it is refused here.
+    const asked = Array.isArray(target) ? [target] : [target, ...more]
+    const lock = await kind.acquireLock(...(asked as [O]))
+    return releaseAfter([lock], () => call(lock))
   }
+}
+
+/** Acquires locks in one order for all processes, so that no two wait for each other, within one timeout. */
+async function acquireAll<O, L extends Releasable>(
+  kind: Kind<O, L>,
+  targets: unknown[],
+  [common = {}, ...more]: unknown[],
+): Promise<{ named: L[]; sorted: L[] }> {
+  if (more.length > 0)
+    wrongValue(`withLock takes a function, targets and options. Received ${more.length + 3}`)
+  if (!isPlain(common)) wrongType('options', 'a plain object', typeof common)
+  const wanted = await Promise.all(
+    targets.map(async (target, index) => {
+      const options = optionsOf(kind.shorthand, target, index, common) as O & { timeout?: number }
+      return { index, options, key: await kind.identify(options) }
+    }),
+  )
+  wanted.sort((one, other) => (one.key < other.key ? -1 : 1))
+  for (const [at, { key }] of wanted.entries())
+    if (key === wanted[at + 1]?.key) wrongValue(`The "targets" argument names one lock twice: ${key}`)
+  const started = monotonic()
+  const named: L[] = []
+  const sorted: L[] = []
+  try {
+    for (const { index, options } of wanted) {
+      const { timeout } = options
+      const remaining = timeout && { timeout: Math.max(0, timeout - (monotonic() - started)) }
+      const lock = await kind.acquireLock({ ...options, ...(remaining || {}) })
+      named[index] = lock
+      sorted.push(lock)
+    }
+  } catch (error) {
+    return releaseAfter(sorted, () => Promise.reject(error))
+  }
+  return { named, sorted }
+}
+
+function optionsOf(shorthand: string, target: unknown, index: number, common: object): object {
+  const name = `targets[${index}]`
+  if (target === undefined) wrongType(name, 'a target', 'undefined')
+  const own = isPlain(target) ? target : { [shorthand]: target }
+  const misplaced = OF_CALL.find((option) => Object.hasOwn(own, option))
+  if (misplaced !== undefined) wrongValue(`The "${name}.${misplaced}" option belongs to the last argument`)
+  const given = Object.entries(own).filter(([, value]) => value !== undefined)
+  return { ...common, ...Object.fromEntries(given) }
+}
+
+/** Releases the locks, the last one first, when `work` has settled. */
+async function releaseAfter<T>(locks: Releasable[], work: () => T | Promise<T>): Promise<T> {
+  const failures: unknown[] = []
+  let result: T | undefined
+  try {
+    result = await work()
+  } catch (error) {
+    failures.push(error)
+  }
+  for (const lock of locks.toReversed()) await lock.release().catch((error) => failures.push(error))
+  if (failures.length === 0) return result as T
+  // The caller gets the first failure; the others must not be lost.
+  for (const error of failures.slice(1)) emitWarning(error as Error)
+  throw failures[0]
+}
+
+function wrongType(name: string, expected: string, received: string): never {
+  const message = `The "${name}" argument must be ${expected}. Received ${received}`
+  throw argumentError(TypeError, 'ERR_INVALID_ARG_TYPE', message)
+}
+
+function wrongValue(message: string): never {
+  throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', message)
 }

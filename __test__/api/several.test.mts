@@ -1,0 +1,164 @@
+// Several locks at once: `withLock` with an array of targets.
+import assert from 'node:assert/strict'
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { acquireLock, type Lock, withLock } from 'reconcile-lock'
+import { directory, isWindows, rejection } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
+import { noDeletion } from '../support/wine.mjs'
+
+const files = (...names: string[]) => names.map((file) => ({ file }))
+const never = () => assert.fail('fn was called')
+
+test('withLock holds all locks and passes them as given', async (t) => {
+  const cwd = directory(t)
+  const result = await withLock(
+    ([b, a]) => {
+      assert.deepEqual(readdirSync(cwd).sort(), ['a', 'b'])
+      assert.ok(a.isHeld() && b.isHeld())
+      return [b, a].map((lock) => basename(lock.path))
+    },
+    [{ file: 'b' }, { file: 'a' }],
+    { cwd },
+  )
+  assert.deepEqual(result, ['b', 'a'])
+  assert.deepEqual(readdirSync(cwd), [])
+})
+
+test('withLock acquires in one order and rolls back', async (t) => {
+  const cwd = directory(t)
+  for (const names of [
+    ['b', 'c', 'a'],
+    ['c', 'b', 'a'],
+  ]) {
+    const b = await acquireLock({ cwd, file: 'b' })
+    const acquired: string[] = []
+    // The wait for b begins while a is held, and c is not.
+    const onWait = () => acquired.push(...readdirSync(cwd).sort())
+    const error = await rejection(withLock(never, files(...names), { cwd, timeout: 50, onWait }))
+    assert.deepEqual([error.code, error.path], ['E_LOCK_CONTENTION', b.path])
+    assert.deepEqual(acquired, ['a', 'b'])
+    assert.deepEqual(readdirSync(cwd), ['b'])
+    await b.release()
+  }
+})
+
+test('the timeout of withLock is for all locks together', async (t) => {
+  const cwd = directory(t)
+  const [a, b] = [await acquireLock({ cwd, file: 'a' }), await acquireLock({ cwd, file: 'b' })]
+  const started = performance.now()
+  const onWait = ({ path, waited }: { path: string; waited: number }) => {
+    // Its own interval is a second, so this is the first call or the one after it.
+    if (path === a.path && waited > 900) a.releaseSync()
+  }
+  const error = await rejection(withLock(never, files('a', 'b'), { cwd, timeout: 1500, onWait }))
+  const waited = performance.now() - started
+  assert.equal(error.path, b.path)
+  assert.ok(waited >= 1500 && waited < 2300, `${waited} ms`)
+  await b.release()
+})
+
+test('an abort releases the locks that withLock has acquired', async (t) => {
+  const cwd = directory(t)
+  const b = await acquireLock({ cwd, file: 'b' })
+  const abort = new AbortController()
+  const onWait = () => abort.abort(new Error('enough'))
+  const { signal } = abort
+  const waiting = withLock(never, files('a', 'b'), { cwd, timeout: 30_000, signal, onWait })
+  assert.equal((await rejection(waiting)).message, 'enough')
+  assert.deepEqual(readdirSync(cwd), ['b'])
+  await b.release()
+})
+
+test(
+  'withLock releases every lock although one is lost',
+  knownFailure(noDeletion, async (t) => {
+    const cwd = directory(t)
+    const lose = ([, b]: readonly Lock[]) => rmSync(b?.path ?? '')
+    const error = await rejection(withLock(lose, files('a', 'b', 'c'), { cwd }))
+    assert.deepEqual([error.code, error.path], ['E_LOCK_LOST', join(cwd, 'b')])
+    assert.deepEqual(readdirSync(cwd), [])
+  }),
+)
+
+test('options of a target take precedence over those of all', async (t) => {
+  const cwd = directory(t)
+  const a = await acquireLock({ cwd, file: 'a' })
+  const refused = async (message?: string) =>
+    (await rejection(withLock(never, [{ file: 'a', message }, { file: 'b' }], { cwd, message: 'of all' })))
+      .message
+  assert.equal(await refused('of one'), 'of one')
+  assert.equal(await refused(), 'of all')
+  await a.release()
+})
+
+test('withLock names a directory by a string or URL', async (t) => {
+  const [one, two] = [directory(t), directory(t)]
+  const name = '.xero-reconcile-lock.json'
+  await withLock(
+    () => assert.deepEqual([...readdirSync(one), ...readdirSync(two)], [name, name]),
+    [one, new URL(`file://${isWindows ? '/' : ''}${two.replaceAll('\\', '/')}`)],
+  )
+})
+
+const linked = isWindows && 'Windows needs a right for symbolic links'
+
+test('links do not change the order of withLock', { skip: linked }, async (t) => {
+  const cwd = directory(t)
+  for (const name of ['m', 'z']) mkdirSync(join(cwd, name))
+  symlinkSync('z', join(cwd, 'a'))
+  const m = await acquireLock({ cwd, file: 'm/l' })
+  // By its text, a/l would be the first one.
+  assert.equal((await rejection(withLock(never, files('a/l', 'm/l'), { cwd }))).path, m.path)
+  const acquired: string[] = []
+  const onWait = () => acquired.push(...readdirSync(join(cwd, 'z')))
+  await rejection(withLock(never, files('a/l', 'm/l'), { cwd, timeout: 50, onWait }))
+  assert.deepEqual(acquired, [])
+  await m.release()
+  const twice = await rejection(withLock(never, files('a/l', 'z/l'), { cwd }))
+  assert.equal(twice.code, 'ERR_INVALID_ARG_VALUE')
+})
+
+for (const [what, targets, options, code] of [
+  ['no target', [], {}, 'ERR_INVALID_ARG_TYPE'],
+  ['the same target twice', files('a', './a'), {}, 'ERR_INVALID_ARG_VALUE'],
+  ['an undefined target', [{ file: 'a' }, undefined], {}, 'ERR_INVALID_ARG_TYPE'],
+  ['a hole', Object.assign(new Array(2), { 0: { file: 'a' } }), {}, 'ERR_INVALID_ARG_TYPE'],
+  ['a number', [{ file: 'a' }, 5], {}, 'ERR_INVALID_ARG_TYPE'],
+  ['a timeout of one target', [{ file: 'a', timeout: 5 }], {}, 'ERR_INVALID_ARG_VALUE'],
+  ['a wrong option of the second', [{ file: 'a' }, { file: 'b', slots: 0 }], {}, 'ERR_OUT_OF_RANGE'],
+  ['an unknown option of all', files('a', 'b'), { retries: 5 }, 'ERR_INVALID_ARG_VALUE'],
+  ['options that are no object', files('a', 'b'), 5, 'ERR_INVALID_ARG_TYPE'],
+] as [string, never[], object, string][])
+  test(`withLock refuses ${what}`, async (t) => {
+    const cwd = directory(t)
+    const all = typeof options === 'object' ? { cwd, ...options } : options
+    assert.equal((await rejection(withLock(never, targets, all))).code, code)
+    assert.deepEqual(readdirSync(cwd), [])
+  })
+
+test('withLock refuses a fourth argument', async (t) => {
+  const cwd = directory(t)
+  const error = await rejection(
+    (withLock as (...all: unknown[]) => Promise<never>)(never, files('a'), { cwd }, 1),
+  )
+  assert.equal(error.code, 'ERR_INVALID_ARG_VALUE')
+})
+
+test('processes that name two locks in either order end', async (t) => {
+  const cwd = directory(t)
+  const program = fileURLToPath(new URL('several-process.mjs', import.meta.url))
+  const ends = [
+    ['a', 'b'],
+    ['b', 'a'],
+  ].map((names) => once(fork(program, [cwd, ...names]), 'exit'))
+  assert.deepEqual(
+    (await Promise.all(ends)).map(([code]) => code),
+    [0, 0],
+  )
+  assert.deepEqual(readdirSync(cwd), [])
+})
