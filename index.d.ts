@@ -6,7 +6,7 @@
  * @module reconcile-lock
  */
 
-/** The lock file, and the message of its contention error. */
+/** The lock file, the message of its contention error, and how to acquire it. */
 export interface LockOptions {
   /** The directory of the lock file, as a path or a `file:` URL. Default: `process.cwd()` at the call. */
   cwd?: string | URL | undefined
@@ -22,6 +22,15 @@ export interface LockOptions {
    * over. The holder then gets `E_LOCK_LOST` when it releases.
    */
   legacy?: boolean | undefined
+  /**
+   * Whether an acquire syncs the lock file, then its directory, to the disk (`fdatasync`, `fsync`) before it returns.
+   * Then {@link Lock.takenOver} of the next process names this one after a power failure, on a local filesystem with a
+   * disk. Default: `false`: a power failure within about 30 s can leave no record. It needs permission to read the
+   * directory. On Windows only the file is synced. If a call fails, the acquire is rolled back and rejects with the error
+   * of the system, such as `EIO`. Its `syscall` is `fdatasync`, `open` or `fsync`, and its `path` is the lock file.
+   * Calls that do not acquire ignore this option.
+   */
+  durable?: boolean | undefined
 }
 
 /** Options of {@link acquireLock}. */
@@ -140,7 +149,8 @@ export interface Lock {
   readonly holder: Holder
   /**
    * Set if the lock was taken over: the previous holder did not release it. That process may have stopped in the middle
-   * of its work, so check what it did.
+   * of its work, so check what it did. After a power failure it can be missing, or name no holder, unless that process
+   * acquired with {@link LockOptions.durable}.
    */
   readonly takenOver?: TakenOver | undefined
   /**

@@ -4,7 +4,7 @@ import { errorOf } from './failure.js'
 import { held } from './held-locks.js'
 import { Lock } from './lock.js'
 import { isPromise, native, resultOf, settled, settleInLaterTurn } from './native.js'
-import { acquireOptions, explain, type Options } from './options.js'
+import { acquireOptions, explain, flagsOf, type Options } from './options.js'
 import { abortable, releaseLateAcquire } from './shared/abortable.js'
 import { publishAcquired, publishContended } from './shared/channels.js'
 import { clearTimeout, MAX_TIMER_MS, monotonic, setTimeout } from './shared/clock.js'
@@ -36,8 +36,8 @@ function acquireLockSync(...args: unknown[]): Lock {
 
 function attemptSync(options: Options): JsLock {
   try {
-    const { cwd, file, message, legacy } = options
-    return resultOf(native.acquireSync(cwd, file, message, legacy, 0, 0)) as JsLock
+    const { cwd, file, message } = options
+    return resultOf(native.acquireSync(cwd, file, message, flagsOf(options), 0, 0)) as JsLock
   } catch (error) {
     if (isContention(error)) publishContended(error)
     throw explain(options, error)
@@ -59,14 +59,14 @@ function attemptWithinSync(options: Options, call: AcquireCall): JsLock | Lock {
     throw refusals.error
   } catch (error) {
     const remaining = call.remainingOrThrow(explain(options, error))
-    return waitSync(call, remaining, options.signal)
+    return waitSync(call, remaining, options)
   }
 }
 
 function firstAttemptSync(options: Options, call: AcquireCall): JsLock {
-  const { cwd, file, message, legacy, timeout } = options
+  const { cwd, file, message, timeout } = options
   return (
-    resultOf(native.acquireSync(cwd, file, message, legacy, timeout, call.id)) ??
+    resultOf(native.acquireSync(cwd, file, message, flagsOf(options), timeout, call.id)) ??
     awaitFirstAnswer(options, call)
   )
 }
@@ -83,6 +83,15 @@ class Refusals {
   }
 }
 
+/** Claims a lock that an asynchronous call of this thread has acquired and not returned yet. */
+function claim(path: string, { durable }: Options): JsLock | undefined {
+  const claimed = held.claim(path)
+  if (!claimed || !durable) return claimed
+  // Its record may not be synced: roll it back, for this call to acquire by itself.
+  settled(native.giveBack(claimed.id)).catch(() => {})
+  return undefined
+}
+
 /** Waits until the deadline for the first attempt, which a slow disk delays. */
 function awaitFirstAnswer({ cwd, file, message }: Options, call: AcquireCall): JsLock {
   const end = monotonic() + Math.max(call.remaining, FIRST_ANSWER_MS)
@@ -94,15 +103,15 @@ function awaitFirstAnswer({ cwd, file, message }: Options, call: AcquireCall): J
   throw errorOf(native.unanswered(cwd, file, message))
 }
 
-function waitSync(call: AcquireCall, remaining: number, signal: AbortSignal | undefined): JsLock | Lock {
+function waitSync(call: AcquireCall, remaining: number, options: Options): JsLock | Lock {
   const waits = call.beginWaits()
   for (const { target } of waits) {
-    const acquired = held.claim(target[0])
+    const acquired = claim(target[0], options)
     if (acquired) return acquired
   }
   held.retainExitHook()
   try {
-    const acquired = waitInSlices(call, startSync(waits, remaining), signal)
+    const acquired = waitInSlices(call, startSync(waits, remaining), options.signal)
     // Rolls back a second slot.
     if (waits.length > 1) call.cancelWaits()
     return createLock(acquired, call.waited)
@@ -188,8 +197,9 @@ async function attemptSlots(options: Options, call: AcquireCall): Promise<JsLock
   throw refusals.error
 }
 
-async function attempt({ cwd, file, message, legacy, timeout }: Attempt, call: AcquireCall): Promise<JsLock> {
-  const outcome = native.acquire(cwd, file, message, legacy, timeout)
+async function attempt(options: Attempt, call: AcquireCall): Promise<JsLock> {
+  const { cwd, file, message, timeout } = options
+  const outcome = native.acquire(cwd, file, message, flagsOf(options), timeout)
   if (isPromise(outcome)) {
     const lock = settled(outcome)
     if (!timeout || timeout > MAX_TIMER_MS) return lock
@@ -199,11 +209,11 @@ async function attempt({ cwd, file, message, legacy, timeout }: Attempt, call: A
   held.keep(outcome)
   await settleInLaterTurn(undefined)
   // The process may have changed its current directory.
-  const again = { cwd: undefined, file: outcome.path, message, legacy, timeout }
+  const again = { ...options, cwd: undefined, file: outcome.path }
   return held.claim(outcome.path, outcome) ?? attempt(again, call)
 }
 
-type Attempt = Pick<Options, 'cwd' | 'file' | 'message' | 'legacy' | 'timeout'>
+type Attempt = Pick<Options, 'cwd' | 'file' | 'message' | 'legacy' | 'durable' | 'timeout'>
 
 /** A slow disk may delay a first attempt beyond the deadline. A lock that it acquires after that is rolled back. */
 function within(lock: Promise<JsLock>, milliseconds: number, lateError: () => Error): Promise<JsLock> {

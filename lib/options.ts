@@ -10,6 +10,7 @@ export interface Options {
   message: string | undefined
   legacy: boolean
   slots: number
+  durable: boolean
   /** In milliseconds. */
   timeout: number
   signal: AbortSignal | undefined
@@ -31,6 +32,7 @@ const defaults = (): Options => ({
   message: undefined,
   legacy: true,
   slots: 1,
+  durable: false,
   timeout: 0,
   signal: undefined,
   onWait: undefined,
@@ -45,13 +47,17 @@ const checks: { [N in Name]: (name: string, value: unknown) => Options[N] } = {
   message: ofType('string'),
   legacy: ofType('boolean'),
   slots: slotCount,
+  durable: ofType('boolean'),
   timeout: duration,
   signal: abortSignal,
   onWait: ofType('function'),
   force: ofType('boolean'),
 }
 
-const OF_ACQUIRE: string[] = ['cwd', 'file', 'message', 'legacy', 'slots', 'timeout', 'signal', 'onWait']
+const OF_ACQUIRE: string[] = [
+  ...['cwd', 'file', 'message', 'legacy', 'slots', 'durable'],
+  ...['timeout', 'signal', 'onWait'],
+]
 const OF_BREAK = [...OF_ACQUIRE, 'force']
 
 /**
@@ -91,6 +97,10 @@ function read(call: string, args: unknown[], known: string[]): Options {
 }
 
 export const acquireOptions = (call: string, args: unknown[]): Options => read(call, args, OF_ACQUIRE)
+
+/** The options of an acquire that are switches, for the addon. */
+export const flagsOf = ({ legacy, durable }: Pick<Options, 'legacy' | 'durable'>): number =>
+  Number(legacy) + 2 * Number(durable)
 
 export const breakOptions = (args: unknown[]): Options => read('breakLock', args, OF_BREAK)
 

@@ -7,7 +7,7 @@ mod world;
 use std::io::Write;
 
 use reconcile_lock::protocol::{acquire, break_lock, inspect, release};
-use reconcile_lock::{Error, System};
+use reconcile_lock::{Error, System, Target};
 use world::{Process, World, target};
 
 const DEAD: &[u8] = br#"{"pid":77,"createdAt":5,"bootId":"boot","startTime":3,"pidNs":1,"fs":"local","v":1}"#;
@@ -28,15 +28,16 @@ enum On {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Operation {
     Acquire,
+    AcquireDurable,
     Release,
     Inspect,
     Break,
     ForceBreak,
 }
 
-use Operation::{Acquire, Break, ForceBreak, Inspect, Release};
+use Operation::{Acquire, AcquireDurable, Break, ForceBreak, Inspect, Release};
 
-const CASES: [(Operation, On); 16] = [
+const CASES: [(Operation, On); 20] = [
     (Acquire, On::Nothing),
     (Acquire, On::NothingAndAUmask),
     (Acquire, On::NothingOnANetwork),
@@ -44,6 +45,10 @@ const CASES: [(Operation, On); 16] = [
     (Acquire, On::StaleAndLong),
     (Acquire, On::EmptyAndOld),
     (Acquire, On::Held),
+    (AcquireDurable, On::Nothing),
+    (AcquireDurable, On::Stale),
+    (AcquireDurable, On::StaleAndLong),
+    (AcquireDurable, On::EmptyAndOld),
     (Release, On::Own),
     (Inspect, On::Nothing),
     (Inspect, On::Stale),
@@ -68,6 +73,7 @@ fn errors_of(call: &str) -> &'static [i32] {
         "read" => &[4, 5, 9, 11, 12, 14, 21, 22],
         "write" => &[1, 4, 5, 9, 11, 14, 22, 27, 28, 32, 122],
         "ftruncate" => &[1, 4, 5, 9, 13, 22, 26, 27, 30],
+        "fdatasync" | "fsync" => &[4, 5, 9, 22, 28, 30, 122],
         "fchmod" => &[1, 5, 9, 12, 30],
         "unlink" => &[1, 5, 12, 13, 14, 16, 20, 21, 30, 36, 40],
         "pause" => &[],
@@ -78,6 +84,10 @@ fn errors_of(call: &str) -> &'static [i32] {
 /// The name of the call in the error.
 fn named(call: &str) -> &str {
     if call == "create" { "open" } else { call }
+}
+
+fn durable() -> Target {
+    Target { durable: true, ..target() }
 }
 
 struct Scene {
@@ -114,6 +124,7 @@ impl Scene {
     fn run(&mut self, operation: Operation) -> Result<(), Error> {
         match operation {
             Acquire => acquire(&self.one, &target(), 0).map(drop),
+            AcquireDurable => acquire(&self.one, &durable(), 0).map(drop),
             Release => release(&self.one, self.held.take().unwrap()),
             Inspect => inspect(&self.one, &target()).map(drop),
             Break => break_lock(&self.one, &target(), false).map(drop),
@@ -241,6 +252,40 @@ fn a_failed_creation_is_taken_over_within_2_s() {
             let waited = scene.two.wall_clock() - before;
             assert!((limit - 100..limit).contains(&waited), "{call}: {waited} ms");
         }
+    }
+}
+
+#[test]
+fn a_failed_sync_rolls_the_lock_back() {
+    for (on, stale_holder) in [(On::Nothing, None), (On::Stale, Some(77))] {
+        for call in ["fdatasync", "fsync"] {
+            let mut scene = Scene::new(on);
+            let before = scene.world.content();
+            scene.world.fail(call, 5);
+            assert!(is_system(&scene.run(AcquireDurable), call, 5));
+            scene.world.mend();
+            assert_eq!(scene.world.content(), before, "{on:?}, {call}");
+            let next = acquire(&scene.two, &durable(), 0).unwrap();
+            let reported = next.taken_over.and_then(|from| from.holder).map(|holder| holder.pid);
+            assert_eq!(reported, stale_holder);
+        }
+    }
+}
+
+#[test]
+fn only_a_durable_acquire_syncs_after_the_write() {
+    let syncs = |operation, on| {
+        let calls = calls_of(operation, on);
+        let write = calls.iter().rposition(|call| *call == "write").unwrap();
+        calls[write + 1..]
+            .iter()
+            .copied()
+            .filter(|call| *call != "pause" && *call != "lstat")
+            .collect::<Vec<_>>()
+    };
+    for on in [On::Nothing, On::Stale, On::StaleAndLong, On::EmptyAndOld] {
+        assert!(!syncs(Acquire, on).iter().any(|call| call.ends_with("sync")), "{on:?}");
+        assert!(syncs(AcquireDurable, on).ends_with(&["fdatasync", "open", "fsync"]), "{on:?}");
     }
 }
 

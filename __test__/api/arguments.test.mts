@@ -74,10 +74,9 @@ for (const [name, call] of Object.entries(calls)) {
     const options = Object.defineProperties(
       {},
       Object.fromEntries(
-        Object.entries({ cwd, file: 'l', message: 'm', legacy: false, timeout: 1 }).map(([key, value]) => [
-          key,
-          { enumerable: true, get: () => reads.push(key) && value },
-        ]),
+        Object.entries({ cwd, file: 'l', message: 'm', legacy: false, durable: true, timeout: 1 }).map(
+          ([key, value]) => [key, { enumerable: true, get: () => reads.push(key) && value }],
+        ),
       ),
     )
     const polluted = [
@@ -89,6 +88,7 @@ for (const [name, call] of Object.entries(calls)) {
       'file',
       'message',
       'legacy',
+      'durable',
       'holder',
       'takenOver',
       'reason',
@@ -101,7 +101,7 @@ for (const [name, call] of Object.entries(calls)) {
     } finally {
       for (const key of polluted) delete prototype[key]
     }
-    assert.deepEqual(reads.toSorted(), ['cwd', 'file', 'legacy', 'message', 'timeout'])
+    assert.deepEqual(reads.toSorted(), ['cwd', 'durable', 'file', 'legacy', 'message', 'timeout'])
     releaseLockSync({ cwd, file: 'l' })
   })
 
@@ -109,7 +109,7 @@ for (const [name, call] of Object.entries(calls)) {
     const cwd = directory(t)
     const { signal } = new AbortController()
     for (const options of [
-      { cwd, file: 'l', message: 'm', legacy: false, timeout: 1, signal, onWait() {} },
+      { cwd, file: 'l', message: 'm', legacy: false, durable: true, timeout: 1, signal, onWait() {} },
       { cwd: pathToFileURL(cwd), file: 'l' },
       { file: pathToFileURL(join(cwd, 'l')) },
       runInNewContext(`({ cwd: ${JSON.stringify(cwd)}, file: 'l' })`),

@@ -122,6 +122,7 @@ test('--help and --version work for every command', (t) => {
     [['run', '--help'], '-w, --wait SECONDS'],
     [['--help', 'run'], '--wait SECONDS'],
     [['run', '--help'], '--no-legacy'],
+    [['run', '--help'], '--durable'],
     [['status', '--help'], '--json'],
     [['break', '--help'], '--force'],
     [['sql', '--help'], 'reconcile-lock sql | psql'],
@@ -196,6 +197,11 @@ const wrong = [
   [
     ['run', '--no-legacy', '--postgres', 'postgres://h/d', '--', 'true'],
     /--no-legacy does not go with --postgres/,
+  ],
+  [['status', '--durable'], /status takes no --durable/],
+  [
+    ['run', '--durable', '--postgres', 'postgres://h/d', '--', 'true'],
+    /--durable does not go with --postgres/,
   ],
   [['status', 'now'], /status takes no now/],
   [['status', '--', 'true'], /status takes no command/],

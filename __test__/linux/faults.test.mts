@@ -158,7 +158,7 @@ test(
 type State = 'free' | 'stale' | 'long' | 'held' | 'own'
 
 interface Operation {
-  order: 'acquire' | 'release' | 'inspect' | 'break' | 'force'
+  order: 'acquire' | 'durable' | 'release' | 'inspect' | 'break' | 'force'
   on: State
   /** The outcome if no call fails, or only one that does not matter. */
   normally: unknown
@@ -181,6 +181,13 @@ const OPERATIONS: Operation[] = [
     normally: { takenOver: 'dead' },
     calls: 'open open fstat flock lstat read ftruncate write lstat',
   },
+  { order: 'durable', on: 'free', normally: {}, calls: 'open flock fstat write fdatasync open fsync' },
+  {
+    order: 'durable',
+    on: 'stale',
+    normally: { takenOver: 'dead' },
+    calls: 'open open fstat flock lstat read write lstat fdatasync open fsync',
+  },
   { order: 'acquire', on: 'held', normally: CONTENTION, calls: 'open open fstat flock fstat flock read' },
   { order: 'release', on: 'own', normally: undefined, calls: 'fstat open lstat unlink' },
   { order: 'inspect', on: 'free', normally: 'free', calls: 'open' },
@@ -200,11 +207,13 @@ const ERRORS: Record<string, string> = {
   read: 'EINTR EIO ENOMEM ESTALE',
   write: 'EACCES EAGAIN EDQUOT EFBIG EINTR EIO ENOMEM ENOSPC EPERM EROFS ESTALE',
   ftruncate: 'EACCES EFBIG EINTR EIO EPERM EROFS',
+  fdatasync: 'EDQUOT EINTR EINVAL EIO ENOSPC EROFS',
+  fsync: 'EDQUOT EINTR EINVAL EIO ENOSPC EROFS',
   fchmod: 'EIO EPERM EROFS',
   fstatfs: 'EACCES EINTR EIO ENOMEM ENOSYS',
   unlink: 'EACCES EBUSY EIO ENOMEM EPERM EROFS ESTALE',
 }
-const RETRIED = ['open', 'flock', 'read', 'write', 'ftruncate']
+const RETRIED = ['open', 'flock', 'read', 'write', 'ftruncate', 'fdatasync', 'fsync']
 const DOES_NOT_MATTER = ['fstatfs', 'fchmod']
 const NO_KERNEL_LOCKS = ['EINVAL', 'ENOLCK', 'ENOSYS', 'EOPNOTSUPP']
 
@@ -286,6 +295,7 @@ for (const { order, on, normally, calls } of OPERATIONS) {
           at?.syscall === 'unlink' &&
           (order === 'release' || order === 'break') &&
           ['EACCES', 'EBUSY', 'EPERM'].includes(error)
+        const acquires = order === 'acquire' || order === 'durable'
         // It only checks that the descriptor is still the lock's.
         const isOwnDescriptor = at?.syscall === 'fstat' && order === 'release'
         const fails =
@@ -309,13 +319,13 @@ for (const { order, on, normally, calls } of OPERATIONS) {
           if (fails) {
             const errno = -(constants.errno[error as keyof typeof constants.errno] ?? 0)
             assertSystemError(outcome, { code: error, errno, syscall: at.syscall, path }, form)
-          } else if (bare && order === 'acquire' && (on === 'stale' || on === 'long')) {
+          } else if (bare && acquires && (on === 'stale' || on === 'long')) {
             assert.equal(outcome.error?.code, 'E_LOCK_STALE', form)
           } else {
             assert.deepEqual(usual(outcome), normally ?? null, form)
           }
           // The recheck after the write fails: the old record is gone, and the new one would block others.
-          const emptied = fails && order === 'acquire' && at.syscall === 'lstat' && at.nth === 2
+          const emptied = fails && acquires && at.syscall === 'lstat' && at.nth === 2
           if (emptied) assertCut(path)
           else if (outcome.error || order === 'inspect') await intact[form]()
           else if (on === 'held') await intact[form](true)

@@ -17,6 +17,10 @@ const calls = {
     sync: (cwd: string) => keep(lock.acquireLockSync(cwd)),
     async: async (cwd: string) => keep(await lock.acquireLock(cwd)),
   },
+  durable: {
+    sync: (cwd: string) => keep(lock.acquireLockSync({ cwd, durable: true })),
+    async: async (cwd: string) => keep(await lock.acquireLock({ cwd, durable: true })),
+  },
   release: {
     sync: (cwd: string) => lock.releaseLockSync(cwd),
     async: (cwd: string) => acquired.find(({ path }) => path === lock.resolveLockPath(cwd))?.release(),

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { resolveLockPath } from 'reconcile-lock'
 
 export interface Order {
-  do: 'hold' | 'acquire' | 'release' | 'inspect' | 'break' | 'force' | 'settle' | 'count'
+  do: 'hold' | 'acquire' | 'durable' | 'release' | 'inspect' | 'break' | 'force' | 'settle' | 'count'
   /** The directory of the synchronous call. */
   sync: string
   /** The directory of the asynchronous call. */
@@ -155,7 +155,7 @@ export class Subject {
       if (call === undefined || call === 'close') continue
       // The reason for a free lock depends on its directory.
       const isOfDirectory = Object.values(this.#directories).some((cwd) => args.includes(`"${cwd}"`))
-      if (isOfDirectory && !args.includes('O_PATH')) continue
+      if (isOfDirectory && !call.startsWith('open')) continue
       const nth = sites[form].filter((before) => before.call === call).length + 1
       sites[form].push(site(call, args, nth))
     }

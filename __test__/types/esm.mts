@@ -23,7 +23,7 @@ export { acquireLock, releaseLock, resolveLockPath } from 'reconcile-lock'
 
 export async function everyCall(signal: AbortSignal): Promise<void> {
   const options: AcquireOptions = { cwd: '.', file: 'f', message: 'm', timeout: 1, signal }
-  const target: LockOptions = { cwd: '.', file: 'f', message: 'm', legacy: false }
+  const target: LockOptions = { cwd: '.', file: 'f', message: 'm', legacy: false, durable: true }
   const force: BreakOptions = { ...target, force: true }
   const lock: Lock = await acquireLock(options)
   const holder: Holder = lock.holder
@@ -90,6 +90,8 @@ acquireLock({ retries: 3 }).catch(whatWentWrong)
 acquireLock({ timeout: '1s' }).catch(whatWentWrong)
 // @ts-expect-error legacy is a boolean
 acquireLock({ legacy: 'no' }).catch(whatWentWrong)
+// @ts-expect-error durable is a boolean
+acquireLock({ durable: 1 }).catch(whatWentWrong)
 // @ts-expect-error only breakLock forces
 releaseLock({ force: true }).catch(whatWentWrong)
 // @ts-expect-error a second argument

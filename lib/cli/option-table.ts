@@ -92,6 +92,10 @@ export const options = {
     help: 'no process of the legacy TypeScript lock uses the lock file: a take-over skips its pause of 5 ms',
     of: ['run'],
   },
+  durable: {
+    help: 'sync the lock file to the disk before the command starts: then the next run can report this one after a power failure',
+    of: ['run'],
+  },
   'kill-after': {
     value: 'SECONDS',
     completes: ['forever'],

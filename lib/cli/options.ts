@@ -24,6 +24,7 @@ export interface RunCommand extends Names {
   message?: string
   /** How many processes can hold the lock at once. */
   slots: number
+  durable: boolean
   close: boolean
   /** In milliseconds. */
   killAfter: number
@@ -132,7 +133,7 @@ function parseShell(word: string | undefined): Shell {
 }
 
 function parseRun(values: ParsedValues) {
-  const { message, close = false, postgres, verbose = false } = values
+  const { message, close = false, durable = false, postgres, verbose = false } = values
   const killAfter = parseSeconds('--kill-after', values['kill-after']) ?? KILL_AFTER_MS
   if (close && postgres !== undefined)
     throw new UsageError('--close does not go with --postgres: the command does not inherit that lock')
@@ -141,11 +142,14 @@ function parseRun(values: ParsedValues) {
   if (values.slots !== undefined && postgres !== undefined)
     throw new UsageError('--slots does not go with --postgres: each slot is a lock file')
   const slots = parseSlots(values.slots)
+  if (values.durable && postgres !== undefined)
+    throw new UsageError('--durable does not go with --postgres: it is about a lock file')
   const conflictExitCode = parseCode(values['conflict-exit-code'])
   const legacy = values['no-legacy'] !== true
   return {
     legacy,
     slots,
+    durable,
     close,
     killAfter,
     verbose,

@@ -12,6 +12,7 @@ export interface Names {
   /** A lock file, or a directory for its default lock file. */
   place?: string
   legacy?: boolean
+  durable?: boolean
   postgres?: string
   lockName?: string
 }
@@ -31,11 +32,11 @@ export const loadPostgres = () => require('../postgres/index.js') as typeof impo
 
 function onFile(names: Names): Target {
   const { acquireLock, breakLock, inspectLock, resolveLockPath } = loadFileLocks()
-  const { legacy, place } = names
+  const { legacy, durable, place } = names
   const cwd = place !== undefined && isDirectory(place) ? place : undefined
   const file = cwd === undefined ? (place ?? names.file) : undefined
   return {
-    acquire: (options) => acquireLock({ cwd, file, legacy, ...options }),
+    acquire: (options) => acquireLock({ cwd, file, legacy, durable, ...options }),
     inspect: () => inspectLock({ cwd, file }),
     break: (force) => breakLock({ cwd, file, force }),
     path: async () => (file === undefined ? resolveLockPath({ cwd }) : resolve(file)),

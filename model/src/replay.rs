@@ -561,6 +561,10 @@ impl System for Simulated {
         unreachable!("every file of the model is private")
     }
 
+    fn sync(&self, _: &File, _: &Path) -> Result<(), Failed> {
+        unreachable!("no lock of the model is durable: its processes are killed, its disk is not")
+    }
+
     fn unlink(&self, path: &Path, id: FileId) -> Result<Unlinked, Failed> {
         let failed = |source| Failed { syscall: "unlink", source };
         match self.stat_path(path).map_err(failed)? {

@@ -1,4 +1,4 @@
-//! Arguments. `lib/options.ts` has checked them; a directory, a file, a message and a flag remain.
+//! Arguments. `lib/options.ts` has checked them; a directory, a file, a message and flags remain.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -9,22 +9,28 @@ use napi::{JsString, Result, ValueType};
 use crate::protocol::error::Error;
 use crate::protocol::target::{LockOptions, Target};
 
+/// The flags of an acquire, as `flagsOf` of `lib/options.ts` sets them.
+const LEGACY: u32 = 1;
+const DURABLE: u32 = 2;
+
 /// The lock that a call is about. The outer error is the engine's.
 pub(super) fn target_of(
     cwd: Option<Unknown<'_>>,
     file: Unknown<'_>,
     message: Option<Unknown<'_>>,
-    legacy: Option<Unknown<'_>>,
+    flags: Option<u32>,
 ) -> Result<std::result::Result<Target, Error>> {
     let (cwd, file, message) = (text("cwd", cwd)?, text("file", Some(file))?, text("message", message)?);
-    let legacy = legacy.map_or(Ok(true), bool::from_unknown)?;
-    Ok(resolve(cwd, file, message, legacy))
+    let flags = flags.unwrap_or(LEGACY);
+    let (legacy, durable) = (flags & LEGACY != 0, flags & DURABLE != 0);
+    Ok(options_of(cwd, file, message)
+        .and_then(|options| resolve(&LockOptions { legacy, durable, ..options })))
 }
 
 /// The lock that a call is about, or the call ends with the array of a failure.
 macro_rules! target {
-    ($env:expr, $cwd:expr, $file:expr, $message:expr, $legacy:expr) => {
-        match target_of($cwd, $file, $message, $legacy)? {
+    ($env:expr, $cwd:expr, $file:expr, $message:expr, $flags:expr) => {
+        match target_of($cwd, $file, $message, $flags)? {
             Ok(target) => target,
             Err(error) => return to_js($env, error),
         }
@@ -34,14 +40,18 @@ pub(super) use target;
 
 type Text = std::result::Result<Option<String>, Error>;
 
-fn resolve(cwd: Text, file: Text, message: Text, legacy: bool) -> std::result::Result<Target, Error> {
-    let mut options = LockOptions { cwd: cwd?.map(PathBuf::from), legacy, ..LockOptions::default() };
+fn options_of(cwd: Text, file: Text, message: Text) -> std::result::Result<LockOptions, Error> {
+    let mut options = LockOptions { cwd: cwd?.map(PathBuf::from), ..LockOptions::default() };
     if let Some(file) = file? {
         options.file = PathBuf::from(file);
     }
     if let Some(message) = message? {
         options.message = Cow::Owned(message);
     }
+    Ok(options)
+}
+
+fn resolve(options: &LockOptions) -> std::result::Result<Target, Error> {
     let target = options.resolve()?;
     if target.path.to_str().is_none() {
         let reason = "the name of the current directory is not valid UTF-8";

@@ -88,11 +88,11 @@ pub fn acquire<'env>(
     #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
-    #[napi(ts_arg_type = "boolean")] legacy: Unknown<'env>,
+    flags: u32,
     timeout: f64,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let target = target!(env, Some(cwd), file, Some(message), Some(legacy));
+        let target = target!(env, Some(cwd), file, Some(message), Some(flags));
         let State { owner, thread, .. } = *State::of(env)?;
         let timeout = waiting::milliseconds(timeout);
         let work = attempt(owner, thread, target.clone(), timeout);
@@ -119,12 +119,12 @@ pub fn acquire_sync<'env>(
     #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
-    #[napi(ts_arg_type = "boolean")] legacy: Unknown<'env>,
+    flags: u32,
     timeout: f64,
     id: f64,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let target = target!(env, Some(cwd), file, Some(message), Some(legacy));
+        let target = target!(env, Some(cwd), file, Some(message), Some(flags));
         let timeout = waiting::milliseconds(timeout);
         let state = State::of(env)?;
         let State { owner, thread, .. } = *state;

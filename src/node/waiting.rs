@@ -72,12 +72,12 @@ pub fn wait<'env>(
     id: f64,
     #[napi(ts_arg_type = "string")] file: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
-    #[napi(ts_arg_type = "boolean")] legacy: Unknown<'env>,
+    flags: u32,
     left: f64,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let state = State::of(env)?;
-        let target = target!(env, None, file, Some(message), Some(legacy));
+        let target = target!(env, None, file, Some(message), Some(flags));
         let (settle, lock) = deferred(env)?;
         start(state, named(id), target, left, settle);
         Ok(lock)
@@ -94,12 +94,12 @@ pub fn wait_sync<'env>(
     id: f64,
     #[napi(ts_arg_type = "string")] file: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
-    #[napi(ts_arg_type = "boolean")] legacy: Unknown<'env>,
+    flags: u32,
     left: f64,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let state = State::of(env)?;
-        let target = target!(env, None, file, Some(message), Some(legacy));
+        let target = target!(env, None, file, Some(message), Some(flags));
         if table::is_deadlock(state.owner, &target.path) {
             return to_js(env, Error::Deadlock { path: target.path });
         }
@@ -122,7 +122,10 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
         let slice = if exit::is_exit_likely() { slice.min(EXIT_SLICE) } else { slice };
         let State { owner, waits, .. } = State::of(env)?;
         let mut waits = waits.borrow_mut();
-        if let Some(acquired) = waits.get(&id.0).and_then(|wait| Acquired::claim(*owner, &wait.target)) {
+        let claimed = waits.get(&id.0).and_then(|wait| Acquired::claim(*owner, &wait.target));
+        // Its record may not be synced: dropping a claim rolls it back, and a durable wait then acquires by itself.
+        let is_durable = waits.get(&id.0).is_some_and(|wait| wait.target.durable);
+        if let Some(acquired) = claimed.filter(|_| !is_durable) {
             wait::cancel(id);
             waits.remove(&id.0);
             return returned(env, Ok(Value::Lock(acquired)));

@@ -90,6 +90,12 @@ pub trait System: HeldFiles {
     /// The system's errors.
     fn make_private(&self, file: &Self::File) -> io::Result<()>;
 
+    /// Writes the content of the file to the disk, then the directory that has its name (`fdatasync(2)`, `fsync(2)`).
+    ///
+    /// # Errors
+    /// The system's errors of the three calls: `fdatasync`, `open` of the directory, `fsync`.
+    fn sync(&self, file: &Self::File, path: &Path) -> Result<(), Failed>;
+
     /// Removes the path's name for the file `id`, if that is what the path names. A change of the directories above
     /// does not make it remove a name in another directory.
     ///

@@ -73,6 +73,9 @@ impl System for Os {
     fn make_private(&self, file: &Self::File) -> io::Result<()> {
         match *file {}
     }
+    fn sync(&self, file: &Self::File, _: &Path) -> Result<(), Failed> {
+        match *file {}
+    }
     fn unlink(&self, _: &Path, _: FileId) -> Result<Unlinked, Failed> {
         Err(Failed { syscall: "unlink", source: io::ErrorKind::Unsupported.into() })
     }

@@ -9,6 +9,7 @@ use super::file::{INVALID_RECORD_LEN, read, stat_if_current};
 use super::held::{Held, TakenOver, is_held};
 use super::judge::Verdict;
 use super::record::{Content, RECORD_LEN, Record};
+use super::release::rollback;
 use super::retry::{Attempt, EmptyFile, Refusal, Retry, RetryBudget};
 use super::target::Target;
 use crate::platform::{Access, FileId, FsKind, LockMode, System, TryLock, Unlinked};
@@ -57,7 +58,17 @@ pub fn acquire_until<S: System>(
         lock_existing(system, target, thread, budget, (file, stat.id))
     });
     *empty_file = budget.empty_file;
-    outcome
+    if target.durable { synced(system, target, outcome?) } else { outcome }
+}
+
+/// Step 9: syncs the record and the name of its file, or rolls the lock back.
+fn synced<S: System>(system: &S, target: &Target, held: Held<S::File>) -> Result<Held<S::File>, Error> {
+    if let Err(failed) = system.sync(&held.file, &held.path) {
+        // The failed sync is the error to report.
+        let _ = rollback(system, held);
+        return Err(target.failed(failed));
+    }
+    Ok(held)
 }
 
 /// Steps 4 to 7 for a file that this process created.

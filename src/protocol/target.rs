@@ -30,6 +30,10 @@ pub struct LockOptions {
     /// skips its pause of 5 ms. A legacy process that uses the file all the same can then remove a lock that was just
     /// taken over.
     pub legacy: bool,
+    /// Whether an acquire syncs the record to the disk before it returns, so that a process after a power failure reads
+    /// it; `false` by default. An acquire whose sync fails is rolled back and returns [`Error::System`]. On Windows it
+    /// syncs the file, but not its directory.
+    pub durable: bool,
 }
 
 impl Default for LockOptions {
@@ -39,6 +43,7 @@ impl Default for LockOptions {
             file: PathBuf::from(DEFAULT_FILE),
             message: Cow::Borrowed(DEFAULT_MESSAGE),
             legacy: true,
+            durable: false,
         }
     }
 }
@@ -75,7 +80,8 @@ impl LockOptions {
         }
         let path = cwd.join(&self.file);
         let path = if path.is_absolute() { path } else { current_directory()?.join(path) };
-        Ok(Target { path: normalized(&path), message: self.message.clone(), legacy: self.legacy })
+        let Self { legacy, durable, .. } = *self;
+        Ok(Target { path: normalized(&path), message: self.message.clone(), legacy, durable })
     }
 }
 
@@ -88,6 +94,8 @@ pub struct Target {
     pub message: Cow<'static, str>,
     /// Whether legacy processes may use the file.
     pub legacy: bool,
+    /// Whether an acquire syncs the record.
+    pub durable: bool,
 }
 
 impl Target {

@@ -373,6 +373,13 @@ impl System for Process {
         Ok(())
     }
 
+    fn sync(&self, _: &File, _: &Path) -> Result<(), Failed> {
+        for syscall in ["fdatasync", "open", "fsync"] {
+            self.world.call(syscall).map_err(|source| Failed { syscall, source })?;
+        }
+        Ok(())
+    }
+
     fn unlink(&self, _: &Path, id: FileId) -> Result<Unlinked, Failed> {
         let call = |syscall| self.world.call(syscall).map_err(|source| Failed { syscall, source });
         call("lstat")?;

@@ -28,7 +28,7 @@ const kinds = {
     const { acquireSync, releaseHeldSync } = require(
       Object.keys(require.cache).find((path) => path.endsWith('.node')),
     )
-    return () => releaseHeldSync(acquireSync(directory, undefined, undefined, true, 0, 0).id)
+    return () => releaseHeldSync(acquireSync(directory, undefined, undefined, 1, 0, 0).id)
   },
   /** The facade, with empty functions instead of those that publish. */
   silent() {

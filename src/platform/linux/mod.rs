@@ -11,6 +11,8 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, OFlags, StatxAttributes, StatxFlags};
 
+pub(super) use rustix::fs::{fdatasync as sync_data, fsync as sync_directory};
+
 pub(super) use self::filesystem::is_local;
 pub(super) use self::process::{identity, lock_owner, state};
 pub(crate) use self::queue::{Arrival, QueueTicket};

@@ -8,6 +8,9 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+// `fsync(2)` of macOS leaves data in the cache of the drive. `F_FULLFSYNC` is also what `File::sync_data` calls.
+pub(super) use rustix::fs::{fcntl_fullfsync as sync_data, fcntl_fullfsync as sync_directory};
+
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) use self::calls::{is_main_thread, keep_loaded};
 pub(super) use self::process::{identity, state};

@@ -165,6 +165,15 @@ impl System for Os {
         Ok(retried(|| fs::fchmod(file, PRIVATE))?)
     }
 
+    fn sync(&self, file: &OwnedFd, path: &Path) -> Result<(), Failed> {
+        retried(|| own::sync_data(file)).map_err(failed("fdatasync"))?;
+        let directory = path.parent().unwrap_or(path);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory =
+            retried(|| fs::openat(CWD, directory, flags, Mode::empty())).map_err(failed("open"))?;
+        retried(|| own::sync_directory(&directory)).map_err(failed("fsync"))
+    }
+
     fn unlink(&self, path: &Path, id: FileId) -> Result<Unlinked, Failed> {
         let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
             return Ok(Unlinked::Missing);
@@ -224,8 +233,11 @@ impl System for Os {
     }
 }
 
+fn failed(syscall: &'static str) -> impl FnOnce(Errno) -> Failed {
+    move |error| Failed { syscall, source: error.into() }
+}
+
 fn unlinked(directory: impl AsFd, name: &Path, id: FileId) -> Result<Unlinked, Failed> {
-    let failed = |syscall| move |error: Errno| Failed { syscall, source: error.into() };
     match fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if described(&stat).id != id => return Ok(Unlinked::Another),
         Ok(_) => {}

@@ -171,6 +171,11 @@ impl System for Os {
         Ok(())
     }
 
+    /// `FlushFileBuffers` of the file. Windows documents no such call for the entry of a directory.
+    fn sync(&self, LockFile(file): &LockFile, _: &Path) -> Result<(), Failed> {
+        file.sync_data().map_err(|source| Failed { syscall: "fdatasync", source })
+    }
+
     fn unlink(&self, path: &Path, id: FileId) -> Result<Unlinked, Failed> {
         let failed = |source| Failed { syscall: "unlink", source };
         match options().access_mode(DELETE | FILE_READ_ATTRIBUTES | FILE_WRITE_ATTRIBUTES).open(path) {
