@@ -7,11 +7,14 @@ import { cleanUp, openPlace } from './places.mjs'
 import { build, install, root } from './steps.mjs'
 import { compile } from './suite.mjs'
 
-const sectionNames = 'pairs handover killed fairness wakeups diagnostics idle load postgres'.split(' ')
+const sectionNames = 'pairs durable handover killed fairness wakeups diagnostics idle load postgres'.split(
+  ' ',
+)
 const help = `Usage: npm run bench -- [options]
 
   --only NAME,...  what to measure (default: all of it)
                      pairs        acquire and release, and refused acquires, beside other locks
+                     durable      acquire and release with and without the option durable
                      handover     from a release until a waiting process holds the lock
                      killed       from SIGKILL of the holder until a waiting process holds the lock
                      fairness     16 processes that each want the lock 200 times
@@ -20,7 +23,8 @@ const help = `Usage: npm run bench -- [options]
                      idle         processor time and threads of 200 waiters
                      load         what require('reconcile-lock') adds to the start of a process
                      postgres     pairs and handover by locks on PostgreSQL
-  --rounds N       how often pairs, diagnostics and postgres run each contender (default 21; the median is reported)
+  --rounds N       how often pairs, durable, diagnostics and postgres run each contender (default 21; the median is
+                   reported)
   --samples N      how often handover, killed and postgres run each fast contender (default 200; a p99 takes 200);
                    the slow ones run less often
   --no-build       the addon and the tests are built already
@@ -68,7 +72,7 @@ for (const name of ['tmpfs', 'disk']) places.push({ name, ...(await openPlace(na
 const media = places.filter(({ skipped }) => !skipped)
 
 // These modules import built files.
-const { pairs, diagnostics, load } = await import('./bench/sequence.mjs')
+const { pairs, durable, diagnostics, load } = await import('./bench/sequence.mjs')
 const waiting = await import('./bench/waiting.mjs')
 const { postgres } = await import('./bench/postgres.mjs')
 const { figuresOf, judge } = await import('./bench/targets.mjs')
@@ -76,7 +80,7 @@ const { endAll } = await import('./bench/workers.mjs')
 
 /** Sections that run on one medium only: they hardly depend on it, because a waiter does not write. */
 const first = { ...waiting, diagnostics, load }
-const sections = { pairs, postgres }
+const sections = { pairs, durable, postgres }
 for (const [name, section] of Object.entries(first))
   sections[name] = async (setting) => [
     { medium: media[0].name, ...(await section({ ...setting, ...media[0] })) },

@@ -1,6 +1,16 @@
 // Measures with one process: acquire and release, refused acquires, diagnostics channels, and loading.
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  fdatasyncSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -127,6 +137,53 @@ export async function pairs({ media, executables, rounds }) {
     const rows = here.map(({ name, samples }) => ({
       ...{ name, 'median ns': median(samples), 'min ns': Math.min(...samples) },
       ...{ 'x floor': median(samples) / least, samples },
+    }))
+    return { medium: name, title: `acquire and release, of ${rounds} interleaved rounds`, rows }
+  })
+}
+
+/** What the kernel does for a durable acquire and a release, by `node:fs`. */
+function syncedFloor(directory) {
+  const path = join(directory, 'durable.lock')
+  const record = Buffer.alloc(512, ' ')
+  return () => {
+    const file = openSync(path, 'wx+', 0o600)
+    writeSync(file, record)
+    fdatasyncSync(file)
+    const parent = openSync(directory, 'r')
+    fsyncSync(parent)
+    closeSync(parent)
+    unlinkSync(path)
+    closeSync(file)
+  }
+}
+
+/** Acquire and release with and without `durable`, on all media in turn; returns a table for each. */
+export async function durable({ media, rounds }) {
+  const contenders = media.flatMap(({ name: medium, directory: parent }) => {
+    const directory = join(parent, 'durable')
+    mkdirSync(directory)
+    const options = (durable, name) => ({ cwd: directory, file: `${name}.lock`, durable })
+    const sync = (name, fn) => ({ medium, name, sample: () => measure(fn, false) })
+    const async = (name, options) => ({
+      ...{ medium, name },
+      sample: () => measure(async () => (await acquireLock(options)).release()),
+    })
+    const [plain, plainAsync] = [options(false, 'sync'), options(false, 'async')]
+    const [synced, syncedAsync] = [options(true, 'durable-sync'), options(true, 'durable-async')]
+    return [
+      sync('node:fs: write, sync, unlink', syncedFloor(directory)),
+      sync('acquireLockSync', () => acquireLockSync(plain).releaseSync()),
+      sync('acquireLockSync, durable', () => acquireLockSync(synced).releaseSync()),
+      async('acquireLock', plainAsync),
+      async('acquireLock, durable', syncedAsync),
+    ]
+  })
+  const measured = await takeTurns(contenders, rounds)
+  return media.map(({ name }) => {
+    const here = measured.filter(({ medium }) => medium === name)
+    const rows = here.map(({ name, samples }) => ({
+      ...{ name, 'median us': median(samples) / 1000, 'min us': Math.min(...samples) / 1000, samples },
     }))
     return { medium: name, title: `acquire and release, of ${rounds} interleaved rounds`, rows }
   })
