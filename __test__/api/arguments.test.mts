@@ -105,6 +105,17 @@ for (const [name, call] of Object.entries(calls)) {
     releaseLockSync({ cwd, file: 'l' })
   })
 
+  for (const option of ['legacy', 'durable']) {
+    test(`${name} rejects a number as ${option}`, async (t) => {
+      const cwd = directory(t)
+      const error = await rejection(call({ cwd, [option]: 1 } as never))
+      assert.ok(error instanceof TypeError)
+      assert.equal(error.code, 'ERR_INVALID_ARG_TYPE')
+      assert.match(error.message, new RegExp(`"options.${option}" argument must be of type boolean`))
+      assert.deepEqual(readdirSync(cwd), [])
+    })
+  }
+
   test(`${name} accepts acquire options, file: URLs and cross-realm objects`, async (t) => {
     const cwd = directory(t)
     const { signal } = new AbortController()
