@@ -23,6 +23,14 @@ export interface LockOptions {
    */
   legacy?: boolean | undefined
   /**
+   * The permission bits of the lock file, whatever the umask: from `0o600`, the default, to `0o666`, without execute
+   * bits. With `0o660` the users of its group can acquire, inspect, take over and release the lock, with `0o666` all users
+   * can. The caller trusts them: a lock file of another user is accepted in a directory with the sticky bit, such as
+   * `/tmp`, too. All calls should give the same mode. Windows has no modes: another one than the default is refused with
+   * `E_LOCK_UNSUPPORTED`.
+   */
+  mode?: number | undefined
+  /**
    * Whether an acquire syncs the lock file, then its directory, to the disk (`fdatasync`, `fsync`) before it returns.
    * Then {@link Lock.takenOver} of the next process names this one after a power failure, on a local filesystem with a
    * disk. Default: `false`: a power failure within about 30 s can leave no record. It needs permission to read the

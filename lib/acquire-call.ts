@@ -2,7 +2,7 @@ import type { JsRefused } from '../binding.js'
 import type { WaitStatus } from '../index.js'
 import { withoutNulls } from './lock.js'
 import { native, resultOf } from './native.js'
-import { flagsOf, type Options } from './options.js'
+import { type Options, settingsOf } from './options.js'
 import { hasWaitSubscribers, publishContended, publishWaiting } from './shared/channels.js'
 import { monotonic } from './shared/clock.js'
 import { isContention, type LockError } from './shared/errors.js'
@@ -13,7 +13,7 @@ export const NOTIFY_INTERVAL_MS = 1000
 /** The wait for one lock. */
 export interface Wait {
   id: number
-  target: [file: string, message: string, flags: number]
+  target: [file: string, message: string, settings: number]
 }
 
 /** The first slot is the lock file itself, so that a process without slots occupies one. */
@@ -28,7 +28,7 @@ export class AcquireCall {
   /** The files of the slots, if there are several. */
   readonly slots: string[] | undefined
   readonly #started: number
-  readonly #flags: number
+  readonly #settings: number
   readonly #timeout: number
   readonly #onWait: Options['onWait']
   #waits: Wait[] = []
@@ -38,7 +38,7 @@ export class AcquireCall {
     const { cwd, file, slots, timeout, onWait } = options
     this.slots = slots > 1 ? slotPaths(resultOf(native.resolvePath(cwd, file)), slots) : undefined
     this.id = timeout ? native.nextWait() : 0
-    this.#flags = flagsOf(options)
+    this.#settings = settingsOf(options)
     this.#timeout = timeout
     this.#onWait = onWait
     this.#started = monotonic()
@@ -49,7 +49,7 @@ export class AcquireCall {
     const { path, message } = this.#firstRefusal as LockError
     this.#waits = (this.slots ?? [path as string]).map((file, index) => ({
       id: index === 0 ? this.id : native.nextWait(),
-      target: [file, message, this.#flags],
+      target: [file, message, this.#settings],
     }))
     return this.#waits
   }

@@ -4,7 +4,7 @@ import { errorOf } from './failure.js'
 import { held } from './held-locks.js'
 import { Lock } from './lock.js'
 import { isPromise, native, resultOf, settled, settleInLaterTurn } from './native.js'
-import { acquireOptions, explain, flagsOf, type Options } from './options.js'
+import { acquireOptions, explain, type Options, settingsOf } from './options.js'
 import { abortable, releaseLateAcquire } from './shared/abortable.js'
 import { publishAcquired, publishContended } from './shared/channels.js'
 import { clearTimeout, MAX_TIMER_MS, monotonic, setTimeout } from './shared/clock.js'
@@ -37,7 +37,7 @@ function acquireLockSync(...args: unknown[]): Lock {
 function attemptSync(options: Options): JsLock {
   try {
     const { cwd, file, message } = options
-    return resultOf(native.acquireSync(cwd, file, message, flagsOf(options), 0, 0)) as JsLock
+    return resultOf(native.acquireSync(cwd, file, message, settingsOf(options), 0, 0)) as JsLock
   } catch (error) {
     if (isContention(error)) publishContended(error)
     throw explain(options, error)
@@ -66,7 +66,7 @@ function attemptWithinSync(options: Options, call: AcquireCall): JsLock | Lock {
 function firstAttemptSync(options: Options, call: AcquireCall): JsLock {
   const { cwd, file, message, timeout } = options
   return (
-    resultOf(native.acquireSync(cwd, file, message, flagsOf(options), timeout, call.id)) ??
+    resultOf(native.acquireSync(cwd, file, message, settingsOf(options), timeout, call.id)) ??
     awaitFirstAnswer(options, call)
   )
 }
@@ -199,7 +199,7 @@ async function attemptSlots(options: Options, call: AcquireCall): Promise<JsLock
 
 async function attempt(options: Attempt, call: AcquireCall): Promise<JsLock> {
   const { cwd, file, message, timeout } = options
-  const outcome = native.acquire(cwd, file, message, flagsOf(options), timeout)
+  const outcome = native.acquire(cwd, file, message, settingsOf(options), timeout)
   if (isPromise(outcome)) {
     const lock = settled(outcome)
     if (!timeout || timeout > MAX_TIMER_MS) return lock
@@ -213,7 +213,7 @@ async function attempt(options: Attempt, call: AcquireCall): Promise<JsLock> {
   return held.claim(outcome.path, outcome) ?? attempt(again, call)
 }
 
-type Attempt = Pick<Options, 'cwd' | 'file' | 'message' | 'legacy' | 'durable' | 'timeout'>
+type Attempt = Pick<Options, 'cwd' | 'file' | 'message' | 'legacy' | 'durable' | 'mode' | 'timeout'>
 
 /** A slow disk may delay a first attempt beyond the deadline. A lock that it acquires after that is rolled back. */
 function within(lock: Promise<JsLock>, milliseconds: number, lateError: () => Error): Promise<JsLock> {

@@ -3,7 +3,7 @@ import type * as contract from '../index.js'
 import { acquireLock, acquireLockSync } from './acquire.js'
 import { releaseLock, releaseLockSync, withoutNulls } from './lock.js'
 import { native, resultOf, settled } from './native.js'
-import { acquireOptions, breakOptions } from './options.js'
+import { acquireOptions, breakOptions, settingsOf } from './options.js'
 import { LockError as SharedLockError } from './shared/errors.js'
 import { holderProcess } from './shared/holder-process.js'
 import { createWithLock } from './shared/with-lock.js'
@@ -21,21 +21,24 @@ async function identify(asked: contract.AcquireOptions): Promise<string> {
 }
 
 async function inspectLock(...args: unknown[]): Promise<contract.LockStatus> {
-  const { cwd, file } = acquireOptions('inspectLock', args)
-  return withProcess(withoutNulls(await settled(native.inspect(cwd, file))))
+  const options = acquireOptions('inspectLock', args)
+  const status = await settled(native.inspect(options.cwd, options.file, settingsOf(options)))
+  return withProcess(withoutNulls(status))
 }
 
 function inspectLockSync(...args: unknown[]): contract.LockStatus {
-  const { cwd, file } = acquireOptions('inspectLockSync', args)
-  return withProcess(withoutNulls(resultOf(native.inspectSync(cwd, file))))
+  const options = acquireOptions('inspectLockSync', args)
+  const status = resultOf(native.inspectSync(options.cwd, options.file, settingsOf(options)))
+  return withProcess(withoutNulls(status))
 }
 
 const withProcess = (status: contract.LockStatus): contract.LockStatus =>
   status.state === 'held' ? { ...status, ...holderProcess(status.path, status.holder) } : status
 
 async function breakLock(...args: unknown[]): Promise<boolean> {
-  const { cwd, file, message, force } = breakOptions(args)
-  return settled(native.breakLock(cwd, file, message, force))
+  const options = breakOptions(args)
+  const { cwd, file, message, force } = options
+  return settled(native.breakLock(cwd, file, message, settingsOf(options), force))
 }
 
 function resolveLockPath(...args: unknown[]): string {

@@ -11,6 +11,8 @@ export interface Options {
   legacy: boolean
   slots: number
   durable: boolean
+  /** The permission bits of the file. */
+  mode: number
   /** In milliseconds. */
   timeout: number
   signal: AbortSignal | undefined
@@ -19,6 +21,9 @@ export interface Options {
   /** The directory that was given instead of options. */
   directory: string | undefined
 }
+
+/** The mode of a lock file for one user. */
+const PRIVATE = 0o600
 
 /** Each waiter watches the file of every slot. */
 const MAX_SLOTS = 1000
@@ -33,6 +38,7 @@ const defaults = (): Options => ({
   legacy: true,
   slots: 1,
   durable: false,
+  mode: PRIVATE,
   timeout: 0,
   signal: undefined,
   onWait: undefined,
@@ -48,6 +54,7 @@ const checks: { [N in Name]: (name: string, value: unknown) => Options[N] } = {
   legacy: ofType('boolean'),
   slots: slotCount,
   durable: ofType('boolean'),
+  mode: fileMode,
   timeout: duration,
   signal: abortSignal,
   onWait: ofType('function'),
@@ -55,7 +62,7 @@ const checks: { [N in Name]: (name: string, value: unknown) => Options[N] } = {
 }
 
 const OF_ACQUIRE: string[] = [
-  ...['cwd', 'file', 'message', 'legacy', 'slots', 'durable'],
+  ...['cwd', 'file', 'message', 'legacy', 'slots', 'durable', 'mode'],
   ...['timeout', 'signal', 'onWait'],
 ]
 const OF_BREAK = [...OF_ACQUIRE, 'force']
@@ -98,9 +105,12 @@ function read(call: string, args: unknown[], known: string[]): Options {
 
 export const acquireOptions = (call: string, args: unknown[]): Options => read(call, args, OF_ACQUIRE)
 
-/** The options of an acquire that are switches, for the addon. */
-export const flagsOf = ({ legacy, durable }: Pick<Options, 'legacy' | 'durable'>): number =>
-  Number(legacy) + 2 * Number(durable)
+const LEGACY = 0o1000
+const DURABLE = 0o2000
+
+/** The settings of a lock in one number, for the addon. */
+export const settingsOf = ({ mode, legacy, durable }: Pick<Options, 'mode' | 'legacy' | 'durable'>): number =>
+  mode + (legacy ? LEGACY : 0) + (durable ? DURABLE : 0)
 
 export const breakOptions = (args: unknown[]): Options => read('breakLock', args, OF_BREAK)
 
@@ -139,6 +149,13 @@ function slotCount(name: string, value: unknown): number {
   if (typeof value !== 'number') return wrongType(name, 'of type number', value)
   const isCount = Number.isInteger(value) && value >= 1 && value <= MAX_SLOTS
   return isCount ? value : outOfRange(name, `an integer from 1 to ${MAX_SLOTS}`, value)
+}
+
+function fileMode(name: string, value: unknown): number {
+  if (typeof value !== 'number') return wrongType(name, 'of type number', value)
+  const isMode =
+    Number.isInteger(value) && value <= 0o666 && (value | 0o666) === 0o666 && (value & PRIVATE) === PRIVATE
+  return isMode ? value : outOfRange(name, 'from 0o600 to 0o666 without execute bits', value)
 }
 
 function outOfRange(name: string, expected: string, value: number): never {

@@ -157,6 +157,13 @@ const wrong: [string, unknown, string, new () => Error][] = [
   ['message a number', { message: 1 }, 'ERR_INVALID_ARG_TYPE', TypeError],
   ['legacy a string', { legacy: 'false' }, 'ERR_INVALID_ARG_TYPE', TypeError],
   ['legacy null', { legacy: null }, 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['mode a string', { mode: '660' }, 'ERR_INVALID_ARG_TYPE', TypeError],
+  ['mode 0o770', { mode: 0o770 }, 'ERR_OUT_OF_RANGE', RangeError],
+  ['mode 0o060', { mode: 0o060 }, 'ERR_OUT_OF_RANGE', RangeError],
+  ['mode 0o10600', { mode: 0o10600 }, 'ERR_OUT_OF_RANGE', RangeError],
+  ['mode 2 ** 32 + 0o600', { mode: 2 ** 32 + 0o600 }, 'ERR_OUT_OF_RANGE', RangeError],
+  ['mode -1', { mode: -1 }, 'ERR_OUT_OF_RANGE', RangeError],
+  ['mode 384.5', { mode: 384.5 }, 'ERR_OUT_OF_RANGE', RangeError],
   ['an unknown option', { retries: 1 }, 'ERR_INVALID_ARG_VALUE', TypeError],
   ['a NUL byte in cwd', '/tmp/a\0b', 'ERR_INVALID_ARG_VALUE', TypeError],
   ['a NUL byte in file', { file: 'a\0b' }, 'ERR_INVALID_ARG_VALUE', TypeError],
@@ -222,6 +229,13 @@ test('an option set to undefined takes the default', async (t) => {
   })
   assert.equal(lock.path, join(cwd, FILE))
   await releaseLock({ cwd, file: undefined })
+})
+
+test('a mode is refused on Windows', { skip: !isWindows && 'this system has modes' }, (t) => {
+  const cwd = directory(t)
+  assert.throws(() => acquireLockSync({ cwd, mode: 0o660 }), { code: 'E_LOCK_UNSUPPORTED' })
+  assert.deepEqual(fs.readdirSync(cwd), [])
+  acquireLockSync({ cwd, mode: 0o600 }).releaseSync()
 })
 
 test('withLock rejects if fn is not a function', async () => {

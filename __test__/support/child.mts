@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import type { Holder } from 'reconcile-lock'
+import type { AcquireOptions, Holder } from 'reconcile-lock'
 import { publicExecPath, publicPath } from './public-copy.mjs'
 
 const peer = fileURLToPath(new URL('peer.mjs', import.meta.url))
@@ -22,14 +22,16 @@ export interface Command {
   do: 'acquire' | 'release' | 'inspect' | 'break' | 'force' | 'exit' | 'throw' | 'end' | 'forget'
   lock?: 'native' | 'old'
   cwd: string
-  /** Default: that of `cwd`. Only for `acquire` of this package. */
-  file?: string
+  /** Further options, for the calls of this package. */
+  options?: Pick<AcquireOptions, 'file' | 'mode' | 'timeout'>
   /** The `Date.now()` at which to start, so that many processes start together. */
   at?: number
 }
 
 export interface PeerOptions {
   uid?: number
+  /** Default: `uid`. */
+  gid?: number
   umask?: number
   execArgv?: string[]
   /** A command and its options that start the process, such as `unshare`. */
@@ -41,7 +43,7 @@ export class Peer {
   readonly child: ChildProcess
 
   constructor(t: TestContext, options: PeerOptions = {}) {
-    const { uid, umask, execArgv = [], within = [] } = options
+    const { uid, gid = uid, umask, execArgv = [], within = [] } = options
     const env = { ...process.env, PEER_UMASK: umask === undefined ? '' : String(umask) }
     const node = uid === undefined ? process.execPath : publicExecPath()
     const [execPath = '', ...args] = [...within, node, ...execArgv]
@@ -52,7 +54,7 @@ export class Peer {
       execPath,
       execArgv: args,
       stdio: ['inherit', 'inherit', stderr, 'ipc'],
-      ...(uid === undefined ? {} : { uid, gid: uid }),
+      ...(uid === undefined ? {} : { uid, gid }),
     })
     t.after(
       () => this.child.exitCode === null && this.child.signalCode === null && this.child.kill('SIGKILL'),

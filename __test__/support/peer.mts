@@ -7,20 +7,20 @@ const umask = process.env.PEER_UMASK
 if (umask) process.umask(Number(umask))
 
 async function act(command: Command): Promise<unknown> {
-  const { cwd } = command
+  const { cwd, options } = command
+  const target = options ? { cwd, ...options } : cwd
   const lock = command.lock === 'old' ? old : { acquireLock, releaseLock }
   while (command.at !== undefined && Date.now() < command.at);
   switch (command.do) {
     case 'acquire':
-      if (command.file) return void (await acquireLock({ cwd, file: command.file }))
-      return ((await lock.acquireLock(cwd)) as { takenOver?: unknown } | undefined)?.takenOver
+      return ((await lock.acquireLock(target as string)) as { takenOver?: unknown } | undefined)?.takenOver
     case 'release':
       return lock.releaseLock(cwd)
     case 'inspect':
-      return inspectLock(cwd)
+      return inspectLock(target)
     case 'break':
     case 'force':
-      return breakLock({ cwd, force: command.do === 'force' })
+      return breakLock({ cwd, ...options, force: command.do === 'force' })
     case 'exit':
       return process.exit(3)
     case 'end':

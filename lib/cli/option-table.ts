@@ -96,6 +96,11 @@ export const options = {
     help: 'sync the lock file to the disk before the command starts: then the next run can report this one after a power failure',
     of: ['run'],
   },
+  mode: {
+    value: 'MODE',
+    help: 'the permission bits of the lock file in octal, such as 660 for the users of a group (default: 600); status and break need it for the lock of another user in a directory such as /tmp',
+    of: ALL,
+  },
   'kill-after': {
     value: 'SECONDS',
     completes: ['forever'],

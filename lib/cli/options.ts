@@ -224,15 +224,22 @@ function parseSlots(text = '1'): number {
   throw new UsageError(`--slots: expected a whole number from 1 to ${MAX_SLOTS}`)
 }
 
-function parseLock({ file, postgres, name }: ParsedValues): Names {
+function parseMode(text: string): number {
+  const mode = /^0?[0-7]{3}$/.test(text) ? Number.parseInt(text, 8) : 0
+  if ((mode & 0o600) === 0o600 && (mode & 0o111) === 0) return mode
+  throw new UsageError('--mode: expected an octal mode from 600 to 666 without execute bits')
+}
+
+function parseLock({ file, postgres, name, mode: bits }: ParsedValues): Names {
   if (file === '') throw new UsageError('--file needs the path of a file')
   if (file?.includes('://')) throw new UsageError(`--file takes a path, and no URL; ${URL_HINT}`)
   if (name === '') throw new UsageError('--name needs the name of a lock')
   if (name?.includes('://')) throw new UsageError(`--name takes a name, and no URL; ${URL_HINT}`)
   if (postgres === undefined) {
     if (name !== undefined) throw new UsageError('--name needs --postgres; a lock file is named by --file')
-    return file === undefined ? {} : { file }
+    return { ...(file !== undefined && { file }), ...(bits !== undefined && { mode: parseMode(bits) }) }
   }
+  if (bits !== undefined) throw new UsageError('--mode does not go with --postgres: it is about a lock file')
   if (file !== undefined) throw new UsageError('--file does not go with --postgres: a lock is on one of them')
   // The message does not repeat the URL: a mistyped one may contain a password.
   if (!/^postgres(ql)?:\/\//.test(postgres))

@@ -13,6 +13,7 @@ export interface Names {
   place?: string
   legacy?: boolean
   durable?: boolean
+  mode?: number
   postgres?: string
   lockName?: string
 }
@@ -32,13 +33,13 @@ export const loadPostgres = () => require('../postgres/index.js') as typeof impo
 
 function onFile(names: Names): Target {
   const { acquireLock, breakLock, inspectLock, resolveLockPath } = loadFileLocks()
-  const { legacy, durable, place } = names
+  const { legacy, durable, mode, place } = names
   const cwd = place !== undefined && isDirectory(place) ? place : undefined
   const file = cwd === undefined ? (place ?? names.file) : undefined
   return {
-    acquire: (options) => acquireLock({ cwd, file, legacy, durable, ...options }),
-    inspect: () => inspectLock({ cwd, file }),
-    break: (force) => breakLock({ cwd, file, force }),
+    acquire: (options) => acquireLock({ cwd, file, legacy, durable, mode, ...options }),
+    inspect: () => inspectLock({ cwd, file, mode }),
+    break: (force) => breakLock({ cwd, file, mode, force }),
     path: async () => (file === undefined ? resolveLockPath({ cwd }) : resolve(file)),
     close: async () => {},
   }

@@ -557,7 +557,7 @@ impl System for Simulated {
         Ok(())
     }
 
-    fn make_private(&self, _: &File) -> io::Result<()> {
+    fn set_mode(&self, _: &File, _: u32) -> io::Result<()> {
         unreachable!("every file of the model is private")
     }
 

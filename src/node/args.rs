@@ -1,4 +1,4 @@
-//! Arguments. `lib/options.ts` has checked them; a directory, a file, a message and flags remain.
+//! Arguments. `lib/options.ts` has checked them; a directory, a file, a message and settings remain.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -9,28 +9,33 @@ use napi::{JsString, Result, ValueType};
 use crate::protocol::error::Error;
 use crate::protocol::target::{LockOptions, Target};
 
-/// The flags of an acquire, as `flagsOf` of `lib/options.ts` sets them.
-const LEGACY: u32 = 1;
-const DURABLE: u32 = 2;
+/// The settings of a lock, as `settingsOf` of `lib/options.ts` packs them: the mode, and these bits above it.
+const LEGACY: u32 = 1 << 9;
+const DURABLE: u32 = 1 << 10;
+const MODE: u32 = LEGACY - 1;
 
 /// The lock that a call is about. The outer error is the engine's.
 pub(super) fn target_of(
     cwd: Option<Unknown<'_>>,
     file: Unknown<'_>,
     message: Option<Unknown<'_>>,
-    flags: Option<u32>,
+    settings: Option<u32>,
 ) -> Result<std::result::Result<Target, Error>> {
     let (cwd, file, message) = (text("cwd", cwd)?, text("file", Some(file))?, text("message", message)?);
-    let flags = flags.unwrap_or(LEGACY);
-    let (legacy, durable) = (flags & LEGACY != 0, flags & DURABLE != 0);
-    Ok(options_of(cwd, file, message)
-        .and_then(|options| resolve(&LockOptions { legacy, durable, ..options })))
+    Ok(options_of(cwd, file, message).and_then(|mut options| {
+        if let Some(settings) = settings {
+            options.legacy = settings & LEGACY != 0;
+            options.durable = settings & DURABLE != 0;
+            options.mode = settings & MODE;
+        }
+        resolve(&options)
+    }))
 }
 
 /// The lock that a call is about, or the call ends with the array of a failure.
 macro_rules! target {
-    ($env:expr, $cwd:expr, $file:expr, $message:expr, $flags:expr) => {
-        match target_of($cwd, $file, $message, $flags)? {
+    ($env:expr, $cwd:expr, $file:expr, $message:expr, $settings:expr) => {
+        match target_of($cwd, $file, $message, $settings)? {
             Ok(target) => target,
             Err(error) => return to_js($env, error),
         }

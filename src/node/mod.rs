@@ -88,11 +88,11 @@ pub fn acquire<'env>(
     #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
-    flags: u32,
+    settings: u32,
     timeout: f64,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let target = target!(env, Some(cwd), file, Some(message), Some(flags));
+        let target = target!(env, Some(cwd), file, Some(message), Some(settings));
         let State { owner, thread, .. } = *State::of(env)?;
         let timeout = waiting::milliseconds(timeout);
         let work = attempt(owner, thread, target.clone(), timeout);
@@ -119,12 +119,12 @@ pub fn acquire_sync<'env>(
     #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
-    flags: u32,
+    settings: u32,
     timeout: f64,
     id: f64,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let target = target!(env, Some(cwd), file, Some(message), Some(flags));
+        let target = target!(env, Some(cwd), file, Some(message), Some(settings));
         let timeout = waiting::milliseconds(timeout);
         let state = State::of(env)?;
         let State { owner, thread, .. } = *state;
@@ -201,9 +201,10 @@ pub fn inspect<'env>(
     env: &'env Env,
     #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
+    settings: u32,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let target = target!(env, Some(cwd), file, None, None);
+        let target = target!(env, Some(cwd), file, None, Some(settings));
         promised(env, move || inspected(&target))
     })
 }
@@ -217,9 +218,10 @@ pub fn inspect_sync<'env>(
     env: &'env Env,
     #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
+    settings: u32,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let target = target!(env, Some(cwd), file, None, None);
+        let target = target!(env, Some(cwd), file, None, Some(settings));
         returned(env, inspected(&target))
     })
 }
@@ -238,10 +240,11 @@ pub fn break_lock<'env>(
     #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
+    settings: u32,
     force: bool,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
-        let target = target!(env, Some(cwd), file, Some(message), None);
+        let target = target!(env, Some(cwd), file, Some(message), Some(settings));
         promised(env, move || protocol::break_lock(Os::get(), &target, force).map(Value::Flag))
     })
 }

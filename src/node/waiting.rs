@@ -72,12 +72,12 @@ pub fn wait<'env>(
     id: f64,
     #[napi(ts_arg_type = "string")] file: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
-    flags: u32,
+    settings: u32,
     left: f64,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let state = State::of(env)?;
-        let target = target!(env, None, file, Some(message), Some(flags));
+        let target = target!(env, None, file, Some(message), Some(settings));
         let (settle, lock) = deferred(env)?;
         start(state, named(id), target, left, settle);
         Ok(lock)
@@ -94,12 +94,12 @@ pub fn wait_sync<'env>(
     id: f64,
     #[napi(ts_arg_type = "string")] file: Unknown<'env>,
     #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
-    flags: u32,
+    settings: u32,
     left: f64,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let state = State::of(env)?;
-        let target = target!(env, None, file, Some(message), Some(flags));
+        let target = target!(env, None, file, Some(message), Some(settings));
         if table::is_deadlock(state.owner, &target.path) {
             return to_js(env, Error::Deadlock { path: target.path });
         }

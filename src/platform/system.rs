@@ -84,11 +84,11 @@ pub trait System: HeldFiles {
     /// The system's errors.
     fn truncate(&self, file: &Self::File, length: u64) -> io::Result<()>;
 
-    /// Sets the file's mode to 0600.
+    /// Sets the permission bits of the file. Does nothing on Windows, which has none.
     ///
     /// # Errors
     /// The system's errors.
-    fn make_private(&self, file: &Self::File) -> io::Result<()>;
+    fn set_mode(&self, file: &Self::File, mode: u32) -> io::Result<()>;
 
     /// Writes the content of the file to the disk, then the directory that has its name (`fdatasync(2)`, `fsync(2)`).
     ///

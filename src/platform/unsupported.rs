@@ -70,7 +70,7 @@ impl System for Os {
     fn truncate(&self, file: &Self::File, _: u64) -> io::Result<()> {
         match *file {}
     }
-    fn make_private(&self, file: &Self::File) -> io::Result<()> {
+    fn set_mode(&self, file: &Self::File, _: u32) -> io::Result<()> {
         match *file {}
     }
     fn sync(&self, file: &Self::File, _: &Path) -> Result<(), Failed> {

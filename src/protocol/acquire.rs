@@ -110,9 +110,9 @@ fn lock_created<S: System>(
         // This process slept past the creation grace period, and another process has used the file.
         return lock_existing(system, target, thread, budget, (file, stat.id));
     }
-    if stat.mode & 0o600 != 0o600 {
-        // The umask has removed permissions that the owner needs.
-        system.make_private(&file).map_err(target.system("fchmod")).map_err(discard)?;
+    if stat.mode & target.mode != target.mode {
+        // The umask has removed permissions, or others need theirs: the file is created with those of its owner.
+        system.set_mode(&file, target.mode).map_err(target.system("fchmod")).map_err(discard)?;
     }
     // 7. Write the record.
     let record = our_record(system, thread, stat.id, fs);
@@ -186,9 +186,9 @@ fn lock_existing<S: System>(
         }
         return Err(target.system("write")(error));
     }
-    if stat.mode & 0o7777 != 0o600 {
+    if stat.mode & 0o7777 != target.mode {
         // Only the owner of the file may do this. The lock is acquired without it.
-        let _ = system.make_private(&file);
+        let _ = system.set_mode(&file, target.mode);
     }
     // 8. A legacy process may have read the same stale record and be about to unlink the path.
     if target.legacy {

@@ -17,6 +17,9 @@ pub const DEFAULT_FILE: &str = ".xero-reconcile-lock.json";
 /// The default message of contention.
 pub const DEFAULT_MESSAGE: &str = "Another reconcile run is in progress";
 
+/// The mode of a lock file for one user.
+const PRIVATE: u32 = 0o600;
+
 /// Which lock, and what to say when it is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockOptions {
@@ -34,6 +37,10 @@ pub struct LockOptions {
     /// it; `false` by default. An acquire whose sync fails is rolled back and returns [`Error::System`]. On Windows it
     /// syncs the file, but not its directory.
     pub durable: bool,
+    /// The permission bits of the lock file, whatever the umask; `0o600` by default. Each user with both the read and
+    /// the write bit can acquire, inspect, take over and release the lock, and is trusted with it: a file of another user
+    /// in a directory with the sticky bit is accepted. All processes should have the same mode.
+    pub mode: u32,
 }
 
 impl Default for LockOptions {
@@ -44,6 +51,7 @@ impl Default for LockOptions {
             message: Cow::Borrowed(DEFAULT_MESSAGE),
             legacy: true,
             durable: false,
+            mode: PRIVATE,
         }
     }
 }
@@ -58,7 +66,8 @@ impl LockOptions {
     /// a TypeScript peer must arrive at the same file.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if `file` names no file or a path holds a NUL byte;
+    /// [`Error::InvalidArgument`] if `file` names no file, a path holds a NUL byte, or `mode` lacks a permission of the
+    /// owner or has another bit than those to read and write; [`Error::Unsupported`] for a `mode` on Windows;
     /// [`Error::System`] if the current directory is gone.
     pub fn resolve(&self) -> Result<Target, Error> {
         let names_a_file = self.file.file_name().is_some() && !ends_like_a_directory(&self.file);
@@ -67,6 +76,10 @@ impl LockOptions {
                 "The \"file\" option must name a file. Received '{}'",
                 self.file.display()
             )));
+        }
+        if self.mode & !0o666 != 0 || self.mode & PRIVATE != PRIVATE {
+            let mode = self.mode;
+            return Err(Error::InvalidArgument(format!("The \"mode\" option must not be 0o{mode:o}")));
         }
         let cwd = self.cwd.as_deref().unwrap_or(Path::new(""));
         if has_nul(cwd.as_os_str()) || has_nul(self.file.as_os_str()) {
@@ -80,8 +93,14 @@ impl LockOptions {
         }
         let path = cwd.join(&self.file);
         let path = if path.is_absolute() { path } else { current_directory()?.join(path) };
-        let Self { legacy, durable, .. } = *self;
-        Ok(Target { path: normalized(&path), message: self.message.clone(), legacy, durable })
+        let Self { legacy, durable, mode, .. } = *self;
+        if cfg!(windows) && mode != PRIVATE {
+            return Err(Error::Unsupported {
+                path,
+                reason: "Windows has no mode of a file, but access lists",
+            });
+        }
+        Ok(Target { path: normalized(&path), message: self.message.clone(), legacy, durable, mode })
     }
 }
 
@@ -96,12 +115,19 @@ pub struct Target {
     pub legacy: bool,
     /// Whether an acquire syncs the record.
     pub durable: bool,
+    /// The permission bits of the lock file.
+    pub mode: u32,
 }
 
 impl Target {
     /// Whether the file has the name that the legacy lock gave it.
     pub(crate) fn has_default_name(&self) -> bool {
         self.path.file_name().is_some_and(|name| name == DEFAULT_FILE)
+    }
+
+    /// Whether the mode lets other users write the file.
+    pub(crate) fn trusts_others(&self) -> bool {
+        self.mode & 0o022 != 0
     }
 
     pub(crate) fn contention(&self, holder: Option<Holder>, reason: Option<String>) -> Error {

@@ -367,9 +367,9 @@ impl System for Process {
         Ok(())
     }
 
-    fn make_private(&self, file: &File) -> io::Result<()> {
+    fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
         self.world.call("fchmod")?;
-        self.world.state().inodes[file.inode].mode = 0o600;
+        self.world.state().inodes[file.inode].mode = mode;
         Ok(())
     }
 

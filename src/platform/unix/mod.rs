@@ -161,8 +161,10 @@ impl System for Os {
         Ok(retried(|| fs::ftruncate(file, length))?)
     }
 
-    fn make_private(&self, file: &OwnedFd) -> io::Result<()> {
-        Ok(retried(|| fs::fchmod(file, PRIVATE))?)
+    fn set_mode(&self, file: &OwnedFd, mode: u32) -> io::Result<()> {
+        // The type of the bits has 16 of them on macOS.
+        let bits = RawMode::try_from(mode).unwrap_or(RawMode::MAX);
+        Ok(retried(|| fs::fchmod(file, Mode::from_bits_truncate(bits)))?)
     }
 
     fn sync(&self, file: &OwnedFd, path: &Path) -> Result<(), Failed> {

@@ -167,7 +167,7 @@ impl System for Os {
     }
 
     /// Windows has no such modes: the file has the access list that its directory hands down.
-    fn make_private(&self, _: &LockFile) -> io::Result<()> {
+    fn set_mode(&self, _: &LockFile, _: u32) -> io::Result<()> {
         Ok(())
     }
 
