@@ -12,12 +12,12 @@ const LockError: typeof contract.LockError = SharedLockError
 const withLock = createWithLock({ acquireLock, shorthand: 'cwd', identify }) as typeof contract.withLock
 
 /** A lock has one path in its real directory. */
-async function identify(asked: contract.AcquireOptions): Promise<string> {
+async function identify(asked: contract.AcquireOptions) {
   const { cwd, file } = acquireOptions('withLock', [asked])
   const { realpath } = require('node:fs/promises') as typeof import('node:fs/promises')
   const path = resultOf(native.resolvePath(cwd, file))
   const real = await realpath(dirname(path)).catch(() => dirname(path))
-  return join(real, basename(path))
+  return { key: join(real, basename(path)), options: { ...asked, cwd: undefined, file: path } }
 }
 
 async function inspectLock(...args: unknown[]): Promise<contract.LockStatus> {

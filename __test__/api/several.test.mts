@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
+import { mkdirSync, readdirSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -45,6 +45,23 @@ test('withLock acquires in one order and rolls back', async (t) => {
     assert.deepEqual(readdirSync(cwd), ['b'])
     await b.release()
   }
+})
+
+test('a change of the directory does not change the locks', async (t) => {
+  const before = process.cwd()
+  t.after(() => process.chdir(before))
+  const cwd = realpathSync(directory(t))
+  process.chdir(cwd)
+  const a = await acquireLock({ file: 'a' })
+  const onWait = () => {
+    process.chdir(before)
+    a.releaseSync()
+  }
+  const paths = await withLock((locks) => locks.map(({ path }) => path), files('a', 'b'), {
+    timeout: 30_000,
+    onWait,
+  })
+  assert.deepEqual(paths, [join(cwd, 'a'), join(cwd, 'b')])
 })
 
 test('the timeout of withLock is for all locks together', async (t) => {

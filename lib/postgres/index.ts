@@ -26,7 +26,7 @@ function postgresLocks(options: contract.PostgresOptions): contract.PostgresLock
     withLock: createWithLock({
       acquireLock,
       shorthand: 'name',
-      identify: (asked: contract.AcquireOptions) => acquireRequest(asked).name,
+      identify: async (options: contract.AcquireOptions) => ({ key: acquireRequest(options).name, options }),
     }) as contract.PostgresLocks['withLock'],
     inspectLock: async (asked) => locks.inspect(lockRequest(asked)),
     breakLock: async (asked) => locks.break(breakRequest(asked)),

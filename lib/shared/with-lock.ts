@@ -12,14 +12,16 @@ interface Kind<O, L> {
   acquireLock(options?: O): Promise<L>
   /** The option that a target which is no object stands for. */
   shorthand: string
-  /** Checks the options, and returns the same text for each name of one lock. */
-  identify(options: O): string | Promise<string>
+  /** Checks the options. `key` is the same text for each name of one lock; `options` name it in any directory. */
+  identify(options: O): Promise<{ key: string; options: O }>
 }
 
 /** They are for all locks of a call together. */
 const OF_CALL = ['timeout', 'signal', 'onWait']
 
-export function createWithLock<O, L extends Releasable>(kind: Kind<O, L>) {
+export function createWithLock<O extends { timeout?: number | undefined }, L extends Releasable>(
+  kind: Kind<O, L>,
+) {
   return async function withLock<T>(
     fn: (held: never) => T | Promise<T>,
     target?: O | readonly unknown[],
@@ -39,7 +41,7 @@ export function createWithLock<O, L extends Releasable>(kind: Kind<O, L>) {
 }
 
 /** Acquires locks in one order for all processes, so that no two wait for each other, within one timeout. */
-async function acquireAll<O, L extends Releasable>(
+async function acquireAll<O extends { timeout?: number | undefined }, L extends Releasable>(
   kind: Kind<O, L>,
   targets: unknown[],
   [common = {}, ...more]: unknown[],
@@ -49,8 +51,8 @@ async function acquireAll<O, L extends Releasable>(
   if (!isPlain(common)) wrongType('options', 'a plain object', typeof common)
   const wanted = await Promise.all(
     targets.map(async (target, index) => {
-      const options = optionsOf(kind.shorthand, target, index, common) as O & { timeout?: number }
-      return { index, options, key: await kind.identify(options) }
+      const asked = optionsOf(kind.shorthand, target, index, common)
+      return { index, ...(await kind.identify(asked as O & { timeout?: number })) }
     }),
   )
   wanted.sort((one, other) => (one.key < other.key ? -1 : 1))
