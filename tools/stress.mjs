@@ -17,6 +17,7 @@ import {
   isReal,
   longestAllowed,
   longestGap,
+  mostAtOnce,
 } from './stress/judge.mjs'
 import { compile } from './suite.mjs'
 
@@ -34,6 +35,7 @@ const variants = {
     threads: Math.ceil(workers / 2),
     pace: { ...pace, kill: [300, 900], terminate: [60, 180] },
   }),
+  slots: (workers) => ({ ...processes(workers, () => native), slots: 3 }),
   bun(workers) {
     const { missing, execPath } = installRuntime(runtimes.find(({ kind }) => kind === 'bun'))
     if (missing) return { skipped: missing }
@@ -57,6 +59,7 @@ whether two ever held it at once.
   --variant NAME,...   who takes part (default native):
                          native   Node.js processes
                          threads  the worker threads of two Node.js processes
+                         slots    Node.js processes that share three slots: each slot has one holder at a time
                          bun      half of the processes are Bun's
                          legacy   a third of the processes use the legacy lock, which cannot be made safe: only overlaps
                                   that none of its removals explains are failures
@@ -112,10 +115,13 @@ console.log(`seed ${seed}`)
 const { acquireLockSync, resolveLockPath } = createRequire(import.meta.url)('reconcile-lock')
 
 /** Whether the lock can be acquired after the run, and what else is in its directory. */
-function lookAfterwards(cwd, lock) {
+function lookAfterwards(cwd, lock, slots = 1) {
   let error
   try {
-    acquireLockSync({ cwd, timeout: longestAllowed }).releaseSync()
+    const locks = Array.from({ length: slots }, () =>
+      acquireLockSync({ cwd, slots, timeout: longestAllowed }),
+    )
+    for (const lock of locks) lock.releaseSync()
   } catch (thrown) {
     error = `${thrown.code}: ${thrown.message}`
   }
@@ -146,6 +152,7 @@ function report(run, overlaps, failures) {
     `  kills         ${whole(run.kills)}, ${whole(run.holdersKilled)} of them of the holder; ${whole(run.terminations)} threads`,
     `  stops         ${whole(run.stops)}`,
     `  takeovers     ${whole(intervals.filter(({ takenOver }) => takenOver).length)}`,
+    `  most at once  ${mostAtOnce(intervals)}`,
     `  overlaps      ${listed(pairs)}`,
     `  refused       ${whole(refused)}`,
     `  other errors  ${listed(count(errors, ({ kind, during, code }) => `${kind} ${during} ${code}`))}`,
@@ -168,7 +175,7 @@ async function runOne({ name, place }) {
   logs = mkdtempSync(join(tmpdir(), 'reconcile-lock-logs-'))
   // The schedule of a variant does not depend on the other variants of this run.
   const ran = await stress({ mix, lock, cwd, logs, seed: `${seed} ${name} ${place}`, seconds })
-  const afterwards = lookAfterwards(cwd, lock)
+  const afterwards = lookAfterwards(cwd, lock, mix.slots)
   cleanUp()
   const run = {
     name,
@@ -176,6 +183,7 @@ async function runOne({ name, place }) {
     ...ran,
     ...collect(logs, ran.processes),
     control: name === 'control',
+    slots: mix.slots,
     afterwards,
   }
   const failures = findFailures(run)

@@ -18,6 +18,7 @@ interface Interval {
   exit: bigint
   gone: bigint
   takenOver: boolean
+  path?: string
   outcome: 'released' | 'lost' | 'unknown'
 }
 interface Span {
@@ -32,6 +33,7 @@ interface Run {
   to: bigint
   faults: string[]
   control?: boolean
+  slots?: number
   afterwards: { error?: string; left: string[] }
 }
 interface Event {
@@ -77,6 +79,8 @@ for (const [what, intervals, expected] of [
   ['an empty interval within another', [held(0, 5), held(1, 1)], 1],
   ['an empty interval at a start', [held(1, 1), held(1, 2)], 0],
   ['equal intervals', [held(0, 1), held(0, 1)], 1],
+  ['two slots at once', [held(0, 2, { path: 'a' }), held(1, 3, { path: 'b' })], 0],
+  ['one slot twice', [held(0, 2, { path: 'a' }), held(1, 3, { path: 'a' })], 1],
   ['three at once', [held(0, 3), held(1, 4), held(2, 5)], 3],
   ['a long one over two short ones', [held(0, 9), held(1, 2), held(8, 10)], 2],
 ] as const) {
@@ -207,6 +211,7 @@ for (const [what, run, expected] of [
   ['a worker that ended by itself', { faults: ['w1 ended'] }, /^w1 ended$/],
   ['a lock held afterwards', { afterwards: { error: 'E', left: [] } }, /afterwards/],
   ['a remaining file', { afterwards: { left: ['x'] } }, /left: x/],
+  ['slots that were never all held', { slots: 2 }, /never 2 at once/],
   ['a control without an overlap', { control: true }, /proves nothing/],
   ['a control with an overlap', { control: true, intervals: [held(0, 6), legacy] }, undefined],
 ] as [string, Partial<Run>, RegExp | undefined][]) {
@@ -245,6 +250,12 @@ test('native workers acquire and take over, and do not overlap', (t) => {
   assert.match(stdout, /^ +overlaps +none$/m)
   assert.match(stdout, /^0 overlaps\n1 passed, 0 failed, 0 skipped$/m)
   assert.deepEqual(readdirSync(tmp), [])
+})
+
+test('each slot has one holder at a time', (t) => {
+  const { status, stdout } = command(directory(t), '--seconds', '4', '--variant', 'slots')
+  assert.equal(status, 0, stdout)
+  assert.match(stdout, /^ +most at once +3$/m)
 })
 
 test('the control finds overlaps of the legacy lock', (t) => {

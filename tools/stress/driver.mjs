@@ -25,6 +25,7 @@ export function killAll() {
  * @property {number} processes
  * @property {number} threads in each process; 0: the process itself does the work
  * @property {boolean} [logsUnlinks]
+ * @property {number} [slots]
  * @property {{ kill: number[], stop: number[], stopped: number[], terminate?: number[] }} pace in milliseconds
  */
 
@@ -70,8 +71,8 @@ class StressTest {
     const { mix, cwd, logs, seed } = this.about
     const { kind, execPath = process.execPath } = mix.member(place)
     const name = `w${this.all.length}`
-    const { threads, logsUnlinks = false } = mix
-    const setting = { name, kind, index: place, cwd, logs, threads, logsUnlinks, seed }
+    const { threads, logsUnlinks = false, slots = 1 } = mix
+    const setting = { name, kind, index: place, cwd, logs, threads, logsUnlinks, slots, seed }
     const spawning = now()
     const path = fileURLToPath(new URL('worker.mjs', import.meta.url))
     const child = fork(path, [JSON.stringify(setting)], { execPath, execArgv: [] })

@@ -12,6 +12,7 @@ import { join } from 'node:path'
  * @property {bigint} exit a moment before it released or was killed
  * @property {bigint} gone when the lock was free again: `exit`, or a moment after the kill
  * @property {boolean} takenOver
+ * @property {string} [path] the file of its slot; a legacy worker has the first one
  * @property {'released' | 'lost' | 'unknown'} outcome
  *
  * @typedef {{ begin: bigint, end: bigint }} Span when a legacy worker removed the file at the path
@@ -34,7 +35,7 @@ function intervalsOf(events, about, { killing, killed } = {}) {
   const intervals = []
   let open
   let left
-  for (const { event, at, since, takenOver, during, code } of events) {
+  for (const { event, at, since, takenOver, path, during, code } of events) {
     // The event after an exit shows the outcome of the release.
     if (left && (event === 'error' || event === 'enter' || event === 'refused' || event === 'end')) {
       const failed = code === 'E_LOCK_LOST' ? 'lost' : 'unknown'
@@ -43,7 +44,7 @@ function intervalsOf(events, about, { killing, killed } = {}) {
     }
     if (event === 'enter') {
       if (open) throw new Error(`${about.worker} entered twice`)
-      open = { ...about, since, enter: at, exit: at, gone: at, takenOver, outcome: 'unknown' }
+      open = { ...about, since, enter: at, exit: at, gone: at, takenOver, path, outcome: 'unknown' }
       intervals.push(open)
     } else if (event === 'exit') {
       left = Object.assign(open, { exit: at, gone: at })
@@ -123,6 +124,7 @@ export function findOverlaps(intervals, unlinks = []) {
   for (const second of intervals.toSorted(byEnter)) {
     inside = inside.filter((first) => first.exit > second.enter)
     for (const first of inside) {
+      if (first.path !== second.path && first.path && second.path) continue
       // Two empty intervals in the same nanosecond do not overlap.
       if (second.exit <= first.enter) continue
       const pair = [first.kind, second.kind].sort().join('-')
@@ -145,6 +147,17 @@ export function longestGap(intervals, from, to) {
   return Number(longest) / 1e6
 }
 
+/** The largest number of intervals that overlap at one moment. */
+export function mostAtOnce(intervals) {
+  let most = 0
+  let inside = []
+  for (const interval of intervals.toSorted(byEnter)) {
+    inside = [...inside.filter(({ exit }) => exit > interval.enter), interval]
+    most = Math.max(most, inside.length)
+  }
+  return most
+}
+
 /** Counts `items` by `name(item)`. */
 export function count(items, name) {
   const counts = {}
@@ -158,11 +171,11 @@ export const isReal = ({ first, second, explained }) => !explained && !isLegacy(
 /**
  * Why a run fails; empty if it passes.
  * @param {{ intervals: Interval[], unlinks: Span[], errors: { kind: string, during: string, code: string, message: string }[],
- *   from: bigint, to: bigint, faults: string[], control?: boolean, afterwards: { error?: string, left: string[] } }} run
+ *   from: bigint, to: bigint, faults: string[], control?: boolean, slots?: number, afterwards: { error?: string, left: string[] } }} run
  *   `control`: the run is of a lock that is known to be broken
  */
 export function findFailures(run) {
-  const { intervals, unlinks, errors, from, to, faults, control, afterwards } = run
+  const { intervals, unlinks, errors, from, to, faults, control, afterwards, slots = 0 } = run
   const overlaps = findOverlaps(intervals, unlinks)
   const failures = [...faults]
   if (intervals.length === 0) failures.push('no worker acquired the lock')
@@ -181,6 +194,7 @@ export function findFailures(run) {
   for (const [error, times] of Object.entries(count(wrong, ({ code, message }) => `${code} (${message})`)))
     failures.push(`${times} times ${error}`)
   const gap = longestGap(intervals, from, to)
+  if (mostAtOnce(intervals) < slots) failures.push(`never ${slots} at once: this test proves nothing`)
   if (gap > longestAllowed) failures.push(`no worker held the lock for ${Math.round(gap)} ms`)
   if (afterwards.error) failures.push(`afterwards it cannot be acquired: ${afterwards.error}`)
   if (afterwards.left.length > 0) failures.push(`left: ${afterwards.left.join(', ')}`)

@@ -11,7 +11,7 @@ import { now, randomFrom } from './random.mjs'
  * the lock, the others retry. `logsUnlinks`: legacy workers log their removals, which slows them down in their race.
  */
 const setting = isMainThread ? JSON.parse(process.argv[2]) : workerData
-const { kind, index, name, cwd, logs, logsUnlinks, seed, threads } = setting
+const { kind, index, name, cwd, logs, logsUnlinks, seed, slots, threads } = setting
 const file = openSync(`${logs}/${name}.log`, 'a')
 let refused = 0
 let isStopped = false
@@ -63,7 +63,7 @@ function nativeTurn() {
     byRelease((lock) => lock.release()),
     // As `await using` does, which Node.js 20 cannot parse.
     byRelease((lock) => lock[Symbol.asyncDispose]()),
-    byRelease(() => releaseLock(cwd)),
+    byRelease(({ path }) => releaseLock({ file: path })),
     (options, enter, leave) => {
       const lock = acquireLockSync(options)
       enter(lock)
@@ -88,10 +88,10 @@ function nativeTurn() {
       const age = Math.max(0, Date.now() - lock.holder.createdAt) + 1
       const written = at - BigInt(age) * 1_000_000n
       const since = String(written > asked ? written : asked)
-      log('enter', { since, takenOver: lock.takenOver !== undefined }, at)
+      log('enter', { since, takenOver: lock.takenOver !== undefined, path: lock.path }, at)
       entered()
     }
-    return way({ cwd, timeout: index % 2 === 0 ? timeout : 0 }, enter, leave)
+    return way({ cwd, slots, timeout: index % 2 === 0 ? timeout : 0 }, enter, leave)
   }
 }
 
