@@ -76,7 +76,10 @@ export interface WaitStatus {
   path: string
   /** The present holder, if the lock file has a readable record. */
   holder?: Holder
-  /** A fact that `holder` does not contain, such as why a lock of another host is not taken over. */
+  /**
+   * A fact that `holder` does not contain, such as why a lock of another host is not taken over, or that the holder waits
+   * for this process.
+   */
   reason?: string
   /** How long this call has been waiting, in milliseconds. */
   waited: number

@@ -5,6 +5,7 @@ import { native, resultOf } from './native.js'
 import { type Options, settingsOf } from './options.js'
 import { hasWaitSubscribers, publishContended, publishWaiting } from './shared/channels.js'
 import { monotonic } from './shared/clock.js'
+import { deadlockReason } from './shared/deadlock.js'
 import { isContention, type LockError } from './shared/errors.js'
 
 /** How often a wait notifies its observers, in milliseconds. */
@@ -89,7 +90,8 @@ export class AcquireCall {
   }
 
   notify(): void {
-    const { path = '', holder, reason } = this.#currentRefusal() ?? {}
+    const { path = '', holder, reason: known } = this.#currentRefusal() ?? {}
+    const reason = known ?? deadlockReason(holder)
     const status: WaitStatus = {
       path,
       ...(holder && { holder }),
@@ -110,9 +112,11 @@ export class AcquireCall {
   /** At the end of a wait, the first refusal may be the only one that names a holder. */
   withLastKnownHolder(error: unknown): unknown {
     if (!isContention(error)) return error
-    if (isUninformative(error)) return this.#firstRefusal
-    this.#addReason(error)
-    return error
+    const refusal = isUninformative(error) ? (this.#firstRefusal ?? error) : error
+    this.#addReason(refusal)
+    const reason = refusal.reason ?? deadlockReason(refusal.holder)
+    if (reason !== undefined) refusal.reason = reason
+    return refusal
   }
 
   /** The holder is that of one slot. */

@@ -15,6 +15,7 @@ export interface Answer {
   syscall?: string | undefined
   path?: string | undefined
   holder?: Holder | undefined
+  reason?: string | undefined
   value?: unknown
 }
 

@@ -42,8 +42,8 @@ process.on('message', (command: Command) => {
   act(command).then(
     (value) => process.connected && process.send?.({ ok: true, value } satisfies Answer),
     (error: NodeJS.ErrnoException & Partial<LockError>) => {
-      const { name, message, syscall, path, holder } = error
-      const answer = { ok: false, name, message, code: String(error.code), syscall, path, holder }
+      const { name, message, syscall, path, holder, reason } = error
+      const answer = { ok: false, name, message, code: String(error.code), syscall, path, holder, reason }
       process.send?.(answer satisfies Answer)
     },
   )

@@ -16,6 +16,8 @@ import {
 } from './channels.js'
 import type * as clock from './clock.js'
 import { clearTimeout, delay, MAX_TIMER_MS, monotonic, now, setImmediate, setTimeout } from './clock.js'
+import type * as deadlock from './deadlock.js'
+import { deadlockReason } from './deadlock.js'
 import type * as errors from './errors.js'
 import { argumentError, contention, isContention, LockError, lockError, lossError } from './errors.js'
 import type * as holderProcessModule from './holder-process.js'
@@ -34,6 +36,7 @@ export = {
   contention,
   createWithLock,
   DESCRIPTOR,
+  deadlockReason,
   delay,
   hasEndSubscribers,
   hasLossSubscribers,
@@ -59,6 +62,7 @@ export = {
   typeof abortableModule &
   typeof channels &
   typeof clock &
+  typeof deadlock &
   typeof errors &
   typeof holderProcessModule &
   typeof inherit &

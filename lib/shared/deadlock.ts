@@ -1,0 +1,73 @@
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { hostname } from 'node:os'
+import type { Holder } from '../../index.js'
+
+/** Bounds of a search, which blocks the event loop. */
+const MAX_DESCRIPTORS = 200
+const MAX_PROCESSES = 8
+
+/**
+ * The reason that neither process can go on: the holder, or a child such as the command of `run`, waits for a lock that
+ * this process holds or has inherited. On Linux, among the processes that this user may inspect; else `undefined`.
+ */
+export function deadlockReason(holder: Holder | null | undefined): string | undefined {
+  if (process.platform !== 'linux' || holder?.host !== hostname() || holder.pid === process.pid)
+    return undefined
+  try {
+    const held = heldFiles()
+    if (held.size === 0) return undefined
+    for (const pid of withChildren(holder.pid)) {
+      const path = watchedFiles(pid)
+        .map((file) => held.get(file))
+        .find(Boolean)
+      if (path) return `a deadlock, because process ${pid} waits for ${path}, which this process holds`
+    }
+  } catch {
+    // The holder has ended, or belongs to another user.
+  }
+  return undefined
+}
+
+/** The paths of the files of which this process has the kernel lock, by device and inode. */
+function heldFiles(): Map<string, string> {
+  const lock = /^lock:.* FLOCK .* WRITE \d+ ([\da-f]+):([\da-f]+):(\d+) /m
+  const found = descriptors('self').flatMap(({ number, info }) => {
+    const [, major = '', minor = '', inode = ''] = lock.exec(info) ?? []
+    if (!inode) return []
+    const device = (Number.parseInt(major, 16) << 20) | Number.parseInt(minor, 16)
+    return [[`${device}:${inode}`, readlinkSync(`/proc/self/fd/${number}`)] as const]
+  })
+  return new Map(found)
+}
+
+/** The files that a process watches, as a waiter does: `proc_pid_fdinfo(5)`. */
+const watchedFiles = (pid: number): string[] =>
+  descriptors(pid).flatMap(({ info }) =>
+    Array.from(
+      info.matchAll(/^inotify wd:\w+ ino:([\da-f]+) sdev:([\da-f]+) /gm),
+      ([, inode = '', device = '']) => `${Number.parseInt(device, 16)}:${BigInt(`0x${inode}`)}`,
+    ),
+  )
+
+const descriptors = (pid: number | 'self') =>
+  readdirSync(`/proc/${pid}/fdinfo`)
+    .slice(0, MAX_DESCRIPTORS)
+    .map((number) => ({ number, info: infoOf(`/proc/${pid}/fdinfo/${number}`) }))
+
+function infoOf(path: string): string {
+  try {
+    return readFileSync(path, 'latin1')
+  } catch {
+    // It was closed, as that of the directory.
+    return ''
+  }
+}
+
+function withChildren(first: number): number[] {
+  const pids = [first]
+  for (const pid of pids) {
+    const children = infoOf(`/proc/${pid}/task/${pid}/children`).split(' ').filter(Boolean).map(Number)
+    pids.push(...children.slice(0, MAX_PROCESSES - pids.length))
+  }
+  return pids
+}
