@@ -18,6 +18,9 @@ const facade = () => {
   return () => acquireLockSync(directory).releaseSync()
 }
 
+/** The settings of a call without options: mode 0600, and legacy processes may use the file. */
+const DEFAULTS = 0o1600
+
 /** How many messages were published, and how many pairs ran. */
 const counts = { messages: 0, pairs: 0 }
 
@@ -28,7 +31,7 @@ const kinds = {
     const { acquireSync, releaseHeldSync } = require(
       Object.keys(require.cache).find((path) => path.endsWith('.node')),
     )
-    return () => releaseHeldSync(acquireSync(directory, undefined, undefined, 1, 0, 0).id)
+    return () => releaseHeldSync(acquireSync(directory, undefined, undefined, DEFAULTS, 0, 0).id)
   },
   /** The facade, with empty functions instead of those that publish. */
   silent() {
