@@ -183,5 +183,6 @@ test('never more processes than slots, also after kills', async (t) => {
   const outputs = await Promise.all(ends)
   assert.deepEqual(outputs.slice(4), ['SIGKILL', 'SIGKILL'])
   const most = outputs.slice(0, 4).map((output) => Number(/^l: at most (\d+)\n$/.exec(output)?.[1]))
-  assert.equal(Math.max(...most), 3, outputs.join())
+  // A busy machine may start one process after the other.
+  assert.ok(Math.max(...most) <= 3, outputs.join())
 })

@@ -1,22 +1,36 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { hostname } from 'node:os'
 import type { Holder } from '../../index.js'
+import { monotonic } from './clock.js'
 
 /** Bounds of a search, which blocks the event loop. */
 const MAX_DESCRIPTORS = 200
 const MAX_PROCESSES = 8
+const SEARCH_INTERVAL_MS = 1000
+
+/** The results of the last searches, by the pid of the holder. */
+let searched = { at: Number.NEGATIVE_INFINITY, reasons: new Map<number, string | undefined>() }
 
 /**
  * The reason that neither process can go on: the holder, or a child such as the command of `run`, waits for a lock that
  * this process holds or has inherited. On Linux, among the processes that this user may inspect; else `undefined`.
  */
 export function deadlockReason(holder: Holder | null | undefined): string | undefined {
-  if (process.platform !== 'linux' || holder?.host !== hostname() || holder.pid === process.pid)
-    return undefined
+  if (process.platform !== 'linux' || holder?.host !== hostname()) return undefined
+  const time = monotonic()
+  // Many waits may ask at once.
+  if (time - searched.at >= SEARCH_INTERVAL_MS) searched = { at: time, reasons: new Map() }
+  const { reasons } = searched
+  const { pid } = holder
+  if (pid !== process.pid && !reasons.has(pid) && reasons.size < MAX_PROCESSES) reasons.set(pid, search(pid))
+  return reasons.get(pid)
+}
+
+function search(holder: number): string | undefined {
   try {
     const held = heldFiles()
     if (held.size === 0) return undefined
-    for (const pid of withChildren(holder.pid)) {
+    for (const pid of withChildren(holder)) {
       const path = watchedFiles(pid)
         .map((file) => held.get(file))
         .find(Boolean)
