@@ -469,6 +469,55 @@ fn a_forced_break_needs_no_more_than_unlink() {
     assert!(!break_lock(&one, &target(), true).unwrap(), "nothing was there");
 }
 
+/// The lock of several users.
+fn shared_target() -> Target {
+    LockOptions { mode: 0o666, ..LockOptions::in_directory("/world") }.resolve().unwrap()
+}
+
+#[test]
+fn an_open_denied_before_the_mode_was_set_is_repeated() {
+    // The creator sets the mode and writes its record, or releases, between the open and the check of the file.
+    for is_released in [false, true] {
+        let denied = |call: fn(&world::Process, &Target) -> bool| {
+            let world = World::new();
+            let (one, two) = (world.process(1), world.process(2));
+            let _held = acquire(&two, &shared_target(), 0).unwrap();
+            world.fail("open", EACCES);
+            world.before("lstat", move |world| {
+                world.mend();
+                if is_released {
+                    world.remove();
+                }
+            });
+            call(&one, &shared_target())
+        };
+        if is_released {
+            assert!(denied(|one, target| acquire(one, target, 0).is_ok()));
+            assert!(denied(|one, target| inspect(one, target).unwrap().state == LockState::Free));
+            assert!(denied(|one, target| !break_lock(one, target, false).unwrap()));
+        } else {
+            assert!(denied(|one, target| is_contention(acquire(one, target, 0), Some(2))));
+            assert!(denied(|one, target| inspect(one, target).unwrap().state == LockState::Held));
+            assert!(denied(|one, target| is_contention(break_lock(one, target, false), Some(2))));
+        }
+    }
+}
+
+#[test]
+fn a_denied_open_is_repeated_twice_with_a_mode_alone() {
+    for (target, pauses) in [(target(), 0), (shared_target(), 2)] {
+        let world = World::new();
+        let one = world.process(1);
+        world.put(OLD_DEAD, 60_000);
+        world.fail("open", EACCES);
+        assert!(is_system(acquire(&one, &target, 0), "open", EACCES));
+        assert_eq!(one.pauses.get(), pauses);
+        world.fail("open", EIO);
+        assert!(is_system(acquire(&one, &target, 0), "open", EIO));
+        assert_eq!(one.pauses.get(), pauses, "another error is not repeated");
+    }
+}
+
 #[test]
 fn a_planted_file_in_a_sticky_directory_is_refused() {
     let world = World::new();

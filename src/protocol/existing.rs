@@ -26,11 +26,12 @@ pub(super) fn open_existing<S: System>(
         Ok(Opened::NotAFile(kind)) => return Err(not_a_file(target, kind)),
         Err(error) => {
             // A umask can make a new file unreadable until its creator has set the mode.
-            return match system.stat_path(path) {
-                Ok(Some(stat)) if stat.kind == FileKind::File && budget.in_creation_grace(system, &stat) => {
-                    Ok(Attempt::Retry(Retry::BeingCreated))
-                }
-                _ => Err(target.system("open")(error)),
+            let is_new = matches!(system.stat_path(path), Ok(Some(stat))
+                if stat.kind == FileKind::File && budget.in_creation_grace(system, &stat));
+            return if is_new || budget.repeats_denied(target, &error) {
+                Ok(Attempt::Retry(Retry::BeingCreated))
+            } else {
+                Err(target.system("open")(error))
             };
         }
     };

@@ -1,6 +1,7 @@
 //! Attempts: why one is repeated, how often, and for how long.
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::time::Duration;
 
 use super::error::Error;
@@ -18,6 +19,9 @@ const RECORD_WRITE_LIMIT: Duration = Duration::from_millis(20);
 
 /// The longest delay of a call by inspectors, which hold the kernel lock in shared mode.
 const SHARED_LOCK_LIMIT: Duration = Duration::from_millis(100);
+
+/// How often a call repeats an open that was denied, if the lock has several users.
+const MAX_DENIED: u32 = 2;
 
 const SHARED_LOCK: &str = "another process holds the kernel lock in shared mode: an inspector, or a program other \
                            than reconcile-lock";
@@ -65,6 +69,7 @@ pub(super) struct RetryBudget {
     record_pending: u32,
     owner_not_visible: u32,
     leased: u32,
+    denied: u32,
     /// When the call first found a file in its creation grace period.
     first_empty_file: Option<Duration>,
     /// When the call first found a shared kernel lock.
@@ -125,6 +130,14 @@ impl RetryBudget {
             _ => self.empty_file.insert((stat.id, now)).1,
         };
         now.saturating_sub(first_seen) < CREATION_GRACE
+    }
+
+    /// Whether an open that was denied is repeated: between it and the check of the file, the creator of the file may
+    /// have set its mode and written its record, or released the lock.
+    pub(super) fn repeats_denied(&mut self, target: &Target, error: &io::Error) -> bool {
+        let is_denied = error.kind() == io::ErrorKind::PermissionDenied && target.has_several_users();
+        self.denied += u32::from(is_denied);
+        is_denied && self.denied <= MAX_DENIED
     }
 
     /// The reason to refuse before the end of [`CREATION_GRACE`]: the kernel lock of the empty file is held.

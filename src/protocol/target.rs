@@ -125,6 +125,11 @@ impl Target {
         self.path.file_name().is_some_and(|name| name == DEFAULT_FILE)
     }
 
+    /// Whether the mode gives other users a permission.
+    pub(crate) fn has_several_users(&self) -> bool {
+        self.mode != PRIVATE
+    }
+
     /// Whether the mode lets other users write the file.
     pub(crate) fn trusts_others(&self) -> bool {
         self.mode & 0o022 != 0
