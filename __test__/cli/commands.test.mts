@@ -199,6 +199,7 @@ const wrong = [
     /--no-legacy does not go with --postgres/,
   ],
   [['status', '--durable'], /status takes no --durable/],
+  [['status', '--mode', '660', '--postgres', 'postgres://h/d'], /--mode does not go with --postgres/],
   [
     ['run', '--durable', '--postgres', 'postgres://h/d', '--', 'true'],
     /--durable does not go with --postgres/,

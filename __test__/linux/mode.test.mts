@@ -1,12 +1,14 @@
 // Several users with one lock: the option `mode`, with two users that are not root.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { chmodSync, chownSync, readFileSync, statSync } from 'node:fs'
+import { chmodSync, chownSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { acquireLockSync, inspectLockSync, resolveLockPath } from 'reconcile-lock'
 import { type Answer, type Command, Peer } from '../support/child.mjs'
 import { cli, publicProgram, waits } from '../support/cli.mjs'
 import { directory } from '../support/directory.mjs'
+import { attach, cannotAttach } from '../support/strace.mjs'
 import { until } from '../support/time.mjs'
 
 const [ONE, TWO, GROUP] = [65534, 65533, 65532]
@@ -89,6 +91,26 @@ for (const [where, { bits, mode }] of Object.entries(kinds)) {
   })
 }
 
+test('an open denied before the mode was set is repeated', { skip }, async (t) => {
+  const unable = cannotAttach()
+  if (unable) return t.skip(unable)
+  const { path, one, two } = users(t, 0o777, 0o666)
+  takenFrom(await one.ask('acquire'))
+  // As before the mode of a new file is set. The check of the file comes after it.
+  chmodSync(path, 0o600)
+  const log = join(directory(t), 'log')
+  const stat = '?lstat,?newfstatat,?statx'
+  const slow = ['-e', `inject=${stat}:delay_enter=600000:when=1`]
+  const options = ['-f', '-o', log, '-P', path, '-e', `trace=?open,openat,${stat}`, ...slow]
+  const detach = await attach(two.pid, options)
+  t.after(() => detach('SIGKILL'))
+  const answer = two.ask('acquire')
+  await until(() => readFileSync(log, 'utf8').includes('EACCES'), 'the open is denied')
+  chmodSync(path, 0o666)
+  const { code, holder } = await answer
+  assert.deepEqual([code, holder?.pid], ['E_LOCK_CONTENTION', one.pid])
+})
+
 test('a mode without other users refuses their files', { skip }, async (t) => {
   const { cwd, one, two } = users(t, 0o1777, 0o666)
   takenFrom(await one.ask('acquire'))
@@ -107,6 +129,18 @@ test('the owner sets the mode when it takes over', { skip }, async (t) => {
   const next = user(ONE)
   assert.equal(takenFrom(await next.ask('acquire')), one.pid)
   assert.equal(statSync(path).mode & 0o7777, 0o666)
+})
+
+test('an empty file without its mode belongs to its owner', { skip }, async (t) => {
+  const { path, one, two } = users(t, 0o777, 0o666)
+  // As a process leaves it that was killed before it set the mode.
+  writeFileSync(path, '', { mode: 0o600 })
+  utimesSync(path, 0, 0)
+  chownSync(path, ONE, GROUP)
+  assert.equal((await two.ask('acquire')).code, 'EACCES')
+  takenFrom(await one.ask('acquire'))
+  assert.equal(statSync(path).mode & 0o7777, 0o666)
+  assert.equal((await two.ask('acquire')).code, 'E_LOCK_CONTENTION')
 })
 
 test('run, status and break take --mode', { skip }, (t) => {
