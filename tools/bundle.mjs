@@ -35,6 +35,6 @@ await build({
   platform: 'node',
   format: 'cjs',
   target: 'node20.9',
-  external: ['pg', 'reconcile-lock-*'],
+  external: ['pg', '@reconcile-lock/*'],
   plugins: [otherBundles],
 })

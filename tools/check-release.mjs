@@ -30,7 +30,7 @@ function read(path) {
 function checkMain() {
   const path = join(home, 'package.json')
   if (!existsSync(path)) return fault(`${path} is missing`)
-  const { name, version, optionalDependencies = {} } = read(path)
+  const { version, optionalDependencies = {} } = read(path)
   const { 1: crate } = readFileSync(join(root, 'Cargo.toml'), 'utf8').match(/^version = "(.+)"$/m) ?? []
   for (const [what, found] of [
     ['the main package', version],
@@ -38,7 +38,7 @@ function checkMain() {
   ])
     if (found !== declared.version) fault(`${what} is of version ${found}, not ${declared.version}`)
   const wanted = Object.fromEntries(
-    declared.napi.targets.map((triple) => [`${name}-${platformOf(triple).name}`, declared.version]),
+    declared.napi.targets.map((triple) => [platformOf(triple).package, declared.version]),
   )
   for (const each of new Set([...Object.keys(wanted), ...Object.keys(optionalDependencies)])) {
     if (optionalDependencies[each] !== wanted[each])
@@ -70,7 +70,7 @@ function checkTarget(triple) {
     return fault(`${triple}: ${join(path, 'package.json')} is missing`)
   const main = `${declared.napi.binaryName}.${platform.name}.node`
   const wanted = {
-    name: `${declared.name}-${platform.name}`,
+    name: platform.package,
     version: declared.version,
     os: [platform.os],
     cpu: [platform.cpu],
@@ -100,7 +100,7 @@ function checkBinary(triple, platform, path) {
   if ((platform.libc === 'glibc') !== (binary.glibc !== undefined))
     return fault(`${triple}: ${path} ${binary.glibc ? `needs glibc ${binary.glibc}` : 'does not use glibc'}`)
   const libc = binary.glibc ? `, glibc ${binary.glibc} or newer` : ''
-  console.log(`${declared.name}-${platform.name} ${binary.size} bytes${libc}`)
+  console.log(`${platform.package} ${binary.size} bytes${libc}`)
 }
 
 if (here === '--here') declared.napi.targets = read(join(home, 'package.json')).napi.targets

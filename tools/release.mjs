@@ -1,13 +1,12 @@
 // Makes the packages to publish: the main package, and one for each platform.
 //
 // They are made in a separate directory. The clone's package.json names no platform packages, because they can be
-// installed only when they are published; napi's `pre-publish` adds them here.
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+// installed only when they are published.
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, join, resolve } from 'node:path'
 import { readOptions } from './cli.mjs'
 import { thirdPartyLicenses } from './licenses.mjs'
-import { bundle, napi, root, run } from './steps.mjs'
+import { bundle, root, run } from './steps.mjs'
 import { currentTarget, platformOf } from './targets.mjs'
 
 const usage = `usage: npm run release -- --artifacts DIRECTORY [--out DIRECTORY]
@@ -19,9 +18,14 @@ const usage = `usage: npm run release -- --artifacts DIRECTORY [--out DIRECTORY]
 
 It publishes nothing. binding.d.ts must have been built (npm run build).`
 
+const THIRD_PARTY = 'THIRD-PARTY-LICENSES.txt'
+const manifest = JSON.parse(readFileSync(`${root}package.json`, 'utf8'))
+
+const writeManifest = (home, content) =>
+  writeFileSync(join(home, 'package.json'), `${JSON.stringify(content, null, 2)}\n`)
+
 /** The main package, without the clone's own binary. */
-function copyPackage(home) {
-  const manifest = JSON.parse(readFileSync(`${root}package.json`, 'utf8'))
+function makeMainPackage(home, targets) {
   const files = manifest.files.filter((name) => !name.endsWith('.node'))
   const bundles = 'dist/'
   for (const name of [...files.filter((name) => name !== bundles), 'README.md', 'LICENSE'])
@@ -29,39 +33,39 @@ function copyPackage(home) {
   // Not in the clone, where tests or programs may use the bundle meanwhile.
   bundle(join(home, bundles))
   const { devDependencies: _, scripts: __, ...published } = manifest
-  published.files = files
-  if (here) published.napi.targets = [targetHere(published.napi.targets)]
-  writeFileSync(join(home, 'package.json'), `${JSON.stringify(published, null, 2)}\n`)
+  const { version, napi } = manifest
+  const platforms = targets.map((triple) => [platformOf(triple).package, version])
+  const optionalDependencies = Object.fromEntries(platforms)
+  writeManifest(home, { ...published, files, napi: { ...napi, targets }, optionalDependencies })
+}
+
+/** The package with the binary of a platform, the project's licence, and those of the crates in the binary. */
+function makePlatformPackage(home, triple, artifacts) {
+  const { package: name, os, cpu, libc } = platformOf(triple)
+  const main = basename(artifacts.get(triple))
+  const { version, license, repository, homepage, bugs, engines } = manifest
+  const description = `The binary of ${manifest.name} for ${triple}`
+  const about = { description, license, repository, homepage, bugs, engines }
+  const where = { os: [os], cpu: [cpu], ...(libc && { libc: [libc] }) }
+  mkdirSync(home, { recursive: true })
+  writeManifest(home, { name, version, ...about, ...where, main, files: [main, THIRD_PARTY] })
+  // The check of the release names what is missing.
+  if (existsSync(artifacts.get(triple))) cpSync(artifacts.get(triple), join(home, main))
+  cpSync(join(root, 'LICENSE'), join(home, 'LICENSE'))
+  writeFileSync(join(home, THIRD_PARTY), thirdPartyLicenses())
+  writeFileSync(
+    join(home, 'README.md'),
+    `# ${name}\n\n${description}. Install ${manifest.name}, which depends on it.\n`,
+  )
 }
 
 /** The target whose binary `npm run build` makes on this machine. */
-function targetHere(targets) {
+function targetHere() {
   const name = currentTarget()
-  const found = targets.find((triple) => platformOf(triple).name === name)
+  const found = manifest.napi.targets.find((triple) => platformOf(triple).name === name)
   if (found === undefined) throw new Error(`no package is published for ${name}`)
   return found
 }
-
-/** A directory with only this machine's binary, for napi: the clone may contain others. */
-function ownBinary() {
-  const directory = mkdtempSync(join(tmpdir(), 'reconcile-lock-binary-'))
-  process.on('exit', () => rmSync(directory, { recursive: true, force: true }))
-  const file = `reconcile-lock.${currentTarget()}.node`
-  cpSync(join(root, file), join(directory, file))
-  return directory
-}
-
-/** Adds LICENSE, and the licences of the crates that are compiled into a binary. */
-function addLicenses(home) {
-  const path = join(home, 'package.json')
-  const manifest = JSON.parse(readFileSync(path, 'utf8'))
-  manifest.files.push(THIRD_PARTY)
-  writeFileSync(path, `${JSON.stringify(manifest, null, 2)}\n`)
-  cpSync(join(root, 'LICENSE'), join(home, 'LICENSE'))
-  writeFileSync(join(home, THIRD_PARTY), thirdPartyLicenses())
-}
-
-const THIRD_PARTY = 'THIRD-PARTY-LICENSES.txt'
 
 const { here, ...options } = readOptions(usage, {
   artifacts: {},
@@ -72,20 +76,22 @@ if ((options.artifacts === undefined) === !here) {
   console.error(`give either --artifacts or --here\n\n${usage}`)
   process.exit(2)
 }
-const artifacts = here ? ownBinary() : resolve(options.artifacts)
+const directory = here ? root : resolve(options.artifacts)
+const found = readdirSync(directory, { recursive: !here })
+const targets = here ? [targetHere()] : manifest.napi.targets
+const artifacts = new Map(
+  targets.map((triple) => {
+    const file = `${manifest.napi.binaryName}.${platformOf(triple).name}.node`
+    return [triple, join(directory, found.find((path) => basename(path) === file) ?? file)]
+  }),
+)
 const out = resolve(options.out)
 const home = join(out, 'package')
 rmSync(out, { recursive: true, force: true })
 mkdirSync(home, { recursive: true })
-copyPackage(home)
-napi(['create-npm-dirs'], home)
-napi(['artifacts', '--output-dir', artifacts], home)
-// Without these flags it would publish each package before the check of all.
-napi(['pre-publish', '--skip-optional-publish', '--no-gh-release'], home)
-// napi's `artifacts` puts the binaries beside the loader too.
-for (const name of readdirSync(home).filter((name) => name.endsWith('.node'))) rmSync(join(home, name))
-const platforms = readdirSync(join(home, 'npm')).map((name) => join(home, 'npm', name))
-for (const each of platforms) addLicenses(each)
+makeMainPackage(home, targets)
+const platforms = targets.map((triple) => join(home, 'npm', platformOf(triple).name))
+for (const [index, each] of platforms.entries()) makePlatformPackage(each, targets[index], artifacts)
 run(process.execPath, [`${root}tools/check-release.mjs`, home, ...(here ? ['--here'] : [])])
 const packages = [home, ...platforms]
 run('npm', ['pack', '--ignore-scripts', '--silent', '--pack-destination', out, ...packages], {

@@ -3,6 +3,7 @@
 /**
  * @typedef {object} Platform
  * @property {string} name the platform in the name of its package, such as `linux-x64-gnu`
+ * @property {string} package the name of its package
  * @property {string} os `process.platform`
  * @property {string} cpu `process.arch`
  * @property {'glibc' | 'musl'} [libc] on Linux
@@ -21,7 +22,7 @@ export function platformOf(triple) {
   const [cpu = '', vendor = '', system = '', abi] = triple.split('-')
   const os = SYSTEMS[vendor] ?? system
   const name = [os, CPUS[cpu] ?? cpu, ...(abi === undefined ? [] : [abi])].join('-')
-  const platform = { name, os, cpu: CPUS[cpu] ?? cpu }
+  const platform = { name, package: `@reconcile-lock/${name}`, os, cpu: CPUS[cpu] ?? cpu }
   return os === 'linux' ? { ...platform, libc: abi === 'musl' ? 'musl' : 'glibc' } : platform
 }
 

@@ -1,12 +1,13 @@
 // Several copies of the JavaScript share one binary: hot reload, Jest's module registry, two installations.
 import assert from 'node:assert/strict'
 import { subscribe } from 'node:diagnostics_channel'
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { directory, rejection } from '../support/directory.mjs'
 import { copyPackage, type Package, root } from '../support/packages.mjs'
+import { here } from '../support/release.mjs'
 import { sleep } from '../support/time.mjs'
 
 const require = createRequire(import.meta.url)
@@ -23,16 +24,14 @@ function installed(
   layout: (home: string, platform: string, copies: [string, string]) => void,
 ) {
   const home = directory(t)
-  const copies: [string, string] = [join(home, 'one/reconcile-lock'), join(home, 'two/reconcile-lock')]
+  const copy = (of: string) => join(home, 'node_modules', of, 'node_modules/reconcile-lock')
+  const copies: [string, string] = [copy('one'), copy('two')]
   copyPackage(copies[0])
   const [binary = ''] = readdirSync(copies[0]).filter((name) => name.endsWith('.node'))
-  const name = `reconcile-lock-${binary.split('.')[1]}`
-  const platform = join(home, 'platform', name)
+  const platform = join(home, 'platform')
   mkdirSync(platform, { recursive: true })
   cpSync(join(copies[0], binary), join(platform, binary))
   rmSync(join(copies[0], binary))
-  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
-  writeFileSync(join(platform, 'package.json'), JSON.stringify({ name, version, main: binary }))
   cpSync(copies[0], copies[1], { recursive: true })
   layout(home, platform, copies)
   return copies.map((copy) => require(copy) as Package) as [Package, Package]
@@ -48,13 +47,10 @@ const layouts: Record<string, (t: TestContext) => [Package, Package]> = {
   // pnpm creates one instance per version of the optional peer `pg`, but only one of the platform package.
   'two instances of pnpm': (t) =>
     installed(t, (_, platform, copies) => {
-      for (const copy of copies)
-        link(platform, join(copy, 'node_modules', platform.split(/[\\/]/).at(-1) ?? ''))
+      for (const copy of copies) link(platform, join(dirname(copy), '@reconcile-lock', here))
     }),
   'nested duplicate with a hoisted platform package': (t) =>
-    installed(t, (home, platform) =>
-      link(platform, join(home, 'node_modules', platform.split(/[\\/]/).at(-1) ?? '')),
-    ),
+    installed(t, (home, platform) => link(platform, join(home, 'node_modules/@reconcile-lock', here))),
 }
 
 const events: string[] = []

@@ -1,12 +1,20 @@
 // No native binary works here: one error says what failed, why, and what to do.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import {
+  copyFileSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { directory } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
-import { fileOf, here, layOut, manifest } from '../support/release.mjs'
+import { fileOf, here, installedBinary, layOut, manifest } from '../support/release.mjs'
 import { ofFutureGlibc, ofMusl } from './libraries.mjs'
 
 const onWine: KnownFailure = {
@@ -72,7 +80,7 @@ function proves(seen: Seen, name: string, cause: RegExp, remedy = /^ {2}fix: npm
   )
   const [first, asked, why, fix, ...more] = seen.message.split('\n')
   assert.ok(first?.endsWith(`, ${runtime}`), first)
-  assert.equal(asked, `  package: reconcile-lock-${name}`)
+  assert.equal(asked, `  package: @reconcile-lock/${name}`)
   assert.match(why ?? '', /^ {2}cause: /)
   assert.match(why ?? '', cause)
   assert.match(fix ?? '', remedy)
@@ -107,7 +115,6 @@ for (const way of Object.keys(ways) as (keyof typeof ways)[]) {
         new RegExp(` here: ${process.platform} ${process.arch}${libc}, ${runtime}\n`),
       )
       assert.equal(seen.path, join(home, fileOf(here)))
-      assert.equal(seen.cause?.code, 'MODULE_NOT_FOUND')
     }),
   )
 }
@@ -128,12 +135,76 @@ test(
   }),
 )
 
+/** Moves a directory. */
+function move(from: string, to: string): void {
+  mkdirSync(dirname(to), { recursive: true })
+  renameSync(from, to)
+}
+
+/** Where package managers install the package `home` and the scope of its binary, from the `node_modules` of a project. */
+const layouts: Record<string, (modules: string, home: string, scope: string) => void> = {
+  hoisted: () => {},
+  nested: (_, home, scope) => move(scope, join(home, 'node_modules/@reconcile-lock')),
+  'of a dependency, with a hoisted binary': (modules, home) => {
+    move(home, join(modules, 'app/node_modules/reconcile-lock'))
+    writeFileSync(join(modules, 'app/index.js'), "module.exports = require('reconcile-lock')")
+    move(join(modules, 'app'), home)
+  },
+  'isolated by pnpm': (modules, home, scope) => {
+    const store = join(modules, '.pnpm')
+    const [main, binary] = [
+      join(store, 'main/node_modules'),
+      join(store, 'binary/node_modules/@reconcile-lock'),
+    ]
+    move(home, join(main, 'reconcile-lock'))
+    move(scope, binary)
+    symlinkSync(join(main, 'reconcile-lock'), home, 'junction')
+    mkdirSync(join(main, '@reconcile-lock'))
+    symlinkSync(join(binary, here), join(main, '@reconcile-lock', here), 'junction')
+  },
+  'in the cache of Deno': (modules, home, scope) => {
+    const cache = join(modules, '../cache')
+    const [main, binary] = [
+      join(cache, 'reconcile-lock', manifest.version),
+      join(cache, '@reconcile-lock', here, manifest.version),
+    ]
+    move(home, main)
+    move(join(scope, here), binary)
+    symlinkSync(main, home, 'junction')
+  },
+  'in the cache of Bun': (modules, home, scope) => {
+    const cache = join(modules, '../cache')
+    const main = join(cache, `reconcile-lock@${manifest.version}@@@1`)
+    move(home, main)
+    move(join(scope, here), join(cache, '@reconcile-lock', `${here}@${manifest.version}@@@1`))
+    symlinkSync(main, home, 'junction')
+  },
+  'of a workspace': (modules) => {
+    move(join(modules, '../node_modules'), join(modules, '../../node_modules'))
+  },
+}
+
+for (const [what, change] of Object.entries(layouts)) {
+  test(
+    `the binary is found in an installation: ${what}`,
+    knownFailure(onWine, (t) => {
+      const project = join(directory(t), 'project')
+      const modules = join(project, 'node_modules')
+      const home = layOut(project, here)
+      change(modules, home, join(modules, '@reconcile-lock'))
+      assert.deepEqual(failure(project), {})
+    }),
+  )
+}
+
 test(
-  'the complete layout of the other tests loads',
+  'a binary in `node_modules` of an unrelated parent directory is not loaded',
   knownFailure(onWine, (t) => {
-    const project = directory(t)
+    const parent = directory(t)
+    const project = join(parent, 'project')
     layOut(project, here)
-    assert.deepEqual(failure(project), {})
+    move(join(project, 'node_modules/@reconcile-lock'), join(parent, 'node_modules/@reconcile-lock'))
+    proves(failure(project), here, /is not installed/)
   }),
 )
 
@@ -143,7 +214,7 @@ for (const place of ['package', 'beside']) {
     knownFailure(onWine, (t) => {
       const project = directory(t)
       const home = layOut(project, here)
-      const installed = join(project, 'node_modules', `reconcile-lock-${here}`, fileOf(here))
+      const installed = installedBinary(project)
       const path = place === 'package' ? installed : join(home, fileOf(here))
       if (path !== installed) renameSync(installed, path)
       writeFileSync(path, 'garbage '.repeat(512))
@@ -167,7 +238,7 @@ for (const [what, made, cause] of [
     knownFailure([onWine, onQemu], (t) => {
       const project = directory(t)
       layOut(project, here)
-      copyFileSync(made(t), join(project, 'node_modules', `reconcile-lock-${here}`, fileOf(here)))
+      copyFileSync(made(t), installedBinary(project))
       const seen = failure(project)
       proves(seen, here, cause)
       assert.equal(seen.cause?.code, REFUSED)
@@ -235,10 +306,9 @@ test(
   knownFailure(onWine, (t) => {
     const project = directory(t)
     layOut(project, here)
-    rmSync(join(project, 'node_modules', `reconcile-lock-${here}`, fileOf(here)))
+    rmSync(installedBinary(project))
     const seen = failure(project)
     proves(seen, here, /is not installed/)
-    assert.equal(seen.cause?.code, 'MODULE_NOT_FOUND')
   }),
 )
 
@@ -260,7 +330,7 @@ test(
     writeFileSync(path, readFileSync(path, 'utf8').replace(`"${manifest.version}"`, '"0.9.9"'))
     const seen = failure(project)
     proves(seen, here, new RegExp(`is of version ${manifest.version}, and reconcile-lock of 0\\.9\\.9$`))
-    assert.equal(seen.path, join(project, 'node_modules', `reconcile-lock-${here}`, fileOf(here)))
+    assert.equal(seen.path, installedBinary(project))
   }),
 )
 

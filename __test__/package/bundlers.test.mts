@@ -59,8 +59,8 @@ for (const [format, extension] of [
 
 test('esbuild without `external` fails at build time', async (t) => {
   const home = project(t)
-  const platform = join(home, 'node_modules', `${NAME}-${here}`)
-  mkdirSync(platform)
+  const platform = join(home, 'node_modules/@reconcile-lock', here)
+  mkdirSync(platform, { recursive: true })
   writeFileSync(join(platform, 'package.json'), JSON.stringify({ main: fileOf(here) }))
   renameSync(join(home, 'node_modules', NAME, fileOf(here)), join(platform, fileOf(here)))
   const bundled = esbuild.build({

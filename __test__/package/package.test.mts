@@ -187,7 +187,9 @@ test('the package contains exactly the expected files', () => {
 
 test('the loader names the package of every published platform', () => {
   const loader = readFileSync(join(root, 'dist/index.js'), 'utf8')
-  for (const { name } of platforms) assert.ok(loader.includes(`require("reconcile-lock-${name}")`), name)
+  const required = [...loader.matchAll(/require\("(@reconcile-lock\/.*)"\)/g)].map(([, name]) => name)
+  assert.deepEqual(required.sort(), platforms.map((platform) => platform.package).sort())
+  for (const { name } of platforms) assert.ok(loader.includes(`"${name}"`), name)
 })
 
 test('loading the package has no side effects', () => {

@@ -36,7 +36,7 @@ test('a complete release passes and its sizes are printed', () => {
   assert.match(said, /the release is complete/)
   assert.match(said, /^reconcile-lock \d+ bytes packed/m)
   for (const triple of manifest.napi.targets)
-    assert.match(said, new RegExp(`^reconcile-lock-${platformOf(triple).name} \\d+ bytes`, 'm'))
+    assert.match(said, new RegExp(`^${platformOf(triple).package} \\d+ bytes`, 'm'))
 })
 
 test('check-release prints its usage without a directory', () => {
@@ -126,16 +126,16 @@ const faults: Record<string, [spoil: (home: string) => void, said: RegExp]> = {
   'an optional dependency is missing': [
     (home) =>
       edit(join(home, 'package.json'), (content) => {
-        delete (content.optionalDependencies as Record<string, string>)['reconcile-lock-darwin-x64']
+        delete (content.optionalDependencies as Record<string, string>)['@reconcile-lock/darwin-x64']
       }),
-    /optionalDependencies: reconcile-lock-darwin-x64 is undefined/,
+    /optionalDependencies: @reconcile-lock\/darwin-x64 is undefined/,
   ],
   'the main package depends on a range': [
     (home) =>
       edit(join(home, 'package.json'), (content) => {
-        Object.assign(content.optionalDependencies as object, { 'reconcile-lock-darwin-x64': '^0.1.0' })
+        Object.assign(content.optionalDependencies as object, { '@reconcile-lock/darwin-x64': '^0.1.0' })
       }),
-    /optionalDependencies: reconcile-lock-darwin-x64 is \^0\.1\.0/,
+    /optionalDependencies: @reconcile-lock\/darwin-x64 is \^0\.1\.0/,
   ],
   'the main package declares fewer targets': [
     (home) => {

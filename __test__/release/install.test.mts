@@ -8,12 +8,11 @@ import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
 import { directory } from '../support/directory.mjs'
 import { root } from '../support/packages.mjs'
-import { here, layOut, makeRelease, manifest, platforms } from '../support/release.mjs'
+import { here, layOut, makeRelease, manifest, platforms, tarballOf } from '../support/release.mjs'
 import { npm, type Registry, serve } from './registry.mjs'
 
 const release = makeRelease()
-const { version } = manifest
-const tarball = (name = '') => `reconcile-lock${name && `-${name}`}-${version}.tgz`
+const tarball = (name = '') => tarballOf(`reconcile-lock${name && `-${name}`}`)
 let registry: Registry
 
 before(async () => {
@@ -30,8 +29,15 @@ async function installed(t: TestContext, ...args: string[]): Promise<string> {
   return project
 }
 
-const packages = (project: string) =>
-  readdirSync(join(project, 'node_modules')).filter((name) => !name.startsWith('.'))
+/** The platform packages that npm has installed. */
+const binaries = (project: string) => {
+  const modules = join(project, 'node_modules')
+  const [scope, ...others] = readdirSync(modules).filter(
+    (name) => name !== 'reconcile-lock' && !name.startsWith('.'),
+  )
+  assert.deepEqual(others, [])
+  return scope === undefined ? [] : readdirSync(join(modules, scope)).map((name) => `${scope}/${name}`)
+}
 
 function node(project: string, ...args: string[]): string {
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: project, encoding: 'utf8' })
@@ -49,7 +55,7 @@ const lockOnce = "require('reconcile-lock').acquireLockSync().releaseSync()"
 
 test('npm installs only the binary of this machine', async (t) => {
   const project = await installed(t)
-  assert.deepEqual(packages(project), ['reconcile-lock', `reconcile-lock-${here}`])
+  assert.deepEqual(binaries(project), [`@reconcile-lock/${here}`])
   assert.deepEqual(registry.fetched(), [tarball(), tarball(here)].sort())
   const home = join(project, 'node_modules/reconcile-lock')
   assert.deepEqual(
@@ -111,7 +117,7 @@ test('a binary installed for another platform is reported', async (t) => {
   const args = [`--os=${os}`, `--cpu=${cpu}`, ...(libc ? [`--libc=${libc}`] : [])]
   const project = await installed(t, ...args)
   const name = here === 'darwin-arm64' ? 'linux-x64-gnu' : 'darwin-arm64'
-  assert.deepEqual(packages(project), ['reconcile-lock', `reconcile-lock-${name}`])
+  assert.deepEqual(binaries(project), [`@reconcile-lock/${name}`])
   const { status, stderr } = spawnSync(process.execPath, ['-e', lockOnce], { cwd: project, encoding: 'utf8' })
   assert.equal(status, 1)
   assert.match(stderr, /is not installed: .* or node_modules was installed for another platform/)
@@ -119,12 +125,12 @@ test('a binary installed for another platform is reported', async (t) => {
 
 test('npm installs the musl binary on musl', async (t) => {
   const project = await installed(t, '--os=linux', '--cpu=x64', '--libc=musl')
-  assert.deepEqual(packages(project), ['reconcile-lock', 'reconcile-lock-linux-x64-musl'])
+  assert.deepEqual(binaries(project), ['@reconcile-lock/linux-x64-musl'])
 })
 
 test('the error names the npm command that installs the binary', async (t) => {
   const project = await installed(t, '--omit=optional')
-  assert.deepEqual(packages(project), ['reconcile-lock'])
+  assert.deepEqual(binaries(project), [])
   const { stderr } = spawnSync(process.execPath, ['-e', lockOnce], { cwd: project, encoding: 'utf8' })
   const [, command = ''] = /fix: npm (install --include=optional), /.exec(stderr) ?? []
   const again = await npm(registry, project, command.split(' '))

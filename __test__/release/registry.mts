@@ -7,7 +7,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { basename, join } from 'node:path'
-import { manifest, type Release } from '../support/release.mjs'
+import { manifest, type Release, tarballOf } from '../support/release.mjs'
 
 export interface Registry {
   url: string
@@ -23,7 +23,7 @@ function packuments({ home, packed }: Release, url: string): Map<string, unknown
     homes.map((each) => {
       const described = JSON.parse(readFileSync(join(each, 'package.json'), 'utf8'))
       const { name, version } = described
-      const file = `${name}-${version}.tgz`
+      const file = tarballOf(name, version)
       const integrity = `sha512-${createHash('sha512')
         .update(readFileSync(join(packed, file)))
         .digest('base64')}`
@@ -38,11 +38,12 @@ export async function serve(release: Release): Promise<Registry> {
   let known = new Map<string, unknown>()
   let fetched: string[] = []
   const server = createServer((request, response) => {
-    const name = basename(request.url ?? '')
-    if (request.url?.startsWith('/-/')) {
+    const path = decodeURIComponent(request.url ?? '').slice(1)
+    if (path.startsWith('-/')) {
+      const name = basename(path)
       fetched.push(name)
       response.end(readFileSync(join(release.packed, name)))
-    } else if (known.has(name)) response.end(JSON.stringify(known.get(name)))
+    } else if (known.has(path)) response.end(JSON.stringify(known.get(path)))
     else response.writeHead(404).end('{}')
   })
   server.listen(0, '127.0.0.1')

@@ -18,6 +18,7 @@ import { copyPackage, root } from './packages.mjs'
 
 export interface Platform {
   name: string
+  package: string
   os: string
   cpu: string
   libc?: 'glibc' | 'musl'
@@ -34,6 +35,12 @@ export const platforms = manifest.napi.targets.map(platformOf)
 /** The platform that the tests run on. */
 export const here = currentTarget()
 export const fileOf = (name: string): string => `reconcile-lock.${name}.node`
+/** The binary in the layout of `layOut()`. */
+export const installedBinary = (project: string): string =>
+  join(project, 'node_modules/@reconcile-lock', here, fileOf(here))
+/** The file that `npm pack` makes. */
+export const tarballOf = (name: string, version = manifest.version): string =>
+  `${name.replace('@', '').replace('/', '-')}-${version}.tgz`
 
 const ELF = { x64: 62, arm64: 183 }
 const MACH_O = { x64: 0x01000007, arm64: 0x0100000c }
@@ -97,9 +104,9 @@ export function layOut(project: string, name?: string): string {
   if (name !== undefined) {
     const platform = platforms.find((each) => each.name === name)
     assert.ok(platform, name)
-    const directory = join(project, 'node_modules', `reconcile-lock-${name}`)
-    mkdirSync(directory)
-    const described = { name: `reconcile-lock-${name}`, version: manifest.version, main: fileOf(name) }
+    const directory = join(project, 'node_modules', platform.package)
+    mkdirSync(directory, { recursive: true })
+    const described = { name: platform.package, version: manifest.version, main: fileOf(name) }
     writeFileSync(join(directory, 'package.json'), JSON.stringify(described))
     if (name === here) copyFileSync(join(root, fileOf(here)), join(directory, fileOf(here)))
     else writeFileSync(join(directory, fileOf(name)), madeUp(platform))
