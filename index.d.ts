@@ -228,8 +228,9 @@ export type LockErrorCode =
  * - `E_LOCK_NATIVE`: `require` or `import` throws it, not a call: there is no native binary that works on this machine.
  *   `message` gives the cause and its remedy, `path` the file that was tried, and `cause` the system's error.
  *
- * `docs/postgres.md` describes the codes of locks on PostgreSQL: `E_LOCK_CONNECTIONS`, `E_LOCK_POOLER`,
- * `E_LOCK_STANDBY`, `E_LOCK_TABLE`, `E_LOCK_COLLISION`, `E_LOCK_DRIVER`.
+ * https://github.com/reconcile-lock/reconcile-lock/blob/main/docs/postgres.md describes the codes of locks on
+ * PostgreSQL: `E_LOCK_CONNECTIONS`, `E_LOCK_POOLER`, `E_LOCK_STANDBY`, `E_LOCK_TABLE`, `E_LOCK_COLLISION`,
+ * `E_LOCK_DRIVER`.
  *
  * A system error is not a `LockError`. It has the form of Node's own errors, with `code` (`EACCES`, `ENOENT`, `ENOSPC`,
  * …), `errno`, `syscall` and `path`. An invalid argument is a `TypeError` or `RangeError` with `ERR_INVALID_ARG_TYPE`,

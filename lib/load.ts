@@ -162,7 +162,7 @@ function reinstall(target: string): string {
   if (isClone()) return 'npm run build, in this clone'
   if (!isBundled && !('pkg' in process))
     return 'npm install --include=optional, or what your package manager calls that, on this machine'
-  const page = `${homepage.replace('#readme', '')}/blob/main/docs/bundling.md`
+  const page = `${homepage.replace('#readme', '')}/blob/v${version}/docs/bundling.md`
   const copy =
     isBundled && bundleDirectory !== undefined ? `copy ${fileOf(target)} to ${bundleDirectory}, or ` : ''
   return `${copy}set NAPI_RS_NATIVE_LIBRARY_PATH to the path of ${fileOf(target)}; see ${page}`

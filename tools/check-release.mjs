@@ -20,6 +20,10 @@ const home = resolve(directory)
 
 /** The manifest of this project: the one in the directory may declare less. */
 const declared = read(join(root, 'package.json'))
+/** The files of each package. */
+const listed = read(join(root, 'tools/package-files.json'))
+/** The directories of packages, with the files of each. */
+const directories = new Map()
 const faults = []
 const fault = (text) => faults.push(text)
 
@@ -44,22 +48,40 @@ function checkMain() {
     if (optionalDependencies[each] !== wanted[each])
       fault(`optionalDependencies: ${each} is ${optionalDependencies[each]}, not ${wanted[each]}`)
   }
-  checkFiles()
+  const { scripts } = read(path)
+  if (scripts !== undefined) fault(`the main package has scripts: ${Object.keys(scripts).join(', ')}`)
+  directories.set('.', ['the main package', listed.main])
+  checkLinks()
 }
 
-/** Checks the files that npm would publish in the main package. */
-function checkFiles() {
+/**
+ * Compares the files that npm would publish with the lists.
+ * @param {Map<string, [what: string, wanted: string[]]>} lists by directory
+ */
+function checkFiles(lists) {
   // With a shell, because npm is a script on Windows.
-  const command = 'npm pack --dry-run --json --ignore-scripts'
-  const [packed] = JSON.parse(execFileSync(command, { cwd: home, encoding: 'utf8', shell: true }))
-  const files = packed.files.map(({ path }) => path)
-  for (const binary of files.filter((path) => path.endsWith('.node')))
-    fault(`the main package holds ${binary}`)
-  for (const needed of ['dist/index.js', 'dist/postgres.js', 'dist/cli.js', 'dist/shared.js'])
-    if (!files.includes(needed)) fault(`the main package lacks ${needed}`)
-  const { scripts } = read(join(home, 'package.json'))
-  if (scripts !== undefined) fault(`the main package has scripts: ${Object.keys(scripts).join(', ')}`)
-  console.log(`${declared.name} ${packed.size} bytes packed, ${packed.unpackedSize} unpacked`)
+  const settings = { cwd: home, encoding: 'utf8', shell: process.platform === 'win32', maxBuffer: 1 << 28 }
+  const args = ['pack', '--dry-run', '--json', '--ignore-scripts', ...lists.keys()]
+  for (const [index, packed] of JSON.parse(execFileSync('npm', args, settings)).entries()) {
+    const [what, wanted] = [...lists.values()][index]
+    const files = packed.files.map(({ path }) => path)
+    for (const file of files.filter((path) => !wanted.includes(path))) fault(`${what} holds ${file}`)
+    for (const file of wanted.filter((path) => !files.includes(path))) fault(`${what} lacks ${file}`)
+    console.log(`${packed.name} ${packed.size} bytes packed, ${packed.unpackedSize} unpacked`)
+  }
+}
+
+/** Finds relative links that lead out of the package, and pages of the repository named without a link. */
+function checkLinks() {
+  for (const name of ['README.md', 'CHANGELOG.md', 'index.d.ts', 'postgres.d.ts']) {
+    const path = join(home, name)
+    if (!existsSync(path)) continue
+    const text = readFileSync(path, 'utf8')
+    const links = [...text.matchAll(/\]\((?!https?:|#)([^)#\s]+)/g)].map(([, file]) => file)
+    const mentions = name.endsWith('.ts') ? (text.match(/(?<!\S)`?docs\/\S+\.md/g) ?? []) : []
+    for (const file of [...links, ...mentions].filter((file) => !existsSync(join(home, file))))
+      fault(`${name} names ${file}, which the package does not contain`)
+  }
 }
 
 /** Checks the package of one platform. */
@@ -76,15 +98,14 @@ function checkTarget(triple) {
     cpu: [platform.cpu],
     libc: platform.libc && [platform.libc],
     main,
-    files: [main, 'THIRD-PARTY-LICENSES.txt'],
+    files: [main, 'THIRD-PARTY-LICENSES.txt', 'sbom.cdx.json'],
   }
   const found = read(join(path, 'package.json'))
   for (const [key, value] of Object.entries(wanted)) {
     if (JSON.stringify(found[key]) !== JSON.stringify(value))
       fault(`${triple}: ${key} is ${JSON.stringify(found[key])}, not ${JSON.stringify(value)}`)
   }
-  for (const file of ['LICENSE', 'THIRD-PARTY-LICENSES.txt'])
-    if (!existsSync(join(path, file))) fault(`${triple}: ${join(path, file)} is missing`)
+  directories.set(`./npm/${platform.name}`, [triple, [...listed.platform, main]])
   checkBinary(triple, platform, join(path, main))
 }
 
@@ -106,6 +127,7 @@ function checkBinary(triple, platform, path) {
 if (here === '--here') declared.napi.targets = read(join(home, 'package.json')).napi.targets
 checkMain()
 for (const triple of declared.napi.targets) checkTarget(triple)
+checkFiles(directories)
 for (const text of faults) console.error(text)
 console.log(faults.length === 0 ? 'the release is complete' : `${faults.length} faults`)
 process.exitCode = faults.length === 0 ? 0 : 1

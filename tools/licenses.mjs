@@ -28,8 +28,8 @@ function linked() {
   return new Set(crates)
 }
 
-/** One text with all licences. */
-export function thirdPartyLicenses() {
+/** The metadata of every crate in the addon. */
+function crates() {
   const wanted = linked()
   const { packages } = JSON.parse(
     cargo('metadata', '--locked', '--format-version', '1', '--features', 'node'),
@@ -37,6 +37,23 @@ export function thirdPartyLicenses() {
   const found = packages.filter(({ name, version }) => wanted.has(`${name} ${version}`))
   if (found.length !== wanted.size)
     throw new Error(`${wanted.size} crates are linked, and ${found.length} known`)
+  return found
+}
+
+/** The crates in a binary as a software bill of materials, in the JSON of CycloneDX. */
+export function billOfMaterials(name, version) {
+  const component = { type: 'library', name, version, purl: `pkg:npm/${name.replace('@', '%40')}@${version}` }
+  const components = crates().map(({ name, version, license }) => ({
+    ...{ type: 'library', name, version, purl: `pkg:cargo/${name}@${version}` },
+    licenses: [{ expression: license.replaceAll('/', ' OR ') }],
+  }))
+  const about = { bomFormat: 'CycloneDX', specVersion: '1.6', version: 1, metadata: { component } }
+  return `${JSON.stringify({ ...about, components }, null, 2)}\n`
+}
+
+/** One text with all licences. */
+export function thirdPartyLicenses() {
+  const found = crates()
   const seen = new Map()
   const sections = found.map(({ name, version, license, repository, manifest_path: manifest }) => {
     const home = dirname(manifest)

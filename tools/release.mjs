@@ -5,7 +5,7 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { readOptions } from './cli.mjs'
-import { thirdPartyLicenses } from './licenses.mjs'
+import { billOfMaterials, thirdPartyLicenses } from './licenses.mjs'
 import { bundle, root, run } from './steps.mjs'
 import { currentTarget, platformOf } from './targets.mjs'
 
@@ -19,6 +19,7 @@ const usage = `usage: npm run release -- --artifacts DIRECTORY [--out DIRECTORY]
 It publishes nothing. binding.d.ts must have been built (npm run build).`
 
 const THIRD_PARTY = 'THIRD-PARTY-LICENSES.txt'
+const SBOM = 'sbom.cdx.json'
 const manifest = JSON.parse(readFileSync(`${root}package.json`, 'utf8'))
 
 const writeManifest = (home, content) =>
@@ -32,6 +33,7 @@ function makeMainPackage(home, targets) {
     cpSync(join(root, name), join(home, name), { recursive: true })
   // Not in the clone, where tests or programs may use the bundle meanwhile.
   bundle(join(home, bundles))
+  for (const name of ['README.md', 'CHANGELOG.md']) linkToRepository(home, name)
   const { devDependencies: _, scripts: __, ...published } = manifest
   const { version, napi } = manifest
   const platforms = targets.map((triple) => [platformOf(triple).package, version])
@@ -39,7 +41,19 @@ function makeMainPackage(home, targets) {
   writeManifest(home, { ...published, files, napi: { ...napi, targets }, optionalDependencies })
 }
 
-/** The package with the binary of a platform, the project's licence, and those of the crates in the binary. */
+/** Links what the package does not contain to the repository, at the tag of this version. */
+function linkToRepository(home, name) {
+  const text = readFileSync(join(home, name), 'utf8')
+  const repository = manifest.homepage.replace('#readme', '')
+  const linked = text.replaceAll(/(!\[[^\]]*)?\]\((?!https?:|#)([^)#\s]+)/g, (link, image, file) =>
+    existsSync(join(home, file))
+      ? link
+      : `${image ?? ''}](${repository}/${image ? 'raw' : 'blob'}/v${manifest.version}/${file}`,
+  )
+  writeFileSync(join(home, name), linked)
+}
+
+/** The package with the binary of a platform, the project's licence, and the crates in the binary with theirs. */
 function makePlatformPackage(home, triple, artifacts) {
   const { package: name, os, cpu, libc } = platformOf(triple)
   const main = basename(artifacts.get(triple))
@@ -48,11 +62,12 @@ function makePlatformPackage(home, triple, artifacts) {
   const about = { description, license, repository, homepage, bugs, engines }
   const where = { os: [os], cpu: [cpu], ...(libc && { libc: [libc] }) }
   mkdirSync(home, { recursive: true })
-  writeManifest(home, { name, version, ...about, ...where, main, files: [main, THIRD_PARTY] })
+  writeManifest(home, { name, version, ...about, ...where, main, files: [main, THIRD_PARTY, SBOM] })
   // The check of the release names what is missing.
   if (existsSync(artifacts.get(triple))) cpSync(artifacts.get(triple), join(home, main))
   cpSync(join(root, 'LICENSE'), join(home, 'LICENSE'))
   writeFileSync(join(home, THIRD_PARTY), thirdPartyLicenses())
+  writeFileSync(join(home, SBOM), billOfMaterials(name, version))
   writeFileSync(
     join(home, 'README.md'),
     `# ${name}\n\n${description}. Install ${manifest.name}, which depends on it.\n`,

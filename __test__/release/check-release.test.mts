@@ -155,6 +155,29 @@ const faults: Record<string, [spoil: (home: string) => void, said: RegExp]> = {
     (home) => rmSync(join(home, 'dist'), { recursive: true }),
     /the main package lacks dist\/postgres\.js/,
   ],
+  'the main package contains an unlisted file': [
+    (home) => writeFileSync(join(home, 'bin/more.js'), ''),
+    /the main package holds bin\/more\.js/,
+  ],
+  'a platform package contains an unlisted file': [
+    (home) => {
+      writeFileSync(join(home, 'npm', target(apple).name, 'install.js'), '')
+      edit(manifestOf(home, apple), (content) => (content.files as string[]).push('install.js'))
+    },
+    /x86_64-apple-darwin holds install\.js/,
+  ],
+  'a platform package lacks its bill of materials': [
+    (home) => rmSync(join(home, 'npm', target(apple).name, 'sbom.cdx.json')),
+    /x86_64-apple-darwin lacks sbom\.cdx\.json/,
+  ],
+  'README.md has a relative link out of the package': [
+    (home) => writeFileSync(join(home, 'README.md'), '[errors](docs/errors.md#codes)'),
+    /README\.md names docs\/errors\.md, which the package does not contain/,
+  ],
+  'the types name a page of the repository': [
+    (home) => writeFileSync(join(home, 'index.d.ts'), '/** See `docs/postgres.md`. */'),
+    /index\.d\.ts names .*docs\/postgres\.md/,
+  ],
   'the main package has an install script': [
     (home) =>
       edit(join(home, 'package.json'), (content) =>
