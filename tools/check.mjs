@@ -1,5 +1,5 @@
 // Checks of the repository: `node tools/check.mjs commits [DIRECTORY]`, `workflows [DIRECTORY]`, `dependencies
-// [--advisories]`.
+// [--advisories]`, `release TAG [DIRECTORY]`.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
@@ -90,7 +90,19 @@ function dependencies(option) {
     console.log('advisories: skipped, as their database comes from the network: the workflows check them')
 }
 
-const checks = { commits, workflows, dependencies }
+/** Checks that a tag names the version, and that the changelog gives it a date and calls nothing unreleased. */
+function release(tag, directory = root) {
+  const { version } = JSON.parse(readFileSync(join(directory, 'package.json'), 'utf8'))
+  if (tag !== `v${version}`) fail(`the tag is ${tag}, and package.json has version ${version}`)
+  const headings = readFileSync(join(directory, 'CHANGELOG.md'), 'utf8').match(/^## .*$/gm) ?? []
+  if (headings.some((heading) => /unreleased/i.test(heading))) fail('CHANGELOG.md has unreleased changes')
+  const [newest = ''] = headings
+  if (!newest.startsWith(`## [${version}] - `) || !/ - \d{4}-\d\d-\d\d$/.test(newest))
+    fail(`the first heading of CHANGELOG.md is not "## [${version}] - YYYY-MM-DD", but "${newest}"`)
+  console.log(`${tag} can be released`)
+}
+
+const checks = { commits, workflows, dependencies, release }
 const [name, ...args] = process.argv.slice(2)
 if (!Object.hasOwn(checks, name)) fail(`There is no check ${name}: ${Object.keys(checks).join(', ')}`)
 await checks[name](...args)

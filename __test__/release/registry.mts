@@ -13,6 +13,8 @@ export interface Registry {
   url: string
   /** The tarballs that were requested since the last call. */
   fetched(): string[]
+  /** The packages that were published since the last call, in this order. */
+  published(): string[]
   close(): void
 }
 
@@ -34,10 +36,25 @@ function packuments({ home, packed }: Release, url: string): Map<string, unknown
   )
 }
 
-export async function serve(release: Release): Promise<Registry> {
+/** @param isEmpty whether nothing is published yet */
+export async function serve(release: Release, isEmpty = false): Promise<Registry> {
   let known = new Map<string, unknown>()
   let fetched: string[] = []
+  let put: string[] = []
   const server = createServer((request, response) => {
+    if (request.method === 'PUT') {
+      let body = ''
+      request.setEncoding('utf8').on('data', (text) => {
+        body += text
+      })
+      request.on('end', () => {
+        const { name, versions, 'dist-tags': tags } = JSON.parse(body)
+        known.set(name, { name, versions, 'dist-tags': tags })
+        put.push(name)
+        response.writeHead(201).end('{}')
+      })
+      return
+    }
     const path = decodeURIComponent(request.url ?? '').slice(1)
     if (path.startsWith('-/')) {
       const name = basename(path)
@@ -49,13 +66,20 @@ export async function serve(release: Release): Promise<Registry> {
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-  known = packuments(release, url)
-  assert.ok(known.has(manifest.name))
+  if (!isEmpty) {
+    known = packuments(release, url)
+    assert.ok(known.has(manifest.name))
+  }
   return {
     url,
     fetched() {
       const seen = fetched.sort()
       fetched = []
+      return seen
+    },
+    published() {
+      const seen = put
+      put = []
       return seen
     },
     close: () => server.close(),

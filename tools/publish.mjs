@@ -1,0 +1,62 @@
+// `node tools/publish.mjs DIRECTORY`: publishes the tarballs of a release, the platforms first, because the main package
+// depends on them. It publishes nothing if a file differs from its hash in the environment, `HASHES`, or if the
+// registry has other bytes under one of the versions. A run that failed half-way can be repeated.
+import { execFileSync, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { differences, unexpected } from './hashes.mjs'
+
+const [directory] = process.argv.slice(2)
+if (directory === undefined) {
+  console.error('usage: HASHES=… node tools/publish.mjs DIRECTORY')
+  process.exit(64)
+}
+
+/** Ends this process if there are faults. */
+function stopAt(faults) {
+  if (faults.length === 0) return
+  console.error(faults.join('\n'))
+  process.exit(1)
+}
+
+function packageOf([file, content]) {
+  const path = join(directory, file)
+  const extract = (name) => execFileSync('tar', ['-xzOf', path, `package/${name}`], { maxBuffer: 1 << 28 })
+  const { name, version, main } = JSON.parse(extract('package.json'))
+  const integrity = `sha512-${createHash('sha512').update(content).digest('base64')}`
+  const binary = main.endsWith('.node') ? [main, extract(main)] : undefined
+  return { path, id: `${name}@${version}`, integrity, binary }
+}
+
+/** The integrity of a version in the registry; `undefined` if it is not published. */
+function publishedIntegrity(id) {
+  const args = ['view', id, 'dist.integrity', '--json']
+  const { status, stdout, stderr, error } = spawnSync('npm', args, { encoding: 'utf8' })
+  if (status === 0) return stdout.trim() === '' ? undefined : JSON.parse(stdout)
+  if (error === undefined && JSON.parse(stdout || '{}').error?.code === 'E404') return undefined
+  throw error ?? new Error(`npm view ${id}: ${stderr}`)
+}
+
+const { HASHES = '' } = process.env
+const files = readdirSync(directory)
+  .filter((name) => name.endsWith('.tgz'))
+  .map((name) => [name, readFileSync(join(directory, name))])
+stopAt(unexpected(files, HASHES))
+const packages = files.map(packageOf)
+const binaries = packages.flatMap(({ binary }) => (binary ? [binary] : []))
+stopAt(differences([...files, ...binaries], HASHES))
+const faults = files.length === 0 ? [`${directory} contains no packages`] : []
+const missing = []
+for (const each of packages) {
+  const published = publishedIntegrity(each.id)
+  if (published === undefined) missing.push(each)
+  else if (published === each.integrity) console.log(`${each.id} is published already`)
+  else faults.push(`${each.id} is published with other bytes: ${published}, not ${each.integrity}`)
+}
+stopAt(faults)
+const platforms = missing.filter(({ binary }) => binary)
+for (const { path, id } of [...platforms, ...missing.filter(({ binary }) => !binary)]) {
+  execFileSync('npm', ['publish', path, '--access', 'public'], { stdio: 'inherit' })
+  console.log(`${id} is published`)
+}
