@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 /**
  * @typedef {object} Binary
  * @property {number} size in bytes
+ * @property {string[]} paths of the machine that built it
  * @property {string} [os] `process.platform`, or `elf` for the systems with that format
  * @property {string} [cpu] `process.arch`; `undefined` in a library for a processor without a published binary
  * @property {boolean} [isTruncated] whether the end of an ELF file is missing
@@ -25,7 +26,7 @@ const SHARED_OBJECT = { elf: 3, machO: [6, 8], pe: 0x2000 }
  */
 export function readBinary(path) {
   const bytes = readFileSync(path)
-  return { size: bytes.length, ...(elf(bytes) ?? machO(bytes) ?? pe(bytes)) }
+  return { size: bytes.length, paths: pathsIn(bytes), ...(elf(bytes) ?? machO(bytes) ?? pe(bytes)) }
 }
 
 /**
@@ -37,6 +38,16 @@ function newestGlibc(bytes) {
   const order = new Intl.Collator('en', { numeric: true })
   const newest = versions.sort(order.compare).at(-1)
   return newest === undefined ? {} : { glibc: newest.replace('GLIBC_', '') }
+}
+
+/**
+ * Paths of the machine that built it: with them no other machine can build the same bytes.
+ * @param {Buffer} bytes
+ */
+function pathsIn(bytes) {
+  const path =
+    /(?:[A-Z]:\\|\/)[\w.\-/\\]*(?:\.cargo[/\\]registry|rustlib[/\\]src|(?:home|Users)[/\\])[\w.\-/\\]*/g
+  return bytes.toString('latin1').match(path) ?? []
 }
 
 /** @param {Buffer} bytes */

@@ -120,6 +120,7 @@ function checkBinary(triple, platform, path) {
   if (binary.isTruncated) return fault(`${triple}: ${path} was cut off`)
   if ((platform.libc === 'glibc') !== (binary.glibc !== undefined))
     return fault(`${triple}: ${path} ${binary.glibc ? `needs glibc ${binary.glibc}` : 'does not use glibc'}`)
+  if (binary.paths.length > 0) fault(`${triple}: ${path} contains ${binary.paths[0]}, a path of its builder`)
   const libc = binary.glibc ? `, glibc ${binary.glibc} or newer` : ''
   console.log(`${platform.package} ${binary.size} bytes${libc}`)
 }

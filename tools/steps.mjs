@@ -1,6 +1,8 @@
 // The first steps of every command of this project: install packages and build the addon.
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 /** The project's directory. */
@@ -31,10 +33,10 @@ export function install() {
 }
 
 /** Runs a command of napi's own tooling. */
-export function napi(args, cwd = root) {
+function napi(args, env) {
   const manifest = `${root}node_modules/@napi-rs/cli/package.json`
   const cli = `${root}node_modules/@napi-rs/cli/${JSON.parse(readFileSync(manifest, 'utf8')).bin.napi}`
-  run(process.execPath, [cli, ...args], { cwd })
+  run(process.execPath, [cli, ...args], { env: { ...process.env, ...env } })
 }
 
 /** Checks the types of `lib/` and bundles it: one file for each entry point, and one shared file. */
@@ -44,9 +46,29 @@ export function bundle(out = `${root}dist`) {
   run(process.execPath, [`${root}tools/bundle.mjs`, out])
 }
 
+/**
+ * Flags of rustc that take the paths of this machine out of a binary, so that builds in different directories have the
+ * same bytes: the sources of the crates, of the standard library (if it is built, too) and of this project.
+ * @param {string} rustc
+ */
+export function pathFlags(rustc = 'rustc') {
+  const registries = join(process.env.CARGO_HOME ?? join(homedir(), '.cargo'), 'registry/src')
+  // A build would create the directories only after it has got the flags.
+  if (!existsSync(registries)) run('cargo', ['fetch', '--locked'])
+  const { stdout = '' } = spawnSync(rustc, ['--print', 'sysroot'], { cwd: root, encoding: 'utf8' })
+  const prefixes = [
+    ...readdirSync(registries).map((name) => [join(registries, name), 'crates']),
+    [join(stdout.trim(), 'lib/rustlib/src/rust'), 'rust'],
+    [root.slice(0, -1), 'reconcile-lock'],
+  ]
+  // The variable with these flags separates them at spaces.
+  const usable = prefixes.filter(([path]) => !/\s/.test(path))
+  return usable.map(([path, name]) => `--remap-path-prefix=${path}=/${name}`).join(' ')
+}
+
 /** Builds the release addon beside `package.json`, with the types of its calls, and bundles the JavaScript. */
 export function build(more = []) {
-  napi([
+  const options = [
     'build',
     '--package',
     'reconcile-lock',
@@ -58,6 +80,7 @@ export function build(more = []) {
     '--dts',
     'binding.d.ts',
     ...more,
-  ])
+  ]
+  napi(options, { RUSTFLAGS: [process.env.RUSTFLAGS, pathFlags()].filter(Boolean).join(' ') })
   bundle()
 }

@@ -1,7 +1,7 @@
 // tools/check-release.mjs finds each of these faults of a release.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { directory } from '../support/directory.mjs'
@@ -98,6 +98,11 @@ const faults: Record<string, [spoil: (home: string) => void, said: RegExp]> = {
       writeFileSync(binary(home, musl), bytes)
     },
     /was cut off/,
+  ],
+  'a binary contains a path of its builder': [
+    (home) =>
+      appendFileSync(binary(home, windows), 'C:\\Users\\runner\\.cargo\\registry\\src\\x\\napi\\lib.rs'),
+    /aarch64-pc-windows-msvc: .* contains C:\\Users\\runner\\.*, a path of its builder/,
   ],
   'a package has another version': [
     (home) => edit(manifestOf(home, apple), (content) => Object.assign(content, { version: '0.0.9' })),

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { file, installPackages } from '../debian.mjs'
-import { root, run } from '../steps.mjs'
+import { pathFlags, root, run } from '../steps.mjs'
 
 /** The directory for all files of these checks. */
 export const work = join(root, 'target/cross')
@@ -67,7 +67,7 @@ function environment() {
     CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER: 'x86_64-w64-mingw32-gcc',
     LIBNODE_PATH: node,
     CARGO_PROFILE_RELEASE_OPT_LEVEL: 's',
-    RUSTFLAGS: DIRECT_CALLS,
+    RUSTFLAGS: `${DIRECT_CALLS} ${pathFlags('/usr/bin/rustc')}`,
   }
 }
 
