@@ -105,9 +105,15 @@ function tryRequire(target: string, path: string | undefined): { native?: Native
 
 const isPublished = (target: string): target is Published => (published as readonly string[]).includes(target)
 
+/** webpack replaces it. */
+declare const __webpack_require__: unknown
+
 /** Names each package in full for bundlers and file tracers; inside a `try` they accept a missing package. */
 function requireBundled(target: Published): { native?: Native; error?: unknown } {
   try {
+    // webpack would warn about each package that is not installed. It takes those that match this name instead.
+    if (typeof __webpack_require__ === 'function')
+      return { native: require(`@reconcile-lock/${target}/reconcile-lock.${target}.node`) }
     switch (target) {
       case 'linux-x64-gnu':
         return { native: require('@reconcile-lock/linux-x64-gnu') }
