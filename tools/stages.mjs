@@ -77,7 +77,12 @@ export const stages = [
       `${TIMED} ${MODEL} ${TIMES} --skip ${TWO_PROCESSES.join(' --skip ')}`,
     ),
   },
-  { name: 'long node', long: true, hasTests: true, commands: commands('tools/suite.mjs --run --long') },
+  {
+    name: 'long node',
+    long: true,
+    hasTests: true,
+    commands: commands('tools/bundlers.mjs', 'tools/suite.mjs --run --long'),
+  },
   {
     name: 'long stress',
     long: true,

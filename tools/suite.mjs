@@ -20,6 +20,7 @@ import { root, run } from './steps.mjs'
 /** @type {Record<string, Needs>} */
 export const folders = {
   api: {},
+  bundling: { linux: true, development: true, long: true },
   panic: { long: true },
   waiting: {},
   linux: { linux: true },

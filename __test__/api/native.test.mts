@@ -302,6 +302,18 @@ for (const [platform, arch, name] of [
 }
 
 test(
+  'an executable of pkg gets no npm command as the fix',
+  knownFailure(onWine, (t) => {
+    const project = directory(t)
+    layOut(project)
+    const seen = failure(project, 'require', {}, 'process.pkg = {}')
+    const remedy =
+      /^ {2}fix: set NAPI_RS_NATIVE_LIBRARY_PATH to the path of \S+\.node; see https:\S+\/bundling\.md$/
+    proves(seen, here, /is not installed/, remedy)
+  }),
+)
+
+test(
   'a platform package without its binary is reported',
   knownFailure(onWine, (t) => {
     const project = directory(t)
