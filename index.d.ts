@@ -44,6 +44,15 @@ export interface LockOptions {
 /** Options of {@link acquireLock}. */
 export interface AcquireOptions extends LockOptions {
   /**
+   * Acquires in shared mode: any number of calls can hold the lock in shared mode at once, but none while a call without
+   * `shared` holds it. Default: `false`. Calls of both modes are served in the order of their arrival: a call that waits
+   * for the readers refuses new ones. An upgrade in place is refused: release the lock first. The readers share the empty
+   * file `PATH.readers`. The default file name needs `legacy: false` too, because a legacy process does not read that
+   * file. Otherwise, and on network filesystems or those without kernel locks, the call is refused with
+   * `E_LOCK_UNSUPPORTED`. `slots` and `durable` do not go with it.
+   */
+  shared?: boolean | undefined
+  /**
    * How many processes or calls can hold the lock at once: an integer from 1, the default, to 1000. Each slot is a lock
    * of its own: the first one is the lock file, the others are the files `PATH.slot1`, `PATH.slot2` and so on beside it.
    * The call acquires the first slot that is free, and `lock.path` names its file. All calls should use the same number:
@@ -139,6 +148,17 @@ export interface LockStatus extends HolderProcess {
   holder?: Holder
   /** One sentence for people: the holder, its host and since when it holds the lock, or why the lock is stale. */
   reason: string
+  /**
+   * The processes that hold the lock in {@link AcquireOptions.shared} mode, as far as the system lists them: Linux does,
+   * for processes that it shows to this one. Missing if there are none. With a `holder`, that process waits for them.
+   */
+  readers?: Reader[]
+}
+
+/** A process that holds a lock in shared mode. */
+export interface Reader extends HolderProcess {
+  /** The process id. */
+  pid: number
 }
 
 /** The previous holder of a lock that was taken over. */
@@ -161,7 +181,8 @@ export interface Lock {
   /**
    * Set if the lock was taken over: the previous holder did not release it. That process may have stopped in the middle
    * of its work, so check what it did. After a power failure it can be missing, or name no holder, unless that process
-   * acquired with {@link LockOptions.durable}.
+   * acquired with {@link LockOptions.durable}. A lock in shared mode takes nothing over: the stale lock file stays, and
+   * the next call without `shared` reports it too.
    */
   readonly takenOver?: TakenOver | undefined
   /**
@@ -223,8 +244,8 @@ export type LockErrorCode =
  * - `E_LOCK_LOST`: the file was removed or replaced while this process held the lock, or its descriptor was closed.
  * - `E_LOCK_STALE`: the lock is stale, but its filesystem has no kernel locks, so taking it over is not safe. `message`
  *   names the call that breaks it.
- * - `E_LOCK_UNSUPPORTED`: this operating system has no implementation, or the name of the current directory is not
- *   UTF-8.
+ * - `E_LOCK_UNSUPPORTED`: this operating system has no implementation, the name of the current directory is not UTF-8,
+ *   or {@link AcquireOptions.shared} is not possible at this path.
  * - `E_LOCK_NATIVE`: `require` or `import` throws it, not a call: there is no native binary that works on this machine.
  *   `message` gives the cause and its remedy, `path` the file that was tried, and `cause` the system's error.
  *

@@ -4,7 +4,7 @@ import { errorOf } from './failure.js'
 import { held } from './held-locks.js'
 import { Lock } from './lock.js'
 import { isPromise, native, resultOf, settled, settleInLaterTurn } from './native.js'
-import { acquireOptions, explain, type Options, settingsOf } from './options.js'
+import { acquireOptions, explain, type Options, type Settings, settingsOf } from './options.js'
 import { abortable, releaseLateAcquire } from './shared/abortable.js'
 import { publishAcquired, publishContended } from './shared/channels.js'
 import { clearTimeout, MAX_TIMER_MS, monotonic, setTimeout } from './shared/clock.js'
@@ -84,12 +84,13 @@ class Refusals {
 }
 
 /** Claims a lock that an asynchronous call of this thread has acquired and not returned yet. */
-function claim(path: string, { durable }: Options): JsLock | undefined {
-  const claimed = held.claim(path)
-  if (!claimed || !durable) return claimed
-  // Its record may not be synced: roll it back, for this call to acquire by itself.
-  settled(native.giveBack(claimed.id)).catch(() => {})
-  return undefined
+function claim(path: string, { durable, shared }: Options): JsLock | undefined {
+  for (;;) {
+    const claimed = held.claim(path)
+    if (!claimed || (!durable && claimed.shared === shared)) return claimed
+    // Its record may not be synced, or it is of the other mode: roll it back, for this call to acquire by itself.
+    settled(native.giveBack(claimed.id)).catch(() => {})
+  }
 }
 
 /** Waits until the deadline for the first attempt, which a slow disk delays. */
@@ -213,7 +214,7 @@ async function attempt(options: Attempt, call: AcquireCall): Promise<JsLock> {
   return held.claim(outcome.path, outcome) ?? attempt(again, call)
 }
 
-type Attempt = Pick<Options, 'cwd' | 'file' | 'message' | 'legacy' | 'durable' | 'mode' | 'timeout'>
+type Attempt = Settings & Pick<Options, 'cwd' | 'file' | 'message' | 'timeout'>
 
 /** A slow disk may delay a first attempt beyond the deadline. A lock that it acquires after that is rolled back. */
 function within(lock: Promise<JsLock>, milliseconds: number, lateError: () => Error): Promise<JsLock> {

@@ -19,8 +19,8 @@ const heldLocks = new Map<number, HeldLock>()
 /** Every lock that is or was held. */
 const locks = new WeakSet<object>()
 
-/** Locks that asynchronous calls have acquired and return in the next turn of the event loop, by path. */
-const undelivered = new Map<string, JsLock>()
+/** Locks that asynchronous calls have acquired and return in the next turn of the event loop. */
+const undelivered = new Set<JsLock>()
 
 /** How many locks are held or being acquired. */
 let activeCount = 0
@@ -133,7 +133,7 @@ function releaseAll(): void {
 
 const isUnreported = (lock: HeldLock): boolean => !losses.get(lock)?.signal.aborted
 
-const keep = (acquired: JsLock): void => void undelivered.set(acquired.path, acquired)
+const keep = (acquired: JsLock): void => void undelivered.add(acquired)
 
 /**
  * Removes and returns an undelivered lock. The call that acquired it claims it in its turn, unless a synchronous call,
@@ -141,10 +141,8 @@ const keep = (acquired: JsLock): void => void undelivered.set(acquired.path, acq
  * @param acquired returns only this lock
  */
 function claim(path: string, acquired?: JsLock): JsLock | undefined {
-  const kept = undelivered.get(path)
-  if (acquired && kept !== acquired) return undefined
-  undelivered.delete(path)
-  return kept
+  const claimed = acquired ?? [...undelivered].find((kept) => kept.path === path)
+  return claimed && undelivered.delete(claimed) ? claimed : undefined
 }
 
 const own = {

@@ -1,11 +1,12 @@
 import { basename, dirname, join } from 'node:path'
+import type { JsStatus } from '../binding.js'
 import type * as contract from '../index.js'
 import { acquireLock, acquireLockSync } from './acquire.js'
 import { releaseLock, releaseLockSync, withoutNulls } from './lock.js'
 import { native, resultOf, settled } from './native.js'
 import { acquireOptions, breakOptions, settingsOf } from './options.js'
 import { LockError as SharedLockError } from './shared/errors.js'
-import { holderProcess } from './shared/holder-process.js'
+import { holderProcess, readerProcess } from './shared/holder-process.js'
 import { createWithLock } from './shared/with-lock.js'
 
 const LockError: typeof contract.LockError = SharedLockError
@@ -22,18 +23,22 @@ async function identify(asked: contract.AcquireOptions) {
 
 async function inspectLock(...args: unknown[]): Promise<contract.LockStatus> {
   const options = acquireOptions('inspectLock', args)
-  const status = await settled(native.inspect(options.cwd, options.file, settingsOf(options)))
-  return withProcess(withoutNulls(status))
+  return statusOf(await settled(native.inspect(options.cwd, options.file, settingsOf(options))))
 }
 
 function inspectLockSync(...args: unknown[]): contract.LockStatus {
   const options = acquireOptions('inspectLockSync', args)
-  const status = resultOf(native.inspectSync(options.cwd, options.file, settingsOf(options)))
-  return withProcess(withoutNulls(status))
+  return statusOf(resultOf(native.inspectSync(options.cwd, options.file, settingsOf(options))))
 }
 
-const withProcess = (status: contract.LockStatus): contract.LockStatus =>
-  status.state === 'held' ? { ...status, ...holderProcess(status.path, status.holder) } : status
+function statusOf({ readers, ...found }: JsStatus): contract.LockStatus {
+  const status = withoutNulls<contract.LockStatus>(found)
+  return {
+    ...status,
+    ...(status.state === 'held' && holderProcess(status.path, status.holder)),
+    ...(readers && { readers: readers.map(readerProcess) }),
+  }
+}
 
 async function breakLock(...args: unknown[]): Promise<boolean> {
   const options = breakOptions(args)

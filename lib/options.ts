@@ -11,6 +11,7 @@ export interface Options {
   legacy: boolean
   slots: number
   durable: boolean
+  shared: boolean
   /** The permission bits of the file. */
   mode: number
   /** In milliseconds. */
@@ -38,6 +39,7 @@ const defaults = (): Options => ({
   legacy: true,
   slots: 1,
   durable: false,
+  shared: false,
   mode: PRIVATE,
   timeout: 0,
   signal: undefined,
@@ -54,6 +56,7 @@ const checks: { [N in Name]: (name: string, value: unknown) => Options[N] } = {
   legacy: ofType('boolean'),
   slots: slotCount,
   durable: ofType('boolean'),
+  shared: ofType('boolean'),
   mode: fileMode,
   timeout: duration,
   signal: abortSignal,
@@ -62,7 +65,7 @@ const checks: { [N in Name]: (name: string, value: unknown) => Options[N] } = {
 }
 
 const OF_ACQUIRE: string[] = [
-  ...['cwd', 'file', 'message', 'legacy', 'slots', 'durable', 'mode'],
+  ...['cwd', 'file', 'message', 'legacy', 'shared', 'slots', 'durable', 'mode'],
   ...['timeout', 'signal', 'onWait'],
 ]
 const OF_BREAK = [...OF_ACQUIRE, 'force']
@@ -100,17 +103,27 @@ function read(call: string, args: unknown[], known: string[]): Options {
     if (value !== undefined)
       Object.assign(options, { [name]: checks[name as Name](`options.${name}`, value) })
   }
+  if (options.shared && options.slots > 1) excludeEachOther('shared', 'slots')
+  if (options.shared && options.durable) excludeEachOther('shared', 'durable')
   return options
 }
 
 export const acquireOptions = (call: string, args: unknown[]): Options => read(call, args, OF_ACQUIRE)
 
+function excludeEachOther(one: string, other: string): never {
+  const message = `The options "${one}" and "${other}" exclude each other`
+  throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', message)
+}
+
 const LEGACY = 0o1000
 const DURABLE = 0o2000
+const SHARED = 0o4000
+
+export type Settings = Pick<Options, 'mode' | 'legacy' | 'durable' | 'shared'>
 
 /** The settings of a lock in one number, for the addon. */
-export const settingsOf = ({ mode, legacy, durable }: Pick<Options, 'mode' | 'legacy' | 'durable'>): number =>
-  mode + (legacy ? LEGACY : 0) + (durable ? DURABLE : 0)
+export const settingsOf = ({ mode, legacy, durable, shared }: Settings): number =>
+  mode + (legacy ? LEGACY : 0) + (durable ? DURABLE : 0) + (shared ? SHARED : 0)
 
 export const breakOptions = (args: unknown[]): Options => read('breakLock', args, OF_BREAK)
 

@@ -385,4 +385,79 @@ pub const MUTATIONS: &[Mutation] = &[
             "    if stat.links > 9 && budget.in_creation_grace(system, stat) {\n        let owner",
         )],
     },
+    Mutation {
+        name: "reader_does_not_check_the_path_again",
+        about: "a reader does not check the path after it has the kernel lock of the readers",
+        edits: &[("    let checked = check_path(system, target, budget);\n", "    let checked: Result<Attempt<Option<TakenOver>>, Error> = Ok(Attempt::Done(None));\n")],
+    },
+    Mutation {
+        name: "readers_file_not_checked_after_locking",
+        about: "a reader does not check that the file whose kernel lock it has is still that of the readers",
+        edits: &[("    if stat_if_current(system, &readers, stat.id)?.is_none() {", "    if false {")],
+    },
+    Mutation {
+        name: "owner_does_not_await_readers",
+        about: "an owner does not wait for the readers that came before it had the path",
+        edits: &[("    if held.has_readers\n", "    if false && held.has_readers\n")],
+    },
+    Mutation {
+        name: "owner_checks_in_shared_mode",
+        about: "an owner tries the kernel lock of the readers in shared mode",
+        edits: &[(
+            "    match system.try_lock(&file, LockMode::Exclusive).map_err(readers.system(\"flock\"))? {",
+            "    match system.try_lock(&file, LockMode::Shared).map_err(readers.system(\"flock\"))? {",
+        )],
+    },
+    Mutation {
+        name: "owner_does_not_check_the_readers_file",
+        about: "an owner removes the file of the readers, which may be another one than it has locked",
+        edits: &[(
+            "    if stat_if_current(system, &readers, id)?.is_none() {",
+            "    let id = stat_path_id(system, &readers, id)?;\n    if false {",
+        ), (
+            "/// The file of the readers, if it exists.",
+            "fn stat_path_id<S: System>(system: &S, readers: &Target, id: FileId) -> Result<FileId, Error> {
+    Ok(system.stat_path(&readers.path).map_err(readers.system(\"lstat\"))?.map_or(id, |stat| stat.id))
+}
+/// The file of the readers, if it exists.",
+        )],
+    },
+    Mutation {
+        name: "any_reader_removes_the_file",
+        about: "a reader removes the file of the readers, although others have its kernel lock",
+        edits: &[(
+            "    if matches!(system.try_lock(&file, LockMode::Exclusive), Ok(TryLock::Acquired)) {",
+            "    if true {",
+        )],
+    },
+    Mutation {
+        name: "readers_are_contention",
+        about: "an owner takes the kernel lock of a reader for that of a holder at once",
+        edits: &[("Retry::HeldByReaders => (&mut self.held_by_readers, 20, 1),", "Retry::HeldByReaders => (&mut self.held_by_readers, 0, 1),")],
+    },
+    Mutation {
+        name: "checked_readers_are_contention",
+        about: "a reader takes the kernel lock of a process that removes the file for that of a holder at once",
+        edits: &[("Retry::ReadersChecked => (&mut self.readers_checked, 100, 1),", "Retry::ReadersChecked => (&mut self.readers_checked, 0, 1),")],
+    },
+    Mutation {
+        name: "reader_does_not_await_the_record",
+        about: "a reader is refused by a file that is being created, whose owner it cannot name",
+        edits: &[("        Attempt::Refused(Refusal { holder: None, .. }) => return Ok(Attempt::Retry(Retry::BeingCreated)),\n", "")],
+    },
+    Mutation {
+        name: "reader_does_not_report",
+        about: "a reader does not report that the previous owner was killed",
+        edits: &[("        LockState::Stale => Attempt::Done(Some(TakenOver { holder: status.holder, reason: status.reason })),", "        LockState::Stale => Attempt::Done(None),")],
+    },
+    Mutation {
+        name: "inspector_ignores_readers",
+        about: "an inspector does not check for readers",
+        edits: &[("        RetryBudget::repeat(system, target, |budget| check_readers(system, target, budget, Access::Read));", "        RetryBudget::repeat(system, target, |_| Ok(Attempt::Done(())));")],
+    },
+    Mutation {
+        name: "breaker_ignores_readers",
+        about: "a breaker does not check for readers",
+        edits: &[("        Attempt::Done(false) => Ok(match check_readers(system, target, budget, Access::ReadWrite)? {", "        Attempt::Done(false) => Ok(match Attempt::Done(()) {")],
+    },
 ];

@@ -126,15 +126,16 @@ pub(crate) fn set_delivered(id: LockId, delivered: bool) -> bool {
 /// Gives a lock that was acquired for `owner`, and that the program does not know of yet, a new name. The call that
 /// acquired it finds it gone.
 #[cfg(any(feature = "node", test))]
-pub(crate) fn claim(owner: Owner, path: &Path) -> Option<(LockId, u64, Option<TakenOver>)> {
+pub(crate) fn claim(owner: Owner, path: &Path) -> Option<(LockId, u64, Option<TakenOver>, bool)> {
     let mut table = table();
     let is_it = |entry: &Entry| entry.owner == owner && !entry.delivered && entry.held.path == path;
     let id = *table.entries.iter().find(|(_, entry)| is_it(entry))?.0;
     let entry = table.entries.remove(&id)?;
     let (created_at, taken_over) = (entry.held.holder.created_at, entry.held.taken_over.clone());
+    let shared = entry.held.is_shared();
     let id = LockId(table.next());
     table.entries.insert(id, entry);
-    Some((id, created_at, taken_over))
+    Some((id, created_at, taken_over, shared))
 }
 
 /// Whether the caller, if it waits for the lock of this path on this thread, waits for itself.
@@ -222,7 +223,7 @@ pub(crate) fn is_held(id: LockId) -> bool {
 
 /// The path of a held lock, and the file that it should name.
 pub(crate) fn location(id: LockId) -> Option<(PathBuf, FileId)> {
-    table().entries.get(&id).map(|entry| (entry.held.path.clone(), entry.held.file_id()))
+    table().entries.get(&id).map(|entry| (entry.held.file_path().into_owned(), entry.held.file_id()))
 }
 
 /// Whether the descriptor of a held lock is still that of its file. `None`: the lock was released.

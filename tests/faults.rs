@@ -23,21 +23,28 @@ enum On {
     NothingOnANetwork,
     Held,
     Own,
+    /// Another process holds it in shared mode.
+    Read,
+    OwnShared,
+    /// The last reader was killed.
+    LeftByReaders,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Operation {
     Acquire,
     AcquireDurable,
+    AcquireShared,
     Release,
+    ReleaseShared,
     Inspect,
     Break,
     ForceBreak,
 }
 
-use Operation::{Acquire, AcquireDurable, Break, ForceBreak, Inspect, Release};
+use Operation::{Acquire, AcquireDurable, AcquireShared, Break, ForceBreak, Inspect, Release, ReleaseShared};
 
-const CASES: [(Operation, On); 20] = [
+const CASES: [(Operation, On); 32] = [
     (Acquire, On::Nothing),
     (Acquire, On::NothingAndAUmask),
     (Acquire, On::NothingOnANetwork),
@@ -58,13 +65,27 @@ const CASES: [(Operation, On); 20] = [
     (Break, On::Held),
     (ForceBreak, On::Stale),
     (ForceBreak, On::Held),
+    (AcquireShared, On::Nothing),
+    (AcquireShared, On::NothingAndAUmask),
+    (AcquireShared, On::Stale),
+    (AcquireShared, On::Held),
+    (AcquireShared, On::LeftByReaders),
+    (AcquireShared, On::Read),
+    (ReleaseShared, On::OwnShared),
+    (Acquire, On::LeftByReaders),
+    (Acquire, On::Read),
+    (Inspect, On::Read),
+    (Break, On::Read),
+    (ForceBreak, On::Read),
 ];
 
 /// The errors of `open(2)`, `flock(2)`, `stat(2)`, `read(2)`, `write(2)`, `truncate(2)`, `chmod(2)` and
 /// `unlink(2)`, by their numbers in `asm-generic/errno.h`, except those that `System` handles: EEXIST of a
-/// creation, ENOENT of a path, EWOULDBLOCK of `open` and `flock`, and missing kernel locks.
+/// creation, ENOENT of a path, EWOULDBLOCK of `open` and `flock`, missing kernel locks, and ENAMETOOLONG of the file of
+/// the readers.
 fn errors_of(call: &str) -> &'static [i32] {
-    match call {
+    match call.trim_end_matches(" readers") {
+        "lstat" if call != "lstat" => &[5, 9, 12, 13, 14, 20, 40, 75],
         "create" | "open" => {
             &[1, 4, 5, 6, 12, 13, 14, 16, 19, 20, 22, 23, 24, 26, 27, 28, 30, 36, 40, 75, 122]
         }
@@ -83,7 +104,14 @@ fn errors_of(call: &str) -> &'static [i32] {
 
 /// The name of the call in the error.
 fn named(call: &str) -> &str {
-    if call == "create" { "open" } else { call }
+    match call.trim_end_matches(" readers") {
+        "create" => "open",
+        call => call,
+    }
+}
+
+fn shared() -> Target {
+    Target { shared: true, legacy: false, ..target() }
 }
 
 fn durable() -> Target {
@@ -103,7 +131,8 @@ impl Scene {
         let world = World::new();
         let (one, two) = (world.process(1), world.process(2));
         match on {
-            On::Nothing | On::Held | On::Own => {}
+            On::Nothing | On::Held | On::Own | On::Read | On::OwnShared => {}
+            On::LeftByReaders => drop(acquire(&two, &shared(), 0).unwrap()),
             On::Stale => world.put(DEAD, 9000),
             On::StaleAndLong => world.put(&[DEAD, &[b' '; 600]].concat(), 9000),
             On::EmptyAndOld => world.put(b"", 9000),
@@ -111,11 +140,12 @@ impl Scene {
             On::NothingOnANetwork => world.share(),
         }
         let holder = match on {
-            On::Held => Some(&two),
-            On::Own => Some(&one),
+            On::Held | On::Read => Some(&two),
+            On::Own | On::OwnShared => Some(&one),
             _ => None,
         };
-        let held = holder.map(|holder| acquire(holder, &target(), 0).unwrap());
+        let held_as = if matches!(on, On::Read | On::OwnShared) { shared() } else { target() };
+        let held = holder.map(|holder| acquire(holder, &held_as, 0).unwrap());
         world.calls();
         Self { world, one, two, held, on }
     }
@@ -125,7 +155,8 @@ impl Scene {
         match operation {
             Acquire => acquire(&self.one, &target(), 0).map(drop),
             AcquireDurable => acquire(&self.one, &durable(), 0).map(drop),
-            Release => release(&self.one, self.held.take().unwrap()),
+            AcquireShared => acquire(&self.one, &shared(), 0).map(drop),
+            Release | ReleaseShared => release(&self.one, self.held.take().unwrap()),
             Inspect => inspect(&self.one, &target()).map(drop),
             Break => break_lock(&self.one, &target(), false).map(drop),
             ForceBreak => break_lock(&self.one, &target(), true).map(drop),
@@ -134,7 +165,11 @@ impl Scene {
 
     /// Whether this is the outcome if no call fails.
     fn goes_well(&self, operation: Operation, outcome: &Result<(), Error>) -> bool {
-        let refused = self.on == On::Held && matches!(operation, Acquire | Break);
+        let refused = match self.on {
+            On::Held => matches!(operation, Acquire | AcquireShared | Break),
+            On::Read => matches!(operation, Acquire | Break),
+            _ => false,
+        };
         match outcome {
             Ok(()) => !refused,
             Err(Error::Contention { .. }) => refused,
@@ -153,6 +188,11 @@ impl Scene {
                 if holder.pid == 2),
                 "{what}: the holder is still there"
             );
+            release(&self.two, self.held.take().unwrap()).unwrap();
+        }
+        if self.on == On::Read && self.world.has_file_of_readers() {
+            let refused = acquire(&third, &target(), 0);
+            assert!(matches!(refused, Err(Error::Contention { .. })), "{what}: the reader is still there");
             release(&self.two, self.held.take().unwrap()).unwrap();
         }
         let before = third.wall_clock();
@@ -175,7 +215,11 @@ fn calls_of(operation: Operation, on: On) -> Vec<&'static str> {
 fn every_call_fails_once_with_every_error() {
     let mut cases = 0;
     for (operation, on) in CASES {
-        for (number, call) in calls_of(operation, on).into_iter().enumerate() {
+        let calls = calls_of(operation, on);
+        // The last calls of a refusal name the readers.
+        let is_refused = on == On::Read && matches!(operation, Acquire | Inspect | Break);
+        let naming = calls.iter().rposition(|call| *call == "flock").filter(|_| is_refused);
+        for (number, call) in calls.into_iter().enumerate() {
             for errno in errors_of(call) {
                 let what = format!("{operation:?} on {on:?}, call {number}, {call}, error {errno}");
                 let mut scene = Scene::new(on);
@@ -186,12 +230,28 @@ fn every_call_fails_once_with_every_error() {
                 // If the file cannot be removed, its content marks the lock as free.
                 let in_place =
                     matches!(operation, Release | Break) && call == "unlink" && [1, 13, 16].contains(errno);
-                if does_not_matter || in_place {
+                // An empty file of readers that stays refuses no process.
+                let stays =
+                    operation != ForceBreak && call == "unlink readers" && [1, 13, 16].contains(errno);
+                let is_tidying = operation == ReleaseShared && number > 0;
+                // Step 0: a later call reports the error.
+                let is_early = call == "lstat readers" && number == 0 && operation != ReleaseShared;
+                let is_late = call == "lstat readers" && on == On::Read && operation == Acquire;
+                if is_late && !is_system(&outcome, named(call), *errno) {
+                    assert!(scene.goes_well(operation, &outcome), "{what}: {outcome:?}");
+                    continue;
+                }
+                let is_naming = naming.is_some_and(|flock| number > flock);
+                if does_not_matter || in_place || stays || is_tidying || is_naming || is_early {
                     assert!(scene.goes_well(operation, &outcome), "{what}: {outcome:?}");
                 } else {
                     assert!(is_system(&outcome, named(call), *errno), "{what}: {outcome:?}");
                 }
                 scene.world.mend();
+                if outcome.is_ok() && matches!(operation, Acquire | AcquireDurable | AcquireShared) {
+                    // The acquire has succeeded, and nothing released its lock.
+                    scene.world.kill(1);
+                }
                 scene.is_left_well(&what);
                 cases += 1;
             }
@@ -212,7 +272,11 @@ fn every_call_fails_always_and_cleanup_may_fail() {
             let mut scene = Scene::new(on);
             scene.world.fail(call, 5);
             let outcome = scene.run(operation);
-            if call != "fchmod" || on == On::NothingAndAUmask {
+            let does_not_matter = call == "fchmod" && on != On::NothingAndAUmask;
+            let is_tidying = operation == ReleaseShared && call != "lstat readers";
+            // A refusal needs no file of readers.
+            let is_early = on == On::Held && call == "lstat readers" && operation == Acquire;
+            if !does_not_matter && !is_tidying && !is_early {
                 assert!(is_system(&outcome, named(call), 5), "{what}: {outcome:?}");
             }
             scene.world.mend();
@@ -280,7 +344,7 @@ fn only_a_durable_acquire_syncs_after_the_write() {
         calls[write + 1..]
             .iter()
             .copied()
-            .filter(|call| *call != "pause" && *call != "lstat")
+            .filter(|call| !["pause", "lstat", "lstat readers"].contains(call))
             .collect::<Vec<_>>()
     };
     for on in [On::Nothing, On::Stale, On::StaleAndLong, On::EmptyAndOld] {

@@ -90,7 +90,7 @@ export const stages = [
     commands: commands(
       `${STRESS} --seconds 20 --variant native`,
       `${STRESS} --seconds 6 --variant native --on disk,overlayfs,nfs`,
-      `${STRESS} --seconds 10 --variant threads,bun,legacy,slots`,
+      `${STRESS} --seconds 10 --variant threads,bun,legacy,slots,readers`,
       `${STRESS} --seconds 3 --variant control`,
     ),
   },

@@ -35,7 +35,8 @@ const variants = {
     threads: Math.ceil(workers / 2),
     pace: { ...pace, kill: [300, 900], terminate: [60, 180] },
   }),
-  slots: (workers) => ({ ...processes(workers, () => native), slots: 3 }),
+  slots: (workers) => ({ ...processes(workers, () => native), slots: 3, atOnce: 3 }),
+  readers: (workers) => ({ ...processes(workers, () => native), readers: true, atOnce: 2 }),
   bun(workers) {
     const { missing, execPath } = installRuntime(runtimes.find(({ kind }) => kind === 'bun'))
     if (missing) return { skipped: missing }
@@ -60,6 +61,7 @@ whether two ever held it at once.
                          native   Node.js processes
                          threads  the worker threads of two Node.js processes
                          slots    Node.js processes that share three slots: each slot has one holder at a time
+                         readers  Node.js processes of which most acquire in shared mode
                          bun      half of the processes are Bun's
                          legacy   a third of the processes use the legacy lock, which cannot be made safe: only overlaps
                                   that none of its removals explains are failures
@@ -183,7 +185,7 @@ async function runOne({ name, place }) {
     ...ran,
     ...collect(logs, ran.processes),
     control: name === 'control',
-    slots: mix.slots,
+    atOnce: mix.atOnce,
     afterwards,
   }
   const failures = findFailures(run)

@@ -89,6 +89,7 @@ for (const [name, call] of Object.entries(calls)) {
       'message',
       'legacy',
       'durable',
+      'shared',
       'holder',
       'takenOver',
       'reason',
@@ -105,7 +106,7 @@ for (const [name, call] of Object.entries(calls)) {
     releaseLockSync({ cwd, file: 'l' })
   })
 
-  for (const option of ['legacy', 'durable']) {
+  for (const option of ['legacy', 'durable', 'shared']) {
     test(`${name} rejects a number as ${option}`, async (t) => {
       const cwd = directory(t)
       const error = await rejection(call({ cwd, [option]: 1 } as never))

@@ -199,6 +199,10 @@ const wrong = [
     /--no-legacy does not go with --postgres/,
   ],
   [['status', '--durable'], /status takes no --durable/],
+  [['status', '--shared'], /status takes no --shared/],
+  [['run', '-sx', '--', 'true'], /--shared and --exclusive exclude each other/],
+  [['run', '-s', '--slots', '2', '--', 'true'], /--shared and --slots exclude each other/],
+  [['run', '-s', '--durable', '--', 'true'], /--shared and --durable exclude each other/],
   [['status', '--mode', '660', '--postgres', 'postgres://h/d'], /--mode does not go with --postgres/],
   [
     ['run', '--durable', '--postgres', 'postgres://h/d', '--', 'true'],

@@ -1,10 +1,12 @@
 // The command line and the user of the holder, in the output of the command line.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLockSync, inspectLockSync, LockError, resolveLockPath } from 'reconcile-lock'
 import { cli, Running } from '../support/cli.mjs'
-import { directory, leave, readRecord } from '../support/directory.mjs'
+import { deadPid, directory, leave, readRecord } from '../support/directory.mjs'
 import { until } from '../support/time.mjs'
 
 test('status names the command line and user of the holder', async (t) => {
@@ -83,4 +85,48 @@ test('status --watch prints a line for each change', async (t) => {
     .split('\n')
     .map((line) => JSON.parse(line).state)
   assert.deepEqual(states, ['free', 'held', 'free'])
+})
+
+test('status names the readers, and the owner that waits for them', async (t) => {
+  const cwd = directory(t)
+  const reader = new Running(t, cwd, [
+    'run',
+    '-s',
+    'f',
+    'sh',
+    '-c',
+    'echo in; until test -e end; do sleep 0.05; done',
+  ])
+  await until(() => reader.stdout.includes('in'), 'the command runs')
+  const status = () => cli(cwd, ['status', '--file', 'f'])
+  const shown = /^\/\S+\/f: held in shared mode by process (\d+) \(.* run -s f sh -c .*\), user \w+\n$/
+  const { code, stdout } = status()
+  assert.equal(code, 1)
+  assert.equal(Number(shown.exec(stdout)?.[1]), reader.child.pid, stdout)
+  assert.deepEqual(cli(cwd, ['run', '-ns', 'f', 'true']).code, 0)
+  assert.match(
+    cli(cwd, ['run', '-n', 'f', 'true']).stderr,
+    /f is held: process \d+ holds it in shared mode\n$/,
+  )
+  const owner = new Running(t, cwd, ['run', 'f', 'true'])
+  await until(
+    () => / run f true\), user \w+, on .*; it waits for process \d+ \(/.test(status().stdout),
+    'it waits',
+  )
+  writeFileSync(join(cwd, 'end'), '')
+  assert.equal((await owner.ends()).code, 0)
+})
+
+test('run --shared reports the owner that did not release', (t) => {
+  const cwd = directory(t)
+  leave(cwd, { pid: deadPid(), createdAt: 1 }, 60, 'f')
+  for (const _ of ['a reader', 'another reader'])
+    assert.match(
+      cli(cwd, ['run', '-s', 'f', 'true']).stderr,
+      /^reconcile-lock: found the stale lock \S+ of process/,
+    )
+  assert.match(
+    cli(cwd, ['run', 'f', 'true']).stderr,
+    /^reconcile-lock: took over the stale lock \S+ of process/,
+  )
 })

@@ -19,6 +19,7 @@ interface Interval {
   gone: bigint
   takenOver: boolean
   path?: string
+  shared?: boolean
   outcome: 'released' | 'lost' | 'unknown'
 }
 interface Span {
@@ -33,7 +34,7 @@ interface Run {
   to: bigint
   faults: string[]
   control?: boolean
-  slots?: number
+  atOnce?: number
   afterwards: { error?: string; left: string[] }
 }
 interface Event {
@@ -80,6 +81,8 @@ for (const [what, intervals, expected] of [
   ['an empty interval at a start', [held(1, 1), held(1, 2)], 0],
   ['equal intervals', [held(0, 1), held(0, 1)], 1],
   ['two slots at once', [held(0, 2, { path: 'a' }), held(1, 3, { path: 'b' })], 0],
+  ['two readers at once', [held(0, 2, { shared: true }), held(1, 3, { shared: true })], 0],
+  ['a reader beside an owner', [held(0, 2, { shared: true }), held(1, 3)], 1],
   ['one slot twice', [held(0, 2, { path: 'a' }), held(1, 3, { path: 'a' })], 1],
   ['three at once', [held(0, 3), held(1, 4), held(2, 5)], 3],
   ['a long one over two short ones', [held(0, 9), held(1, 2), held(8, 10)], 2],
@@ -211,7 +214,7 @@ for (const [what, run, expected] of [
   ['a worker that ended by itself', { faults: ['w1 ended'] }, /^w1 ended$/],
   ['a lock held afterwards', { afterwards: { error: 'E', left: [] } }, /afterwards/],
   ['a remaining file', { afterwards: { left: ['x'] } }, /left: x/],
-  ['slots that were never all held', { slots: 2 }, /never 2 at once/],
+  ['slots that were never all held', { atOnce: 2 }, /never 2 at once/],
   ['a control without an overlap', { control: true }, /proves nothing/],
   ['a control with an overlap', { control: true, intervals: [held(0, 6), legacy] }, undefined],
 ] as [string, Partial<Run>, RegExp | undefined][]) {

@@ -90,6 +90,8 @@ acquireLock({ retries: 3 }).catch(whatWentWrong)
 acquireLock({ timeout: '1s' }).catch(whatWentWrong)
 // @ts-expect-error legacy is a boolean
 acquireLock({ legacy: 'no' }).catch(whatWentWrong)
+// @ts-expect-error shared is a boolean
+acquireLock({ shared: 'yes' }).catch(whatWentWrong)
 // @ts-expect-error durable is a boolean
 acquireLock({ durable: 1 }).catch(whatWentWrong)
 // @ts-expect-error only breakLock forces

@@ -76,7 +76,11 @@ export const options = {
     help: 'run this command line by $SHELL, or /bin/sh, instead of the words after --',
     of: ['run'],
   },
-  // A shared lock goes here.
+  shared: {
+    short: 's',
+    help: 'acquire a shared lock: several processes can hold it at once, but none beside an exclusive one',
+    of: ['run'],
+  },
   exclusive: {
     short: 'x',
     aliases: ['e'],

@@ -25,6 +25,7 @@ export interface RunCommand extends Names {
   /** How many processes can hold the lock at once. */
   slots: number
   durable: boolean
+  shared: boolean
   close: boolean
   /** In milliseconds. */
   killAfter: number
@@ -133,7 +134,7 @@ function parseShell(word: string | undefined): Shell {
 }
 
 function parseRun(values: ParsedValues) {
-  const { message, close = false, durable = false, postgres, verbose = false } = values
+  const { message, close = false, durable = false, shared = false, postgres, verbose = false } = values
   const killAfter = parseSeconds('--kill-after', values['kill-after']) ?? KILL_AFTER_MS
   if (close && postgres !== undefined)
     throw new UsageError('--close does not go with --postgres: the command does not inherit that lock')
@@ -144,12 +145,16 @@ function parseRun(values: ParsedValues) {
   const slots = parseSlots(values.slots)
   if (values.durable && postgres !== undefined)
     throw new UsageError('--durable does not go with --postgres: it is about a lock file')
+  if (shared && values.exclusive) throw new UsageError('--shared and --exclusive exclude each other')
+  if (shared && slots > 1) throw new UsageError('--shared and --slots exclude each other')
+  if (shared && durable) throw new UsageError('--shared and --durable exclude each other')
   const conflictExitCode = parseCode(values['conflict-exit-code'])
   const legacy = values['no-legacy'] !== true
   return {
     legacy,
     slots,
     durable,
+    shared,
     close,
     killAfter,
     verbose,

@@ -1,4 +1,4 @@
-import type { Holder, HolderProcess } from '../../index.js'
+import type { Holder, HolderProcess, Reader } from '../../index.js'
 import { now } from '../shared/clock.js'
 
 /** C0, DEL and C1 controls, line separators of Unicode, and marks that change the direction of text. */
@@ -42,8 +42,12 @@ export const describe = (holder: Holder): string =>
 const MAX_COMMAND = 120
 
 /** @returns such as `held for 4 min by process 4711 (node post-payments.js), user deploy, on ledger-1` */
-export function describeHeld({ pid, host, createdAt }: Holder, { command, user }: HolderProcess): string {
+export function describeHeld({ pid, host, createdAt }: Holder, found: HolderProcess): string {
+  return `held for ${duration(now() - createdAt)} by ${describeProcess({ pid, ...found })}${host ? `, on ${host}` : ''}`
+}
+
+/** @returns such as `process 4711 (node report.js), user deploy` */
+export function describeProcess({ pid, command, user }: Reader): string {
   const cut = command && command.length > MAX_COMMAND ? `${command.slice(0, MAX_COMMAND)}…` : command
-  const about = `${cut ? ` (${cut})` : ''}${user ? `, user ${user}` : ''}`
-  return `held for ${duration(now() - createdAt)} by process ${pid}${about}${host ? `, on ${host}` : ''}`
+  return `process ${pid}${cut ? ` (${cut})` : ''}${user ? `, user ${user}` : ''}`
 }

@@ -25,7 +25,7 @@ export async function run(options: RunCommand): Promise<void> {
 
 async function acquire(
   target: Target,
-  { message, timeout, slots, verbose, conflictExitCode = exitCodes.contention }: RunCommand,
+  { message, timeout, slots, shared, verbose, conflictExitCode = exitCodes.contention }: RunCommand,
   signals: Signals,
 ): Promise<AnyLock | ExitStatus> {
   const line = new WaitingLine()
@@ -44,7 +44,7 @@ async function acquire(
       onWait: process.stderr.isTTY ? (status) => line.show(status) : undefined,
     })
     line.remove()
-    if (lock.takenOver) say(`reconcile-lock: ${formatTakeOver(lock.path, lock.takenOver)}`)
+    if (lock.takenOver) say(`reconcile-lock: ${formatTakeOver(lock.path, lock.takenOver, shared)}`)
     if (verbose) say(`reconcile-lock: acquired ${lock.path} after ${duration(monotonic() - started)}`)
     return lock
   } catch (error) {
@@ -64,10 +64,12 @@ function formatRefusal({ path, holder, reason }: LockError): string {
   return `${path} is held${by}${reason === undefined ? '' : `: ${reason}`}`
 }
 
-function formatTakeOver(path: string, { holder, reason }: TakenOver): string {
-  if (!holder) return `took over the stale lock ${path}: ${reason}; the previous holder is unknown`
+/** A reader leaves the stale lock to its next owner. */
+function formatTakeOver(path: string, { holder, reason }: TakenOver, shared: boolean): string {
+  const what = `${shared ? 'found' : 'took over'} the stale lock ${path}`
+  if (!holder) return `${what}: ${reason}; the previous holder is unknown`
   const age = duration(now() - holder.createdAt)
-  return `took over the stale lock ${path} of ${formatProcess(holder)}, acquired ${age} ago: ${reason}`
+  return `${what} of ${formatProcess(holder)}, acquired ${age} ago: ${reason}`
 }
 
 async function runUnder(

@@ -1,7 +1,7 @@
 import { delay } from '../shared/clock.js'
 import { exitCodes } from './exit-codes.js'
 import type { StatusCommand } from './options.js'
-import { describeHeld, print } from './output.js'
+import { describeHeld, describeProcess, print } from './output.js'
 import { type AnyStatus, withTarget } from './target.js'
 
 const codes = { free: exitCodes.ok, held: exitCodes.held, stale: exitCodes.stale }
@@ -34,9 +34,12 @@ function show(found: AnyStatus, json: boolean): void {
 }
 
 function sentenceOf(found: AnyStatus): string {
-  const { state, holder, reason } = found
+  const { state, holder, reason, readers = [] } = found
+  const named = readers.flatMap((reader) => ('pid' in reader ? [describeProcess(reader)] : [])).join('; ')
+  if (!holder && named) return `held in shared mode by ${named}`
   const isProven = holder && 'user' in found && found.user !== undefined
-  return isProven ? describeHeld(holder, found) : `${state}: ${reason}`
+  if (!isProven) return `${state}: ${reason}`
+  return `${describeHeld(holder, found)}${named && `; it waits for ${named}`}`
 }
 
 /** The token as a string: many JSON parsers round a number of its size. */

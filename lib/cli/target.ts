@@ -13,6 +13,7 @@ export interface Names {
   place?: string
   legacy?: boolean
   durable?: boolean
+  shared?: boolean
   mode?: number
   postgres?: string
   lockName?: string
@@ -33,11 +34,11 @@ export const loadPostgres = () => require('../postgres/index.js') as typeof impo
 
 function onFile(names: Names): Target {
   const { acquireLock, breakLock, inspectLock, resolveLockPath } = loadFileLocks()
-  const { legacy, durable, mode, place } = names
+  const { legacy, durable, shared, mode, place } = names
   const cwd = place !== undefined && isDirectory(place) ? place : undefined
   const file = cwd === undefined ? (place ?? names.file) : undefined
   return {
-    acquire: (options) => acquireLock({ cwd, file, legacy, durable, mode, ...options }),
+    acquire: (options) => acquireLock({ cwd, file, legacy, durable, shared, mode, ...options }),
     inspect: () => inspectLock({ cwd, file, mode }),
     break: (force) => breakLock({ cwd, file, mode, force }),
     path: async () => (file === undefined ? resolveLockPath({ cwd }) : resolve(file)),
@@ -48,7 +49,7 @@ function onFile(names: Names): Target {
 const isDirectory = (path: string): boolean =>
   statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
 
-function onPostgres(connectionString: string, name: string | undefined): Target {
+function onPostgres(connectionString: string, { lockName: name }: Names): Target {
   const locks = loadPostgres().postgresLocks({ connectionString })
   return {
     acquire: ({ slots: _, ...options }) => locks.acquireLock({ name, ...options }),
@@ -61,8 +62,8 @@ function onPostgres(connectionString: string, name: string | undefined): Target 
 
 /** Calls a function with a lock, then closes connections that would keep this process running. */
 export async function withTarget<T>(names: Names, work: (lock: Target) => Promise<T>): Promise<T> {
-  const { postgres, lockName } = names
-  const lock = postgres === undefined ? onFile(names) : onPostgres(postgres, lockName)
+  const { postgres } = names
+  const lock = postgres === undefined ? onFile(names) : onPostgres(postgres, names)
   try {
     return await work(lock)
   } finally {

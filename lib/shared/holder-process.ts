@@ -1,6 +1,6 @@
 import { closeSync, constants, openSync, readFileSync, readSync, statSync } from 'node:fs'
 import { hostname } from 'node:os'
-import type { Holder, HolderProcess } from '../../index.js'
+import type { Holder, HolderProcess, Reader } from '../../index.js'
 
 /** More than a record has, in bytes. */
 const MAX_RECORD = 4096
@@ -19,16 +19,29 @@ export function holderProcess(path: string, holder: Holder | undefined): HolderP
     const { pid, createdAt, bootId, pidNs, startTime } = readRecord(path)
     const isRecorded = pid === holder.pid && createdAt === holder.createdAt
     if (!isRecorded || bootId !== thisBoot() || pidNs !== statSync('/proc/self/ns/pid').ino) return {}
-    const directory = `/proc/${holder.pid}`
-    const command = commandIn(directory)
-    const user = userIn(directory)
+    const described = describe(holder.pid)
     // Read last: another process may have got the pid in the meantime.
-    if (startTime === undefined || startOf(directory) !== startTime) return {}
-    return { ...(command && { command }), ...(user && { user }) }
+    return startTime === undefined || startOf(`/proc/${holder.pid}`) !== startTime ? {} : described
   } catch {
     // The holder has ended, or /proc or the lock file cannot be read.
     return {}
   }
+}
+
+/** A process that the kernel lists as a reader, which may have ended in the meantime. */
+export function readerProcess(pid: number): Reader {
+  try {
+    return { pid, ...describe(pid) }
+  } catch {
+    return { pid }
+  }
+}
+
+function describe(pid: number): HolderProcess {
+  const directory = `/proc/${pid}`
+  const command = commandIn(directory)
+  const user = userIn(directory)
+  return { ...(command && { command }), ...(user && { user }) }
 }
 
 interface ProcessRecord {

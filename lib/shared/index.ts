@@ -21,7 +21,7 @@ import { deadlockReason } from './deadlock.js'
 import type * as errors from './errors.js'
 import { argumentError, contention, isContention, LockError, lockError, lossError } from './errors.js'
 import type * as holderProcessModule from './holder-process.js'
-import { holderProcess } from './holder-process.js'
+import { holderProcess, readerProcess } from './holder-process.js'
 import type * as inherit from './inherit.js'
 import { DESCRIPTOR } from './inherit.js'
 import type * as plain from './plain.js'
@@ -55,6 +55,7 @@ export = {
   publishContended,
   publishEnded,
   publishWaiting,
+  readerProcess,
   releaseLateAcquire,
   setImmediate,
   setTimeout,

@@ -213,7 +213,7 @@ impl Search {
             }
             position.history
         });
-        state.positions[who].history.clone_from(history);
+        state.positions[who] = Position::at(history.clone(), Call::Leave);
     }
 
     /// The next process acquires the lock after all others have ended.
@@ -228,7 +228,8 @@ impl Search {
         let (world, _, ended) =
             replay::run(&self.program(next), next, state.world.clone(), Position::start(), until);
         let had_to_wait = state.world.is_held_by_other(next) || world.has_no_kernel_locks();
-        let is_left = world.has_file() && !(world.stays && world.is_released());
+        let is_left =
+            world.has_file_of_readers() || (world.has_file() && !(world.stays && world.is_released()));
         if !ended || (!had_to_wait && is_left) || world.violations != state.world.violations {
             state.world.violations.add(Violation::LostLock);
         }
@@ -267,6 +268,11 @@ fn rests(state: &State, who: Who) -> bool {
     matches!(state.positions[who].next, Call::Pause(_)) && !state.world.has_files(who)
 }
 
+/// Whether a process that holds the path pauses for readers, and not for a legacy process.
+fn awaits_readers(state: &State, who: Who) -> bool {
+    matches!(state.positions[who].next, Call::Pause(1)) && state.world.has_files(who)
+}
+
 impl Model for Search {
     type State = State;
     type Action = Action;
@@ -297,7 +303,11 @@ impl Model for Search {
                 actions.push(Action::Step(who));
             }
             // Only somebody who is stopped for half a minute while it looks can use up that patience.
-            if rests(state, who) && !state.world.is_looked_at() && !state.world.has_file_being_created() {
+            if (rests(state, who) || awaits_readers(state, who))
+                && !state.world.is_looked_at()
+                && !state.world.is_checked_for_readers()
+                && !state.world.has_file_being_created()
+            {
                 actions.push(Action::ExhaustRetries(who));
             }
             if state.crashes > 0 {
@@ -350,7 +360,7 @@ impl Model for Search {
                 if matches!(action, Action::Kill(_)) {
                     state.world.close_all(who);
                 }
-                state.positions[who] = Position { history: Vec::new(), next: Call::End };
+                state.positions[who] = Position::at(Vec::new(), Call::End);
                 state.world.look();
             }
             Action::EndHeir(who) => {
@@ -429,6 +439,7 @@ fn name(role: Role) -> &'static str {
     match role {
         Role::Run => "process",
         Role::NativeRun => "process without the pause",
+        Role::Read => "reader",
         Role::Inspect => "inspector",
         Role::Break => "breaker",
         Role::ForceBreak => "forced break",

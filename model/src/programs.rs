@@ -10,7 +10,7 @@ use crate::protocol::target::{LockOptions, Target};
 use crate::replay::{Call, Round, Simulated};
 use crate::role::Role;
 use crate::violation::Violation;
-use crate::world::Seen;
+use crate::world::{Place, Seen, World};
 
 /// The functions of one version of `src/protocol/`: the real one, or a mutant.
 #[derive(Clone, Copy)]
@@ -40,6 +40,7 @@ impl Round for Program {
         match self.role {
             Role::Run => (self.protocol.run)(system, target()),
             Role::NativeRun => (self.protocol.run)(system, native_target()),
+            Role::Read => (self.protocol.run)(system, shared_target()),
             Role::Inspect => (self.protocol.inspect)(system),
             Role::Break => (self.protocol.break_lock)(system, false),
             Role::ForceBreak => (self.protocol.break_lock)(system, true),
@@ -48,10 +49,11 @@ impl Round for Program {
         }
     }
 
-    fn begins_attempt(&self) -> Option<Call> {
+    fn begins_attempt(&self, world: &World) -> Option<Call> {
         match self.role {
-            Role::Run | Role::NativeRun => Some(Call::Create),
-            Role::Inspect | Role::Break | Role::ForceBreak => Some(Call::Open),
+            Role::Run | Role::NativeRun if world.knows_readers() => Some(Call::StatPath(Place::Readers)),
+            Role::Run | Role::NativeRun => Some(Call::Create(Place::Lock)),
+            Role::Read | Role::Inspect | Role::Break | Role::ForceBreak => Some(Call::Open(Place::Lock)),
             Role::Remove | Role::LegacyProcess => None,
         }
     }
@@ -68,6 +70,12 @@ pub(crate) fn target() -> &'static Target {
 /// The same lock for a process that expects no legacy process there.
 fn native_target() -> &'static Target {
     static TARGET: LazyLock<Target> = LazyLock::new(|| Target { legacy: false, ..target().clone() });
+    &TARGET
+}
+
+/// The same lock in shared mode.
+fn shared_target() -> &'static Target {
+    static TARGET: LazyLock<Target> = LazyLock::new(|| Target { shared: true, ..native_target().clone() });
     &TARGET
 }
 
@@ -168,11 +176,12 @@ pub(crate) fn released(system: &Simulated, result: &Result<(), Error>) {
 
 pub(crate) fn inspected(system: &Simulated, found: Option<Found>) {
     system.observe(|world, who| {
-        let Seen { held, free, being_created, stale, .. } = world.answered(who);
+        let Seen { held, free, being_created, stale, without_readers, .. } = world.answered(who);
         let is_right = match found {
-            Some(Found::Free) => free,
+            // The path and the readers are checked one after the other.
+            Some(Found::Free) => free && without_readers,
             Some(Found::Held) => held || being_created,
-            Some(Found::Stale) => stale,
+            Some(Found::Stale) => stale && without_readers,
             None => false,
         };
         if !is_right {
@@ -183,10 +192,10 @@ pub(crate) fn inspected(system: &Simulated, found: Option<Found>) {
 
 pub(crate) fn broken(system: &Simulated, force: bool, result: &Result<bool, Error>) {
     system.observe(|world, who| {
-        let Seen { held, free, stale, .. } = world.answered(who);
+        let Seen { held, free, stale, without_readers, .. } = world.answered(who);
         let is_right = match result {
             Ok(true) => stale || force,
-            Ok(false) => free,
+            Ok(false) => free && without_readers,
             Err(Error::Contention { .. }) => held && !force,
             Err(_) => false,
         };

@@ -18,7 +18,7 @@ use crate::platform::{
     Access, Failed, FileId, FsKind, HeldFiles, LockMode, Opened, ProcessIdentity, ProcessState, Stat, System,
     TryLock, Unlinked,
 };
-use crate::world::{self, Data, Who, World};
+use crate::world::{self, Data, Place, Who, World};
 
 /// What a process does in one round.
 pub trait Round {
@@ -26,7 +26,7 @@ pub trait Round {
     fn run(&self, system: &Simulated);
 
     /// The first operation of each attempt of its call.
-    fn begins_attempt(&self) -> Option<Call>;
+    fn begins_attempt(&self, world: &World) -> Option<Call>;
 }
 
 /// One operation of a program. Others can run before each of them.
@@ -35,15 +35,15 @@ pub enum Call {
     /// Nothing yet: the program has not begun.
     Begin,
     /// `open` with `O_CREAT | O_EXCL`.
-    Create,
+    Create(Place),
     /// `open`.
-    Open,
+    Open(Place),
     /// `flock`.
     Lock(usize, bool),
     /// `fstat`.
     Stat(usize),
     /// `lstat`.
-    StatPath,
+    StatPath(Place),
     /// `read`.
     Read(usize),
     /// `write` at the beginning.
@@ -51,7 +51,9 @@ pub enum Call {
     /// `ftruncate`.
     Truncate(usize, usize),
     /// `unlink`.
-    Unlink,
+    Unlink(Place),
+    /// `flock` with `LOCK_UN`.
+    Unlock(usize),
     /// `close` of a file that has a kernel lock.
     Close(usize),
     /// `close` of one that has none. Nobody can notice when it happens.
@@ -99,16 +101,17 @@ pub enum Answer {
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Create => write!(f, "open(O_CREAT | O_EXCL)"),
-            Self::Open => write!(f, "open"),
+            Self::Create(place) => write!(f, "open(O_CREAT | O_EXCL){}", named(*place)),
+            Self::Open(place) => write!(f, "open{}", named(*place)),
             Self::Lock(_, true) => write!(f, "flock(LOCK_EX)"),
             Self::Lock(_, false) => write!(f, "flock(LOCK_SH)"),
             Self::Stat(_) => write!(f, "fstat"),
-            Self::StatPath => write!(f, "lstat"),
+            Self::StatPath(place) => write!(f, "lstat{}", named(*place)),
             Self::Read(_) => write!(f, "read"),
             Self::Write(_, data) => write!(f, "write {}", text(data)),
             Self::Truncate(_, length) => write!(f, "ftruncate to {length}"),
-            Self::Unlink => write!(f, "unlink"),
+            Self::Unlink(place) => write!(f, "unlink{}", named(*place)),
+            Self::Unlock(_) => write!(f, "flock(LOCK_UN)"),
             Self::Close(_) | Self::CloseUnlocked(_) => write!(f, "close"),
             Self::Exists(pid) => write!(f, "kill({pid}, 0)"),
             Self::Process(pid) => write!(f, "/proc/{pid}/stat"),
@@ -134,6 +137,13 @@ impl fmt::Display for Answer {
             Self::Clock(now) => write!(f, "{now}"),
             Self::Process(life) => write!(f, "{life:?}"),
         }
+    }
+}
+
+fn named(place: Place) -> &'static str {
+    match place {
+        Place::Lock => "",
+        Place::Readers => " of the readers",
     }
 }
 
@@ -181,13 +191,23 @@ pub struct Position {
     pub history: Vec<Answer>,
     /// What it does next.
     pub next: Call,
+    /// Whether it has written its record.
+    has_written: bool,
+    /// How many answers it had when it began to wait for readers.
+    readers_at: Option<usize>,
 }
 
 impl Position {
     /// At the beginning.
     #[must_use]
     pub fn start() -> Self {
-        Self { history: Vec::new(), next: Call::Begin }
+        Self::at(Vec::new(), Call::Begin)
+    }
+
+    /// At an operation after these answers.
+    #[must_use]
+    pub fn at(history: Vec<Answer>, next: Call) -> Self {
+        Self { history, next, has_written: false, readers_at: None }
     }
 }
 
@@ -205,6 +225,8 @@ pub enum Until {
     },
 }
 
+const CHECK_READERS: Call = Call::StatPath(Place::Readers);
+
 /// More than any call that runs alone needs.
 const MAX_CALLS: usize = 10_000;
 
@@ -218,6 +240,9 @@ struct Run {
     until: Until,
     next: Call,
     begins_attempt: Option<Call>,
+    has_written: bool,
+    /// How many answers it had when it began to wait for readers.
+    readers_at: Option<usize>,
     slept: Duration,
     was_observed: bool,
     learned: Vec<(Vec<Answer>, Option<Call>)>,
@@ -264,14 +289,15 @@ pub fn step(
     position: Position,
     known: &Known,
 ) -> (World, Position, bool) {
-    let mut run = Run::new(program, who, world.clone(), position.history.clone(), Until::NextCall);
+    let mut run = Run::new(program, who, world.clone(), position.clone(), Until::NextCall);
     run.at = run.history.len();
     while let Some(call) = known.after(&run.history) {
         if run.answer(&call).is_none() {
-            return (run.world, Position { history: run.history, next: run.next }, false);
+            let (world, position) = run.stop(false);
+            return (world, position, false);
         }
     }
-    let run = Run::new(program, who, world.clone(), position.history, Until::NextCall);
+    let run = Run::new(program, who, world.clone(), position, Until::NextCall);
     let (mut run, ended) = run.replay(program);
     known.learn(std::mem::take(&mut run.learned));
     let (world, position) = run.stop(ended);
@@ -287,13 +313,15 @@ pub fn run(
     position: Position,
     until: Until,
 ) -> (World, Position, bool) {
-    let (run, ended) = Run::new(program, who, world, position.history, until).replay(program);
+    let (run, ended) = Run::new(program, who, world, position, until).replay(program);
     let (world, position) = run.stop(ended);
     (world, position, ended)
 }
 
 impl Run {
-    fn new(program: &impl Round, who: Who, world: World, history: Vec<Answer>, until: Until) -> Self {
+    fn new(program: &impl Round, who: Who, world: World, position: Position, until: Until) -> Self {
+        let Position { history, has_written, readers_at, .. } = position;
+        let begins_attempt = program.begins_attempt(&world);
         Self {
             world,
             who,
@@ -302,7 +330,9 @@ impl Run {
             carried_out: 0,
             until,
             next: Call::End,
-            begins_attempt: program.begins_attempt(),
+            begins_attempt,
+            has_written,
+            readers_at,
             slept: Duration::ZERO,
             was_observed: false,
             learned: Vec::new(),
@@ -326,11 +356,11 @@ impl Run {
     }
 
     fn stop(self, ended: bool) -> (World, Position) {
-        let Self { world, history, next, .. } = self;
+        let Self { world, history, next, has_written, readers_at, .. } = self;
         let position = if ended {
-            Position { history: Vec::new(), next: Call::End }
+            Position::at(Vec::new(), Call::End)
         } else {
-            Position { history, next }
+            Position { history, next, has_written, readers_at }
         };
         (world, position)
     }
@@ -346,7 +376,11 @@ impl Run {
         if self.until == Until::NextCall {
             self.learned.push((self.history.clone(), (!was_observed).then(|| call.clone())));
         }
-        let is_step = !matches!(call, Call::CloseUnlocked(_) | Call::Clock);
+        let is_step = match call {
+            Call::CloseUnlocked(_) | Call::Clock => false,
+            Call::StatPath(Place::Readers) => self.world.knows_readers(),
+            _ => true,
+        };
         let limit = match self.until {
             Until::FirstCall => 0,
             Until::NextCall => 1,
@@ -358,10 +392,22 @@ impl Run {
             // of the state; that patience runs out is an action of its own.
             if self.begins_attempt.as_ref() == Some(call) && !self.world.has_files(self.who) {
                 self.history.clear();
+                (self.has_written, self.readers_at) = (false, None);
+            }
+            // Nor does one that checks for readers again.
+            if let Some(readers_at) = self.readers_at
+                && *call == CHECK_READERS
+                && self.history.last() == Some(&Answer::Paused)
+            {
+                self.history.truncate(readers_at);
             }
             return None;
         }
         self.carried_out += usize::from(is_step);
+        if *call == CHECK_READERS && (self.has_written || self.begins_attempt != Some(CHECK_READERS)) {
+            self.readers_at.get_or_insert(self.history.len());
+        }
+        self.has_written |= matches!(call, Call::Write(..));
         if self.history.is_empty() && !self.world.actors[self.who].asks {
             self.world.begin(self.who);
         }
@@ -375,8 +421,8 @@ impl Run {
     fn carry_out(&mut self, call: &Call) -> Answer {
         let (world, who) = (&mut self.world, self.who);
         match call {
-            Call::Create => Answer::File(world.create(who)),
-            Call::Open => Answer::File(world.open(who)),
+            Call::Create(place) => Answer::File(world.create(who, *place)),
+            Call::Open(place) => Answer::File(world.open(who, *place)),
             Call::Lock(file, exclusive) => {
                 let mode = if *exclusive { LockMode::Exclusive } else { LockMode::Shared };
                 Answer::TryLock(match world.lock(who, *file, mode) {
@@ -386,7 +432,7 @@ impl Run {
                 })
             }
             Call::Stat(file) => Answer::Stat(Some(world.stat(who, *file).into())),
-            Call::StatPath => Answer::Stat(world.stat_path(who).map(Into::into)),
+            Call::StatPath(place) => Answer::Stat(world.stat_path(who, *place).map(Into::into)),
             Call::Read(file) => Answer::Data(world.read(who, *file)),
             Call::Write(file, bytes) => {
                 world.write(who, *file, bytes);
@@ -396,7 +442,11 @@ impl Run {
                 world.truncate(who, *file, *length);
                 Answer::Done
             }
-            Call::Unlink => world.unlink(who).map_or(Answer::Refused, Answer::Is),
+            Call::Unlink(place) => world.unlink(who, *place).map_or(Answer::Refused, Answer::Is),
+            Call::Unlock(file) => {
+                world.unlock(who, *file);
+                Answer::Done
+            }
             Call::Close(file) | Call::CloseUnlocked(file) => {
                 world.close(who, *file);
                 Answer::Done
@@ -445,6 +495,14 @@ impl From<Described> for Stat {
     }
 }
 
+fn place(path: &Path) -> Place {
+    if path.extension().is_some_and(|extension| extension == "readers") {
+        Place::Readers
+    } else {
+        Place::Lock
+    }
+}
+
 fn suspend() -> ! {
     panic::resume_unwind(Box::new(Suspended))
 }
@@ -467,7 +525,7 @@ impl Simulated {
 
     /// Removes whatever is at the path, as `rm` does.
     pub(crate) fn unlink_path(&self) -> bool {
-        self.call(&Call::Unlink) == Answer::Is(true)
+        self.call(&Call::Unlink(Place::Lock)) == Answer::Is(true)
     }
 
     /// Whether the program goes on until its patience has ended.
@@ -514,12 +572,12 @@ impl HeldFiles for Simulated {
 impl System for Simulated {
     type File = File;
 
-    fn create(&self, _: &Path) -> io::Result<Option<File>> {
-        Ok(self.file(&Call::Create))
+    fn create(&self, path: &Path) -> io::Result<Option<File>> {
+        Ok(self.file(&Call::Create(place(path))))
     }
 
-    fn open(&self, _: &Path, _: Access) -> io::Result<Opened<File>> {
-        Ok(self.file(&Call::Open).map_or(Opened::Missing, Opened::File))
+    fn open(&self, path: &Path, _: Access) -> io::Result<Opened<File>> {
+        Ok(self.file(&Call::Open(place(path))).map_or(Opened::Missing, Opened::File))
     }
 
     fn try_lock(&self, file: &File, mode: LockMode) -> io::Result<TryLock> {
@@ -530,13 +588,17 @@ impl System for Simulated {
         }
     }
 
+    fn unlock(&self, file: &File) {
+        self.call(&Call::Unlock(file.number));
+    }
+
     fn stat(&self, file: &File) -> io::Result<Stat> {
         let Answer::Stat(Some(stat)) = self.call(&Call::Stat(file.number)) else { unreachable!("fstat") };
         Ok(stat.into())
     }
 
-    fn stat_path(&self, _: &Path) -> io::Result<Option<Stat>> {
-        let Answer::Stat(stat) = self.call(&Call::StatPath) else { unreachable!("lstat") };
+    fn stat_path(&self, path: &Path) -> io::Result<Option<Stat>> {
+        let Answer::Stat(stat) = self.call(&Call::StatPath(place(path))) else { unreachable!("lstat") };
         Ok(stat.map(Into::into))
     }
 
@@ -570,7 +632,7 @@ impl System for Simulated {
         match self.stat_path(path).map_err(failed)? {
             None => Ok(Unlinked::Missing),
             Some(named) if named.id != id => Ok(Unlinked::Another),
-            Some(_) => match self.call(&Call::Unlink) {
+            Some(_) => match self.call(&Call::Unlink(place(path))) {
                 Answer::Refused => Err(failed(io::ErrorKind::ResourceBusy.into())),
                 Answer::Is(true) => Ok(Unlinked::Removed),
                 _ => Ok(Unlinked::Missing),

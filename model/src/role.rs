@@ -7,6 +7,8 @@ pub enum Role {
     Run,
     /// The same with the option `legacy: false`.
     NativeRun,
+    /// Acquires in shared mode, works, releases.
+    Read,
     /// Inspects.
     Inspect,
     /// Breaks a stale lock.

@@ -1,4 +1,4 @@
-//! What the processes share: one path, inodes, kernel locks, process states and a clock; and what the checker
+//! What the processes share: two paths, inodes, kernel locks, process states and a clock; and what the checker
 //! knows of them that they do not.
 
 use std::sync::Arc;
@@ -14,6 +14,15 @@ pub type Data = Arc<[u8]>;
 
 /// The number of a process, from 0.
 pub type Who = usize;
+
+/// One of the two paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// The lock file.
+    Lock,
+    /// The file of the readers.
+    Readers,
+}
 
 /// A kernel lock on an inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,6 +94,8 @@ pub struct Seen {
     pub being_created: bool,
     /// There was a file, and nobody held the lock.
     pub stale: bool,
+    /// No other process held the lock in shared mode.
+    pub without_readers: bool,
     /// Which processes were gone when it began, a bit for each.
     gone: u8,
 }
@@ -181,6 +192,7 @@ pub struct World {
     /// The path is a mount point: no process can remove it.
     pub stays: bool,
     path: Option<usize>,
+    readers: Option<usize>,
     inodes: Vec<Option<Inode>>,
     /// Time, in units of `CREATION_GRACE`.
     pub clock: u8,
@@ -235,6 +247,7 @@ impl World {
             in_namespaces: false,
             stays: false,
             path: None,
+            readers: None,
             inodes: Vec::new(),
             clock: 1,
             actors,
@@ -287,9 +300,16 @@ impl World {
         }
     }
 
-    /// Creates the file at the path, if nothing is there.
-    pub fn create(&mut self, who: Who) -> Option<usize> {
-        if self.path.is_some() {
+    fn place(&mut self, place: Place) -> &mut Option<usize> {
+        match place {
+            Place::Lock => &mut self.path,
+            Place::Readers => &mut self.readers,
+        }
+    }
+
+    /// Creates a file, if nothing is there.
+    pub fn create(&mut self, who: Who, place: Place) -> Option<usize> {
+        if self.place(place).is_some() {
             return None;
         }
         let new = Inode::new(Data::default(), self.clock);
@@ -298,17 +318,17 @@ impl World {
             self.inodes.len() - 1
         });
         self.inodes[inode] = Some(new);
-        self.path = Some(inode);
+        *self.place(place) = Some(inode);
         if self.actors[who].is_old() {
             self.actors[who].owns = Some(inode);
         }
         Some(self.open_file(who, inode))
     }
 
-    /// Opens what is at the path.
-    pub fn open(&mut self, who: Who) -> Option<usize> {
+    /// Opens what is there.
+    pub fn open(&mut self, who: Who, place: Place) -> Option<usize> {
         self.actors[who].about_to_unlink = self.actors[who].is_old() && self.path.is_some();
-        self.path.map(|inode| self.open_file(who, inode))
+        self.place(place).map(|inode| self.open_file(who, inode))
     }
 
     /// Closes a file, and releases its kernel lock.
@@ -361,6 +381,22 @@ impl World {
         TryLock::Acquired
     }
 
+    /// Releases the kernel lock.
+    pub fn unlock(&mut self, who: Who, file: usize) {
+        let inode = self.opened(who, file);
+        self.inode(inode).locks.retain(|lock| (lock.who, lock.file) != (who, file));
+    }
+
+    /// Whether a process holds the kernel lock of the readers for a moment: it checks for readers, or is a reader that
+    /// has not entered its critical section, or has left it.
+    #[must_use]
+    pub fn is_checked_for_readers(&self) -> bool {
+        let readers = self.readers.and_then(|inode| self.inodes[inode].as_ref());
+        readers.is_some_and(|inode| {
+            inode.locks.iter().any(|lock| lock.exclusive || !self.actors[lock.who].inside)
+        })
+    }
+
     fn described(&self, inode: usize) -> Stat {
         let Inode { data, linked, linked_elsewhere, modified, .. } =
             self.inodes[inode].as_ref().expect("an inode");
@@ -381,11 +417,13 @@ impl World {
         self.described(self.opened(who, file))
     }
 
-    /// Describes what is at the path.
-    pub fn stat_path(&mut self, who: Who) -> Option<Stat> {
-        let path = self.path?;
-        self.actors[who].looked = self.actors[who].files.contains(&Some(path));
-        Some(self.described(path))
+    /// Describes what is there.
+    pub fn stat_path(&mut self, who: Who, place: Place) -> Option<Stat> {
+        let inode = (*self.place(place))?;
+        if place == Place::Lock {
+            self.actors[who].looked = self.actors[who].files.contains(&Some(inode));
+        }
+        Some(self.described(inode))
     }
 
     /// Reads a file.
@@ -435,11 +473,25 @@ impl World {
     }
 
     /// Removes the name. `None`: the system does not let it.
-    pub fn unlink(&mut self, who: Who) -> Option<bool> {
+    pub fn unlink(&mut self, who: Who, place: Place) -> Option<bool> {
+        if place == Place::Readers {
+            return Some(self.remove_readers(who));
+        }
         if self.stays && self.path.is_some() {
             return None;
         }
         Some(self.remove(who))
+    }
+
+    /// Whoever has its exclusive kernel lock may remove the file of the readers.
+    fn remove_readers(&mut self, who: Who) -> bool {
+        let Some(inode) = self.readers.take() else { return false };
+        if !self.owns(who, inode) {
+            self.violations.add(Violation::ForeignFileModified);
+        }
+        self.inode(inode).linked = false;
+        self.forget_if_unused(inode);
+        true
     }
 
     fn remove(&mut self, who: Who) -> bool {
@@ -532,6 +584,12 @@ impl World {
             index != who && peer.owns == self.path && matches!(peer.life, Life::Running | Life::Dying)
         });
         kernel || old || self.names_a_live_process(&inode.data, who)
+    }
+
+    /// Whether a process other than `who` holds the lock in shared mode.
+    fn is_read_by_other(&self, who: Who) -> bool {
+        let reads = |actor: &Actor| actor.role == Role::Read && actor.inside;
+        self.actors.iter().enumerate().any(|(other, actor)| other != who && reads(actor))
     }
 
     /// By the judging table of `docs/design/protocol.md`, written again here.
@@ -636,7 +694,16 @@ impl World {
         if took_over && self.actors[who].found_released {
             self.violations.add(Violation::FalseTakeOver);
         }
-        let owner = |other: Who| other != who && self.actors[other].inside && !self.is_robbed(other);
+        let reads = |who: Who| self.actors[who].role == Role::Read;
+        if reads(who) && !took_over && self.at_path().is_some_and(|inode| inode.left_half_way) {
+            self.violations.add(Violation::CrashNotReported);
+        }
+        let owner = |other: Who| {
+            other != who
+                && self.actors[other].inside
+                && !self.is_robbed(other)
+                && !(reads(who) && reads(other))
+        };
         if (0..self.actors.len()).any(owner) && !self.is_robbed(who) {
             self.violations.add(Violation::TwoOwners);
         }
@@ -709,8 +776,11 @@ impl World {
             let being_created = self.has_file_being_created();
             let free = !self.has_file() || (self.is_released() && !held);
             let stale = !free && !held;
-            let seen = &mut self.actors[who].seen;
-            seen.held |= held;
+            let is_read = self.is_read_by_other(who);
+            let actor = &mut self.actors[who];
+            let seen = &mut actor.seen;
+            seen.held |= held || (is_read && actor.role != Role::Read);
+            seen.without_readers |= !is_read;
             seen.free |= free;
             seen.being_created |= being_created;
             seen.stale |= stale;
@@ -739,6 +809,18 @@ impl World {
     #[must_use]
     pub fn has_file(&self) -> bool {
         self.path.is_some()
+    }
+
+    /// Whether there is a file of readers.
+    #[must_use]
+    pub fn has_file_of_readers(&self) -> bool {
+        self.readers.is_some()
+    }
+
+    /// Whether readers take part. Otherwise no process can change that there is no file of readers.
+    #[must_use]
+    pub fn knows_readers(&self) -> bool {
+        self.actors.iter().any(|actor| actor.role == Role::Read)
     }
 
     /// Whether a legacy process stands between creating its file and writing to it.

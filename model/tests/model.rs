@@ -10,7 +10,7 @@ use reconcile_lock_model::checker::{Scenario, Start};
 use reconcile_lock_model::mutants::mutant;
 use reconcile_lock_model::programs::PROTOCOL;
 use reconcile_lock_model::role::Role::{
-    self, Break, ForceBreak, Inspect, LegacyProcess, NativeRun, Remove, Run,
+    self, Break, ForceBreak, Inspect, LegacyProcess, NativeRun, Read, Remove, Run,
 };
 use reconcile_lock_model::violation::Violation::{self, *};
 use reconcile_lock_model::world::{Filesystem, Life};
@@ -300,6 +300,33 @@ fn processes_in_pid_namespaces_of_their_own() {
 }
 
 #[test]
+fn a_reader_and_a_process() {
+    let twice = Scenario { starts: few_starts(), ..scenario(&[(Read, 2), (Run, 2)]) };
+    explore("a reader and a process, twice each", &twice, &[]);
+    let killed = Scenario {
+        starts: more_starts(),
+        ticks: 1,
+        crashes: 1,
+        fates: vec![Life::Dead, Life::Zombie, Life::Reused],
+        ..scenario(&[(Read, 1), (Run, 1)])
+    };
+    explore("a reader and a process, one killed", &killed, &[]);
+    let alone = Scenario { starts: more_starts(), ends_alone: true, ..scenario(&[(Read, 1), (Run, 1)]) };
+    explore("a reader and a process, each to its end alone", &alone, &[]);
+}
+
+#[test]
+fn readers_processes_and_others() {
+    for others in [[Read, Run], [Run, Run], [Read, Inspect], [Run, Inspect], [Read, Break], [Run, Break]] {
+        let processes = [(Read, 1), (others[0], 1), (others[1], 1)];
+        let three = Scenario { starts: vec![Start::nothing()], ..scenario(&processes) };
+        explore(&format!("a reader and {others:?}"), &three, &[]);
+    }
+    let killed = Scenario { starts: few_starts(), crashes: 1, ..scenario(&[(Read, 2), (Read, 1)]) };
+    explore("two readers, one of them twice, one killed", &killed, &[]);
+}
+
+#[test]
 fn a_network_filesystem() {
     let filesystem = Filesystem::Shared;
     let killed = Scenario { filesystem, crashes: 1, ticks: 1, ..scenario(&[(Run, 2), (Run, 2)]) };
@@ -363,5 +390,17 @@ mutants! {
     mutant_file_being_created_inspector: file_being_created_locked_by_an_inspector, UnneededWait, [Run 1, Inspect 1];
     mutant_replaced_program: replaced_program_taken_for_alive, SpuriousRefusal, [Run 1, Run 1], starts: more_starts();
     mutant_lockless_holder: lockless_holder_not_looked_for_again, WrongAnswer, [Run 1, Run 1], filesystem: Filesystem::Lockless;
+    mutant_reader_does_not_check_the_path_again: reader_does_not_check_the_path_again, TwoOwners, [Read 1, Run 1];
+    mutant_readers_file_not_checked_after_locking: readers_file_not_checked_after_locking, TwoOwners, [Read 1, Run 1, Run 1], starts: vec![Start::nothing()];
+    mutant_owner_does_not_await_readers: owner_does_not_await_readers, TwoOwners, [Read 1, Run 1];
+    mutant_owner_checks_in_shared_mode: owner_checks_in_shared_mode, TwoOwners, [Read 1, Run 1];
+    mutant_owner_does_not_check_the_readers_file: owner_does_not_check_the_readers_file, ForeignFileModified, [Read 1, Read 1, Run 1], starts: vec![Start::nothing()];
+    mutant_any_reader_removes_the_file: any_reader_removes_the_file, TwoOwners, [Read 1, Read 1, Run 1], starts: vec![Start::nothing()];
+    mutant_readers_are_contention: readers_are_contention, SpuriousRefusal, [Read 1, Run 1];
+    mutant_checked_readers_are_contention: checked_readers_are_contention, SpuriousRefusal, [Read 1, Read 1];
+    mutant_reader_does_not_await_the_record: reader_does_not_await_the_record, WrongAnswer, [Read 1, Run 1];
+    mutant_reader_does_not_report: reader_does_not_report, CrashNotReported, [Read 1, Run 1], crashes: 1;
+    mutant_inspector_ignores_readers: inspector_ignores_readers, WrongAnswer, [Read 1, Inspect 1];
+    mutant_breaker_ignores_readers: breaker_ignores_readers, WrongAnswer, [Read 1, Break 1];
     mutant_lockless_take_over: lockless_take_over, TwoOwners, [Run 1, Run 1], starts: more_starts(), filesystem: Filesystem::Lockless;
 }

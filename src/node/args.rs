@@ -12,6 +12,7 @@ use crate::protocol::target::{LockOptions, Target};
 /// The settings of a lock, as `settingsOf` of `lib/options.ts` packs them: the mode, and these bits above it.
 const LEGACY: u32 = 1 << 9;
 const DURABLE: u32 = 1 << 10;
+const SHARED: u32 = 1 << 11;
 const MODE: u32 = LEGACY - 1;
 
 /// The lock that a call is about. The outer error is the engine's.
@@ -27,6 +28,7 @@ pub(super) fn target_of(
             options.legacy = settings & LEGACY != 0;
             options.durable = settings & DURABLE != 0;
             options.mode = settings & MODE;
+            options.shared = settings & SHARED != 0;
         }
         resolve(&options)
     }))

@@ -93,8 +93,13 @@ impl Acquired {
 
     /// A lock that an asynchronous call of this thread has acquired, and that was not delivered as the thread waits.
     pub(super) fn claim(owner: Owner, target: &Target) -> Option<Self> {
-        let (id, created_at, taken_over) = table::claim(owner, &target.path)?;
-        Some(Self { id, target: target.clone(), created_at, taken_over, delivered: false })
+        let (id, created_at, taken_over, shared) = table::claim(owner, &target.path)?;
+        let target = Target { shared, ..target.clone() };
+        Some(Self { id, target, created_at, taken_over, delivered: false })
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.target.shared
     }
 
     /// The lock for JavaScript, unless a synchronous call of the same thread has claimed it: then the call is refused.
@@ -107,6 +112,7 @@ impl Acquired {
             id: self.id.to_number(),
             path: text_of(&self.target.path),
             created_at: milliseconds(self.created_at),
+            shared: self.target.shared,
             taken_over: self
                 .taken_over
                 .take()
@@ -126,6 +132,8 @@ pub struct JsLock {
     pub created_at: f64,
     /// Set if a run before this one never released the lock.
     pub taken_over: Option<JsTakenOver>,
+    /// Whether it is held in shared mode.
+    pub shared: bool,
 }
 
 /// Whether the lock is still held and its file in its place.

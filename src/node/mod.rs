@@ -51,6 +51,8 @@ pub struct JsStatus {
     pub holder: Option<JsHolder>,
     /// One sentence for a person.
     pub reason: String,
+    /// The processes that hold the lock in shared mode, as far as the system lists them.
+    pub readers: Option<Vec<u32>>,
 }
 
 impl From<LockStatus> for JsStatus {
@@ -64,6 +66,7 @@ impl From<LockStatus> for JsStatus {
             },
             holder: status.holder.map(JsHolder::from),
             reason: status.reason,
+            readers: status.readers,
         }
     }
 }

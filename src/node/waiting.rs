@@ -123,9 +123,14 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
         let State { owner, waits, .. } = State::of(env)?;
         let mut waits = waits.borrow_mut();
         let claimed = waits.get(&id.0).and_then(|wait| Acquired::claim(*owner, &wait.target));
-        // Its record may not be synced: dropping a claim rolls it back, and a durable wait then acquires by itself.
-        let is_durable = waits.get(&id.0).is_some_and(|wait| wait.target.durable);
-        if let Some(acquired) = claimed.filter(|_| !is_durable) {
+        // Its record may not be synced, or it is of the other mode: dropping a claim rolls it back, and the wait then
+        // acquires by itself.
+        let is_wanted = |acquired: &Acquired| {
+            waits.get(&id.0).is_some_and(|SyncWait { target, .. }| {
+                !target.durable && target.shared == acquired.is_shared()
+            })
+        };
+        if let Some(acquired) = claimed.filter(is_wanted) {
             wait::cancel(id);
             waits.remove(&id.0);
             return returned(env, Ok(Value::Lock(acquired)));

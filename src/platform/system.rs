@@ -40,6 +40,12 @@ pub trait System: HeldFiles {
         None
     }
 
+    /// The processes that hold the shared kernel lock of a file, found without a try of that lock. Empty if the system
+    /// does not list them.
+    fn shared_lock_owners(&self, _: FileId) -> Vec<u32> {
+        Vec::new()
+    }
+
     /// Releases the kernel lock in every process that has inherited the file. Closing it does so in this process only.
     fn unlock(&self, _: &Self::File) {}
 

@@ -11,6 +11,7 @@ use super::judge::Verdict;
 use super::record::{Content, RECORD_LEN, Record};
 use super::release::rollback;
 use super::retry::{Attempt, EmptyFile, Refusal, Retry, RetryBudget};
+use super::shared::{acquire_shared, await_readers, check_file, find_readers};
 use super::target::Target;
 use crate::platform::{Access, FileId, FsKind, LockMode, System, TryLock, Unlinked};
 
@@ -38,8 +39,57 @@ pub fn acquire_until<S: System>(
     until: Option<Duration>,
     empty_file: &mut EmptyFile,
 ) -> Result<Held<S::File>, Error> {
+    let held = acquire_unless(system, target, thread, until, empty_file, |budget| {
+        // 0. While this process holds the path, it refuses readers. Step 1 or 10 reports an error.
+        if target.shared || !matches!(find_readers(system, target), Ok(Some(_))) {
+            return Ok(Attempt::Done(()));
+        }
+        check_file(system, target, budget, Access::ReadWrite)
+    })?;
+    // 10. Readers that came in between.
+    if held.has_readers
+        && let Err(error) = await_readers(system, target, until)
+    {
+        // The refusal is the error to report.
+        let _ = rollback(system, held);
+        return Err(error);
+    }
+    Ok(Held { has_readers: false, ..held })
+}
+
+/// As [`acquire_until`], but also acquires the path if readers hold the lock. Then `has_readers` is set, and this process
+/// does not own the lock before [`await_readers`] has succeeded.
+///
+/// # Errors
+/// As [`acquire`].
+pub fn acquire_path<S: System>(
+    system: &S,
+    target: &Target,
+    thread: u32,
+    until: Option<Duration>,
+    empty_file: &mut EmptyFile,
+) -> Result<Held<S::File>, Error> {
+    acquire_unless(system, target, thread, until, empty_file, |_| Ok(Attempt::Done(())))
+}
+
+fn acquire_unless<S: System>(
+    system: &S,
+    target: &Target,
+    thread: u32,
+    until: Option<Duration>,
+    empty_file: &mut EmptyFile,
+    is_refused: impl Fn(&mut RetryBudget) -> Result<Attempt<()>, Error>,
+) -> Result<Held<S::File>, Error> {
     let mut budget = RetryBudget::until(until, *empty_file);
     let outcome = budget.repeated(system, target, |budget| {
+        match is_refused(budget)? {
+            Attempt::Done(()) => {}
+            Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
+            Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
+        }
+        if target.shared {
+            return acquire_shared(system, target, thread, budget);
+        }
         let path = &target.path;
         // 1. Create exclusively.
         if let Some(file) = system.create(path).map_err(target.system("open"))? {
@@ -58,7 +108,18 @@ pub fn acquire_until<S: System>(
         lock_existing(system, target, thread, budget, (file, stat.id))
     });
     *empty_file = budget.empty_file;
-    if target.durable { synced(system, target, outcome?) } else { outcome }
+    let held = outcome?;
+    if target.shared {
+        return Ok(held);
+    }
+    let held = if target.durable { synced(system, target, held)? } else { held };
+    match find_readers(system, target) {
+        Ok(found) => Ok(Held { has_readers: found.is_some(), ..held }),
+        Err(error) => {
+            let _ = rollback(system, held);
+            Err(error)
+        }
+    }
 }
 
 /// Step 9: syncs the record and the name of its file, or rolls the lock back.
@@ -118,7 +179,16 @@ fn lock_created<S: System>(
     let record = our_record(system, thread, stat.id, fs);
     system.write(&file, &record.encode()).map_err(target.system("write")).map_err(discard)?;
     let (path, holder) = (target.path.clone(), record.into_holder());
-    Ok(Attempt::Done(Held { file, id: stat.id, path, holder, taken_over: None, previous_record: Vec::new() }))
+    Ok(Attempt::Done(Held {
+        file,
+        id: stat.id,
+        path,
+        holder,
+        taken_over: None,
+        previous_record: Vec::new(),
+        shared: false,
+        has_readers: false,
+    }))
 }
 
 /// Steps 4 to 8 for a file that existed before.
@@ -204,7 +274,16 @@ fn lock_existing<S: System>(
         }
     }
     let (path, holder) = (target.path.clone(), record.into_holder());
-    Ok(Attempt::Done(Held { file, id, path, holder, taken_over, previous_record }))
+    Ok(Attempt::Done(Held {
+        file,
+        id,
+        path,
+        holder,
+        taken_over,
+        previous_record,
+        shared: false,
+        has_readers: false,
+    }))
 }
 
 /// Steps 7 and 8 for a stale file with several links. Another name of it may be part of a snapshot, so the file is not

@@ -7,20 +7,37 @@ use super::file::{not_a_file, overwrite, read, stat_if_current, stays};
 use super::judge::Verdict;
 use super::record::{Content, RELEASED};
 use super::retry::{Attempt, Refusal, Retry, RetryBudget};
+use super::shared::{check_readers, find_readers};
 use super::target::Target;
 use crate::platform::{Access, FileKind, LockMode, Opened, System, TryLock, Unlinked};
 
-/// Removes a stale lock; with `force` a held one too, whose release then fails with [`Error::Lost`]. `false`: there was
-/// no lock.
+/// Removes a stale lock; with `force` a held one too, also in shared mode, whose release then fails with
+/// [`Error::Lost`]. `false`: there was no lock.
 ///
 /// With `force`, a lock that changes hands between the check and the removal is removed too.
 ///
 /// # Errors
 /// [`Error::Contention`] if it is held and not forced; otherwise as [`acquire`](super::acquire()).
 pub fn break_lock<S: System>(system: &S, target: &Target, force: bool) -> Result<bool, Error> {
-    RetryBudget::repeat(system, target, |budget| {
-        if force { remove(system, target) } else { break_stale(system, target, budget) }
+    if force {
+        let is_removed = RetryBudget::repeat(system, target, |_| remove(system, target))?;
+        return Ok(remove_readers(system, target)? || is_removed);
+    }
+    RetryBudget::repeat(system, target, |budget| match break_stale(system, target, budget)? {
+        Attempt::Done(false) => Ok(match check_readers(system, target, budget, Access::ReadWrite)? {
+            Attempt::Done(()) => Attempt::Done(false),
+            Attempt::Refused(refusal) => Attempt::Refused(refusal),
+            Attempt::Retry(retry) => Attempt::Retry(retry),
+        }),
+        broken => Ok(broken),
     })
+}
+
+fn remove_readers<S: System>(system: &S, target: &Target) -> Result<bool, Error> {
+    let Some(id) = find_readers(system, target)? else { return Ok(false) };
+    let readers = target.of_readers();
+    let unlinked = system.unlink(&readers.path, id).map_err(|failed| readers.failed(failed))?;
+    Ok(unlinked == Unlinked::Removed)
 }
 
 fn break_stale<S: System>(

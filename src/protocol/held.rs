@@ -1,9 +1,11 @@
 //! The lock that a process owns.
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 use super::record::Holder;
+use super::target::readers_of;
 use crate::platform::{FileId, System};
 
 /// A lock that this process owns. [`release`](super::release()) ends it. Dropping it closes the file, which ends
@@ -20,10 +22,25 @@ pub struct Held<F> {
     pub taken_over: Option<TakenOver>,
     /// The bytes of the previous holder's record.
     pub(super) previous_record: Vec<u8>,
+    /// Whether it is held in shared mode, by the file of the readers.
+    pub(super) shared: bool,
+    /// Whether readers were there at the end of [`acquire_path`](super::acquire_path()).
+    pub(crate) has_readers: bool,
 }
 
 impl<F> Held<F> {
-    /// The file that the path should name.
+    /// Whether other processes may hold it too, in shared mode.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// The path of the file whose kernel lock this process holds.
+    pub(crate) fn file_path(&self) -> Cow<'_, Path> {
+        if self.shared { Cow::Owned(readers_of(&self.path)) } else { Cow::Borrowed(&self.path) }
+    }
+
+    /// The file that this path should name.
     pub(crate) fn file_id(&self) -> FileId {
         self.id
     }
@@ -42,7 +59,9 @@ impl<F> Held<F> {
 /// Whether the file of the lock is open and named by the path.
 pub fn is_held<S: System>(system: &S, held: &Held<S::File>) -> bool {
     held.is_open(system)
-        && system.stat_path(&held.path).is_ok_and(|named| named.is_some_and(|named| named.id == held.id))
+        && system
+            .stat_path(&held.file_path())
+            .is_ok_and(|named| named.is_some_and(|named| named.id == held.id))
 }
 
 /// The previous holder of a lock that was taken over.

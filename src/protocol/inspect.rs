@@ -11,6 +11,7 @@ use super::holder::{describe, is_foreign, is_running, without_record};
 use super::judge::Verdict;
 use super::record::{Content, Holder};
 use super::retry::{Attempt, BEING_CREATED, Refusal, Retry, RetryBudget};
+use super::shared::{check_readers, describe_readers, readers};
 use super::target::Target;
 use crate::platform::{Access, LockMode, Stat, System, TryLock};
 
@@ -36,6 +37,9 @@ pub struct LockStatus {
     pub holder: Option<Holder>,
     /// The state in one sentence.
     pub reason: String,
+    /// The processes that hold the lock in shared mode, as far as the system lists them; `None`: there are none. The
+    /// holder of a lock with readers waits for them.
+    pub readers: Option<Vec<u32>>,
 }
 
 /// Reports whether the lock is held, and by which process. Changes no byte of the file.
@@ -43,25 +47,54 @@ pub struct LockStatus {
 /// # Errors
 /// [`Error::Symlink`], [`Error::NotAFile`] and [`Error::System`] as they say.
 pub fn inspect<S: System>(system: &S, target: &Target) -> Result<LockStatus, Error> {
-    let status = |state, holder, reason| LockStatus { path: target.path.clone(), state, holder, reason };
-    let free = || status(LockState::Free, None, "there is no lock file".to_owned());
-    let looked = RetryBudget::repeat(system, target, |budget| {
-        let (file, stat) = match open_existing(system, target, Access::Read, budget)? {
-            Attempt::Done(opened) => opened,
-            Attempt::Retry(Retry::Vanished) => return Ok(Attempt::Done(free())),
-            Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
-            Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
-        };
-        inspect_open_file(system, target, budget, &file, &stat)
-    });
-    match looked {
+    let looked = RetryBudget::repeat(system, target, |budget| inspect_path(system, target, budget));
+    let status = match looked {
         Err(Error::Contention { holder, reason, .. }) => {
             let reason = reason.or_else(|| holder.as_ref().map(describe));
-            Ok(status(LockState::Held, holder, reason.unwrap_or_else(|| "a process holds it".to_owned())))
+            status(target, LockState::Held, holder, reason.unwrap_or_else(|| "a process holds it".to_owned()))
         }
-        Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(free()),
-        other => other,
+        Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => free(target),
+        other => other?,
+    };
+    let checked =
+        RetryBudget::repeat(system, target, |budget| check_readers(system, target, budget, Access::Read));
+    match checked {
+        Ok(()) => Ok(status),
+        Err(Error::Contention { .. }) => Ok(with_readers(status, readers(system, target))),
+        Err(error) => Err(error),
     }
+}
+
+fn with_readers(status: LockStatus, readers: Vec<u32>) -> LockStatus {
+    let reason = describe_readers(&readers);
+    let readers = Some(readers);
+    if status.state == LockState::Held {
+        return LockStatus { readers, reason: format!("{}; {reason}", status.reason), ..status };
+    }
+    LockStatus { readers, state: LockState::Held, holder: None, reason, ..status }
+}
+
+fn status(target: &Target, state: LockState, holder: Option<Holder>, reason: String) -> LockStatus {
+    LockStatus { path: target.path.clone(), state, holder, reason, readers: None }
+}
+
+fn free(target: &Target) -> LockStatus {
+    status(target, LockState::Free, None, "there is no lock file".to_owned())
+}
+
+/// Inspects the path, but not the readers.
+pub(super) fn inspect_path<S: System>(
+    system: &S,
+    target: &Target,
+    budget: &mut RetryBudget,
+) -> Result<Attempt<LockStatus>, Error> {
+    let (file, stat) = match open_existing(system, target, Access::Read, budget)? {
+        Attempt::Done(opened) => opened,
+        Attempt::Retry(Retry::Vanished) => return Ok(Attempt::Done(free(target))),
+        Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
+        Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
+    };
+    inspect_open_file(system, target, budget, &file, &stat)
 }
 
 fn inspect_open_file<S: System>(
@@ -113,5 +146,5 @@ fn inspect_open_file<S: System>(
         Verdict::Held(reason) => (LockState::Held, reason),
         Verdict::Stale(reason) => (LockState::Stale, reason),
     };
-    Ok(Attempt::Done(LockStatus { path: target.path.clone(), state, holder, reason }))
+    Ok(Attempt::Done(status(target, state, holder, reason)))
 }

@@ -16,9 +16,10 @@ pub mod judge;
 pub mod record;
 mod release;
 mod retry;
+mod shared;
 pub(crate) mod target;
 
-pub use self::acquire::{LEGACY_UNLINK_WINDOW, acquire, acquire_until};
+pub use self::acquire::{LEGACY_UNLINK_WINDOW, acquire, acquire_path, acquire_until};
 pub use self::break_lock::break_lock;
 pub use self::held::{Held, TakenOver, is_held};
 pub use self::inspect::{LockState, LockStatus, inspect};
@@ -26,3 +27,4 @@ pub(crate) use self::release::{FILE_CLOSED, NAMES_ANOTHER, NAMES_NONE};
 pub use self::release::{release, rollback};
 pub(crate) use self::retry::is_creation_grace;
 pub use self::retry::{CREATION_GRACE, EmptyFile};
+pub use self::shared::await_readers;

@@ -7,6 +7,7 @@ use super::error::Error;
 use super::file::{cut, overwrite, stays};
 use super::held::Held;
 use super::record::RELEASED;
+use super::shared::release_shared;
 use super::target::system_error;
 use crate::platform::{System, Unlinked};
 
@@ -21,6 +22,9 @@ pub(crate) const NAMES_ANOTHER: &str = "the path names another file now";
 /// [`Error::Lost`] if the path names another file or none, which stays as it is. [`Error::System`] if the file can be
 /// neither removed nor marked: its record is cut off, so that the next process takes the lock over.
 pub fn release<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> {
+    if held.shared {
+        return release_shared(system, held);
+    }
     let Held { file, id, path, .. } = held;
     if !system.is_open(&file, id) {
         // Closing the descriptor would close a file that another part of the program has opened since.
@@ -52,7 +56,7 @@ pub fn release<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> 
 /// # Errors
 /// As [`release`], of a lock that was not taken over.
 pub fn rollback<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> {
-    if held.taken_over.is_none() {
+    if held.shared || held.taken_over.is_none() {
         return release(system, held);
     }
     if !system.is_open(&held.file, held.id) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::error::Error;
 use super::holder::{inherited, lock_owner, without_record};
 use super::record::Holder;
+use super::shared::held_by_readers;
 use super::target::Target;
 use crate::platform::{FileId, Stat, System};
 
@@ -59,6 +60,10 @@ pub(super) enum Retry {
     OwnerNotVisible,
     /// Another process has a lease on the file.
     Leased,
+    /// Readers hold the lock, or one has just released it.
+    HeldByReaders,
+    /// A process checks for readers, or removes their file: it holds their kernel lock exclusively.
+    ReadersChecked,
 }
 
 /// Bounds the retries of one call. A call that exceeds a bound fails with the contention error.
@@ -70,6 +75,8 @@ pub(super) struct RetryBudget {
     owner_not_visible: u32,
     leased: u32,
     denied: u32,
+    held_by_readers: u32,
+    readers_checked: u32,
     /// When the call first found a file in its creation grace period.
     first_empty_file: Option<Duration>,
     /// When the call first found a shared kernel lock.
@@ -109,6 +116,8 @@ impl RetryBudget {
             Retry::Leased => (&mut self.leased, 20, 5),
             Retry::RecordPending => (&mut self.record_pending, 20, 1),
             Retry::OwnerNotVisible => (&mut self.owner_not_visible, 3, 1),
+            Retry::HeldByReaders => (&mut self.held_by_readers, 20, 1),
+            Retry::ReadersChecked => (&mut self.readers_checked, 100, 1),
         };
         *count += 1;
         // Many in a row: other processes use the lock, so give them more time.
@@ -169,6 +178,8 @@ impl RetryBudget {
             Retry::HeldByInspector => SHARED_LOCK,
             Retry::Leased => "another process has a lease on the file",
             Retry::Vanished => "other processes acquire and release it",
+            Retry::HeldByReaders => return target.contention(None, Some(held_by_readers(system, target))),
+            Retry::ReadersChecked => "another process checks for readers",
         };
         target.contention(None, Some(reason.to_owned()))
     }

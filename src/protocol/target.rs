@@ -41,6 +41,11 @@ pub struct LockOptions {
     /// the write bit can acquire, inspect, take over and release the lock, and is trusted with it: a file of another user
     /// in a directory with the sticky bit is accepted. All processes should have the same mode.
     pub mode: u32,
+    /// Whether other processes may hold the lock in shared mode too; `false` by default. No process holds it exclusively
+    /// meanwhile. The file is named as the lock with `.readers` behind it. A process of the legacy lock does not read
+    /// that file, so the default file name also needs `legacy: false`. Network filesystems, and filesystems without
+    /// kernel locks, return [`Error::Unsupported`].
+    pub shared: bool,
 }
 
 impl Default for LockOptions {
@@ -52,6 +57,7 @@ impl Default for LockOptions {
             legacy: true,
             durable: false,
             mode: PRIVATE,
+            shared: false,
         }
     }
 }
@@ -67,8 +73,8 @@ impl LockOptions {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if `file` names no file, a path holds a NUL byte, or `mode` lacks a permission of the
-    /// owner or has another bit than those to read and write; [`Error::Unsupported`] for a `mode` on Windows;
-    /// [`Error::System`] if the current directory is gone.
+    /// owner or has another bit than those to read and write; [`Error::Unsupported`] for a `mode` on Windows, and for
+    /// `shared` where legacy processes may use the file; [`Error::System`] if the current directory is gone.
     pub fn resolve(&self) -> Result<Target, Error> {
         let names_a_file = self.file.file_name().is_some() && !ends_like_a_directory(&self.file);
         if !names_a_file {
@@ -93,14 +99,23 @@ impl LockOptions {
         }
         let path = cwd.join(&self.file);
         let path = if path.is_absolute() { path } else { current_directory()?.join(path) };
-        let Self { legacy, durable, mode, .. } = *self;
+        let Self { legacy, durable, mode, shared, .. } = *self;
         if cfg!(windows) && mode != PRIVATE {
             return Err(Error::Unsupported {
                 path,
                 reason: "Windows has no mode of a file, but access lists",
             });
         }
-        Ok(Target { path: normalized(&path), message: self.message.clone(), legacy, durable, mode })
+        let target =
+            Target { path: normalized(&path), message: self.message.clone(), legacy, durable, mode, shared };
+        if shared && legacy && target.has_default_name() {
+            return Err(Error::Unsupported {
+                path: target.path,
+                reason: "a legacy process would acquire this lock beside its readers; shared mode needs another file \
+                         name, or legacy: false if no such process uses it",
+            });
+        }
+        Ok(target)
     }
 }
 
@@ -117,9 +132,16 @@ pub struct Target {
     pub durable: bool,
     /// The permission bits of the lock file.
     pub mode: u32,
+    /// Whether to acquire in shared mode.
+    pub shared: bool,
 }
 
 impl Target {
+    /// The file whose kernel lock the readers hold.
+    pub(crate) fn of_readers(&self) -> Self {
+        Self { path: readers_of(&self.path), ..self.clone() }
+    }
+
     /// Whether the file has the name that the legacy lock gave it.
     pub(crate) fn has_default_name(&self) -> bool {
         self.path.file_name().is_some_and(|name| name == DEFAULT_FILE)
@@ -151,6 +173,13 @@ impl Target {
     pub(crate) fn system(&self, syscall: &'static str) -> impl FnOnce(io::Error) -> Error {
         system_error(syscall, &self.path)
     }
+}
+
+/// The file whose kernel lock the readers of the lock at `path` hold.
+pub(crate) fn readers_of(path: &Path) -> PathBuf {
+    let mut readers = path.as_os_str().to_owned();
+    readers.push(".readers");
+    PathBuf::from(readers)
 }
 
 pub(crate) fn system_error(syscall: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

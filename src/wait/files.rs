@@ -4,11 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use super::job::{Attempt, Job, Observation, Observed, Outcome, Platform, Queue, Ticket};
-use super::request::{Answer, HeldHere, PendingCall, Refused};
+use super::request::{Answer, HeldHere, PendingCall, Refused, Wanted};
 use super::watched_file::WatchedFile;
 use crate::platform::{Arrival, HolderEvent, Os, QueueTicket, System, Watch, Watcher, Watching, is_shortage};
 use crate::protocol::error::Error;
-use crate::protocol::target::Target;
 use crate::protocol::{self, EmptyFile};
 
 /// Files, and the queue of all processes of this kernel.
@@ -66,19 +65,20 @@ pub(super) fn batches(jobs: Batch) -> Vec<Batch> {
 /// The result of an attempt: an answer to its waiter, or none yet.
 pub(super) enum Attempted {
     Answer(Answer),
+    /// The readers, for which it holds the path, have released the lock.
+    WithoutReaders,
     Not(Outcome<Files>),
 }
 
 /// Attempts, if this waiter is the first in the queue or has waited for those before it.
 pub(super) fn attempt(
     watcher: &Watcher,
-    target: &Target,
-    thread: u32,
+    path: &Path,
+    Wanted { target, thread, has_path, .. }: &Wanted,
     mut attempt: Attempt<Files>,
     empty_file: &mut EmptyFile,
     is_refused: impl FnOnce(&Error) -> bool,
 ) -> (Attempted, Queue<QueueTicket>) {
-    let path = &target.path;
     if matches!(attempt.queue, Queue::Unknown) {
         attempt.queue = QueueTicket::at(path).map_or(Queue::No, Queue::Ticket);
         if let Queue::Ticket(ticket) = &mut attempt.queue {
@@ -90,13 +90,23 @@ pub(super) fn attempt(
     }
     let os = Os::get();
     // The state machine schedules pauses, so the attempt itself does not pause.
-    let outcome = match protocol::acquire_until(os, target, thread, Some(os.monotonic()), empty_file) {
+    let until = Some(os.monotonic());
+    let outcome = if *has_path {
+        protocol::await_readers(os, target, until).map(|()| None)
+    } else {
+        protocol::acquire_path(os, target, *thread, until, empty_file).map(Some)
+    };
+    let outcome = match outcome {
         Err(error @ Error::Contention { .. }) if is_refused(&error) => Attempted::Answer(Ok(Err(error))),
         Err(error @ Error::Contention { .. }) => {
             if let Queue::Ticket(ticket) = &mut attempt.queue {
                 ticket.move_on();
             }
-            let observed = observe(watcher, path, &error, attempt.ended);
+            let observed = if *has_path {
+                observe_readers(watcher, path)
+            } else {
+                observe(watcher, path, &error, attempt.ended)
+            };
             Attempted::Not(Outcome::Refused(Refused::by(error), observed))
         }
         Err(Error::System { syscall, source, .. }) if is_shortage(&source) => {
@@ -111,7 +121,7 @@ pub(super) fn attempt(
                 }
                 ticket.leave();
             }
-            Attempted::Answer(Ok(outcome))
+            outcome.transpose().map_or(Attempted::WithoutReaders, |outcome| Attempted::Answer(Ok(outcome)))
         }
     };
     (outcome, attempt.queue)
@@ -130,6 +140,15 @@ fn observe(watcher: &Watcher, path: &Path, refusal: &Error, ended: Option<u32>) 
         Watching::Yes(watch) => observed(path, file, watch, pid.is_some()),
         Watching::Ended => pid.map_or(Observed::Nothing, Observed::Ended),
         Watching::No => Observed::Nothing,
+    }
+}
+
+/// Watches the file of the readers.
+fn observe_readers(watcher: &Watcher, path: &Path) -> Observed<Files> {
+    let Some(file) = WatchedFile::open_readers(path) else { return Observed::Nothing };
+    match watcher.watch(path, None, true) {
+        Watching::Yes(watch) => observed(path, file, watch, false),
+        Watching::Ended | Watching::No => Observed::Nothing,
     }
 }
 

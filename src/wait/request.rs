@@ -7,10 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use crate::platform::{Os, System};
+use crate::pool;
 use crate::protocol::error::Error;
 use crate::protocol::record::Holder;
 use crate::protocol::target::Target;
-use crate::protocol::{EmptyFile, Held};
+use crate::protocol::{self, EmptyFile, Held};
 use crate::table::{Owner, UnderWay};
 
 pub(super) type HeldHere = Held<<Os as System>::File>;
@@ -65,7 +66,28 @@ pub(super) struct PendingCall {
     /// When the call first saw an empty file.
     pub(super) empty_since: Option<Duration>,
     pub(super) answer: Box<dyn FnOnce(Answer) + Send>,
+    /// The path, while the call waits for the readers of the lock.
+    pub(super) path: Option<HeldPath>,
 }
+
+/// The path of a lock that still has readers. Dropping it rolls the acquire back.
+pub(super) struct HeldPath {
+    pub(super) held: Option<HeldHere>,
+    /// An exit waits for the rollback.
+    pub(super) _under_way: UnderWay,
+}
+
+impl Drop for HeldPath {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            // The caller has another error.
+            let _ = protocol::rollback(Os::get(), held);
+        }
+    }
+}
+
+/// How long an answer waits for a rollback: a disk may hang.
+const ROLLBACK_GRACE: Duration = Duration::from_millis(25);
 
 impl PendingCall {
     pub(super) fn refuse(self, Refused { holder, reason, shortage }: Refused) {
@@ -74,7 +96,17 @@ impl PendingCall {
             Some((syscall, code)) => target.system(syscall)(io::Error::from_raw_os_error(code)),
             None => target.contention(holder, reason),
         };
-        (self.answer)(Ok(Err(error)));
+        let answer = self.answer;
+        let Some(path) = self.path else { return answer(Ok(Err(error))) };
+        let (tell, told) = oneshot::channel();
+        pool::submit_detached(Box::new(move || {
+            drop(path);
+            let _ = tell.send(());
+        }));
+        pool::submit_detached(Box::new(move || {
+            let _ = told.recv_timeout(ROLLBACK_GRACE);
+            answer(Ok(Err(error)));
+        }));
     }
 }
 
@@ -83,6 +115,8 @@ pub(super) struct Wanted {
     pub(super) target: Target,
     pub(super) thread: u32,
     pub(super) only_creator: bool,
+    /// The path is held, and its readers are not gone.
+    pub(super) has_path: bool,
     pub(super) empty_file: EmptyFile,
     pub(super) empty_since: Option<Duration>,
     pub(super) under_way: UnderWay,

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::hash::BuildHasher;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,16 +15,20 @@ use super::intervals::{CANCEL_GRACE, SHORTEST_RESCAN};
 use super::job::{Done, Job, Observed, Outcome, Queue};
 use super::losses::{self, Losses};
 use super::paths::Paths;
-use super::request::{AcquireRequest, Answer, PendingCall, Refused, WaiterId, Wanted};
+use super::request::{AcquireRequest, Answer, HeldHere, HeldPath, PendingCall, Refused, WaiterId, Wanted};
 use super::{files, job};
 use crate::platform::{Arrival, Os, System, Watcher};
 use crate::pool;
 use crate::protocol::error::Error;
+use crate::protocol::target::readers_of;
 use crate::protocol::{self, CREATION_GRACE};
 use crate::table::{Owner, UnderWay};
 
 /// How long the thread exists without waiters.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// How long a call without a timeout waits for readers, after it has waited for the creator of an empty file.
+const READER_GRACE: Duration = Duration::from_millis(25);
 
 type Waiter = job::Waiter<Files>;
 
@@ -57,10 +61,15 @@ pub(crate) fn start(id: WaiterId, order: AcquireRequest, answer: Box<dyn FnOnce(
     }
     let now = Instant::now();
     let (path, deadline) = (order.target.path.clone(), now.checked_add(order.timeout));
-    let request = PendingCall { order, empty_file: None, empty_since: None, answer };
+    let request = PendingCall { order, empty_file: None, empty_since: None, answer, path: None };
     let waiter =
         Waiter { id, request, arrival: Arrival::now(), deadline, is_cancelled: false, is_last: false };
+    add(service, path, waiter, now);
+}
+
+fn add(mut service: MutexGuard<'_, Service>, path: PathBuf, waiter: Waiter, now: Instant) {
     let seed = std::collections::hash_map::RandomState::new().hash_one(0);
+    let deadline = waiter.deadline;
     let job = service.paths.start(path.clone(), waiter, now, seed);
     service.wake_for(deadline);
     let watcher = service.watcher.clone();
@@ -258,12 +267,13 @@ fn attempt_for(
         refuse_all(taken(path, id), CANCELLED);
         return (Done::Attempted { queue: attempt.queue, outcome: Outcome::Over }, None);
     };
-    let Wanted { target, thread, only_creator, mut empty_file, empty_since, under_way } = wanted;
+    let (only_creator, mut empty_file, empty_since) =
+        (wanted.only_creator, wanted.empty_file, wanted.empty_since);
     // An empty file that is found later is another one: a process puts one after the other at the path.
     let is_late = empty_since.is_some_and(|since| Os::get().monotonic() >= since + CREATION_GRACE);
     let is_refused = |error: &Error| only_creator && (is_late || !protocol::is_creation_grace(error));
     let done =
-        pool::catch_panic(|| files::attempt(watcher, &target, thread, attempt, &mut empty_file, is_refused));
+        pool::catch_panic(|| files::attempt(watcher, path, &wanted, attempt, &mut empty_file, is_refused));
     if empty_file.is_some()
         && let Some(waiter) = service().paths.at(path).and_then(|path| path.waiter_mut(id))
     {
@@ -273,25 +283,34 @@ fn attempt_for(
     let (attempted, queue) = done.unwrap_or_else(|panic| (Attempted::Answer(Err(panic)), Queue::Unknown));
     let outcome = match attempted {
         Attempted::Not(outcome) => outcome,
+        Attempted::Answer(Ok(Ok(held))) if held.has_readers => {
+            await_readers(path, id, held);
+            Outcome::Over
+        }
         Attempted::Answer(answer) => {
             deliver(path, id, answer);
             Outcome::Over
         }
+        Attempted::WithoutReaders => {
+            deliver_path(path, id);
+            Outcome::Over
+        }
     };
-    (Done::Attempted { queue, outcome }, Some(under_way))
+    (Done::Attempted { queue, outcome }, Some(wanted.under_way))
 }
 
 /// The parameters of a waiter's attempt, if it still waits.
 fn wanted(path: &Path, id: WaiterId) -> Option<Wanted> {
     let mut service = service();
     let waiter = service.paths.at(path)?.waiter(id).filter(|waiter| !waiter.is_cancelled)?;
-    let PendingCall { order, empty_file, empty_since, .. } = &waiter.request;
+    let PendingCall { order, empty_file, empty_since, path, .. } = &waiter.request;
     let (target, under_way) = (order.target.clone(), UnderWay::begin(order.owner));
     let (thread, only_creator) = (order.thread, order.only_creator);
     Some(Wanted {
         target,
         thread,
         only_creator,
+        has_path: path.is_some(),
         empty_file: *empty_file,
         empty_since: *empty_since,
         under_way,
@@ -301,6 +320,43 @@ fn wanted(path: &Path, id: WaiterId) -> Option<Wanted> {
 /// Removes a waiter, if it still waits.
 fn taken(path: &Path, id: WaiterId) -> Option<Waiter> {
     service().paths.at(path).and_then(|path| path.take(&|waiter| waiter.id == id).pop())
+}
+
+/// Lets a waiter that holds the path of its lock wait for the readers.
+fn await_readers(path: &Path, id: WaiterId, held: HeldHere) {
+    let mut service = service();
+    let waiter = service.paths.at(path).and_then(|path| path.take(&|waiter| waiter.id == id).pop());
+    let mut waiter = match waiter {
+        Some(waiter) if !waiter.is_cancelled => waiter,
+        late => {
+            drop(service);
+            files::roll_back(Ok(Ok(held)));
+            return refuse_all(late, CANCELLED);
+        }
+    };
+    let now = Instant::now();
+    let PendingCall { order, path: held_path, .. } = &mut waiter.request;
+    if order.only_creator {
+        // The call waits for no holder, and a reader that acquires at the same time leaves within microseconds.
+        waiter.deadline = Some(now + READER_GRACE);
+    }
+    *held_path = Some(HeldPath { held: Some(held), _under_way: UnderWay::begin(order.owner) });
+    add(service, readers_of(path), waiter, now);
+}
+
+/// Answers a waiter whose lock has no reader any more.
+fn deliver_path(path: &Path, id: WaiterId) {
+    let Some(mut waiter) = taken(path, id) else { return };
+    let held = waiter.request.path.as_mut().and_then(|path| path.held.take());
+    match held {
+        Some(held) if !waiter.is_cancelled => (waiter.request.answer)(Ok(Ok(held))),
+        held => {
+            if let Some(path) = &mut waiter.request.path {
+                path.held = held;
+            }
+            refuse(waiter, CANCELLED);
+        }
+    }
 }
 
 fn deliver(path: &Path, id: WaiterId, answer: Answer) {

@@ -15,6 +15,9 @@ impl WatchedFile {
     pub(crate) fn open_locked(_: &Path) -> Option<Self> {
         None
     }
+    pub(crate) fn open_readers(_: &Path) -> Option<Self> {
+        None
+    }
     pub(crate) fn pid(&self) -> Option<u32> {
         match self.0 {}
     }

@@ -14,6 +14,8 @@ pub(crate) struct WatchedFile {
     seen: Seen,
     pid: Option<u32>,
     was_locked: bool,
+    /// The mode in which the kernel lock is tried: readers share it.
+    mode: LockMode,
 }
 
 /// The properties that change when the lock changes hands.
@@ -47,7 +49,17 @@ impl WatchedFile {
         // Another process may have the pid of the holder now. The lock does not end with it.
         let is_seen = !holder::is_foreign(os, &record) && holder::is_running(os, &record);
         let pid = is_seen.then_some(record.pid);
-        Some(Self { seen: stat.into(), pid, was_locked: is_locked(os, &file) })
+        let mode = LockMode::Shared;
+        Some(Self { seen: stat.into(), pid, was_locked: is_locked(os, &file, mode), mode })
+    }
+
+    /// As `open`, for the file whose kernel lock readers hold.
+    pub(crate) fn open_readers(path: &Path) -> Option<Self> {
+        let os = Os::get();
+        let (file, stat) = open_file(os, path)?;
+        let mode = LockMode::Exclusive;
+        let is_held = stat.size == 0 && os.fs_kind(&file) == FsKind::Local && is_locked(os, &file, mode);
+        is_held.then(|| Self { seen: stat.into(), pid: None, was_locked: true, mode })
     }
 
     /// As `open`, for a file whose kernel lock is held by any process.
@@ -57,7 +69,9 @@ impl WatchedFile {
         let (file, stat) = open_file(os, path)?;
         // The creator of an empty file is about to lock it, and would find it locked by this check.
         let is_recorded = stat.size > 0;
-        (is_recorded && is_locked(os, &file)).then(|| Self { seen: stat.into(), pid: None, was_locked: true })
+        let mode = LockMode::Shared;
+        let is_held = is_recorded && is_locked(os, &file, mode);
+        is_held.then(|| Self { seen: stat.into(), pid: None, was_locked: true, mode })
     }
 
     /// The holder's process, if it runs, in this kernel and pid namespace.
@@ -84,7 +98,7 @@ impl WatchedFile {
     /// no event to other waiters.
     pub(crate) fn is_locked_as_before(&self, path: &Path) -> bool {
         let os = Os::get();
-        matches!(os.open(path, Access::Read), Ok(Opened::File(file)) if is_locked(os, &file) == self.was_locked)
+        matches!(os.open(path, Access::Read), Ok(Opened::File(file)) if is_locked(os, &file, self.mode) == self.was_locked)
     }
 }
 
@@ -94,8 +108,8 @@ fn open_file(os: &Os, path: &Path) -> Option<(OwnedFd, Stat)> {
     (stat.kind == FileKind::File && stat.links == 1).then_some((file, stat))
 }
 
-fn is_locked(os: &Os, file: &OwnedFd) -> bool {
-    match os.try_lock(file, LockMode::Shared) {
+fn is_locked(os: &Os, file: &OwnedFd, mode: LockMode) -> bool {
+    match os.try_lock(file, mode) {
         Ok(TryLock::Acquired) => {
             os.unlock(file);
             false

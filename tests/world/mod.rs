@@ -1,4 +1,4 @@
-//! A simulated system: one path, inodes that exist while they are open, kernel locks per open file.
+//! A simulated system: a lock file and the file of its readers, inodes that exist while they are open, kernel locks per open file.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -35,6 +35,7 @@ struct Inode {
 #[derive(Default)]
 struct State {
     path: Option<usize>,
+    readers: Option<usize>,
     inodes: Vec<Inode>,
     last_file: u64,
     clock: u64,
@@ -224,6 +225,11 @@ impl World {
         }
     }
 
+    /// Whether there is a file of readers.
+    pub fn has_file_of_readers(&self) -> bool {
+        self.state().readers.is_some()
+    }
+
     fn opened(&self, inode: usize) -> File {
         let mut state = self.state();
         state.last_file += 1;
@@ -261,6 +267,27 @@ impl Process {
     }
 }
 
+impl State {
+    fn place(&mut self, path: &Path) -> &mut Option<usize> {
+        if is_of_readers(path) { &mut self.readers } else { &mut self.path }
+    }
+}
+
+fn is_of_readers(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "readers")
+}
+
+/// The name of a call on a path, for [`World::fail`] and [`World::before`].
+fn on(call: &'static str, path: &Path) -> &'static str {
+    match call {
+        _ if !is_of_readers(path) => call,
+        "create" => "create readers",
+        "open" => "open readers",
+        "lstat" => "lstat readers",
+        _ => "unlink readers",
+    }
+}
+
 fn described(state: &State, inode: usize) -> Stat {
     let Inode { data, links, modified, mode, owner, .. } = &state.inodes[inode];
     Stat {
@@ -283,26 +310,26 @@ impl HeldFiles for Process {
 impl System for Process {
     type File = File;
 
-    fn create(&self, _: &Path) -> io::Result<Option<File>> {
-        self.world.call("create")?;
+    fn create(&self, path: &Path) -> io::Result<Option<File>> {
+        self.world.call(on("create", path))?;
         let mut state = self.world.state();
-        if state.path.is_some() {
+        if state.place(path).is_some() {
             return Ok(None);
         }
         let (modified, mode) = (state.clock, 0o600 & !state.umask);
         state.inodes.push(Inode { links: 1, modified, mode, ..Inode::default() });
         let inode = state.inodes.len() - 1;
-        state.path = Some(inode);
+        *state.place(path) = Some(inode);
         drop(state);
         Ok(Some(self.world.opened(inode)))
     }
 
-    fn open(&self, _: &Path, _: Access) -> io::Result<Opened<File>> {
-        match self.world.call("open") {
+    fn open(&self, path: &Path, _: Access) -> io::Result<Opened<File>> {
+        match self.world.call(on("open", path)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Opened::Leased),
             outcome => outcome?,
         }
-        let inode = self.world.state().path;
+        let inode = *self.world.state().place(path);
         Ok(inode.map_or(Opened::Missing, |inode| Opened::File(self.world.opened(inode))))
     }
 
@@ -323,6 +350,10 @@ impl System for Process {
         Ok(if free { TryLock::Acquired } else { TryLock::WouldBlock })
     }
 
+    fn unlock(&self, file: &File) {
+        self.world.state().inodes[file.inode].locks.retain(|(id, ..)| *id != file.id);
+    }
+
     fn lock_owner(&self, id: FileId) -> Option<u32> {
         let state = self.world.state();
         let inode = state.inodes.get(usize::try_from(id.inode).ok()?)?;
@@ -334,10 +365,11 @@ impl System for Process {
         Ok(described(&self.world.state(), file.inode))
     }
 
-    fn stat_path(&self, _: &Path) -> io::Result<Option<Stat>> {
-        self.world.call("lstat")?;
-        let state = self.world.state();
-        Ok(state.path.map(|inode| described(&state, inode)))
+    fn stat_path(&self, path: &Path) -> io::Result<Option<Stat>> {
+        self.world.call(on("lstat", path))?;
+        let mut state = self.world.state();
+        let inode = *state.place(path);
+        Ok(inode.map(|inode| described(&state, inode)))
     }
 
     fn read(&self, file: &File, buffer: &mut [u8]) -> io::Result<usize> {
@@ -380,16 +412,24 @@ impl System for Process {
         Ok(())
     }
 
-    fn unlink(&self, _: &Path, id: FileId) -> Result<Unlinked, Failed> {
-        let call = |syscall| self.world.call(syscall).map_err(|source| Failed { syscall, source });
+    fn unlink(&self, path: &Path, id: FileId) -> Result<Unlinked, Failed> {
+        let call = |syscall| self.world.call(on(syscall, path)).map_err(|source| Failed { syscall, source });
         call("lstat")?;
-        let named = self.world.state().path;
+        let named = *self.world.state().place(path);
         match named {
             None => return Ok(Unlinked::Missing),
             Some(inode) if inode as u128 != id.inode => return Ok(Unlinked::Another),
             Some(_) => {}
         }
         call("unlink")?;
+        if is_of_readers(path) {
+            let mut state = self.world.state();
+            let removed = state.readers.take();
+            if let Some(inode) = removed {
+                state.inodes[inode].links = 0;
+            }
+            return Ok(if removed.is_some() { Unlinked::Removed } else { Unlinked::Missing });
+        }
         // The file may have been replaced since `lstat`.
         let there = self.world.state().path.is_some();
         self.world.remove();

@@ -26,6 +26,8 @@ export function killAll() {
  * @property {number} threads in each process; 0: the process itself does the work
  * @property {boolean} [logsUnlinks]
  * @property {number} [slots]
+ * @property {boolean} [readers] most attempts are in shared mode
+ * @property {number} [atOnce] how many must hold the lock at one moment
  * @property {{ kill: number[], stop: number[], stopped: number[], terminate?: number[] }} pace in milliseconds
  */
 
@@ -71,8 +73,8 @@ class StressTest {
     const { mix, cwd, logs, seed } = this.about
     const { kind, execPath = process.execPath } = mix.member(place)
     const name = `w${this.all.length}`
-    const { threads, logsUnlinks = false, slots = 1 } = mix
-    const setting = { name, kind, index: place, cwd, logs, threads, logsUnlinks, slots, seed }
+    const { threads, logsUnlinks = false, slots = 1, readers = false } = mix
+    const setting = { name, kind, index: place, cwd, logs, threads, logsUnlinks, slots, readers, seed }
     const spawning = now()
     const path = fileURLToPath(new URL('worker.mjs', import.meta.url))
     const child = fork(path, [JSON.stringify(setting)], { execPath, execArgv: [] })

@@ -13,6 +13,7 @@ import { join } from 'node:path'
  * @property {bigint} gone when the lock was free again: `exit`, or a moment after the kill
  * @property {boolean} takenOver
  * @property {string} [path] the file of its slot; a legacy worker has the first one
+ * @property {boolean} [shared] whether it was acquired in shared mode
  * @property {'released' | 'lost' | 'unknown'} outcome
  *
  * @typedef {{ begin: bigint, end: bigint }} Span when a legacy worker removed the file at the path
@@ -35,7 +36,7 @@ function intervalsOf(events, about, { killing, killed } = {}) {
   const intervals = []
   let open
   let left
-  for (const { event, at, since, takenOver, path, during, code } of events) {
+  for (const { event, at, since, takenOver, path, shared, during, code } of events) {
     // The event after an exit shows the outcome of the release.
     if (left && (event === 'error' || event === 'enter' || event === 'refused' || event === 'end')) {
       const failed = code === 'E_LOCK_LOST' ? 'lost' : 'unknown'
@@ -44,7 +45,7 @@ function intervalsOf(events, about, { killing, killed } = {}) {
     }
     if (event === 'enter') {
       if (open) throw new Error(`${about.worker} entered twice`)
-      open = { ...about, since, enter: at, exit: at, gone: at, takenOver, path, outcome: 'unknown' }
+      open = { ...about, since, enter: at, exit: at, gone: at, takenOver, path, shared, outcome: 'unknown' }
       intervals.push(open)
     } else if (event === 'exit') {
       left = Object.assign(open, { exit: at, gone: at })
@@ -125,6 +126,7 @@ export function findOverlaps(intervals, unlinks = []) {
     inside = inside.filter((first) => first.exit > second.enter)
     for (const first of inside) {
       if (first.path !== second.path && first.path && second.path) continue
+      if (first.shared && second.shared) continue
       // Two empty intervals in the same nanosecond do not overlap.
       if (second.exit <= first.enter) continue
       const pair = [first.kind, second.kind].sort().join('-')
@@ -171,11 +173,11 @@ export const isReal = ({ first, second, explained }) => !explained && !isLegacy(
 /**
  * Why a run fails; empty if it passes.
  * @param {{ intervals: Interval[], unlinks: Span[], errors: { kind: string, during: string, code: string, message: string }[],
- *   from: bigint, to: bigint, faults: string[], control?: boolean, slots?: number, afterwards: { error?: string, left: string[] } }} run
+ *   from: bigint, to: bigint, faults: string[], control?: boolean, atOnce?: number, afterwards: { error?: string, left: string[] } }} run
  *   `control`: the run is of a lock that is known to be broken
  */
 export function findFailures(run) {
-  const { intervals, unlinks, errors, from, to, faults, control, afterwards, slots = 0 } = run
+  const { intervals, unlinks, errors, from, to, faults, control, afterwards, atOnce = 0 } = run
   const overlaps = findOverlaps(intervals, unlinks)
   const failures = [...faults]
   if (intervals.length === 0) failures.push('no worker acquired the lock')
@@ -194,7 +196,7 @@ export function findFailures(run) {
   for (const [error, times] of Object.entries(count(wrong, ({ code, message }) => `${code} (${message})`)))
     failures.push(`${times} times ${error}`)
   const gap = longestGap(intervals, from, to)
-  if (mostAtOnce(intervals) < slots) failures.push(`never ${slots} at once: this test proves nothing`)
+  if (mostAtOnce(intervals) < atOnce) failures.push(`never ${atOnce} at once: this test proves nothing`)
   if (gap > longestAllowed) failures.push(`no worker held the lock for ${Math.round(gap)} ms`)
   if (afterwards.error) failures.push(`afterwards it cannot be acquired: ${afterwards.error}`)
   if (afterwards.left.length > 0) failures.push(`left: ${afterwards.left.join(', ')}`)

@@ -11,7 +11,7 @@ import { now, randomFrom } from './random.mjs'
  * the lock, the others retry. `logsUnlinks`: legacy workers log their removals, which slows them down in their race.
  */
 const setting = isMainThread ? JSON.parse(process.argv[2]) : workerData
-const { kind, index, name, cwd, logs, logsUnlinks, seed, slots, threads } = setting
+const { kind, index, name, cwd, logs, logsUnlinks, seed, slots, readers, threads } = setting
 const file = openSync(`${logs}/${name}.log`, 'a')
 let refused = 0
 let isStopped = false
@@ -81,6 +81,8 @@ function nativeTurn() {
   return (entered, leave) => {
     const way = attempts.pick(ways)
     const timeout = attempts.between(10, 400)
+    // The default file name needs both.
+    const mode = readers ? { legacy: false, shared: attempts.chance(0.7) } : {}
     const asked = now()
     const enter = (lock) => {
       const at = now()
@@ -88,10 +90,11 @@ function nativeTurn() {
       const age = Math.max(0, Date.now() - lock.holder.createdAt) + 1
       const written = at - BigInt(age) * 1_000_000n
       const since = String(written > asked ? written : asked)
-      log('enter', { since, takenOver: lock.takenOver !== undefined, path: lock.path }, at)
+      const { shared } = mode
+      log('enter', { since, takenOver: lock.takenOver !== undefined, path: lock.path, shared }, at)
       entered()
     }
-    return way({ cwd, slots, timeout: index % 2 === 0 ? timeout : 0 }, enter, leave)
+    return way({ cwd, slots, ...mode, timeout: index % 2 === 0 ? timeout : 0 }, enter, leave)
   }
 }
 

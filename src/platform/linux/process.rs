@@ -35,18 +35,26 @@ pub(in crate::platform) fn state(pid: u32) -> ProcessState {
 /// The process that holds the exclusive lock of `flock(2)` on a file, by `/proc/locks` (`proc_locks(5)`).
 pub(in crate::platform) fn lock_owner(id: FileId) -> Option<u32> {
     // Between two reads of a part each, a line can be passed over.
-    (0..3).find_map(|_| {
-        let mut locks = String::with_capacity(1 << 16);
-        fs::File::open("/proc/locks").ok()?.read_to_string(&mut locks).ok()?;
-        locks.lines().find_map(|line| flock_owner(line, id))
-    })
+    (0..3).find_map(|_| read_locks()?.lines().find_map(|line| flock_owner(line, id, "WRITE")))
+}
+
+/// The processes that hold the shared lock of `flock(2)` on a file.
+pub(in crate::platform) fn shared_lock_owners(id: FileId) -> Vec<u32> {
+    let locks = read_locks().unwrap_or_default();
+    locks.lines().filter_map(|line| flock_owner(line, id, "READ")).collect()
+}
+
+fn read_locks() -> Option<String> {
+    let mut locks = String::with_capacity(1 << 16);
+    fs::File::open("/proc/locks").ok()?.read_to_string(&mut locks).ok()?;
+    Some(locks)
 }
 
 /// Such a line is `1: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> 0 EOF`, the device in hexadecimal digits; one that
 /// waits for the lock has `->` after its number.
-fn flock_owner(line: &str, id: FileId) -> Option<u32> {
+fn flock_owner(line: &str, id: FileId, mode: &str) -> Option<u32> {
     let mut fields = line.split_ascii_whitespace().skip(1);
-    if fields.next()? != "FLOCK" || fields.nth(1)? != "WRITE" {
+    if fields.next()? != "FLOCK" || fields.nth(1)? != mode {
         return None;
     }
     let (pid, file) = (fields.next()?, fields.next()?);
@@ -106,7 +114,7 @@ mod tests {
     #[test]
     fn flock_owner_is_read_from_proc_locks() {
         let id = FileId { device: rustix::fs::makedev(0xfd, 0x1a), inode: 77 };
-        let owner = |line| flock_owner(line, id);
+        let owner = |line| flock_owner(line, id, "WRITE");
         assert_eq!(owner("1: FLOCK  ADVISORY  WRITE 4711 fd:1a:77 0 EOF"), Some(4711));
         for other in [
             "1: FLOCK  ADVISORY  READ  4711 fd:1a:77 0 EOF",
@@ -118,6 +126,8 @@ mod tests {
         ] {
             assert_eq!(owner(other), None, "{other}");
         }
+        let reader = flock_owner("1: FLOCK  ADVISORY  READ  4711 fd:1a:77 0 EOF", id, "READ");
+        assert_eq!(reader, Some(4711));
     }
 
     #[test]

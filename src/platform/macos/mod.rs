@@ -21,6 +21,11 @@ pub(super) fn lock_owner(_: FileId) -> Option<u32> {
     None
 }
 
+/// As [`lock_owner`].
+pub(super) fn shared_lock_owners(_: FileId) -> Vec<u32> {
+    Vec::new()
+}
+
 /// macOS has no flag that keeps an open from changing the access time.
 pub(super) const NO_TRACE: OFlags = OFlags::empty();
 

@@ -105,6 +105,10 @@ impl System for Os {
         own::lock_owner(id)
     }
 
+    fn shared_lock_owners(&self, id: FileId) -> Vec<u32> {
+        own::shared_lock_owners(id)
+    }
+
     fn unlock(&self, file: &OwnedFd) {
         let _ = retried(|| fs::flock(file, FlockOperation::Unlock));
     }

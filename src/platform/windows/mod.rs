@@ -123,6 +123,10 @@ impl System for Os {
         }
     }
 
+    fn unlock(&self, LockFile(file): &LockFile) {
+        calls::unlock(file);
+    }
+
     fn stat(&self, LockFile(file): &LockFile) -> io::Result<Stat> {
         file::described(file)
     }
