@@ -108,7 +108,14 @@ export interface LockOptions {
 /** The options of {@link PostgresLocks.acquireLock}. */
 export interface AcquireOptions
   extends LockOptions,
-    Pick<FileAcquireOptions, 'timeout' | 'signal' | 'onWait'> {}
+    Pick<FileAcquireOptions, 'timeout' | 'signal' | 'onWait'> {
+  /**
+   * Acquires in shared mode: any number of calls can hold the lock in shared mode at once, but none while a call without
+   * `shared` holds it. Default: `false`. A call without `shared` that waits for readers refuses new ones. An upgrade in
+   * place is refused: release the lock first. It is `pg_advisory_lock_shared` on {@link lockKey}, and writes no row.
+   */
+  shared?: boolean | undefined
+}
 
 /** The options of {@link lockInTransaction}. */
 export interface TransactionLockOptions extends LockOptions, Pick<FileAcquireOptions, 'timeout' | 'signal'> {}
@@ -131,11 +138,23 @@ export interface PostgresTakenOver extends FileTakenOver {
 }
 
 /** The result of {@link PostgresLocks.inspectLock}. */
-export interface PostgresLockStatus extends Omit<FileLockStatus, 'holder' | 'command' | 'user'> {
+export interface PostgresLockStatus extends Omit<FileLockStatus, 'holder' | 'command' | 'user' | 'readers'> {
   /** The holder, or the last one of a stale lock, if the table names it. */
   holder?: PostgresHolder
   /** The token of the last acquisition, if there was one. */
   token?: bigint
+  /** The sessions that hold the lock in {@link AcquireOptions.shared} mode. Missing if there are none. */
+  readers?: PostgresReader[]
+}
+
+/** A session that holds a lock in shared mode. The server hides the sessions of other roles from some roles. */
+export interface PostgresReader {
+  /** The process of the server. */
+  backend: number
+  /** The role of the session. */
+  user?: string
+  /** Its `application_name`. */
+  application?: string
 }
 
 /**
@@ -152,7 +171,8 @@ export interface PostgresLock {
   /**
    * The fencing token. The later of two acquisitions of a name has the higher token, unless both the row of the name
    * and time on the server's clock were lost. It is the time of that clock in microseconds since the Unix epoch, or one
-   * more than the last token if that is higher.
+   * more than the last token if that is higher. A lock in shared mode has the token of the last acquisition without
+   * `shared`, or 0.
    */
   readonly token: bigint
   /** Aborted when the lock may have been lost: its session has ended, or the server does not answer. */

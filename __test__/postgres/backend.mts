@@ -12,6 +12,7 @@ import { postgresLocks } from 'reconcile-lock/postgres'
 export interface Asked {
   name?: string | undefined
   message?: string | undefined
+  shared?: boolean | undefined
   timeout?: number | undefined
   signal?: AbortSignal | undefined
   onWait?: ((status: files.WaitStatus) => void) | undefined
@@ -28,7 +29,7 @@ export interface Backend {
   releaseLock(asked: Asked): Promise<void>
   withLock<T>(fn: (lock: AnyLock) => T | Promise<T>, asked: Asked): Promise<T>
   withLocks<T>(fn: (locks: AnyLock[]) => T | Promise<T>, names: string[], asked?: Asked): Promise<T>
-  inspectLock(asked: Asked): Promise<Omit<files.LockStatus, never>>
+  inspectLock(asked: Asked): Promise<Omit<files.LockStatus, 'readers'>>
   breakLock(asked: Asked): Promise<boolean>
 }
 

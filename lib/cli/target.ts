@@ -49,10 +49,10 @@ function onFile(names: Names): Target {
 const isDirectory = (path: string): boolean =>
   statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
 
-function onPostgres(connectionString: string, { lockName: name }: Names): Target {
+function onPostgres(connectionString: string, { lockName: name, shared }: Names): Target {
   const locks = loadPostgres().postgresLocks({ connectionString })
   return {
-    acquire: ({ slots: _, ...options }) => locks.acquireLock({ name, ...options }),
+    acquire: ({ slots: _, ...options }) => locks.acquireLock({ name, shared, ...options }),
     inspect: () => locks.inspectLock({ name }),
     break: (force) => locks.breakLock({ name, force }),
     path: async () => (await locks.inspectLock({ name })).path,

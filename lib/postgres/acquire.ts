@@ -8,7 +8,7 @@ import type { Caller, NameQueue, Seen } from './queue.js'
 import { pathOf, type Session } from './session.js'
 import type { SessionPool } from './session-pool.js'
 import type { Request } from './settings.js'
-import { unlock } from './sql.js'
+import { unlock, unlockShared } from './sql.js'
 
 /** How often a wait notifies its observers, in milliseconds; plus one, because a timer may fire early. */
 const NOTIFY_INTERVAL_MS = 1000 + 1
@@ -124,11 +124,13 @@ export class Acquisition implements Caller {
   }
 
   async #record(session: Session): Promise<PostgresLock> {
-    const { name, key } = this.#queue
+    const { name, key, shared } = this.#queue
     try {
-      const recorded = await this.#rows.record(session, name, key)
+      const recorded = await (shared
+        ? this.#rows.recordShared(session, name, key)
+        : this.#rows.record(session, name, key))
       const about = { session, sessions: this.#sessions, rows: this.#rows, key, path: pathOf(session, name) }
-      const lock = new HeldLock({ ...about, name, recorded })
+      const lock = new HeldLock({ ...about, name, shared, recorded })
       publishAcquired(lock, this.#waited)
       // The class gets `Symbol.asyncDispose` at run time, which the type checker does not see.
       return lock as unknown as PostgresLock
@@ -141,7 +143,8 @@ export class Acquisition implements Caller {
   /** Releases a lock that could not be recorded. */
   async #withdraw(session: Session): Promise<void> {
     try {
-      await session.query(unlock, [this.#queue.key])
+      const { key, shared } = this.#queue
+      await (shared ? session.query(unlockShared(key)) : session.query(unlock, [key]))
       this.#sessions.checkIn(session)
     } catch {
       // The end of the session also ends the lock; the call does not wait for it.

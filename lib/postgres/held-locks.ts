@@ -1,4 +1,5 @@
 interface HeldLock {
+  readonly shared: boolean
   release(): Promise<void>
   isOf(sessions: unknown, name: string): boolean
 }

@@ -10,6 +10,11 @@ export function lockKey(name: string): bigint {
   return createHash('sha256').update(`reconcile-lock:${name}`).digest().readBigInt64BE()
 }
 
+/** The key of the turn: a call that waits for readers holds it, and readers wait for it. */
+export function turnKey(name: string): bigint {
+  return createHash('sha256').update(`reconcile-lock-turn:${name}`).digest().readBigInt64BE()
+}
+
 /** The two halves in which `pg_locks` shows a key. */
 export function halves(key: bigint): [classid: string, objid: string] {
   const bits = BigInt.asUintN(64, key)

@@ -1,6 +1,6 @@
 import { hostname } from 'node:os'
 import { threadId } from 'node:worker_threads'
-import type { PostgresHolder } from '../../postgres.js'
+import type { PostgresHolder, PostgresReader } from '../../postgres.js'
 import { lockError } from '../shared/errors.js'
 import { codeOf, SQLSTATE } from './errors.js'
 import { halves } from './key.js'
@@ -8,6 +8,7 @@ import { pathOf, type Session } from './session.js'
 import {
   createTable,
   readWithoutTable,
+  recordSharedWithoutTable,
   type Statements,
   statementsFor,
   tableName,
@@ -21,8 +22,17 @@ export type Row = PostgresHolder & { backend: number; started: string | null; to
 export interface LockView {
   holder: Row | null
   isReleased: boolean | null
-  /** The session that holds the advisory lock. */
+  /** The session that owns the advisory lock. */
   backend: number | null
+  /** The sessions that hold it in shared mode. */
+  readers: ReaderRow[]
+}
+
+/** A session that holds a lock in shared mode. The server hides those of other roles from some. */
+interface ReaderRow {
+  backend: number
+  user: string | null
+  application: string | null
 }
 
 export interface Recorded {
@@ -65,9 +75,23 @@ export class LockTable {
       throw rowError(session, name, error)
     }
     if (recorded) return recorded
-    const message =
-      'The server has granted the lock, and its pg_locks does not show it: advisory locks do nothing there. Locks need PostgreSQL itself'
-    throw lockError('E_LOCK_UNSUPPORTED', pathOf(session, name), message)
+    throw unsupported(session, name)
+  }
+
+  /** The holder of a lock in shared mode, for whom no row is written. Needs no table. */
+  async recordShared(session: Session, name: string, key: bigint): Promise<Recorded> {
+    const own = [process.pid, threadId, hostname()]
+    const schema = this.#schema ?? session.schema
+    const withTable = schema !== null && (await this.#isThere(session, schema))
+    const recorded: Recorded | undefined = withTable
+      ? await session
+          .query<Recorded>(this.#sql(schema).recordShared, [...own, name, ...halves(key)])
+          .catch((error) =>
+            this.#isDropped(session, error) ? this.recordShared(session, name, key) : raise(error),
+          )
+      : await session.query<Recorded>(recordSharedWithoutTable, [...own, ...halves(key)])
+    if (recorded) return recorded
+    throw unsupported(session, name)
   }
 
   #schemaOf(session: Session): string {
@@ -137,7 +161,7 @@ export class LockTable {
   async readState(session: Session, name: string, key: bigint): Promise<LockView> {
     const schema = this.#schema ?? session.schema
     if (schema === null || !(await this.#isThere(session, schema))) {
-      const locked = await session.query<Pick<LockView, 'backend'>>(readWithoutTable, halves(key))
+      const locked = await session.query<Pick<LockView, 'backend' | 'readers'>>(readWithoutTable, halves(key))
       return { holder: null, isReleased: null, ...locked }
     }
     try {
@@ -157,6 +181,12 @@ export class LockTable {
   release(session: Session, key: bigint, token: bigint): Promise<boolean> {
     return session.query<boolean>(this.#sql(this.#schemaOf(session)).release(key, token))
   }
+}
+
+function unsupported(session: Session, name: string) {
+  const message =
+    'The server has granted the lock, and its pg_locks does not show it: advisory locks do nothing there. Locks need PostgreSQL itself'
+  return lockError('E_LOCK_UNSUPPORTED', pathOf(session, name), message)
 }
 
 function raise(error: unknown): never {
@@ -207,8 +237,32 @@ export function contentionDetails(
   view: LockView | undefined,
 ): { holder: PostgresHolder } | { reason: string } {
   const holder = view && holderOf(view)
-  return holder ? { holder } : { reason: UNKNOWN }
+  if (holder) return { holder }
+  return { reason: view && view.readers.length > 0 ? describeReaders(view.readers) : UNKNOWN }
 }
+
+/** How many readers a reason names. */
+const MAX_NAMED = 8
+
+/** The sessions that hold a lock in shared mode, in one sentence. */
+export function describeReaders(readers: ReaderRow[]): string {
+  const [first] = readers
+  if (first && readers.length === 1) return `${describeReader(first)} holds it in shared mode`
+  const named = readers.slice(0, MAX_NAMED).map(describeReader).join(', ')
+  const more = readers.length > MAX_NAMED ? ', …' : ''
+  return `${readers.length} sessions hold it in shared mode: ${named}${more}`
+}
+
+function describeReader({ backend, application }: ReaderRow): string {
+  return `process ${backend} of the server${application ? ` (${printable(application)})` : ''}`
+}
+
+/** The public part of a session that holds a lock in shared mode. */
+export const publicReader = ({ backend, user, application }: ReaderRow): PostgresReader => ({
+  backend,
+  ...(user && { user: printable(user) }),
+  ...(application && { application: printable(application) }),
+})
 
 /** Whether the holder was a process of this machine that has ended; the server may detect that later. */
 export function isLocalProcessGone(holder: PostgresHolder | undefined): boolean {

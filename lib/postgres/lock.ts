@@ -7,7 +7,7 @@ import { halves } from './key.js'
 import { describeStaleHolder, type LockTable, publicHolder, type Recorded } from './lock-table.js'
 import type { Session } from './session.js'
 import type { SessionPool } from './session-pool.js'
-import { abandon, holds } from './sql.js'
+import { abandon, holds, unlockShared } from './sql.js'
 
 /** How long a reconnect may take, in milliseconds. */
 const RECONNECT_TIMEOUT_MS = 2000
@@ -21,6 +21,7 @@ export interface Acquired {
   rows: LockTable
   name: string
   key: bigint
+  shared: boolean
   path: string
   recorded: Recorded
 }
@@ -29,6 +30,8 @@ export interface Acquired {
 export class HeldLock {
   readonly path: string
   readonly name: string
+  /** Whether other processes may hold it too, in shared mode. */
+  readonly shared: boolean
   readonly token: bigint
   readonly holder: PostgresHolder
   readonly takenOver: PostgresTakenOver | undefined
@@ -42,6 +45,7 @@ export class HeldLock {
     this.#acquired = acquired
     this.path = acquired.path
     this.name = acquired.name
+    this.shared = acquired.shared
     this.token = BigInt(holder.token)
     this.holder = publicHolder(holder)
     const previous = previousHolder && publicHolder(previousHolder)
@@ -109,7 +113,10 @@ export class HeldLock {
     if (this.signal.aborted) return this.#terminateSession()
     session.markBusy()
     try {
-      if (!(await rows.release(session, key, this.token))) this.#markLost(UNKNOWN)
+      const isReleased = await (this.shared
+        ? session.query<boolean>(unlockShared(key))
+        : rows.release(session, key, this.token))
+      if (!isReleased) this.#markLost(UNKNOWN)
     } catch (error) {
       if (!session.isEnded) return this.#abandon(error)
       this.#markLost(error as Error)
@@ -123,7 +130,7 @@ export class HeldLock {
   async #abandon(error: unknown): Promise<never> {
     const { session, sessions, key } = this.#acquired
     try {
-      await session.query(abandon(key))
+      await session.query(this.shared ? unlockShared(key) : abandon(key))
       sessions.checkIn(session)
     } catch {
       await session.close()
@@ -145,7 +152,7 @@ export class HeldLock {
   static async rollBack(lock: PostgresLock): Promise<void> {
     const mine = lock as unknown as HeldLock
     const { session, rows, key, recorded } = mine.#acquired
-    if (!recorded.previousHolder) return mine.release()
+    if (mine.shared || !recorded.previousHolder) return mine.release()
     mine.#markReleased()
     session.markBusy()
     publishEnded(mine)

@@ -9,11 +9,13 @@ import { halves, lockKey } from './key.js'
 import { HeldLock } from './lock.js'
 import {
   contentionDetails,
+  describeReaders,
   describeStaleHolder,
   holderOf,
   type LockTable,
   type LockView,
   publicHolder,
+  publicReader,
   UNKNOWN,
 } from './lock-table.js'
 import { NameQueue } from './queue.js'
@@ -31,6 +33,7 @@ export class Locks {
   readonly #sessions: SessionPool
   readonly #rows: LockTable
   readonly #queues = new Map<string, NameQueue>()
+  readonly #queuesOfReaders = new Map<string, NameQueue>()
 
   constructor(sessions: SessionPool, rows: LockTable) {
     this.#sessions = sessions
@@ -38,18 +41,20 @@ export class Locks {
   }
 
   acquire(request: Request): Promise<PostgresLock> {
-    const acquisition = new Acquisition(this.#sessions, this.#rows, this.#queueFor(request.name), request)
+    const acquisition = new Acquisition(this.#sessions, this.#rows, this.#queueFor(request), request)
     const { signal } = request
     return signal
       ? abortable(() => acquisition.run(), signal, acquisition, HeldLock.rollBack)
       : acquisition.run()
   }
 
-  #queueFor(name: string): NameQueue {
+  /** Readers of a name and its owners wait in different sessions. */
+  #queueFor({ name, shared }: Request): NameQueue {
+    const queues = shared ? this.#queuesOfReaders : this.#queues
     const queue =
-      this.#queues.get(name) ??
-      new NameQueue(this.#sessions, this.#rows, name, () => this.#queues.delete(name))
-    this.#queues.set(name, queue)
+      queues.get(name) ??
+      new NameQueue(this.#sessions, this.#rows, { name, shared }, () => queues.delete(name))
+    queues.set(name, queue)
     return queue
   }
 
@@ -67,7 +72,8 @@ export class Locks {
         throw lockError('E_LOCK_TABLE', path, message)
       }
       const token = view.holder && { token: BigInt(view.holder.token) }
-      return { path, ...stateOf(view), ...token }
+      const readers = view.readers.length > 0 && { readers: view.readers.map(publicReader) }
+      return { path, ...stateOf(view), ...token, ...readers }
     })
   }
 
@@ -86,8 +92,14 @@ export class Locks {
     const { name, message, force } = request
     return this.#sessions.query(async (session) => {
       const view = await this.#readState(session, name)
-      if (view.backend === null) return isStale(view) && this.#clear(session, name)
       const path = pathOf(session, name)
+      if (view.readers.length > 0) {
+        const end = force
+          ? '. The table does not name them: end their processes with pg_terminate_backend'
+          : ''
+        throw contention(message, { path, reason: `${describeReaders(view.readers)}${end}` })
+      }
+      if (view.backend === null) return isStale(view) && this.#clear(session, name)
       if (!force) throw contention(message, { path, ...contentionDetails(view) })
       if (!(await this.#endHolder(session, name, view))) {
         const reason = `process ${view.backend} of the server has the lock's key, and the table does not say that it holds this lock: it may be another program's advisory lock`
@@ -148,14 +160,16 @@ function hidden(backend: number): Error {
   return Object.assign(new Error(message), { code: SQLSTATE.insufficientPrivilege, recoverable: false })
 }
 
-const isStale = ({ holder, isReleased, backend }: LockView): boolean =>
-  backend === null && holder !== null && isReleased === false
+const isStale = ({ holder, isReleased, backend, readers }: LockView): boolean =>
+  backend === null && readers.length === 0 && holder !== null && isReleased === false
 
 function stateOf(view: LockView): Pick<PostgresLockStatus, 'state' | 'holder' | 'reason'> {
   if (isStale(view) && view.holder) {
     const holder = publicHolder(view.holder)
     return { state: 'stale', holder, reason: describeStaleHolder(holder) }
   }
+  if (view.backend === null && view.readers.length > 0)
+    return { state: 'held', reason: describeReaders(view.readers) }
   if (view.backend === null) return { state: 'free', reason: 'no session holds the lock' }
   const holder = holderOf(view)
   if (!holder) return { state: 'held', reason: UNKNOWN }

@@ -104,7 +104,13 @@ const checkCount: Check = (value, name) => {
 }
 
 const ofLock: Record<string, Check> = { name: checkStorable, message: checkText }
-const ofAcquire = { ...ofLock, timeout: checkTimeout, signal: checkSignal, onWait: checkFunction }
+const ofAcquire = {
+  ...ofLock,
+  shared: checkBoolean,
+  timeout: checkTimeout,
+  signal: checkSignal,
+  onWait: checkFunction,
+}
 const ofTransaction = { ...ofLock, timeout: checkTimeout, signal: checkSignal }
 const ofBreak = { ...ofAcquire, force: checkBoolean }
 const ofLocks: Record<string, Check> = {
@@ -144,7 +150,7 @@ function request(options: unknown, known: Record<string, Check>): Request {
           : options
   const values = checkAll(given, known, 'of type string, a lock or a plain object')
   const unset = { signal: undefined, onWait: undefined }
-  return { name: NAME, message: MESSAGE, timeout: 0, force: false, ...unset, ...values }
+  return { name: NAME, message: MESSAGE, shared: false, timeout: 0, force: false, ...unset, ...values }
 }
 
 export const lockRequest = (options?: LockTarget): Request => request(options, ofAcquire)

@@ -1,6 +1,7 @@
 import { delay, monotonic } from '../shared/clock.js'
 import { codeOf, isTransient, SQLSTATE } from './errors.js'
-import { halves, lockKey } from './key.js'
+import * as held from './held-locks.js'
+import { halves, lockKey, turnKey } from './key.js'
 import {
   contentionDetails,
   holderOf,
@@ -10,7 +11,18 @@ import {
 } from './lock-table.js'
 import { pathOf, type Session } from './session.js'
 import type { SessionPool } from './session-pool.js'
-import { holds, lockWithin, tryLock, unlock } from './sql.js'
+import type { Request } from './settings.js'
+import {
+  endTurn,
+  holds,
+  lockInTurnWithin,
+  lockSharedWithin,
+  lockWithin,
+  tryLock,
+  tryLockShared,
+  unlock,
+  unlockShared,
+} from './sql.js'
 
 /**
  * The maximum time that one statement waits, in milliseconds. Meanwhile the server keeps every row version that the
@@ -30,6 +42,13 @@ const DEAD_HOLDER_WAIT_MS = 1000
 
 /** How long a session may hold the lock before it records its holder, in milliseconds. */
 const UNRECORDED_HOLDER_WAIT_MS = 100
+
+/** Why a call without `shared` waits for its own process. */
+const UPGRADE =
+  'this process holds it in shared mode. Release it first: an upgrade in place is refused, because two of them would wait for each other'
+
+/** The locks of a queue. */
+type Named = Pick<Request, 'name' | 'shared'>
 
 /** The known state of a lock that is held. */
 export interface Seen {
@@ -57,6 +76,10 @@ export interface Caller {
 export class NameQueue {
   readonly name: string
   readonly key: bigint
+  readonly shared: boolean
+  readonly #turn: bigint
+  /** Whether readers hold the lock that a call without `shared` waits for. */
+  #awaitsReaders = false
   readonly #sessions: SessionPool
   readonly #rows: LockTable
   readonly #onEmpty: () => void
@@ -74,11 +97,13 @@ export class NameQueue {
   #wake: () => void = () => {}
   #stepping: Promise<unknown> = Promise.resolve()
 
-  constructor(sessions: SessionPool, rows: LockTable, name: string, onEmpty: () => void) {
+  constructor(sessions: SessionPool, rows: LockTable, { name, shared }: Named, onEmpty: () => void) {
     this.#sessions = sessions
     this.#rows = rows
     this.name = name
+    this.shared = shared
     this.key = lockKey(name)
+    this.#turn = turnKey(name)
     this.#onEmpty = onEmpty
   }
 
@@ -131,7 +156,18 @@ export class NameQueue {
     }
     this.#isRunning = false
     this.#onEmpty()
-    if (session) this.#sessions.checkIn(session)
+    if (session) await this.#leaveServer(session)
+  }
+
+  async #leaveServer(session: Session): Promise<void> {
+    try {
+      if (this.#awaitsReaders) await session.query(endTurn(this.#turn))
+      this.#sessions.checkIn(session)
+    } catch {
+      // The end of the session also ends its turn.
+      await this.#drop(session)
+    }
+    this.#awaitsReaders = false
   }
 
   /** One attempt to lock. Returns the session if it continues to wait. */
@@ -157,10 +193,22 @@ export class NameQueue {
 
   #connect(): Promise<{ session: Session; answer: boolean }> {
     const latest = this.#callers.reduce((most, { deadline }) => Math.max(most, deadline), 0)
-    const first = (session: Session) => session.query<boolean>(tryLock, [this.key])
+    const first = (session: Session) => this.#try(session)
     return this.#sessions.checkOut(first, Math.max(0, latest - monotonic()), (isInLine) => {
       this.#isInLine = isInLine
     })
+  }
+
+  #try(session: Session): Promise<boolean> {
+    return this.shared
+      ? session.query<boolean>(tryLockShared(this.key, this.#turn))
+      : session.query<boolean>(tryLock, [this.key])
+  }
+
+  /** The statement that waits. */
+  get #lockWithin() {
+    if (this.shared) return lockSharedWithin
+    return this.#awaitsReaders ? lockInTurnWithin : lockWithin
   }
 
   /** Waits in the server's queue, at most until the next deadline of a call. */
@@ -176,7 +224,7 @@ export class NameQueue {
     const milliseconds = Math.ceil(Math.max(1, Math.min(slice, next - now)))
     try {
       return await session.query<boolean>(
-        lockWithin(this.key, halves(this.key), milliseconds),
+        this.#lockWithin(this.key, halves(this.key), milliseconds, this.#turn),
         undefined,
         milliseconds,
       )
@@ -188,15 +236,17 @@ export class NameQueue {
       if (code !== SQLSTATE.insufficientPrivilege && code !== SQLSTATE.undefinedObject) throw error
       // This role may not use PL/pgSQL, or the database does not have it.
       await delay(milliseconds)
-      return session.query<boolean>(tryLock, [this.key])
+      return this.#try(session)
     }
   }
 
   async #handOver(session: Session): Promise<void> {
     const [caller] = this.#callers
     this.#forget()
+    // The session has released its turn.
+    this.#awaitsReaders = false
     if (caller) return caller.grant(session)
-    await session.query(unlock, [this.key])
+    await (this.shared ? session.query(unlockShared(this.key)) : session.query(unlock, [this.key]))
     this.#sessions.checkIn(session)
   }
 
@@ -205,8 +255,11 @@ export class NameQueue {
     const isNews = this.#callers.some(({ hasWaited, hasObserver }) => !hasWaited || hasObserver)
     if (!isNews && !this.#isOver() && monotonic() - this.#seenAt < FRESH_MS) return
     const view = await this.#readState(session)
+    this.#awaitsReaders ||= !this.shared && view !== undefined && view.readers.length > 0
     if (view && this.#isInGrace(view)) return
-    this.#seen = { path: pathOf(session, this.name), who: contentionDetails(view) }
+    const own = !this.shared && held.find(this.#sessions, this.name)?.shared
+    const who = own ? { reason: UPGRADE } : contentionDetails(view)
+    this.#seen = { path: pathOf(session, this.name), who }
     this.#seenAt = monotonic()
     for (const caller of this.#callers) caller.refuse(this.#seen)
   }
@@ -229,7 +282,8 @@ export class NameQueue {
   /** Whether to report no contention yet, because the lock may be passing from one holder to the next. */
   #isInGrace(view: LockView): boolean {
     const holder = holderOf(view)
-    if (holder && !isLocalProcessGone(holder)) {
+    const isRead = view.readers.length > 0 && view.backend === null
+    if (isRead || (holder && !isLocalProcessGone(holder))) {
       this.#graceUntil = undefined
       return false
     }

@@ -4,6 +4,7 @@ import type { AcquireOptions, PostgresOptions } from '../../postgres.js'
 export interface Request {
   name: string
   message: string
+  shared: boolean
   timeout: number
   signal: AbortSignal | undefined
   onWait: AcquireOptions['onWait']

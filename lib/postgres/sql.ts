@@ -1,3 +1,5 @@
+import { halves } from './key.js'
+
 // All statements. Each returns one row with one column of JSON as text, so that type parsers of the program do not
 // matter.
 //
@@ -24,6 +26,21 @@ const locks = (
 
 const HOLDS = (classid: string, objid: string) =>
   `EXISTS (SELECT FROM ${locks(classid, objid)} AND pid = pg_backend_pid())`
+
+/** The session that owns the lock, and those that hold it in shared mode. Other roles are hidden from some. */
+const SESSIONS = (classid: string, objid: string) => `
+  'backend', (SELECT pid FROM ${locks(classid, objid)} AND mode = 'ExclusiveLock' LIMIT 1),
+  'readers', (SELECT coalesce(json_agg(json_build_object('backend', pid, 'user', usename,
+      'application', application_name) ORDER BY pid), '[]')
+    FROM (SELECT pid FROM ${locks(classid, objid)} AND mode = 'ShareLock') AS reader
+      LEFT JOIN pg_stat_activity USING (pid))`
+
+/** A holder in shared mode, whom no row names. */
+const reader = (pid: string, thread: string, host: string, token: string) => `json_build_object(
+    'pid', ${pid}::bigint, 'thread', ${thread}::bigint, 'host', ${host}::text,
+    'application', current_setting('application_name'),
+    'createdAt', floor(extract(epoch FROM clock_timestamp()) * 1000), 'backend', pg_backend_pid(),
+    'started', ${MY_START}, 'token', coalesce(${token}, 0)::text)`
 
 const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
 const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`
@@ -53,6 +70,7 @@ export function createTable(table: string): string {
 export interface Statements {
   create: string
   record: string
+  recordShared: string
   restore: string
   read: string
   clear: string
@@ -82,7 +100,10 @@ RETURNING 'true' AS answer`,
     read: `SELECT json_build_object(
   'holder', (SELECT ${HOLDER} FROM ${table} WHERE name = $1),
   'isReleased', (SELECT released_at IS NOT NULL FROM ${table} WHERE name = $1),
-  'backend', (SELECT pid FROM ${locks('$2', '$3')} LIMIT 1))::text AS answer`,
+  ${SESSIONS('$2', '$3')})::text AS answer`,
+    recordShared: `SELECT json_build_object('holder', ${reader('$1', '$2', '$3', `(SELECT token FROM ${table} WHERE name = $4)`)},
+  'previousHolder', (SELECT ${HOLDER} FROM ${table} WHERE name = $4 AND released_at IS NULL))::text AS answer
+WHERE ${HOLDS('$5', '$6')}`,
     clear: `UPDATE ${table} SET released_at = clock_timestamp()
 WHERE key = $1 AND released_at IS NULL RETURNING 'true' AS answer`,
     // In one message, because the row must be written before the lock is free; without a flush to the disk, because a
@@ -93,8 +114,11 @@ COMMIT; SELECT pg_advisory_unlock(${key})::text AS answer`,
   }
 }
 
-export const readWithoutTable = `SELECT json_build_object(
-  'backend', (SELECT pid FROM ${locks('$1', '$2')} LIMIT 1))::text AS answer`
+export const readWithoutTable = `SELECT json_build_object(${SESSIONS('$1', '$2')})::text AS answer`
+
+export const recordSharedWithoutTable = `SELECT json_build_object('holder', ${reader('$1', '$2', '$3', 'NULL::bigint')},
+  'previousHolder', NULL)::text AS answer
+WHERE ${HOLDS('$4', '$5')}`
 
 /** The owner of the table, and whether that role has the rights of this session anyway. No row: no table. */
 export const tableOwner = `SELECT json_build_object('owner', owner.rolname, 'user', current_user, 'kind', relkind,
@@ -122,6 +146,13 @@ export const holds = `SELECT ${HOLDS('$1', '$2')}::text AS answer`
 export const tryLock = 'SELECT pg_try_advisory_lock($1)::text AS answer'
 export const unlock = 'SELECT pg_advisory_unlock($1)::text AS answer'
 export const abandon = (key: bigint): string => `ROLLBACK; SELECT pg_advisory_unlock(${key})::text AS answer`
+/** Readers try their turn first: a call that waits for readers holds it. */
+export const tryLockShared = (key: bigint, turn: bigint): string => `SELECT (CASE
+  WHEN NOT pg_try_advisory_lock_shared(${turn}) THEN false
+  WHEN pg_try_advisory_lock_shared(${key}) THEN pg_advisory_unlock_shared(${turn})
+  ELSE NOT pg_advisory_unlock_shared(${turn}) END)::text AS answer`
+export const unlockShared = (key: bigint): string =>
+  `SELECT pg_advisory_unlock_shared(${key})::text AS answer`
 /** For a transaction of the program, with its own `search_path`. Outside a transaction the savepoint fails. */
 export const lockTransaction = (key: bigint): string =>
   `SAVEPOINT reconcile_lock; RELEASE SAVEPOINT reconcile_lock;
@@ -136,6 +167,40 @@ export const lockWithin = (key: bigint, [classid, objid]: [string, string], mill
   `SET LOCAL lock_timeout = ${milliseconds};
 DO $$BEGIN PERFORM pg_advisory_lock(${key}); EXCEPTION WHEN lock_not_available THEN NULL; END$$;
 SELECT ${HOLDS(classid, objid)}::text AS answer`
+
+/** As {@link lockWithin}, in shared mode. */
+export const lockSharedWithin = (
+  key: bigint,
+  [classid, objid]: [string, string],
+  milliseconds: number,
+  turn: bigint,
+): string => `SET LOCAL lock_timeout = ${milliseconds};
+DO $$BEGIN
+  PERFORM pg_advisory_lock_shared(${turn});
+  PERFORM pg_advisory_lock_shared(${key});
+EXCEPTION WHEN lock_not_available THEN NULL; END$$;
+${endTurn(turn, 'pg_advisory_unlock_shared')};
+SELECT ${HOLDS(classid, objid)}::text AS answer`
+
+/** As {@link lockWithin}, for a lock that readers hold. The session keeps its turn until it has the lock. */
+export const lockInTurnWithin = (
+  key: bigint,
+  [classid, objid]: [string, string],
+  milliseconds: number,
+  turn: bigint,
+): string => `SET LOCAL lock_timeout = ${milliseconds};
+DO $$BEGIN
+  IF NOT ${HOLDS(...(halves(turn) as [string, string]))} THEN PERFORM pg_advisory_lock(${turn}); END IF;
+  PERFORM pg_advisory_lock(${key});
+EXCEPTION WHEN lock_not_available THEN NULL; END$$;
+${endTurn(turn, 'pg_advisory_unlock', HOLDS(classid, objid))};
+SELECT ${HOLDS(classid, objid)}::text AS answer`
+
+/** Unlocks the turn if this session has it: the server warns otherwise. */
+export function endTurn(turn: bigint, unlock = 'pg_advisory_unlock', condition = 'true'): string {
+  const isHeld = `${HOLDS(...(halves(turn) as [string, string]))} AND ${condition}`
+  return `SELECT (CASE WHEN ${isHeld} THEN ${unlock}(${turn}) END)::text AS answer`
+}
 
 /** Identifies the session before its `search_path` is set. Behind a pooler, another session may run each statement. */
 export const sessionIdentity = `SELECT pg_catalog.json_build_object('backend', pg_catalog.pg_backend_pid(),

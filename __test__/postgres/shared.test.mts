@@ -1,0 +1,170 @@
+// Shared mode on PostgreSQL: any number of readers, or one owner.
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { lockKey, type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
+import { cli } from '../support/cli.mjs'
+import { directory, rejection } from '../support/directory.mjs'
+import { until } from '../support/time.mjs'
+import { Member } from './backend.mjs'
+import { Postgres } from './postgres.mjs'
+
+let postgres: Postgres
+let locks: PostgresLocks
+before(async () => {
+  postgres = await Postgres.start()
+  locks = postgresLocks({ connectionString: postgres.url() })
+})
+after(async () => {
+  await locks.close()
+  await postgres.stop()
+})
+
+/** How many sessions hold the key of a name, by mode. */
+const modes = async (name: string) => {
+  const rows = await postgres.sql(
+    `SELECT mode, count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
+       AND (classid::bigint << 32 | objid::bigint) = ${lockKey(name)} GROUP BY mode ORDER BY mode`,
+  )
+  return JSON.stringify(rows)
+}
+
+test('readers of several processes hold the lock, and an owner is refused', async (t) => {
+  const name = 'several'
+  const member = new Member(t, 'postgres', postgres.url())
+  assert.equal((await member.asks('acquire', { name, shared: true })).ok, true)
+  const [one, two] = [
+    await locks.acquireLock({ name, shared: true }),
+    await locks.acquireLock({ name, shared: true }),
+  ]
+  assert.equal(one.token, 0n)
+  await two.confirm()
+  assert.match(await modes(name), /ShareLock.*3/)
+  const { code, reason } = await rejection(locks.acquireLock({ name }))
+  assert.equal(code, 'E_LOCK_CONTENTION')
+  assert.match(String(reason), /^this process holds it in shared mode\. Release it first: an upgrade/)
+  await one.release()
+  await two.release()
+  assert.match(
+    String((await rejection(locks.acquireLock({ name }))).reason),
+    /^process \d+ of the server \(.+\) holds it in shared mode$/,
+  )
+  await member.asks('release', { name })
+  await (await locks.acquireLock({ name })).release()
+})
+
+test('an owner refuses readers, which report one that did not release', async (t) => {
+  const name = 'owned'
+  const member = new Member(t, 'postgres', postgres.url())
+  await member.asks('acquire', { name })
+  const { code, holder } = await rejection(locks.acquireLock({ name, shared: true }))
+  assert.deepEqual([code, (holder as { pid: number }).pid], ['E_LOCK_CONTENTION', member.child.pid])
+  const waiting = locks.acquireLock({ name, shared: true, timeout: 30_000 })
+  await member.ends('SIGKILL')
+  const reader = await waiting
+  assert.equal(reader.takenOver?.holder.pid, member.child.pid)
+  assert.ok(reader.token > 0n)
+  const second = await locks.acquireLock({ name, shared: true })
+  assert.deepEqual(second.takenOver, reader.takenOver)
+  await reader.release()
+  await second.release()
+  const owner = await locks.acquireLock({ name })
+  assert.equal(owner.takenOver?.holder.pid, member.child.pid)
+  assert.ok(owner.token > reader.token)
+  await owner.release()
+})
+
+test('an owner that waits for readers refuses new ones, and does not starve', async (t) => {
+  const name = 'turns'
+  let isOver = false
+  let entered = 0
+  const isInside = new Set<object>()
+  const read = async () => {
+    while (!isOver) {
+      const lock = await locks.acquireLock({ name, shared: true, timeout: 60_000 })
+      entered += 1
+      isInside.add(lock)
+      // Longer than a statement waits, and never all at once.
+      await new Promise((resolve) => setTimeout(resolve, 700 + 300 * Math.random()))
+      isInside.delete(lock)
+      await lock.release()
+    }
+  }
+  const reading = Promise.all(Array.from({ length: 4 }, read))
+  await until(() => isInside.size > 1, 'readers hold the lock')
+  for (let round = 0; round < 3; round += 1) {
+    const before = entered
+    const asked = performance.now()
+    const owner = await locks.acquireLock({ name, timeout: 60_000 })
+    const waited = performance.now() - asked
+    t.diagnostic(`an owner waited for ${waited.toFixed(0)} ms`)
+    // The readers that are inside need one second; new ones would take their place.
+    assert.ok(waited < 3000, `${waited} ms`)
+    assert.equal(isInside.size, 0)
+    assert.equal((await rejection(locks.acquireLock({ name, shared: true }))).code, 'E_LOCK_CONTENTION')
+    await owner.release()
+    await until(() => entered > before, 'readers hold the lock again')
+  }
+  isOver = true
+  await reading
+  assert.equal(await modes(name), '[]')
+})
+
+test('a wait for readers that ends lets new ones in', async () => {
+  const name = 'given up'
+  const reader = await locks.acquireLock({ name, shared: true })
+  const abort = new AbortController()
+  const waits = [
+    rejection(locks.acquireLock({ name, timeout: 600 })),
+    rejection(locks.acquireLock({ name, timeout: 60_000, signal: abort.signal })),
+  ]
+  assert.equal((await waits[0])?.code, 'E_LOCK_CONTENTION')
+  assert.equal((await rejection(locks.acquireLock({ name, shared: true }))).code, 'E_LOCK_CONTENTION')
+  abort.abort()
+  assert.equal((await waits[1])?.name, 'AbortError')
+  // Of another pool: the session that has waited could take its own turn.
+  const others = postgresLocks({ connectionString: postgres.url() })
+  await (await others.acquireLock({ name, shared: true, timeout: 3000 })).release()
+  await others.close()
+  await reader.release()
+  await (await locks.acquireLock({ name })).release()
+})
+
+test('inspectLock and breakLock report the readers', async () => {
+  const name = 'inspected'
+  const readers = [
+    await locks.acquireLock({ name, shared: true }),
+    await locks.acquireLock({ name, shared: true }),
+  ]
+  const status = await locks.inspectLock(name)
+  assert.deepEqual([status.state, status.holder, status.readers?.length], ['held', undefined, 2])
+  assert.match(status.reason, /^2 sessions hold it in shared mode: process \d+ of the server/)
+  for (const { backend, user } of status.readers ?? []) assert.ok(backend > 0 && user)
+  const { code, reason } = await rejection(locks.breakLock({ name, force: true }))
+  assert.equal(code, 'E_LOCK_CONTENTION')
+  assert.match(String(reason), /end their processes with pg_terminate_backend$/)
+  for (const reader of readers) await reader.release()
+  assert.equal((await locks.inspectLock(name)).state, 'free')
+})
+
+test('a reader needs no table, and writes no row', async () => {
+  await postgres.sql('CREATE DATABASE bare', 'ledger', 'postgres')
+  const other = postgresLocks({ connectionString: postgres.url('bare') })
+  const lock = await other.acquireLock({ name: 'bare', shared: true })
+  assert.deepEqual([lock.token, lock.holder.pid], [0n, process.pid])
+  await lock.release()
+  assert.deepEqual(await other.inspectLock('bare'), {
+    path: lock.path,
+    state: 'free',
+    reason: 'no session holds the lock',
+  })
+  await other.close()
+})
+
+test('run --shared holds the lock in shared mode', async (t) => {
+  const name = 'command line'
+  const reader = await locks.acquireLock({ name, shared: true })
+  const run = (...flags: string[]) =>
+    cli(directory(t), ['run', '--postgres', postgres.url(), '--name', name, ...flags, '--', 'true'])
+  assert.deepEqual([run('--shared').code, run('-s').code, run().code], [0, 0, 75])
+  await reader.release()
+})
