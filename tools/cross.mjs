@@ -2,6 +2,7 @@
 import { readBinary } from './binaries.mjs'
 import { readOptions } from './cli.mjs'
 import { build, installTools, lint, testCore } from './cross/build.mjs'
+import { describeMachO } from './cross/mach-o.mjs'
 import { testNode } from './cross/node.mjs'
 
 /**
@@ -30,10 +31,12 @@ const targets = [
     ...{ link: 'zig', run: ['qemu-aarch64-static'] },
     node: { under: 'musl and qemu', platform: 'linux-arm64-musl', system: 'linux' },
   },
-  ...['aarch64', 'x86_64'].flatMap((machine) => [
-    { name: `${machine}-apple-darwin`, why: "Apple's linker and system libraries are needed to link it" },
-    { name: `${machine}-pc-windows-msvc`, why: "Microsoft's import libraries are needed to link it" },
-  ]),
+  { name: 'aarch64-apple-darwin', link: 'clang', most: 600_000 },
+  { name: 'x86_64-apple-darwin', link: 'clang', most: 600_000 },
+  ...['aarch64', 'x86_64'].map((machine) => ({
+    name: `${machine}-pc-windows-msvc`,
+    why: "Microsoft's import libraries are needed to link it",
+  })),
   {
     name: 'x86_64-pc-windows-gnu',
     ...{ link: 'mingw', run: ['wine'], standsFor: 'x86_64-pc-windows-msvc' },
@@ -58,12 +61,13 @@ const { only, sizes } = readOptions(help, {
 /** Checks a target; returns the results in the words of the support table. */
 async function check(target) {
   if (!sizes) lint(target)
-  if (!target.link) return [sizes ? 'no size' : 'compiles', target.why]
+  if (!target.link) return [sizes ? 'no size' : 'linted', target.why]
   const addon = build(target)
-  const { size, glibc } = readBinary(addon)
+  const { size, os, glibc } = readBinary(addon)
   if (size > target.most) throw new Error(`${addon}: ${size} bytes, and ${target.most} are the most`)
   const about = [`${(size / 1000).toFixed(0)} kB`, ...(glibc ? [`needs glibc ${glibc}`] : [])]
-  if (sizes) return ['built', about.join(', ')]
+  if (os === 'darwin') about.push(describeMachO(addon))
+  if (sizes || !target.run) return ['built', about.join(', ')]
   const passed = testCore(target)
   about.push(`the core's ${passed} tests pass ${target.run.length > 0 ? `under ${target.run[0]}` : 'here'}`)
   if (target.standsFor) about.push(`stands for ${target.standsFor}`)

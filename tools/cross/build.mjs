@@ -9,12 +9,17 @@ import { pathFlags, root, run } from '../steps.mjs'
 export const work = join(root, 'target/cross')
 const wine = join(work, 'wine')
 
-/** A file of each Debian package, for all targets or by the command that runs programs. */
+/** A file of each Debian package, for all targets or by the command that links or runs programs. */
 const debian = {
   all: {
     'rustc-web': '/usr/bin/rustc',
     'rust-web-src': '/usr/lib/rustlib/src/rust/library/std/Cargo.toml',
     'rust-web-clippy': '/usr/bin/clippy-driver',
+  },
+  clang: {
+    'clang-19': '/usr/bin/clang-19',
+    'lld-19': '/usr/bin/lld-19',
+    'llvm-19': '/usr/bin/llvm-objdump-19',
   },
   'qemu-aarch64-static': {
     'qemu-user-static': '/usr/bin/qemu-aarch64-static',
@@ -30,7 +35,7 @@ const debian = {
 
 /** Installs what is missing, or ends this process with the reason. */
 export function installTools(targets) {
-  const needed = Object.assign({}, debian.all, ...targets.map(({ run = [] }) => debian[run[0]]))
+  const needed = Object.assign({}, debian.all, ...targets.map(({ link, run = [link] }) => debian[run[0]]))
   const wanted = Object.entries(needed).map(([name, path]) => [name, file(path)])
   const why = installPackages(Object.fromEntries(wanted))
   if (why !== undefined) {
@@ -71,6 +76,27 @@ function environment() {
   }
 }
 
+/** Writes text stubs of the libraries of macOS: that of zig, and one for the library that the crate `libc` names. */
+function appleLibraries() {
+  const sdk = join(work, 'apple')
+  const directory = join(sdk, 'usr/lib')
+  mkdirSync(directory, { recursive: true })
+  const zig = output(join(work, 'python/bin/python'), ['-c', 'import ziglang; print(ziglang.__path__[0])'])
+  const text = readFileSync(join(zig.trim(), 'lib/libc/darwin/libSystem.tbd'), 'utf8')
+  // zig has more names for the processor than this linker.
+  const system = text.replaceAll(/arm64e(\.x1)?/g, 'arm64')
+  for (const name of ['System', 'c', 'm']) writeFileSync(join(directory, `lib${name}.tbd`), system)
+  writeFileSync(join(directory, 'libiconv.tbd'), ICONV)
+  return sdk
+}
+
+const ICONV = `--- !tapi-tbd
+tbd-version: 4
+targets: [ x86_64-macos, arm64-macos ]
+install-name: /usr/lib/libiconv.2.dylib
+...
+`
+
 /** Runs a command and returns its output; throws an error with the end of the output if it fails. */
 export function output(command, args, options = {}) {
   console.log(`> ${[command, ...args].join(' ')}`)
@@ -94,6 +120,15 @@ export function lint({ name }) {
   }
 }
 
+/** Makes clang link for macOS. The linker strips the symbols, because rustc needs a program of LLVM for that. */
+function linkForApple(env, name) {
+  const flags = [`--target=${name}`, '-fuse-ld=lld', '-Wl,-x'].map((flag) => ` -Clink-arg=${flag}`)
+  env.RUSTFLAGS += flags.join('')
+  env.CARGO_PROFILE_RELEASE_STRIP = 'none'
+  env[`CARGO_TARGET_${name.replaceAll('-', '_').toUpperCase()}_LINKER`] = 'clang-19'
+  env.SDKROOT = appleLibraries()
+}
+
 /**
  * Runs cargo with the linker for the target. `musl`: flags for musl, whose programs are static by default; zig provides
  * their startup code.
@@ -103,6 +138,7 @@ function cargo({ name, link, glibc }, command, musl, args) {
   const target = glibc && link === 'zig' ? `${name}.${glibc}` : name
   const env = environment()
   if (name.endsWith('-musl')) env.RUSTFLAGS += ` ${musl}`
+  if (link === 'clang') linkForApple(env, name)
   return output(program, [first, '--target', target, '--package', 'reconcile-lock', '--lib', ...args], {
     env,
   })
@@ -112,8 +148,9 @@ function cargo({ name, link, glibc }, command, musl, args) {
 export function build(target) {
   const options = ['--release', ...SMALL, '--features', 'node']
   cargo(target, { zig: 'zigbuild', cargo: 'build' }, '-Ctarget-feature=-crt-static', options)
-  const name = target.name.includes('windows') ? 'reconcile_lock.dll' : 'libreconcile_lock.so'
-  return join(work, target.name, 'release', name)
+  const [, system] = /(windows|apple)/.exec(target.name) ?? []
+  const files = { windows: 'reconcile_lock.dll', apple: 'libreconcile_lock.dylib' }
+  return join(work, target.name, 'release', files[system] ?? 'libreconcile_lock.so')
 }
 
 /** Builds and runs the core's tests; returns how many passed. */
