@@ -11,6 +11,7 @@ type Native = typeof import('../binding.js')
 const published = [
   'linux-x64-gnu',
   'linux-arm64-gnu',
+  'linux-s390x-gnu',
   'linux-x64-musl',
   'linux-arm64-musl',
   'darwin-arm64',
@@ -119,6 +120,8 @@ function requireBundled(target: Published): { native?: Native; error?: unknown }
         return { native: require('@reconcile-lock/linux-x64-gnu') }
       case 'linux-arm64-gnu':
         return { native: require('@reconcile-lock/linux-arm64-gnu') }
+      case 'linux-s390x-gnu':
+        return { native: require('@reconcile-lock/linux-s390x-gnu') }
       case 'linux-x64-musl':
         return { native: require('@reconcile-lock/linux-x64-musl') }
       case 'linux-arm64-musl':

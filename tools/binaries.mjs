@@ -12,7 +12,7 @@ import { readFileSync } from 'node:fs'
  */
 
 /** @type {Record<number, string>} */
-const ELF_MACHINES = { 62: 'x64', 183: 'arm64' }
+const ELF_MACHINES = { 22: 's390x', 62: 'x64', 183: 'arm64' }
 /** @type {Record<number, string>} */
 const MACH_O_CPUS = { 16777223: 'x64', 16777228: 'arm64' }
 /** @type {Record<number, string>} */
@@ -52,13 +52,20 @@ function pathsIn(bytes) {
 
 /** @param {Buffer} bytes */
 function elf(bytes) {
-  const [MAGIC, TYPE, MACHINE, HEADER] = [0x7f454c46, 0x10, 0x12, 64]
+  const [MAGIC, ORDER, TYPE, MACHINE, HEADER] = [0x7f454c46, 0x05, 0x10, 0x12, 64]
   if (bytes.length < HEADER || bytes.readUInt32BE() !== MAGIC) return undefined
-  if (bytes.readUInt16LE(TYPE) !== SHARED_OBJECT.elf) return undefined
+  const isBig = bytes[ORDER] === 2
+  const half = (/** @type {number} */ at) => (isBig ? bytes.readUInt16BE(at) : bytes.readUInt16LE(at))
+  const long = (/** @type {number} */ at) => (isBig ? bytes.readBigUInt64BE(at) : bytes.readBigUInt64LE(at))
+  if (half(TYPE) !== SHARED_OBJECT.elf) return undefined
   // The table of sections is the last thing in a file: its offset, the size of an entry, and their number.
-  const end = Number(bytes.readBigUInt64LE(0x28)) + bytes.readUInt16LE(0x3a) * bytes.readUInt16LE(0x3c)
-  const cpu = ELF_MACHINES[bytes.readUInt16LE(MACHINE)]
-  return { os: 'elf', cpu, isTruncated: bytes.length < end, ...newestGlibc(bytes) }
+  const end = Number(long(0x28)) + half(0x3a) * half(0x3c)
+  return {
+    os: 'elf',
+    cpu: ELF_MACHINES[half(MACHINE)],
+    isTruncated: bytes.length < end,
+    ...newestGlibc(bytes),
+  }
 }
 
 /** @param {Buffer} bytes */

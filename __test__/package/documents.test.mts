@@ -129,6 +129,7 @@ test('the tables of platforms list every published target', () => {
     'aarch64-unknown-linux-gnu': /Linux arm64, glibc.* \| tested/,
     'x86_64-unknown-linux-musl': /Linux x64, .*musl.* +\| tested/,
     'aarch64-unknown-linux-musl': /Linux arm64, .*musl +\| (built|tested under qemu, musl in part)/,
+    's390x-unknown-linux-gnu': /Linux s390x, glibc +\| built/,
     'aarch64-apple-darwin': /macOS.* +\| built/,
     'x86_64-apple-darwin': /macOS.* +\| built/,
     'x86_64-pc-windows-msvc': /Windows x64.* +\| linted/,

@@ -51,12 +51,29 @@ const target = (triple: string): Platform => platformOf(triple)
 const musl = 'aarch64-unknown-linux-musl'
 const windows = 'aarch64-pc-windows-msvc'
 const apple = 'x86_64-apple-darwin'
+const s390x = 's390x-unknown-linux-gnu'
 
 const binary = (home: string, triple: string) =>
   join(home, 'npm', target(triple).name, fileOf(target(triple).name))
 const manifestOf = (home: string, triple: string) => join(home, 'npm', target(triple).name, 'package.json')
 
-const faults: Record<string, [spoil: (home: string) => void, said: RegExp]> = {
+type Fault = [spoil: (home: string) => void, said: RegExp]
+
+/** `write`: writes the offset of the table of sections, which is at the end of a whole binary. */
+function truncated(
+  what: string,
+  triple: string,
+  write: (bytes: Buffer, end: number) => void,
+): Record<string, Fault> {
+  const spoil = (home: string): void => {
+    const bytes = madeUp(target(triple))
+    write(bytes, bytes.length + 1)
+    writeFileSync(binary(home, triple), bytes)
+  }
+  return { [what]: [spoil, new RegExp(`${triple}: .* was cut off`)] }
+}
+
+const faults: Record<string, Fault> = {
   'a binary is missing': [
     (home) => rmSync(binary(home, musl)),
     /aarch64-unknown-linux-musl: .*\.node is missing/,
@@ -74,6 +91,10 @@ const faults: Record<string, [spoil: (home: string) => void, said: RegExp]> = {
     (home) => writeFileSync(binary(home, musl), madeUp(target('x86_64-unknown-linux-musl'))),
     /aarch64-unknown-linux-musl: .* is for elf x64/,
   ],
+  'a big-endian binary is for another processor': [
+    (home) => writeFileSync(binary(home, s390x), madeUp(target(musl))),
+    /s390x-unknown-linux-gnu: .* is for elf arm64/,
+  ],
   'a macOS binary is for another processor': [
     (home) => writeFileSync(binary(home, apple), madeUp(target('aarch64-apple-darwin'))),
     /x86_64-apple-darwin: .* is for darwin arm64/,
@@ -90,15 +111,10 @@ const faults: Record<string, [spoil: (home: string) => void, said: RegExp]> = {
     (home) => writeFileSync(binary(home, musl), madeUp(target('aarch64-unknown-linux-gnu'))),
     /aarch64-unknown-linux-musl: .* needs glibc 2\.17/,
   ],
-  'a binary is truncated': [
-    (home) => {
-      const bytes = madeUp(target(musl))
-      // The offset of the table of sections.
-      bytes.writeBigUInt64LE(BigInt(bytes.length + 1), 0x28)
-      writeFileSync(binary(home, musl), bytes)
-    },
-    /was cut off/,
-  ],
+  ...truncated('a binary is truncated', musl, (bytes, end) => bytes.writeBigUInt64LE(BigInt(end), 0x28)),
+  ...truncated('a big-endian binary is truncated', s390x, (bytes, end) =>
+    bytes.writeBigUInt64BE(BigInt(end), 0x28),
+  ),
   'a binary contains a path of its builder': [
     (home) =>
       appendFileSync(binary(home, windows), 'C:\\Users\\runner\\.cargo\\registry\\src\\x\\napi\\lib.rs'),

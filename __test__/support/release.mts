@@ -42,28 +42,30 @@ export const installedBinary = (project: string): string =>
 export const tarballOf = (name: string, version = manifest.version): string =>
   `${name.replace('@', '').replace('/', '-')}-${version}.tgz`
 
-const ELF = { x64: 62, arm64: 183 }
-const MACH_O = { x64: 0x01000007, arm64: 0x0100000c }
-const PE = { x64: 0x8664, arm64: 0xaa64 }
+const ELF: Record<string, number> = { x64: 62, arm64: 183, s390x: 22 }
+const MACH_O: Record<string, number> = { x64: 0x01000007, arm64: 0x0100000c }
+const PE: Record<string, number> = { x64: 0x8664, arm64: 0xaa64 }
 
 /** A library that consists of a header. */
 export function madeUp({ os, cpu, libc }: Platform): Buffer {
   const bytes = Buffer.alloc(256)
-  const machine = cpu as keyof typeof ELF
   if (os === 'darwin') {
     bytes.writeUInt32LE(0xfeedfacf)
-    bytes.writeUInt32LE(MACH_O[machine], 4)
+    bytes.writeUInt32LE(MACH_O[cpu] ?? 0, 4)
     bytes.writeUInt32LE(6, 12)
   } else if (os === 'win32') {
     bytes.write('MZ')
     bytes.writeUInt32LE(0x40, 0x3c)
     bytes.write('PE\0\0', 0x40)
-    bytes.writeUInt16LE(PE[machine], 0x44)
+    bytes.writeUInt16LE(PE[cpu] ?? 0, 0x44)
     bytes.writeUInt16LE(0x2000, 0x56)
   } else {
-    bytes.write('\x7fELF\x02\x01\x01', 'latin1')
-    bytes.writeUInt16LE(3, 0x10)
-    bytes.writeUInt16LE(ELF[machine], 0x12)
+    const isBig = cpu === 's390x'
+    bytes.write(`\x7fELF\x02${isBig ? '\x02' : '\x01'}\x01`, 'latin1')
+    const half = (value: number, at: number) =>
+      isBig ? bytes.writeUInt16BE(value, at) : bytes.writeUInt16LE(value, at)
+    half(3, 0x10)
+    half(ELF[cpu] ?? 0, 0x12)
     if (libc === 'glibc') bytes.write('GLIBC_2.17', 0x80)
   }
   return bytes

@@ -9,6 +9,13 @@ import { pathFlags, root, run } from '../steps.mjs'
 export const work = join(root, 'target/cross')
 const wine = join(work, 'wine')
 
+/** The packages of an emulator and the libraries that Node.js needs under it. */
+const emulator = (architecture, directory) => ({
+  'qemu-user-static': '/usr/bin/qemu-aarch64-static',
+  [`libc6-${architecture}-cross`]: `/usr/${directory}/lib/libc.so.6`,
+  [`libstdc++6-${architecture}-cross`]: `/usr/${directory}/lib/libstdc++.so.6`,
+})
+
 /** A file of each Debian package, for all targets or by the command that links or runs programs. */
 const debian = {
   all: {
@@ -21,11 +28,10 @@ const debian = {
     'lld-19': '/usr/bin/lld-19',
     'llvm-19': '/usr/bin/llvm-objdump-19',
   },
-  'qemu-aarch64-static': {
-    'qemu-user-static': '/usr/bin/qemu-aarch64-static',
-    'libc6-arm64-cross': '/usr/aarch64-linux-gnu/lib/libc.so.6',
-    'libstdc++6-arm64-cross': '/usr/aarch64-linux-gnu/lib/libstdc++.so.6',
-  },
+  'qemu-aarch64-static': emulator('arm64', 'aarch64-linux-gnu'),
+  'qemu-ppc64le-static': emulator('ppc64el', 'powerpc64le-linux-gnu'),
+  'qemu-riscv64-static': emulator('riscv64', 'riscv64-linux-gnu'),
+  'qemu-s390x-static': emulator('s390x', 's390x-linux-gnu'),
   wine: {
     'gcc-mingw-w64-x86-64': '/usr/bin/x86_64-w64-mingw32-gcc',
     wine64: '/usr/lib/x86_64-linux-gnu/wine/x86_64-windows/kernelbase.dll',
@@ -166,21 +172,22 @@ export function testCore(target) {
 function runTests({ run, name }, path) {
   const [command, ...args] = [...run, path]
   if (command === 'wine') prepareWine()
-  const text = toFile(command, args, { timeout: 600_000 })
+  const text = toFile(command, args)
   const [, passed] = /test result: ok\. (\d+) passed; 0 failed/.exec(text) ?? []
   if (!(Number(passed) > 0)) throw new Error(`${name}: ${path}\n${text.slice(-6000)}`)
   return Number(passed)
 }
 
 /** Runs a program with files as standard streams, which wine needs; returns its output. */
-function toFile(command, args, options) {
+function toFile(command, args) {
   console.log(`> ${[command, ...args].join(' ')}`)
   const log = join(work, 'output.log')
   const [stdin, stdout] = [openSync(join(work, 'empty'), 'a+'), openSync(log, 'w')]
   const result = spawnSync(command, args, {
     stdio: [stdin, stdout, stdout],
-    env: wineEnvironment(),
-    ...options,
+    // A trace of a panic takes longer under qemu than a test waits.
+    env: { ...wineEnvironment(), RUST_BACKTRACE: '0' },
+    timeout: 1_200_000,
   })
   for (const file of [stdin, stdout]) closeSync(file)
   const text = readFileSync(log, 'utf8')

