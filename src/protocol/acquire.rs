@@ -39,13 +39,7 @@ pub fn acquire_until<S: System>(
     until: Option<Duration>,
     empty_file: &mut EmptyFile,
 ) -> Result<Held<S::File>, Error> {
-    let held = acquire_unless(system, target, thread, until, empty_file, |budget| {
-        // 0. While this process holds the path, it refuses readers. Step 1 or 10 reports an error.
-        if target.shared || !matches!(find_readers(system, target), Ok(Some(_))) {
-            return Ok(Attempt::Done(()));
-        }
-        check_file(system, target, budget, Access::ReadWrite)
-    })?;
+    let held = attempt(system, target, thread, until, empty_file, !target.shared)?;
     // 10. Readers that came in between.
     if held.has_readers
         && let Err(error) = await_readers(system, target, until)
@@ -69,23 +63,26 @@ pub fn acquire_path<S: System>(
     until: Option<Duration>,
     empty_file: &mut EmptyFile,
 ) -> Result<Held<S::File>, Error> {
-    acquire_unless(system, target, thread, until, empty_file, |_| Ok(Attempt::Done(())))
+    attempt(system, target, thread, until, empty_file, false)
 }
 
-fn acquire_unless<S: System>(
+fn attempt<S: System>(
     system: &S,
     target: &Target,
     thread: u32,
     until: Option<Duration>,
     empty_file: &mut EmptyFile,
-    is_refused: impl Fn(&mut RetryBudget) -> Result<Attempt<()>, Error>,
+    checks_readers: bool,
 ) -> Result<Held<S::File>, Error> {
     let mut budget = RetryBudget::until(until, *empty_file);
     let outcome = budget.repeated(system, target, |budget| {
-        match is_refused(budget)? {
-            Attempt::Done(()) => {}
-            Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
-            Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
+        // 0. While this process holds the path, it refuses readers. Step 1 or 10 reports an error.
+        if checks_readers && matches!(find_readers(system, target), Ok(Some(_))) {
+            match check_file(system, target, budget, Access::ReadWrite)? {
+                Attempt::Done(()) => {}
+                Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
+                Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
+            }
         }
         if target.shared {
             return acquire_shared(system, target, thread, budget);
