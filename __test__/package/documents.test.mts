@@ -139,6 +139,15 @@ test('the tables of platforms list every published target', () => {
     for (const target of napi.targets) assert.match(part(path, 'Platforms'), words[target] ?? /none/, target)
 })
 
+test('the workflow builds every published target and hands on its hash', () => {
+  const { napi }: { napi: { targets: string[] } } = JSON.parse(read('package.json'))
+  const workflow = read('.github/workflows/ci.yml')
+  for (const target of napi.targets) {
+    assert.ok(workflow.includes(`- { target: ${target}, `), target)
+    assert.ok(workflow.includes(`      ${target}: \${{ steps.hash.outputs.${target} }}\n`), target)
+  }
+})
+
 test('SECURITY.md states the number of modules with unsafe code', () => {
   const sources = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
   const unsafe = sources.filter(

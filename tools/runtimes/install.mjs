@@ -55,6 +55,18 @@ function installPackage(directory, name, version) {
   return `${name}@${version} cannot be installed: ${error?.message ?? line ?? `exit code ${status}`}`
 }
 
+/** The newest version of a runtime: of its major version for Node.js, whose oldest version stays. */
+export function newest(runtime) {
+  const { kind, package: name, version } = runtime
+  if (version === runtimes[0].version) return runtime
+  const range = kind === 'node' ? version.split('.')[0] : 'latest'
+  const { status, stdout, stderr } = call('npm', ['view', `${name}@${range}`, 'version', '--json'])
+  if (status !== 0) throw new Error(`npm view ${name}@${range}: ${stderr}`)
+  const versions = [JSON.parse(stdout)].flat()
+  const found = versions.toSorted((a, b) => a.localeCompare(b, 'en', { numeric: true })).at(-1)
+  return { ...runtime, name: `${kind}@${found}`, version: found }
+}
+
 /**
  * Installs a runtime unless it is installed.
  * @returns {{ execPath?: string, missing?: string }} `missing`: why there is none
