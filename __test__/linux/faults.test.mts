@@ -245,6 +245,10 @@ async function bring(cwd: string, state: State, dead: number): Promise<(removed?
   }
 }
 
+/** Fewer are no leak: at the first count Node.js may not have closed each file from which it has loaded a module. */
+const assertNoLeak = (after: number, before: number) =>
+  assert.ok(after <= before, `a descriptor was leaked: ${after} are open after ${before}`)
+
 /** Asserts that the record was cut. */
 const assertCut = (path: string) => assert.equal(statSync(path).size, 1, 'the record is still there')
 
@@ -330,7 +334,7 @@ for (const { order, on, normally, calls } of OPERATIONS) {
           else if (outcome.error || order === 'inspect') await intact[form]()
           else if (on === 'held') await intact[form](true)
         }
-        assert.equal(await subject.descriptors('settle'), before, 'a descriptor was leaked')
+        assertNoLeak(await subject.descriptors('settle'), before)
         for (const cwd of all) {
           const found = existsSync(resolveLockPath(cwd)) ? statSync(resolveLockPath(cwd)).size : undefined
           const reason = acquireNext(cwd)
@@ -446,7 +450,7 @@ for (const [what, order, injections] of [
       const before = await subject.descriptors('count')
       assert.deepEqual(code(await subject.traced(order, [...injections])), ['EIO', 'EIO'])
       const held = order === 'release' ? 2 : 0
-      assert.equal(await subject.descriptors('settle'), before - held, 'a descriptor was leaked')
+      assertNoLeak(await subject.descriptors('settle'), before - held)
       for (const cwd of all) {
         const refused = await rejection(acquireLock(cwd))
         assert.deepEqual(
