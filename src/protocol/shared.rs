@@ -176,6 +176,10 @@ pub(super) fn check_file<S: System>(
         Err(error) => return Err(readers.system("open")(error)),
     };
     let id = system.stat(&file).map_err(readers.system("fstat"))?.id;
+    if system.fs_kind(&file) == FsKind::Shared {
+        // Readers refuse it, and a network filesystem may need a writable descriptor for the exclusive kernel lock.
+        return Ok(Attempt::Done(()));
+    }
     match system.try_lock(&file, LockMode::Exclusive).map_err(readers.system("flock"))? {
         TryLock::Acquired => {}
         TryLock::WouldBlock => return Ok(Attempt::Retry(Retry::HeldByReaders)),
