@@ -27,7 +27,13 @@ major version of Node.js.
 Runtimes: ${runtimes.map(({ name }) => name).join(', ')} or node, bun, deno`
 
 const names = runtimes.flatMap(({ name, kind }) => [name, kind])
-const { only, file, others, newest: isNewest, built } = readOptions(help, {
+const {
+  only,
+  file,
+  others,
+  newest: isNewest,
+  built,
+} = readOptions(help, {
   only: { list: ofServers ? Object.keys(servers) : [...new Set(names)] },
   file: {},
   others: { type: 'boolean' },

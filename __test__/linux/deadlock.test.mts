@@ -26,6 +26,23 @@ test('a wait names the process that waits for this one', async (t) => {
   assert.equal((await theirs).ok, true)
 })
 
+test('a second wait of a reader names the owner that waits for it', async (t) => {
+  const cwd = directory(t)
+  const shared = { cwd, file: 'a', shared: true }
+  const own = await acquireLock(shared)
+  const other = new Peer(t)
+  const theirs = other.ask({ do: 'acquire', cwd, options: { file: 'a', timeout: 30_000 } })
+  await until(() => inspectLockSync({ cwd, file: 'a' }).holder?.pid === other.child.pid, 'the owner waits')
+  const { reason } = await rejection(acquireLock({ ...shared, timeout: 1000 }))
+  const path = `${own.path}.readers`
+  assert.equal(
+    reason,
+    `a deadlock, because process ${other.child.pid} waits for ${path}, which this process holds`,
+  )
+  await own.release()
+  assert.equal((await theirs).ok, true)
+})
+
 test('a wait for a process that does not wait has no reason', async (t) => {
   const cwd = directory(t)
   const other = new Peer(t)

@@ -28,7 +28,8 @@ function users(t: TestContext, bits: number, mode: number) {
   t.diagnostic(`fs.protected_regular is ${readFileSync('/proc/sys/fs/protected_regular', 'utf8').trim()}`)
   const user = (uid: number) => {
     const peer = new Peer(t, { uid, gid: GROUP, umask: 0o077 })
-    const ask = (what: Command['do'], timeout = 0) => peer.ask({ do: what, cwd, options: { mode, timeout } })
+    const ask = (what: Command['do'], timeout = 0, more: Command['options'] = {}) =>
+      peer.ask({ do: what, cwd, options: { mode, timeout, ...more } })
     return { peer, ask, pid: peer.child.pid }
   }
   return { cwd, path: resolveLockPath(cwd), user, one: user(ONE), two: user(TWO) }
@@ -80,6 +81,25 @@ for (const [where, { bits, mode }] of Object.entries(kinds)) {
     assert.equal(takenFrom(await again.ask('acquire')), undefined)
     assert.equal((await again.ask('release')).ok, true)
     assert.equal(stateOf(await two.ask('inspect')), 'free')
+  })
+
+  test(`two users read, and one after another owns the lock in ${where}`, { skip }, async (t) => {
+    const { path, user, one, two } = users(t, bits, mode)
+    const shared = { shared: true, legacy: false }
+    for (const [first, second, third] of [
+      [one, two, user(ONE)],
+      [two, one, user(TWO)],
+    ] as const) {
+      for (const reader of [first, second]) takenFrom(await reader.ask('acquire', 0, shared))
+      assert.equal(statSync(`${path}.readers`).mode & 0o7777, mode)
+      assert.equal((await first.ask('acquire')).code, 'E_LOCK_CONTENTION')
+      const owner = third.ask('acquire', 30_000)
+      await until(() => waits(third.pid), 'the owner waits')
+      for (const reader of [first, second]) assert.equal((await reader.ask('release')).ok, true)
+      assert.equal(takenFrom(await owner), undefined)
+      assert.equal((await first.ask('acquire', 0, shared)).code, 'E_LOCK_CONTENTION')
+      assert.equal((await third.ask('release')).ok, true)
+    }
   })
 
   test(`another user breaks a stale lock in ${where}`, { skip }, async (t) => {

@@ -44,7 +44,7 @@ function search(holder: number): string | undefined {
 
 /** The paths of the files of which this process has the kernel lock, by device and inode. */
 function heldFiles(): Map<string, string> {
-  const lock = /^lock:.* FLOCK .* WRITE \d+ ([\da-f]+):([\da-f]+):(\d+) /m
+  const lock = /^lock:.* FLOCK .* (?:READ|WRITE) \d+ ([\da-f]+):([\da-f]+):(\d+) /m
   const found = descriptors('self').flatMap(({ number, info }) => {
     const [, major = '', minor = '', inode = ''] = lock.exec(info) ?? []
     if (!inode) return []
