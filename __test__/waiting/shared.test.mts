@@ -95,9 +95,11 @@ for (const [form, acquire] of Object.entries(FORMS)) {
 test('a reader waits for an owner, and an owner for readers, in the order of their calls', async (t) => {
   const { one, shared } = options(t)
   const order: string[] = []
+  const waiting = new Set<number>()
   const first = await acquireLock(shared)
   const wait = async (each: AcquireOptions, index: number) => {
-    const lock = await acquireLock({ ...each, timeout: 30_000 })
+    const onWait = () => waiting.add(index)
+    const lock = await acquireLock({ ...each, timeout: 30_000, onWait })
     order.push(`${index}`)
     await new Promise((resolve) => setImmediate(resolve))
     await lock.release()
@@ -106,6 +108,7 @@ test('a reader waits for an owner, and an owner for readers, in the order of the
   await until(() => existsSync(one.file), 'the owner waits for the reader')
   const waits = [shared, shared, one].map((each, index) => wait(each, index + 1))
   assert.equal((await rejection(acquireLock(shared))).code, 'E_LOCK_CONTENTION')
+  await until(() => waiting.size === 4, 'all wait')
   await first.release()
   await Promise.all([owner, ...waits])
   assert.deepEqual([order[0], order[3]], ['0', '3'])
