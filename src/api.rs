@@ -107,7 +107,7 @@ pub fn acquire_lock(options: &AcquireOptions) -> Result<Lock, Error> {
     let target = options.lock.resolve()?;
     let held = wait::acquire(Owner::PROGRAM, &target, 0, options.timeout)?;
     let (path, holder, taken_over) = (held.path.clone(), held.holder.clone(), held.taken_over.clone());
-    match table::enter(Owner::PROGRAM, held) {
+    match table::enter(Owner::PROGRAM, held, false) {
         Some(id) => {
             table::set_delivered(id, true);
             Ok(Lock { id, path, holder, taken_over })

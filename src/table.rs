@@ -52,6 +52,8 @@ struct Entry {
     held: Held<<Os as System>::File>,
     /// Whether the program has got the lock.
     delivered: bool,
+    /// Whether a synchronous call of the owner may take it, before it is delivered: an asynchronous call acquired it.
+    claimable: bool,
     /// The thread that acquired it, for [`Owner::PROGRAM`].
     thread: ThreadId,
 }
@@ -105,7 +107,7 @@ pub(crate) fn open_owner() -> Owner {
 }
 
 /// Adds a lock that is not delivered yet. If its owner has ended, the lock is rolled back.
-pub(crate) fn enter(owner: Owner, held: Held<<Os as System>::File>) -> Option<LockId> {
+pub(crate) fn enter(owner: Owner, held: Held<<Os as System>::File>, claimable: bool) -> Option<LockId> {
     let mut table = table();
     if owner != Owner::PROGRAM && !table.open.contains(&owner) {
         drop(table);
@@ -113,7 +115,9 @@ pub(crate) fn enter(owner: Owner, held: Held<<Os as System>::File>) -> Option<Lo
         return None;
     }
     let id = LockId(table.next());
-    table.entries.insert(id, Entry { owner, held, delivered: false, thread: thread::current().id() });
+    table
+        .entries
+        .insert(id, Entry { owner, held, delivered: false, claimable, thread: thread::current().id() });
     Some(id)
 }
 
@@ -128,7 +132,9 @@ pub(crate) fn set_delivered(id: LockId, delivered: bool) -> bool {
 #[cfg(any(feature = "node", test))]
 pub(crate) fn claim(owner: Owner, path: &Path) -> Option<(LockId, u64, Option<TakenOver>, bool)> {
     let mut table = table();
-    let is_it = |entry: &Entry| entry.owner == owner && !entry.delivered && entry.held.path == path;
+    let is_it = |entry: &Entry| {
+        entry.owner == owner && !entry.delivered && entry.claimable && entry.held.path == path
+    };
     let id = *table.entries.iter().find(|(_, entry)| is_it(entry))?.0;
     let entry = table.entries.remove(&id)?;
     let (created_at, taken_over) = (entry.held.holder.created_at, entry.held.taken_over.clone());

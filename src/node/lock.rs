@@ -82,10 +82,11 @@ impl Acquired {
         owner: Owner,
         held: Held<<Os as System>::File>,
         target: &Target,
+        claimable: bool,
     ) -> std::result::Result<Self, Error> {
         let (target, created_at) = (target.clone(), held.holder.created_at);
         let taken_over = held.taken_over.clone();
-        match table::enter(owner, held) {
+        match table::enter(owner, held, claimable) {
             Some(id) => Ok(Self { id, target, created_at, taken_over, delivered: false }),
             None => Err(Error::Lost { path: target.path, reason: "its thread has ended" }),
         }

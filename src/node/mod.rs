@@ -71,11 +71,11 @@ impl From<LockStatus> for JsStatus {
     }
 }
 
-fn attempt(owner: Owner, thread: u32, target: Target, timeout: Duration) -> Work {
+fn attempt(owner: Owner, thread: u32, target: Target, timeout: Duration, claimable: bool) -> Work {
     let under_way = UnderWay::begin(owner);
     Box::new(move || {
         let held = wait::try_once(&target, thread, timeout)?;
-        let acquired = Acquired::enter(owner, held, &target);
+        let acquired = Acquired::enter(owner, held, &target, claimable);
         drop(under_way);
         acquired.map(Value::Lock)
     })
@@ -98,12 +98,12 @@ pub fn acquire<'env>(
         let target = target!(env, Some(cwd), file, Some(message), Some(settings));
         let State { owner, thread, .. } = *State::of(env)?;
         let timeout = waiting::milliseconds(timeout);
-        let work = attempt(owner, thread, target.clone(), timeout);
+        let work = attempt(owner, thread, target.clone(), timeout, true);
         let go_on = move |settle: Settle| {
             let of_waiter = target.clone();
             let answer = move |done: wait::Answer| {
                 settle(done.map(|held| {
-                    held.and_then(|held| Acquired::enter(owner, held, &of_waiter).map(Value::Lock))
+                    held.and_then(|held| Acquired::enter(owner, held, &of_waiter, true).map(Value::Lock))
                 }));
             };
             wait::start_for_creator(owner, thread, target, Box::new(answer));
@@ -133,10 +133,10 @@ pub fn acquire_sync<'env>(
         let State { owner, thread, .. } = *state;
         if timeout.is_zero() {
             let held = protocol::acquire(Os::get(), &target, thread);
-            let acquired = held.and_then(|held| Acquired::enter(owner, held, &target));
+            let acquired = held.and_then(|held| Acquired::enter(owner, held, &target, false));
             return returned(env, acquired.map(Value::Lock));
         }
-        waiting::attempt_sync(env, state, id, target.clone(), attempt(owner, thread, target, timeout))
+        waiting::attempt_sync(env, state, id, target.clone(), attempt(owner, thread, target, timeout, false))
     })
 }
 

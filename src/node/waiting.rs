@@ -79,7 +79,7 @@ pub fn wait<'env>(
         let state = State::of(env)?;
         let target = target!(env, None, file, Some(message), Some(settings));
         let (settle, lock) = deferred(env)?;
-        start(state, named(id), target, left, settle);
+        start(state, named(id), target, left, true, settle);
         Ok(lock)
     })
 }
@@ -104,7 +104,8 @@ pub fn wait_sync<'env>(
             return to_js(env, Error::Deadlock { path: target.path });
         }
         let (tell, told) = oneshot::channel();
-        start(state, named(id), target.clone(), left, Box::new(move |outcome| drop(tell.send(outcome))));
+        let settle = Box::new(move |outcome| drop(tell.send(outcome)));
+        start(state, named(id), target.clone(), left, false, settle);
         state.waits.borrow_mut().insert(named(id).0, SyncWait { told, target });
         Null.into_unknown(env)
     })
@@ -176,7 +177,7 @@ pub fn waiting_for(env: &Env, id: f64) -> Result<Option<JsRefused>> {
     })
 }
 
-fn start(state: &State, id: WaiterId, target: Target, left: f64, answer: Settle) {
+fn start(state: &State, id: WaiterId, target: Target, left: f64, claimable: bool, answer: Settle) {
     let State { owner, thread, .. } = *state;
     let order = AcquireRequest {
         owner,
@@ -185,12 +186,11 @@ fn start(state: &State, id: WaiterId, target: Target, left: f64, answer: Settle)
         timeout: milliseconds(left),
         only_creator: false,
     };
-    let answer =
-        move |done: wait::Answer| {
-            answer(done.map(|outcome| {
-                outcome.and_then(|held| Acquired::enter(owner, held, &target).map(Value::Lock))
-            }));
-        };
+    let answer = move |done: wait::Answer| {
+        answer(done.map(|outcome| {
+            outcome.and_then(|held| Acquired::enter(owner, held, &target, claimable).map(Value::Lock))
+        }));
+    };
     wait::start(id, order, Box::new(answer));
 }
 

@@ -26,8 +26,8 @@ fn closing_an_owner_releases_only_its_locks() {
     let (mine, theirs) = (tempfile::tempdir().expect("a"), tempfile::tempdir().expect("b"));
     let (mine, theirs) = (target(mine.path()), target(theirs.path()));
     let (owner, other) = (open_owner(), open_owner());
-    let gone = enter(owner, acquire(&mine)).expect("entered");
-    let stays = enter(other, acquire(&theirs)).expect("entered");
+    let gone = enter(owner, acquire(&mine), true).expect("entered");
+    let stays = enter(other, acquire(&theirs), true).expect("entered");
     assert_eq!(find(other, &mine.path), None, "another owner's lock is not found");
     close_owner(owner);
     assert!(!is_held(gone) && !mine.path.exists());
@@ -47,12 +47,12 @@ fn an_undelivered_take_over_is_rolled_back() {
         |owner, _| close_owner(owner),
     ] {
         std::fs::write(&target.path, "no record").expect("written");
-        end(owner, enter(owner, acquire(&target)).expect("entered"));
+        end(owner, enter(owner, acquire(&target), true).expect("entered"));
         assert!(target.path.exists(), "it would be told to nobody");
     }
-    assert_eq!(enter(owner, acquire(&target)), None, "the owner has ended");
+    assert_eq!(enter(owner, acquire(&target), true), None, "the owner has ended");
     assert!(target.path.exists());
-    let id = enter(open_owner(), acquire(&target)).expect("entered");
+    let id = enter(open_owner(), acquire(&target), true).expect("entered");
     set_delivered(id, true);
     release(id).expect("held").expect("released");
     assert!(!target.path.exists());
@@ -64,7 +64,7 @@ fn a_lock_acquired_for_a_closed_owner_is_released() {
     let (target, owner) = (target(directory.path()), open_owner());
     close_owner(owner);
     assert!(!table().open.contains(&owner), "nothing is kept of it");
-    assert_eq!(enter(owner, acquire(&target)), None);
+    assert_eq!(enter(owner, acquire(&target), true), None);
     assert!(!target.path.exists());
 }
 
@@ -72,7 +72,7 @@ fn a_lock_acquired_for_a_closed_owner_is_released() {
 fn an_undelivered_lock_is_claimed_once() {
     let directory = tempfile::tempdir().expect("a directory");
     let (target, owner) = (target(directory.path()), open_owner());
-    let first = enter(owner, acquire(&target)).expect("entered");
+    let first = enter(owner, acquire(&target), true).expect("entered");
     assert!(claim(open_owner(), &target.path).is_none(), "not for another owner");
     let (id, ..) = claim(owner, &target.path).expect("it was not delivered");
     assert!(!set_delivered(first, true) && release(first).is_none(), "its own call finds it gone");
@@ -81,6 +81,15 @@ fn an_undelivered_lock_is_claimed_once() {
     assert!(claim(owner, &target.path).is_none(), "the program has it");
     release_all(owner);
     assert!(!target.path.exists());
+}
+
+#[test]
+fn the_lock_of_a_synchronous_call_is_not_claimed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (target, owner) = (target(directory.path()), open_owner());
+    let id = enter(owner, acquire(&target), false).expect("entered");
+    assert!(claim(owner, &target.path).is_none(), "its own call waits for it");
+    assert!(release(id).is_some());
 }
 
 #[test]
@@ -104,7 +113,7 @@ fn find_matches_another_name_of_the_directory() {
     std::fs::create_dir(&real).expect("made");
     std::os::unix::fs::symlink(&real, &link).expect("linked");
     let owner = open_owner();
-    let id = enter(owner, acquire(&target(&real)));
+    let id = enter(owner, acquire(&target(&real)), true);
     assert_eq!(find(owner, &target(&link).path), id);
     release_all(owner);
 }
