@@ -50,9 +50,8 @@ const unknown = named?.find((name) => !testNames().includes(name))
 if (unknown !== undefined) throw new Error(`There is no test ${unknown}`)
 
 /** The other tests depend on the client, PgBouncer and the network, not on the server. */
-const serverTests = 'abort confirm connections contract failover hostile loss refusals server waiting'.split(
-  ' ',
-)
+const serverTests =
+  'abort confirm connections contract failover hostile loss refusals server shared waiting'.split(' ')
 
 function* places() {
   if (ofServers) {
