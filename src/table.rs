@@ -53,6 +53,10 @@ struct Entry {
     /// Whether the program has got the lock.
     delivered: bool,
     /// Whether a synchronous call of the owner may take it, before it is delivered: an asynchronous call acquired it.
+    #[cfg_attr(
+        not(any(feature = "node", test)),
+        expect(dead_code, reason = "only JavaScript has such calls")
+    )]
     claimable: bool,
     /// The thread that acquired it, for [`Owner::PROGRAM`].
     thread: ThreadId,
