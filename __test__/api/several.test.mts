@@ -39,7 +39,7 @@ test('withLock acquires in one order and rolls back', async (t) => {
     const acquired: string[] = []
     // The wait for b begins while a is held, and c is not.
     const onWait = () => acquired.push(...readdirSync(cwd).sort())
-    const error = await rejection(withLock(never, files(...names), { cwd, timeout: 50, onWait }))
+    const error = await rejection(withLock(never, files(...names), { cwd, timeout: 500, onWait }))
     assert.deepEqual([error.code, error.path], ['E_LOCK_CONTENTION', b.path])
     assert.deepEqual(acquired, ['a', 'b'])
     assert.deepEqual(readdirSync(cwd), ['b'])
@@ -131,10 +131,10 @@ test('links do not change the order of withLock', { skip: linked }, async (t) =>
   const m = await acquireLock({ cwd, file: 'm/l' })
   // By its text, a/l would be the first one.
   assert.equal((await rejection(withLock(never, files('a/l', 'm/l'), { cwd }))).path, m.path)
-  const acquired: string[] = []
-  const onWait = () => acquired.push(...readdirSync(join(cwd, 'z')))
-  await rejection(withLock(never, files('a/l', 'm/l'), { cwd, timeout: 50, onWait }))
-  assert.deepEqual(acquired, [])
+  const acquired: string[][] = []
+  const onWait = () => acquired.push(readdirSync(join(cwd, 'z')))
+  await rejection(withLock(never, files('a/l', 'm/l'), { cwd, timeout: 500, onWait }))
+  assert.deepEqual(acquired, [[]])
   await m.release()
   const twice = await rejection(withLock(never, files('a/l', 'z/l'), { cwd }))
   assert.equal(twice.code, 'ERR_INVALID_ARG_VALUE')

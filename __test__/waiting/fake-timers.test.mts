@@ -40,7 +40,7 @@ async function everyCall(cwd: string): Promise<void> {
   const onWait = () => {
     reports += 1
   }
-  const options = { cwd, timeout: 30, onWait }
+  const options = { cwd, timeout: 500, onWait }
   assert.equal((await rejection(acquireLock(options))).code, 'E_LOCK_CONTENTION')
   assert.equal(reports, 1)
   const abort = new AbortController()

@@ -155,7 +155,7 @@ test('onWait receives a reason if the holder cannot be checked', async (t) => {
   await lock.release()
   leave(cwd, { ...record, bootId: '00000000-0000-4000-8000-000000000000', host: 'elsewhere', fs: 'shared' })
   const statuses: WaitStatus[] = []
-  await rejection(acquireLock({ cwd, timeout: 50, onWait: (status) => statuses.push(status) }))
+  await rejection(acquireLock({ cwd, timeout: 500, onWait: (status) => statuses.push(status) }))
   assert.equal(statuses.length, 1)
   assert.equal(statuses[0]?.holder?.host, 'elsewhere')
   assert.match(String(statuses[0]?.reason), /cannot check processes of another one/)
