@@ -2,7 +2,7 @@ import { lstatSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { getSystemErrorMap } from 'node:util'
 import type { Holder, LockErrorCode } from '../index.js'
-import { argumentError, contention, lockError } from './shared/errors.js'
+import { argumentError, LockError, withoutStack } from './shared/errors.js'
 import { fromWin32 } from './win32-errors.js'
 
 /** The value that the addon returns for a failed call; `src/node/errors.rs` makes it. */
@@ -29,8 +29,9 @@ export function errorOf(failure: unknown[]): Error {
     if (host != null) holder.host = host
     if (thread != null) holder.thread = thread
   }
-  const about = { path, holder, ...(reason !== undefined && { reason }) }
-  return code === 'E_LOCK_CONTENTION' ? contention(message, about) : lockError(code, path, message, about)
+  const recoverable = code === 'E_LOCK_CONTENTION'
+  const about = { code, path, recoverable, holder, reason }
+  return recoverable ? withoutStack(message, about) : new LockError(message, about)
 }
 
 const isArgument = (code: string): code is `ERR_${string}` => code.startsWith('ERR_')

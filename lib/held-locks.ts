@@ -16,8 +16,8 @@ export interface HeldLock {
 /** The held locks of this thread, by id. */
 const heldLocks = new Map<number, HeldLock>()
 
-/** Every lock that is or was held. */
-const locks = new WeakSet<object>()
+/** A mark on the class of the locks. */
+const BRAND = Symbol('lock')
 
 /** Locks that asynchronous calls have acquired and return in the next turn of the event loop. */
 const undelivered = new Set<JsLock>()
@@ -27,11 +27,8 @@ let activeCount = 0
 
 let hasExitHook = false
 
-/** How often the exit hook was removed in this turn of the event loop. */
-let removalsThisTurn = 0
-
-/** In a child with an IPC channel, Node.js keeps 150 bytes for each listener that one turn adds and removes. */
-const MAX_REMOVALS_PER_TURN = 100
+/** The hook is removed in a later turn of the event loop: a program that acquires in a loop would remove it each time. */
+let isRemovalDue = false
 
 /** Listens for the exit of this process or worker while any lock is held or being acquired. */
 function retainExitHook(): void {
@@ -43,31 +40,29 @@ function retainExitHook(): void {
 
 function releaseExitHook(): void {
   activeCount -= 1
-  if (activeCount > 0 || removalsThisTurn > MAX_REMOVALS_PER_TURN) return
-  removeExitHook()
-  if (removalsThisTurn === 0) setImmediate(resetTurn).unref()
-  removalsThisTurn += 1
-}
-
-function resetTurn(): void {
-  removalsThisTurn = 0
-  if (activeCount === 0) removeExitHook()
+  if (activeCount > 0 || isRemovalDue) return
+  isRemovalDue = true
+  setImmediate(removeExitHook).unref()
 }
 
 function removeExitHook(): void {
+  isRemovalDue = false
+  if (activeCount > 0) return
   process.removeListener('exit', releaseAll)
   hasExitHook = false
 }
 
 function track(id: number, lock: HeldLock): void {
   heldLocks.set(id, lock)
-  locks.add(lock)
   if (hasLossSubscribers()) watch(id, lock)
 }
 
 /** Whether a value is a lock that is or was held. */
-const isLock = (value: unknown): value is HeldLock =>
-  typeof value === 'object' && value !== null && locks.has(value)
+function isLock(value: unknown): value is HeldLock {
+  if (typeof value !== 'object' || value === null) return false
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype !== null && Object.hasOwn(prototype as object, BRAND)
+}
 
 /** The losses of locks that were lost, or whose `signal` was read. */
 const losses = new WeakMap<HeldLock, AbortController>()
@@ -146,6 +141,7 @@ function claim(path: string, acquired?: JsLock): JsLock | undefined {
 }
 
 const own = {
+  BRAND,
   retainExitHook,
   releaseExitHook,
   track,

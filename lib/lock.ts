@@ -97,6 +97,10 @@ class Lock implements PublicLock {
     }
   }
 
+  get [held.BRAND]() {
+    return true
+  }
+
   /** `undefined` if the lock was released, or if the system has no such descriptor. */
   [DESCRIPTOR]() {
     return native.descriptorOf(this.#id) ?? undefined

@@ -1,4 +1,5 @@
 import { types } from 'node:util'
+import type { JsLock, JsTakenOver } from '../binding.js'
 import { errorOf } from './failure.js'
 import { load } from './load.js'
 import { setImmediate } from './shared/clock.js'
@@ -9,6 +10,15 @@ export const native = load()
 
 // Loaded on demand: this module would be a quarter of the loading time of this package.
 native.setup(() => (require('node:worker_threads') as typeof import('node:worker_threads')).threadId)
+
+/** @returns the object that the addon would make */
+export const toJsLock = (
+  id: number,
+  path: string,
+  createdAt: number,
+  takenOver: JsTakenOver | null,
+  shared: boolean,
+): JsLock => ({ id, path, createdAt, takenOver, shared })
 
 /** The result of a call of the addon. An array is a failure, and is thrown as an error of this realm. */
 export function resultOf<T>(outcome: T): Exclude<T, unknown[]> {

@@ -77,8 +77,8 @@ const OF_BREAK = [...OF_ACQUIRE, 'force']
  * @param known names of options
  */
 function read(call: string, args: unknown[], known: string[]): Options {
-  const [target, ...more] = args
-  if (more.some((value) => value !== undefined)) {
+  const [target] = args
+  if (args.length > 1 && args.slice(1).some((value) => value !== undefined)) {
     const message = `${call} takes one argument, a directory or options such as { cwd, file }. Received ${args.length}`
     throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', message)
   }
@@ -100,12 +100,15 @@ function read(call: string, args: unknown[], known: string[]): Options {
       throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', message)
     }
     const value = target[name]
-    if (value !== undefined)
-      Object.assign(options, { [name]: checks[name as Name](`options.${name}`, value) })
+    if (value !== undefined) set(options, name as Name, value)
   }
   if (options.shared && options.slots > 1) excludeEachOther('shared', 'slots')
   if (options.shared && options.durable) excludeEachOther('shared', 'durable')
   return options
+}
+
+function set<N extends Name>(options: Options, name: N, value: unknown): void {
+  options[name] = checks[name](`options.${name}`, value)
 }
 
 export const acquireOptions = (call: string, args: unknown[]): Options => read(call, args, OF_ACQUIRE)

@@ -77,10 +77,17 @@ struct Table {
     entries: Map<LockId, Entry>,
     /// The owner of each attempt and each release that is under way.
     under_way: Vec<Owner>,
+    /// How many exits wait for those.
+    exits: usize,
 }
 
-static TABLE: Mutex<Table> =
-    Mutex::new(Table { last: 0, open: Vec::new(), entries: Map::with_hasher(HASHER), under_way: Vec::new() });
+static TABLE: Mutex<Table> = Mutex::new(Table {
+    last: 0,
+    open: Vec::new(),
+    entries: Map::with_hasher(HASHER),
+    under_way: Vec::new(),
+    exits: 0,
+});
 
 /// An attempt or a release is over.
 static SETTLED: Condvar = Condvar::new();
@@ -172,7 +179,10 @@ impl Drop for UnderWay {
         if let Some(index) = table.under_way.iter().position(|owner| *owner == self.0) {
             table.under_way.swap_remove(index);
         }
-        SETTLED.notify_all();
+        // To notify is a system call, even if nobody waits.
+        if table.exits > 0 {
+            SETTLED.notify_all();
+        }
     }
 }
 
@@ -183,13 +193,15 @@ impl Drop for UnderWay {
 pub(crate) fn await_what_is_under_way(owner: Owner) {
     let end = Instant::now() + EXIT_GRACE;
     let mut table = table();
+    table.exits += 1;
     while table.under_way.contains(&owner) {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return;
+            break;
         }
         table = SETTLED.wait_timeout(table, left).unwrap_or_else(PoisonError::into_inner).0;
     }
+    table.exits -= 1;
 }
 
 /// Releases a lock. `None`: it was released before.

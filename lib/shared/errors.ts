@@ -3,7 +3,7 @@ import type { Holder, LockErrorCode, LockError as PublicLockError } from '../../
 /** A mark on the errors of every copy of this package: a process may load several, in other realms or versions. */
 const BRAND = Symbol.for('reconcile-lock.LockError')
 
-interface About {
+export interface About {
   code: LockErrorCode
   path: string
   recoverable: boolean
@@ -12,10 +12,11 @@ interface About {
 }
 
 export class LockError extends Error implements PublicLockError {
+  // Declared only: to define a field and then to assign it is slow.
   declare readonly name: 'LockError'
-  code: LockErrorCode
-  path: string
-  recoverable: boolean
+  declare code: LockErrorCode
+  declare path: string
+  declare recoverable: boolean
   declare holder?: Holder
   declare reason?: string
 
@@ -44,16 +45,18 @@ export const argumentError = (
   message: string,
 ): NodeJS.ErrnoException => Object.assign(new Class(message), { code })
 
-/** Has no stack trace: it would cost as much as all system calls of a refusal, which is not a fault. */
-export function contention(message: string, about: Omit<About, 'code' | 'recoverable'>): LockError {
-  const make = () => new LockError(message, { ...about, code: 'E_LOCK_CONTENTION', recoverable: true })
+export const contention = (message: string, about: Omit<About, 'code' | 'recoverable'>): LockError =>
+  withoutStack(message, { ...about, code: 'E_LOCK_CONTENTION', recoverable: true })
+
+/** The stack trace would cost as much as all system calls of a refusal, which is not a fault. */
+export function withoutStack(message: string, about: About): LockError {
   const limit = Error.stackTraceLimit
   // An assignment throws if the intrinsics are frozen.
-  if (!Reflect.set(Error, 'stackTraceLimit', 0)) return make()
+  const isSet = Reflect.set(Error, 'stackTraceLimit', 0)
   try {
-    return make()
+    return new LockError(message, about)
   } finally {
-    Error.stackTraceLimit = limit
+    if (isSet) Error.stackTraceLimit = limit
   }
 }
 

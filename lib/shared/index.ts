@@ -19,7 +19,15 @@ import { clearTimeout, delay, MAX_TIMER_MS, monotonic, now, setImmediate, setTim
 import type * as deadlock from './deadlock.js'
 import { deadlockReason } from './deadlock.js'
 import type * as errors from './errors.js'
-import { argumentError, contention, isContention, LockError, lockError, lossError } from './errors.js'
+import {
+  argumentError,
+  contention,
+  isContention,
+  LockError,
+  lockError,
+  lossError,
+  withoutStack,
+} from './errors.js'
 import type * as holderProcessModule from './holder-process.js'
 import { holderProcess, readerProcess } from './holder-process.js'
 import type * as inherit from './inherit.js'
@@ -59,6 +67,7 @@ export = {
   releaseLateAcquire,
   setImmediate,
   setTimeout,
+  withoutStack,
 } satisfies typeof abort &
   typeof abortableModule &
   typeof channels &

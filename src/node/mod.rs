@@ -31,8 +31,8 @@ use crate::wait;
 
 use args::{target, target_of};
 use errors::{guarded, to_js};
-use lock::{Acquired, JsHolder};
-use promise::{Answer, Settle, Value, Work, promised, promised_or, returned};
+use lock::{Acquired, CreateLock, JsHolder};
+use promise::{Answer, GoOn, Settle, Value, Work, promised, promised_or, returned};
 use state::State;
 
 /// Which version this binary is of: another's JavaScript must not use it.
@@ -93,6 +93,8 @@ pub fn acquire<'env>(
     #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
     settings: u32,
     timeout: f64,
+    #[napi(ts_arg_type = "(id: number, path: string, createdAt: number, takenOver: JsTakenOver | null, shared: boolean) => JsLock")]
+    create: CreateLock<'env>,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let target = target!(env, Some(cwd), file, Some(message), Some(settings));
@@ -108,7 +110,8 @@ pub fn acquire<'env>(
             };
             wait::start_for_creator(owner, thread, target, Box::new(answer));
         };
-        promised_or(env, work, if timeout.is_zero() { Some(Box::new(go_on)) } else { None })
+        let go_on: Option<GoOn> = if timeout.is_zero() { Some(Box::new(go_on)) } else { None };
+        promised_or(env, work, go_on, Some(&create))
     })
 }
 
@@ -125,6 +128,8 @@ pub fn acquire_sync<'env>(
     settings: u32,
     timeout: f64,
     id: f64,
+    #[napi(ts_arg_type = "(id: number, path: string, createdAt: number, takenOver: JsTakenOver | null, shared: boolean) => JsLock")]
+    create: CreateLock<'env>,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let target = target!(env, Some(cwd), file, Some(message), Some(settings));
@@ -134,7 +139,7 @@ pub fn acquire_sync<'env>(
         if timeout.is_zero() {
             let held = protocol::acquire(Os::get(), &target, thread);
             let acquired = held.and_then(|held| Acquired::enter(owner, held, &target, false));
-            return returned(env, acquired.map(Value::Lock));
+            return returned(env, acquired.map(Value::Lock), Some(&create));
         }
         waiting::attempt_sync(env, state, id, target.clone(), attempt(owner, thread, target, timeout, false))
     })
@@ -186,7 +191,7 @@ pub fn release_sync<'env>(
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let path = target!(env, Some(cwd), file, None, None).path;
-        returned(env, released_by(State::of(env)?.owner, &path))
+        returned(env, released_by(State::of(env)?.owner, &path), None)
     })
 }
 
@@ -225,7 +230,7 @@ pub fn inspect_sync<'env>(
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let target = target!(env, Some(cwd), file, None, Some(settings));
-        returned(env, inspected(&target))
+        returned(env, inspected(&target), None)
     })
 }
 

@@ -13,7 +13,7 @@ use napi::{Env, Result};
 use super::JsStatus;
 use super::detach::detached;
 use super::errors::{guarded, internal, to_js};
-use super::lock::Acquired;
+use super::lock::{Acquired, CreateLock};
 use crate::pool;
 use crate::protocol::error::Error;
 use crate::protocol::{self, LockStatus};
@@ -36,6 +36,9 @@ pub(super) type Answer = std::result::Result<Value, Error>;
 /// How a call ended; a panic is an outcome too.
 pub(super) type Outcome = thread::Result<Answer>;
 
+/// Goes on with a call whose first attempt did not decide it.
+pub(super) type GoOn = Box<dyn FnOnce(Settle) + Send>;
+
 /// Work for a thread of the pool.
 pub(super) type Work = Box<dyn FnOnce() -> Answer + Send>;
 
@@ -43,11 +46,16 @@ pub(super) type Work = Box<dyn FnOnce() -> Answer + Send>;
 pub(super) type Settle = Box<dyn FnOnce(Outcome) + Send>;
 
 /// The return value of a call: its value, or the array of its failure. An `Err` is an error of the engine.
-pub(super) fn returned(env: &Env, answer: Answer) -> Result<Unknown<'_>> {
+pub(super) fn returned<'env>(
+    env: &'env Env,
+    answer: Answer,
+    create: Option<&CreateLock<'env>>,
+) -> Result<Unknown<'env>> {
     match answer {
-        Ok(Value::Lock(acquired)) => match acquired.into_lock() {
-            Ok(lock) => lock.into_unknown(env),
-            Err(error) => to_js(env, error),
+        Ok(Value::Lock(acquired)) => match (acquired.into_lock(), create) {
+            (Ok(lock), Some(create)) => lock.created_by(create),
+            (Ok(lock), None) => lock.into_unknown(env),
+            (Err(error), _) => to_js(env, error),
         },
         Ok(Value::Flag(flag)) => flag.into_unknown(env),
         Ok(Value::Id(id)) => id.into_unknown(env),
@@ -57,9 +65,13 @@ pub(super) fn returned(env: &Env, answer: Answer) -> Result<Unknown<'_>> {
 }
 
 /// As [`returned`], of an outcome that may be a panic.
-pub(super) fn finished(env: &Env, outcome: Outcome) -> Result<Unknown<'_>> {
+pub(super) fn finished<'env>(
+    env: &'env Env,
+    outcome: Outcome,
+    create: Option<&CreateLock<'env>>,
+) -> Result<Unknown<'env>> {
     match outcome {
-        Ok(answer) => returned(env, answer),
+        Ok(answer) => returned(env, answer, create),
         Err(panic) => Err(internal(env, &panic).into()),
     }
 }
@@ -69,15 +81,16 @@ pub(super) fn finished(env: &Env, outcome: Outcome) -> Result<Unknown<'_>> {
 /// `lib/native.ts` gives the program what is there at once in a later turn of the event loop: a program that tries
 /// again and again must not keep its own timers from running.
 pub(super) fn promised(env: &Env, work: impl FnOnce() -> Answer + Send + 'static) -> Result<Unknown<'_>> {
-    promised_or(env, Box::new(work), None)
+    promised_or(env, Box::new(work), None, None)
 }
 
 /// As [`promised`], but if the lock is in its creation grace period, `go_on` gets the function that settles the promise.
-pub(super) fn promised_or(
-    env: &Env,
+pub(super) fn promised_or<'env>(
+    env: &'env Env,
     work: Work,
-    go_on: Option<Box<dyn FnOnce(Settle) + Send>>,
-) -> Result<Unknown<'_>> {
+    go_on: Option<GoOn>,
+    create: Option<&CreateLock<'env>>,
+) -> Result<Unknown<'env>> {
     #[cfg(feature = "panic-probe")]
     let work: Work = Box::new(|| {
         super::panic_probe::reached("work");
@@ -85,7 +98,7 @@ pub(super) fn promised_or(
     });
     let is_open = |done: &Outcome| matches!(done, Ok(Err(error)) if protocol::is_creation_grace(error));
     let job = match pool::submit(work).spin_for(SPIN_LIMIT) {
-        Ok(done) if go_on.is_none() || !is_open(&done) => return settled(env, done),
+        Ok(done) if go_on.is_none() || !is_open(&done) => return settled(env, done, create),
         job => job,
     };
     let (settle, promise) = deferred(env)?;
@@ -105,7 +118,7 @@ pub(super) fn deferred(env: &Env) -> Result<(Settle, Unknown<'_>)> {
     let (deferred, promise) = env.create_deferred::<Unknown<'static>, Resolver>()?;
     let settle = move |done| {
         // Called by the event loop, through napi, which lets a panic pass.
-        deferred.resolve(Box::new(move |env: Env| Ok(detached(&env, settled(&env, done)?))));
+        deferred.resolve(Box::new(move |env: Env| Ok(detached(&env, settled(&env, done, None)?))));
     };
     Ok((Box::new(settle), napi::JsValue::to_unknown(&promise)))
 }
@@ -113,10 +126,10 @@ pub(super) fn deferred(env: &Env) -> Result<(Settle, Unknown<'_>)> {
 type Resolver = Box<dyn FnOnce(Env) -> Result<Unknown<'static>> + Send>;
 
 /// As [`finished`], but a panic of the conversion is an error too.
-fn settled(env: &Env, done: Outcome) -> Result<Unknown<'_>> {
+fn settled<'env>(env: &'env Env, done: Outcome, create: Option<&CreateLock<'env>>) -> Result<Unknown<'env>> {
     guarded(env, || {
         #[cfg(feature = "panic-probe")]
         super::panic_probe::reached("settling");
-        finished(env, done)
+        finished(env, done, create)
     })
 }

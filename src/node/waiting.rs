@@ -43,7 +43,7 @@ pub(super) fn attempt_sync<'env>(
     work: Work,
 ) -> Result<Unknown<'env>> {
     match pool::submit(work).spin_for(SPIN_LIMIT) {
-        Ok(done) => finished(env, done),
+        Ok(done) => finished(env, done, None),
         Err(job) => {
             let (tell, told) = oneshot::channel();
             job.when_done(move |outcome| drop(tell.send(outcome)));
@@ -134,7 +134,7 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
         if let Some(acquired) = claimed.filter(is_wanted) {
             wait::cancel(id);
             waits.remove(&id.0);
-            return returned(env, Ok(Value::Lock(acquired)));
+            return returned(env, Ok(Value::Lock(acquired)), None);
         }
         let outcome = match waits.get(&id.0).map(|wait| wait.told.recv_timeout(slice)) {
             Some(Ok(outcome)) => outcome,
@@ -144,7 +144,7 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
             }
         };
         waits.remove(&id.0);
-        finished(env, outcome)
+        finished(env, outcome, None)
     })
 }
 

@@ -1,7 +1,7 @@
 //! The record: the JSON object in a lock file that names its holder.
 #![forbid(unsafe_code)]
 
-use std::fmt::{Display, Write};
+use std::fmt::{self, Write};
 
 use miniserde::json;
 
@@ -92,30 +92,29 @@ impl Record {
     /// The bytes of the file: JSON, padded with spaces and ended by a newline.
     #[must_use]
     pub fn encode(&self) -> [u8; RECORD_LEN] {
-        let mut bytes = [b' '; RECORD_LEN];
-        bytes[RECORD_LEN - 1] = b'\n';
         let mut text = self.text(self.host.as_deref());
-        if text.len() >= RECORD_LEN {
+        if text.length >= RECORD_LEN {
             // Only a host name with many characters that JSON escapes is this long. It is informative, so drop it.
             text = self.text(None);
         }
-        let length = text.len().min(RECORD_LEN - 1);
-        bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
-        bytes
+        text.bytes[RECORD_LEN - 1] = b'\n';
+        text.bytes
     }
 
-    fn text(&self, host: Option<&str>) -> String {
-        let mut text = format!("{{\"pid\":{}", self.pid);
-        put(&mut text, "createdAt", self.created_at);
-        put(&mut text, "host", host.map(quoted));
-        put(&mut text, "bootId", self.boot_id.as_deref().map(quoted));
-        put(&mut text, "startTime", self.start_time);
-        put(&mut text, "pidNs", self.pid_ns);
-        put(&mut text, "thread", self.thread);
-        put(&mut text, "fs", self.fs.as_deref().map(quoted));
-        put(&mut text, "file", self.file.as_deref().map(quoted));
-        put(&mut text, "v", self.v);
-        text.push('}');
+    fn text(&self, host: Option<&str>) -> Text {
+        let mut text = Text { bytes: [b' '; RECORD_LEN], length: 0 };
+        text.push("{\"pid\":");
+        text.push_integer(u64::from(self.pid));
+        text.put_integer(",\"createdAt\":", self.created_at);
+        text.put_string(",\"host\":", host);
+        text.put_string(",\"bootId\":", self.boot_id.as_deref());
+        text.put_integer(",\"startTime\":", self.start_time);
+        text.put_integer(",\"pidNs\":", self.pid_ns);
+        text.put_integer(",\"thread\":", self.thread.map(u64::from));
+        text.put_string(",\"fs\":", self.fs.as_deref());
+        text.put_string(",\"file\":", self.file.as_deref());
+        text.put_integer(",\"v\":", self.v.map(u64::from));
+        text.push("}");
         text
     }
 
@@ -175,29 +174,60 @@ impl Record {
     }
 }
 
-fn put(text: &mut String, key: &str, value: Option<impl Display>) {
-    if let Some(value) = value {
-        // Writing to a String does not fail.
-        let _ = write!(text, ",\"{key}\":{value}");
+/// The JSON of a record. Not miniserde's own writer, which brings that of every other type with it.
+struct Text {
+    bytes: [u8; RECORD_LEN],
+    /// Counts on where the bytes end: the text is too long then.
+    length: usize,
+}
+
+impl Text {
+    fn push(&mut self, piece: &str) {
+        let end = self.length + piece.len();
+        if let Some(free) = self.bytes.get_mut(self.length..end) {
+            free.copy_from_slice(piece.as_bytes());
+        }
+        self.length = end;
+    }
+
+    fn push_integer(&mut self, integer: u64) {
+        // Never fails: `push` takes everything.
+        let _ = write!(self, "{integer}");
+    }
+
+    fn put_integer(&mut self, key: &str, value: Option<u64>) {
+        if let Some(integer) = value {
+            self.push(key);
+            self.push_integer(integer);
+        }
+    }
+
+    fn put_string(&mut self, key: &str, value: Option<&str>) {
+        let Some(string) = value else { return };
+        self.push(key);
+        self.push("\"");
+        for piece in string.split_inclusive(needs_escape) {
+            let last = piece.chars().next_back().filter(|char| needs_escape(*char));
+            self.push(&piece[..piece.len() - last.map_or(0, char::len_utf8)]);
+            let _ = match last {
+                Some(char @ ('"' | '\\')) => write!(self, "\\{char}"),
+                Some(char) => write!(self, "\\u{:04x}", u32::from(char)),
+                None => Ok(()),
+            };
+        }
+        self.push("\"");
     }
 }
 
-/// A JSON string. Not miniserde's own writer, which brings that of every other type with it.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for char in text.chars() {
-        if char < ' ' {
-            let _ = write!(quoted, "\\u{:04x}", u32::from(char));
-            continue;
-        }
-        if matches!(char, '"' | '\\') {
-            quoted.push('\\');
-        }
-        quoted.push(char);
+impl Write for Text {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        self.push(piece);
+        Ok(())
     }
-    quoted.push('"');
-    quoted
+}
+
+fn needs_escape(char: char) -> bool {
+    char < ' ' || matches!(char, '"' | '\\')
 }
 
 /// Escapes control characters: a process that can write the file must not control the terminal of its reader.

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -177,8 +177,10 @@ impl Target {
 
 /// The file whose kernel lock the readers of the lock at `path` hold.
 pub(crate) fn readers_of(path: &Path) -> PathBuf {
-    let mut readers = path.as_os_str().to_owned();
-    readers.push(".readers");
+    const SUFFIX: &str = ".readers";
+    let mut readers = OsString::with_capacity(path.as_os_str().len() + SUFFIX.len());
+    readers.push(path);
+    readers.push(SUFFIX);
     PathBuf::from(readers)
 }
 
