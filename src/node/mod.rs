@@ -93,7 +93,9 @@ pub fn acquire<'env>(
     #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
     settings: u32,
     timeout: f64,
-    #[napi(ts_arg_type = "(id: number, path: string, createdAt: number, takenOver: JsTakenOver | null, shared: boolean) => JsLock")]
+    #[napi(
+        ts_arg_type = "(id: number, path: string, createdAt: number, takenOver: JsTakenOver | null, shared: boolean) => JsLock"
+    )]
     create: CreateLock<'env>,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
@@ -128,7 +130,9 @@ pub fn acquire_sync<'env>(
     settings: u32,
     timeout: f64,
     id: f64,
-    #[napi(ts_arg_type = "(id: number, path: string, createdAt: number, takenOver: JsTakenOver | null, shared: boolean) => JsLock")]
+    #[napi(
+        ts_arg_type = "(id: number, path: string, createdAt: number, takenOver: JsTakenOver | null, shared: boolean) => JsLock"
+    )]
     create: CreateLock<'env>,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {

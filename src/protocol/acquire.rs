@@ -11,9 +11,9 @@ use super::judge::Verdict;
 use super::record::{Content, RECORD_LEN, Record};
 use super::release::rollback;
 use super::retry::{Attempt, EmptyFile, Refusal, Retry, RetryBudget};
-use super::shared::{acquire_shared, await_readers, check_file, find_readers};
+use super::shared::{acquire_shared, await_readers, check_readers, find_readers};
 use super::target::Target;
-use crate::platform::{Access, FileId, FsKind, LockMode, System, TryLock, Unlinked};
+use crate::platform::{Access, FileId, FsKind, LockMode, Stat, System, TryLock, Unlinked};
 
 /// The time within which a legacy process that has opened a stale file unlinks the path, unless it is stopped.
 pub const LEGACY_UNLINK_WINDOW: Duration = Duration::from_millis(5);
@@ -39,7 +39,15 @@ pub fn acquire_until<S: System>(
     until: Option<Duration>,
     empty_file: &mut EmptyFile,
 ) -> Result<Held<S::File>, Error> {
-    let held = attempt(system, target, thread, until, empty_file, !target.shared)?;
+    let held = attempt(system, target, thread, until, empty_file, false)?;
+    if !held.has_readers {
+        return Ok(held);
+    }
+    // 0. The path would refuse new readers while this call finds out whether others hold the lock.
+    if let Err(error @ Error::System { .. }) = rollback(system, held) {
+        return Err(error);
+    }
+    let held = attempt(system, target, thread, until, empty_file, true)?;
     // 10. Readers that came in between.
     if held.has_readers
         && let Err(error) = await_readers(system, target, until)
@@ -76,9 +84,8 @@ fn attempt<S: System>(
 ) -> Result<Held<S::File>, Error> {
     let mut budget = RetryBudget::until(until, *empty_file);
     let outcome = budget.repeated(system, target, |budget| {
-        // 0. While this process holds the path, it refuses readers. Step 1 or 10 reports an error.
-        if checks_readers && matches!(find_readers(system, target), Ok(Some(_))) {
-            match check_file(system, target, budget, Access::ReadWrite)? {
+        if checks_readers {
+            match check_readers(system, target, budget, Access::ReadWrite)? {
                 Attempt::Done(()) => {}
                 Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
                 Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
@@ -102,7 +109,7 @@ fn attempt<S: System>(
         if budget.in_creation_grace(system, &stat) {
             return Ok(Attempt::Retry(Retry::BeingCreated));
         }
-        lock_existing(system, target, thread, budget, (file, stat.id))
+        lock_existing(system, target, thread, budget, (file, stat))
     });
     *empty_file = budget.empty_file;
     let held = outcome?;
@@ -166,7 +173,7 @@ fn lock_created<S: System>(
     }
     if stat.size > 0 {
         // This process slept past the creation grace period, and another process has used the file.
-        return lock_existing(system, target, thread, budget, (file, stat.id));
+        return lock_existing(system, target, thread, budget, (file, stat));
     }
     if stat.mode & target.mode != target.mode {
         // The umask has removed permissions, or others need theirs: the file is created with those of its owner.
@@ -194,15 +201,13 @@ fn lock_existing<S: System>(
     target: &Target,
     thread: u32,
     budget: &mut RetryBudget,
-    (file, id): (S::File, FileId),
+    (file, opened): (S::File, Stat),
 ) -> Result<Attempt<Held<S::File>>, Error> {
+    let id = opened.id;
     // 4. The kernel lock.
     let kernel_locks = match system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock"))? {
         TryLock::Acquired => true,
-        TryLock::WouldBlock => {
-            let stat = system.stat(&file).map_err(target.system("fstat"))?;
-            return classify_busy(system, target, budget, &file, &stat);
-        }
+        TryLock::WouldBlock => return classify_busy(system, target, budget, &file, &opened),
         TryLock::Unsupported => false,
     };
     // 5. Check that the path still names the locked file.

@@ -123,8 +123,14 @@ fn the_last_of_two_values_counts() {
 #[test]
 fn a_written_host_name_is_json() {
     let host = "a\"b\\c\u{0}\n\u{1f}\u{7f}ü\u{1f600}";
+    let quoted = |string| {
+        let mut text = Text { bytes: [0; RECORD_LEN], length: 0 };
+        text.put_string("", Some(string));
+        String::from_utf8(text.bytes[..text.length].to_vec()).expect("UTF-8")
+    };
     assert_eq!(json::from_str::<String>(&quoted(host)).expect("JSON"), host);
     assert_eq!(quoted("\u{1f}\""), r#""\u001f\"""#);
+    assert_eq!(quoted(""), r#""""#);
 }
 
 #[test]
