@@ -3,7 +3,7 @@ import { AcquireCall, NOTIFY_INTERVAL_MS, throwIfAborted, type Wait } from './ac
 import { errorOf } from './failure.js'
 import { held } from './held-locks.js'
 import { Lock } from './lock.js'
-import { isPromise, native, resultOf, settled, settleInLaterTurn, toJsLock } from './native.js'
+import { isPromise, native, resultOf, settled, settleInLaterTurn, toFailure, toJsLock } from './native.js'
 import { acquireOptions, explain, type Options, type Settings, settingsOf } from './options.js'
 import { abortable, releaseLateAcquire } from './shared/abortable.js'
 import { publishAcquired, publishContended } from './shared/channels.js'
@@ -36,7 +36,7 @@ function acquireLockSync(...args: unknown[]): Lock {
 
 function attemptSync(options: Options): JsLock {
   const { cwd, file, message } = options
-  const outcome = native.acquireSync(cwd, file, message, settingsOf(options), 0, 0, toJsLock)
+  const outcome = native.acquireSync(cwd, file, message, settingsOf(options), 0, 0, toJsLock, toFailure)
   if (!Array.isArray(outcome)) return outcome as JsLock
   // Thrown once: to throw costs as much as to make the error.
   const error = errorOf(outcome)
@@ -66,8 +66,9 @@ function attemptWithinSync(options: Options, call: AcquireCall): JsLock | Lock {
 function firstAttemptSync(options: Options, call: AcquireCall): JsLock {
   const { cwd, file, message, timeout } = options
   return (
-    resultOf(native.acquireSync(cwd, file, message, settingsOf(options), timeout, call.id, toJsLock)) ??
-    awaitFirstAnswer(options, call)
+    resultOf(
+      native.acquireSync(cwd, file, message, settingsOf(options), timeout, call.id, toJsLock, toFailure),
+    ) ?? awaitFirstAnswer(options, call)
   )
 }
 
@@ -200,7 +201,7 @@ async function attemptSlots(options: Options, call: AcquireCall): Promise<JsLock
 
 async function attempt(options: Attempt, call: AcquireCall): Promise<JsLock> {
   const { cwd, file, message, timeout } = options
-  const outcome = native.acquire(cwd, file, message, settingsOf(options), timeout, toJsLock)
+  const outcome = native.acquire(cwd, file, message, settingsOf(options), timeout, toJsLock, toFailure)
   if (isPromise(outcome)) {
     const lock = settled(outcome)
     if (!timeout || timeout > MAX_TIMER_MS) return lock

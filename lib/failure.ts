@@ -11,9 +11,9 @@ type LockFailure = [
   code: LockErrorCode | `ERR_${string}`,
   message: string,
   path: string,
-  reason?: string,
-  pid?: number,
-  createdAt?: number,
+  reason?: string | null,
+  pid?: number | null,
+  createdAt?: number | null,
   host?: string | null,
   thread?: number | null,
 ]
@@ -24,13 +24,13 @@ export function errorOf(failure: unknown[]): Error {
   const [code, message, path, reason, pid, createdAt, host, thread] = failure as LockFailure
   if (isArgument(code)) return argumentError(TypeError, code, message)
   let holder: Holder | undefined
-  if (pid !== undefined && createdAt !== undefined) {
+  if (pid != null && createdAt != null) {
     holder = { pid, createdAt }
     if (host != null) holder.host = host
     if (thread != null) holder.thread = thread
   }
   const recoverable = code === 'E_LOCK_CONTENTION'
-  const about = { code, path, recoverable, holder, reason }
+  const about = { code, path, recoverable, holder, reason: reason ?? undefined }
   return recoverable ? withoutStack(message, about) : new LockError(message, about)
 }
 

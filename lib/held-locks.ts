@@ -27,8 +27,11 @@ let activeCount = 0
 
 let hasExitHook = false
 
-/** The hook is removed in a later turn of the event loop: a program that acquires in a loop would remove it each time. */
-let isRemovalDue = false
+/** How often the exit hook was removed in this turn of the event loop. */
+let removalsThisTurn = 0
+
+/** In a child with an IPC channel, Node.js keeps 150 bytes for each listener that one turn adds and removes. */
+const MAX_REMOVALS_PER_TURN = 100
 
 /** Listens for the exit of this process or worker while any lock is held or being acquired. */
 function retainExitHook(): void {
@@ -40,14 +43,18 @@ function retainExitHook(): void {
 
 function releaseExitHook(): void {
   activeCount -= 1
-  if (activeCount > 0 || isRemovalDue) return
-  isRemovalDue = true
-  setImmediate(removeExitHook).unref()
+  if (activeCount > 0 || removalsThisTurn > MAX_REMOVALS_PER_TURN) return
+  removeExitHook()
+  if (removalsThisTurn === 0) setImmediate(resetTurn).unref()
+  removalsThisTurn += 1
+}
+
+function resetTurn(): void {
+  removalsThisTurn = 0
+  if (activeCount === 0) removeExitHook()
 }
 
 function removeExitHook(): void {
-  isRemovalDue = false
-  if (activeCount > 0) return
   process.removeListener('exit', releaseAll)
   hasExitHook = false
 }
@@ -108,12 +115,8 @@ function findIdByPath(path: string): number | undefined {
   return undefined
 }
 
-/** The last lock that was acquired at a path: the release of an earlier one may be pending. */
-function findLastByPath(path: string): HeldLock | undefined {
-  let last: HeldLock | undefined
-  for (const lock of heldLocks.values()) if (lock.path === path) last = lock
-  return last
-}
+/** The lock of an id of the addon; the id is `null` if it has none. */
+const get = (id: number | null): HeldLock | undefined => (id === null ? undefined : heldLocks.get(id))
 
 function releaseAll(): void {
   const reason = 'the path does not name its file now'
@@ -148,7 +151,7 @@ const own = {
   untrack,
   watch,
   findIdByPath,
-  findLastByPath,
+  get,
   isLock,
   keep,
   claim,

@@ -146,7 +146,7 @@ async function releaseLock(...args: unknown[]): Promise<void> {
   const lock = lockIn(args)
   if (lock) return lock.release()
   const { cwd, file } = acquireOptions('releaseLock', args)
-  const known = held.findLastByPath(resultOf(native.resolvePath(cwd, file)))
+  const known = held.get(resultOf(native.findHeld(cwd, file)))
   if (known) return known.release()
   try {
     held.untrack((await settled(native.release(cwd, file))) ?? undefined)

@@ -20,6 +20,9 @@ export const toJsLock = (
   shared: boolean,
 ): JsLock => ({ id, path, createdAt, takenOver, shared })
 
+/** @returns the array that the addon would make of a refusal */
+export const toFailure = (...fields: unknown[]): unknown[] => fields
+
 /** The result of a call of the addon. An array is a failure, and is thrown as an error of this realm. */
 export function resultOf<T>(outcome: T): Exclude<T, unknown[]> {
   if (Array.isArray(outcome)) throw errorOf(outcome)

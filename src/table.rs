@@ -2,6 +2,8 @@
 //! a lost handle must not release.
 #![forbid(unsafe_code)]
 
+use std::hash::BuildHasher;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
@@ -60,6 +62,8 @@ struct Entry {
     claimable: bool,
     /// The thread that acquired it, for [`Owner::PROGRAM`].
     thread: ThreadId,
+    /// The next lock in the list of [`Table::by_path`].
+    next: Option<LockId>,
 }
 
 impl Entry {
@@ -75,6 +79,8 @@ struct Table {
     /// Environments that have not ended.
     open: Vec<Owner>,
     entries: Map<LockId, Entry>,
+    /// The first lock of the list for each hash of a path: readers of one lock have one path.
+    by_path: Map<u64, LockId>,
     /// The owner of each attempt and each release that is under way.
     under_way: Vec<Owner>,
     /// How many exits wait for those.
@@ -85,6 +91,7 @@ static TABLE: Mutex<Table> = Mutex::new(Table {
     last: 0,
     open: Vec::new(),
     entries: Map::with_hasher(HASHER),
+    by_path: Map::with_hasher(HASHER),
     under_way: Vec::new(),
     exits: 0,
 });
@@ -106,6 +113,46 @@ impl Table {
         self.last += 1;
         self.last
     }
+
+    fn insert(&mut self, mut entry: Entry) -> LockId {
+        let id = LockId(self.next());
+        entry.next = self.by_path.insert(hash_of(&entry.held.path), id);
+        self.entries.insert(id, entry);
+        id
+    }
+
+    fn remove(&mut self, id: LockId) -> Option<Entry> {
+        let entry = self.entries.remove(&id)?;
+        let hash = hash_of(&entry.held.path);
+        let mut before = self.by_path.get(&hash).copied();
+        if before == Some(id) {
+            match entry.next {
+                Some(next) => self.by_path.insert(hash, next),
+                None => self.by_path.remove(&hash),
+            };
+            return Some(entry);
+        }
+        while let Some(other) = before.and_then(|id| self.entries.get_mut(&id)) {
+            if other.next == Some(id) {
+                other.next = entry.next;
+                break;
+            }
+            before = other.next;
+        }
+        Some(entry)
+    }
+
+    /// The locks at this path, the last one first.
+    fn at(&self, path: &Path) -> impl Iterator<Item = (LockId, &Entry)> {
+        let first = self.by_path.get(&hash_of(path)).copied();
+        let named = move |id: Option<LockId>| id.and_then(|id| Some((id, self.entries.get(&id)?)));
+        iter::successors(named(first), move |(_, entry)| named(entry.next))
+            .filter(move |(_, entry)| entry.held.path == path)
+    }
+}
+
+fn hash_of(path: &Path) -> u64 {
+    HASHER.hash_one(path.as_os_str())
 }
 
 /// A new owner, for one Node.js environment.
@@ -125,11 +172,8 @@ pub(crate) fn enter(owner: Owner, held: Held<<Os as System>::File>, claimable: b
         let _ = protocol::rollback(Os::get(), held);
         return None;
     }
-    let id = LockId(table.next());
-    table
-        .entries
-        .insert(id, Entry { owner, held, delivered: false, claimable, thread: thread::current().id() });
-    Some(id)
+    let thread = thread::current().id();
+    Some(table.insert(Entry { owner, held, delivered: false, claimable, thread, next: None }))
 }
 
 /// Sets whether the program has got the lock: otherwise the lock is rolled back instead of released. `false`: there is
@@ -143,16 +187,12 @@ pub(crate) fn set_delivered(id: LockId, delivered: bool) -> bool {
 #[cfg(any(feature = "node", test))]
 pub(crate) fn claim(owner: Owner, path: &Path) -> Option<(LockId, u64, Option<TakenOver>, bool)> {
     let mut table = table();
-    let is_it = |entry: &Entry| {
-        entry.owner == owner && !entry.delivered && entry.claimable && entry.held.path == path
-    };
-    let id = *table.entries.iter().find(|(_, entry)| is_it(entry))?.0;
-    let entry = table.entries.remove(&id)?;
+    let is_it = |entry: &Entry| entry.owner == owner && !entry.delivered && entry.claimable;
+    let (id, _) = table.at(path).find(|(_, entry)| is_it(entry))?;
+    let entry = table.remove(id)?;
     let (created_at, taken_over) = (entry.held.holder.created_at, entry.held.taken_over.clone());
     let shared = entry.held.is_shared();
-    let id = LockId(table.next());
-    table.entries.insert(id, entry);
-    Some((id, created_at, taken_over, shared))
+    Some((table.insert(entry), created_at, taken_over, shared))
 }
 
 /// Whether the caller, if it waits for the lock of this path on this thread, waits for itself.
@@ -207,7 +247,7 @@ pub(crate) fn await_what_is_under_way(owner: Owner) {
 /// Releases a lock. `None`: it was released before.
 pub(crate) fn release(id: LockId) -> Option<Result<(), Error>> {
     let mut table = table();
-    let entry = table.entries.remove(&id)?;
+    let entry = table.remove(id)?;
     table.under_way.push(entry.owner);
     drop(table);
     let _under_way = UnderWay(entry.owner);
@@ -220,16 +260,24 @@ pub(crate) fn find(owner: Owner, path: &Path) -> Option<LockId> {
 }
 
 fn find_where(owner: Owner, path: &Path, is_wanted: impl Fn(&Entry) -> bool) -> Option<LockId> {
-    let first = |is_there: &dyn Fn(&Held<<Os as System>::File>) -> bool| {
-        let table = table();
-        let mut all = table.entries.iter();
-        all.find(|(_, entry)| entry.owner == owner && is_wanted(entry) && is_there(&entry.held))
-            .map(|(id, _)| *id)
-    };
-    first(&|held| held.path == path).or_else(|| {
-        let named = Os::get().stat_path(path).ok()??.id;
-        first(&|held| held.file_id() == named)
-    })
+    let is_it = |entry: &Entry| entry.owner == owner && is_wanted(entry);
+    if let Some(id) = find_named(path, is_it) {
+        return Some(id);
+    }
+    let named = Os::get().stat_path(path).ok()??.id;
+    let table = table();
+    let mut all = table.entries.iter();
+    all.find(|(_, entry)| is_it(entry) && entry.held.file_id() == named).map(|(id, _)| *id)
+}
+
+/// As [`find`], but only under this name: it asks no disk, which may hang.
+#[cfg(all(feature = "node", not(test)))]
+pub(crate) fn find_at(owner: Owner, path: &Path) -> Option<LockId> {
+    find_named(path, |entry| entry.owner == owner)
+}
+
+fn find_named(path: &Path, is_it: impl Fn(&Entry) -> bool) -> Option<LockId> {
+    table().at(path).find(|(_, entry)| is_it(entry)).map(|(id, _)| id)
 }
 
 impl HeldFiles for Os {
@@ -240,7 +288,10 @@ impl HeldFiles for Os {
 
 /// Whether the lock is held and its file is still in its place.
 pub(crate) fn is_held(id: LockId) -> bool {
-    table().entries.get(&id).is_some_and(|entry| protocol::is_held(Os::get(), &entry.held))
+    // Not under the mutex: the disk may hang.
+    location(id).is_some_and(|(path, file)| {
+        Os::get().stat_path(&path).is_ok_and(|named| named.is_some_and(|named| named.id == file))
+    }) && is_open(id) == Some(true)
 }
 
 /// The path of a held lock, and the file that it should name.
@@ -266,7 +317,7 @@ pub(crate) fn release_all(owner: Owner) {
         let mut table = table();
         let ids: Vec<LockId> =
             table.entries.iter().filter(|(_, entry)| entry.owner == owner).map(|(id, _)| *id).collect();
-        ids.iter().filter_map(|id| table.entries.remove(id)).collect()
+        ids.iter().filter_map(|id| table.remove(*id)).collect()
     };
     for entry in mine {
         // The error has no recipient. A file that stays is stale, and the next process takes it over.

@@ -6,10 +6,11 @@
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 
-use napi::bindgen_prelude::{Array, JsValue, Unknown};
+use napi::bindgen_prelude::{Array, FnArgs, Function, JsValue, Unknown};
 use napi::{Env, JsError, Result};
 
 use super::args::text_of;
+use super::lock::milliseconds;
 use crate::protocol::error::Error;
 use crate::protocol::record::Holder;
 
@@ -38,10 +39,30 @@ pub(super) fn to_js(env: &Env, error: Error) -> Result<Unknown<'_>> {
     Ok(failure.to_unknown())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "milliseconds fit in a double for 285,000 years")]
+type Fields =
+    (&'static str, String, String, Option<String>, Option<u32>, Option<f64>, Option<String>, Option<u32>);
+
+/// `toFailure` of `lib/native.ts`, which makes an array of its arguments.
+pub(super) type CreateFailure<'env> = Function<'env, FnArgs<Fields>, Unknown<'env>>;
+
+/// As [`to_js`]. A refusal is made in one call of the engine, which takes half as long.
+pub(super) fn created_by<'env>(
+    env: &'env Env,
+    create: &CreateFailure<'env>,
+    error: Error,
+) -> Result<Unknown<'env>> {
+    let code = error.code().unwrap_or_default();
+    let Error::Contention { message, path, holder, reason } = error else { return to_js(env, error) };
+    let Some(Holder { pid, created_at, host, thread }) = holder else {
+        return create.call((code, message, text_of(&path), reason, None, None, None, None).into());
+    };
+    let (pid, created_at) = (Some(pid), Some(milliseconds(created_at)));
+    create.call((code, message, text_of(&path), reason, pid, created_at, host, thread).into())
+}
+
 fn set_holder(failure: &mut Array<'_>, holder: &Holder) -> Result<()> {
     failure.set(4, holder.pid)?;
-    failure.set(5, holder.created_at as f64)?;
+    failure.set(5, milliseconds(holder.created_at))?;
     failure.set(6, holder.host.as_deref())?;
     failure.set(7, holder.thread)
 }

@@ -9,7 +9,7 @@ use napi::{Env, Result};
 use napi_derive::napi;
 
 use super::args::text_of;
-use super::errors::guarded;
+use super::errors::{CreateFailure, guarded};
 use super::promise::{Answer, Value, promised, returned};
 use crate::platform::{Os, System};
 use crate::protocol::error::Error;
@@ -34,7 +34,7 @@ pub struct JsHolder {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds fit in a double for 285,000 years")]
-fn milliseconds(time: u64) -> f64 {
+pub(super) fn milliseconds(time: u64) -> f64 {
     time as f64
 }
 
@@ -81,10 +81,10 @@ impl Acquired {
     pub(super) fn enter(
         owner: Owner,
         held: Held<<Os as System>::File>,
-        target: &Target,
+        target: Target,
         claimable: bool,
     ) -> std::result::Result<Self, Error> {
-        let (target, created_at) = (target.clone(), held.holder.created_at);
+        let created_at = held.holder.created_at;
         let taken_over = held.taken_over.clone();
         match table::enter(owner, held, claimable) {
             Some(id) => Ok(Self { id, target, created_at, taken_over, delivered: false }),
@@ -122,10 +122,15 @@ impl Acquired {
     }
 }
 
-/// `toJsLock` of `lib/native.ts`, which makes a [`JsLock`] of its fields in order: the engine takes ten times longer
-/// to define them one by one.
+/// `toJsLock` of `lib/native.ts`, which makes a [`JsLock`] of its arguments.
 pub(super) type CreateLock<'env> =
     Function<'env, FnArgs<(f64, String, f64, Option<JsTakenOver>, bool)>, Unknown<'env>>;
+
+/// Functions that make what most calls return: the engine takes much longer to define the properties one by one.
+pub(super) struct Create<'env> {
+    pub(super) lock: CreateLock<'env>,
+    pub(super) failure: CreateFailure<'env>,
+}
 
 impl JsLock {
     pub(super) fn created_by<'env>(self, create: &CreateLock<'env>) -> Result<Unknown<'env>> {

@@ -26,12 +26,12 @@ use crate::api;
 use crate::platform::Os;
 use crate::protocol::target::Target;
 use crate::protocol::{self, LockState, LockStatus};
-use crate::table::{self, Owner, UnderWay};
+use crate::table::{self, LockId, Owner, UnderWay};
 use crate::wait;
 
 use args::{target, target_of};
-use errors::{guarded, to_js};
-use lock::{Acquired, CreateLock, JsHolder};
+use errors::{CreateFailure, guarded, to_js};
+use lock::{Acquired, Create, CreateLock, JsHolder};
 use promise::{Answer, GoOn, Settle, Value, Work, promised, promised_or, returned};
 use state::State;
 
@@ -75,7 +75,7 @@ fn attempt(owner: Owner, thread: u32, target: Target, timeout: Duration, claimab
     let under_way = UnderWay::begin(owner);
     Box::new(move || {
         let held = wait::try_once(&target, thread, timeout)?;
-        let acquired = Acquired::enter(owner, held, &target, claimable);
+        let acquired = Acquired::enter(owner, held, target, claimable);
         drop(under_way);
         acquired.map(Value::Lock)
     })
@@ -86,6 +86,7 @@ fn attempt(owner: Owner, thread: u32, target: Target, timeout: Duration, claimab
 /// # Errors
 /// `E_LOCK_INTERNAL` alone; otherwise it returns a failure, as do all functions here.
 #[napi(catch_unwind, ts_return_type = "unknown[] | JsLock | Promise<unknown[] | JsLock>")]
+#[allow(clippy::too_many_arguments, reason = "the engine reads properties slowly")]
 pub fn acquire<'env>(
     env: &'env Env,
     #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
@@ -96,7 +97,8 @@ pub fn acquire<'env>(
     #[napi(
         ts_arg_type = "(id: number, path: string, createdAt: number, takenOver: JsTakenOver | null, shared: boolean) => JsLock"
     )]
-    create: CreateLock<'env>,
+    lock: CreateLock<'env>,
+    #[napi(ts_arg_type = "(...fields: unknown[]) => unknown[]")] failure: CreateFailure<'env>,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let target = target!(env, Some(cwd), file, Some(message), Some(settings));
@@ -107,13 +109,13 @@ pub fn acquire<'env>(
             let of_waiter = target.clone();
             let answer = move |done: wait::Answer| {
                 settle(done.map(|held| {
-                    held.and_then(|held| Acquired::enter(owner, held, &of_waiter, true).map(Value::Lock))
+                    held.and_then(|held| Acquired::enter(owner, held, of_waiter, true).map(Value::Lock))
                 }));
             };
             wait::start_for_creator(owner, thread, target, Box::new(answer));
         };
         let go_on: Option<GoOn> = if timeout.is_zero() { Some(Box::new(go_on)) } else { None };
-        promised_or(env, work, go_on, Some(&create))
+        promised_or(env, work, go_on, Some(&Create { lock, failure }))
     })
 }
 
@@ -122,6 +124,7 @@ pub fn acquire<'env>(
 /// # Errors
 /// As `acquire`.
 #[napi(catch_unwind, ts_return_type = "unknown[] | JsLock | null")]
+#[allow(clippy::too_many_arguments, reason = "the engine reads properties slowly")]
 pub fn acquire_sync<'env>(
     env: &'env Env,
     #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
@@ -133,7 +136,8 @@ pub fn acquire_sync<'env>(
     #[napi(
         ts_arg_type = "(id: number, path: string, createdAt: number, takenOver: JsTakenOver | null, shared: boolean) => JsLock"
     )]
-    create: CreateLock<'env>,
+    lock: CreateLock<'env>,
+    #[napi(ts_arg_type = "(...fields: unknown[]) => unknown[]")] failure: CreateFailure<'env>,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let target = target!(env, Some(cwd), file, Some(message), Some(settings));
@@ -142,8 +146,8 @@ pub fn acquire_sync<'env>(
         let State { owner, thread, .. } = *state;
         if timeout.is_zero() {
             let held = protocol::acquire(Os::get(), &target, thread);
-            let acquired = held.and_then(|held| Acquired::enter(owner, held, &target, false));
-            return returned(env, acquired.map(Value::Lock), Some(&create));
+            let acquired = held.and_then(|held| Acquired::enter(owner, held, target, false));
+            return returned(env, acquired.map(Value::Lock), Some(&Create { lock, failure }));
         }
         waiting::attempt_sync(env, state, id, target.clone(), attempt(owner, thread, target, timeout, false))
     })
@@ -163,6 +167,22 @@ pub fn unanswered<'env>(
     guarded(env, || {
         let target = target!(env, Some(cwd), file, Some(message), None);
         to_js(env, wait::unanswered(&target))
+    })
+}
+
+/// The lock that this thread holds at that path; `null`: it holds none under this name.
+///
+/// # Errors
+/// As `acquire`.
+#[napi(catch_unwind, ts_return_type = "unknown[] | number | null")]
+pub fn find_held<'env>(
+    env: &'env Env,
+    #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
+    #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
+) -> Result<Unknown<'env>> {
+    guarded(env, || {
+        let path = target!(env, Some(cwd), file, None, None).path;
+        table::find_at(State::of(env)?.owner, &path).map(LockId::to_number).into_unknown(env)
     })
 }
 

@@ -12,8 +12,8 @@ use napi::{Env, Result};
 
 use super::JsStatus;
 use super::detach::detached;
-use super::errors::{guarded, internal, to_js};
-use super::lock::{Acquired, CreateLock};
+use super::errors::{created_by, guarded, internal, to_js};
+use super::lock::{Acquired, Create};
 use crate::pool;
 use crate::protocol::error::Error;
 use crate::protocol::{self, LockStatus};
@@ -49,18 +49,21 @@ pub(super) type Settle = Box<dyn FnOnce(Outcome) + Send>;
 pub(super) fn returned<'env>(
     env: &'env Env,
     answer: Answer,
-    create: Option<&CreateLock<'env>>,
+    create: Option<&Create<'env>>,
 ) -> Result<Unknown<'env>> {
     match answer {
         Ok(Value::Lock(acquired)) => match (acquired.into_lock(), create) {
-            (Ok(lock), Some(create)) => lock.created_by(create),
+            (Ok(lock), Some(create)) => lock.created_by(&create.lock),
             (Ok(lock), None) => lock.into_unknown(env),
             (Err(error), _) => to_js(env, error),
         },
         Ok(Value::Flag(flag)) => flag.into_unknown(env),
         Ok(Value::Id(id)) => id.into_unknown(env),
         Ok(Value::Status(status)) => JsStatus::from(*status).into_unknown(env),
-        Err(error) => to_js(env, error),
+        Err(error) => match create {
+            Some(create) => created_by(env, &create.failure, error),
+            None => to_js(env, error),
+        },
     }
 }
 
@@ -68,7 +71,7 @@ pub(super) fn returned<'env>(
 pub(super) fn finished<'env>(
     env: &'env Env,
     outcome: Outcome,
-    create: Option<&CreateLock<'env>>,
+    create: Option<&Create<'env>>,
 ) -> Result<Unknown<'env>> {
     match outcome {
         Ok(answer) => returned(env, answer, create),
@@ -89,7 +92,7 @@ pub(super) fn promised_or<'env>(
     env: &'env Env,
     work: Work,
     go_on: Option<GoOn>,
-    create: Option<&CreateLock<'env>>,
+    create: Option<&Create<'env>>,
 ) -> Result<Unknown<'env>> {
     #[cfg(feature = "panic-probe")]
     let work: Work = Box::new(|| {
@@ -126,7 +129,7 @@ pub(super) fn deferred(env: &Env) -> Result<(Settle, Unknown<'_>)> {
 type Resolver = Box<dyn FnOnce(Env) -> Result<Unknown<'static>> + Send>;
 
 /// As [`finished`], but a panic of the conversion is an error too.
-fn settled<'env>(env: &'env Env, done: Outcome, create: Option<&CreateLock<'env>>) -> Result<Unknown<'env>> {
+fn settled<'env>(env: &'env Env, done: Outcome, create: Option<&Create<'env>>) -> Result<Unknown<'env>> {
     guarded(env, || {
         #[cfg(feature = "panic-probe")]
         super::panic_probe::reached("settling");

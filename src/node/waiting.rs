@@ -188,7 +188,7 @@ fn start(state: &State, id: WaiterId, target: Target, left: f64, claimable: bool
     };
     let answer = move |done: wait::Answer| {
         answer(done.map(|outcome| {
-            outcome.and_then(|held| Acquired::enter(owner, held, &target, claimable).map(Value::Lock))
+            outcome.and_then(|held| Acquired::enter(owner, held, target, claimable).map(Value::Lock))
         }));
     };
     wait::start(id, order, Box::new(answer));

@@ -117,3 +117,21 @@ fn find_matches_another_name_of_the_directory() {
     assert_eq!(find(owner, &target(&link).path), id);
     release_all(owner);
 }
+
+#[test]
+fn locks_of_one_path_are_found_and_removed_in_any_order() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = LockOptions { shared: true, legacy: false, ..LockOptions::in_directory(directory.path()) };
+    let (target, owner) = (options.resolve().expect("a path"), open_owner());
+    for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0], [1, 2, 0]] {
+        let ids = [(); 3].map(|()| enter(owner, acquire(&target), true).expect("entered"));
+        let mut left = ids.to_vec();
+        for index in order {
+            assert_eq!(find(owner, &target.path), left.last().copied());
+            release(ids[index]).expect("held").expect("released");
+            left.retain(|id| *id != ids[index]);
+        }
+        assert_eq!(find(owner, &target.path), None);
+        assert!(!table().by_path.contains_key(&hash_of(&target.path)));
+    }
+}
