@@ -7,9 +7,8 @@ import { cleanUp, openPlace } from './places.mjs'
 import { build, install, root } from './steps.mjs'
 import { compile } from './suite.mjs'
 
-const sectionNames = 'pairs durable handover killed fairness wakeups diagnostics idle load postgres'.split(
-  ' ',
-)
+const sectionNames =
+  'pairs durable handover killed fairness wakeups diagnostics idle growth memory load postgres'.split(' ')
 const help = `Usage: npm run bench -- [options]
 
   --only NAME,...  what to measure (default: all of it)
@@ -21,6 +20,8 @@ const help = `Usage: npm run bench -- [options]
                      wakeups      processor time that a release costs each process that is not next
                      diagnostics  what the diagnostics channels cost, with and without subscribers
                      idle         processor time and threads of 200 waiters
+                     growth       cost beside many held locks, waiters, paths and processes, also as charts in Mermaid
+                     memory       bytes of a held lock and of a waiter
                      load         what require('reconcile-lock') adds to the start of a process
                      postgres     pairs and handover by locks on PostgreSQL
   --rounds N       how often pairs, durable, diagnostics and postgres run each contender (default 21; the median is
@@ -63,7 +64,7 @@ function buildBenches(names) {
   return Object.fromEntries(executables.map(({ executable, target }) => [target.name, executable]))
 }
 
-const natives = { pairs: 'floor', handover: 'flock', killed: 'flock' }
+const natives = { pairs: ['floor', 'calls'], handover: ['flock'], killed: ['flock'] }
 const executables = buildBenches([...new Set(only.flatMap((name) => natives[name] ?? []))])
 process.on('exit', cleanUp)
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1))
@@ -74,17 +75,17 @@ const media = places.filter(({ skipped }) => !skipped)
 // These modules import built files.
 const { pairs, durable, diagnostics, load } = await import('./bench/sequence.mjs')
 const waiting = await import('./bench/waiting.mjs')
+const growing = await import('./bench/growing.mjs')
 const { postgres } = await import('./bench/postgres.mjs')
 const { figuresOf, judge } = await import('./bench/targets.mjs')
 const { endAll } = await import('./bench/workers.mjs')
 
 /** Sections that run on one medium only: they hardly depend on it, because a waiter does not write. */
-const first = { ...waiting, diagnostics, load }
+const first = { ...waiting, ...growing, diagnostics, load }
 const sections = { pairs, durable, postgres }
 for (const [name, section] of Object.entries(first))
-  sections[name] = async (setting) => [
-    { medium: media[0].name, ...(await section({ ...setting, ...media[0] })) },
-  ]
+  sections[name] = async (setting) =>
+    [await section({ ...setting, ...media[0] })].flat().map((table) => ({ medium: media[0].name, ...table }))
 
 const machine = `Node ${process.versions.node}, ${process.platform} ${process.arch}, ${cpus().length} x ${cpus()[0]?.model}`
 console.log(`\n${machine}`)
@@ -97,15 +98,16 @@ const format = (value) => {
     ? Math.round(value).toLocaleString('en-US')
     : value.toFixed(2)
 }
-function print({ medium, title, rows, reason = '' }, section) {
+function print({ medium, title, rows, chart, reason = '' }, section) {
   const [first = {}] = rows
-  const names = Object.keys(first).filter((name) => name !== 'samples')
+  const names = Object.keys(first).filter((name) => name !== 'samples' && name !== 'count')
   const place = media.find((each) => each.name === medium)
   console.log(
     `\n${section} on ${medium}${place ? ` (${place.filesystem})` : ''}: ${title}${reason && `, ${reason}`}`,
   )
   if (rows.length > 0)
     console.log(columns([names, ...rows.map((row) => names.map((name) => format(row[name])))], 1))
+  if (chart) console.log(`\n${chart}`)
 }
 
 const results = {}

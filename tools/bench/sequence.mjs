@@ -6,31 +6,34 @@ import {
   fsyncSync,
   mkdirSync,
   openSync,
+  readdirSync,
   symlinkSync,
   unlinkSync,
   writeFileSync,
   writeSync,
 } from 'node:fs'
+import { open as openFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import flocks from 'fs-native-extensions'
 import lockfile from 'lockfile'
 import proper from 'proper-lockfile'
 import * as legacy from '../../build/__test__/legacy/lock.mjs'
 import { root } from '../steps.mjs'
-import { measure, median, takeTurns } from './measure.mjs'
+import { measure, median, percentile, takeTurns } from './measure.mjs'
 import { script, Worker } from './workers.mjs'
 
 const { acquireLock, acquireLockSync } = createRequire(import.meta.url)('reconcile-lock')
 const lockfileLock = promisify(lockfile.lock)
 const lockfileUnlock = promisify(lockfile.unlock)
 
-/** `benches/floor.rs`, a new process in every round, with so many iterations that its start does not matter. */
-function floor(executable, path) {
+/** A program of `benches/`, a new process in every round, with so many iterations that its start does not matter. */
+function native(name, executable, ...args) {
   const each = (iterations) =>
-    Number(execFileSync(executable, [path, String(iterations)], { encoding: 'utf8' })) / iterations
+    Number(execFileSync(executable, [...args, String(iterations)], { encoding: 'utf8' })) / iterations
   const iterations = Math.ceil(150e6 / each(1000))
-  return { name: 'floor', sample: () => each(iterations) }
+  return { name, sample: () => each(iterations) }
 }
 
 /** Acquire and release; every contender has its own directory. */
@@ -48,7 +51,10 @@ function released(parent) {
   }
   const [own, ownAsync, old] = ['own-sync', 'own-async', 'legacy'].map(place)
   const [properSync, properAsync] = ['proper-sync', 'proper-async'].map(subject)
-  const [file, fileAsync] = ['file-sync', 'file-async'].map((name) => join(place(name), 'lock'))
+  const [file, fileAsync, plain] = ['file-sync', 'file-async', 'plain'].map((name) =>
+    join(place(name), 'lock'),
+  )
+  const flocked = join(place('flocked'), 'lock')
   const sync = (name, fn) => ({ name, sample: () => measure(fn, false) })
   const async = (name, acquire, release) => ({
     name,
@@ -84,7 +90,63 @@ function released(parent) {
       () => lockfileLock(fileAsync),
       () => lockfileUnlock(fileAsync),
     ),
+    sync('fs-native-extensions sync', () => {
+      const descriptor = openSync(flocked, 'w')
+      if (!flocks.tryLock(descriptor)) throw new Error('the lock is held')
+      flocks.unlock(descriptor)
+      closeSync(descriptor)
+    }),
+    async(
+      'fs-native-extensions async',
+      async () => {
+        const handle = await openFile(flocked, 'w')
+        await flocks.waitForLock(handle.fd)
+        return handle
+      },
+      (handle) => {
+        flocks.unlock(handle.fd)
+        return handle.close()
+      },
+    ),
+    sync('node:fs, flag wx', () => {
+      writeFileSync(plain, String(process.pid), { flag: 'wx' })
+      unlinkSync(plain)
+    }),
   ]
+}
+
+/** The pair of `filelock`, which has the same loop as `measure`. */
+const PYTHON = `import sys, time, filelock
+lock = filelock.FileLock(sys.argv[1])
+count = int(sys.argv[2])
+start = time.perf_counter_ns()
+for _ in range(count):
+    lock.acquire()
+    lock.release()
+print(time.perf_counter_ns() - start)`
+
+/** Programs of the system, with the command that shows whether they are installed. */
+const programs = {
+  'flock(1)': ['flock', '--version'],
+  'filelock of Python': ['python3', '-c', 'import filelock'],
+}
+const missing = Object.entries(programs).flatMap(([name, [file, ...args]]) =>
+  spawnSync(file, args).status === 0 ? [] : [name],
+)
+
+/** Contenders that are processes of their own. A pair of `flock(1)` is a process. */
+function outside(parent) {
+  const all = {
+    'flock(1)': {
+      times: 3,
+      sample: () => measure(() => execFileSync('flock', [join(parent, 'flock.lock'), 'true']), false),
+    },
+    'filelock of Python': {
+      sample: () =>
+        Number(execFileSync('python3', ['-c', PYTHON, join(parent, 'python.lock'), '1000'])) / 1000,
+    },
+  }
+  return Object.entries(all).flatMap(([name, about]) => (missing.includes(name) ? [] : [{ name, ...about }]))
 }
 
 // Any other outcome would make the measurement wrong.
@@ -126,8 +188,15 @@ async function refused(parent) {
 export async function pairs({ media, executables, rounds }) {
   const contenders = []
   for (const { name: medium, directory } of media) {
-    const least = floor(executables.floor, join(directory, 'floor.lock'))
-    const all = [least, ...released(directory), ...(await refused(directory))]
+    const path = join(directory, 'native.lock')
+    const all = [
+      native('floor', executables.floor, path),
+      native('its system calls', executables.calls, 'pair', path),
+      ...released(directory),
+      ...outside(directory),
+      native('its system calls, refused', executables.calls, 'refused', path),
+      ...(await refused(directory)),
+    ]
     contenders.push(...all.map((contender) => ({ medium, ...contender })))
   }
   const measured = await takeTurns(contenders, rounds)
@@ -135,10 +204,11 @@ export async function pairs({ media, executables, rounds }) {
     const here = measured.filter(({ medium }) => medium === name)
     const least = median(here[0].samples)
     const rows = here.map(({ name, samples }) => ({
-      ...{ name, 'median ns': median(samples), 'min ns': Math.min(...samples) },
-      ...{ 'x floor': median(samples) / least, samples },
+      ...{ name, 'median ns': median(samples), 'p10 ns': percentile(samples, 10) },
+      ...{ 'p90 ns': percentile(samples, 90), 'x floor': median(samples) / least, samples },
     }))
-    return { medium: name, title: `acquire and release, of ${rounds} interleaved rounds`, rows }
+    const title = `acquire and release, of ${rounds} interleaved rounds${missing.map((name) => `; ${name} is not installed`).join('')}`
+    return { medium: name, title, rows }
   })
 }
 
@@ -225,6 +295,13 @@ function lifetime(path) {
   return performance.now() - started
 }
 
+/** What a process prints: the milliseconds of `work`. */
+function timed(work) {
+  const code = `const started = process.hrtime.bigint(); ${work}
+    console.log(Number(process.hrtime.bigint() - started) / 1e6)`
+  return Number(execFileSync(process.execPath, ['-e', code], { cwd: root, encoding: 'utf8' }))
+}
+
 /** The time that loading an installed package adds to the start of a process. */
 export async function load({ directory }) {
   const homes = { 'an empty script': '', 'reconcile-lock': root }
@@ -242,5 +319,24 @@ export async function load({ directory }) {
     // Noise alone can make the difference negative.
     ...{ name, 'median ms': median(samples), 'added ms': Math.max(0, median(samples) - base), samples },
   }))
-  return { title: 'a process from start to end, of 30 interleaved runs', rows }
+  const addon = createRequire(import.meta.url)
+    .resolve('reconcile-lock')
+    .replace(/dist\/index\.js$/, '')
+  const file = readdirSync(addon).find((name) => name.endsWith('.node'))
+  const inside = await takeTurns(
+    [
+      { name: "require('reconcile-lock')", sample: () => timed("require('reconcile-lock')") },
+      {
+        name: 'dlopen of its binary',
+        sample: () => timed(`process.dlopen({ exports: {} }, ${JSON.stringify(join(addon, file))})`),
+      },
+    ],
+    30,
+  )
+  const insideRows = inside.map(({ name, samples }) => ({ name, 'in process ms': median(samples), samples }))
+  const title = 'of 30 interleaved runs'
+  return [
+    { title: `a process from start to end, ${title}`, rows },
+    { title: `a call in a process, ${title}`, rows: insideRows },
+  ]
 }

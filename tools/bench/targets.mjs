@@ -11,14 +11,25 @@ const both = ['tmpfs', 'disk']
 const own = ['acquireLock', 'acquireLockSync']
 
 /**
- * `of` and `to` name a row and a column of the section; the value of `of` is divided by that of `to`, if given. The
- * target is reached up to `most`, from `least`, or `below` a value. `media`: where, if not on all media of the section.
+ * `of`, `to` and `over` name a row and a column of the section. The value of `of` is divided by that of `to`, if given,
+ * or that of `over` is subtracted. The target is reached up to `most`, from `least`, or `below` a value. `media`: where, if not on all media of the section.
  */
 const bySection = {
   pairs: [
-    { name: 'sync pair <= 1.6 x floor', of: 'acquireLockSync x floor', most: 1.6, media: both },
-    { name: 'refused sync <= 1.0 x floor', of: 'acquireLockSync, refused x floor', most: 1, media: both },
-    { name: 'async pair <= 8 x floor', of: 'acquireLock x floor', most: 8, media: ['tmpfs'] },
+    {
+      name: 'sync pair <= its system calls + 0.1 x floor',
+      ...{ of: 'acquireLockSync x floor', over: 'its system calls x floor', most: 0.1, media: both },
+    },
+    ...[
+      ['refused sync', 'acquireLockSync, refused x floor', 0.65, 0.4],
+      ['async pair', 'acquireLock x floor', 2.8, 2],
+      ['refused async', 'acquireLock, refused x floor', 1.5, 1.5],
+    ].flatMap(([name, of, ...most]) =>
+      both.map((medium, index) => ({
+        name: `${name} <= ${most[index]} x floor`,
+        ...{ of, most: most[index], media: [medium] },
+      })),
+    ),
     {
       name: "async pair <= 0.6 x legacy lock's",
       ...{ of: 'acquireLock median ns', to: 'legacy lock median ns', most: 0.6, media: both },
@@ -33,6 +44,7 @@ const bySection = {
       name: `${name} hand-over p50 <= 3 x flock(1)`,
       ...{ of: `${name} p50 us`, to: 'flock(1) p50 us', most: 3 },
     },
+    { name: `${name} hand-over p50 <= 0.3 ms`, of: `${name} p50 us`, most: 300 },
     {
       name: `${name} hand-over p50 >= 50 x better than polling`,
       ...{ of: `${polling} p50 us`, to: `${name} p50 us`, least: 50 },
@@ -63,7 +75,31 @@ const bySection = {
     { name: `200 waiters, ${paths}, CPU < 1 %`, of: `${paths} CPU %`, below: 1 },
     { name: `200 waiters, ${paths}, threads <= +2`, of: `${paths} threads more`, most: 2 },
   ]),
-  load: [{ name: 'require adds <= 5 ms', of: 'reconcile-lock added ms', most: 5 }],
+  load: [
+    { name: 'require adds <= 5 ms', of: 'reconcile-lock added ms', most: 5 },
+    {
+      name: 'require takes <= dlopen + 1.5 ms',
+      ...{
+        of: "require('reconcile-lock') in process ms",
+        over: 'dlopen of its binary in process ms',
+        most: 1.5,
+      },
+    },
+  ],
+  growth: [
+    {
+      name: 'a pair beside 10,000 held locks <= 1.5 x beside 1',
+      ...{ of: '10000 locks pair us', to: '1 locks pair us', most: 1.5 },
+    },
+    {
+      name: 'releaseLock(path) beside 10,000 locks <= 1.5 x beside 1',
+      ...{ of: '10000 locks by path us', to: '1 locks by path us', most: 1.5 },
+    },
+  ],
+  memory: [
+    { name: 'a held lock <= 1 KiB', of: 'a held lock bytes', most: 1024 },
+    { name: 'a waiter <= 2 KiB', of: 'a waiter bytes', most: 2048 },
+  ],
   postgres: [
     {
       name: 'acquireLock pair <= 6 x two statements with a row updated',
@@ -87,13 +123,14 @@ export const figuresOf = (rows) =>
     ),
   )
 
-function compare({ of, to, most = Infinity, least = -Infinity, below = Infinity }, figures) {
-  const values = [figures[of], to === undefined ? 1 : figures[to]]
+function compare({ of, to, over, most = Infinity, least = -Infinity, below = Infinity }, figures) {
+  const values = [figures[of], to === undefined ? 1 : figures[to], over === undefined ? 0 : figures[over]]
   const reason = values.find((value) => typeof value === 'string')
   if (reason !== undefined) return { verdict: 'skipped', reason }
-  const measured = values[0] / values[1]
+  const measured = values[0] / values[1] - values[2]
   // A missing figure is an error.
-  if (!(measured >= 0)) throw new Error(`there is no figure for ${of}${to ? ` or ${to}` : ''}`)
+  if (Number.isNaN(measured))
+    throw new Error(`there is no figure for ${[of, to, over].filter(Boolean).join(' or ')}`)
   const isReached = measured <= most && measured >= least && !(measured >= below)
   return { measured, verdict: isReached ? 'reached' : 'missed' }
 }

@@ -139,7 +139,7 @@ export const killed = section(
 )
 
 /** Starts `processes` processes at the same moment; each acquires `times` times. */
-async function race(directory, processes, times, held) {
+export async function race(directory, processes, times, held) {
   mkdirSync(directory)
   const command = script('worker', 'own', directory)
   const racers = await Promise.all(Array.from({ length: processes }, () => Worker.start(command)))
@@ -150,7 +150,7 @@ async function race(directory, processes, times, held) {
   return { start, answers: answers.map((text) => JSON.parse(text)) }
 }
 
-async function shares(directory, held, processes, times) {
+export async function shares(directory, held, processes, times) {
   const { start, answers } = await race(join(directory, `fairness-${held}`), processes, times, held)
   const all = answers
     .flatMap(({ moments }, process) => {
@@ -199,7 +199,7 @@ export async function wakeups({ directory }) {
   return { title: `processor time of all for each acquisition, held for ${held} ms`, rows }
 }
 
-async function crowd(directory, paths, waiters) {
+export async function crowd(directory, paths, waiters) {
   mkdirSync(directory)
   const command = script('worker', 'own', directory)
   const [holder, waiter] = [await Worker.start(command), await Worker.start(command)]

@@ -5,6 +5,8 @@
 //   race JSON     acquires `times` times from `start` on, and holds for `held` ms; `done` with the moments and the CPU time
 //   holdAll N     `done` when it holds N locks; `releaseAll` releases them
 //   waitAll JSON  starts `calls` that wait for N locks, and `done`; `finish`: `done N` when N have acquired and released
+//   beside N      `done` with the times of a pair, of releaseLock(path) and of isHeld beside N held locks, in us
+//   occupyHeld N, occupyWaiting N  `done` with the bytes of each of N held locks, or of each of N waiters of one path
 //   rest MS       `done` with the CPU time and the additional threads of the next MS milliseconds
 import { spawnSync } from 'node:child_process'
 import { closeSync, openSync, readdirSync, writeFileSync, writeSync } from 'node:fs'
@@ -12,6 +14,9 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { measure } from './measure.mjs'
 import { period } from './targets.mjs'
 
 const require = createRequire(import.meta.url)
@@ -102,6 +107,20 @@ const kinds = {
 }
 
 const acquire = await kinds[kind]()
+/** The bytes of each of the last three quarters; the first quarter brings what is there once. */
+async function occupied(count, occupy) {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc')
+  const resident = () => {
+    collect()
+    return process.memoryUsage.rss()
+  }
+  await occupy(0, count / 4)
+  const before = resident()
+  await occupy(count / 4, count)
+  return (resident() - before) / (count * 0.75)
+}
+
 const countThreads = () => readdirSync('/proc/self/task').length
 const threadsBefore = countThreads()
 let release
@@ -162,6 +181,33 @@ const orders = {
     const { user, system } = process.cpuUsage(before)
     const percent = (user + system) / 10 / (performance.now() - from)
     return { percent, threads: Math.max(threads, countThreads()) - threadsBefore, settled }
+  },
+  async beside(count) {
+    const { acquireLockSync, releaseLockSync } = require('reconcile-lock')
+    orders.holdAll(count)
+    const one = { cwd: place, file: 'one' }
+    const pair = await measure(() => acquireLockSync(one).releaseSync(), false)
+    const byPath = await measure(() => {
+      acquireLockSync(one)
+      releaseLockSync(one)
+    }, false)
+    const isHeld = await measure(held[0].isHeld, false)
+    return { pair: pair / 1000, byPath: byPath / 1000, isHeld: isHeld / 1000 }
+  },
+  occupyHeld: (count) =>
+    occupied(count, (from, to) => {
+      const { acquireLockSync } = require('reconcile-lock')
+      for (let number = from; number < to; number += 1)
+        held.push(acquireLockSync({ cwd: place, file: `${number}.lock` }))
+    }),
+  occupyWaiting(count) {
+    orders.holdAll(1)
+    return occupied(count, async (from, to) => {
+      const { acquireLock } = require('reconcile-lock')
+      for (let number = from; number < to; number += 1) calls.push(acquireLock(lockOf(0, 1)))
+      // All of them have begun to wait.
+      await setTimeout(2000)
+    })
   },
   async finish() {
     return (await Promise.all(calls)).length
