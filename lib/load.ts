@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import Module, { createRequire } from 'node:module'
+import { createRequire } from 'node:module'
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path'
 import { homepage, name as packageName, repository, version } from '../package.json'
 import { type LockError, lockError } from './shared/errors.js'
@@ -80,7 +80,7 @@ function cached(target: string): string[] {
 
 /** The path in an installation of Yarn Plug'n'Play, which has no `node_modules` and declares every dependency. */
 function pnpPath(target: string): string | undefined {
-  const { findPnpApi } = Module as {
+  const { findPnpApi } = require('node:module') as {
     findPnpApi?(path: string): { resolveRequest(name: string, from: string): string }
   }
   try {

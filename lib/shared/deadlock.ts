@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
-import { hostname } from 'node:os'
 import type { Holder } from '../../index.js'
 import { monotonic } from './clock.js'
+import { thisHost } from './this-host.js'
 
 /** Bounds of a search, which blocks the event loop. */
 const MAX_DESCRIPTORS = 200
@@ -16,7 +16,7 @@ let searched = { at: Number.NEGATIVE_INFINITY, reasons: new Map<number, string |
  * this process holds or has inherited. On Linux, among the processes that this user may inspect; else `undefined`.
  */
 export function deadlockReason(holder: Holder | null | undefined): string | undefined {
-  if (process.platform !== 'linux' || holder?.host !== hostname()) return undefined
+  if (process.platform !== 'linux' || holder?.host !== thisHost()) return undefined
   const time = monotonic()
   // Many waits may ask at once.
   if (time - searched.at >= SEARCH_INTERVAL_MS) searched = { at: time, reasons: new Map() }

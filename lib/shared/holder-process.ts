@@ -1,6 +1,6 @@
 import { closeSync, constants, openSync, readFileSync, readSync, statSync } from 'node:fs'
-import { hostname } from 'node:os'
 import type { Holder, HolderProcess, Reader } from '../../index.js'
+import { thisHost } from './this-host.js'
 
 /** More than a record has, in bytes. */
 const MAX_RECORD = 4096
@@ -14,7 +14,7 @@ const MAX_COMMAND = 4096
  */
 export function holderProcess(path: string, holder: Holder | undefined): HolderProcess {
   // The file of another host may be on a server that hangs.
-  if (process.platform !== 'linux' || holder?.host !== hostname()) return {}
+  if (process.platform !== 'linux' || holder?.host !== thisHost()) return {}
   try {
     const { pid, createdAt, bootId, pidNs, startTime } = readRecord(path)
     const isRecorded = pid === holder.pid && createdAt === holder.createdAt

@@ -1,0 +1,2 @@
+/** The name of this host. Its module is loaded on demand: few programs need it, and all would wait for it. */
+export const thisHost = (): string => (require('node:os') as typeof import('node:os')).hostname()
