@@ -128,6 +128,8 @@ fn reserve() {
     queue.has_reserve = false;
     let _ = queue.add_thread(true);
     queue.idle += 1;
+    // The newest work first: older work may hang on the same disk as the work of all threads.
+    queue.waiting.rotate_right(1);
     serve(queue);
 }
 
@@ -259,13 +261,15 @@ mod tests {
     fn the_pool_grows_while_all_threads_hang() {
         let (go, wait) = mpsc::channel::<()>();
         let wait = Arc::new(Mutex::new(wait));
-        let hanging: Vec<_> = (0..LIMIT + 5)
+        let hanging: Vec<_> = (0..LIMIT + 60)
             .map(|_| {
                 let wait = Arc::clone(&wait);
                 submit(move || locked(&wait).recv_timeout(LONG).is_ok())
             })
             .collect();
+        let began = Instant::now();
         assert!(matches!(submit(|| 7).spin_for(LONG), Ok(Ok(7))));
+        assert!(began.elapsed() < 30 * STUCK, "it waited for older work: {:?}", began.elapsed());
         for _ in &hanging {
             go.send(()).unwrap();
         }
