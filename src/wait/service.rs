@@ -21,7 +21,7 @@ use crate::platform::{Arrival, Os, System, Watcher};
 use crate::pool;
 use crate::protocol::error::Error;
 use crate::protocol::target::readers_of;
-use crate::protocol::{self, CREATION_GRACE};
+use crate::protocol::{self, CREATION_GRACE, Held};
 use crate::table::{Owner, UnderWay};
 
 /// How long the thread exists without waiters.
@@ -295,6 +295,10 @@ fn attempt_for(
             deliver_path(path, id);
             Outcome::Over
         }
+        Attempted::WithoutPath => {
+            acquire_again(path, id);
+            Outcome::Over
+        }
     };
     (Done::Attempted { queue, outcome }, Some(wanted.under_way))
 }
@@ -310,7 +314,7 @@ fn wanted(path: &Path, id: WaiterId) -> Option<Wanted> {
         target,
         thread,
         only_creator,
-        has_path: path.is_some(),
+        held_file: path.as_ref().and_then(|path| path.held.as_ref()).map(Held::file_id),
         empty_file: *empty_file,
         empty_since: *empty_since,
         under_way,
@@ -357,6 +361,19 @@ fn deliver_path(path: &Path, id: WaiterId) {
             refuse(waiter, CANCELLED);
         }
     }
+}
+
+/// Lets a waiter that has lost the path of its lock, such as by a rename of the directory, acquire the path again.
+fn acquire_again(path: &Path, id: WaiterId) {
+    let Some(mut waiter) = taken(path, id) else { return };
+    if waiter.is_cancelled {
+        return refuse(waiter, CANCELLED);
+    }
+    let lost = waiter.request.path.take();
+    let path = waiter.request.order.target.path.clone();
+    add(service(), path, waiter, Instant::now());
+    // It is rolled back after that, because a disk may hang.
+    drop(lost);
 }
 
 fn deliver(path: &Path, id: WaiterId, answer: Answer) {
