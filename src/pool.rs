@@ -27,6 +27,7 @@ pub(crate) type Work = Box<dyn FnOnce() + Send>;
 struct Queue {
     waiting: VecDeque<Work>,
     idle: usize,
+    /// Without those that are asleep.
     threads: usize,
     /// How much work is done.
     done: u64,
@@ -85,16 +86,26 @@ pub(crate) fn submit_detached(work: Work) {
     WORK_READY.notify_one();
 }
 
-/// Hands `work` to a thread that begins at once, and says whether there is one.
-pub(crate) fn submit_at_once(work: Work) -> bool {
+/// Hands `work` that sleeps to a thread that begins at once, and says whether there is one.
+pub(crate) fn submit_at_once(work: impl FnOnce(Asleep) + Send + 'static) -> bool {
     let mut queue = locked(&QUEUE);
     if queue.idle <= queue.waiting.len() && (queue.threads >= LIMIT || queue.add_thread(false).is_err()) {
         return false;
     }
-    queue.waiting.push_front(work);
+    queue.threads -= 1;
+    queue.waiting.push_front(Box::new(move || work(Asleep(()))));
     drop(queue);
     WORK_READY.notify_one();
     true
+}
+
+/// A thread of the pool that sleeps for long. Until this is dropped, it does not count as one that works.
+pub(crate) struct Asleep(());
+
+impl Drop for Asleep {
+    fn drop(&mut self) {
+        locked(&QUEUE).threads += 1;
+    }
 }
 
 impl Queue {

@@ -11,6 +11,7 @@ import { knownFailure } from '../support/known-failure.mjs'
 import { attach, cannotAttach } from '../support/strace.mjs'
 import { sleep, until } from '../support/time.mjs'
 import { now, type Outcome, Waiter } from '../support/waiter.mjs'
+import { addonThreads } from './queue.mjs'
 
 const skip = cannotAttach()
 const LONG = 30_000
@@ -136,6 +137,22 @@ test('a wait without a new thread fails with EAGAIN', { skip }, async (t) => {
   const { outcome } = await waiter.begin({ cwd, timeout: LONG })
   await holder.release()
   assert.equal((await outcome).ok, true, 'a later wait acquires')
+})
+
+test('release and a hand-over need no new thread', { skip }, async (t) => {
+  const cwd = directory(t)
+  const holder = await acquireLock(cwd)
+  const waiter = new Waiter(t)
+  const first = await waiter.begin({ cwd, timeout: LONG })
+  const second = await waiter.begin({ cwd, timeout: LONG })
+  await holder.release()
+  assert.equal((await first.outcome).ok, true)
+  await until(() => addonThreads(waiter.pid) === 1, 'only the sleeping thread is left')
+  const inject = 'inject=clone,clone3:error=EAGAIN'
+  const detach = await attach(waiter.pid, ['-f', '-o', '/dev/null', '-e', 'trace=clone,clone3', '-e', inject])
+  await waiter.release(cwd)
+  assert.equal((await second.outcome).ok, true)
+  await detach()
 })
 
 const inotifies = (pid: number) =>
