@@ -27,6 +27,7 @@ pub(crate) type Work = Box<dyn FnOnce() + Send>;
 struct Queue {
     waiting: VecDeque<Work>,
     idle: usize,
+    /// Without those that are asleep.
     threads: usize,
     /// How much work is done.
     done: u64,
@@ -85,16 +86,26 @@ pub(crate) fn submit_detached(work: Work) {
     WORK_READY.notify_one();
 }
 
-/// Hands `work` to a thread that begins at once, and says whether there is one.
-pub(crate) fn submit_at_once(work: Work) -> bool {
+/// Hands `work` that sleeps to a thread that begins at once, and says whether there is one.
+pub(crate) fn submit_at_once(work: impl FnOnce(Asleep) + Send + 'static) -> bool {
     let mut queue = locked(&QUEUE);
     if queue.idle <= queue.waiting.len() && (queue.threads >= LIMIT || queue.add_thread(false).is_err()) {
         return false;
     }
-    queue.waiting.push_front(work);
+    queue.threads -= 1;
+    queue.waiting.push_front(Box::new(move || work(Asleep(()))));
     drop(queue);
     WORK_READY.notify_one();
     true
+}
+
+/// A thread of the pool that sleeps for long. Until this is dropped, it does not count as one that works.
+pub(crate) struct Asleep(());
+
+impl Drop for Asleep {
+    fn drop(&mut self) {
+        locked(&QUEUE).threads += 1;
+    }
 }
 
 impl Queue {
@@ -128,6 +139,8 @@ fn reserve() {
     queue.has_reserve = false;
     let _ = queue.add_thread(true);
     queue.idle += 1;
+    // The newest work first: older work may hang on the same disk as the work of all threads.
+    queue.waiting.rotate_right(1);
     serve(queue);
 }
 
@@ -259,13 +272,15 @@ mod tests {
     fn the_pool_grows_while_all_threads_hang() {
         let (go, wait) = mpsc::channel::<()>();
         let wait = Arc::new(Mutex::new(wait));
-        let hanging: Vec<_> = (0..LIMIT + 5)
+        let hanging: Vec<_> = (0..LIMIT + 60)
             .map(|_| {
                 let wait = Arc::clone(&wait);
                 submit(move || locked(&wait).recv_timeout(LONG).is_ok())
             })
             .collect();
+        let began = Instant::now();
         assert!(matches!(submit(|| 7).spin_for(LONG), Ok(Ok(7))));
+        assert!(began.elapsed() < 30 * STUCK, "it waited for older work: {:?}", began.elapsed());
         for _ in &hanging {
             go.send(()).unwrap();
         }

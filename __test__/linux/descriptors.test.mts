@@ -67,3 +67,19 @@ for (const [what, release] of [
     )
   }
 }
+
+test(
+  'a reader whose descriptor other code closed closes no other file',
+  knownFailure(onlyItsOwn, async (t) => {
+    const cwd = directory(t)
+    const lock = acquireLockSync({ cwd, file: 'l', shared: true })
+    const descriptor = descriptorOf(`${lock.path}.readers`)
+    closeSync(descriptor)
+    const other = openSync(`${cwd}/other`, 'w')
+    assert.equal(other, descriptor)
+    assert.equal(lock.isHeld(), false)
+    assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
+    assert.ok(fstatSync(other).isFile())
+    closeSync(other)
+  }),
+)

@@ -5,7 +5,9 @@ import { chmodSync, chownSync, existsSync, readFileSync, statSync } from 'node:f
 import { type TestContext, test } from 'node:test'
 import { resolveLockPath } from 'reconcile-lock'
 import { type Answer, Peer } from '../support/child.mjs'
+import { waits } from '../support/cli.mjs'
 import { deadPid, directory, leave, MESSAGE, readRecord } from '../support/directory.mjs'
+import { until } from '../support/time.mjs'
 
 const NOBODY = 65534
 const isRoot = process.getuid?.() === 0
@@ -272,4 +274,18 @@ test('a process hidden in /proc still holds its lock', { skip: skip || withoutHi
   assertRefused(await hidden.acquire(cwd), root.child.pid)
   await root.ends('SIGKILL')
   assertAcquired(await hidden.acquire(cwd), Number(record.pid))
+})
+
+test('a waiter is denied when its directory becomes unreadable', { skip }, async (t) => {
+  const { cwd, path, root, nobody } = place(t, 0o777)
+  const mode = 0o666
+  assertAcquired(await root.ask({ do: 'acquire', cwd, options: { mode } }))
+  const waiting = nobody.ask({ do: 'acquire', cwd, options: { mode, timeout: 30_000 } })
+  await until(() => waits(nobody.child.pid), 'the process waits')
+  chmodSync(cwd, 0o700)
+  const began = performance.now()
+  assertDenied(await waiting, path)
+  // No event reports it: a waiter checks four times a second.
+  assert.ok(performance.now() - began < 10_000)
+  assert.equal((await root.ask({ do: 'release', cwd })).ok, true)
 })

@@ -105,6 +105,30 @@ test('an abort while recording keeps the dead holder for takenOver', async (t) =
   await locks.close()
 })
 
+test('an abort of a reader writes no row', async (t) => {
+  const dead = new Member(t, 'postgres', postgres.url())
+  const { holder } = await dead.asks('acquire', { name: 'read' })
+  await dead.ends('SIGKILL')
+  const abort = new AbortController()
+  const queries: string[] = []
+  const locks = locksBy(() =>
+    watched(postgres.url(), (text) => {
+      queries.push(text)
+      if (text.includes("'previousHolder'")) abort.abort(reason)
+      return undefined
+    }),
+  )
+  const { signal } = abort
+  const call = locks.acquireLock({ name: 'read', shared: true, timeout: 10_000, signal })
+  assert.equal(await rejection(call), reason)
+  const others = postgresLocks({ connectionString: postgres.url() })
+  const next = await others.acquireLock({ name: 'read', timeout: 10_000 })
+  assert.deepEqual(next.takenOver?.holder, holder)
+  assert.ok(!queries.some((text) => text.includes('UPDATE')))
+  await next.release()
+  await Promise.all([locks.close(), others.close()])
+})
+
 test('an abort while waiting opens no second connection', async () => {
   const holder = postgresLocks({ connectionString: postgres.url() })
   const lock = await holder.acquireLock('amid')

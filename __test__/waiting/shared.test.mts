@@ -153,6 +153,18 @@ test('neither readers nor owners starve', { timeout: 120_000 }, async (t) => {
   assert.deepEqual(readdirSync(cwd), [])
 })
 
+test('an owner whose file was removed while it waited for readers acquires again', async (t) => {
+  const { one, shared } = options(t)
+  const reader = await acquireLock(shared)
+  const waiting = acquireLock({ ...one, timeout: 30_000 })
+  await until(() => existsSync(one.file), 'the owner waits for the reader')
+  rmSync(one.file)
+  await reader.release()
+  const lock = await waiting
+  assert.equal(lock.isHeld(), true)
+  await lock.release()
+})
+
 test('a synchronous upgrade is a deadlock', async (t) => {
   const { one, shared } = options(t)
   const lock = acquireLockSync(shared)

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use super::job::{Attempt, Job, Observation, Observed, Outcome, Platform, Queue, Ticket};
 use super::request::{Answer, HeldHere, PendingCall, Refused, Wanted};
 use super::watched_file::WatchedFile;
-use crate::platform::{Arrival, HolderEvent, Os, QueueTicket, System, Watch, Watcher, Watching, is_shortage};
+use crate::platform::{
+    Arrival, FileId, HolderEvent, Os, QueueTicket, System, Watch, Watcher, Watching, is_shortage,
+};
 use crate::protocol::error::Error;
 use crate::protocol::{self, EmptyFile};
 
@@ -67,6 +69,8 @@ pub(super) enum Attempted {
     Answer(Answer),
     /// The readers, for which it holds the path, have released the lock.
     WithoutReaders,
+    /// As `WithoutReaders`, but the path names another file or none.
+    WithoutPath,
     Not(Outcome<Files>),
 }
 
@@ -74,7 +78,7 @@ pub(super) enum Attempted {
 pub(super) fn attempt(
     watcher: &Watcher,
     path: &Path,
-    Wanted { target, thread, has_path, .. }: &Wanted,
+    Wanted { target, thread, held_file, .. }: &Wanted,
     mut attempt: Attempt<Files>,
     empty_file: &mut EmptyFile,
     is_refused: impl FnOnce(&Error) -> bool,
@@ -91,7 +95,7 @@ pub(super) fn attempt(
     let os = Os::get();
     // The state machine schedules pauses, so the attempt itself does not pause.
     let until = Some(os.monotonic());
-    let outcome = if *has_path {
+    let outcome = if held_file.is_some() {
         protocol::await_readers(os, target, until).map(|()| None)
     } else {
         protocol::acquire_path(os, target, *thread, until, empty_file).map(Some)
@@ -102,7 +106,7 @@ pub(super) fn attempt(
             if let Queue::Ticket(ticket) = &mut attempt.queue {
                 ticket.move_on();
             }
-            let observed = if *has_path {
+            let observed = if held_file.is_some() {
                 observe_readers(watcher, path)
             } else {
                 observe(watcher, path, &error, attempt.ended)
@@ -121,10 +125,18 @@ pub(super) fn attempt(
                 }
                 ticket.leave();
             }
-            outcome.transpose().map_or(Attempted::WithoutReaders, |outcome| Attempted::Answer(Ok(outcome)))
+            match (outcome.transpose(), held_file) {
+                (Some(outcome), _) => Attempted::Answer(Ok(outcome)),
+                (None, Some(file)) if is_at(&target.path, *file) => Attempted::WithoutReaders,
+                (None, _) => Attempted::WithoutPath,
+            }
         }
     };
     (outcome, attempt.queue)
+}
+
+fn is_at(path: &Path, file: FileId) -> bool {
+    Os::get().stat_path(path).is_ok_and(|stat| stat.is_some_and(|stat| stat.id == file))
 }
 
 /// Watches the file of the lock and its holder.

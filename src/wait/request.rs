@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::platform::{Os, System};
+use crate::platform::{FileId, Os, System};
 use crate::pool;
 use crate::protocol::error::Error;
 use crate::protocol::record::Holder;
@@ -115,8 +115,8 @@ pub(super) struct Wanted {
     pub(super) target: Target,
     pub(super) thread: u32,
     pub(super) only_creator: bool,
-    /// The path is held, and its readers are not gone.
-    pub(super) has_path: bool,
+    /// The lock file, if the path is held and its readers are not gone.
+    pub(super) held_file: Option<FileId>,
     pub(super) empty_file: EmptyFile,
     pub(super) empty_since: Option<Duration>,
     pub(super) under_way: UnderWay,

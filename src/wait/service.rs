@@ -18,10 +18,10 @@ use super::paths::Paths;
 use super::request::{AcquireRequest, Answer, HeldHere, HeldPath, PendingCall, Refused, WaiterId, Wanted};
 use super::{files, job};
 use crate::platform::{Arrival, Os, System, Watcher};
-use crate::pool;
+use crate::pool::{self, Asleep};
 use crate::protocol::error::Error;
 use crate::protocol::target::readers_of;
-use crate::protocol::{self, CREATION_GRACE};
+use crate::protocol::{self, CREATION_GRACE, Held};
 use crate::table::{Owner, UnderWay};
 
 /// How long the thread exists without waiters.
@@ -123,7 +123,7 @@ impl Service {
             let watcher = Watcher::new();
             let sleeping = watcher.clone();
             let thread = thread::Builder::new().name("reconcile-lock".to_owned()).stack_size(pool::STACK);
-            thread.spawn(move || work(&sleeping, None))?;
+            thread.spawn(move || work(|| serve(&sleeping, None)))?;
             self.watcher = Some(watcher);
         }
         Ok(())
@@ -141,19 +141,15 @@ impl Service {
     }
 }
 
-/// Runs jobs, or sleeps for all waiters.
-fn work(watcher: &Watcher, batch: Option<Batch>) {
-    let work = || match batch {
-        Some(batch) => run(watcher, batch),
-        None => serve(watcher),
-    };
+/// Answers all waiters if the work panics.
+fn work(work: impl FnOnce()) {
     if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(work)) {
         fail_all(&*panic);
     }
 }
 
 /// The loop of the sleeping thread. It hands the sleep to another thread before it does anything that may hang.
-fn serve(watcher: &Watcher) {
+fn serve(watcher: &Watcher, asleep: Option<Asleep>) {
     let mut idle_since = None;
     loop {
         let now = Instant::now();
@@ -189,7 +185,8 @@ fn serve(watcher: &Watcher) {
             }
             // This thread is awake; another one would have to wake up first.
             let next = watcher.clone();
-            if pool::submit_at_once(Box::new(move || work(&next, None))) {
+            if pool::submit_at_once(move |asleep| work(|| serve(&next, Some(asleep)))) {
+                drop(asleep);
                 return run(watcher, batch);
             }
             dispatch(watcher, batch);
@@ -221,7 +218,7 @@ fn fail_all(panic: &(dyn Any + Send)) {
 /// Runs jobs on another thread.
 fn dispatch(watcher: &Watcher, batch: Batch) {
     let watcher = watcher.clone();
-    pool::submit_detached(Box::new(move || work(&watcher, Some(batch))));
+    pool::submit_detached(Box::new(move || work(|| run(&watcher, batch))));
 }
 
 /// Runs jobs, each with the jobs of its path that follow at once.
@@ -295,6 +292,10 @@ fn attempt_for(
             deliver_path(path, id);
             Outcome::Over
         }
+        Attempted::WithoutPath => {
+            acquire_again(path, id);
+            Outcome::Over
+        }
     };
     (Done::Attempted { queue, outcome }, Some(wanted.under_way))
 }
@@ -310,7 +311,7 @@ fn wanted(path: &Path, id: WaiterId) -> Option<Wanted> {
         target,
         thread,
         only_creator,
-        has_path: path.is_some(),
+        held_file: path.as_ref().and_then(|path| path.held.as_ref()).map(Held::file_id),
         empty_file: *empty_file,
         empty_since: *empty_since,
         under_way,
@@ -357,6 +358,19 @@ fn deliver_path(path: &Path, id: WaiterId) {
             refuse(waiter, CANCELLED);
         }
     }
+}
+
+/// Lets a waiter that has lost the path of its lock, such as by a rename of the directory, acquire the path again.
+fn acquire_again(path: &Path, id: WaiterId) {
+    let Some(mut waiter) = taken(path, id) else { return };
+    if waiter.is_cancelled {
+        return refuse(waiter, CANCELLED);
+    }
+    let lost = waiter.request.path.take();
+    let path = waiter.request.order.target.path.clone();
+    add(service(), path, waiter, Instant::now());
+    // It is rolled back after that, because a disk may hang.
+    drop(lost);
 }
 
 fn deliver(path: &Path, id: WaiterId, answer: Answer) {
