@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 /// How long a thread without work stays: a program that only waits is to have one thread more, not two.
 const IDLE: Duration = Duration::from_millis(100);
 
+/// How long a thread polls for more work before it sleeps: a program that acquires and releases in a loop brings it
+/// within that time, and to wake a thread takes as long as the work.
+const POLL: Duration = Duration::from_micros(50);
+
 /// How many threads work at once, unless all of them hang.
 const LIMIT: usize = 64;
 
@@ -26,7 +30,10 @@ pub(crate) type Work = Box<dyn FnOnce() + Send>;
 
 struct Queue {
     waiting: VecDeque<Work>,
+    /// How many threads have no work.
     idle: usize,
+    /// How many of them poll for it.
+    polling: usize,
     /// Without those that are asleep.
     threads: usize,
     /// How much work is done.
@@ -35,9 +42,18 @@ struct Queue {
     has_reserve: bool,
 }
 
-static QUEUE: Mutex<Queue> =
-    Mutex::new(Queue { waiting: VecDeque::new(), idle: 0, threads: 0, done: 0, has_reserve: false });
+static QUEUE: Mutex<Queue> = Mutex::new(Queue {
+    waiting: VecDeque::new(),
+    idle: 0,
+    polling: 0,
+    threads: 0,
+    done: 0,
+    has_reserve: false,
+});
 static WORK_READY: Condvar = Condvar::new();
+
+/// Whether work waits, for threads that poll without the mutex. Set under it.
+static HAS_WORK: AtomicBool = AtomicBool::new(false);
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -82,8 +98,7 @@ pub(crate) fn submit_detached(work: Work) {
         }
     }
     queue.waiting.push_back(work);
-    drop(queue);
-    WORK_READY.notify_one();
+    notify(queue);
 }
 
 /// Hands `work` that sleeps to a thread that begins at once, and says whether there is one.
@@ -94,9 +109,18 @@ pub(crate) fn submit_at_once(work: impl FnOnce(Asleep) + Send + 'static) -> bool
     }
     queue.threads -= 1;
     queue.waiting.push_front(Box::new(move || work(Asleep(()))));
-    drop(queue);
-    WORK_READY.notify_one();
+    notify(queue);
     true
+}
+
+/// Wakes a thread for new work, unless one polls for it.
+fn notify(queue: MutexGuard<'_, Queue>) {
+    HAS_WORK.store(true, Ordering::Release);
+    let is_polled = queue.polling >= queue.waiting.len();
+    drop(queue);
+    if !is_polled {
+        WORK_READY.notify_one();
+    }
 }
 
 /// A thread of the pool that sleeps for long. Until this is dropped, it does not count as one that works.
@@ -152,12 +176,20 @@ pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
 fn serve(mut queue: MutexGuard<'_, Queue>) {
     loop {
         if let Some(work) = queue.waiting.pop_front() {
+            HAS_WORK.store(!queue.waiting.is_empty(), Ordering::Release);
             queue.idle -= 1;
             drop(queue);
             work();
             queue = locked(&QUEUE);
             queue.idle += 1;
             queue.done += 1;
+            if queue.waiting.is_empty() {
+                queue.polling += 1;
+                drop(queue);
+                poll();
+                queue = locked(&QUEUE);
+                queue.polling -= 1;
+            }
             continue;
         }
         let (guard, time) = WORK_READY.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
@@ -167,6 +199,14 @@ fn serve(mut queue: MutexGuard<'_, Queue>) {
             queue.threads -= 1;
             return;
         }
+    }
+}
+
+/// Returns when there may be work, or after [`POLL`].
+fn poll() {
+    let started = Instant::now();
+    while !HAS_WORK.load(Ordering::Acquire) && started.elapsed() < POLL {
+        thread::yield_now();
     }
 }
 
