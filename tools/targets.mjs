@@ -10,7 +10,14 @@
  */
 
 /** @type {Record<string, string>} */
-const CPUS = { x86_64: 'x64', aarch64: 'arm64', i686: 'ia32' }
+const CPUS = {
+  x86_64: 'x64',
+  aarch64: 'arm64',
+  armv7: 'arm',
+  i686: 'ia32',
+  powerpc64le: 'ppc64',
+  riscv64gc: 'riscv64',
+}
 /** @type {Record<string, string>} */
 const SYSTEMS = { apple: 'darwin', pc: 'win32' }
 
@@ -31,5 +38,6 @@ export function currentTarget() {
   const { platform, arch, report } = process
   if (platform === 'win32') return `win32-${arch}-msvc`
   if (platform !== 'linux') return `${platform}-${arch}`
-  return `linux-${arch}-${report.getReport().header.glibcVersionRuntime === undefined ? 'musl' : 'gnu'}`
+  const libc = report.getReport().header.glibcVersionRuntime === undefined ? 'musl' : 'gnu'
+  return `linux-${arch}-${libc}${arch === 'arm' ? 'eabihf' : ''}`
 }

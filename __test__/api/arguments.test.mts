@@ -74,7 +74,7 @@ for (const [name, call] of Object.entries(calls)) {
     const options = Object.defineProperties(
       {},
       Object.fromEntries(
-        Object.entries({ cwd, file: 'l', message: 'm', legacy: false, durable: true, timeout: 1 }).map(
+        Object.entries({ cwd, file: 'l', message: 'm', legacy: false, durable: true, timeout: 60_000 }).map(
           ([key, value]) => [key, { enumerable: true, get: () => reads.push(key) && value }],
         ),
       ),
@@ -121,7 +121,7 @@ for (const [name, call] of Object.entries(calls)) {
     const cwd = directory(t)
     const { signal } = new AbortController()
     for (const options of [
-      { cwd, file: 'l', message: 'm', legacy: false, durable: true, timeout: 1, signal, onWait() {} },
+      { cwd, file: 'l', message: 'm', legacy: false, durable: true, timeout: 60_000, signal, onWait() {} },
       { cwd: pathToFileURL(cwd), file: 'l' },
       { file: pathToFileURL(join(cwd, 'l')) },
       runInNewContext(`({ cwd: ${JSON.stringify(cwd)}, file: 'l' })`),

@@ -26,7 +26,7 @@ const onQemu: KnownFailure = {
   platform: 'qemu',
   why: 'the compiler of the host does not build libraries for the emulated machine',
 }
-const isGlibc = here.endsWith('-gnu')
+const isGlibc = here.includes('-gnu')
 const isMusl = here.endsWith('-musl')
 const onlyGlibc = isGlibc ? false : 'the test is about libraries that glibc rejects'
 
@@ -275,10 +275,23 @@ for (const [how, pretended] of [
     }),
   )
 
+for (const [arch, name] of [
+  ['arm', 'linux-arm-gnueabihf'],
+  ['riscv64', 'linux-riscv64-gnu'],
+  ['s390x', 'linux-s390x-gnu'],
+] as const)
+  test(`Linux on ${arch} needs the package ${name}`, { skip: onlyGlibc }, (t) => {
+    const project = directory(t)
+    layOut(project)
+    const pretended = `Object.defineProperty(process, 'arch', { value: '${arch}' })`
+    const seen = failure(project, 'require', {}, pretended)
+    proves(seen, name, /is not installed: .* was installed for another platform$/)
+  })
+
 for (const [platform, arch, name] of [
   ['freebsd', 'x64', 'freebsd-x64'],
   ['linux', 'ia32', `linux-ia32-${isMusl ? 'musl' : 'gnu'}`],
-  ['linux', 'arm', `linux-arm-${isMusl ? 'musl' : 'gnu'}eabihf`],
+  ['linux', 'loong64', `linux-loong64-${isMusl ? 'musl' : 'gnu'}`],
   ['win32', 'ia32', 'win32-ia32-msvc'],
   ['sunos', 'x64', 'sunos-x64'],
 ] as const) {

@@ -129,7 +129,9 @@ test('the tables of platforms list every published target', () => {
     'aarch64-unknown-linux-gnu': /Linux arm64, glibc.* \| tested/,
     'x86_64-unknown-linux-musl': /Linux x64, .*musl.* +\| tested/,
     'aarch64-unknown-linux-musl': /Linux arm64, .*musl +\| (built|tested under qemu, musl in part)/,
-    's390x-unknown-linux-gnu': /Linux s390x, glibc +\| built/,
+    'armv7-unknown-linux-gnueabihf': /Linux armv7,.* glibc +\| built/,
+    'riscv64gc-unknown-linux-gnu': /Linux .*riscv64,.* glibc +\| built/,
+    's390x-unknown-linux-gnu': /Linux .*s390x, glibc +\| built/,
     'aarch64-apple-darwin': /macOS.* +\| built/,
     'x86_64-apple-darwin': /macOS.* +\| built/,
     'x86_64-pc-windows-msvc': /Windows x64.* +\| linted/,
@@ -143,7 +145,7 @@ test('the workflow builds every published target and hands on its hash', () => {
   const { napi }: { napi: { targets: string[] } } = JSON.parse(read('package.json'))
   const workflow = read('.github/workflows/ci.yml')
   for (const target of napi.targets) {
-    assert.ok(workflow.includes(`- { target: ${target}, `), target)
+    assert.match(workflow, new RegExp(`- \\{\\s+target: ${target},\\s`))
     assert.ok(workflow.includes(`      ${target}: \${{ steps.hash.outputs.${target} }}\n`), target)
   }
 })

@@ -52,6 +52,7 @@ const musl = 'aarch64-unknown-linux-musl'
 const windows = 'aarch64-pc-windows-msvc'
 const apple = 'x86_64-apple-darwin'
 const s390x = 's390x-unknown-linux-gnu'
+const arm = 'armv7-unknown-linux-gnueabihf'
 
 const binary = (home: string, triple: string) =>
   join(home, 'npm', target(triple).name, fileOf(target(triple).name))
@@ -95,6 +96,10 @@ const faults: Record<string, Fault> = {
     (home) => writeFileSync(binary(home, s390x), madeUp(target(musl))),
     /s390x-unknown-linux-gnu: .* is for elf arm64/,
   ],
+  'a 32-bit binary is for another processor': [
+    (home) => writeFileSync(binary(home, arm), madeUp(target(musl))),
+    /armv7-unknown-linux-gnueabihf: .* is for elf arm64/,
+  ],
   'a macOS binary is for another processor': [
     (home) => writeFileSync(binary(home, apple), madeUp(target('aarch64-apple-darwin'))),
     /x86_64-apple-darwin: .* is for darwin arm64/,
@@ -115,6 +120,7 @@ const faults: Record<string, Fault> = {
   ...truncated('a big-endian binary is truncated', s390x, (bytes, end) =>
     bytes.writeBigUInt64BE(BigInt(end), 0x28),
   ),
+  ...truncated('a 32-bit binary is truncated', arm, (bytes, end) => bytes.writeUInt32LE(end, 0x20)),
   'a binary contains a path of its builder': [
     (home) =>
       appendFileSync(binary(home, windows), 'C:\\Users\\runner\\.cargo\\registry\\src\\x\\napi\\lib.rs'),

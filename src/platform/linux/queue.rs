@@ -9,11 +9,10 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::calls::{find_lock, lock_bytes, unlock_bytes};
 use super::filesystem::is_local;
 
 /// As many bytes for each name: two for 32 us, which is enough for 50 days. After that the ranks begin again, and a
@@ -80,8 +79,7 @@ impl QueueTicket {
     }
 
     fn enter(&mut self, rank: Arrival) {
-        let place = range(libc::F_RDLCK, self.lane + rank.0 + self.turn, 1);
-        let _ = fcntl(&self.directory, FcntlArg::F_OFD_SETLK(&place));
+        lock_bytes(&self.directory, self.lane + rank.0 + self.turn, 1);
         self.rank = Some(rank);
     }
 
@@ -92,14 +90,14 @@ impl QueueTicket {
             self.turn ^= 1;
             self.enter(rank);
             // Not before: it would lose its turn.
-            let _ = fcntl(&self.directory, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, before, 1)));
+            unlock_bytes(&self.directory, before, 1);
         }
     }
 
     /// Leaves the queue, so that later waiters attempt.
     pub(crate) fn leave(&mut self) {
         if self.rank.take().is_some() {
-            let _ = fcntl(&self.directory, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, self.lane, LANE)));
+            unlock_bytes(&self.directory, self.lane, LANE);
         }
     }
 
@@ -153,18 +151,10 @@ impl QueueTicket {
         if start >= end {
             return None;
         }
-        let mut found = range(libc::F_WRLCK, self.lane + start, end - start);
-        let is_asked = fcntl(&self.directory, FcntlArg::F_OFD_GETLK(&mut found)).is_ok();
+        let (found, length) = find_lock(&self.directory, self.lane + start, end - start)?;
         // A place is one byte, and two while it moves. A process that may read the directory can lock more.
-        let is_place = i32::from(found.l_type) != libc::F_UNLCK && (1..=2).contains(&found.l_len);
-        (is_asked && is_place).then(|| found.l_start - self.lane)
+        (1..=2).contains(&length).then(|| found - self.lane)
     }
-}
-
-fn range(kind: i32, start: i64, length: i64) -> libc::flock {
-    #[expect(clippy::cast_possible_truncation, reason = "the constants are small, the field is a short")]
-    let (l_type, l_whence) = (kind as i16, libc::SEEK_SET as i16);
-    libc::flock { l_type, l_whence, l_start: start, l_len: length, l_pid: 0 }
 }
 
 /// FNV-1a, folded: all processes must agree. Names that share a lane wait for each other's turns.
@@ -176,6 +166,8 @@ fn lane(name: &[u8]) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
     use crate::map::Set;
 
@@ -254,8 +246,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
         let reader = std::fs::File::open(directory.path()).expect("opened");
-        fcntl(&reader, FcntlArg::F_OFD_SETLK(&range(libc::F_RDLCK, 0, 0))).expect("locked");
+        lock_bytes(&reader, 0, 0);
         let place = place(&path, 8);
+        assert_eq!(find_lock(&place.directory, 0, 0), Some((0, 0)), "locked");
         assert!(is_first(&place) && !place.has_others());
     }
 
@@ -280,6 +273,17 @@ mod tests {
         assert!(!newcomer.has_others());
         let waiter = place(&path, Arrival::now().0);
         assert!(newcomer.has_others() && !waiter.has_others());
+    }
+
+    #[test]
+    fn the_kernel_has_the_whole_offset_of_a_place() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = place(&directory.path().join("l"), 8);
+        let start = place.lane + 8;
+        let inode = std::fs::metadata(directory.path()).expect("its inode").ino();
+        let locks = std::fs::read_to_string("/proc/locks").expect("read");
+        let expected = format!(":{inode} {start} {start}");
+        assert!(start > i64::from(u32::MAX) && locks.contains(&expected), "{expected} is not in {locks}");
     }
 
     #[test]
