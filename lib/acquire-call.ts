@@ -7,6 +7,7 @@ import { hasWaitSubscribers, publishContended, publishWaiting } from './shared/c
 import { monotonic } from './shared/clock.js'
 import { deadlockReason } from './shared/deadlock.js'
 import { isContention, type LockError } from './shared/errors.js'
+import { slotPaths } from './shared/slots.js'
 
 /** How often a wait notifies its observers, in milliseconds. */
 export const NOTIFY_INTERVAL_MS = 1000
@@ -16,10 +17,6 @@ export interface Wait {
   id: number
   target: [file: string, message: string, settings: number]
 }
-
-/** The first slot is the lock file itself, so that a process without slots occupies one. */
-const slotPaths = (path: string, slots: number): string[] =>
-  Array.from({ length: slots }, (_, slot) => (slot === 0 ? path : `${path}.slot${slot}`))
 
 /** The state of one call: its start, its first refusal, and whether it was aborted. */
 export class AcquireCall {

@@ -93,6 +93,34 @@ test('break removes a held lock only with --force', (t) => {
   assert.throws(() => lock.releaseSync(), { code: 'E_LOCK_LOST' })
 })
 
+test('status and break go through all slots', async (t) => {
+  const cwd = directory(t)
+  const options = { cwd, file: 'l', slots: 3 }
+  const slots = [1, 2, 3].map(() => acquireLockSync(options))
+  const states = () => {
+    const { code, stdout } = cli(cwd, ['status', '--file', 'l', '--slots', '3', '--json'])
+    const lines = stdout.trim().split('\n')
+    return [code, ...lines.map((line) => basename(JSON.parse(line).path) + JSON.parse(line).state)]
+  }
+  assert.deepEqual(states(), [1, 'lheld', 'l.slot1held', 'l.slot2held'])
+  slots[1]?.releaseSync()
+  assert.deepEqual(states(), [0, 'lheld', 'l.slot1free', 'l.slot2held'])
+  slots[2]?.releaseSync()
+  const left = JSON.stringify({ pid: deadPid(), createdAt: 1 })
+  for (const slot of ['l.slot1', 'l.slot2']) writeFileSync(join(cwd, slot), left)
+  assert.deepEqual(states(), [2, 'lheld', 'l.slot1stale', 'l.slot2stale'])
+  const { code, stdout, stderr } = cli(cwd, ['break', '--file', 'l', '--slots', '3'])
+  const path = join(cwd, 'l')
+  assert.deepEqual([code, stdout], [75, `${path}.slot1: removed\n${path}.slot2: removed\n`])
+  assert.match(stderr, new RegExp(`^${MESSAGE}\n${path} not removed: process ${process.pid} `))
+  const watching = new Running(t, cwd, ['status', '--file', 'l', '--slots', '2', '--watch'])
+  await until(() => /l: held [^\n]*\n[^\n]*l.slot1: free/.test(watching.stdout), 'both slots are shown')
+  slots[0]?.releaseSync()
+  await until(() => watching.stdout.includes('l: free'), 'the change is shown')
+  watching.child.kill()
+  await watching.ends()
+})
+
 test('the help lists every exit code', (t) => {
   const cwd = directory(t)
   for (const [command, codes] of [
@@ -203,6 +231,8 @@ const wrong = [
   [['run', '-sx', '--', 'true'], /--shared and --exclusive exclude each other/],
   [['run', '-s', '--slots', '2', '--', 'true'], /--shared and --slots exclude each other/],
   [['run', '-s', '--durable', '--', 'true'], /--shared and --durable exclude each other/],
+  [['break', '--slots', '2', '--postgres', 'postgres://h/d'], /--slots does not go with --postgres/],
+  [['status', '--slots', '0'], /--slots: expected a whole number from 1 to 1000/],
   [['status', '--mode', '660', '--postgres', 'postgres://h/d'], /--mode does not go with --postgres/],
   [
     ['run', '--durable', '--postgres', 'postgres://h/d', '--', 'true'],

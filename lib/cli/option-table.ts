@@ -62,8 +62,8 @@ export const options = {
   },
   slots: {
     value: 'N',
-    help: 'how many processes can hold the lock at once (default: 1); all of them give the same number',
-    of: ['run'],
+    help: 'how many processes can hold the lock at once (default: 1); all of them give the same number, also to status and break',
+    of: ALL,
   },
   message: {
     value: 'TEXT',

@@ -22,8 +22,6 @@ export interface RunCommand extends Names {
   /** In milliseconds. */
   timeout: number
   message?: string
-  /** How many processes can hold the lock at once. */
-  slots: number
   durable: boolean
   shared: boolean
   close: boolean
@@ -140,19 +138,15 @@ function parseRun(values: ParsedValues) {
     throw new UsageError('--close does not go with --postgres: the command does not inherit that lock')
   if (values['no-legacy'] && postgres !== undefined)
     throw new UsageError('--no-legacy does not go with --postgres: it is about a lock file')
-  if (values.slots !== undefined && postgres !== undefined)
-    throw new UsageError('--slots does not go with --postgres: each slot is a lock file')
-  const slots = parseSlots(values.slots)
   if (values.durable && postgres !== undefined)
     throw new UsageError('--durable does not go with --postgres: it is about a lock file')
   if (shared && values.exclusive) throw new UsageError('--shared and --exclusive exclude each other')
-  if (shared && slots > 1) throw new UsageError('--shared and --slots exclude each other')
+  if (shared && parseSlots(values.slots) > 1) throw new UsageError('--shared and --slots exclude each other')
   if (shared && durable) throw new UsageError('--shared and --durable exclude each other')
   const conflictExitCode = parseCode(values['conflict-exit-code'])
   const legacy = values['no-legacy'] !== true
   return {
     legacy,
-    slots,
     durable,
     shared,
     close,
@@ -235,15 +229,18 @@ function parseMode(text: string): number {
   throw new UsageError('--mode: expected an octal mode from 600 to 666 without execute bits')
 }
 
-function parseLock({ file, postgres, name, mode: bits }: ParsedValues): Names {
+function parseLock({ file, postgres, name, mode: bits, slots }: ParsedValues): Names {
   if (file === '') throw new UsageError('--file needs the path of a file')
   if (file?.includes('://')) throw new UsageError(`--file takes a path, and no URL; ${URL_HINT}`)
   if (name === '') throw new UsageError('--name needs the name of a lock')
   if (name?.includes('://')) throw new UsageError(`--name takes a name, and no URL; ${URL_HINT}`)
   if (postgres === undefined) {
     if (name !== undefined) throw new UsageError('--name needs --postgres; a lock file is named by --file')
-    return { ...(file !== undefined && { file }), ...(bits !== undefined && { mode: parseMode(bits) }) }
+    const mode = bits === undefined ? {} : { mode: parseMode(bits) }
+    return { slots: parseSlots(slots), ...(file !== undefined && { file }), ...mode }
   }
+  if (slots !== undefined)
+    throw new UsageError('--slots does not go with --postgres: each slot is a lock file')
   if (bits !== undefined) throw new UsageError('--mode does not go with --postgres: it is about a lock file')
   if (file !== undefined) throw new UsageError('--file does not go with --postgres: a lock is on one of them')
   // The message does not repeat the URL: a mistyped one may contain a password.

@@ -2,7 +2,7 @@ import { delay } from '../shared/clock.js'
 import { exitCodes } from './exit-codes.js'
 import type { StatusCommand } from './options.js'
 import { describeHeld, describeProcess, print } from './output.js'
-import { type AnyStatus, withTarget } from './target.js'
+import { type AnyStatus, withSlots } from './target.js'
 
 const codes = { free: exitCodes.ok, held: exitCodes.held, stale: exitCodes.stale }
 
@@ -12,17 +12,21 @@ const SERVER_INTERVAL_MS = 1000
 
 export async function status({ json, watch, ...names }: StatusCommand): Promise<void> {
   const interval = names.postgres === undefined ? FILE_INTERVAL_MS : SERVER_INTERVAL_MS
-  await withTarget(names, async (lock) => {
-    for (let shown = ''; ; await delay(interval)) {
-      const found = await lock.inspect()
-      process.exitCode = codes[found.state]
-      if (shown !== keyOf(found)) show(found, json)
-      shown = keyOf(found)
+  await withSlots(names, async (slots) => {
+    for (let shown: string[] = []; ; await delay(interval)) {
+      const all = await Promise.all(slots.map((slot) => slot.inspect()))
+      process.exitCode = codes[stateOf(all)]
+      for (const [slot, found] of all.entries()) if (shown[slot] !== keyOf(found)) show(found, json)
+      shown = all.map(keyOf)
       // A reader that has closed needs no further line.
       if (!watch || !process.stdout.writable) return
     }
   })
 }
+
+/** Whether one more process could acquire, and whether it would take over. */
+const stateOf = (slots: AnyStatus[]): AnyStatus['state'] =>
+  (['free', 'stale'] as const).find((state) => slots.some((slot) => slot.state === state)) ?? 'held'
 
 /** Two statuses with the same key are no change. */
 const keyOf = ({ state, holder, reason }: AnyStatus): string =>

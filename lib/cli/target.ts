@@ -2,6 +2,7 @@ import { statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { AcquireOptions, Lock, LockStatus } from '../../index.js'
 import type { PostgresLock, PostgresLockStatus } from '../../postgres.js'
+import { slotPaths } from '../shared/slots.js'
 
 export type AnyLock = Lock | PostgresLock
 export type AnyStatus = LockStatus | PostgresLockStatus
@@ -17,6 +18,8 @@ export interface Names {
   mode?: number
   postgres?: string
   lockName?: string
+  /** How many processes can hold the lock file at once. */
+  slots?: number
 }
 
 /** The lock that a command line names, on a file or on PostgreSQL. */
@@ -59,6 +62,14 @@ function onPostgres(connectionString: string, { lockName: name, shared }: Names)
     close: () => locks.close(),
   }
 }
+
+/** As {@link withTarget}, with the lock of each slot. */
+export const withSlots = <T>(names: Names, work: (slots: Target[]) => Promise<T>): Promise<T> =>
+  withTarget(names, async (lock) => {
+    const { slots = 1, place: _, ...others } = names
+    if (slots === 1) return work([lock])
+    return work(slotPaths(await lock.path(), slots).map((file) => onFile({ ...others, file })))
+  })
 
 /** Calls a function with a lock, then closes connections that would keep this process running. */
 export async function withTarget<T>(names: Names, work: (lock: Target) => Promise<T>): Promise<T> {

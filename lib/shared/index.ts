@@ -34,6 +34,8 @@ import type * as inherit from './inherit.js'
 import { DESCRIPTOR } from './inherit.js'
 import type * as plain from './plain.js'
 import { isPlain } from './plain.js'
+import type * as slots from './slots.js'
+import { slotPaths } from './slots.js'
 import type * as withLock from './with-lock.js'
 import { createWithLock } from './with-lock.js'
 
@@ -67,6 +69,7 @@ export = {
   releaseLateAcquire,
   setImmediate,
   setTimeout,
+  slotPaths,
   withoutStack,
 } satisfies typeof abort &
   typeof abortableModule &
@@ -77,4 +80,5 @@ export = {
   typeof holderProcessModule &
   typeof inherit &
   typeof plain &
+  typeof slots &
   typeof withLock
