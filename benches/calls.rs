@@ -1,8 +1,8 @@
 //! The kernel's part of a lock: the system calls of an acquire and a release, or of a refused acquire, and nothing else.
+//! `strace -e trace=%file,%desc` shows those of a program.
 //!
-//! `calls pair PATH ITERATIONS` and `calls refused PATH ITERATIONS` print the total in nanoseconds. A test compares the
-//! calls with those of the addon. With other arguments, e.g. those of `cargo bench`, it runs a short loop of pairs in its
-//! own directory.
+//! `calls pair PATH ITERATIONS` and `calls refused PATH ITERATIONS` print the total in nanoseconds. With other arguments,
+//! e.g. those of `cargo bench`, it runs a short loop of pairs in its own directory.
 
 use std::error::Error;
 use std::ffi::OsString;
