@@ -41,6 +41,8 @@ function spin(milliseconds) {
 /** Mostly short, some longer. Half of the asynchronous sections yield to the event loop, as in programs. */
 const length = () => (sections.chance(0.8) ? sections.between(0, 0.3) : sections.between(0.3, 3))
 async function pass() {
+  // Long enough that all slots are held at once, although the processors are fewer.
+  if (slots > 1) return setTimeout(sections.between(1, 10))
   const milliseconds = length()
   if (sections.chance(0.5)) spin(milliseconds)
   else if (milliseconds < 1) await setImmediate()
