@@ -39,6 +39,7 @@ fn create(path: &Path) -> Result<OwnedFd> {
 }
 
 fn acquire(paths: &Paths) -> Result<OwnedFd> {
+    check_readers(paths)?;
     let file = create(paths.path)?;
     flock(&file, FlockOperation::NonBlockingLockExclusive)?;
     fstat(&file)?;
@@ -64,6 +65,7 @@ fn pair(paths: &Paths) -> Result<()> {
 }
 
 fn refused(paths: &Paths) -> Result<()> {
+    check_readers(paths)?;
     let created = create(paths.path);
     assert!(matches!(created, Err(Errno::EXIST)), "the lock is not held");
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;

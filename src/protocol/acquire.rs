@@ -11,7 +11,7 @@ use super::judge::Verdict;
 use super::record::{Content, RECORD_LEN, Record};
 use super::release::rollback;
 use super::retry::{Attempt, EmptyFile, Refusal, Retry, RetryBudget};
-use super::shared::{acquire_shared, await_readers, check_readers, find_readers};
+use super::shared::{acquire_shared, await_readers, check_file, find_readers};
 use super::target::Target;
 use crate::platform::{Access, FileId, FsKind, LockMode, Stat, System, TryLock, Unlinked};
 
@@ -39,15 +39,7 @@ pub fn acquire_until<S: System>(
     until: Option<Duration>,
     empty_file: &mut EmptyFile,
 ) -> Result<Held<S::File>, Error> {
-    let held = attempt(system, target, thread, until, empty_file, false)?;
-    if !held.has_readers {
-        return Ok(held);
-    }
-    // 0. The path would refuse new readers while this call finds out whether others hold the lock.
-    if let Err(error @ Error::System { .. }) = rollback(system, held) {
-        return Err(error);
-    }
-    let held = attempt(system, target, thread, until, empty_file, true)?;
+    let held = attempt(system, target, thread, until, empty_file, !target.shared)?;
     // 10. Readers that came in between.
     if held.has_readers
         && let Err(error) = await_readers(system, target, until)
@@ -84,8 +76,9 @@ fn attempt<S: System>(
 ) -> Result<Held<S::File>, Error> {
     let mut budget = RetryBudget::until(until, *empty_file);
     let outcome = budget.repeated(system, target, |budget| {
-        if checks_readers {
-            match check_readers(system, target, budget, Access::ReadWrite)? {
+        // 0. While this process holds the path, it refuses readers. Step 1 or 10 reports an error.
+        if checks_readers && matches!(find_readers(system, target), Ok(Some(_))) {
+            match check_file(system, target, budget, Access::ReadWrite)? {
                 Attempt::Done(()) => {}
                 Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
                 Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),

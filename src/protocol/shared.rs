@@ -152,9 +152,19 @@ pub(super) fn check_readers<S: System>(
     budget: &mut RetryBudget,
     access: Access,
 ) -> Result<Attempt<()>, Error> {
-    if find_readers(system, target)?.is_none() {
-        return Ok(Attempt::Done(()));
+    match find_readers(system, target)? {
+        Some(_) => check_file(system, target, budget, access),
+        None => Ok(Attempt::Done(())),
     }
+}
+
+/// As [`check_readers`], of a file that exists.
+pub(super) fn check_file<S: System>(
+    system: &S,
+    target: &Target,
+    budget: &mut RetryBudget,
+    access: Access,
+) -> Result<Attempt<()>, Error> {
     let readers = target.of_readers();
     let file = match system.open(&readers.path, access) {
         Ok(Opened::File(file)) => file,
