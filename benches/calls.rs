@@ -73,6 +73,7 @@ fn refused(paths: &Paths) -> Result<()> {
     fstat(&file)?;
     let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
     assert!(matches!(locked, Err(Errno::WOULDBLOCK)), "the lock is not held");
+    fstat(&file)?;
     let locked = flock(&file, FlockOperation::NonBlockingLockShared);
     assert!(matches!(locked, Err(Errno::WOULDBLOCK)), "the lock is not held");
     pread(&file, &mut [0; RECORD.len()], 0)?;

@@ -124,16 +124,18 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "ended_holder_taken_over",
         about: "the file of a holder that has ended is taken over, though a child of it has the kernel lock",
         edits: &[(
-            "        TryLock::WouldBlock => return classify_busy(system, target, budget, &file, &opened),
+            "            let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
+            return classify_busy(system, target, budget, &file, &stat);
+        }
         TryLock::Unsupported => false,
     };
     // 5.",
-            "        TryLock::WouldBlock => {
-            let content = read(system, target, &file, &opened)?;
+            "            let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
+            let content = read(system, target, &file, &stat)?;
             let record = if let Content::Record(record) = content { Some(record) } else { None };
             let record = record.filter(|record| !super::holder::is_foreign(system, record));
             if !record.is_some_and(|record| system.process(record.pid) == crate::platform::ProcessState::Dead) {
-                return classify_busy(system, target, budget, &file, &opened);
+                return classify_busy(system, target, budget, &file, &stat);
             }
             true
         }

@@ -188,7 +188,7 @@ const OPERATIONS: Operation[] = [
     normally: { takenOver: 'dead' },
     calls: 'open open fstat flock lstat read write lstat fdatasync open fsync',
   },
-  { order: 'acquire', on: 'held', normally: CONTENTION, calls: 'open open fstat flock flock read' },
+  { order: 'acquire', on: 'held', normally: CONTENTION, calls: 'open open fstat flock fstat flock read' },
   { order: 'release', on: 'own', normally: undefined, calls: 'fstat open lstat unlink' },
   { order: 'inspect', on: 'free', normally: 'free', calls: 'open' },
   { order: 'inspect', on: 'stale', normally: 'stale', calls: 'open fstat read flock lstat read' },

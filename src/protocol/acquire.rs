@@ -13,7 +13,7 @@ use super::release::rollback;
 use super::retry::{Attempt, EmptyFile, Refusal, Retry, RetryBudget};
 use super::shared::{acquire_shared, await_readers, check_file, find_readers};
 use super::target::Target;
-use crate::platform::{Access, FileId, FsKind, LockMode, Stat, System, TryLock, Unlinked};
+use crate::platform::{Access, FileId, FsKind, LockMode, System, TryLock, Unlinked};
 
 /// The time within which a legacy process that has opened a stale file unlinks the path, unless it is stopped.
 pub const LEGACY_UNLINK_WINDOW: Duration = Duration::from_millis(5);
@@ -102,7 +102,7 @@ fn attempt<S: System>(
         if budget.in_creation_grace(system, &stat) {
             return Ok(Attempt::Retry(Retry::BeingCreated));
         }
-        lock_existing(system, target, thread, budget, (file, stat))
+        lock_existing(system, target, thread, budget, (file, stat.id))
     });
     *empty_file = budget.empty_file;
     let held = outcome?;
@@ -166,7 +166,7 @@ fn lock_created<S: System>(
     }
     if stat.size > 0 {
         // This process slept past the creation grace period, and another process has used the file.
-        return lock_existing(system, target, thread, budget, (file, stat));
+        return lock_existing(system, target, thread, budget, (file, stat.id));
     }
     if stat.mode & target.mode != target.mode {
         // The umask has removed permissions, or others need theirs: the file is created with those of its owner.
@@ -194,13 +194,15 @@ fn lock_existing<S: System>(
     target: &Target,
     thread: u32,
     budget: &mut RetryBudget,
-    (file, opened): (S::File, Stat),
+    (file, id): (S::File, FileId),
 ) -> Result<Attempt<Held<S::File>>, Error> {
-    let id = opened.id;
     // 4. The kernel lock.
     let kernel_locks = match system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock"))? {
         TryLock::Acquired => true,
-        TryLock::WouldBlock => return classify_busy(system, target, budget, &file, &opened),
+        TryLock::WouldBlock => {
+            let stat = system.stat(&file).map_err(target.system("fstat"))?;
+            return classify_busy(system, target, budget, &file, &stat);
+        }
         TryLock::Unsupported => false,
     };
     // 5. Check that the path still names the locked file.
