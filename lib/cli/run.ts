@@ -25,14 +25,7 @@ export async function run(options: RunCommand): Promise<void> {
 
 async function acquire(
   target: Target,
-  {
-    message,
-    timeout,
-    slots = 1,
-    shared = false,
-    verbose,
-    conflictExitCode = exitCodes.contention,
-  }: RunCommand,
+  { message, timeout, slots = 1, shared, verbose, conflictExitCode = exitCodes.contention }: RunCommand,
   signals: Signals,
 ): Promise<AnyLock | ExitStatus> {
   const line = new WaitingLine()

@@ -319,16 +319,16 @@ export async function load({ directory }) {
     // Noise alone can make the difference negative.
     ...{ name, 'median ms': median(samples), 'added ms': Math.max(0, median(samples) - base), samples },
   }))
-  const addon = createRequire(import.meta.url)
-    .resolve('reconcile-lock')
-    .replace(/dist\/index\.js$/, '')
-  const file = readdirSync(addon).find((name) => name.endsWith('.node'))
+  const addon = join(
+    root,
+    readdirSync(root).find((name) => name.endsWith('.node')),
+  )
   const inside = await takeTurns(
     [
       { name: "require('reconcile-lock')", sample: () => timed("require('reconcile-lock')") },
       {
         name: 'dlopen of its binary',
-        sample: () => timed(`process.dlopen({ exports: {} }, ${JSON.stringify(join(addon, file))})`),
+        sample: () => timed(`process.dlopen({ exports: {} }, ${JSON.stringify(addon)})`),
       },
     ],
     30,

@@ -12,7 +12,8 @@ const own = ['acquireLock', 'acquireLockSync']
 
 /**
  * `of`, `to` and `over` name a row and a column of the section. The value of `of` is divided by that of `to`, if given,
- * or that of `over` is subtracted. The target is reached up to `most`, from `least`, or `below` a value. `media`: where, if not on all media of the section.
+ * or that of `over` is subtracted. The target is reached up to `most`, from `least`, or `below` a value. `media`: where,
+ * if not on all media of the section.
  */
 const bySection = {
   pairs: [

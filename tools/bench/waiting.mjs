@@ -139,7 +139,7 @@ export const killed = section(
 )
 
 /** Starts `processes` processes at the same moment; each acquires `times` times. */
-export async function race(directory, processes, times, held) {
+async function race(directory, processes, times, held) {
   mkdirSync(directory)
   const command = script('worker', 'own', directory)
   const racers = await Promise.all(Array.from({ length: processes }, () => Worker.start(command)))
