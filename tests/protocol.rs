@@ -363,6 +363,20 @@ fn a_name_without_a_link_is_retried() {
 }
 
 #[test]
+fn a_file_replaced_after_open_is_not_missing() {
+    for call in [
+        (|one| inspect(one, &target()).map(|status| assert_eq!(status.state, LockState::Stale)))
+            as fn(&world::Process) -> _,
+        |one| break_lock(one, &target(), false).map(|is_broken| assert!(is_broken)),
+    ] {
+        let world = World::new();
+        world.put(OLD_DEAD, 60_000);
+        world.before("fstat", |world| world.put(OLD_DEAD, 60_000));
+        call(&world.process(1)).unwrap();
+    }
+}
+
+#[test]
 fn a_lock_file_with_two_names_is_not_written() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));

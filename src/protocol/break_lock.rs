@@ -47,7 +47,7 @@ fn break_stale<S: System>(
 ) -> Result<Attempt<bool>, Error> {
     let (file, stat) = match open_existing(system, target, Access::ReadWrite, budget)? {
         Attempt::Done(opened) => opened,
-        Attempt::Retry(Retry::Vanished) => return Ok(Attempt::Done(false)),
+        Attempt::Retry(Retry::Missing) => return Ok(Attempt::Done(false)),
         Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
         Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
     };

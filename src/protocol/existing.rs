@@ -20,7 +20,7 @@ pub(super) fn open_existing<S: System>(
     let path = &target.path;
     let file = match system.open(path, access) {
         Ok(Opened::File(file)) => file,
-        Ok(Opened::Missing) => return Ok(Attempt::Retry(Retry::Vanished)),
+        Ok(Opened::Missing) => return Ok(Attempt::Retry(Retry::Missing)),
         Ok(Opened::Leased) => return Ok(Attempt::Retry(Retry::Leased)),
         Ok(Opened::NotAFile(FileKind::Symlink)) => return Err(Error::Symlink { path: path.clone() }),
         Ok(Opened::NotAFile(kind)) => return Err(not_a_file(target, kind)),

@@ -90,7 +90,7 @@ pub(super) fn inspect_path<S: System>(
 ) -> Result<Attempt<LockStatus>, Error> {
     let (file, stat) = match open_existing(system, target, Access::Read, budget)? {
         Attempt::Done(opened) => opened,
-        Attempt::Retry(Retry::Vanished) => return Ok(Attempt::Done(free(target))),
+        Attempt::Retry(Retry::Missing) => return Ok(Attempt::Done(free(target))),
         Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
         Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
     };

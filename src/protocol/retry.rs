@@ -48,7 +48,9 @@ pub(super) struct Refusal {
 /// Why an attempt has to be repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Retry {
-    /// The path does not name the file now: its owner has released it.
+    /// The path names no file now: its owner has released it.
+    Missing,
+    /// The path named the file, and names none or another one now.
     Vanished,
     /// The file is empty and in its creation grace period: its creator is about to lock it.
     BeingCreated,
@@ -112,7 +114,7 @@ impl RetryBudget {
             }
             Retry::HeldByInspector if since(&mut self.first_inspected) >= SHARED_LOCK_LIMIT => return None,
             Retry::HeldByInspector => (&mut self.held_by_inspector, 1000, 1),
-            Retry::Vanished => (&mut self.vanished, 200, 0),
+            Retry::Missing | Retry::Vanished => (&mut self.vanished, 200, 0),
             Retry::Leased => (&mut self.leased, 20, 5),
             Retry::RecordPending => (&mut self.record_pending, 20, 1),
             Retry::OwnerNotVisible => (&mut self.owner_not_visible, 3, 1),
@@ -177,7 +179,7 @@ impl RetryBudget {
             Retry::BeingCreated => BEING_CREATED,
             Retry::HeldByInspector => SHARED_LOCK,
             Retry::Leased => "another process has a lease on the file",
-            Retry::Vanished => "other processes acquire and release it",
+            Retry::Missing | Retry::Vanished => "other processes acquire and release it",
             Retry::HeldByReaders => return target.contention(None, Some(held_by_readers(system, target))),
             Retry::ReadersChecked => "another process checks for readers",
         };

@@ -112,7 +112,7 @@ fn open_or_create<S: System>(
     }
     let file = match system.open(&readers.path, Access::ReadWrite) {
         Ok(Opened::File(file)) => file,
-        Ok(Opened::Missing) => return Ok(Attempt::Retry(Retry::Vanished)),
+        Ok(Opened::Missing) => return Ok(Attempt::Retry(Retry::Missing)),
         Ok(Opened::Leased) => return Ok(Attempt::Retry(Retry::Leased)),
         Ok(Opened::NotAFile(FileKind::Symlink)) => return Err(Error::Symlink { path: readers.path.clone() }),
         Ok(Opened::NotAFile(kind)) => return Err(not_a_file(readers, kind)),
