@@ -423,6 +423,19 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
+        name: "record_awaited_without_bound",
+        about: "a process that finds a kernel lock without a record waits for the record for ever",
+        edits: &[("Retry::RecordPending => (&mut self.record_pending, 20, 1),", "Retry::RecordPending => (&mut self.record_pending, u32::MAX, 1),")],
+    },
+    Mutation {
+        name: "missing_file_looked_for_without_bound",
+        about: "a breaker that finds no file looks for it for ever",
+        edits: &[
+            ("Attempt::Retry(Retry::Missing) => return Ok(Attempt::Done(false)),", ""),
+            ("Retry::Missing | Retry::Vanished => (&mut self.vanished, 200, 0),", "Retry::Missing | Retry::Vanished => (&mut self.vanished, u32::MAX, 0),"),
+        ],
+    },
+    Mutation {
         name: "any_reader_removes_the_file",
         about: "a reader removes the file of the readers, although others have its kernel lock",
         edits: &[(

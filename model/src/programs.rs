@@ -126,7 +126,7 @@ pub enum Found {
 }
 
 pub(crate) fn entered(system: &Simulated, took_over: bool) {
-    system.observe(|world, who| {
+    system.observe(move |world, who| {
         world.answered(who);
         world.enter(who, took_over);
     });
@@ -134,40 +134,42 @@ pub(crate) fn entered(system: &Simulated, took_over: bool) {
 
 pub(crate) fn refused(system: &Simulated, error: &Error) {
     let is_out_of_retries = system.is_out_of_retries();
-    system.observe(|world, who| {
+    let is_stale = matches!(error, Error::Stale { .. });
+    let contention = match error {
+        Error::Contention { holder, .. } => Some(holder.as_ref().map(|holder| holder.pid)),
+        _ => None,
+    };
+    system.observe(move |world, who| {
         let seen = world.answered(who);
         let Seen { held, stale, .. } = seen;
         // Without kernel locks nothing is taken over, and only a provable death is reported as such.
         let is_refused = held || (stale && world.has_no_kernel_locks());
-        match error {
-            Error::Contention { holder, .. } => {
+        match contention {
+            Some(holder) => {
                 if !is_refused {
                     world.violations.add(Violation::SpuriousRefusal);
                 }
                 // Before its patience ends it knows who has the lock, and that is not somebody who was gone.
-                let knows = holder.as_ref().is_some_and(|holder| seen.existed(holder.pid));
+                let knows = holder.is_some_and(|pid| seen.existed(pid));
                 if !knows && !is_out_of_retries && !world.has_no_kernel_locks() {
                     world.violations.add(Violation::WrongAnswer);
                 }
             }
-            Error::Stale { .. } if stale && world.has_no_kernel_locks() => {}
-            _ => world.violations.add(Violation::WrongAnswer),
+            None if is_stale && stale && world.has_no_kernel_locks() => {}
+            None => world.violations.add(Violation::WrongAnswer),
         }
     });
 }
 
 pub(crate) fn released(system: &Simulated, result: &Result<(), Error>) {
-    system.observe(|world, who| {
-        if result.is_ok() {
+    let (is_ok, is_lost) = (result.is_ok(), matches!(result, Err(Error::Lost { .. })));
+    system.observe(move |world, who| {
+        if is_ok {
             world.released();
         }
         let actor = &world.actors[who];
-        let is_right = match result {
-            // It learns of a loss that comes after its last look no more.
-            Ok(()) => !actor.lost || actor.looked,
-            Err(Error::Lost { .. }) => actor.lost,
-            Err(_) => false,
-        };
+        // It learns of a loss that comes after its last look no more.
+        let is_right = if is_ok { !actor.lost || actor.looked } else { is_lost && actor.lost };
         if !is_right {
             world.violations.add(Violation::WrongAnswer);
         }
@@ -175,7 +177,7 @@ pub(crate) fn released(system: &Simulated, result: &Result<(), Error>) {
 }
 
 pub(crate) fn inspected(system: &Simulated, found: Option<Found>) {
-    system.observe(|world, who| {
+    system.observe(move |world, who| {
         let Seen { held, free, being_created, stale, without_readers, .. } = world.answered(who);
         let is_right = match found {
             // The path and the readers are checked one after the other.
@@ -191,13 +193,14 @@ pub(crate) fn inspected(system: &Simulated, found: Option<Found>) {
 }
 
 pub(crate) fn broken(system: &Simulated, force: bool, result: &Result<bool, Error>) {
-    system.observe(|world, who| {
+    let is_broken = result.as_ref().ok().copied();
+    let is_contention = matches!(result, Err(Error::Contention { .. }));
+    system.observe(move |world, who| {
         let Seen { held, free, stale, without_readers, .. } = world.answered(who);
-        let is_right = match result {
-            Ok(true) => stale || force,
-            Ok(false) => free && without_readers,
-            Err(Error::Contention { .. }) => held && !force,
-            Err(_) => false,
+        let is_right = match is_broken {
+            Some(true) => stale || force,
+            Some(false) => free && without_readers,
+            None => is_contention && held && !force,
         };
         if !is_right {
             world.violations.add(Violation::WrongAnswer);

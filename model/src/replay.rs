@@ -2,7 +2,7 @@
 //!
 //! A program is ordinary code over `System`. It cannot be copied half-way, so each step runs it again from
 //! the beginning of its call; at the first operation without an answer that one is carried out, and at the
-//! second the program is left by unwinding. What a program asks after the same answers is always the same, so it
+//! second the program is left by unwinding. What a program does after the same answers is always the same, so it
 //! is run once for each, and [`Known`] tells the rest.
 
 use std::collections::HashMap;
@@ -244,8 +244,9 @@ struct Run {
     /// How many answers it had when it began to wait for readers.
     readers_at: Option<usize>,
     slept: Duration,
-    was_observed: bool,
-    learned: Vec<(Vec<Answer>, Option<Call>)>,
+    /// What the checker noted after the last answer.
+    observation: Option<Observation>,
+    learned: Vec<(Vec<Answer>, Continuation)>,
 }
 
 /// A process' view of the world: the `System` that the protocol runs over.
@@ -266,16 +267,27 @@ fn locked(run: &Mutex<Run>) -> MutexGuard<'_, Run> {
     run.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a process asks next after the answers of its round: `None` if the checker observes it there.
+/// What the checker notes of a process.
+type Observation = Arc<dyn Fn(&mut World, Who) + Send + Sync>;
+
+/// How a process goes on.
+#[derive(Clone)]
+struct Continuation {
+    observation: Option<Observation>,
+    /// Its next operation; `None`: it ends.
+    next: Option<Call>,
+}
+
+/// How a process goes on after the answers of its round.
 #[derive(Default)]
-pub struct Known(RwLock<HashMap<Vec<Answer>, Option<Call>>>);
+pub struct Known(RwLock<HashMap<Vec<Answer>, Continuation>>);
 
 impl Known {
-    fn after(&self, history: &[Answer]) -> Option<Call> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(history).cloned().flatten()
+    fn after(&self, history: &[Answer]) -> Option<Continuation> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(history).cloned()
     }
 
-    fn learn(&self, learned: Vec<(Vec<Answer>, Option<Call>)>) {
+    fn learn(&self, learned: Vec<(Vec<Answer>, Continuation)>) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).extend(learned);
     }
 }
@@ -291,10 +303,14 @@ pub fn step(
 ) -> (World, Position, bool) {
     let mut run = Run::new(program, who, world.clone(), position.clone(), Until::NextCall);
     run.at = run.history.len();
-    while let Some(call) = known.after(&run.history) {
-        if run.answer(&call).is_none() {
-            let (world, position) = run.stop(false);
-            return (world, position, false);
+    while let Some(Continuation { observation, next }) = known.after(&run.history) {
+        if let Some(observation) = observation {
+            run.observe(&observation);
+        }
+        let ended = next.is_none();
+        if next.is_none_or(|call| run.answer(&call).is_none()) {
+            let (world, position) = run.stop(ended);
+            return (world, position, ended);
         }
     }
     let run = Run::new(program, who, world.clone(), position, Until::NextCall);
@@ -334,7 +350,7 @@ impl Run {
             has_written,
             readers_at,
             slept: Duration::ZERO,
-            was_observed: false,
+            observation: None,
             learned: Vec::new(),
         }
     }
@@ -351,7 +367,10 @@ impl Run {
             Err(panic) => panic::resume_unwind(panic),
         };
         // Not what is in it: unwinding may leak a file that has it too.
-        let run = locked(&run).clone();
+        let mut run = locked(&run).clone();
+        if ended {
+            run.learn(None);
+        }
         (run, ended)
     }
 
@@ -367,15 +386,29 @@ impl Run {
 }
 
 impl Run {
-    fn answer(&mut self, call: &Call) -> Option<Answer> {
+    fn learn(&mut self, next: Option<&Call>) {
+        let observation = self.observation.take();
+        if self.until == Until::NextCall {
+            self.learned.push((self.history.clone(), Continuation { observation, next: next.cloned() }));
+        }
+    }
+
+    fn observe(&mut self, observation: &Observation) {
+        if self.carried_out > 0 {
+            observation(&mut self.world, self.who);
+        }
+    }
+
+    fn replayed_or_answer(&mut self, call: &Call) -> Option<Answer> {
         if let Some(answer) = self.history.get(self.at) {
             self.at += 1;
             return Some(answer.clone());
         }
-        let was_observed = std::mem::take(&mut self.was_observed);
-        if self.until == Until::NextCall {
-            self.learned.push((self.history.clone(), (!was_observed).then(|| call.clone())));
-        }
+        self.learn(Some(call));
+        self.answer(call)
+    }
+
+    fn answer(&mut self, call: &Call) -> Option<Answer> {
         let is_step = match call {
             Call::CloseUnlocked(_) | Call::Clock => false,
             Call::StatPath(Place::Readers) => self.world.knows_readers(),
@@ -509,7 +542,7 @@ fn suspend() -> ! {
 
 impl Simulated {
     fn call(&self, call: &Call) -> Answer {
-        let answer = locked(&self.run).answer(call);
+        let answer = locked(&self.run).replayed_or_answer(call);
         answer.unwrap_or_else(|| suspend())
     }
 
@@ -534,15 +567,12 @@ impl Simulated {
     }
 
     /// What the checker knows; the program itself must not be guided by it.
-    pub(crate) fn observe(&self, look: impl FnOnce(&mut World, Who)) {
+    pub(crate) fn observe(&self, observation: impl Fn(&mut World, Who) + Send + Sync + 'static) {
         let mut run = locked(&self.run);
-        if run.at != run.history.len() {
-            return;
-        }
-        run.was_observed = true;
-        if run.carried_out > 0 {
-            let who = run.who;
-            look(&mut run.world, who);
+        if run.at == run.history.len() {
+            let observation: Observation = Arc::new(observation);
+            run.observe(&observation);
+            run.observation = Some(observation);
         }
     }
 }
@@ -556,7 +586,7 @@ impl Drop for File {
         let mut run = locked(&self.run);
         let is_locked = run.world.is_locked(run.who, self.number);
         let call = if is_locked { Call::Close(self.number) } else { Call::CloseUnlocked(self.number) };
-        if run.answer(&call).is_none() {
+        if run.replayed_or_answer(&call).is_none() {
             drop(run);
             suspend();
         }

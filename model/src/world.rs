@@ -9,8 +9,37 @@ use crate::protocol::record::{Content, RELEASED, Record};
 use crate::role::Role;
 use crate::violation::{Violation, Violations};
 
-/// A file's bytes.
-pub type Data = Arc<[u8]>;
+/// A file's bytes, and the record in them, which the checker reads after every operation.
+#[derive(Debug, Clone, Default)]
+pub struct Data(Arc<(Vec<u8>, Option<Record>)>);
+
+impl From<&[u8]> for Data {
+    fn from(bytes: &[u8]) -> Self {
+        Self(Arc::new((bytes.to_vec(), Record::parse(bytes))))
+    }
+}
+
+impl std::ops::Deref for Data {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0.0
+    }
+}
+
+impl PartialEq for Data {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Data {}
+
+impl std::hash::Hash for Data {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
 
 /// The number of a process, from 0.
 pub type Who = usize;
@@ -429,7 +458,7 @@ impl World {
     /// Reads a file.
     pub fn read(&mut self, who: Who, file: usize) -> Data {
         let inode = self.opened(who, file);
-        Arc::clone(&self.inode(inode).data)
+        self.inode(inode).data.clone()
     }
 
     /// Writes at a file's beginning.
@@ -446,7 +475,7 @@ impl World {
         data[..bytes.len()].copy_from_slice(bytes);
         let clock = self.clock;
         let inode = self.inode(inode);
-        inode.data = data.into();
+        inode.data = data[..].into();
         inode.modified = clock;
     }
 
@@ -593,9 +622,9 @@ impl World {
     }
 
     /// By the judging table of `docs/design/protocol.md`, written again here.
-    fn names_a_live_process(&self, data: &[u8], who: Who) -> bool {
-        let Some(record) = Record::parse(data) else { return false };
-        if self.is_copy(&record) {
+    fn names_a_live_process(&self, data: &Data, who: Who) -> bool {
+        let Some(record) = &data.0.1 else { return false };
+        if self.is_copy(record) {
             return false;
         }
         if record.pid == pid(who) {

@@ -396,6 +396,8 @@ mutants! {
     mutant_owner_checks_in_shared_mode: owner_checks_in_shared_mode, TwoOwners, [Read 1, Run 1];
     mutant_owner_does_not_check_the_readers_file: owner_does_not_check_the_readers_file, ForeignFileModified, [Read 1, Read 1, Run 1], starts: vec![Start::nothing()];
     mutant_any_reader_removes_the_file: any_reader_removes_the_file, TwoOwners, [Read 1, Read 1, Run 1], starts: vec![Start::nothing()];
+    mutant_record_awaited: record_awaited_without_bound, NonTermination, [Run 1, Run 1], ends_alone: true;
+    mutant_missing_file_looked_for: missing_file_looked_for_without_bound, NonTermination, [Break 1], ends_alone: true;
     mutant_readers_are_contention: readers_are_contention, SpuriousRefusal, [Read 1, Run 1];
     mutant_checked_readers_are_contention: checked_readers_are_contention, SpuriousRefusal, [Read 1, Read 1];
     mutant_reader_does_not_await_the_record: reader_does_not_await_the_record, WrongAnswer, [Read 1, Run 1];
