@@ -175,17 +175,18 @@ impl Search {
         !(waits_for_old_peers && state.world.actors.iter().any(late))
     }
 
-    fn step(&self, state: &mut State, who: Who, until: Until) -> bool {
+    /// `true`: the round has ended.
+    fn step(&self, mut state: State, who: Who, until: Until) -> (State, bool) {
         let position = std::mem::replace(&mut state.positions[who], Position::start());
         let program = self.program(who);
         let (world, position, ended) = match until {
-            Until::NextCall => replay::step(&program, who, &state.world, position, &self.known[who]),
-            _ => replay::run(&program, who, state.world.clone(), position, until),
+            Until::NextCall => replay::step(&program, who, state.world, position, &self.known[who]),
+            _ => replay::run(&program, who, state.world, position, until),
         };
         state.world = world;
         state.positions[who] = position;
         if state.positions[who].next == Call::Leave && !state.world.actors[who].is_old() {
-            self.forget_how_it_was_acquired(state, who);
+            self.forget_how_it_was_acquired(&mut state, who);
         }
         if ended {
             state.world.end(who);
@@ -194,7 +195,7 @@ impl Search {
                 state.positions[who] = self.first(&state.world, who);
             }
         }
-        ended
+        (state, ended)
     }
 
     /// What `release` does depends on the file alone, so all ways to acquire the same file become one state.
@@ -350,13 +351,13 @@ impl Model for Search {
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut state = last.clone();
         match action {
-            Action::Step(who) => {
-                self.step(&mut state, who, Until::NextCall);
-            }
+            Action::Step(who) => state = self.step(state, who, Until::NextCall).0,
             Action::ExhaustRetries(who) => {
-                if !self.step(&mut state, who, Until::End { with_time: false }) {
+                let (after, ended) = self.step(state, who, Until::End { with_time: false });
+                if !ended {
                     return None;
                 }
+                state = after;
             }
             Action::Kill(who) | Action::KillAlone(who) => {
                 state.crashes -= 1;

@@ -297,11 +297,11 @@ impl Known {
 pub fn step(
     program: &impl Round,
     who: Who,
-    world: &World,
+    world: World,
     position: Position,
     known: &Known,
 ) -> (World, Position, bool) {
-    let mut run = Run::new(program, who, world.clone(), position.clone(), Until::NextCall);
+    let mut run = Run::new(program, who, world, position, Until::NextCall);
     run.at = run.history.len();
     while let Some(Continuation { observation, next }) = known.after(&run.history) {
         if let Some(observation) = observation {
@@ -313,7 +313,7 @@ pub fn step(
             return (world, position, ended);
         }
     }
-    let run = Run::new(program, who, world.clone(), position, Until::NextCall);
+    run.at = 0;
     let (mut run, ended) = run.replay(program);
     known.learn(std::mem::take(&mut run.learned));
     let (world, position) = run.stop(ended);
