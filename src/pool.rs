@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
+use std::hint;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -236,14 +237,15 @@ impl<T> Slot<T> {
 }
 
 impl<T> Job<T> {
-    /// The answer, if it comes within `time`. Sleeping for it would cost more than looking.
+    /// The answer, if it comes within `time`. Sleeping for it would cost more than looking, and a thread that yields
+    /// the processor may get it back much later.
     pub(crate) fn spin_for(self, time: Duration) -> Result<T, Self> {
         let started = Instant::now();
         while !self.slot.is_done.load(Ordering::Acquire) {
             if started.elapsed() >= time {
                 break;
             }
-            thread::yield_now();
+            hint::spin_loop();
         }
         self.slot.take().ok_or(self)
     }

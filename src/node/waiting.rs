@@ -42,7 +42,7 @@ pub(super) fn attempt_sync<'env>(
     target: Target,
     work: Work,
 ) -> Result<Unknown<'env>> {
-    match pool::submit(work).spin_for(SPIN_LIMIT) {
+    match pool::submit(work).spin_for(*SPIN_LIMIT) {
         Ok(done) => finished(env, done, None),
         Err(job) => {
             let (tell, told) = oneshot::channel();
