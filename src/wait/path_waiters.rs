@@ -41,6 +41,8 @@ pub(super) struct PathWaiters<P: Platform> {
     vacant_since: Option<Instant>,
     /// Earlier waiters have had time since then.
     has_yielded: bool,
+    /// How many there were, and when, while this sleeps for several of them.
+    several_ahead: Option<(u32, Instant)>,
     /// Since when the lock was held, and for how long it was held the last time that this was watched.
     held_since: Instant,
     hold: Duration,
@@ -60,6 +62,7 @@ impl<P: Platform> PathWaiters<P> {
             due: now,
             vacant_since: None,
             has_yielded: false,
+            several_ahead: None,
             held_since: now,
             hold: Duration::ZERO,
             may_be_closing: false,
@@ -200,10 +203,25 @@ impl<P: Platform> PathWaiters<P> {
             }
             _ => {}
         }
+        let several_ahead = self.several_ahead.take();
+        if several_ahead.is_some() {
+            // The lock may have become free just before.
+            self.vacant_since = Some(now - LATER_QUEUE_YIELD);
+        }
         let since = now.saturating_duration_since(*self.vacant_since.get_or_insert(now));
         let has_time = since < QUEUE_YIELD && deadline.is_none_or(|deadline| deadline > now + QUEUE_YIELD);
         if let Queue::Ticket(ticket) = &mut self.queue {
             ticket.take(arrival);
+            let counted = several_ahead.filter(|(before, _)| has_time && *before < MAX_COUNTED);
+            if let Some((before, since)) = counted {
+                let ahead = ticket.ahead(MAX_COUNTED);
+                // The lock changes hands, so there is nothing to watch yet.
+                if (2..before).contains(&ahead) {
+                    self.hold = now.saturating_duration_since(since) / (before - ahead);
+                    self.yield_to(ahead, deadline, now);
+                    return None;
+                }
+            }
             if has_time && self.has_yielded && !ticket.is_first() {
                 self.state = State::Observing;
                 return Some(Job::Observe);
@@ -322,10 +340,8 @@ impl<P: Platform> PathWaiters<P> {
             return;
         }
         let most = deadline.map_or(MAX_BACKOFF, |deadline| (deadline - now) / 2).min(MAX_BACKOFF);
-        let pause = (self.hold * (ahead - 1) / 2).min(most).max(LATER_QUEUE_YIELD);
-        self.due = now + pause;
-        // The lock may have become free just before.
-        self.vacant_since = Some(now + pause.saturating_sub(LATER_QUEUE_YIELD));
+        self.due = now + (self.hold * (ahead - 1) / 2).min(most).max(LATER_QUEUE_YIELD);
+        self.several_ahead = Some((ahead, now));
     }
 
     /// Lets earlier waiters attempt for longer.
