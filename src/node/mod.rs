@@ -5,7 +5,7 @@
 mod args;
 #[cfg(target_env = "musl")]
 mod at_exit;
-mod detach;
+mod deferred;
 mod errors;
 mod exit;
 mod lock;

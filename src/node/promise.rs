@@ -12,9 +12,9 @@ use napi::bindgen_prelude::{ToNapiValue, Unknown};
 use napi::{Env, Result};
 
 use super::JsStatus;
-use super::detach::detached;
 use super::errors::{created_by, guarded, internal, to_js};
 use super::lock::{Acquired, Create};
+use super::state::State;
 use crate::pool;
 use crate::protocol::error::Error;
 use crate::protocol::{self, LockStatus};
@@ -109,7 +109,7 @@ pub(super) fn promised_or<'env>(
         Ok(done) if go_on.is_none() || !is_open(&done) => return settled(env, done, create),
         job => job,
     };
-    let (settle, promise) = deferred(env)?;
+    let (settle, promise) = State::of(env)?.promises.deferred(env)?;
     let finish = move |done| match go_on {
         Some(go_on) if is_open(&done) => go_on(settle),
         _ => settle(done),
@@ -121,20 +121,12 @@ pub(super) fn promised_or<'env>(
     Ok(promise)
 }
 
-/// A promise, and the function that settles it from any thread.
-pub(super) fn deferred(env: &Env) -> Result<(Settle, Unknown<'_>)> {
-    let (deferred, promise) = env.create_deferred::<Unknown<'static>, Resolver>()?;
-    let settle = move |done| {
-        // Called by the event loop, through napi, which lets a panic pass.
-        deferred.resolve(Box::new(move |env: Env| Ok(detached(&env, settled(&env, done, None)?))));
-    };
-    Ok((Box::new(settle), napi::JsValue::to_unknown(&promise)))
-}
-
-type Resolver = Box<dyn FnOnce(Env) -> Result<Unknown<'static>> + Send>;
-
 /// As [`finished`], but a panic of the conversion is an error too.
-fn settled<'env>(env: &'env Env, done: Outcome, create: Option<&Create<'env>>) -> Result<Unknown<'env>> {
+pub(super) fn settled<'env>(
+    env: &'env Env,
+    done: Outcome,
+    create: Option<&Create<'env>>,
+) -> Result<Unknown<'env>> {
     guarded(env, || {
         #[cfg(feature = "panic-probe")]
         super::panic_probe::reached("settling");

@@ -7,6 +7,7 @@ use napi::{Env, Error, Result};
 use napi_derive::napi;
 use oneshot::Receiver;
 
+use super::deferred::Promises;
 use super::errors::guarded;
 use super::exit;
 use super::lock::JsHolder;
@@ -28,6 +29,7 @@ pub(super) struct State {
     pub(super) thread: u32,
     /// The synchronous waits of the JavaScript thread.
     pub(super) waits: RefCell<Map<u64, SyncWait>>,
+    pub(super) promises: Promises,
 }
 
 /// `threadId` of `node:worker_threads` where no worker runs.
@@ -55,7 +57,8 @@ pub fn setup(env: &Env, thread_id: Function<'_, (), u32>) -> Result<()> {
         }
         let thread = if platform::is_main_thread() { MAIN_THREAD } else { thread_id.call(())? };
         let owner = exit::owner_of_thread();
-        env.set_instance_data(State { owner, thread, waits: RefCell::default() }, (), |_| {})?;
+        let promises = Promises::new(env)?;
+        env.set_instance_data(State { owner, thread, waits: RefCell::default(), promises }, (), |_| {})?;
         platform::keep_loaded();
         // A worker that ends releases its own locks and no others.
         env.add_env_cleanup_hook(owner, exit::close_environment)?;

@@ -11,7 +11,7 @@ use super::args::{target, target_of};
 use super::errors::{guarded, to_js};
 use super::exit;
 use super::lock::{Acquired, JsHolder};
-use super::promise::{SPIN_LIMIT, Settle, Value, Work, deferred, finished, returned};
+use super::promise::{SPIN_LIMIT, Settle, Value, Work, finished, returned};
 use super::state::{State, SyncWait};
 use crate::pool;
 use crate::protocol::error::Error;
@@ -78,7 +78,7 @@ pub fn wait<'env>(
     guarded(env, || {
         let state = State::of(env)?;
         let target = target!(env, None, file, Some(message), Some(settings));
-        let (settle, lock) = deferred(env)?;
+        let (settle, lock) = state.promises.deferred(env)?;
         start(state, named(id), target, left, true, settle);
         Ok(lock)
     })

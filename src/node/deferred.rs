@@ -1,0 +1,95 @@
+//! Promises that any thread settles. All promises of an environment share one thread-safe function: with one for each,
+//! as napi has it, a waiting call costs 9 kB and a handle of the event loop.
+#![allow(unsafe_code, reason = "napi has no promise without a thread-safe function of its own")]
+
+use std::cell::Cell;
+use std::ptr;
+use std::sync::Arc;
+
+use napi::bindgen_prelude::{FromNapiValue, Unknown};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi::{Env, JsError, JsValue, Result, Status, check_status, sys};
+
+use super::promise::{Outcome, Settle, settled};
+use super::state::State;
+
+/// Settles one promise, on the JavaScript thread.
+type Settlement = Box<dyn FnOnce(Env) + Send>;
+
+type Settlements = ThreadsafeFunction<Settlement, (), (), Status, false, true>;
+
+/// The promises of an environment.
+pub(super) struct Promises {
+    settlements: Arc<Settlements>,
+    /// How many are pending. They keep the event loop alive.
+    pending: Cell<usize>,
+}
+
+impl Promises {
+    pub(super) fn new(env: &Env) -> Result<Self> {
+        // napi calls a function after each settlement.
+        let nothing = env.create_function_from_closure::<(), (), _>("settled", |_| Ok(()))?;
+        let settlements =
+            nothing.build_threadsafe_function::<Settlement>().weak::<true>().build_callback(|context| {
+                (context.value)(context.env);
+                Ok(())
+            })?;
+        Ok(Self { settlements: Arc::new(settlements), pending: Cell::new(0) })
+    }
+
+    /// A promise, and the function that settles it from any thread.
+    pub(super) fn deferred<'env>(&self, env: &'env Env) -> Result<(Settle, Unknown<'env>)> {
+        let (deferred, promise) = Deferred::new(env)?;
+        if self.pending.replace(self.pending.get() + 1) == 0 {
+            // SAFETY: the environment is that of the function, and this is its thread.
+            check_status!(unsafe { sys::napi_ref_threadsafe_function(env.raw(), self.settlements.raw()) })?;
+        }
+        let settlements = Arc::clone(&self.settlements);
+        let settle = move |done: Outcome| {
+            let settlement = move |env: Env| {
+                deferred.settle(&env, settled(&env, done, None));
+                if let Ok(state) = State::of(&env) {
+                    state.promises.settled_one(&env);
+                }
+            };
+            // If the environment ends, this drops the outcome.
+            settlements.call(Box::new(settlement), ThreadsafeFunctionCallMode::NonBlocking);
+        };
+        Ok((Box::new(settle), promise))
+    }
+
+    fn settled_one(&self, env: &Env) {
+        if self.pending.replace(self.pending.get() - 1) == 1 {
+            // SAFETY: as in `deferred`.
+            unsafe { sys::napi_unref_threadsafe_function(env.raw(), self.settlements.raw()) };
+        }
+    }
+}
+
+struct Deferred(sys::napi_deferred);
+
+// SAFETY: other threads only pass it back to the JavaScript thread.
+unsafe impl Send for Deferred {}
+
+impl Deferred {
+    fn new(env: &Env) -> Result<(Self, Unknown<'_>)> {
+        let (mut deferred, mut promise) = (ptr::null_mut(), ptr::null_mut());
+        // SAFETY: both pointers are valid for the call, which sets them.
+        check_status!(unsafe { sys::napi_create_promise(env.raw(), &raw mut deferred, &raw mut promise) })?;
+        // SAFETY: the promise is a value of this environment and scope.
+        let promise = unsafe { Unknown::from_napi_value(env.raw(), promise) }?;
+        Ok((Self(deferred), promise))
+    }
+
+    fn settle(self, env: &Env, value: Result<Unknown<'_>>) {
+        match value {
+            // SAFETY: napi frees a deferred when it is settled, and `self` is moved.
+            Ok(value) => unsafe { sys::napi_resolve_deferred(env.raw(), self.0, value.raw()) },
+            // SAFETY: as above.
+            Err(error) => unsafe {
+                let error = JsError::from(error).into_unknown(*env);
+                sys::napi_reject_deferred(env.raw(), self.0, error.raw())
+            },
+        };
+    }
+}
