@@ -383,10 +383,8 @@ for (const [name, race] of RACES) {
       if (!third) {
         // Only if an attempt took longer than the rejection waits for it.
         late += 1
-        await until(
-          async () => (await acquireLock(cwd).catch(() => undefined))?.release() !== undefined,
-          'the lock is free',
-        )
+        const lock = await until(() => acquireLock(cwd).catch(() => undefined), 'the lock is free')
+        await lock?.release()
       }
       await third?.release()
     }
