@@ -2,7 +2,7 @@ import { basename, dirname, join } from 'node:path'
 import type { JsStatus } from '../binding.js'
 import type * as contract from '../index.js'
 import { acquireLock, acquireLockSync } from './acquire.js'
-import { releaseLock, releaseLockSync, withoutNulls } from './lock.js'
+import { Lock, releaseLock, releaseLockSync, withoutNulls } from './lock.js'
 import { native, resultOf, settled } from './native.js'
 import { acquireOptions, breakOptions, settingsOf } from './options.js'
 import { LockError as SharedLockError } from './shared/errors.js'
@@ -10,7 +10,8 @@ import { holderProcess, readerProcess } from './shared/holder-process.js'
 import { createWithLock } from './shared/with-lock.js'
 
 const LockError: typeof contract.LockError = SharedLockError
-const withLock = createWithLock({ acquireLock, shorthand: 'cwd', identify }) as typeof contract.withLock
+const kind = { acquireLock, rollBack: Lock.rollBack, shorthand: 'cwd', identify }
+const withLock = createWithLock(kind) as typeof contract.withLock
 
 /** A lock has one path in its real directory. */
 async function identify(asked: contract.AcquireOptions) {
