@@ -212,7 +212,7 @@ fn acquire(slots: &[Target], timeout: Duration) -> Result<Lock, Error> {
 /// # Errors
 /// As [`Lock::release`], and [`Error::InvalidArgument`].
 pub fn release_lock(options: &LockOptions) -> Result<(), Error> {
-    let target = options.resolve()?;
+    let target = options.resolve_any()?;
     table::find(Owner::PROGRAM, &target.path).and_then(table::release).unwrap_or(Ok(()))
 }
 
@@ -232,7 +232,7 @@ pub fn with_lock<T>(options: &AcquireOptions, work: impl FnOnce(&Lock) -> T) -> 
 /// # Errors
 /// [`Error::Symlink`], [`Error::NotAFile`], [`Error::InvalidArgument`] and [`Error::System`] as they say.
 pub fn inspect_lock(options: &LockOptions) -> Result<LockStatus, Error> {
-    inspect(&options.resolve()?)
+    inspect(&options.resolve_any()?)
 }
 
 /// As [`inspect_lock`], of a target.
@@ -252,7 +252,7 @@ pub(crate) fn inspect(target: &Target) -> Result<LockStatus, Error> {
 /// # Errors
 /// [`Error::Contention`] if the lock is held and `force` is off; otherwise as [`acquire_lock`].
 pub fn break_lock(options: &BreakOptions) -> Result<bool, Error> {
-    protocol::break_lock(Os::get(), &options.lock.resolve()?, options.force)
+    protocol::break_lock(Os::get(), &options.lock.resolve_any()?, options.force)
 }
 
 /// The absolute path of the lock file. Touches nothing.
@@ -260,5 +260,5 @@ pub fn break_lock(options: &BreakOptions) -> Result<bool, Error> {
 /// # Errors
 /// [`Error::InvalidArgument`] and [`Error::System`] as [`LockOptions::resolve`].
 pub fn resolve_lock_path(options: &LockOptions) -> Result<PathBuf, Error> {
-    options.resolve().map(|target| target.path)
+    options.resolve_any().map(|target| target.path)
 }

@@ -9,7 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use reconcile_lock::{
-    AcquireOptions, Error, Lock, LockOptions, acquire_lock, acquire_locks, break_lock, inspect_lock,
+    AcquireOptions, BreakOptions, DEFAULT_FILE, Error, Lock, LockOptions, acquire_lock, acquire_locks,
+    break_lock, inspect_lock, release_lock, resolve_lock_path,
 };
 
 const LONG: Duration = Duration::from_secs(20);
@@ -270,11 +271,16 @@ fn release_is_no_loss() {
 }
 
 #[test]
-fn inspect_and_break_ignore_slots() {
+fn calls_that_do_not_acquire_ignore_slots_and_shared() {
     let directory = tempfile::tempdir().expect("a directory");
-    let lock = three(directory.path());
-    let _locks = acquire_all(&lock, 2);
-    assert_eq!(inspect_lock(&lock).expect("read").path, directory.path().join("l"));
-    let refused = break_lock(&reconcile_lock::BreakOptions { lock, force: false });
+    let lock =
+        LockOptions { slots: 3, shared: true, durable: true, ..LockOptions::in_directory(directory.path()) };
+    let path = directory.path().join(DEFAULT_FILE);
+    assert_eq!(resolve_lock_path(&lock).expect("a path"), path);
+    let held = acquire_lock(&LockOptions::in_directory(directory.path()).into()).expect("free");
+    assert_eq!(inspect_lock(&lock).expect("read").path, path);
+    let refused = break_lock(&BreakOptions { lock: lock.clone(), force: false });
     assert!(matches!(refused, Err(Error::Contention { .. })));
+    release_lock(&lock).expect("held");
+    assert!(!held.is_held());
 }

@@ -141,6 +141,11 @@ impl LockOptions {
         Ok(target)
     }
 
+    /// The target of a call that does not acquire. It ignores the mode in which the lock would be acquired.
+    pub(crate) fn resolve_any(&self) -> Result<Target, Error> {
+        Self { shared: false, ..self.clone() }.resolve()
+    }
+
     /// The target of each slot.
     pub(crate) fn resolve_slots(&self) -> Result<Vec<Target>, Error> {
         let first = self.resolve()?;
