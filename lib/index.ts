@@ -2,15 +2,16 @@ import { basename, dirname, join } from 'node:path'
 import type { JsStatus } from '../binding.js'
 import type * as contract from '../index.js'
 import { acquireLock, acquireLockSync } from './acquire.js'
-import { releaseLock, releaseLockSync, withoutNulls } from './lock.js'
+import { Lock, releaseLock, releaseLockSync, withoutNulls } from './lock.js'
 import { native, resultOf, settled } from './native.js'
-import { acquireOptions, breakOptions, settingsOf } from './options.js'
+import { acquireOptions, breakOptions, settingsOf, targetOptions } from './options.js'
 import { LockError as SharedLockError } from './shared/errors.js'
 import { holderProcess, readerProcess } from './shared/holder-process.js'
 import { createWithLock } from './shared/with-lock.js'
 
 const LockError: typeof contract.LockError = SharedLockError
-const withLock = createWithLock({ acquireLock, shorthand: 'cwd', identify }) as typeof contract.withLock
+const kind = { acquireLock, rollBack: Lock.rollBack, shorthand: 'cwd', identify }
+const withLock = createWithLock(kind) as typeof contract.withLock
 
 /** A lock has one path in its real directory. */
 async function identify(asked: contract.AcquireOptions) {
@@ -22,12 +23,12 @@ async function identify(asked: contract.AcquireOptions) {
 }
 
 async function inspectLock(...args: unknown[]): Promise<contract.LockStatus> {
-  const options = acquireOptions('inspectLock', args)
+  const options = targetOptions('inspectLock', args)
   return statusOf(await settled(native.inspect(options.cwd, options.file, settingsOf(options))))
 }
 
 function inspectLockSync(...args: unknown[]): contract.LockStatus {
-  const options = acquireOptions('inspectLockSync', args)
+  const options = targetOptions('inspectLockSync', args)
   return statusOf(resultOf(native.inspectSync(options.cwd, options.file, settingsOf(options))))
 }
 
@@ -47,7 +48,7 @@ async function breakLock(...args: unknown[]): Promise<boolean> {
 }
 
 function resolveLockPath(...args: unknown[]): string {
-  const { cwd, file } = acquireOptions('resolveLockPath', args)
+  const { cwd, file } = targetOptions('resolveLockPath', args)
   return resultOf(native.resolvePath(cwd, file))
 }
 

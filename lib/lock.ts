@@ -3,7 +3,7 @@ import type { JsLock } from '../binding.js'
 import type { Holder, Lock as PublicLock, TakenOver } from '../index.js'
 import { type HeldLock, held } from './held-locks.js'
 import { native, resultOf, settled } from './native.js'
-import { acquireOptions } from './options.js'
+import { targetOptions } from './options.js'
 import { DESCRIPTOR } from './shared/inherit.js'
 
 let identity: Holder | undefined
@@ -145,7 +145,7 @@ const lockIn = ([first, ...more]: unknown[]): HeldLock | undefined =>
 async function releaseLock(...args: unknown[]): Promise<void> {
   const lock = lockIn(args)
   if (lock) return lock.release()
-  const { cwd, file } = acquireOptions('releaseLock', args)
+  const { cwd, file } = targetOptions('releaseLock', args)
   const known = held.get(resultOf(native.findHeld(cwd, file)))
   if (known) return known.release()
   try {
@@ -162,7 +162,7 @@ function releaseLockSync(...args: unknown[]): void {
     lock.releaseSync()
     return
   }
-  const { cwd, file } = acquireOptions('releaseLockSync', args)
+  const { cwd, file } = targetOptions('releaseLockSync', args)
   try {
     held.untrack(resultOf(native.releaseSync(cwd, file)) ?? undefined)
   } catch (error) {

@@ -102,8 +102,6 @@ function read(call: string, args: unknown[], known: string[]): Options {
     const value = target[name]
     if (value !== undefined) set(options, name as Name, value)
   }
-  if (options.shared && options.slots > 1) excludeEachOther('shared', 'slots')
-  if (options.shared && options.durable) excludeEachOther('shared', 'durable')
   return options
 }
 
@@ -111,7 +109,19 @@ function set<N extends Name>(options: Options, name: N, value: unknown): void {
   options[name] = checks[name](`options.${name}`, value)
 }
 
-export const acquireOptions = (call: string, args: unknown[]): Options => read(call, args, OF_ACQUIRE)
+export function acquireOptions(call: string, args: unknown[]): Options {
+  const options = read(call, args, OF_ACQUIRE)
+  if (options.shared && options.slots > 1) excludeEachOther('shared', 'slots')
+  if (options.shared && options.durable) excludeEachOther('shared', 'durable')
+  return options
+}
+
+/** The options of a call that does not acquire. It ignores the mode in which the lock would be acquired. */
+export function targetOptions(call: string, args: unknown[], known = OF_ACQUIRE): Options {
+  const options = read(call, args, known)
+  options.shared = false
+  return options
+}
 
 function excludeEachOther(one: string, other: string): never {
   const message = `The options "${one}" and "${other}" exclude each other`
@@ -128,7 +138,7 @@ export type Settings = Pick<Options, 'mode' | 'legacy' | 'durable' | 'shared'>
 export const settingsOf = ({ mode, legacy, durable, shared }: Settings): number =>
   mode + (legacy ? LEGACY : 0) + (durable ? DURABLE : 0) + (shared ? SHARED : 0)
 
-export const breakOptions = (args: unknown[]): Options => read('breakLock', args, OF_BREAK)
+export const breakOptions = (args: unknown[]): Options => targetOptions('breakLock', args, OF_BREAK)
 
 function isUrl(value: unknown): value is URL {
   if (typeof value !== 'object' || value === null || isPlain(value)) return false

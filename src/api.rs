@@ -1,13 +1,14 @@
 //! The functions that a Rust program calls; JavaScript has the same ones.
 #![forbid(unsafe_code)]
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::platform::Os;
 use crate::protocol::error::Error;
 use crate::protocol::record::Holder;
-use crate::protocol::target::{LockOptions, Target};
+use crate::protocol::target::{LockOptions, Target, system_error};
 use crate::protocol::{self, LockState, LockStatus, TakenOver};
 use crate::table::{self, LockId, Owner};
 use crate::wait;
@@ -46,7 +47,12 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// The lock file.
+    fn delivered(self) -> Self {
+        table::set_delivered(self.id, true);
+        self
+    }
+
+    /// The lock file, or that of the slot.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -68,6 +74,38 @@ impl Lock {
     #[must_use]
     pub fn is_held(&self) -> bool {
         table::is_held(self.id)
+    }
+
+    /// Calls `report` on another thread with [`Error::Lost`] if the lock is lost before it is released: its path names
+    /// another file or none. On Linux that takes a few milliseconds. A directory that was moved, and every loss on other
+    /// systems, is found within 250 ms. The lock is watched from the first call on. After a release `report` is dropped,
+    /// so the receiver of a channel gets the loss or the end of the channel.
+    ///
+    /// # Errors
+    /// [`Error::System`] if no thread can be started.
+    ///
+    /// # Examples
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// use std::sync::mpsc;
+    /// use reconcile_lock::{LockOptions, acquire_lock};
+    ///
+    /// let lock = acquire_lock(&LockOptions::in_directory(directory.path()).into())?;
+    /// let (report, loss) = mpsc::channel();
+    /// lock.on_loss(move |error| drop(report.send(error)))?;
+    /// # let mut payments = 0..3;
+    /// while let Some(payment) = payments.next() {
+    ///     if let Ok(error) = loss.try_recv() {
+    ///         return Err(error.into());
+    ///     }
+    ///     // Post the payment.
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_loss(&self, report: impl FnOnce(Error) + Send + 'static) -> Result<(), Error> {
+        let path = self.path.clone();
+        let report = move |reason| report(Error::Lost { path, reason });
+        wait::report_loss(self.id, Box::new(report)).map_err(system_error("pthread_create", &self.path))
     }
 
     /// Releases the lock.
@@ -104,14 +142,67 @@ impl Drop for Lock {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn acquire_lock(options: &AcquireOptions) -> Result<Lock, Error> {
-    let target = options.lock.resolve()?;
-    let held = wait::acquire(Owner::PROGRAM, &target, 0, options.timeout)?;
+    acquire(&options.lock.resolve_slots()?, options.timeout).map(Lock::delivered)
+}
+
+/// Acquires several locks within one `timeout`, or none. They are in the order of `locks`.
+///
+/// Two programs that acquire two locks one after the other, each in its own order, can wait for each other. This call
+/// acquires in the order of the paths, as `withLock` of JavaScript does, so it waits for no call that waits for it. If a
+/// lock is refused, the others are rolled back.
+///
+/// # Errors
+/// As [`acquire_lock`], and [`Error::InvalidArgument`] if two of them have the same path.
+///
+/// # Examples
+/// ```
+/// # let directory = tempfile::tempdir()?;
+/// use std::time::Duration;
+/// use reconcile_lock::{LockOptions, acquire_locks};
+///
+/// let file = |name: &str| LockOptions { file: name.into(), ..LockOptions::in_directory(directory.path()) };
+/// let locks = acquire_locks(&[file("ledger.lock"), file("bank.lock")], Duration::from_secs(10))?;
+/// assert!(locks[0].path().ends_with("ledger.lock"));
+/// drop(locks); // releases both
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn acquire_locks(locks: &[LockOptions], timeout: Duration) -> Result<Vec<Lock>, Error> {
+    let started = Instant::now();
+    let mut wanted = Vec::with_capacity(locks.len());
+    for (index, options) in locks.iter().enumerate() {
+        let slots = options.resolve_slots()?;
+        wanted.push((order_of(&slots[0].path), index, slots));
+    }
+    wanted.sort_unstable_by(|(one, ..), (other, ..)| one.cmp(other));
+    if let Some(twice) = wanted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        let path = twice[0].2[0].path.display();
+        return Err(Error::InvalidArgument(format!("The \"locks\" argument names one lock twice: {path}")));
+    }
+    let mut acquired = Vec::with_capacity(locks.len());
+    for (_, index, slots) in wanted {
+        // A call without any timeout would wait for the creator of an empty file.
+        let least = timeout.min(Duration::from_millis(1));
+        let left = timeout.saturating_sub(started.elapsed()).max(least);
+        acquired.push((index, acquire(&slots, left)?));
+    }
+    acquired.sort_unstable_by_key(|(index, _)| *index);
+    Ok(acquired.into_iter().map(|(_, lock)| lock.delivered()).collect())
+}
+
+/// The key by which all programs sort locks: the path in the real directory, in the units by which JavaScript compares.
+fn order_of(path: &Path) -> Vec<u16> {
+    let directory = path.parent().and_then(|directory| fs::canonicalize(directory).ok());
+    let real = directory
+        .map_or_else(|| path.to_owned(), |directory| directory.join(path.file_name().unwrap_or_default()));
+    real.to_string_lossy().encode_utf16().collect()
+}
+
+/// Acquires one of the slots. Dropping the lock before it is delivered rolls it back.
+fn acquire(slots: &[Target], timeout: Duration) -> Result<Lock, Error> {
+    let held = wait::acquire(Owner::PROGRAM, slots, 0, timeout)?;
     let (path, holder, taken_over) = (held.path.clone(), held.holder.clone(), held.taken_over.clone());
     match table::enter(Owner::PROGRAM, held, false) {
-        Some(id) => {
-            table::set_delivered(id, true);
-            Ok(Lock { id, path, holder, taken_over })
-        }
+        Some(id) => Ok(Lock { id, path, holder, taken_over }),
         None => Err(Error::Lost { path, reason: "its owner has ended" }),
     }
 }
@@ -121,7 +212,7 @@ pub fn acquire_lock(options: &AcquireOptions) -> Result<Lock, Error> {
 /// # Errors
 /// As [`Lock::release`], and [`Error::InvalidArgument`].
 pub fn release_lock(options: &LockOptions) -> Result<(), Error> {
-    let target = options.resolve()?;
+    let target = options.resolve_any()?;
     table::find(Owner::PROGRAM, &target.path).and_then(table::release).unwrap_or(Ok(()))
 }
 
@@ -141,7 +232,7 @@ pub fn with_lock<T>(options: &AcquireOptions, work: impl FnOnce(&Lock) -> T) -> 
 /// # Errors
 /// [`Error::Symlink`], [`Error::NotAFile`], [`Error::InvalidArgument`] and [`Error::System`] as they say.
 pub fn inspect_lock(options: &LockOptions) -> Result<LockStatus, Error> {
-    inspect(&options.resolve()?)
+    inspect(&options.resolve_any()?)
 }
 
 /// As [`inspect_lock`], of a target.
@@ -161,7 +252,7 @@ pub(crate) fn inspect(target: &Target) -> Result<LockStatus, Error> {
 /// # Errors
 /// [`Error::Contention`] if the lock is held and `force` is off; otherwise as [`acquire_lock`].
 pub fn break_lock(options: &BreakOptions) -> Result<bool, Error> {
-    protocol::break_lock(Os::get(), &options.lock.resolve()?, options.force)
+    protocol::break_lock(Os::get(), &options.lock.resolve_any()?, options.force)
 }
 
 /// The absolute path of the lock file. Touches nothing.
@@ -169,5 +260,5 @@ pub fn break_lock(options: &BreakOptions) -> Result<bool, Error> {
 /// # Errors
 /// [`Error::InvalidArgument`] and [`Error::System`] as [`LockOptions::resolve`].
 pub fn resolve_lock_path(options: &LockOptions) -> Result<PathBuf, Error> {
-    options.resolve().map(|target| target.path)
+    options.resolve_any().map(|target| target.path)
 }

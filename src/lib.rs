@@ -3,6 +3,32 @@
 //! The lock is *advisory*: it excludes processes that acquire it, and does not protect the files that the tool works
 //! on. It is for one machine. For locks across machines use a database.
 //!
+//! # Use
+//! [`acquire_lock`] returns a [`Lock`], which releases when it is dropped. [`LockOptions`] has the modes: `shared` for
+//! readers, `slots` for at most n holders at once, `durable`, and `mode` for several users. [`acquire_locks`] acquires
+//! several locks without a deadlock, and [`Lock::on_loss`] reports a loss at once. [`Error::code`] is the code of
+//! `docs/errors.md`.
+//!
+//! ```
+//! # let directory = tempfile::tempdir()?;
+//! use std::time::Duration;
+//! use reconcile_lock::{AcquireOptions, Error, LockOptions, acquire_lock};
+//!
+//! // Up to three uploads at once. A fourth one waits for 10 ms.
+//! let lock = LockOptions { slots: 3, ..LockOptions::in_directory(directory.path()) };
+//! let options = AcquireOptions { lock, timeout: Duration::from_millis(10) };
+//! let mut uploads = [(); 3].map(|()| acquire_lock(&options)).into_iter().collect::<Result<Vec<_>, _>>()?;
+//! # let options = options.clone();
+//! # std::thread::spawn(move || {
+//! match acquire_lock(&options) {
+//!     Err(Error::Contention { message, reason, .. }) => eprintln!("{message}: {reason:?}"),
+//!     other => panic!("{other:?}"),
+//! }
+//! # }).join().unwrap();
+//! uploads.remove(0).release()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # The protocol
 //! Two invariants carry everything. **I1**: a process owns the lock if and only if it holds the
 //! exclusive kernel lock on the file that the path names *now*. **I2**: only the owner unlinks,
@@ -37,7 +63,7 @@ mod table;
 mod wait;
 
 pub use api::{
-    AcquireOptions, BreakOptions, Lock, acquire_lock, break_lock, inspect_lock, release_lock,
+    AcquireOptions, BreakOptions, Lock, acquire_lock, acquire_locks, break_lock, inspect_lock, release_lock,
     resolve_lock_path, with_lock,
 };
 pub use platform::{

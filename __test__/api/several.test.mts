@@ -7,7 +7,7 @@ import { basename, join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { acquireLock, type Lock, withLock } from 'reconcile-lock'
-import { directory, isWindows, rejection } from '../support/directory.mjs'
+import { deadPid, directory, isWindows, leave, rejection } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
 import { noDeletion } from '../support/wine.mjs'
 
@@ -45,6 +45,16 @@ test('withLock acquires in one order and rolls back', async (t) => {
     assert.deepEqual(readdirSync(cwd), ['b'])
     await b.release()
   }
+})
+
+test('withLock rolls back a take-over if another lock is refused', async (t) => {
+  const cwd = directory(t)
+  leave(cwd, { pid: deadPid(), createdAt: 1 }, 60, 'a')
+  const b = await acquireLock({ cwd, file: 'b' })
+  assert.equal((await rejection(withLock(never, files('a', 'b'), { cwd }))).path, b.path)
+  // The refused call could not report it.
+  const a = await acquireLock({ cwd, file: 'a' })
+  assert.equal(a.takenOver?.holder?.createdAt, 1)
 })
 
 test('a change of the directory does not change the locks', async (t) => {

@@ -68,6 +68,24 @@ test('RECONCILE_LOCK_TOKEN grows, and is unset with a lock file', (t) => {
   assert.equal(cli(cwd, print).stdout, 'none\n')
 })
 
+test('status --watch prints a line for each change', async (t) => {
+  const cwd = directory(t)
+  const watching = new Running(t, cwd, on(t, 'status', '--watch', '--json'))
+  const lines = () => watching.stdout.split('\n').slice(0, -1)
+  const count = (wanted: number) => until(() => lines().length >= wanted, `${wanted} lines`)
+  await count(1)
+  const lock = await database.acquire(t)
+  await count(2)
+  await lock.release()
+  await count(3)
+  watching.child.kill('SIGINT')
+  assert.equal((await watching.ends()).signal, 'SIGINT')
+  assert.deepEqual(
+    lines().map((line) => JSON.parse(line).state),
+    ['free', 'held', 'free'],
+  )
+})
+
 test('run exits 75 and names the holder if contended', async (t) => {
   const cwd = directory(t)
   const lock = await database.acquire(t)

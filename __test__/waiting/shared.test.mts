@@ -115,6 +115,14 @@ test('a reader waits for an owner, and an owner for readers, in the order of the
   assert.deepEqual(order.slice(1, 3).sort(), ['1', '2'])
 })
 
+test('calls that do not acquire ignore shared', async (t) => {
+  const options = { cwd: directory(t), shared: true, slots: 3, durable: true }
+  assert.deepEqual([inspectLockSync(options).state, (await inspectLock(options)).state], ['free', 'free'])
+  assert.equal(await breakLock(options), false)
+  releaseLockSync(options)
+  await releaseLock(options)
+})
+
 test('an abort ends the wait for readers', async (t) => {
   const { cwd, one, shared } = options(t)
   const reader = await acquireLock(shared)

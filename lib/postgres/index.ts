@@ -25,6 +25,7 @@ function postgresLocks(options: contract.PostgresOptions): contract.PostgresLock
       asked instanceof HeldLock ? asked.release() : locks.release(lockRequest(asked)),
     withLock: createWithLock({
       acquireLock,
+      rollBack: HeldLock.rollBack,
       shorthand: 'name',
       identify: async (options: contract.AcquireOptions) => ({ key: acquireRequest(options).name, options }),
     }) as contract.PostgresLocks['withLock'],

@@ -10,6 +10,8 @@ interface Releasable {
 /** What `withLock` uses of the locks of one kind. */
 interface Kind<O, L> {
   acquireLock(options?: O): Promise<L>
+  /** Releases a lock that the caller does not get. */
+  rollBack(lock: L): Promise<void>
   /** The option that a target which is no object stands for. */
   shorthand: string
   /** Checks the options. `key` is the same text for each name of one lock; `options` name it in any directory. */
@@ -70,7 +72,7 @@ async function acquireAll<O extends { timeout?: number | undefined }, L extends 
       sorted.push(lock)
     }
   } catch (error) {
-    return releaseAfter(sorted, () => Promise.reject(error))
+    return releaseAfter(sorted, () => Promise.reject(error), kind.rollBack)
   }
   return { named, sorted }
 }
@@ -86,7 +88,11 @@ function optionsOf(shorthand: string, target: unknown, index: number, common: ob
 }
 
 /** Releases the locks, the last one first, when `work` has settled. */
-async function releaseAfter<T>(locks: Releasable[], work: () => T | Promise<T>): Promise<T> {
+async function releaseAfter<T, L extends Releasable>(
+  locks: L[],
+  work: () => T | Promise<T>,
+  release = (lock: L) => lock.release(),
+): Promise<T> {
   const failures: unknown[] = []
   let result: T | undefined
   try {
@@ -94,7 +100,7 @@ async function releaseAfter<T>(locks: Releasable[], work: () => T | Promise<T>):
   } catch (error) {
     failures.push(error)
   }
-  for (const lock of locks.toReversed()) await lock.release().catch((error) => failures.push(error))
+  for (const lock of locks.toReversed()) await release(lock).catch((error) => failures.push(error))
   if (failures.length === 0) return result as T
   // The caller gets the first failure; the others must not be lost.
   for (const error of failures.slice(1)) emitWarning(error as Error)

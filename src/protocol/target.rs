@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::iter;
 use std::path::{Component, Path, PathBuf};
 
 use super::error::Error;
@@ -19,6 +20,9 @@ pub const DEFAULT_MESSAGE: &str = "Another reconcile run is in progress";
 
 /// The mode of a lock file for one user.
 const PRIVATE: u32 = 0o600;
+
+/// As the option `slots` of JavaScript has it.
+const MAX_SLOTS: u16 = 1000;
 
 /// Which lock, and what to say when it is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +48,12 @@ pub struct LockOptions {
     /// Whether other processes may hold the lock in shared mode too; `false` by default. No process holds it exclusively
     /// meanwhile. The file is named as the lock with `.readers` behind it. A process of the legacy lock does not read
     /// that file, so the default file name also needs `legacy: false`. Network filesystems, and filesystems without
-    /// kernel locks, return [`Error::Unsupported`].
+    /// kernel locks, return [`Error::Unsupported`]. It excludes `slots` and `durable`.
     pub shared: bool,
+    /// How many can hold the lock at once, from 1, the default, to 1000. Each slot is a lock of its own: the first one is
+    /// the lock file, the others are the files with `.slot1`, `.slot2` and so on behind its name. An acquire gets the first
+    /// slot that is free. All calls should have the same number.
+    pub slots: u16,
 }
 
 impl Default for LockOptions {
@@ -58,6 +66,7 @@ impl Default for LockOptions {
             durable: false,
             mode: PRIVATE,
             shared: false,
+            slots: 1,
         }
     }
 }
@@ -72,9 +81,10 @@ impl LockOptions {
     /// a TypeScript peer must arrive at the same file.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if `file` names no file, a path holds a NUL byte, or `mode` lacks a permission of the
-    /// owner or has another bit than those to read and write; [`Error::Unsupported`] for a `mode` on Windows, and for
-    /// `shared` where legacy processes may use the file; [`Error::System`] if the current directory is gone.
+    /// [`Error::InvalidArgument`] if `file` names no file, a path holds a NUL byte, `mode` lacks a permission of the owner
+    /// or has another bit than those to read and write, `slots` is out of range, or two options exclude each other;
+    /// [`Error::Unsupported`] for a `mode` on Windows, and for `shared` where legacy processes may use the file;
+    /// [`Error::System`] if the current directory is gone.
     pub fn resolve(&self) -> Result<Target, Error> {
         let names_a_file = self.file.file_name().is_some() && !ends_like_a_directory(&self.file);
         if !names_a_file {
@@ -86,6 +96,19 @@ impl LockOptions {
         if self.mode & !0o666 != 0 || self.mode & PRIVATE != PRIVATE {
             let mode = self.mode;
             return Err(Error::InvalidArgument(format!("The \"mode\" option must not be 0o{mode:o}")));
+        }
+        if !(1..=MAX_SLOTS).contains(&self.slots) {
+            let slots = self.slots;
+            return Err(Error::InvalidArgument(format!(
+                "The \"slots\" option must be from 1 to {MAX_SLOTS}. Received {slots}"
+            )));
+        }
+        for (other, is_set) in [("slots", self.slots > 1), ("durable", self.durable)] {
+            if self.shared && is_set {
+                return Err(Error::InvalidArgument(format!(
+                    "The options \"shared\" and \"{other}\" exclude each other"
+                )));
+            }
         }
         let cwd = self.cwd.as_deref().unwrap_or(Path::new(""));
         if has_nul(cwd.as_os_str()) || has_nul(self.file.as_os_str()) {
@@ -116,6 +139,19 @@ impl LockOptions {
             });
         }
         Ok(target)
+    }
+
+    /// The target of a call that does not acquire. It ignores the mode in which the lock would be acquired.
+    pub(crate) fn resolve_any(&self) -> Result<Target, Error> {
+        Self { shared: false, ..self.clone() }.resolve()
+    }
+
+    /// The target of each slot.
+    pub(crate) fn resolve_slots(&self) -> Result<Vec<Target>, Error> {
+        let first = self.resolve()?;
+        let path = |slot| beside(&first.path, &format!(".slot{slot}"));
+        let others = (1..self.slots).map(|slot| Target { path: path(slot), ..first.clone() });
+        Ok(iter::once(first.clone()).chain(others).collect())
     }
 }
 
@@ -177,11 +213,14 @@ impl Target {
 
 /// The file whose kernel lock the readers of the lock at `path` hold.
 pub(crate) fn readers_of(path: &Path) -> PathBuf {
-    const SUFFIX: &str = ".readers";
-    let mut readers = OsString::with_capacity(path.as_os_str().len() + SUFFIX.len());
-    readers.push(path);
-    readers.push(SUFFIX);
-    PathBuf::from(readers)
+    beside(path, ".readers")
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::with_capacity(path.as_os_str().len() + suffix.len());
+    name.push(path);
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 pub(crate) fn system_error(syscall: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

@@ -3,12 +3,13 @@
 
 use std::panic::{self};
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::files;
 use super::intervals::QUEUE_YIELD;
 use super::request::{AcquireRequest, Answer, HeldHere, WaiterId};
-use super::service::{service, start};
+use super::service::{cancel, service, start};
 use crate::platform::{Os, QueueTicket, System, is_shortage};
 use crate::pool;
 use crate::protocol::error::Error;
@@ -25,35 +26,88 @@ const FIRST_ANSWER: Duration = Duration::from_millis(200);
 /// How long a call without a timeout waits for the creator of an empty file, among very many calls.
 const CREATION: Duration = CREATION_GRACE.saturating_mul(5);
 
-/// Acquires the lock within `timeout`, on this thread.
+/// Acquires the first of `slots` that is free, within `timeout`, on this thread.
 pub(crate) fn acquire(
     owner: Owner,
-    target: &Target,
+    slots: &[Target],
     thread: u32,
     timeout: Duration,
 ) -> Result<HeldHere, Error> {
-    if timeout.is_zero() {
-        return protocol::acquire(Os::get(), target, thread);
-    }
     let (id, started) = (WaiterId::next(), Instant::now());
-    let refused = match first_attempt(target, thread, timeout) {
-        Err(error @ Error::Contention { .. }) => error,
-        outcome => return outcome,
-    };
+    let mut refusals = Refusals { last: None, slots: slots.len() };
+    for target in slots {
+        let outcome = if timeout.is_zero() {
+            protocol::acquire(Os::get(), target, thread)
+        } else {
+            first_attempt(target, thread, timeout.saturating_sub(started.elapsed()))
+        };
+        refusals.add(match outcome {
+            Err(error @ Error::Contention { .. }) => error,
+            outcome => return outcome,
+        });
+        // The disk hangs.
+        if !timeout.is_zero() && started.elapsed() >= timeout.max(FIRST_ANSWER) {
+            break;
+        }
+    }
     let timeout = timeout.saturating_sub(started.elapsed());
     if timeout.is_zero() {
-        return Err(refused);
+        return Err(refusals.into_error(&slots[0]));
     }
-    if table::is_deadlock(owner, &target.path) {
-        return Err(Error::Deadlock { path: target.path.clone() });
+    let waiting: Vec<_> = slots.iter().filter(|target| !table::is_deadlock(owner, &target.path)).collect();
+    if waiting.is_empty() {
+        return Err(Error::Deadlock { path: slots[0].path.clone() });
     }
-    let (tell, told) = oneshot::channel();
-    let order = AcquireRequest { owner, thread, target: target.clone(), timeout, only_creator: false };
-    start(id, order, Box::new(move |answer| drop(tell.send(answer))));
-    match told.recv() {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(panic)) => panic::resume_unwind(panic),
-        Err(_) => Err(refused),
+    let (tell, told) = mpsc::channel::<Answer>();
+    let mut ids = Vec::with_capacity(waiting.len());
+    for target in waiting {
+        let id = if ids.is_empty() { id } else { WaiterId::next() };
+        let order = AcquireRequest { owner, thread, target: target.clone(), timeout, only_creator: false };
+        let tell = tell.clone();
+        start(id, order, Box::new(move |answer| drop(tell.send(answer))));
+        ids.push(id);
+    }
+    drop(tell);
+    let decisive = told.iter().find_map(|answer| match answer {
+        Ok(Err(error @ Error::Contention { .. })) => {
+            refusals.add(error);
+            None
+        }
+        answer => Some(answer),
+    });
+    if ids.len() > 1 {
+        ids.into_iter().for_each(cancel);
+    }
+    // Each wait is answered, so this ends. A second slot is rolled back.
+    told.into_iter().for_each(files::roll_back);
+    match decisive {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(panic)) => panic::resume_unwind(panic),
+        None => Err(refusals.into_error(&slots[0])),
+    }
+}
+
+/// The refusals of the slots of one call.
+struct Refusals {
+    /// The last one that names a holder or a reason.
+    last: Option<Error>,
+    slots: usize,
+}
+
+impl Refusals {
+    fn add(&mut self, refusal: Error) {
+        if refusal.holder().is_some() || refusal.reason().is_some() {
+            self.last = Some(refusal);
+        }
+    }
+
+    fn into_error(self, target: &Target) -> Error {
+        let (holder, reason) = match self.last {
+            Some(Error::Contention { holder, reason, .. }) => (holder, reason),
+            _ => (None, None),
+        };
+        let all = (self.slots > 1).then(|| format!("all {} slots are held", self.slots));
+        target.contention(holder, reason.or(all))
     }
 }
 

@@ -1,6 +1,5 @@
 //! The held locks of which a program wants to know at once if they are lost.
 #![forbid(unsafe_code)]
-#![cfg_attr(not(any(feature = "node", test)), expect(dead_code, reason = "only programs in JavaScript ask"))]
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,7 +26,7 @@ struct HeldFile {
     due: Option<Instant>,
     /// An event came during the check.
     has_event: bool,
-    report: Report,
+    reports: Vec<Report>,
 }
 
 pub(super) struct Losses {
@@ -48,8 +47,8 @@ pub(crate) fn report_loss(id: LockId, report: Report) -> io::Result<()> {
     let mut service = service();
     service.begin()?;
     let now = Instant::now();
-    let held = HeldFile { path, file, watch: None, due: Some(now), has_event: false, report };
-    service.losses.files.insert(id, held);
+    let held = HeldFile { path, file, watch: None, due: Some(now), has_event: false, reports: Vec::new() };
+    service.losses.files.entry(id).or_insert(held).reports.push(report);
     service.wake_for(Some(now));
     Ok(())
 }
@@ -83,7 +82,10 @@ fn run(watcher: &Watcher, Check { id, path, file, is_watched }: Check) {
         let held = service.losses.files.remove(&id);
         drop(service);
         if let (Some(_), Some(reason), Some(held)) = (is_open, lost, held) {
-            (held.report)(reason);
+            for report in held.reports {
+                // That of a program may panic.
+                let _ = pool::catch_panic(|| report(reason));
+            }
         }
         return;
     }

@@ -27,7 +27,6 @@ mod tests;
 mod watched_file;
 
 pub(crate) use self::acquire::{acquire, start_for_creator, try_once, unanswered};
-#[cfg(any(feature = "node", test))]
 pub(crate) use self::losses::report_loss;
 pub(crate) use self::request::{AcquireRequest, Answer, WaiterId};
 pub(crate) use self::service::{cancel, cancel_all, refused, start};

@@ -87,7 +87,7 @@ fn a_wait_times_out_on_time() {
     let target = target(&directory);
     let held = hold(&target);
     let started = Instant::now();
-    let refused = acquire(Owner::PROGRAM, &target, 0, SOON);
+    let refused = acquire(Owner::PROGRAM, std::slice::from_ref(&target), 0, SOON);
     assert!(started.elapsed() >= SOON && started.elapsed() < LONG / 4, "{:?}", started.elapsed());
     assert!(matches!(refused, Err(Error::Contention { holder: Some(_), .. })), "{refused:?}");
     release(held);
