@@ -5,6 +5,7 @@ import { readBinary } from './binaries.mjs'
 import { readOptions } from './cli.mjs'
 import { build, installTools, lint, testCore } from './cross/build.mjs'
 import { installSystem } from './cross/debian.mjs'
+import { describeElf } from './cross/elf.mjs'
 import { describeMachO } from './cross/mach-o.mjs'
 import { testNode } from './cross/node.mjs'
 import { targets, withTable } from './cross/targets.mjs'
@@ -33,9 +34,10 @@ async function check(target) {
   if (!sizes) lint(target)
   if (!target.link) return [sizes ? 'no size' : 'linted', target.why]
   const addon = build(target)
-  const { size, os, glibc } = readBinary(addon)
+  const { size, os } = readBinary(addon)
   if (size > target.most) throw new Error(`${addon}: ${size} bytes, and ${target.most} are the most`)
-  const about = [`${(size / 1000).toFixed(0)} kB`, ...(glibc ? [`needs glibc ${glibc}`] : [])]
+  const about = [`${(size / 1000).toFixed(0)} kB`]
+  if (os === 'elf') about.push(describeElf(addon, target))
   if (os === 'darwin') about.push(describeMachO(addon, target))
   if (sizes || !target.run) return ['built', about.join(', ')]
   const passed = testCore(target)
