@@ -1,6 +1,6 @@
 // Checks what an addon for Linux needs from the system. `node tools/cross/elf.mjs TARGET FILE`
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { output, zigLibrary } from './build.mjs'
 import { targets } from './targets.mjs'
 
@@ -21,7 +21,7 @@ function isOfGlibc(symbol, glibc) {
 /** The symbols of musl have no versions. */
 function isOfMusl() {
   const text = readFileSync(join(zigLibrary(), 'musl/libc.S'), 'utf8')
-  const names = new Set(Array.from(text.matchAll(/^\.(?:globl|weak) (\S+)/gm), ([, name]) => name))
+  const names = new Set(Array.from(text.matchAll(/^(?:\.globl|\.weak|WEAK\w*) (\S+)/gm), ([, name]) => name))
   return (symbol) => names.has(symbol)
 }
 
@@ -49,7 +49,7 @@ export function describeElf(path, { glibc }) {
     ...symbols.filter((symbol) => !isKnown(symbol)).map((symbol) => `it needs ${symbol}`),
   ]
   const libc = glibc === undefined ? 'musl' : `glibc ${glibc}`
-  if (faults.length > 0) throw new Error(`${path}: ${faults.join('; ')}, which ${libc} does not have`)
+  if (faults.length > 0) throw new Error(`${path} is not for ${libc}: ${faults.join('; ')}`)
   if (glibc === undefined) return 'needs musl'
   return `needs glibc ${symbols.map(versionOf).sort(compare).at(-1)}`
 }
@@ -59,5 +59,5 @@ if (process.argv[1] === import.meta.filename) {
   const target = targets.find((each) => each.name === name)
   if (target === undefined || path === undefined)
     throw new Error('usage: node tools/cross/elf.mjs TARGET FILE')
-  console.log(`${path} ${describeElf(path, target)}`)
+  console.log(`${path} ${describeElf(resolve(path), target)}`)
 }
