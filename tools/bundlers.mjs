@@ -19,6 +19,7 @@ const packages = [
   'react-dom@19.3.1',
   'rollup@4.68.5',
   'tsdown@0.23.7',
+  'tsup@9.0.0',
   'webpack@5.112.2',
 ]
 

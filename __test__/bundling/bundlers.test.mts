@@ -143,6 +143,23 @@ toolTest('tsdown', async (t) => {
   await excludes(t, execPath, [join(out, name)])
 })
 
+toolTest('tsup, external by default', async (t) => {
+  const home = project(t)
+  const about = { name: 'app', type: 'module', dependencies: { [NAME]: '*' } }
+  writeFileSync(join(home, 'package.json'), JSON.stringify(about))
+  build(home, [
+    file('tsup/dist/cli-default.js'),
+    'app.js',
+    '--no-config',
+    '--out-dir',
+    'out',
+    '--format',
+    'esm',
+  ])
+  isExternal(join(home, 'out/app.js'))
+  await excludes(t, execPath, [join(home, 'out/app.js')])
+})
+
 toolTest('@vercel/ncc', async (t) => {
   const home = project(t)
   const printed = build(home, [file('@vercel/ncc/dist/ncc/cli.js'), 'build', 'app.js', '--out', 'out'])

@@ -121,6 +121,23 @@ toolTest('a read-only root with the lock elsewhere', async (t) => {
   await excludes(t, execPath, [join(path, 'app.js')])
 })
 
+toolTest('a root with the two packages and the libraries of Node.js alone, as in distroless', async (t) => {
+  const rootOfImage = directory(t)
+  const { stdout } = await promisify(execFile)('ldd', [execPath])
+  for (const path of [execPath, ...(stdout.match(/\/\S+/g) ?? [])])
+    cpSync(path, join(rootOfImage, path), { dereference: true })
+  cpSync(project(t), join(rootOfImage, 'app'), { recursive: true })
+  mkdirSync(join(rootOfImage, 'proc'))
+  const script = 'mount --rbind /proc "$0/proc" && exec chroot "$0" "$@"'
+  const within = (path: string) => ['--mount', 'sh', '-c', script, path, execPath]
+  try {
+    await promisify(execFile)('unshare', [...within('/'), '--version'])
+  } catch (error) {
+    return t.skip(`no root can be changed here: ${(error as Error).message.trim()}`)
+  }
+  await excludes(t, 'unshare', [...within(rootOfImage), '/app/app.js'], { lock: '/lock' })
+})
+
 toolTest('node --permission with and without --allow-addons', async (t) => {
   const home = project(t)
   const flags = ['--permission', '--allow-fs-read=*']

@@ -71,13 +71,15 @@ export function build(cwd: string, args: string[], env: NodeJS.ProcessEnv = {}):
 export interface Options {
   cwd?: string
   env?: NodeJS.ProcessEnv
+  /** The lock file, if the program cannot reach the temporary directory. */
+  lock?: string
 }
 
 /** Asserts that a program acquires, and that a second one is refused meanwhile. */
 export async function excludes(t: TestContext, command: string, args: string[], options: Options = {}) {
-  const lock = join(directory(t), 'lock')
+  const { cwd, env, lock = join(directory(t), 'lock') } = options
   const start = () => {
-    const settings = { ...options, env: { ...process.env, ...options.env }, timeout: 30_000 }
+    const settings = { cwd, env: { ...process.env, ...env }, timeout: 30_000 }
     const child = spawn(command, [...args, lock], { ...settings, stdio: 'pipe' })
     t.after(() => child.kill('SIGKILL'))
     let stderr = ''

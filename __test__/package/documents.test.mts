@@ -5,6 +5,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
+import { pathToFileURL } from 'node:url'
 import { exitCodes } from '../../lib/cli/exit-codes.js'
 import { blocksOf, complaints } from '../support/blocks.mjs'
 import { root } from '../support/packages.mjs'
@@ -122,7 +123,7 @@ test('README.md and docs/api.md name every exported function', () => {
     for (const name of names) assert.match(read(path), new RegExp(`\`${name}\\b`), `${path}: ${name}`)
 })
 
-test('the tables of platforms list every published target', () => {
+test('the table of README.md lists every published target', () => {
   const { napi }: { napi: { targets: string[] } } = JSON.parse(read('package.json'))
   const words: Record<string, RegExp> = {
     'x86_64-unknown-linux-gnu': /Linux x64, glibc.* \| tested/,
@@ -137,15 +138,32 @@ test('the tables of platforms list every published target', () => {
     'x86_64-pc-windows-msvc': /Windows x64.* +\| linted/,
     'aarch64-pc-windows-msvc': /Windows .*arm64 +\| linted/,
   }
-  for (const path of ['README.md', 'docs/platforms.md'])
-    for (const target of napi.targets) assert.match(part(path, 'Platforms'), words[target] ?? /none/, target)
+  for (const target of napi.targets)
+    assert.match(part('README.md', 'Platforms'), words[target] ?? /none/, target)
+})
+
+interface Cross {
+  targets: { name: string; glibc?: string }[]
+  withTable(page: string, states?: Record<string, string>): string
+}
+const { targets, withTable }: Cross = await import(pathToFileURL(join(root, 'tools/cross/targets.mjs')).href)
+
+test('the table of docs/platforms.md is the one that npm run cross writes', () => {
+  const page = read('docs/platforms.md')
+  assert.equal(withTable(page), page)
+  const musl = 'x86_64-unknown-linux-musl'
+  const lower = withTable(page, { [musl]: 'built' })
+  assert.match(lower, new RegExp(`\\| \`${musl}\` +\\| built `))
+  assert.equal(withTable(lower, { [musl]: 'tested' }), page)
 })
 
 test('the workflow builds every published target and hands on its hash', () => {
   const { napi }: { napi: { targets: string[] } } = JSON.parse(read('package.json'))
   const workflow = read('.github/workflows/ci.yml')
   for (const target of napi.targets) {
-    assert.match(workflow, new RegExp(`- \\{\\s+target: ${target},\\s`))
+    const { glibc } = targets.find(({ name }) => name === target) ?? assert.fail(`${target}: npm run cross`)
+    const build = glibc === undefined ? target : `${target}.${glibc}`
+    assert.match(workflow, new RegExp(`- \\{\\s+target: ${target},\\s+os: \\S+,\\s+build: ${build}[ ,]`))
     assert.ok(workflow.includes(`      ${target}: \${{ steps.hash.outputs.${target} }}\n`), target)
   }
 })

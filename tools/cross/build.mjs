@@ -87,13 +87,19 @@ function environment() {
   }
 }
 
+/** The directory with zig's C libraries: of the zig here, or of the one that a workflow has installed. */
+export function zigLibrary() {
+  const env = { ...process.env, PATH: `${join(work, 'python/bin')}:${process.env.PATH}` }
+  const args = ['-c', 'import ziglang; print(ziglang.__path__[0])']
+  return join(output('python3', args, { env }).trim(), 'lib/libc')
+}
+
 /** Writes text stubs of the libraries of macOS: that of zig, and one for the library that the crate `libc` names. */
 function appleLibraries() {
   const sdk = join(work, 'apple')
   const directory = join(sdk, 'usr/lib')
   mkdirSync(directory, { recursive: true })
-  const zig = output(join(work, 'python/bin/python'), ['-c', 'import ziglang; print(ziglang.__path__[0])'])
-  const text = readFileSync(join(zig.trim(), 'lib/libc/darwin/libSystem.tbd'), 'utf8')
+  const text = readFileSync(join(zigLibrary(), 'darwin/libSystem.tbd'), 'utf8')
   // zig has more names for the processor than this linker.
   const system = text.replaceAll(/arm64e(\.x1)?/g, 'arm64')
   for (const name of ['System', 'c', 'm']) writeFileSync(join(directory, `lib${name}.tbd`), system)
@@ -111,7 +117,8 @@ install-name: /usr/lib/libiconv.2.dylib
 /** Runs a command and returns its output; throws an error with the end of the output if it fails. */
 export function output(command, args, options = {}) {
   console.log(`> ${[command, ...args].join(' ')}`)
-  const settings = { cwd: root, env: environment(), encoding: 'utf8', maxBuffer: 1 << 28, ...options }
+  const env = options.env ?? environment()
+  const settings = { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28, ...options, env }
   const { error, status, signal, stdout, stderr } = spawnSync(command, args, settings)
   if (status === 0) return stdout
   const text = `${stdout ?? ''}${stderr ?? ''}`.slice(-6000)

