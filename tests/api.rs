@@ -75,14 +75,14 @@ fn waiter_that_gets_two_slots_rolls_one_back() {
     let lock = three(directory.path());
     for round in 0..30 {
         let (held, waited) = (acquire_all(&lock, 3), lock.clone());
-        let waiter = thread::spawn(move || acquire_lock(&within(waited, LONG)).expect("a slot"));
+        let waiting = thread::spawn(move || acquire_lock(&within(waited, LONG)).expect("a slot"));
         // Longer than it takes to wait in all queues. Otherwise the round shows nothing.
         thread::sleep(SHORT / 5);
         let threads: Vec<_> = held.into_iter().map(|lock| thread::spawn(|| drop(lock))).collect();
         for thread in threads {
             thread.join().expect("no panic");
         }
-        let own = waiter.join().expect("no panic");
+        let own = waiting.join().expect("no panic");
         assert_eq!(names(directory.path()).len(), 1, "round {round}");
         own.release().expect("held");
     }

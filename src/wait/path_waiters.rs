@@ -206,7 +206,7 @@ impl<P: Platform> PathWaiters<P> {
         let several_ahead = self.several_ahead.take();
         if several_ahead.is_some() {
             // The lock may have become free just before.
-            self.vacant_since = Some(now - LATER_QUEUE_YIELD);
+            self.vacant_since = Some(now.checked_sub(LATER_QUEUE_YIELD).unwrap_or(now));
         }
         let since = now.saturating_duration_since(*self.vacant_since.get_or_insert(now));
         let has_time = since < QUEUE_YIELD && deadline.is_none_or(|deadline| deadline > now + QUEUE_YIELD);

@@ -36,7 +36,7 @@ fn a_waiter_that_is_not_next_sleeps_while_others_acquire() {
         let mut path = path_with_others(&run, start, ahead, deadline);
         let due = path.next().expect("it waits");
         assert!(matches!(path.next_job(due), Some(Job::Observe)), "it looks who has the lock now");
-        due - start - Duration::from_millis(10)
+        due - (start + Duration::from_millis(10))
     };
     assert_eq!(sleeps_after(1, None), Duration::from_micros(200));
     assert_eq!(sleeps_after(2, None), Duration::from_millis(5));

@@ -1,0 +1,58 @@
+//! Inspecting.
+
+use reconcile_lock::protocol::{acquire, break_lock, inspect};
+use reconcile_lock::{Access, LockMode, LockState, Opened, ProcessState, System, TryLock};
+
+use crate::OLD_DEAD;
+use crate::world::{self, World, target};
+
+#[test]
+fn inspect_reports_a_zombie_or_reused_pid_as_ended() {
+    for state in [ProcessState::Zombie, ProcessState::Alive { start: Some(7) }] {
+        let world = World::new();
+        let (one, two) = (world.process(1), world.process(2));
+        let _held = acquire(&two, &target(), 0).unwrap();
+        world.becomes(2, state);
+        let status = inspect(&one, &target()).unwrap();
+        assert_eq!(status.state, LockState::Held);
+        assert!(status.reason.starts_with("process 2 ended"), "{}", status.reason);
+    }
+}
+
+#[test]
+fn inspect_of_a_live_holder_takes_no_lock() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    let _held = acquire(&one, &target(), 0).unwrap();
+    world.calls();
+    let status = inspect(&two, &target()).unwrap();
+    assert_eq!((status.state, status.holder.unwrap().pid), (LockState::Held, 1));
+    assert!(!world.calls().contains(&"flock"));
+}
+
+#[test]
+fn a_file_replaced_after_open_is_not_missing() {
+    for call in [
+        (|one| inspect(one, &target()).map(|status| assert_eq!(status.state, LockState::Stale)))
+            as fn(&world::Process) -> _,
+        |one| break_lock(one, &target(), false).map(|is_broken| assert!(is_broken)),
+    ] {
+        let world = World::new();
+        world.put(OLD_DEAD, 60_000);
+        world.before("fstat", |world| world.put(OLD_DEAD, 60_000));
+        call(&world.process(1)).unwrap();
+    }
+}
+
+#[test]
+fn an_inspector_causes_no_refusal() {
+    let world = World::new();
+    let one = world.process(1);
+    world.process(2);
+    // The record's pid now belongs to an unrelated live process: only the mode of the kernel lock decides.
+    world.put(br#"{"pid":2,"createdAt":5,"bootId":"boot","startTime":1,"pidNs":1}"#, 0);
+    let Ok(Opened::File(look)) = one.open("x".as_ref(), Access::Read) else { panic!("opened") };
+    assert_eq!(one.try_lock(&look, LockMode::Shared).unwrap(), TryLock::Acquired);
+    world.before("pause", move |_| drop(look));
+    assert!(acquire(&one, &target(), 0).unwrap().taken_over.is_some());
+}

@@ -1,0 +1,173 @@
+//! Taking over a stale lock.
+
+use reconcile_lock::protocol::{acquire, inspect, rollback};
+use reconcile_lock::{Access, LockMode, LockState, Opened, System, Target, TryLock};
+
+use crate::world::{World, target};
+use crate::{EIO, ENOSPC, OLD_DEAD, is_contention, is_system};
+
+#[test]
+fn a_stale_lock_is_taken_over_in_place() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(OLD_DEAD, 0);
+    let held = acquire(&one, &target(), 0).unwrap();
+    assert!(!world.calls().contains(&"unlink"));
+    assert_eq!(held.taken_over.as_ref().unwrap().holder.as_ref().unwrap().pid, 77);
+    assert_eq!(world.content().unwrap().len(), 512);
+}
+
+#[test]
+fn rollback_restores_the_previous_record() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    rollback(&one, acquire(&one, &target(), 0).unwrap()).unwrap();
+    assert_eq!(world.content(), None);
+    let odd = br#"{ "pid":77, "host":"a\\b\u001b", "lease":{"until":1} }"#;
+    for (found, told, who) in [
+        (OLD_DEAD, "process 77 ended without releasing", Some(77)),
+        (odd, "process 77 ended without releasing", Some(77)),
+        (b"garbage", "not a lock record", None),
+    ] {
+        for ill in ["", "write"] {
+            world.put(found, 60_000);
+            let held = acquire(&one, &target(), 0).unwrap();
+            world.fail(ill, EIO);
+            rollback(&one, held).unwrap();
+            world.mend();
+            assert_eq!(world.content().unwrap() == found, ill.is_empty());
+            let next = acquire(&two, &target(), 0).unwrap().taken_over.unwrap();
+            if ill.is_empty() {
+                assert!(next.reason.contains(told), "{}", next.reason);
+                assert_eq!(next.holder.map(|holder| holder.pid), who);
+            } else {
+                assert!(next.reason.contains("not a lock record"), "its own record keeps others out");
+            }
+        }
+    }
+    assert_eq!(world.open_files(), 0);
+}
+
+#[test]
+fn a_failed_take_over_leaves_the_stale_file() {
+    for call in ["create", "open", "fstat", "flock", "lstat", "read", "write"] {
+        let world = World::new();
+        let one = world.process(1);
+        world.put(OLD_DEAD, 0);
+        world.fail(call, ENOSPC);
+        let named = if call == "create" { "open" } else { call };
+        assert!(is_system(acquire(&one, &target(), 0), named, ENOSPC), "{call}");
+        assert_eq!(world.content().as_deref(), Some(OLD_DEAD), "{call}");
+        world.mend();
+        assert!(
+            acquire(&one, &target(), 0).unwrap().taken_over.is_some(),
+            "{call}: the next run still learns of it"
+        );
+    }
+}
+
+#[test]
+fn a_take_over_whose_recheck_fails_does_not_block_others() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    world.put(OLD_DEAD, 0);
+    world.before("pause", |world| world.fail("lstat", EIO));
+    assert!(is_system(acquire(&one, &target(), 0), "lstat", EIO));
+    world.mend();
+    assert!(acquire(&two, &target(), 0).unwrap().taken_over.is_some());
+}
+
+#[test]
+fn a_stale_file_of_another_user_is_taken_over() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(OLD_DEAD, 0);
+    world.set_mode(0o666);
+    assert!(acquire(&one, &target(), 0).is_ok());
+    assert_eq!(world.mode(), 0o600);
+    world.put(OLD_DEAD, 0);
+    world.set_mode(0o666);
+    world.fail("fchmod", 1);
+    assert!(acquire(&one, &target(), 0).is_ok());
+    assert_eq!(world.mode(), 0o666);
+}
+
+#[test]
+fn a_take_over_without_a_record_ends_in_contention() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(OLD_DEAD, 0);
+    let Ok(Opened::File(rival)) = one.open("x".as_ref(), Access::ReadWrite) else { panic!("opened") };
+    assert_eq!(one.try_lock(&rival, LockMode::Exclusive).unwrap(), TryLock::Acquired);
+    assert!(is_contention(acquire(&one, &target(), 0), None));
+    assert_eq!(inspect(&one, &target()).unwrap().state, LockState::Held);
+}
+
+#[test]
+fn a_stale_file_that_vanishes_after_locking_is_retried() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    world.put(OLD_DEAD, 0);
+    world.before("lstat", move |world| {
+        world.remove();
+        std::mem::forget(acquire(&two, &target(), 0).unwrap());
+    });
+    assert!(is_contention(acquire(&one, &target(), 0), Some(2)));
+}
+
+#[test]
+fn a_take_over_notices_a_legacy_unlink_within_5_ms() {
+    let world = World::new();
+    let one = world.process(1);
+    world.process(9);
+    world.put(OLD_DEAD, 0);
+    world.before("pause", |world| world.put(br#"{"pid":9,"createdAt":6}"#, 0));
+    assert!(is_contention(acquire(&one, &target(), 0), Some(9)));
+}
+
+#[test]
+fn a_take_over_pauses_unless_legacy_is_false() {
+    for has_another_name in [false, true] {
+        for (legacy, milliseconds) in [(true, 5), (false, 0)] {
+            let world = World::new();
+            let one = world.process(1);
+            world.put(OLD_DEAD, 60_000);
+            if has_another_name {
+                world.link();
+            }
+            let before = one.monotonic();
+            let held = acquire(&one, &Target { legacy, ..target() }, 0).unwrap();
+            assert!(held.taken_over.is_some());
+            assert_eq!(one.monotonic(), before + std::time::Duration::from_millis(milliseconds));
+        }
+    }
+}
+
+#[test]
+fn a_replaced_program_takes_over_its_own_lock() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    drop(acquire(&one, &target(), 0).unwrap());
+    assert!(
+        is_contention(acquire(&one, &target(), 0), Some(1)),
+        "it may have lost its kernel lock by accident"
+    );
+    one.exec();
+    assert!(is_contention(acquire(&two, &target(), 0), Some(1)), "another process cannot know");
+    assert_eq!(inspect(&one, &target()).unwrap().state, LockState::Stale);
+    let from = acquire(&one, &target(), 0).unwrap().taken_over.unwrap();
+    assert_eq!(from.holder.unwrap().pid, 1);
+    assert!(from.reason.contains("replaced by execve"), "{}", from.reason);
+}
+
+#[test]
+fn an_inherited_lock_is_taken_over_after_its_heir() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    let held = acquire(&two, &target(), 0).unwrap();
+    world.kill(2);
+    // The heir ends while the call retries.
+    world.before("pause", move |_| drop(held));
+    let taken_over = acquire(&one, &target(), 0).unwrap().taken_over.unwrap();
+    assert_eq!(taken_over.reason, "process 2 ended without releasing");
+}
