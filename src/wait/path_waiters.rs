@@ -15,6 +15,7 @@ use super::job::{
     Attempt, Done, Job, Now, Observation, Observed, Outcome, Platform, Queue, Ticket, Waiter, Watch,
 };
 use super::request::{Refused, WaiterId};
+use super::waiters::Waiters;
 use crate::platform::HolderEvent;
 
 enum State<P: Platform> {
@@ -29,8 +30,7 @@ enum State<P: Platform> {
 
 /// The waiters of one path.
 pub(super) struct PathWaiters<P: Platform> {
-    /// In arrival order.
-    waiters: Vec<Waiter<P>>,
+    waiters: Waiters<P>,
     pub(super) refused: Refused,
     /// The place of the first waiter, unless an attempt is using it.
     queue: Queue<P::Ticket>,
@@ -55,7 +55,7 @@ pub(super) struct PathWaiters<P: Platform> {
 impl<P: Platform> PathWaiters<P> {
     pub(super) fn new(now: Instant, seed: u64) -> Self {
         Self {
-            waiters: Vec::new(),
+            waiters: Waiters::new(),
             refused: Refused::default(),
             queue: Queue::Unknown,
             state: State::Open,
@@ -71,18 +71,16 @@ impl<P: Platform> PathWaiters<P> {
         }
     }
 
-    /// Adds a waiter in arrival order, which may differ from the order in which first attempts end.
     pub(super) fn add(&mut self, waiter: Waiter<P>) {
-        let index = self.waiters.partition_point(|other| other.id < waiter.id);
-        self.waiters.insert(index, waiter);
+        self.waiters.insert(waiter);
     }
 
     pub(super) fn waiter(&self, id: WaiterId) -> Option<&Waiter<P>> {
-        self.waiters.iter().find(|waiter| waiter.id == id)
+        self.waiters.get(id)
     }
 
     pub(super) fn waiter_mut(&mut self, id: WaiterId) -> Option<&mut Waiter<P>> {
-        self.waiters.iter_mut().find(|waiter| waiter.id == id)
+        self.waiters.get_mut(id)
     }
 
     pub(super) fn has_waiters(&self) -> bool {
@@ -90,28 +88,40 @@ impl<P: Platform> PathWaiters<P> {
     }
 
     pub(super) fn into_waiters(self) -> Vec<Waiter<P>> {
-        self.waiters
+        self.waiters.into_vec()
+    }
+
+    /// Removes a waiter.
+    pub(super) fn take(&mut self, id: WaiterId) -> Option<Waiter<P>> {
+        let taken = self.waiters.remove(id);
+        self.leave_if_empty();
+        taken
     }
 
     /// Removes the waiters that match.
-    pub(super) fn take(&mut self, is_meant: &dyn Fn(&Waiter<P>) -> bool) -> Vec<Waiter<P>> {
-        let taken: Vec<_> = self.waiters.extract_if(.., |waiter| is_meant(waiter)).collect();
+    pub(super) fn take_all(&mut self, is_meant: &dyn Fn(&Waiter<P>) -> bool) -> Vec<Waiter<P>> {
+        let taken = self.waiters.remove_all(is_meant);
+        self.leave_if_empty();
+        taken
+    }
+
+    /// Leaves the queue of all processes.
+    fn leave_if_empty(&mut self) {
         if self.waiters.is_empty() {
-            // Leave the queue of all processes.
             self.queue = Queue::Unknown;
         }
-        taken
     }
 
     /// Removes a waiter that is cancelled. During its attempt it stays for [`CANCEL_GRACE`].
     pub(super) fn cancel(&mut self, id: WaiterId, now: Instant) -> Option<Waiter<P>> {
         if !self.is_attempted_by(id) {
-            return self.take(&|waiter| waiter.id == id).pop();
+            return self.take(id);
         }
-        for waiter in self.waiters.iter_mut().filter(|waiter| waiter.id == id) {
-            let end = now + CANCEL_GRACE;
+        if let Some(waiter) = self.waiters.get_mut(id) {
             waiter.is_cancelled = true;
-            waiter.deadline = Some(waiter.deadline.map_or(end, |deadline| deadline.min(end)));
+            let end = now + CANCEL_GRACE;
+            let deadline = waiter.deadline.map_or(end, |deadline| deadline.min(end));
+            self.waiters.set_deadline(id, deadline);
         }
         None
     }
@@ -122,18 +132,25 @@ impl<P: Platform> PathWaiters<P> {
 
     /// Removes the waiters whose deadline has come.
     pub(super) fn take_late(&mut self, now: Instant) -> Vec<Waiter<P>> {
-        let is_late = |waiter: &Waiter<P>| waiter.deadline.is_some_and(|deadline| deadline <= now);
-        // The lock refuses, not the queue: a machine that was busy for long may have left no time for an attempt.
-        if self.vacant_since.is_some()
-            && !self.is_busy()
-            && let Some(first) = self.waiters.first_mut()
-            && is_late(first)
-            && !(first.is_last || first.is_cancelled)
-        {
-            (first.is_last, first.deadline) = (true, Some(now + QUEUE_YIELD));
-            self.due = now;
+        let mut late = Vec::new();
+        while let Some((_, id)) = self.waiters.next_deadline().filter(|(deadline, _)| *deadline <= now) {
+            if self.has_last_attempt(id) {
+                self.waiters.set_deadline(id, now + QUEUE_YIELD);
+                self.due = now;
+            } else {
+                late.extend(self.take(id));
+            }
         }
-        self.take(&is_late)
+        late
+    }
+
+    /// The lock refuses, not the queue: a machine that was busy for long may have left no time for an attempt.
+    fn has_last_attempt(&mut self, id: WaiterId) -> bool {
+        let is_possible = self.vacant_since.is_some()
+            && !self.is_busy()
+            && self.waiters.first().is_some_and(|first| first.id == id);
+        let waiter = self.waiters.get_mut(id).filter(|waiter| is_possible && !waiter.is_cancelled);
+        waiter.is_some_and(|waiter| !mem::replace(&mut waiter.is_last, true))
     }
 
     /// Whether there are no waiters and no job.
@@ -146,8 +163,8 @@ impl<P: Platform> PathWaiters<P> {
     }
 
     /// The next moment at which there is something to do.
-    pub(super) fn next(&self) -> Option<Instant> {
-        let deadline = self.waiters.iter().filter_map(|waiter| waiter.deadline).min();
+    pub(super) fn next(&mut self) -> Option<Instant> {
+        let deadline = self.waiters.next_deadline().map(|(deadline, _)| deadline);
         [deadline, (!self.is_busy()).then_some(self.due)].into_iter().flatten().min()
     }
 
@@ -283,8 +300,8 @@ impl<P: Platform> PathWaiters<P> {
             Outcome::Refused(refused, observed) => {
                 self.refused = refused;
                 self.vacant_since = None;
-                if let Some(first) = self.waiters.first_mut().filter(|first| first.is_last) {
-                    first.deadline = Some(now.time);
+                if let Some(id) = self.waiters.first().filter(|first| first.is_last).map(|first| first.id) {
+                    self.waiters.set_deadline(id, now.time);
                 }
                 match observed {
                     Observed::Held(observation) => {

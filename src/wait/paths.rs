@@ -57,7 +57,7 @@ impl<P: Platform> Paths<P> {
 
     /// Removes the waiters that match, also during their attempts.
     pub(super) fn take(&mut self, is_meant: &dyn Fn(&Waiter<P>) -> bool) -> Vec<Waiter<P>> {
-        self.paths.values_mut().flat_map(|path| path.take(is_meant)).collect()
+        self.paths.values_mut().flat_map(|path| path.take_all(is_meant)).collect()
     }
 
     pub(super) fn take_all(&mut self) -> Vec<Waiter<P>> {
@@ -94,8 +94,8 @@ impl<P: Platform> Paths<P> {
     }
 
     /// The next moment at which a path has work.
-    pub(super) fn next(&self, path: &Path) -> Option<Instant> {
-        self.paths.get(path).and_then(PathWaiters::next)
+    pub(super) fn next(&mut self, path: &Path) -> Option<Instant> {
+        self.at(path).and_then(PathWaiters::next)
     }
 
     pub(super) fn tick(&mut self, now: Instant) -> Tick<P> {

@@ -320,13 +320,13 @@ fn wanted(path: &Path, id: WaiterId) -> Option<Wanted> {
 
 /// Removes a waiter, if it still waits.
 fn taken(path: &Path, id: WaiterId) -> Option<Waiter> {
-    service().paths.at(path).and_then(|path| path.take(&|waiter| waiter.id == id).pop())
+    service().paths.at(path).and_then(|path| path.take(id))
 }
 
 /// Lets a waiter that holds the path of its lock wait for the readers.
 fn await_readers(path: &Path, id: WaiterId, held: HeldHere) {
     let mut service = service();
-    let waiter = service.paths.at(path).and_then(|path| path.take(&|waiter| waiter.id == id).pop());
+    let waiter = service.paths.at(path).and_then(|path| path.take(id));
     let mut waiter = match waiter {
         Some(waiter) if !waiter.is_cancelled => waiter,
         late => {

@@ -4,6 +4,7 @@
 //! simulation checks that each call is answered once, a moment after its deadline or its cancel; that waiters of a
 //! path are served in arrival order; and that a lock on a healthy disk does not stay free while it has waiters.
 
+mod deadlines;
 mod world;
 mod yielding;
 
@@ -225,8 +226,7 @@ impl Run {
 
     /// The lock is free: the waiter has it, unless it waits no more.
     fn acquire(&mut self, path: usize, id: WaiterId) {
-        let waiter =
-            self.paths.at(&name_of(path)).and_then(|path| path.take(&|waiter| waiter.id == id).pop());
+        let waiter = self.paths.at(&name_of(path)).and_then(|path| path.take(id));
         let Some(waiter) = waiter else { return };
         if waiter.is_cancelled {
             return self.answered(id, false);
