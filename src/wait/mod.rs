@@ -23,8 +23,8 @@ mod service;
 mod simulation;
 #[cfg(test)]
 mod tests;
-#[cfg_attr(not(target_os = "linux"), path = "unwatched_file.rs")]
 mod waiters;
+#[cfg_attr(not(target_os = "linux"), path = "unwatched_file.rs")]
 mod watched_file;
 
 pub(crate) use self::acquire::{acquire, start_for_creator, try_once, unanswered};
