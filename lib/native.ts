@@ -9,7 +9,10 @@ export const { isPromise } = types
 export const native = load()
 
 // Loaded on demand: this module would be a quarter of the loading time of this package.
-native.setup(() => (require('node:worker_threads') as typeof import('node:worker_threads')).threadId)
+native.setup(
+  () => (require('node:worker_threads') as typeof import('node:worker_threads')).threadId,
+  () => {},
+)
 
 /** @returns the object that the addon would make */
 export const toJsLock = (

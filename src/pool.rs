@@ -7,7 +7,7 @@ use std::hint;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -18,11 +18,8 @@ const IDLE: Duration = Duration::from_millis(100);
 /// within that time, and to wake a thread takes as long as the work.
 const POLL: Duration = Duration::from_micros(50);
 
-/// How long a caller spins for an answer before it sleeps. With one processor nobody works meanwhile.
-static SPIN: LazyLock<Duration> = LazyLock::new(|| {
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    Duration::from_micros(if processors > 1 { 40 } else { 0 })
-});
+/// How long a caller spins for an answer before it sleeps.
+const SPIN: Duration = Duration::from_micros(40);
 
 /// How many threads work at once, unless all of them hang.
 const LIMIT: usize = 64;
@@ -269,7 +266,7 @@ impl<T> Job<T> {
     /// the work may wait for this processor; and one that yields it gets it back much later than one that has slept.
     pub(crate) fn answer_within(self, time: Duration) -> Result<T, Self> {
         let started = Instant::now();
-        let spin = time.min(*SPIN);
+        let spin = time.min(SPIN);
         while !self.slot.is_done.load(Ordering::Acquire) {
             if started.elapsed() >= spin {
                 self.slot.sleep_until(started + time);
@@ -308,7 +305,7 @@ mod tests {
 
     #[test]
     fn an_answer_wakes_a_sleeping_caller() {
-        let (started, slow) = (Instant::now(), 10 * *SPIN);
+        let (started, slow) = (Instant::now(), 10 * SPIN);
         let job = submit(move || thread::sleep(slow));
         assert!(matches!(job.answer_within(LONG), Ok(Ok(()))));
         assert!(started.elapsed() < LONG / 4, "{:?}", started.elapsed());

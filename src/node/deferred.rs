@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::ptr;
 use std::sync::Arc;
 
-use napi::bindgen_prelude::{FromNapiValue, Unknown};
+use napi::bindgen_prelude::{FromNapiValue, Function, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, JsError, JsValue, Result, Status, check_status, sys};
 
@@ -26,9 +26,8 @@ pub(super) struct Promises {
 }
 
 impl Promises {
-    pub(super) fn new(env: &Env) -> Result<Self> {
-        // napi calls a function after each settlement.
-        let nothing = env.create_function_from_closure::<(), (), _>("settled", |_| Ok(()))?;
+    /// napi calls `nothing` after each settlement.
+    pub(super) fn new(nothing: &Function<'_, (), ()>) -> Result<Self> {
         let settlements =
             nothing.build_threadsafe_function::<Settlement>().weak::<true>().build_callback(|context| {
                 (context.value)(context.env);

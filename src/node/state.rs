@@ -42,7 +42,7 @@ impl State {
     }
 }
 
-/// Prepares this environment, once. `threadId()` is asked on a thread that may be a worker.
+/// Prepares this environment, once. `threadId()` is asked on a thread that may be a worker; `nothing()` does nothing.
 ///
 /// The JavaScript may be evaluated again while Node.js keeps the addon, and the addon may be loaded again in the same
 /// thread: all of them act for one owner.
@@ -50,14 +50,14 @@ impl State {
 /// # Errors
 /// If `threadId` is missing.
 #[napi(catch_unwind)]
-pub fn setup(env: &Env, thread_id: Function<'_, (), u32>) -> Result<()> {
+pub fn setup(env: &Env, thread_id: Function<'_, (), u32>, nothing: Function<'_, (), ()>) -> Result<()> {
     guarded(env, || {
         if State::of(env).is_ok() {
             return Ok(());
         }
         let thread = if platform::is_main_thread() { MAIN_THREAD } else { thread_id.call(())? };
         let owner = exit::owner_of_thread();
-        let promises = Promises::new(env)?;
+        let promises = Promises::new(&nothing)?;
         env.set_instance_data(State { owner, thread, waits: RefCell::default(), promises }, (), |_| {})?;
         platform::keep_loaded();
         // A worker that ends releases its own locks and no others.

@@ -87,10 +87,6 @@ impl<P: Platform> PathWaiters<P> {
         !self.waiters.is_empty()
     }
 
-    pub(super) fn into_waiters(self) -> Vec<Waiter<P>> {
-        self.waiters.into_vec()
-    }
-
     /// Removes a waiter.
     pub(super) fn take(&mut self, id: WaiterId) -> Option<Waiter<P>> {
         let taken = self.waiters.remove(id);
@@ -163,7 +159,7 @@ impl<P: Platform> PathWaiters<P> {
     }
 
     /// The next moment at which there is something to do.
-    pub(super) fn next(&mut self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         let deadline = self.waiters.next_deadline().map(|(deadline, _)| deadline);
         [deadline, (!self.is_busy()).then_some(self.due)].into_iter().flatten().min()
     }

@@ -57,11 +57,17 @@ impl<P: Platform> Paths<P> {
 
     /// Removes the waiters that match, also during their attempts.
     pub(super) fn take(&mut self, is_meant: &dyn Fn(&Waiter<P>) -> bool) -> Vec<Waiter<P>> {
-        self.paths.values_mut().flat_map(|path| path.take_all(is_meant)).collect()
+        let mut taken = Vec::new();
+        for path in self.paths.values_mut() {
+            taken.append(&mut path.take_all(is_meant));
+        }
+        taken
     }
 
     pub(super) fn take_all(&mut self) -> Vec<Waiter<P>> {
-        std::mem::take(&mut self.paths).into_values().flat_map(PathWaiters::into_waiters).collect()
+        let taken = self.take(&|_| true);
+        self.paths.clear();
+        taken
     }
 
     /// The last refusal of a waiter; `None`: it does not wait.
@@ -94,8 +100,8 @@ impl<P: Platform> Paths<P> {
     }
 
     /// The next moment at which a path has work.
-    pub(super) fn next(&mut self, path: &Path) -> Option<Instant> {
-        self.at(path).and_then(PathWaiters::next)
+    pub(super) fn next(&self, path: &Path) -> Option<Instant> {
+        self.paths.get(path).and_then(PathWaiters::next)
     }
 
     pub(super) fn tick(&mut self, now: Instant) -> Tick<P> {

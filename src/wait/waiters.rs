@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::job::{Platform, Waiter};
@@ -12,13 +12,13 @@ use super::request::WaiterId;
 pub(super) struct Waiters<P: Platform> {
     /// By id, which is the order of their calls.
     queue: VecDeque<Waiter<P>>,
-    /// Those of waiters that are gone, or have another one now, are removed later.
-    pub(super) deadlines: BinaryHeap<Reverse<(Instant, WaiterId)>>,
+    /// The next one last.
+    deadlines: Vec<Reverse<(Instant, WaiterId)>>,
 }
 
 impl<P: Platform> Waiters<P> {
     pub(super) fn new() -> Self {
-        Self { queue: VecDeque::new(), deadlines: BinaryHeap::new() }
+        Self { queue: VecDeque::new(), deadlines: Vec::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -27,10 +27,9 @@ impl<P: Platform> Waiters<P> {
 
     /// Adds a waiter in arrival order, which may differ from the order in which first attempts end.
     pub(super) fn insert(&mut self, waiter: Waiter<P>) {
-        let (id, deadline) = (waiter.id, waiter.deadline);
-        let index = self.queue.partition_point(|other| other.id < id);
+        self.add_deadline(&waiter);
+        let index = self.queue.partition_point(|other| other.id < waiter.id);
         self.queue.insert(index, waiter);
-        self.add_deadline(id, deadline);
     }
 
     pub(super) fn first(&self) -> Option<&Waiter<P>> {
@@ -47,55 +46,43 @@ impl<P: Platform> Waiters<P> {
     }
 
     pub(super) fn set_deadline(&mut self, id: WaiterId, deadline: Instant) {
-        if let Some(waiter) = self.get_mut(id) {
+        if let Some(mut waiter) = self.remove(id) {
             waiter.deadline = Some(deadline);
-            self.add_deadline(id, Some(deadline));
+            self.insert(waiter);
         }
     }
 
     pub(super) fn remove(&mut self, id: WaiterId) -> Option<Waiter<P>> {
-        self.index(id).and_then(|index| self.queue.remove(index))
+        let waiter = self.queue.remove(self.index(id)?)?;
+        if let Some(deadline) = waiter.deadline
+            && let Ok(index) = self.deadlines.binary_search(&Reverse((deadline, id)))
+        {
+            self.deadlines.remove(index);
+        }
+        Some(waiter)
     }
 
     /// Removes the waiters that match.
     pub(super) fn remove_all(&mut self, is_meant: &dyn Fn(&Waiter<P>) -> bool) -> Vec<Waiter<P>> {
-        let (removed, queue): (Vec<_>, _) = self.queue.drain(..).partition(is_meant);
-        self.queue = queue.into();
-        removed
-    }
-
-    pub(super) fn into_vec(self) -> Vec<Waiter<P>> {
-        self.queue.into()
+        let mut ids = Vec::new();
+        ids.extend(self.queue.iter().filter(|waiter| is_meant(waiter)).map(|waiter| waiter.id));
+        ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
     /// The next deadline, and whose it is.
-    pub(super) fn next_deadline(&mut self) -> Option<(Instant, WaiterId)> {
-        while let Some(Reverse((deadline, id))) = self.deadlines.peek() {
-            if is_current(&self.queue, *id, *deadline) {
-                return Some((*deadline, *id));
-            }
-            self.deadlines.pop();
-        }
-        None
+    pub(super) fn next_deadline(&self) -> Option<(Instant, WaiterId)> {
+        self.deadlines.last().map(|Reverse(next)| *next)
     }
 
-    fn add_deadline(&mut self, id: WaiterId, deadline: Option<Instant>) {
-        let Some(deadline) = deadline else { return };
-        if self.deadlines.len() > 2 * self.queue.len() {
-            self.deadlines.retain(|Reverse((deadline, id))| is_current(&self.queue, *id, *deadline));
+    fn add_deadline(&mut self, waiter: &Waiter<P>) {
+        if let Some(deadline) = waiter.deadline {
+            let entry = Reverse((deadline, waiter.id));
+            let index = self.deadlines.partition_point(|other| *other < entry);
+            self.deadlines.insert(index, entry);
         }
-        self.deadlines.push(Reverse((deadline, id)));
     }
 
     fn index(&self, id: WaiterId) -> Option<usize> {
-        index(&self.queue, id)
+        self.queue.binary_search_by_key(&id, |waiter| waiter.id).ok()
     }
-}
-
-fn index<P: Platform>(queue: &VecDeque<Waiter<P>>, id: WaiterId) -> Option<usize> {
-    queue.binary_search_by_key(&id, |waiter| waiter.id).ok()
-}
-
-fn is_current<P: Platform>(queue: &VecDeque<Waiter<P>>, id: WaiterId, deadline: Instant) -> bool {
-    index(queue, id).is_some_and(|index| queue[index].deadline == Some(deadline))
 }

@@ -13,17 +13,21 @@ fn waiter(id: u64, deadline: Instant) -> Waiter<Simulated> {
 }
 
 #[test]
-fn deadlines_of_former_waiters_are_removed() {
+fn deadlines_go_with_their_waiters() {
     let start = Instant::now();
     let later = |seconds| start + Duration::from_secs(seconds);
     let mut waiters = Waiters::new();
-    waiters.insert(waiter(0, later(9)));
-    for id in 1..1000 {
-        waiters.insert(waiter(id, later(id % 7 + 1)));
-        assert!(waiters.remove(WaiterId(id)).is_some());
+    for id in 0..100 {
+        waiters.insert(waiter(id, later(id % 7)));
     }
-    assert!(waiters.deadlines.len() < 9, "{}", waiters.deadlines.len());
+    for id in 1..100 {
+        let earliest = (id..100).chain([0]).map(|id| (later(id % 7), WaiterId(id))).min();
+        assert_eq!(waiters.next_deadline(), earliest);
+        assert_eq!(waiters.remove(WaiterId(id)).map(|waiter| waiter.id), Some(WaiterId(id)));
+        assert!(waiters.remove(WaiterId(id)).is_none());
+    }
+    waiters.set_deadline(WaiterId(0), later(9));
     assert_eq!(waiters.next_deadline(), Some((later(9), WaiterId(0))));
-    waiters.set_deadline(WaiterId(0), later(10));
-    assert_eq!(waiters.next_deadline(), Some((later(10), WaiterId(0))));
+    assert_eq!(waiters.remove_all(&|_| true).len(), 1);
+    assert_eq!(waiters.next_deadline(), None);
 }
