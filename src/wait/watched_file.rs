@@ -1,12 +1,13 @@
 //! The lock file that a waiter watches, as it was when it was found held. It is not kept open: a process may wait for
 //! many locks, and descriptors are few.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use crate::platform::{Access, FileId, FileKind, FsKind, LockMode, Opened, Os, Stat, System, TryLock};
 use crate::protocol::holder;
 use crate::protocol::record::{RECORD_LEN, Record};
+
+type OpenFile = <Os as System>::File;
 
 /// A lock file that a process holds.
 #[derive(Debug, Clone)]
@@ -102,13 +103,13 @@ impl WatchedFile {
     }
 }
 
-fn open_file(os: &Os, path: &Path) -> Option<(OwnedFd, Stat)> {
+fn open_file(os: &Os, path: &Path) -> Option<(OpenFile, Stat)> {
     let Ok(Opened::File(file)) = os.open(path, Access::Read) else { return None };
     let stat = os.stat(&file).ok()?;
     (stat.kind == FileKind::File && stat.links == 1).then_some((file, stat))
 }
 
-fn is_locked(os: &Os, file: &OwnedFd, mode: LockMode) -> bool {
+fn is_locked(os: &Os, file: &OpenFile, mode: LockMode) -> bool {
     match os.try_lock(file, mode) {
         Ok(TryLock::Acquired) => {
             os.unlock(file);
@@ -151,7 +152,7 @@ mod tests {
         for round in 0..500 {
             std::fs::write(&path, RECORD).expect("written");
             let watched = WatchedFile::open(&path).expect("a local file");
-            let file = OwnedFd::from(std::fs::File::open(&path).expect("opened"));
+            let Ok(Opened::File(file)) = Os::get().open(&path, Access::Read) else { panic!("opened") };
             let doomed = path.clone();
             let remover = std::thread::spawn(move || std::fs::remove_file(doomed).expect("removed"));
             while Os::get().stat(&file).expect("described").links == 1 {}
