@@ -10,7 +10,7 @@ mod macos;
 #[cfg(not(target_os = "linux"))]
 mod no_queue;
 mod system;
-#[cfg(not(any(target_os = "linux", windows)))]
+#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
 mod timer;
 mod types;
 #[cfg(any(target_os = "linux", target_os = "macos"))]
@@ -25,8 +25,8 @@ mod windows;
 #[cfg(target_os = "linux")]
 use linux as own;
 #[cfg(target_os = "macos")]
-use macos as own;
-#[cfg(not(any(target_os = "linux", windows)))]
+use macos::{self as own, source};
+#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
 use timer as source;
 #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
 use unsupported as own;

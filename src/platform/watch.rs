@@ -183,7 +183,7 @@ impl Watcher {
     }
 }
 
-#[cfg(all(test, windows))]
+#[cfg(test)]
 mod tests {
     use std::fs::{self, File};
     use std::process::{Child, Command, Stdio};
@@ -262,6 +262,7 @@ mod tests {
     fn the_end_of_the_holder_is_an_event() {
         let directory = tempfile::tempdir().expect("a directory");
         let (path, watcher) = (directory.path().join("l"), Watcher::new());
+        fs::write(&path, "a record").expect("written");
         let mut child = child();
         let pid = child.id();
         let watch = watched(&watcher, &path, Some(pid));
