@@ -299,25 +299,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(windows)]
-    fn a_watched_directory_can_be_renamed_and_removed() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let [inner, moved] = ["a", "b"].map(|name| directory.path().join(name));
-        fs::create_dir(&inner).expect("made");
-        let watcher = Watcher::new();
-        let watch = watched(&watcher, &inner.join("l"), None);
-        fs::rename(&inner, &moved).expect("renamed");
-        fs::create_dir(&inner).expect("made");
-        let of_new = watched(&watcher, &inner.join("l"), None);
-        fs::write(inner.join("l"), "new").expect("written");
-        assert_eq!(event(&watcher, &of_new), HolderEvent::Changed);
-        assert_eq!(watch.missed(), None, "it is of the directory that was renamed");
-        fs::remove_dir(&moved).expect("removed");
-        assert_eq!(event(&watcher, &watch), HolderEvent::Changed);
-        assert!(!moved.exists(), "no handle keeps the name");
-    }
-
-    #[test]
     fn a_thousand_watches_leave_no_handle() {
         #[cfg(unix)]
         use std::os::fd::AsRawFd as Raw;
