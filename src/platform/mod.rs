@@ -49,5 +49,7 @@ pub use self::types::{
 };
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 pub(crate) use self::unix::{Os, is_shortage};
+#[cfg(all(test, not(target_os = "linux")))]
+pub(crate) use self::watch::tests::child;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use self::watch::{Watch, Watcher, Watching};
