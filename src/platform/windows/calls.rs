@@ -172,7 +172,7 @@ pub(super) enum Found {
     Since(u64),
 }
 
-/// Opens a process. `Ok(None)`: there is none with this pid.
+/// Opens a process that runs. `Ok(None)`: there is none with this pid.
 pub(super) fn open_process(pid: u32) -> io::Result<Option<OwnedHandle>> {
     // SAFETY: any number may be asked for.
     let handle = unsafe { OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_SYNCHRONIZE, 0, pid) };
@@ -181,24 +181,21 @@ pub(super) fn open_process(pid: u32) -> io::Result<Option<OwnedHandle>> {
         let is_unknown = error.raw_os_error().map(i32::cast_unsigned) == Some(ERROR_INVALID_PARAMETER);
         return if is_unknown { Ok(None) } else { Err(error) };
     }
-    // SAFETY: the handle was opened just now, and nobody else has it.
-    Ok(Some(unsafe { OwnedHandle::from_raw_handle(handle) }))
+    // SAFETY: the handle was opened just now, and nothing else has it.
+    let process = unsafe { OwnedHandle::from_raw_handle(handle) };
+    // SAFETY: the handle is open. The process of the next lower multiple of four is opened, too.
+    let is_another = unsafe { GetProcessId(process.as_raw_handle()) } != pid;
+    // SAFETY: the handle is open, and no time is waited. An ended process stays while a handle of it is open.
+    let has_ended = unsafe { WaitForSingleObject(process.as_raw_handle(), 0) } == WAIT_OBJECT_0;
+    Ok((!is_another && !has_ended).then_some(process))
 }
 
 pub(super) fn process(pid: u32) -> Found {
-    let process = match open_process(pid) {
-        Ok(Some(process)) => process,
-        Ok(None) => return Found::Nobody,
-        Err(_) => return Found::Somebody,
-    };
-    // SAFETY: the handle is open. The call finds the process of the next lower multiple of four too.
-    let is_another = unsafe { GetProcessId(process.as_raw_handle()) } != pid;
-    // SAFETY: the handle is open, and no time is waited. An ended process stays while somebody has its handle.
-    let has_ended = unsafe { WaitForSingleObject(process.as_raw_handle(), 0) } == WAIT_OBJECT_0;
-    if is_another || has_ended {
-        return Found::Nobody;
+    match open_process(pid) {
+        Ok(Some(process)) => start(process.as_raw_handle()).map_or(Found::Somebody, Found::Since),
+        Ok(None) => Found::Nobody,
+        Err(_) => Found::Somebody,
     }
-    start(process.as_raw_handle()).map_or(Found::Somebody, Found::Since)
 }
 
 /// When this process started, in units of 100 ns since the year 1601.

@@ -62,12 +62,12 @@ pub(in crate::platform) type ProcessSource = ProcessEnd;
 impl Drop for FileSource {
     fn drop(&mut self) {
         let mut state = self.shared.state();
-        if let Entry::Occupied(mut directory) = state.directories.entry(self.directory) {
-            directory.get_mut().files.remove(&self.number);
-            if directory.get().files.is_empty() {
-                directory.remove();
-            }
-        }
+        let Entry::Occupied(mut directory) = state.directories.entry(self.directory) else { return };
+        directory.get_mut().files.remove(&self.number);
+        let unused = directory.get().files.is_empty().then(|| directory.remove());
+        drop(state);
+        // Not under the mutex: a disk can hang.
+        drop(unused);
     }
 }
 
