@@ -3,7 +3,6 @@
 
 /// An event of a watched lock file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(any(target_os = "linux", test)), expect(dead_code, reason = "only Linux has events"))]
 pub(crate) enum HolderEvent {
     /// The file was removed, replaced, moved or written to, or events were lost.
     Changed,
@@ -11,4 +10,21 @@ pub(crate) enum HolderEvent {
     Ended,
     /// A process that may be the holder closed the file.
     Closed,
+}
+
+/// The events of one sleep.
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug, Default)]
+pub(crate) struct HolderEvents {
+    /// The numbers of the files that have changed.
+    pub(super) changed: Vec<u64>,
+    pub(super) ended: Vec<u32>,
+    pub(super) lost_some: bool,
+}
+
+#[cfg(not(target_os = "linux"))]
+impl HolderEvents {
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.lost_some && self.changed.is_empty() && self.ended.is_empty()
+    }
 }

@@ -185,7 +185,7 @@ fn observed(path: &Path, file: WatchedFile, watch: Watch, is_held: bool) -> Obse
 
 /// Whether the path names the same unchanged file, and its holder still exists.
 pub(super) fn recheck(path: &Path, file: &WatchedFile, sees_process: bool) -> bool {
-    file.is_current(path) && (sees_process || file.is_locked_as_before(path))
+    file.is_current(path) && if sees_process { file.has_holder(path) } else { file.is_locked_as_before(path) }
 }
 
 /// Rolls back a lock that cannot be delivered.

@@ -24,7 +24,6 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 mod waiters;
-#[cfg_attr(not(target_os = "linux"), path = "unwatched_file.rs")]
 mod watched_file;
 
 pub(crate) use self::acquire::{acquire, start_for_creator, try_once, unanswered};

@@ -1,12 +1,15 @@
 //! The lock file that a waiter watches, as it was when it was found held. It is not kept open: a process may wait for
 //! many locks, and descriptors are few.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use crate::platform::{Access, FileId, FileKind, FsKind, LockMode, Opened, Os, Stat, System, TryLock};
+use crate::platform::{
+    Access, FileId, FileKind, FsKind, LockMode, Opened, Os, ProcessState, Stat, System, TryLock,
+};
 use crate::protocol::holder;
 use crate::protocol::record::{RECORD_LEN, Record};
+
+type OpenFile = <Os as System>::File;
 
 /// A lock file that a process holds.
 #[derive(Debug, Clone)]
@@ -79,6 +82,12 @@ impl WatchedFile {
         self.pid
     }
 
+    /// Whether the holder's process, whose end is an event, still holds the lock. Only a pidfd is known to lose no event.
+    pub(crate) fn has_holder(&self, path: &Path) -> bool {
+        let is_alive = |pid| matches!(Os::get().process(pid), ProcessState::Alive { .. });
+        cfg!(target_os = "linux") || self.pid.is_none_or(is_alive) && self.is_locked_as_before(path)
+    }
+
     /// Whether the kernel lock was held. A holder on another host, or a legacy process, can hold the lock without one.
     pub(crate) fn was_locked(&self) -> bool {
         self.was_locked
@@ -102,13 +111,13 @@ impl WatchedFile {
     }
 }
 
-fn open_file(os: &Os, path: &Path) -> Option<(OwnedFd, Stat)> {
+fn open_file(os: &Os, path: &Path) -> Option<(OpenFile, Stat)> {
     let Ok(Opened::File(file)) = os.open(path, Access::Read) else { return None };
     let stat = os.stat(&file).ok()?;
     (stat.kind == FileKind::File && stat.links == 1).then_some((file, stat))
 }
 
-fn is_locked(os: &Os, file: &OwnedFd, mode: LockMode) -> bool {
+fn is_locked(os: &Os, file: &OpenFile, mode: LockMode) -> bool {
     match os.try_lock(file, mode) {
         Ok(TryLock::Acquired) => {
             os.unlock(file);
@@ -124,6 +133,10 @@ mod tests {
 
     const RECORD: &str = r#"{"pid":1,"createdAt":1}"#;
 
+    fn record(pid: u32) -> String {
+        format!(r#"{{"pid":{pid},"createdAt":1}}"#)
+    }
+
     #[test]
     fn a_written_replaced_or_removed_file_is_not_current() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -136,22 +149,44 @@ mod tests {
                 std::fs::rename(path.with_extension("new"), path).expect("replaced");
             },
         ] {
-            std::fs::write(&path, RECORD).expect("written");
+            std::fs::write(&path, record(std::process::id())).expect("written");
             let watched = WatchedFile::open(&path).expect("a local file");
-            assert!(watched.is_current(&path) && watched.pid() == Some(1));
+            assert!(watched.is_current(&path) && watched.pid() == Some(std::process::id()));
             change(&path);
             assert!(!watched.is_current(&path));
         }
     }
 
     #[test]
+    #[cfg(not(target_os = "linux"))]
+    fn a_lost_event_of_the_holder_is_noticed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("l");
+        let mut child = crate::platform::child();
+        std::fs::write(&path, record(child.id())).expect("written");
+        let Ok(Opened::File(held)) = Os::get().open(&path, Access::ReadWrite) else { panic!("opened") };
+        assert_eq!(Os::get().try_lock(&held, LockMode::Exclusive).ok(), Some(TryLock::Acquired));
+        let [locked, legacy] = [(); 2].map(|()| {
+            let watched = WatchedFile::open(&path).expect("a local file");
+            assert!(watched.pid() == Some(child.id()) && watched.has_holder(&path));
+            Os::get().unlock(&held);
+            watched
+        });
+        assert!(!locked.has_holder(&path) && legacy.has_holder(&path), "the kernel lock is free");
+        child.kill().expect("killed");
+        child.wait().expect("waited for");
+        assert!(!legacy.has_holder(&path), "the process has ended");
+    }
+
+    #[test]
+    #[cfg(unix)]
     fn a_file_without_links_is_not_current() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
         for round in 0..500 {
             std::fs::write(&path, RECORD).expect("written");
             let watched = WatchedFile::open(&path).expect("a local file");
-            let file = OwnedFd::from(std::fs::File::open(&path).expect("opened"));
+            let Ok(Opened::File(file)) = Os::get().open(&path, Access::Read) else { panic!("opened") };
             let doomed = path.clone();
             let remover = std::thread::spawn(move || std::fs::remove_file(doomed).expect("removed"));
             while Os::get().stat(&file).expect("described").links == 1 {}

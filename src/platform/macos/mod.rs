@@ -1,7 +1,9 @@
-//! macOS: `fstatfs(2)`, `proc_pidinfo` and `sysctl(3)` beside what every Unix has. Waiting is by the timer.
+//! macOS: `fstatfs(2)`, `proc_pidinfo` and `sysctl(3)` beside what every Unix has; for waiting, `kqueue(2)`.
 
 mod calls;
+mod kqueue;
 mod process;
+pub(super) mod source;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;

@@ -33,7 +33,7 @@ use windows_sys::Win32::System::Threading::{
 
 use crate::platform::types::FileId;
 
-fn succeeded(outcome: i32) -> io::Result<()> {
+pub(super) fn succeeded(outcome: i32) -> io::Result<()> {
     if outcome == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -172,23 +172,30 @@ pub(super) enum Found {
     Since(u64),
 }
 
-pub(super) fn process(pid: u32) -> Found {
+/// Opens a process that runs. `Ok(None)`: there is none with this pid.
+pub(super) fn open_process(pid: u32) -> io::Result<Option<OwnedHandle>> {
     // SAFETY: any number may be asked for.
     let handle = unsafe { OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_SYNCHRONIZE, 0, pid) };
     if handle.is_null() {
-        let error = io::Error::last_os_error().raw_os_error().map(i32::cast_unsigned);
-        return if error == Some(ERROR_INVALID_PARAMETER) { Found::Nobody } else { Found::Somebody };
+        let error = io::Error::last_os_error();
+        let is_unknown = error.raw_os_error().map(i32::cast_unsigned) == Some(ERROR_INVALID_PARAMETER);
+        return if is_unknown { Ok(None) } else { Err(error) };
     }
-    // SAFETY: the handle was opened just now, and nobody else has it.
+    // SAFETY: the handle was opened just now, and nothing else has it.
     let process = unsafe { OwnedHandle::from_raw_handle(handle) };
-    // SAFETY: the handle is open. The call finds the process of the next lower multiple of four too.
+    // SAFETY: the handle is open. The process of the next lower multiple of four is opened, too.
     let is_another = unsafe { GetProcessId(process.as_raw_handle()) } != pid;
-    // SAFETY: the handle is open, and no time is waited. An ended process stays while somebody has its handle.
+    // SAFETY: the handle is open, and no time is waited. An ended process stays while a handle of it is open.
     let has_ended = unsafe { WaitForSingleObject(process.as_raw_handle(), 0) } == WAIT_OBJECT_0;
-    if is_another || has_ended {
-        return Found::Nobody;
+    Ok((!is_another && !has_ended).then_some(process))
+}
+
+pub(super) fn process(pid: u32) -> Found {
+    match open_process(pid) {
+        Ok(Some(process)) => start(process.as_raw_handle()).map_or(Found::Somebody, Found::Since),
+        Ok(None) => Found::Nobody,
+        Err(_) => Found::Somebody,
     }
-    start(process.as_raw_handle()).map_or(Found::Somebody, Found::Since)
 }
 
 /// When this process started, in units of 100 ns since the year 1601.

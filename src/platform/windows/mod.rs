@@ -1,9 +1,11 @@
-//! Windows: `CreateFileW`, `LockFileEx`, file ids instead of inodes, deletion that frees the name at once. Waiting is
-//! by the timer.
+//! Windows: `CreateFileW`, `LockFileEx`, file ids instead of inodes, deletion that frees the name at once; for waiting,
+//! `ReadDirectoryChangesW` and `RegisterWaitForSingleObject`.
 
 mod calls;
 mod file;
+mod notify;
 mod process;
+pub(super) mod source;
 
 use std::fs::{File, OpenOptions};
 use std::io;
