@@ -8,7 +8,7 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a thread without work stays: a program that only waits is to have one thread more, not two.
@@ -17,9 +17,6 @@ const IDLE: Duration = Duration::from_millis(100);
 /// How long a thread polls for more work before it sleeps: a program that acquires and releases in a loop brings it
 /// within that time, and to wake a thread takes as long as the work.
 const POLL: Duration = Duration::from_micros(50);
-
-/// How long a caller spins for an answer before it sleeps.
-const SPIN: Duration = Duration::from_micros(40);
 
 /// How many threads work at once, unless all of them hang.
 const LIMIT: usize = 64;
@@ -75,8 +72,6 @@ struct Slot<T> {
 
 enum Progress<T> {
     Running,
-    /// The caller sleeps.
-    Awaited(Thread),
     Done(T),
     /// The caller has stopped polling: the answer is to be delivered.
     Deliver(Box<dyn FnOnce(T) + Send>),
@@ -219,34 +214,14 @@ fn poll() {
 impl<T> Slot<T> {
     fn finish(&self, done: T) {
         let mut progress = locked(&self.progress);
-        let before = std::mem::replace(&mut *progress, Progress::Over);
-        if let Progress::Deliver(deliver) = before {
-            drop(progress);
-            return deliver(done);
+        match std::mem::replace(&mut *progress, Progress::Over) {
+            Progress::Deliver(deliver) => {
+                drop(progress);
+                deliver(done);
+            }
+            _ => *progress = Progress::Done(done),
         }
-        *progress = Progress::Done(done);
-        drop(progress);
         self.is_done.store(true, Ordering::Release);
-        if let Progress::Awaited(caller) = before {
-            caller.unpark();
-        }
-    }
-
-    fn sleep_until(&self, end: Instant) {
-        {
-            let mut progress = locked(&self.progress);
-            if matches!(*progress, Progress::Done(_)) {
-                return;
-            }
-            *progress = Progress::Awaited(thread::current());
-        }
-        while !self.is_done.load(Ordering::Acquire) {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            thread::park_timeout(left);
-        }
     }
 
     fn take(&self) -> Option<T> {
@@ -262,14 +237,12 @@ impl<T> Slot<T> {
 }
 
 impl<T> Job<T> {
-    /// The answer, if it comes within `time`. To sleep costs more than to spin, but on a busy machine the thread that does
-    /// the work may wait for this processor; and one that yields it gets it back much later than one that has slept.
-    pub(crate) fn answer_within(self, time: Duration) -> Result<T, Self> {
+    /// The answer, if it comes within `time`. To sleep for it would cost more than to spin, and a thread that sleeps or
+    /// yields on a busy machine gets the processor back much later.
+    pub(crate) fn spin_for(self, time: Duration) -> Result<T, Self> {
         let started = Instant::now();
-        let spin = time.min(SPIN);
         while !self.slot.is_done.load(Ordering::Acquire) {
-            if started.elapsed() >= spin {
-                self.slot.sleep_until(started + time);
+            if started.elapsed() >= time {
                 break;
             }
             hint::spin_loop();
@@ -300,15 +273,7 @@ mod tests {
     #[test]
     fn a_quick_answer_is_found_by_spinning() {
         let job = submit(|| 7);
-        assert!(matches!(job.answer_within(LONG), Ok(Ok(7))));
-    }
-
-    #[test]
-    fn an_answer_wakes_a_sleeping_caller() {
-        let (started, slow) = (Instant::now(), 10 * SPIN);
-        let job = submit(move || thread::sleep(slow));
-        assert!(matches!(job.answer_within(LONG), Ok(Ok(()))));
-        assert!(started.elapsed() < LONG / 4, "{:?}", started.elapsed());
+        assert!(matches!(job.spin_for(LONG), Ok(Ok(7))));
     }
 
     #[test]
@@ -316,7 +281,7 @@ mod tests {
         let (go, wait) = mpsc::channel();
         let (told, tell) = mpsc::channel();
         let job = submit(move || wait.recv_timeout(LONG).unwrap() + 1);
-        let Err(job) = job.answer_within(Duration::from_micros(100)) else { panic!("nobody said go") };
+        let Err(job) = job.spin_for(Duration::from_micros(100)) else { panic!("nobody said go") };
         job.when_done(move |done| told.send(done.unwrap()).unwrap());
         go.send(1).unwrap();
         assert_eq!(tell.recv_timeout(LONG), Ok(2));
@@ -338,11 +303,11 @@ mod tests {
         let (go, wait) = mpsc::channel::<()>();
         let hanging = submit(move || wait.recv_timeout(LONG));
         for number in 0..20 {
-            let answer = submit(move || number).answer_within(LONG);
+            let answer = submit(move || number).spin_for(LONG);
             assert!(matches!(answer, Ok(Ok(found)) if found == number));
         }
         go.send(()).unwrap();
-        assert!(matches!(hanging.answer_within(LONG), Ok(Ok(Ok(())))));
+        assert!(matches!(hanging.spin_for(LONG), Ok(Ok(Ok(())))));
     }
 
     #[test]
@@ -356,21 +321,21 @@ mod tests {
             })
             .collect();
         let began = Instant::now();
-        assert!(matches!(submit(|| 7).answer_within(LONG), Ok(Ok(7))));
+        assert!(matches!(submit(|| 7).spin_for(LONG), Ok(Ok(7))));
         assert!(began.elapsed() < 30 * STUCK, "it waited for older work: {:?}", began.elapsed());
         for _ in &hanging {
             go.send(()).unwrap();
         }
         for job in hanging {
-            assert!(matches!(job.answer_within(LONG), Ok(Ok(true))));
+            assert!(matches!(job.spin_for(LONG), Ok(Ok(true))));
         }
     }
 
     #[test]
     fn a_panic_is_returned_as_an_answer() {
         let job = submit(|| -> u8 { panic!("on purpose") });
-        assert!(matches!(job.answer_within(LONG), Ok(Err(_))));
-        assert!(matches!(submit(|| 1).answer_within(LONG), Ok(Ok(1))), "and the pool goes on");
+        assert!(matches!(job.spin_for(LONG), Ok(Err(_))));
+        assert!(matches!(submit(|| 1).spin_for(LONG), Ok(Ok(1))), "and the pool goes on");
         assert!(catch_panic(|| -> u8 { panic!("on purpose") }).is_err());
     }
 }

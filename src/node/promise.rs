@@ -1,7 +1,7 @@
 //! Promises for work that a slow disk can hold up.
 //!
 //! A trip through libuv's pool costs two thread wake-ups, several times what the work itself takes. So the
-//! JavaScript thread waits for the answer for at most [`WAIT_LIMIT`], which is what a call on a fast disk needs;
+//! JavaScript thread looks for the answer for at most [`SPIN_LIMIT`], which is what a call on a fast disk needs;
 //! only then it goes back to its event loop, to be woken. It is never held up for longer than that.
 
 use std::thread;
@@ -18,8 +18,8 @@ use crate::pool;
 use crate::protocol::error::Error;
 use crate::protocol::{self, LockStatus};
 
-/// How long the JavaScript thread may wait for an answer at once.
-pub(super) const WAIT_LIMIT: Duration = Duration::from_micros(100);
+/// How long the JavaScript thread may spin for an answer.
+pub(super) const SPIN_LIMIT: Duration = Duration::from_micros(100);
 
 /// The value of a call. One type for all calls: the code for promises is there once.
 pub(super) enum Value {
@@ -100,7 +100,7 @@ pub(super) fn promised_or<'env>(
         work()
     });
     let is_open = |done: &Outcome| matches!(done, Ok(Err(error)) if protocol::is_creation_grace(error));
-    let job = match pool::submit(work).answer_within(WAIT_LIMIT) {
+    let job = match pool::submit(work).spin_for(SPIN_LIMIT) {
         Ok(done) if go_on.is_none() || !is_open(&done) => return settled(env, done, create),
         job => job,
     };

@@ -11,7 +11,7 @@ use super::args::{target, target_of};
 use super::errors::{guarded, to_js};
 use super::exit;
 use super::lock::{Acquired, JsHolder};
-use super::promise::{Settle, Value, WAIT_LIMIT, Work, finished, returned};
+use super::promise::{SPIN_LIMIT, Settle, Value, Work, finished, returned};
 use super::state::{State, SyncWait};
 use crate::pool;
 use crate::protocol::error::Error;
@@ -42,7 +42,7 @@ pub(super) fn attempt_sync<'env>(
     target: Target,
     work: Work,
 ) -> Result<Unknown<'env>> {
-    match pool::submit(work).answer_within(WAIT_LIMIT) {
+    match pool::submit(work).spin_for(SPIN_LIMIT) {
         Ok(done) => finished(env, done, None),
         Err(job) => {
             let (tell, told) = oneshot::channel();
