@@ -221,7 +221,7 @@ test('inspectLock reports an owner that waits for readers', async (t) => {
   const { one, shared } = options(t)
   const reader = await acquireLock(shared)
   const owner = acquireLock({ ...one, timeout: 30_000 })
-  await until(() => existsSync(one.file), 'the owner waits for the reader')
+  await until(() => inspectLockSync(one).holder, 'the owner has written its record')
   const { state, holder, readers } = inspectLockSync(one)
   assert.deepEqual([state, holder?.pid, readers?.length], ['held', process.pid, isLinux ? 1 : 0])
   await reader.release()
