@@ -424,12 +424,12 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "record_awaited_without_bound",
-        about: "a process that finds a kernel lock without a record waits for the record for ever",
+        about: "a process that finds a kernel lock without a record waits for the record without end",
         edits: &[("Retry::RecordPending => (&mut self.record_pending, 20, 1),", "Retry::RecordPending => (&mut self.record_pending, u32::MAX, 1),")],
     },
     Mutation {
         name: "missing_file_looked_for_without_bound",
-        about: "a breaker that finds no file looks for it for ever",
+        about: "a breaker that finds no file looks for it without end",
         edits: &[
             ("Attempt::Retry(Retry::Missing) => return Ok(Attempt::Done(false)),", ""),
             ("Retry::Missing | Retry::Vanished => (&mut self.vanished, 200, 0),", "Retry::Missing | Retry::Vanished => (&mut self.vanished, u32::MAX, 0),"),

@@ -5,6 +5,7 @@ use std::ffi::c_void;
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::mem;
 use std::os::windows::io::{AsRawHandle, OwnedHandle};
 use std::ptr;
 use std::sync::Arc;
@@ -172,7 +173,7 @@ pub(in crate::platform) struct ProcessEnd {
     wait: HANDLE,
     // The wait uses both until it is unregistered.
     _process: OwnedHandle,
-    _report: Arc<ReportEnd>,
+    report: Arc<ReportEnd>,
 }
 
 // SAFETY: the calls take the handle of a wait on any thread.
@@ -194,7 +195,7 @@ impl ProcessEnd {
                 WT_EXECUTEONLYONCE,
             )
         })?;
-        Ok(Self { wait, _process: process, _report: report })
+        Ok(Self { wait, _process: process, report })
     }
 }
 
@@ -202,7 +203,10 @@ impl Drop for ProcessEnd {
     /// Waits for a report that is under way.
     fn drop(&mut self) {
         // SAFETY: the wait was registered and is unregistered once. With this handle the call returns when `on_end` has.
-        unsafe { UnregisterWaitEx(self.wait, INVALID_HANDLE_VALUE) };
+        if unsafe { UnregisterWaitEx(self.wait, INVALID_HANDLE_VALUE) } == 0 {
+            // `on_end` may still come.
+            mem::forget(self.report.clone());
+        }
     }
 }
 
