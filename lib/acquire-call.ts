@@ -12,6 +12,9 @@ import { slotPaths } from './shared/slots.js'
 /** How often a wait notifies its observers, in milliseconds. */
 export const NOTIFY_INTERVAL_MS = 1000
 
+/** The minimum time for the first attempts of a call, in milliseconds: only a holder may refuse it, not a busy machine. */
+const FIRST_ANSWERS_MS = 200
+
 /** The wait for one lock. */
 export interface Wait {
   id: number
@@ -74,6 +77,11 @@ export class AcquireCall {
   /** How long the call may still wait, in milliseconds. */
   get remaining(): number {
     return this.isAborted ? 0 : this.#timeout - (monotonic() - this.#started)
+  }
+
+  /** How long the call may wait for the answers to its first attempts, in milliseconds. */
+  get remainingForAnswers(): number {
+    return Math.max(this.remaining, FIRST_ANSWERS_MS - (monotonic() - this.#started))
   }
 
   abort(): void {

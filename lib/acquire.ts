@@ -13,9 +13,6 @@ import { isContention, type LockError } from './shared/errors.js'
 /** How long a synchronous wait may block the engine from terminating its thread, in milliseconds. */
 const SYNC_WAIT_SLICE_MS = 20
 
-/** The minimum time for a first attempt, in milliseconds: a busy machine must not refuse the call, only a holder. */
-const FIRST_ANSWER_MS = 200
-
 const notWaited = () => 0
 
 function createLock(acquired: JsLock, waited: () => number): Lock {
@@ -96,7 +93,7 @@ function claim(path: string, { durable, shared }: Options): JsLock | undefined {
 
 /** Waits until the deadline for the first attempt, which a slow disk delays. */
 function awaitFirstAnswer({ cwd, file, message }: Options, call: AcquireCall): JsLock {
-  const end = monotonic() + Math.max(call.remaining, FIRST_ANSWER_MS)
+  const end = monotonic() + call.remainingForAnswers
   for (let left = end - monotonic(); left > 0; left = end - monotonic()) {
     const acquired = resultOf(native.waitSlice(call.id, Math.min(SYNC_WAIT_SLICE_MS, left)))
     if (acquired) return acquired
@@ -205,7 +202,7 @@ async function attempt(options: Attempt, call: AcquireCall): Promise<JsLock> {
   if (isPromise(outcome)) {
     const lock = settled(outcome)
     if (!timeout || timeout > MAX_TIMER_MS) return lock
-    return within(lock, call.remaining, () => errorOf(native.unanswered(cwd, file, message)))
+    return within(lock, call.remainingForAnswers, () => errorOf(native.unanswered(cwd, file, message)))
   }
   if (Array.isArray(outcome)) return settled<JsLock>(outcome as never)
   held.keep(outcome)
@@ -220,13 +217,10 @@ type Attempt = Settings & Pick<Options, 'cwd' | 'file' | 'message' | 'timeout'>
 /** A slow disk may delay a first attempt beyond the deadline. A lock that it acquires after that is rolled back. */
 function within(lock: Promise<JsLock>, milliseconds: number, lateError: () => Error): Promise<JsLock> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(
-      () => {
-        reject(lateError())
-        lock.then(({ id }) => settled(native.giveBack(id))).catch(() => {})
-      },
-      Math.max(milliseconds, FIRST_ANSWER_MS),
-    )
+    const timer = setTimeout(() => {
+      reject(lateError())
+      lock.then(({ id }) => settled(native.giveBack(id))).catch(() => {})
+    }, milliseconds)
     lock.then(resolve, reject).finally(() => clearTimeout(timer))
   })
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readdirSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
+import { mkdirSync, readdirSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -87,6 +87,22 @@ test('the timeout of withLock is for all locks together', async (t) => {
   assert.equal(error.path, b.path)
   assert.ok(waited >= 1500 && waited < 2300, `${waited} ms`)
   await b.release()
+})
+
+test('a timeout that the first lock has used up ends the call', async (t) => {
+  const cwd = directory(t)
+  const a = await acquireLock({ cwd, file: 'a' })
+  writeFileSync(join(cwd, 'b'), '')
+  let ended = 0
+  const onWait = () => {
+    a.releaseSync()
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 400)
+    ended = performance.now()
+  }
+  const error = await rejection(withLock(never, files('a', 'b'), { cwd, timeout: 300, onWait }))
+  assert.deepEqual([error.code, error.path], ['E_LOCK_CONTENTION', join(realpathSync(cwd), 'b')])
+  // A call without a timeout waits 2 s for the creator of b.
+  assert.ok(performance.now() - ended < 1000)
 })
 
 test('an abort releases the locks that withLock has acquired', async (t) => {

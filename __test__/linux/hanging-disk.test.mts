@@ -45,6 +45,20 @@ for (const form of ['async', 'sync'] as const) {
   })
 }
 
+for (const form of ['async', 'sync'] as const) {
+  test(`all slots have one deadline on a hanging disk: ${form}`, { skip }, async (t) => {
+    const cwd = directory(t)
+    const waiter = new Waiter(t)
+    await waiter.wait({ cwd: directory(t), timeout: 1 })
+    const path = resolveLockPath(cwd)
+    const paths = [path, ...[1, 2, 3].map((slot) => `${path}.slot${slot}`)]
+    await slow(t, waiter, paths, 'openat,newfstatat,flock', HANG)
+    const { ok, code, took } = await waiter.wait({ cwd, slots: 4, timeout: 300, form })
+    assert.deepEqual([ok, code], [false, 'E_LOCK_CONTENTION'])
+    assert.ok(took >= 299 && took < 700, `${took} ms`)
+  })
+}
+
 test('an abort ends a wait on a hanging disk', { skip }, async (t) => {
   const { waiter, hanging, lock } = await hung(t)
   const { ok, took } = await waiter.wait({ cwd: hanging, timeout: 60_000, abortAfter: 100, form: 'async' })

@@ -66,7 +66,8 @@ async function acquireAll<O extends { timeout?: number | undefined }, L extends 
   try {
     for (const { index, options } of wanted) {
       const { timeout } = options
-      const remaining = timeout && { timeout: Math.max(0, timeout - (monotonic() - started)) }
+      // Not 0, by which a call waits for the creator of an empty file.
+      const remaining = timeout && { timeout: Math.max(1, timeout - (monotonic() - started)) }
       const lock = await kind.acquireLock({ ...options, ...(remaining || {}) })
       named[index] = lock
       sorted.push(lock)
