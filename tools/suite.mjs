@@ -7,7 +7,7 @@ import { run as runTests } from 'node:test'
 import { spec } from 'node:test/reporters'
 import { parseArgs } from 'node:util'
 import { installPostgres } from './debian.mjs'
-import { root, run } from './steps.mjs'
+import { local, root, run } from './steps.mjs'
 
 /**
  * @typedef {object} Needs of the tests of a folder, in addition to a built addon
@@ -96,6 +96,7 @@ async function suite(/** @type {string[]} */ names) {
   const log = join(mkdtempSync(join(tmpdir(), 'reconcile-lock-sleeps-')), 'log')
   process.on('exit', () => rmSync(dirname(log), { recursive: true, force: true }))
   process.env.RECONCILE_TEST_SLEEPS = log
+  for (const name of Object.keys(local)) delete process.env[name]
   const files = names.map((name) => join(root, compiledTest(name)))
   // The timeout reports a test that hangs by its name; otherwise the gate would hang.
   const stream = runTests({ files, concurrency: 2 * availableParallelism(), timeout: 600_000 })

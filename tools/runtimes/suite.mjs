@@ -5,7 +5,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { XMLParser } from 'fast-xml-parser'
-import { root } from '../steps.mjs'
+import { local, root } from '../steps.mjs'
 import { compiledTest, folders } from '../suite.mjs'
 
 /** The line that `__test__/support/known-failure.mts` prints for a test that cannot pass. */
@@ -84,7 +84,12 @@ async function runFile({ command, env, deadline = 10 * 60_000 }, file) {
   const [program, ...args] = command(compiledTest(file), report)
   // Files, not pipes: a process that a test has left would keep a pipe open.
   const output = openSync(log, 'w')
-  const options = { cwd: root, env: { ...process.env, ...env }, timeout: deadline, killSignal: 'SIGKILL' }
+  const options = {
+    cwd: root,
+    env: { ...process.env, ...local, ...env },
+    timeout: deadline,
+    killSignal: 'SIGKILL',
+  }
   const child = spawn(program, args, { ...options, stdio: ['ignore', output, output] })
   closeSync(output)
   const [code, signal] = await once(child, 'exit').catch((error) => [error.message])

@@ -5,6 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { local } from '../steps.mjs'
 import { now, randomFrom } from './random.mjs'
 
 /** How long the workers may take to end by themselves, in milliseconds. */
@@ -77,7 +78,8 @@ class StressTest {
     const setting = { name, kind, index: place, cwd, logs, threads, logsUnlinks, slots, readers, seed }
     const spawning = now()
     const path = fileURLToPath(new URL('worker.mjs', import.meta.url))
-    const child = fork(path, [JSON.stringify(setting)], { execPath, execArgv: [] })
+    const env = { ...process.env, ...local }
+    const child = fork(path, [JSON.stringify(setting)], { execPath, execArgv: [], env })
     running.add(child)
     const worker = { name, kind, place, pid: child.pid, child, isReady: false, isStopped: false }
     worker.ended = once(child, 'exit')
