@@ -120,17 +120,17 @@ export interface Holder {
 
 /**
  * The process of a holder, read from the system during the call. It is not written to the lock file, and not part of
- * errors and of messages on {@link LockChannels}. Both are missing unless the system proves that this process is the
- * holder: on Linux, if the file belongs to the caller, and the record names this kernel, this pid namespace and the start
- * time of the process.
+ * errors and of messages on {@link LockChannels}. Both are missing unless the record of the lock file proves that this
+ * process is the holder: it names this kernel, this pid namespace and the start time of the process. macOS and Windows
+ * show them to the user of the process and to administrators only.
  */
 export interface HolderProcess {
   /**
    * The arguments of the process, joined by spaces, up to 4096 characters. It can contain any character, and
-   * passwords that were given as arguments.
+   * passwords that were given as arguments. On macOS it ends before the first argument of the form `NAME=value`.
    */
   command?: string
-  /** The name of the effective user, or its number if `/etc/passwd` does not have it. */
+  /** The name of the effective user, or its number if the system has no name for it. */
   user?: string
 }
 

@@ -6,7 +6,6 @@ import { Lock, releaseLock, releaseLockSync, withoutNulls } from './lock.js'
 import { native, resultOf, settled } from './native.js'
 import { acquireOptions, breakOptions, settingsOf, targetOptions } from './options.js'
 import { LockError as SharedLockError } from './shared/errors.js'
-import { holderProcess, readerProcess } from './shared/holder-process.js'
 import { createWithLock } from './shared/with-lock.js'
 
 const LockError: typeof contract.LockError = SharedLockError
@@ -33,12 +32,8 @@ function inspectLockSync(...args: unknown[]): contract.LockStatus {
 }
 
 function statusOf({ readers, ...found }: JsStatus): contract.LockStatus {
-  const status = withoutNulls<contract.LockStatus>(found)
-  return {
-    ...status,
-    ...(status.state === 'held' && holderProcess(status.path, status.holder)),
-    ...(readers && { readers: readers.map(readerProcess) }),
-  }
+  const named = readers?.map((reader) => withoutNulls<contract.Reader>(reader))
+  return { ...withoutNulls<contract.LockStatus>(found), ...(named && { readers: named }) }
 }
 
 async function breakLock(...args: unknown[]): Promise<boolean> {

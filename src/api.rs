@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::platform::Os;
+use crate::platform::{Access, Opened, Os, ProcessDetails, ProcessState, System, describe_process};
 use crate::protocol::error::Error;
-use crate::protocol::record::Holder;
+use crate::protocol::holder::is_foreign;
+use crate::protocol::record::{Holder, RECORD_LEN, Record};
 use crate::protocol::target::{LockOptions, Target, system_error};
 use crate::protocol::{self, LockState, LockStatus, TakenOver};
 use crate::table::{self, LockId, Owner};
@@ -244,7 +245,29 @@ pub(crate) fn inspect(target: &Target) -> Result<LockStatus, Error> {
         status.reason =
             format!("no lock file can be there: the directory {} does not exist", directory.display());
     }
+    if status.state == LockState::Held
+        && let Some(holder) = &status.holder
+    {
+        status.process = process_of(&target.path, holder).unwrap_or_default();
+    }
     Ok(status)
+}
+
+/// The process of a holder. `None` unless the record of the lock file proves that the process with its pid is the holder:
+/// same kernel, same pid namespace, same start time.
+fn process_of(path: &Path, holder: &Holder) -> Option<ProcessDetails> {
+    let os = Os::get();
+    let Ok(Opened::File(file)) = os.open(path, Access::Read) else { return None };
+    let mut buffer = [0; RECORD_LEN];
+    let length = os.read(&file, &mut buffer).ok()?;
+    let record = Record::parse(&buffer[..length])?;
+    let is_proven = record.boot_id.is_some() && !is_foreign(os, &record) && record.start_time.is_some();
+    if !is_proven || record.holder(0) != *holder {
+        return None;
+    }
+    let process = describe_process(record.pid);
+    // Read last: another process may have got the pid in the meantime.
+    (os.process(record.pid) == ProcessState::Alive { start: record.start_time }).then_some(process)
 }
 
 /// Removes a stale lock, or with `force` any. `false`: there was none.

@@ -67,8 +67,8 @@ pub use api::{
     resolve_lock_path, with_lock,
 };
 pub use platform::{
-    Access, Failed, FileId, FileKind, FsKind, HeldFiles, LockMode, Opened, ProcessIdentity, ProcessState,
-    Stat, System, TryLock, Unlinked,
+    Access, Failed, FileId, FileKind, FsKind, HeldFiles, LockMode, Opened, ProcessDetails, ProcessIdentity,
+    ProcessState, Stat, System, TryLock, Unlinked,
 };
 pub use protocol::error::Error;
 pub use protocol::record::Holder;

@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use reconcile_lock::{
-    AcquireOptions, BreakOptions, DEFAULT_FILE, Error, Lock, LockOptions, acquire_lock, acquire_locks,
-    break_lock, inspect_lock, release_lock, resolve_lock_path,
+    AcquireOptions, BreakOptions, DEFAULT_FILE, Error, Lock, LockOptions, ProcessDetails, acquire_lock,
+    acquire_locks, break_lock, inspect_lock, release_lock, resolve_lock_path,
 };
 
 const LONG: Duration = Duration::from_secs(20);
@@ -283,4 +283,17 @@ fn calls_that_do_not_acquire_ignore_slots_and_shared() {
     assert!(matches!(refused, Err(Error::Contention { .. })));
     release_lock(&lock).expect("held");
     assert!(!held.is_held());
+}
+
+#[test]
+#[cfg(unix)]
+fn inspect_names_the_process_of_the_holder() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = file(directory.path(), "l");
+    assert_eq!(inspect_lock(&options).expect("read").process, ProcessDetails::default());
+    let _lock = acquire_lock(&options.clone().into()).expect("free");
+    let ProcessDetails { command, user } = inspect_lock(&options).expect("read").process;
+    let program = std::env::args().next().expect("a name");
+    assert!(command.is_some_and(|command| command.starts_with(&program)));
+    assert!(user.is_some());
 }

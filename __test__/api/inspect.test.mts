@@ -1,9 +1,10 @@
 // inspectLock: what it reports, that it changes nothing, and that it does not disturb other calls.
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, statSync, utimesSync } from 'node:fs'
-import { hostname } from 'node:os'
+import { hostname, userInfo } from 'node:os'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import {
   acquireLock,
   acquireLockSync,
@@ -15,7 +16,7 @@ import {
 import { Peer, send } from '../support/child.mjs'
 import { deadPid, directory, isLinux, isWindows, leave, readRecord } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
-import { noDeletion } from '../support/wine.mjs'
+import { noCommand, noDeletion } from '../support/wine.mjs'
 import { Bystanders, type Seen } from './bystander.mjs'
 
 const INSPECTORS = 3
@@ -46,6 +47,29 @@ test(
     }
   }),
 )
+
+test(
+  'inspectLock names the command line of the holder',
+  knownFailure(noCommand, async (t) => {
+    assert.match(String((await heldByPeer(t)).command), /peer\.mjs/)
+  }),
+)
+
+test('inspectLock names the user of the holder', async (t) => {
+  // Bun reports the user `unknown` if the environment does not name it.
+  const user = isWindows ? userInfo().username : execFileSync('id', ['-un'], { encoding: 'utf8' }).trim()
+  assert.equal((await heldByPeer(t)).user, user)
+})
+
+/** The status of a lock that another process holds. */
+async function heldByPeer(t: TestContext) {
+  const cwd = directory(t)
+  const peer = new Peer(t)
+  assert.equal((await peer.acquire(cwd)).ok, true)
+  const status = inspectLockSync(cwd)
+  assert.deepEqual(await inspectLock(cwd), status)
+  return status
+}
 
 test('acquireLock takes over despite concurrent inspectLock calls', async (t) => {
   const cwd = directory(t)

@@ -1,6 +1,8 @@
 // What wine 8 lacks.
 import type { KnownFailure } from './known-failure.mjs'
 
+export const noCommand: KnownFailure = { platform: 'wine', why: 'wine 8 does not return command lines' }
+
 export const noLinks: KnownFailure = { platform: 'wine', why: 'wine 8 makes no symbolic links' }
 
 export const noDeletion: KnownFailure = {

@@ -28,7 +28,7 @@ async function acquire(
   { message, timeout, slots = 1, shared, verbose, conflictExitCode = exitCodes.contention }: RunCommand,
   signals: Signals,
 ): Promise<AnyLock | ExitStatus> {
-  const line = new WaitingLine()
+  const line = new WaitingLine(target)
   const abort = new AbortController()
   const started = monotonic()
   signals.listen((signal) => {

@@ -26,6 +26,8 @@ export interface Names {
 export interface Target {
   acquire(options: AcquireOptions): Promise<AnyLock>
   inspect(): Promise<AnyStatus>
+  /** The status of a lock file, such as that of a slot; `undefined` on PostgreSQL. */
+  inspectFile(path: string): Promise<LockStatus | undefined>
   break(force: boolean): Promise<boolean>
   path(): Promise<string>
   close(): Promise<void>
@@ -43,6 +45,7 @@ function onFile(names: Names): Target {
   return {
     acquire: (options) => acquireLock({ cwd, file, legacy, durable, shared, mode, ...options }),
     inspect: () => inspectLock({ cwd, file, mode }),
+    inspectFile: (path) => inspectLock({ file: path, mode }),
     break: (force) => breakLock({ cwd, file, mode, force }),
     path: async () => (file === undefined ? resolveLockPath({ cwd }) : resolve(file)),
     close: async () => {},
@@ -57,6 +60,7 @@ function onPostgres(connectionString: string, { lockName: name, shared }: Names)
   return {
     acquire: ({ slots: _, ...options }) => locks.acquireLock({ name, shared, ...options }),
     inspect: () => locks.inspectLock({ name }),
+    inspectFile: async () => undefined,
     break: (force) => locks.breakLock({ name, force }),
     path: async () => (await locks.inspectLock({ name })).path,
     close: () => locks.close(),

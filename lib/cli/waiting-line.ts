@@ -1,6 +1,7 @@
-import type { WaitStatus } from '../../index.js'
-import { holderProcess } from '../shared/holder-process.js'
+import type { LockStatus, WaitStatus } from '../../index.js'
+import { thisHost } from '../shared/this-host.js'
 import { describe, describeHeld, duration, printable } from './output.js'
+import type { Target } from './target.js'
 import { isInBackground } from './terminal.js'
 
 const ERASE = '\r\x1b[2K'
@@ -8,12 +9,36 @@ const ERASE = '\r\x1b[2K'
 /** One line on a terminal that names the holder and is rewritten in place. */
 export class WaitingLine {
   #isShown = false
+  #isInspecting = false
+  #status: WaitStatus | undefined
+  #found: LockStatus | undefined
+  readonly #target: Target
 
-  show({ path, holder, reason, waited }: WaitStatus): void {
+  constructor(target: Target) {
+    this.#target = target
+  }
+
+  show(status: WaitStatus): void {
+    this.#status = status
+    this.#draw(status)
+    // The file of another host may be on a server that hangs.
+    if (status.holder?.host === thisHost() && !this.#isInspecting) void this.#inspect(status.path)
+  }
+
+  /** Adds the process of the holder to the line. An error must not end the wait. */
+  async #inspect(path: string): Promise<void> {
+    this.#isInspecting = true
+    this.#found = await this.#target.inspectFile(path).catch(() => undefined)
+    this.#isInspecting = false
+    if (this.#isShown && this.#status) this.#draw(this.#status)
+  }
+
+  #draw({ holder, reason, waited }: WaitStatus): void {
     // In the background, the line would mix with the input there, and `stty tostop` would stop the wait.
     if (isInBackground()) return
-    const found = holderProcess(path, holder)
-    const named = holder && (found.user ? describeHeld(holder, found) : describe(holder))
+    const found = this.#found
+    const isSame = found?.holder?.pid === holder?.pid && found?.holder?.createdAt === holder?.createdAt
+    const named = holder && (isSame && found?.user ? describeHeld(holder, found) : describe(holder))
     const known = [named, reason].filter((each) => each !== undefined).join(': ')
     const text = printable(
       `waiting for ${duration(waited)}: ${known || 'another process is acquiring the lock'}`,

@@ -28,14 +28,14 @@ import {
   lossError,
   withoutStack,
 } from './errors.js'
-import type * as holderProcessModule from './holder-process.js'
-import { holderProcess, readerProcess } from './holder-process.js'
 import type * as inherit from './inherit.js'
 import { DESCRIPTOR } from './inherit.js'
 import type * as plain from './plain.js'
 import { isPlain } from './plain.js'
 import type * as slots from './slots.js'
 import { slotPaths } from './slots.js'
+import type * as thisHostModule from './this-host.js'
+import { thisHost } from './this-host.js'
 import type * as withLock from './with-lock.js'
 import { createWithLock } from './with-lock.js'
 
@@ -51,7 +51,6 @@ export = {
   hasEndSubscribers,
   hasLossSubscribers,
   hasWaitSubscribers,
-  holderProcess,
   isContention,
   isPlain,
   LockError,
@@ -65,11 +64,11 @@ export = {
   publishContended,
   publishEnded,
   publishWaiting,
-  readerProcess,
   releaseLateAcquire,
   setImmediate,
   setTimeout,
   slotPaths,
+  thisHost,
   withoutStack,
 } satisfies typeof abort &
   typeof abortableModule &
@@ -77,8 +76,8 @@ export = {
   typeof clock &
   typeof deadlock &
   typeof errors &
-  typeof holderProcessModule &
   typeof inherit &
   typeof plain &
   typeof slots &
+  typeof thisHostModule &
   typeof withLock

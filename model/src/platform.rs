@@ -7,6 +7,6 @@ mod types;
 
 pub use system::{HeldFiles, System};
 pub use types::{
-    Access, Failed, FileId, FileKind, FsKind, LockMode, Opened, ProcessIdentity, ProcessState, Stat, TryLock,
-    Unlinked,
+    Access, Failed, FileId, FileKind, FsKind, LockMode, Opened, ProcessDetails, ProcessIdentity,
+    ProcessState, Stat, TryLock, Unlinked,
 };

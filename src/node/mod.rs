@@ -23,7 +23,7 @@ use napi::{Env, Result};
 use napi_derive::napi;
 
 use crate::api;
-use crate::platform::Os;
+use crate::platform::{Os, ProcessDetails, describe_process};
 use crate::protocol::target::Target;
 use crate::protocol::{self, LockState, LockStatus};
 use crate::table::{self, LockId, Owner, UnderWay};
@@ -39,6 +39,24 @@ use state::State;
 #[napi]
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// A process that holds a lock in shared mode.
+#[napi(object, object_from_js = false, use_nullable = true)]
+pub struct JsReader {
+    /// The process.
+    pub pid: u32,
+    /// Its command line.
+    pub command: Option<String>,
+    /// Its user.
+    pub user: Option<String>,
+}
+
+impl From<u32> for JsReader {
+    fn from(pid: u32) -> Self {
+        let ProcessDetails { command, user } = describe_process(pid);
+        Self { pid, command, user }
+    }
+}
+
 /// `inspectLock`'s answer.
 #[napi(object, object_from_js = false, use_nullable = true)]
 pub struct JsStatus {
@@ -52,7 +70,11 @@ pub struct JsStatus {
     /// One sentence for a person.
     pub reason: String,
     /// The processes that hold the lock in shared mode, as far as the system lists them.
-    pub readers: Option<Vec<u32>>,
+    pub readers: Option<Vec<JsReader>>,
+    /// The command line of the holder.
+    pub command: Option<String>,
+    /// The user of the holder.
+    pub user: Option<String>,
 }
 
 impl From<LockStatus> for JsStatus {
@@ -66,7 +88,9 @@ impl From<LockStatus> for JsStatus {
             },
             holder: status.holder.map(JsHolder::from),
             reason: status.reason,
-            readers: status.readers,
+            readers: status.readers.map(|pids| pids.into_iter().map(JsReader::from).collect()),
+            command: status.process.command,
+            user: status.process.user,
         }
     }
 }
@@ -259,7 +283,8 @@ pub fn inspect_sync<'env>(
 }
 
 fn inspected(target: &Target) -> Answer {
-    api::inspect(target).map(|status| Value::Status(Box::new(status)))
+    // Made here, because a thread of the pool may wait for what it reads of the readers.
+    api::inspect(target).map(|status| Value::Status(Box::new(JsStatus::from(status))))
 }
 
 /// See `breakLock` in `index.d.ts`.

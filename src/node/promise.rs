@@ -15,8 +15,8 @@ use super::errors::{created_by, guarded, internal, to_js};
 use super::lock::{Acquired, Create};
 use super::state::State;
 use crate::pool;
+use crate::protocol;
 use crate::protocol::error::Error;
-use crate::protocol::{self, LockStatus};
 
 /// How long the JavaScript thread may spin for an answer.
 pub(super) const SPIN_LIMIT: Duration = Duration::from_micros(100);
@@ -27,7 +27,7 @@ pub(super) enum Value {
     Flag(bool),
     /// Of a lock.
     Id(Option<f64>),
-    Status(Box<LockStatus>),
+    Status(Box<JsStatus>),
 }
 
 /// The outcome of a call that does not panic.
@@ -59,7 +59,7 @@ pub(super) fn returned<'env>(
         },
         Ok(Value::Flag(flag)) => flag.into_unknown(env),
         Ok(Value::Id(id)) => id.into_unknown(env),
-        Ok(Value::Status(status)) => JsStatus::from(*status).into_unknown(env),
+        Ok(Value::Status(status)) => status.into_unknown(env),
         Err(error) => match create {
             Some(create) => created_by(env, &create.failure, error),
             None => to_js(env, error),

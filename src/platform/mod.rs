@@ -38,14 +38,15 @@ pub(crate) use self::events::HolderEvent;
 pub(crate) use self::linux::{Arrival, QueueTicket, Watch, Watcher, Watching};
 #[cfg(not(target_os = "linux"))]
 pub(crate) use self::no_queue::{Arrival, QueueTicket};
+pub(crate) use self::own::describe_process;
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 pub(crate) use self::own::{Os, is_shortage};
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) use self::own::{is_main_thread, keep_loaded};
 pub use self::system::{HeldFiles, System};
 pub use self::types::{
-    Access, Failed, FileId, FileKind, FsKind, LockMode, Opened, ProcessIdentity, ProcessState, Stat, TryLock,
-    Unlinked,
+    Access, Failed, FileId, FileKind, FsKind, LockMode, Opened, ProcessDetails, ProcessIdentity,
+    ProcessState, Stat, TryLock, Unlinked,
 };
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 pub(crate) use self::unix::{Os, is_shortage};

@@ -142,6 +142,33 @@ pub struct ProcessIdentity {
     pub host: Option<String>,
 }
 
+/// The command line and the user of a process at one moment. Either is `None` if the system does not show it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProcessDetails {
+    /// Its arguments, joined by spaces, up to 4096 characters. It can contain any character, and passwords.
+    pub command: Option<String>,
+    /// The name of its effective user, or the number of that.
+    pub user: Option<String>,
+}
+
+impl ProcessDetails {
+    /// The longest command line, in characters.
+    pub(crate) const MAX_COMMAND: usize = 4096;
+
+    #[cfg_attr(
+        not(any(target_os = "linux", target_os = "macos", windows)),
+        expect(dead_code, reason = "it reads no process")
+    )]
+    pub(crate) fn new(command: Option<String>, user: Option<String>) -> Self {
+        let cut = |text: String| match text.char_indices().nth(Self::MAX_COMMAND) {
+            Some(_) => text.chars().take(Self::MAX_COMMAND - 1).chain(['…']).collect(),
+            None => text,
+        };
+        let known = |text: &String| !text.is_empty();
+        Self { command: command.filter(known).map(cut), user: user.filter(known) }
+    }
+}
+
 /// The kind of a file, as far as a lock depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

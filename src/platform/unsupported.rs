@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::platform::system::System;
 use crate::platform::types::{
-    Access, Failed, FileId, FsKind, LockMode, Opened, ProcessIdentity, ProcessState, Stat, TryLock, Unlinked,
+    Access, Failed, FileId, FsKind, LockMode, Opened, ProcessDetails, ProcessIdentity, ProcessState, Stat,
+    TryLock, Unlinked,
 };
 
 /// Nothing to keep: there are no threads.
@@ -103,4 +104,8 @@ impl System for Os {
     fn identity(&self) -> &ProcessIdentity {
         &self.identity
     }
+}
+
+pub(crate) fn describe_process(_: u32) -> ProcessDetails {
+    ProcessDetails::default()
 }

@@ -13,7 +13,7 @@ use super::record::{Content, Holder};
 use super::retry::{Attempt, BEING_CREATED, Refusal, Retry, RetryBudget};
 use super::shared::{check_readers, describe_readers, readers};
 use super::target::Target;
-use crate::platform::{Access, LockMode, Stat, System, TryLock};
+use crate::platform::{Access, LockMode, ProcessDetails, Stat, System, TryLock};
 
 /// Whether a lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct LockStatus {
     pub state: LockState,
     /// The current or previous holder, if the record was readable.
     pub holder: Option<Holder>,
+    /// The process of the holder of a held lock, if the record proves that it is the process with that pid.
+    pub process: ProcessDetails,
     /// The state in one sentence.
     pub reason: String,
     /// The processes that hold the lock in shared mode, as far as the system lists them; `None`: there are none. The
@@ -75,7 +77,8 @@ fn with_readers(status: LockStatus, readers: Vec<u32>) -> LockStatus {
 }
 
 fn status(target: &Target, state: LockState, holder: Option<Holder>, reason: String) -> LockStatus {
-    LockStatus { path: target.path.clone(), state, holder, reason, readers: None }
+    let process = ProcessDetails::default();
+    LockStatus { path: target.path.clone(), state, holder, process, reason, readers: None }
 }
 
 fn free(target: &Target) -> LockStatus {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 
-use crate::platform::types::{FileId, ProcessIdentity, ProcessState};
+use crate::platform::types::{FileId, ProcessDetails, ProcessIdentity, ProcessState};
 use crate::platform::unix::process::{self as unix, process_exists};
 
 /// The identity of this process, as far as `/proc` shows it.
@@ -30,6 +30,39 @@ pub(in crate::platform) fn state(pid: u32) -> ProcessState {
         None if process_exists(pid) => ProcessState::Alive { start: None },
         None => ProcessState::Dead,
     }
+}
+
+/// The command line and the effective user of a process.
+pub(crate) fn describe_process(pid: u32) -> ProcessDetails {
+    // A process can make its command line as long as its memory. Four bytes are the longest character.
+    const MAX: u64 = 4 * ProcessDetails::MAX_COMMAND as u64 + 4;
+    let read = |file| {
+        let mut bytes = Vec::with_capacity(1 << 12);
+        let opened = fs::File::open(format!("/proc/{pid}/{file}"));
+        // What was read before an error, such as the end of the process, counts.
+        let _ = opened.and_then(|opened| opened.take(MAX).read_to_end(&mut bytes));
+        bytes
+    };
+    let command = unix::joined(&read("cmdline"));
+    let user = effective_user(&String::from_utf8_lossy(&read("status"))).map(named);
+    ProcessDetails::new(Some(command), user)
+}
+
+/// The second number of `Uid:` in `/proc/<pid>/status`.
+fn effective_user(status: &str) -> Option<String> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_ascii_whitespace().nth(1).map(str::to_owned)
+}
+
+/// The name of a user; its number if `/etc/passwd` does not have it.
+fn named(id: String) -> String {
+    let users = fs::read("/etc/passwd").unwrap_or_default();
+    let name_of = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == id).then(|| name.to_owned())
+    };
+    String::from_utf8_lossy(&users).lines().find_map(name_of).unwrap_or(id)
 }
 
 /// The process that holds the exclusive lock of `flock(2)` on a file, by `/proc/locks` (`proc_locks(5)`).

@@ -19,6 +19,40 @@ pub(super) fn process_info(pid: u32) -> Option<libc::proc_bsdinfo> {
     (written == size).then(|| unsafe { info.assume_init() })
 }
 
+/// `KERN_PROCARGS2` of `sysctl(3)`; `None` if the process has ended or is another user's.
+pub(super) fn process_arguments(pid: u32) -> Option<Vec<u8>> {
+    /// The most that `execve(2)` takes: `ARG_MAX` of `sys/syslimits.h`.
+    const MAX: usize = 1 << 20;
+    let mut name = [libc::CTL_KERN, libc::KERN_PROCARGS2, i32::try_from(pid).ok()?];
+    let mut buffer = vec![0_u8; MAX];
+    let mut length = buffer.len();
+    let into = buffer.as_mut_ptr().cast::<c_void>();
+    // SAFETY: the name has three parts, and the buffer has the length that the call is told.
+    let outcome = unsafe { libc::sysctl(name.as_mut_ptr(), 3, into, &raw mut length, ptr::null_mut(), 0) };
+    // The system leaves out the beginning of what is longer than the buffer.
+    if outcome != 0 || length >= MAX {
+        return None;
+    }
+    buffer.truncate(length);
+    Some(buffer)
+}
+
+/// The name of a user.
+pub(super) fn user_name(id: libc::uid_t) -> Option<String> {
+    let mut entry = MaybeUninit::<libc::passwd>::uninit();
+    let mut buffer = [0_u8; 4096];
+    let mut found = ptr::null_mut();
+    let text = buffer.as_mut_ptr().cast();
+    // SAFETY: the buffer has the length that the call is told.
+    let outcome = unsafe { libc::getpwuid_r(id, entry.as_mut_ptr(), text, buffer.len(), &raw mut found) };
+    if outcome != 0 || found.is_null() {
+        return None;
+    }
+    // SAFETY: the call has filled the entry, whose name is in the buffer and ends with a NUL.
+    let name = unsafe { CStr::from_ptr(entry.assume_init().pw_name) };
+    name.to_str().ok().map(str::to_owned)
+}
+
 /// A string of `sysctlbyname(3)`.
 pub(super) fn sysctl_text(name: &CStr) -> Option<String> {
     let mut buffer = [0_u8; 128];

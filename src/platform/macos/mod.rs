@@ -15,6 +15,7 @@ pub(super) use rustix::fs::{fcntl_fullfsync as sync_data, fcntl_fullfsync as syn
 
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) use self::calls::{is_main_thread, keep_loaded};
+pub(crate) use self::process::describe_process;
 pub(super) use self::process::{identity, state};
 use crate::platform::types::FileId;
 

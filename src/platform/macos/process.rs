@@ -1,8 +1,8 @@
 //! Processes, by `proc_pidinfo` of `libproc.h`, and this boot, by `sysctl(3)`.
 #![forbid(unsafe_code)]
 
-use super::calls::{process_info, sysctl_text};
-use crate::platform::types::{ProcessIdentity, ProcessState};
+use super::calls::{process_arguments, process_info, sysctl_text, user_name};
+use crate::platform::types::{ProcessDetails, ProcessIdentity, ProcessState};
 use crate::platform::unix::process::{self as unix, process_exists};
 
 /// The identity of this process.
@@ -28,6 +28,14 @@ pub(in crate::platform) fn state(pid: u32) -> ProcessState {
         None if process_exists(pid) => ProcessState::Alive { start: None },
         None => ProcessState::Dead,
     }
+}
+
+/// The command line and the effective user of a process of this user, or for root of any.
+pub(crate) fn describe_process(pid: u32) -> ProcessDetails {
+    let arguments = process_arguments(pid).unwrap_or_default();
+    let user = process_info(pid).map(|info| info.pbi_uid);
+    let name = user.map(|id| user_name(id).unwrap_or_else(|| id.to_string()));
+    ProcessDetails::new(unix::words_in(&arguments).map(unix::joined), name)
 }
 
 /// Microseconds since the Unix epoch: `fork(2)` writes it down once, and no clock step changes it.

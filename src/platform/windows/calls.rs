@@ -8,9 +8,15 @@ use std::mem;
 use std::os::windows::ffi::OsStrExt;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
+use std::slice;
 
+use windows_sys::Wdk::System::Threading::{NtQueryInformationProcess, ProcessCommandLineInformation};
 use windows_sys::Win32::Foundation::{
-    ERROR_INVALID_FUNCTION, ERROR_INVALID_PARAMETER, ERROR_NOT_SUPPORTED, FILETIME, HANDLE, WAIT_OBJECT_0,
+    ERROR_INVALID_FUNCTION, ERROR_INVALID_PARAMETER, ERROR_NOT_SUPPORTED, FILETIME, HANDLE, UNICODE_STRING,
+    WAIT_OBJECT_0,
+};
+use windows_sys::Win32::Security::{
+    GetTokenInformation, LookupAccountSidW, SECURITY_MAX_SID_SIZE, TOKEN_QUERY, TOKEN_USER, TokenUser,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     BY_HANDLE_FILE_INFORMATION, FILE_DISPOSITION_FLAG_DELETE,
@@ -27,8 +33,8 @@ use windows_sys::Win32::System::Registry::{
 };
 use windows_sys::Win32::System::SystemInformation::{ComputerNamePhysicalDnsHostname, GetComputerNameExW};
 use windows_sys::Win32::System::Threading::{
-    GetCurrentProcess, GetProcessId, GetProcessTimes, OpenProcess, PROCESS_QUERY_LIMITED_INFORMATION,
-    PROCESS_SYNCHRONIZE, WaitForSingleObject,
+    GetCurrentProcess, GetProcessId, GetProcessTimes, OpenProcess, OpenProcessToken,
+    PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SYNCHRONIZE, WaitForSingleObject,
 };
 
 use crate::platform::types::FileId;
@@ -196,6 +202,71 @@ pub(super) fn process(pid: u32) -> Found {
         Ok(None) => Found::Nobody,
         Err(_) => Found::Somebody,
     }
+}
+
+/// The command line and the user of a process.
+pub(super) fn details(pid: u32) -> (Option<String>, Option<String>) {
+    // SAFETY: the call takes no pointer.
+    let handle = unsafe { OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, 0, pid) };
+    if handle.is_null() {
+        return (None, None);
+    }
+    // SAFETY: the call gave a new handle.
+    let process = unsafe { OwnedHandle::from_raw_handle(handle) };
+    (command_line(&process), user(&process))
+}
+
+fn command_line(process: &OwnedHandle) -> Option<String> {
+    // The structure, and the longest text that it can describe. Of `u64`, which aligns it.
+    let mut buffer = vec![0_u64; 2 + (1 << 16) / 8];
+    let size = u32::try_from(mem::size_of_val(&*buffer)).ok()?;
+    let into = buffer.as_mut_ptr().cast::<c_void>();
+    let class = ProcessCommandLineInformation;
+    let handle = process.as_raw_handle();
+    // SAFETY: the handle is open, and the buffer has the size that the call is told.
+    if unsafe { NtQueryInformationProcess(handle, class, into, size, ptr::null_mut()) } != 0 {
+        return None;
+    }
+    // SAFETY: the call has written the structure to the beginning of the buffer.
+    let UNICODE_STRING { Length: length, Buffer: wide, .. } = unsafe { *into.cast::<UNICODE_STRING>() };
+    if wide.is_null() {
+        return None;
+    }
+    // SAFETY: the call has written the text, of that many bytes, to the buffer behind the structure.
+    Some(String::from_utf16_lossy(unsafe { slice::from_raw_parts(wide, usize::from(length) / 2) }))
+}
+
+fn user(process: &OwnedHandle) -> Option<String> {
+    let mut token = ptr::null_mut();
+    // SAFETY: the handle is open, and the pointer leads to a handle.
+    succeeded(unsafe { OpenProcessToken(process.as_raw_handle(), TOKEN_QUERY, &raw mut token) }).ok()?;
+    // SAFETY: the call gave a new handle.
+    let token = unsafe { OwnedHandle::from_raw_handle(token) };
+    // The structure, and the longest id of a user. Of `u64`, which aligns it.
+    let mut about = [0_u64; 2 + SECURITY_MAX_SID_SIZE.div_ceil(8) as usize];
+    let mut size = u32::try_from(mem::size_of_val(&about)).ok()?;
+    let into = about.as_mut_ptr().cast::<c_void>();
+    let handle = token.as_raw_handle();
+    // SAFETY: the handle is open, and the buffer has the size that the call is told.
+    succeeded(unsafe { GetTokenInformation(handle, TokenUser, into, size, &raw mut size) }).ok()?;
+    // SAFETY: the call has written the structure to the beginning of the buffer.
+    let sid = unsafe { (*into.cast::<TOKEN_USER>()).User.Sid };
+    let (mut name, mut domain) = ([0_u16; 257], [0_u16; 257]);
+    let (mut name_length, mut domain_length) = (257, 257);
+    let mut kind = 0;
+    // SAFETY: the id is in the buffer, and the others have the lengths that the call is told.
+    let outcome = unsafe {
+        LookupAccountSidW(
+            ptr::null(),
+            sid,
+            name.as_mut_ptr(),
+            &raw mut name_length,
+            domain.as_mut_ptr(),
+            &raw mut domain_length,
+            &raw mut kind,
+        )
+    };
+    Some(text(&name)).filter(|name| outcome != 0 && !name.is_empty())
 }
 
 /// When this process started, in units of 100 ns since the year 1601.

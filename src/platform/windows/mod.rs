@@ -27,6 +27,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) use self::calls::keep_loaded;
+pub(crate) use self::process::describe_process;
 use super::clock;
 use crate::platform::system::System;
 use crate::platform::types::{

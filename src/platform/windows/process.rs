@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::calls::{self, Found};
-use crate::platform::types::{ProcessIdentity, ProcessState};
+use crate::platform::types::{ProcessDetails, ProcessIdentity, ProcessState};
 
 /// The identity of this process.
 pub(super) fn identity() -> ProcessIdentity {
@@ -33,6 +33,12 @@ pub(super) fn state(pid: u32) -> ProcessState {
     }
 }
 
+/// The command line and the user of a process, if this one may ask for them.
+pub(crate) fn describe_process(pid: u32) -> ProcessDetails {
+    let (command, user) = calls::details(pid);
+    ProcessDetails::new(command, user)
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
@@ -44,6 +50,14 @@ mod tests {
         let identity = identity();
         assert_eq!(state(identity.pid), ProcessState::Alive { start: identity.start });
         assert!(identity.start.is_some() && identity.host.is_some());
+    }
+
+    #[test]
+    fn own_user_is_named() {
+        // The command line has a test of JavaScript, because wine 8 does not know it.
+        let ProcessDetails { user, .. } = describe_process(std::process::id());
+        assert_eq!(user, Some(std::env::var("USERNAME").expect("a name")));
+        assert_eq!(describe_process(0), ProcessDetails::default());
     }
 
     #[test]
