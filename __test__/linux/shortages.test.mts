@@ -1,14 +1,17 @@
 // Descriptors that run out during a wait.
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { type TestContext, test } from 'node:test'
 import { acquireLockSync } from 'reconcile-lock'
 import { directory } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { written } from '../support/program.mjs'
-import { sleep } from '../support/time.mjs'
+import { attach, cannotAttach } from '../support/strace.mjs'
+import { sleep, until } from '../support/time.mjs'
+import { Waiter } from '../support/waiter.mjs'
 
 const short: KnownFailure = { runtime: 'deno', why: 'Deno panics if it has no descriptor' }
 
@@ -44,6 +47,22 @@ test('a waiter retries while descriptors are short', async (t) => {
   program.limit(1024)
   assert.equal(await program.answer(), 'acquired')
 })
+
+for (const code of ['ENFILE', 'ENOMEM']) {
+  test(`a waiter retries after ${code}`, { skip: cannotAttach() }, async (t) => {
+    const cwd = directory(t)
+    const log = join(directory(t), 'log')
+    const lock = acquireLockSync(cwd)
+    const waiter = new Waiter(t)
+    const { outcome } = await waiter.begin({ cwd })
+    const inject = ['-e', 'trace=openat', '-e', `inject=openat:error=${code}`]
+    const detach = await attach(waiter.pid, ['-f', '-o', log, '-P', lock.path, ...inject])
+    await lock.release()
+    await until(() => readFileSync(log, 'utf8').includes(`${code} `), 'an attempt fails')
+    await detach()
+    assert.equal((await outcome).ok, true)
+  })
+}
 
 test(
   'a wait without descriptors times out with EMFILE',
