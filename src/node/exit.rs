@@ -5,6 +5,11 @@
 //! it acquires. The last chance then is `exit(3)`, in which the C library drops the variables of the main thread, or,
 //! where that is musl, calls a function.
 
+#![cfg_attr(
+    all(windows, target_env = "gnu"),
+    allow(clippy::missing_const_for_thread_local, reason = "clippy does not see the `const` there")
+)]
+
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Mutex, PoisonError};
