@@ -145,6 +145,7 @@ fn a_name_without_a_link_is_retried() {
 }
 
 #[test]
+#[cfg(unix)]
 fn an_open_denied_before_the_mode_was_set_is_repeated() {
     // The creator sets the mode and writes its record, or releases, between the open and the check of the file.
     for is_released in [false, true] {
@@ -174,6 +175,7 @@ fn an_open_denied_before_the_mode_was_set_is_repeated() {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_denied_open_is_repeated_twice_with_a_mode_alone() {
     for (target, pauses) in [(target(), 0), (shared_target(), 2)] {
         let world = World::new();

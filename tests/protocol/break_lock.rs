@@ -7,6 +7,7 @@ use crate::world::{World, target};
 use crate::{EACCES, EBUSY, OLD_DEAD, is_contention, is_system};
 
 #[test]
+#[cfg(unix)]
 fn a_stale_lock_is_broken_in_place_without_unlink() {
     let world = World::new();
     let one = world.process(1);

@@ -11,6 +11,7 @@ fn own_name() -> Target {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_mount_point_without_original_is_refused() {
     let world = World::new();
     let one = world.process(1);

@@ -7,6 +7,7 @@ use crate::OLD_DEAD;
 use crate::world::{self, World, target};
 
 #[test]
+#[cfg(unix)]
 fn inspect_reports_a_zombie_or_reused_pid_as_ended() {
     for state in [ProcessState::Zombie, ProcessState::Alive { start: Some(7) }] {
         let world = World::new();

@@ -27,6 +27,7 @@ fn a_shared_kernel_lock_delays_a_call_by_100_ms() {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_lease_is_retried_then_refused() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
@@ -70,6 +71,7 @@ fn contention_names_the_other_program_with_the_kernel_lock() {
 }
 
 #[test]
+#[cfg(unix)]
 fn an_inherited_kernel_lock_is_contention_with_the_ended_holder() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));

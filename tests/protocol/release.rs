@@ -9,6 +9,7 @@ use crate::{EACCES, EBUSY, EIO, is_contention, is_system};
 const EPERM: i32 = 1;
 
 #[test]
+#[cfg(unix)]
 fn a_release_in_place_leaves_a_free_lock() {
     for errno in [EPERM, EACCES, EBUSY] {
         let world = World::new();
@@ -43,6 +44,7 @@ fn release_touches_only_its_own_file() {
 }
 
 #[test]
+#[cfg(unix)]
 fn release_cuts_the_record_if_it_cannot_unlink() {
     for call in ["unlink", "lstat"] {
         let world = World::new();
@@ -59,6 +61,7 @@ fn release_cuts_the_record_if_it_cannot_unlink() {
 }
 
 #[test]
+#[cfg(unix)]
 fn release_unlinks_before_it_closes() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
