@@ -37,7 +37,7 @@ async function check(target) {
   const { size, os } = readBinary(addon)
   if (size > target.most) throw new Error(`${addon}: ${size} bytes, and ${target.most} are the most`)
   const about = [`${(size / 1000).toFixed(0)} kB`]
-  if (os === 'elf') about.push(describeElf(addon, target))
+  if (os === 'elf' && target.name.includes('-linux-')) about.push(describeElf(addon, target))
   if (os === 'darwin') about.push(describeMachO(addon, target))
   if (sizes || !target.run) return ['built', about.join(', ')]
   const passed = testCore(target)

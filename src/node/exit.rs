@@ -6,7 +6,7 @@
 //! where that is musl, calls a function.
 
 #![cfg_attr(
-    all(windows, target_env = "gnu"),
+    any(all(windows, target_env = "gnu"), target_os = "android"),
     allow(clippy::missing_const_for_thread_local, reason = "clippy does not see the `const` there")
 )]
 

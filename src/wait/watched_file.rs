@@ -117,6 +117,10 @@ fn open_file(os: &Os, path: &Path) -> Option<(OpenFile, Stat)> {
     (stat.kind == FileKind::File && stat.links == 1).then_some((file, stat))
 }
 
+#[cfg_attr(
+    not(any(target_os = "linux", target_os = "macos", windows)),
+    allow(clippy::trivially_copy_pass_by_ref, reason = "an unsupported system has no files")
+)]
 fn is_locked(os: &Os, file: &OpenFile, mode: LockMode) -> bool {
     match os.try_lock(file, mode) {
         Ok(TryLock::Acquired) => {

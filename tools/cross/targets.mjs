@@ -15,11 +15,13 @@ const emulated = ({ name, glibc, most, qemu, platform, debian, directory, npm })
   node: { under: 'qemu', platform, system: 'linux', npm },
 })
 
+const NO_CODE = '`src/platform/` has no code for it, so it refuses every call'
+
 /**
  * `link`: the linker for the target here. `most`: the maximum size of the addon in bytes. `glibc`, `macos`: the oldest
  * version that runs it. `run`: the command that runs its programs here. `standsFor`: this target replaces another one
- * that cannot be linked here. `node`: what runs its Node.js here, the name under which the loader searches the addon,
- * and its `process.platform`.
+ * that cannot be linked here. `about`: the limits of the addon. `node`: what runs its Node.js here, the name under which
+ * the loader searches the addon, and its `process.platform`.
  */
 export const targets = [
   {
@@ -64,6 +66,11 @@ export const targets = [
     name: `${machine}-pc-windows-msvc`,
     why: "Microsoft's import libraries are needed to link it",
   })),
+  { name: 'x86_64-unknown-freebsd', link: 'zig', about: NO_CODE },
+  {
+    name: 'aarch64-linux-android',
+    ...{ why: 'libraries of the Android NDK are needed to link it', about: NO_CODE },
+  },
   {
     name: 'x86_64-pc-windows-gnu',
     ...{ link: 'mingw', run: ['wine'], standsFor: 'x86_64-pc-windows-msvc' },
@@ -76,10 +83,18 @@ const statesOf = ({ link, node }) => (link ? ['built', ...(node ? ['tested'] : [
 
 const published = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).napi.targets
 
+const SYSTEMS = {
+  linux: 'Linux',
+  darwin: 'macOS',
+  win32: 'Windows',
+  freebsd: 'FreeBSD',
+  android: 'Android',
+}
+
 /** The cells of a target in docs/platforms.md. */
-function cellsOf({ name, glibc, macos, run, standsFor, why }, state) {
+function cellsOf({ name, glibc, macos, run, standsFor, why, about: limits }, state) {
   const { os, cpu, libc } = platformOf(name)
-  const system = { linux: 'Linux', darwin: 'macOS', win32: 'Windows' }[os]
+  const system = SYSTEMS[os]
   const processor = cpu === 'arm' ? 'armv7' : cpu
   const tests = state === 'tested' ? 'the tests of the core and the suite' : 'the tests of the core'
   const about = [
@@ -87,6 +102,7 @@ function cellsOf({ name, glibc, macos, run, standsFor, why }, state) {
     glibc && `linked for glibc ${glibc}`,
     macos && `linked for macOS ${macos}, needs no library but libSystem`,
     run ? `${tests} pass ${whereOf(run)}` : 'did not run',
+    limits,
     standsFor && `stands for ${standsFor}`,
     !published.includes(name) && 'not published',
   ].filter(Boolean)
