@@ -6,9 +6,11 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { directory, rejection } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
 import { copyPackage, type Package, root } from '../support/packages.mjs'
 import { here } from '../support/release.mjs'
 import { sleep } from '../support/time.mjs'
+import { noDeletion, noLinks } from '../support/wine.mjs'
 
 const require = createRequire(import.meta.url)
 
@@ -59,43 +61,46 @@ for (const name of ['acquired', 'contended', 'released', 'lost'])
 const since = () => events.splice(0).join()
 
 for (const [layout, load] of Object.entries(layouts)) {
-  test(`copies share locks: ${layout}`, async (t) => {
-    const before = process.listeners('exit')
-    const copies = load(t)
-    assert.notEqual(copies[0].acquireLock, copies[1].acquireLock)
-    for (const [one, other] of [copies, copies.toReversed(), [copies[0], copies[0]]] as [
-      Package,
-      Package,
-    ][]) {
-      const cwd = directory(t)
-      since()
-      const held = await one.acquireLock(cwd)
-      const refused = await rejection(other.acquireLock(cwd))
-      for (const { LockError } of copies) assert.ok(refused instanceof LockError)
-      assert.equal(since(), 'acquired,contended')
-      const waiting = other.acquireLock({ cwd, timeout: 20_000 })
-      await sleep(20, 'the wait has begun by then')
-      await one.releaseLock(cwd)
-      const second = await waiting
-      assert.deepEqual([held.isHeld(), second.isHeld()], [false, true])
-      since()
-      await one.releaseLock(cwd)
-      assert.ok(!second.isHeld(), 'one copy releases the lock of another by its path')
-      assert.equal(since(), 'released')
-      const third = other.acquireLockSync(cwd)
-      one.releaseLockSync(third)
-      assert.ok(!third.isHeld(), 'and by the lock itself')
-      const lost = one.acquireLockSync(cwd)
-      rmSync(lost.path)
-      since()
-      const error = await rejection(other.releaseLock(cwd))
-      assert.ok(error instanceof one.LockError && error.code === 'E_LOCK_LOST')
-      assert.equal(since(), 'lost')
-      assert.deepEqual(readdirSync(cwd), [])
-    }
-    const left = process.listeners('exit').filter((listener) => !before.includes(listener))
-    assert.deepEqual(left, [])
-  })
+  test(
+    `copies share locks: ${layout}`,
+    knownFailure(layout === 'evaluated twice' ? noDeletion : noLinks, async (t) => {
+      const before = process.listeners('exit')
+      const copies = load(t)
+      assert.notEqual(copies[0].acquireLock, copies[1].acquireLock)
+      for (const [one, other] of [copies, copies.toReversed(), [copies[0], copies[0]]] as [
+        Package,
+        Package,
+      ][]) {
+        const cwd = directory(t)
+        since()
+        const held = await one.acquireLock(cwd)
+        const refused = await rejection(other.acquireLock(cwd))
+        for (const { LockError } of copies) assert.ok(refused instanceof LockError)
+        assert.equal(since(), 'acquired,contended')
+        const waiting = other.acquireLock({ cwd, timeout: 20_000 })
+        await sleep(20, 'the wait has begun by then')
+        await one.releaseLock(cwd)
+        const second = await waiting
+        assert.deepEqual([held.isHeld(), second.isHeld()], [false, true])
+        since()
+        await one.releaseLock(cwd)
+        assert.ok(!second.isHeld(), 'one copy releases the lock of another by its path')
+        assert.equal(since(), 'released')
+        const third = other.acquireLockSync(cwd)
+        one.releaseLockSync(third)
+        assert.ok(!third.isHeld(), 'and by the lock itself')
+        const lost = one.acquireLockSync(cwd)
+        rmSync(lost.path)
+        since()
+        const error = await rejection(other.releaseLock(cwd))
+        assert.ok(error instanceof one.LockError && error.code === 'E_LOCK_LOST')
+        assert.equal(since(), 'lost')
+        assert.deepEqual(readdirSync(cwd), [])
+      }
+      const left = process.listeners('exit').filter((listener) => !before.includes(listener))
+      assert.deepEqual(left, [])
+    }),
+  )
 }
 test('instanceof LockError accepts only lock errors and its subclasses', () => {
   const { LockError } = evaluatedAgain()

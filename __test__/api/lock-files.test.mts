@@ -18,31 +18,36 @@ import { test } from 'node:test'
 import { acquireLock, acquireLockSync, breakLock, inspectLockSync, resolveLockPath } from 'reconcile-lock'
 import { Peer } from '../support/child.mjs'
 import { deadPid, directory, isWindows, leave, rejection } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
+import { noDeletion } from '../support/wine.mjs'
 
-test('a second hard link does not release a held lock', async (t) => {
-  const cwd = directory(t)
-  const holder = new Peer(t)
-  await holder.acquire(cwd)
-  const waiting = acquireLock({ cwd, timeout: Number.POSITIVE_INFINITY })
-  const snapshot = join(cwd, 'snapshot')
-  linkSync(resolveLockPath(cwd), snapshot)
-  assert.equal((await rejection(acquireLock(cwd))).code, 'E_LOCK_CONTENTION')
-  assert.equal(inspectLockSync(cwd).state, 'held')
-  const record = readFileSync(snapshot, 'utf8')
-  await holder.ends('SIGKILL')
-  const lock = await waiting
-  assert.equal(lock.takenOver?.holder?.pid, holder.child.pid)
-  assert.equal(readFileSync(snapshot, 'utf8'), record, 'the snapshot was not written')
-  assert.equal(statSync(lock.path).nlink, 1)
-  await lock.release()
-  assert.ok(!existsSync(lock.path))
-  linkSync(snapshot, lock.path)
-  assert.equal(inspectLockSync(cwd).state, 'stale')
-  assert.equal(await breakLock(cwd), true)
-  linkSync(snapshot, lock.path)
-  assert.equal(await breakLock({ cwd, force: true }), true)
-  assert.equal(readFileSync(snapshot, 'utf8'), record)
-})
+test(
+  'a second hard link does not release a held lock',
+  knownFailure(noDeletion, async (t) => {
+    const cwd = directory(t)
+    const holder = new Peer(t)
+    await holder.acquire(cwd)
+    const waiting = acquireLock({ cwd, timeout: Number.POSITIVE_INFINITY })
+    const snapshot = join(cwd, 'snapshot')
+    linkSync(resolveLockPath(cwd), snapshot)
+    assert.equal((await rejection(acquireLock(cwd))).code, 'E_LOCK_CONTENTION')
+    assert.equal(inspectLockSync(cwd).state, 'held')
+    const record = readFileSync(snapshot, 'utf8')
+    await holder.ends('SIGKILL')
+    const lock = await waiting
+    assert.equal(lock.takenOver?.holder?.pid, holder.child.pid)
+    assert.equal(readFileSync(snapshot, 'utf8'), record, 'the snapshot was not written')
+    assert.equal(statSync(lock.path).nlink, 1)
+    await lock.release()
+    assert.ok(!existsSync(lock.path))
+    linkSync(snapshot, lock.path)
+    assert.equal(inspectLockSync(cwd).state, 'stale')
+    assert.equal(await breakLock(cwd), true)
+    linkSync(snapshot, lock.path)
+    assert.equal(await breakLock({ cwd, force: true }), true)
+    assert.equal(readFileSync(snapshot, 'utf8'), record)
+  }),
+)
 
 test('acquireLock and breakLock keep a hard-linked file without a record', async (t) => {
   const cwd = directory(t)

@@ -9,6 +9,7 @@ import { root } from '../support/packages.mjs'
 import { ended } from '../support/program.mjs'
 import { Thread } from '../support/thread.mjs'
 import { sleep } from '../support/time.mjs'
+import { noDeletion } from '../support/wine.mjs'
 import { median } from '../support/within.mjs'
 
 const lateEnd: KnownFailure = {
@@ -119,19 +120,22 @@ for (const how of ['wait', 'waitSync'] as const) {
 }
 
 for (const how of ['loop', 'loopSync'] as const) {
-  test(`threads terminated while acquiring leave no lock (${how})`, async (t) => {
-    const cwd = directory(t)
-    for (let round = 0; round < 12; round += 1) {
-      const threads = [new Thread(t), new Thread(t)]
-      await Promise.all(threads.map((thread) => thread.ask(how, cwd)))
-      await sleep(round / 2, 'each round terminates at another moment')
-      await Promise.all(threads.map((thread) => thread.ends('terminate')))
-      const lock = acquireLockSync({ cwd, timeout: 20_000 })
-      assert.equal(lock.takenOver, undefined)
-      lock.releaseSync()
-      await emptied(cwd)
-    }
-  })
+  test(
+    `threads terminated while acquiring leave no lock (${how})`,
+    knownFailure({ ...noDeletion, sometimes: true }, async (t) => {
+      const cwd = directory(t)
+      for (let round = 0; round < 12; round += 1) {
+        const threads = [new Thread(t), new Thread(t)]
+        await Promise.all(threads.map((thread) => thread.ask(how, cwd)))
+        await sleep(round / 2, 'each round terminates at another moment')
+        await Promise.all(threads.map((thread) => thread.ends('terminate')))
+        const lock = acquireLockSync({ cwd, timeout: 20_000 })
+        assert.equal(lock.takenOver, undefined)
+        lock.releaseSync()
+        await emptied(cwd)
+      }
+    }),
+  )
 }
 
 test(

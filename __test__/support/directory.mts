@@ -37,7 +37,9 @@ export function directory(t: TestContext, parent = tmpdir()): string {
   chmodSync(path, 0o755)
   t.after(() => {
     try {
-      rmSync(path, { recursive: true, force: true })
+      // Windows keeps a directory for as long as the addon watches it.
+      const again = isWindows ? { maxRetries: 20, retryDelay: 100 } : {}
+      rmSync(path, { recursive: true, force: true, ...again })
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOTEMPTY') throw error
       // A waiter that a failed test has left acquires when the lock file is removed. An error would skip the hook that

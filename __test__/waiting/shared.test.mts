@@ -19,7 +19,9 @@ import {
 } from 'reconcile-lock'
 import { Peer } from '../support/child.mjs'
 import { deadPid, directory, isLinux, rejection } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
 import { until } from '../support/time.mjs'
+import { noDeletion } from '../support/wine.mjs'
 
 const FORMS = {
   acquireLock,
@@ -249,22 +251,25 @@ test('releaseLock releases the readers of a path one by one', async (t) => {
   assert.deepEqual(readdirSync(cwd), [])
 })
 
-test('a removed file of the readers is a loss', async (t) => {
-  const { one, shared } = options(t)
-  const [lost, released, other] = [
-    await acquireLock(shared),
-    await acquireLock(shared),
-    await acquireLock(shared),
-  ]
-  const { signal } = lost
-  assert.equal(await breakLock({ ...one, force: true }), true)
-  await until(() => signal.aborted, 'the loss is reported')
-  assert.equal(signal.reason.code, 'E_LOCK_LOST')
-  assert.equal((await rejection(released.release())).code, 'E_LOCK_LOST')
-  await acquireLock(shared)
-  const { code, reason } = await rejection(other.release())
-  assert.deepEqual([code, reason], ['E_LOCK_LOST', 'the path names another file now'])
-})
+test(
+  'a removed file of the readers is a loss',
+  knownFailure(noDeletion, async (t) => {
+    const { one, shared } = options(t)
+    const [lost, released, other] = [
+      await acquireLock(shared),
+      await acquireLock(shared),
+      await acquireLock(shared),
+    ]
+    const { signal } = lost
+    assert.equal(await breakLock({ ...one, force: true }), true)
+    await until(() => signal.aborted, 'the loss is reported')
+    assert.equal(signal.reason.code, 'E_LOCK_LOST')
+    assert.equal((await rejection(released.release())).code, 'E_LOCK_LOST')
+    await acquireLock(shared)
+    const { code, reason } = await rejection(other.release())
+    assert.deepEqual([code, reason], ['E_LOCK_LOST', 'the path names another file now'])
+  }),
+)
 
 test('breakLock without force is refused by readers', async (t) => {
   const { cwd, one, shared } = options(t)

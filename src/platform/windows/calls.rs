@@ -174,7 +174,7 @@ pub(super) enum Found {
     Nobody,
     /// It may not be asked.
     Somebody,
-    /// When it started, in units of 100 ns since the year 1601.
+    /// When it started, in microseconds since the Unix epoch.
     Since(u64),
 }
 
@@ -269,19 +269,23 @@ fn user(process: &OwnedHandle) -> Option<String> {
     Some(text(&name)).filter(|name| outcome != 0 && !name.is_empty())
 }
 
-/// When this process started, in units of 100 ns since the year 1601.
+/// When this process started, in microseconds since the Unix epoch.
 pub(super) fn own_start() -> Option<u64> {
     // SAFETY: the call gives a constant that stands for this process.
     start(unsafe { GetCurrentProcess() })
 }
 
+/// JavaScript reads a record exactly: the number is smaller than 2^53, and one of units of 100 ns since 1601 is not.
 fn start(process: HANDLE) -> Option<u64> {
+    /// In units of 100 ns since the year 1601.
+    const UNIX_EPOCH: u64 = 116_444_736_000_000_000;
     let mut times = [FILETIME::default(); 4];
     let [created, ended, kernel, user] = &mut times;
     // SAFETY: the handle is open or stands for this process, and the pointers lead to four times.
     let outcome = unsafe { GetProcessTimes(process, created, ended, kernel, user) };
     let FILETIME { dwLowDateTime: low, dwHighDateTime: high } = times[0];
-    (outcome != 0).then_some(u64::from(high) << 32 | u64::from(low))
+    let created = u64::from(high) << 32 | u64::from(low);
+    (outcome != 0).then_some(created.saturating_sub(UNIX_EPOCH) / 10)
 }
 
 /// The host's name.
