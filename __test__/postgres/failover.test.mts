@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { postgresLocks } from 'reconcile-lock/postgres'
+import { rejection } from '../support/directory.mjs'
 import { until } from '../support/time.mjs'
 import { watched } from './client.mjs'
 import { Postgres } from './postgres.mjs'
@@ -55,6 +56,20 @@ async function failOver(t: TestContext, server: Postgres): Promise<Postgres> {
 test(`tokens grow across ${FAILOVERS} failovers, with and without replicated records`, async (t) => {
   let server = await primary(t)
   for (let turn = 0; turn < FAILOVERS; turn += 1) server = await failOver(t, server)
+})
+
+test('calls on a standby reject with E_LOCK_STANDBY', async (t) => {
+  const server = await primary(t)
+  const standby = await server.standby()
+  t.after(() => standby.stop())
+  await using primaryLocks = postgresLocks({ connectionString: server.url() })
+  await using held = await primaryLocks.acquireLock(REPLICATED)
+  await until(async () => (await recorded(standby, REPLICATED)) === held.token, 'the record is replicated')
+  await using locks = postgresLocks({ connectionString: standby.url() })
+  for (const call of [locks.acquireLock, locks.inspectLock, locks.breakLock]) {
+    const { code, recoverable } = await rejection(call(REPLICATED))
+    assert.deepEqual([code, recoverable], ['E_LOCK_STANDBY', true], call.name)
+  }
 })
 
 test('a promotion does not notify holders on the old primary', async (t) => {
