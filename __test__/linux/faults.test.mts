@@ -192,7 +192,7 @@ const OPERATIONS: Operation[] = [
   { order: 'release', on: 'own', normally: undefined, calls: 'fstat open lstat unlink' },
   { order: 'inspect', on: 'free', normally: 'free', calls: 'open' },
   { order: 'inspect', on: 'stale', normally: 'stale', calls: 'open fstat read flock lstat read' },
-  { order: 'inspect', on: 'held', normally: 'held', calls: 'open fstat read' },
+  { order: 'inspect', on: 'held', normally: 'held', calls: 'open fstat read read open read' },
   { order: 'break', on: 'stale', normally: true, calls: 'open fstat flock lstat read open lstat unlink' },
   { order: 'break', on: 'held', normally: CONTENTION, calls: 'open fstat flock flock read' },
   { order: 'force', on: 'held', normally: true, calls: 'lstat open lstat unlink' },
@@ -289,7 +289,10 @@ for (const { order, on, normally, calls } of OPERATIONS) {
         const before = await subject.descriptors('count')
         if (on === 'own') await subject.order('hold')
         const traced = await subject.traced(order, injection === undefined ? [] : [injection])
-        const matters = at !== undefined && !DOES_NOT_MATTER.includes(at.syscall)
+        // The record is read once more for the command line and the user of the holder, which may be missing.
+        const isDetail =
+          order === 'inspect' && on === 'held' && at?.nth === { open: 2, read: 3 }[at?.syscall ?? '']
+        const matters = at !== undefined && !isDetail && !DOES_NOT_MATTER.includes(at.syscall)
         const bare = at?.syscall === 'flock' && NO_KERNEL_LOCKS.includes(error)
         const isRetried = matters && error === 'EINTR' && RETRIED.includes(at.syscall)
         // Without the permission for O_NOATIME, it opens the file again.
@@ -351,13 +354,7 @@ for (const { order, on, normally, calls } of OPERATIONS) {
         const wanted = calls.split(' ').filter((call) => call === syscall).length
         assert.ok(seen.filter((call) => call === syscall).length >= wanted, `${syscall} in ${seen.join(' ')}`)
       }
-      // After inspect, JavaScript reads the record once more, in both forms on the thread of the synchronous one.
-      const more = order === 'inspect' && on === 'held' ? 'open read open read' : ''
-      if (order !== 'break' && order !== 'force') {
-        assert.deepEqual(sites.sync.slice(0, sites.async.length), sites.async)
-        const others = sites.sync.slice(sites.async.length).map((site) => site.syscall)
-        assert.equal(others.join(' '), more)
-      }
+      if (order !== 'break' && order !== 'force') assert.deepEqual(sites.sync, sites.async)
       let cases = 0
       for (const site of sites.async) {
         const errors = ERRORS[site.syscall]
