@@ -13,7 +13,7 @@ pub(super) fn process_info(pid: u32) -> Option<libc::proc_bsdinfo> {
     let mut info = MaybeUninit::<libc::proc_bsdinfo>::uninit();
     let size = i32::try_from(mem::size_of_val(&info)).ok()?;
     let buffer = info.as_mut_ptr().cast::<c_void>();
-    // SAFETY: the buffer has the size that the call is told.
+    // SAFETY: the buffer has the size that is passed.
     let written = unsafe { libc::proc_pidinfo(pid, libc::PROC_PIDTBSDINFO, ZOMBIES_TOO, buffer, size) };
     // SAFETY: the call has filled the whole structure, which has no invalid values.
     (written == size).then(|| unsafe { info.assume_init() })
@@ -27,7 +27,7 @@ pub(super) fn process_arguments(pid: u32) -> Option<Vec<u8>> {
     let mut buffer = vec![0_u8; MAX];
     let mut length = buffer.len();
     let into = buffer.as_mut_ptr().cast::<c_void>();
-    // SAFETY: the name has three parts, and the buffer has the length that the call is told.
+    // SAFETY: the name has three parts, and the buffer has the length that is passed.
     let outcome = unsafe { libc::sysctl(name.as_mut_ptr(), 3, into, &raw mut length, ptr::null_mut(), 0) };
     // The system leaves out the beginning of what is longer than the buffer.
     if outcome != 0 || length >= MAX {
@@ -43,7 +43,7 @@ pub(super) fn user_name(id: libc::uid_t) -> Option<String> {
     let mut buffer = [0_u8; 4096];
     let mut found = ptr::null_mut();
     let text = buffer.as_mut_ptr().cast();
-    // SAFETY: the buffer has the length that the call is told.
+    // SAFETY: the buffer has the length that is passed.
     let outcome = unsafe { libc::getpwuid_r(id, entry.as_mut_ptr(), text, buffer.len(), &raw mut found) };
     if outcome != 0 || found.is_null() {
         return None;
@@ -57,7 +57,7 @@ pub(super) fn user_name(id: libc::uid_t) -> Option<String> {
 pub(super) fn sysctl_text(name: &CStr) -> Option<String> {
     let mut buffer = [0_u8; 128];
     let mut length = buffer.len();
-    // SAFETY: the name ends with a NUL, and the buffer has the length that the call is told.
+    // SAFETY: the name ends with a NUL, and the buffer has the length that is passed.
     let outcome = unsafe {
         libc::sysctlbyname(name.as_ptr(), buffer.as_mut_ptr().cast(), &raw mut length, ptr::null_mut(), 0)
     };

@@ -134,7 +134,7 @@ pub(super) fn is_remote(file: &File) -> bool {
 /// The name of the file's filesystem.
 pub(super) fn filesystem(file: &File) -> Option<String> {
     let mut name = [0_u16; 64];
-    // SAFETY: the handle is open, the buffer has the length that the call is told, and the others may be null.
+    // SAFETY: the handle is open, the buffer has the length that is passed, and the others may be null.
     let outcome = unsafe {
         GetVolumeInformationByHandleW(
             file.as_raw_handle(),
@@ -223,7 +223,7 @@ fn command_line(process: &OwnedHandle) -> Option<String> {
     let into = buffer.as_mut_ptr().cast::<c_void>();
     let class = ProcessCommandLineInformation;
     let handle = process.as_raw_handle();
-    // SAFETY: the handle is open, and the buffer has the size that the call is told.
+    // SAFETY: the handle is open, and the buffer has the size that is passed.
     if unsafe { NtQueryInformationProcess(handle, class, into, size, ptr::null_mut()) } != 0 {
         return None;
     }
@@ -247,14 +247,14 @@ fn user(process: &OwnedHandle) -> Option<String> {
     let mut size = u32::try_from(mem::size_of_val(&about)).ok()?;
     let into = about.as_mut_ptr().cast::<c_void>();
     let handle = token.as_raw_handle();
-    // SAFETY: the handle is open, and the buffer has the size that the call is told.
+    // SAFETY: the handle is open, and the buffer has the size that is passed.
     succeeded(unsafe { GetTokenInformation(handle, TokenUser, into, size, &raw mut size) }).ok()?;
     // SAFETY: the call has written the structure to the beginning of the buffer.
     let sid = unsafe { (*into.cast::<TOKEN_USER>()).User.Sid };
     let (mut name, mut domain) = ([0_u16; 257], [0_u16; 257]);
     let (mut name_length, mut domain_length) = (257, 257);
     let mut kind = 0;
-    // SAFETY: the id is in the buffer, and the others have the lengths that the call is told.
+    // SAFETY: the id is in the buffer, and the others have the lengths that are passed.
     let outcome = unsafe {
         LookupAccountSidW(
             ptr::null(),
@@ -292,7 +292,7 @@ fn start(process: HANDLE) -> Option<u64> {
 pub(super) fn host() -> Option<String> {
     let mut name = [0_u16; 256];
     let mut length = 256;
-    // SAFETY: the buffer has the length that the call is told.
+    // SAFETY: the buffer has the length that is passed.
     let outcome =
         unsafe { GetComputerNameExW(ComputerNamePhysicalDnsHostname, name.as_mut_ptr(), &raw mut length) };
     Some(text(&name)).filter(|name| outcome != 0 && !name.is_empty())
@@ -318,7 +318,7 @@ fn registry<T>(key: &str, name: &str, kind: REG_ROUTINE_FLAGS, value: &mut T) ->
     let (key, name) = (wide(key), wide(name));
     let mut size = u32::try_from(mem::size_of::<T>()).ok()?;
     let into = ptr::from_mut(value).cast::<c_void>();
-    // SAFETY: both names end with a NUL, and the buffer has the size that the call is told.
+    // SAFETY: both names end with a NUL, and the buffer has the size that is passed.
     let outcome = unsafe {
         RegGetValueW(
             HKEY_LOCAL_MACHINE,

@@ -161,7 +161,7 @@ fn names(mut bytes: &[u8]) -> Vec<Vec<u16>> {
 pub(super) fn can_be(changed: &[u16], name: &[u16]) -> bool {
     let length = |name: &[u16]| i32::try_from(name.len()).unwrap_or(0);
     let (of_changed, of_name) = (length(changed), length(name));
-    // SAFETY: the pointers lead to as many units as the call is told.
+    // SAFETY: the pointers lead to as many units as is passed.
     let order = unsafe { CompareStringOrdinal(changed.as_ptr(), of_changed, name.as_ptr(), of_name, 1) };
     order == CSTR_EQUAL || changed.contains(&u16::from(b'~'))
 }
