@@ -142,10 +142,14 @@ fn is_at(path: &Path, file: FileId) -> bool {
 /// Watches the file of the lock and its holder.
 fn observe(watcher: &Watcher, path: &Path, refusal: &Error, ended: Option<u32>) -> Observed<Files> {
     let Some(file) = WatchedFile::open(path) else { return Observed::Nothing };
-    let is_unnamed = matches!(refusal, Error::Contention { holder: None, .. });
-    if is_unnamed && (protocol::is_creation_grace(refusal) || file.pid().is_some()) {
+    let named = refusal.holder();
+    if named.is_none() && (protocol::is_creation_grace(refusal) || file.pid().is_some()) {
         // The record was written after the attempt: the next attempt reads it.
         return Observed::Nothing;
+    }
+    if named.is_some() && named != file.holder() {
+        // The lock changed hands after the attempt: its refusal would name the earlier holder.
+        return Observed::Changed;
     }
     let pid = file.pid().filter(|pid| Some(*pid) != ended);
     match watcher.watch(path, pid, file.was_locked()) {
@@ -193,5 +197,26 @@ pub(super) fn roll_back(answer: Answer) {
     if let Ok(Ok(held)) = answer {
         let held: HeldHere = held;
         let _ = protocol::rollback(Os::get(), held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::target::LockOptions;
+
+    #[test]
+    fn a_refusal_by_an_earlier_holder_is_not_kept() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = LockOptions::in_directory(directory.path()).resolve().expect("a path");
+        let held = protocol::acquire(Os::get(), &target, 0).expect("free");
+        let refusal = protocol::acquire(Os::get(), &target, 0).expect_err("held");
+        let watcher = Watcher::new();
+        let observed = || observe(&watcher, &target.path, &refusal, None);
+        assert!(matches!(observed(), Observed::Held(_)));
+        protocol::release(Os::get(), held).expect("released");
+        let next = format!(r#"{{"pid":{},"createdAt":1}}"#, std::process::id());
+        std::fs::write(&target.path, next).expect("written");
+        assert!(matches!(observed(), Observed::Changed));
     }
 }

@@ -7,7 +7,7 @@ use crate::platform::{
     Access, FileId, FileKind, FsKind, LockMode, Opened, Os, ProcessState, Stat, System, TryLock,
 };
 use crate::protocol::holder;
-use crate::protocol::record::{RECORD_LEN, Record};
+use crate::protocol::record::{Holder, RECORD_LEN, Record};
 
 type OpenFile = <Os as System>::File;
 
@@ -15,6 +15,8 @@ type OpenFile = <Os as System>::File;
 #[derive(Debug, Clone)]
 pub(crate) struct WatchedFile {
     seen: Seen,
+    /// `None`: readers hold it, or its record was not read.
+    holder: Option<Holder>,
     pid: Option<u32>,
     was_locked: bool,
     /// The mode in which the kernel lock is tried: readers share it.
@@ -52,8 +54,9 @@ impl WatchedFile {
         // Another process may have the pid of the holder now. The lock does not end with it.
         let is_seen = !holder::is_foreign(os, &record) && holder::is_running(os, &record);
         let pid = is_seen.then_some(record.pid);
+        let holder = Some(record.holder(stat.modified));
         let mode = LockMode::Shared;
-        Some(Self { seen: stat.into(), pid, was_locked: is_locked(os, &file, mode), mode })
+        Some(Self { seen: stat.into(), holder, pid, was_locked: is_locked(os, &file, mode), mode })
     }
 
     /// As `open`, for the file whose kernel lock readers hold.
@@ -62,7 +65,7 @@ impl WatchedFile {
         let (file, stat) = open_file(os, path)?;
         let mode = LockMode::Exclusive;
         let is_held = stat.size == 0 && os.fs_kind(&file) == FsKind::Local && is_locked(os, &file, mode);
-        is_held.then(|| Self { seen: stat.into(), pid: None, was_locked: true, mode })
+        is_held.then(|| Self { seen: stat.into(), holder: None, pid: None, was_locked: true, mode })
     }
 
     /// As `open`, for a file whose kernel lock is held by any process.
@@ -74,7 +77,12 @@ impl WatchedFile {
         let is_recorded = stat.size > 0;
         let mode = LockMode::Shared;
         let is_held = is_recorded && is_locked(os, &file, mode);
-        is_held.then(|| Self { seen: stat.into(), pid: None, was_locked: true, mode })
+        is_held.then(|| Self { seen: stat.into(), holder: None, pid: None, was_locked: true, mode })
+    }
+
+    /// The holder that its record names.
+    pub(crate) fn holder(&self) -> Option<&Holder> {
+        self.holder.as_ref()
     }
 
     /// The holder's process, if it runs, in this kernel and pid namespace.
