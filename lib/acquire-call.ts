@@ -1,7 +1,7 @@
 import type { JsRefused } from '../binding.js'
 import type { WaitStatus } from '../index.js'
 import { withoutNulls } from './lock.js'
-import { native, resultOf } from './native.js'
+import { abandon, native, resultOf } from './native.js'
 import { type Options, settingsOf } from './options.js'
 import { hasWaitSubscribers, publishContended, publishWaiting } from './shared/channels.js'
 import { monotonic } from './shared/clock.js'
@@ -84,9 +84,10 @@ export class AcquireCall {
     return Math.max(this.remaining, FIRST_ANSWERS_MS - (monotonic() - this.#started))
   }
 
-  abort(): void {
+  abort(rolledBack: Promise<unknown>): void {
     this.isAborted = true
     this.cancelWaits()
+    abandon(rolledBack)
   }
 
   /** Whether a listener or a subscriber observes the wait. */

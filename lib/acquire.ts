@@ -3,12 +3,21 @@ import { AcquireCall, NOTIFY_INTERVAL_MS, throwIfAborted, type Wait } from './ac
 import { errorOf } from './failure.js'
 import { held } from './held-locks.js'
 import { Lock } from './lock.js'
-import { isPromise, native, resultOf, settled, settleInLaterTurn, toFailure, toJsLock } from './native.js'
+import {
+  abandon,
+  isPromise,
+  native,
+  resultOf,
+  settled,
+  settleInLaterTurn,
+  toFailure,
+  toJsLock,
+} from './native.js'
 import { acquireOptions, explain, type Options, type Settings, settingsOf } from './options.js'
 import { abortable, releaseLateAcquire } from './shared/abortable.js'
 import { publishAcquired, publishContended } from './shared/channels.js'
 import { clearTimeout, MAX_TIMER_MS, monotonic, setTimeout } from './shared/clock.js'
-import { isContention, type LockError } from './shared/errors.js'
+import { contention, isContention, type LockError, MESSAGE } from './shared/errors.js'
 
 /** How long a synchronous wait may block the engine from terminating its thread, in milliseconds. */
 const SYNC_WAIT_SLICE_MS = 20
@@ -87,19 +96,19 @@ function claim(path: string, { durable, shared }: Options): JsLock | undefined {
     const claimed = held.claim(path)
     if (!claimed || (!durable && claimed.shared === shared)) return claimed
     // Its record may not be synced, or it is of the other mode: roll it back, for this call to acquire by itself.
-    settled(native.giveBack(claimed.id)).catch(() => {})
+    abandon(settled(native.giveBack(claimed.id))).catch(() => {})
   }
 }
 
 /** Waits until the deadline for the first attempt, which a slow disk delays. */
-function awaitFirstAnswer({ cwd, file, message }: Options, call: AcquireCall): JsLock {
+function awaitFirstAnswer(options: Options, call: AcquireCall): JsLock {
   const end = monotonic() + call.remainingForAnswers
   for (let left = end - monotonic(); left > 0; left = end - monotonic()) {
     const acquired = resultOf(native.waitSlice(call.id, Math.min(SYNC_WAIT_SLICE_MS, left)))
     if (acquired) return acquired
   }
   native.cancelWait(call.id)
-  throw errorOf(native.unanswered(cwd, file, message))
+  throw unanswered(options)
 }
 
 function waitSync(call: AcquireCall, remaining: number, options: Options): JsLock | Lock {
@@ -202,7 +211,7 @@ async function attempt(options: Attempt, call: AcquireCall): Promise<JsLock> {
   if (isPromise(outcome)) {
     const lock = settled(outcome)
     if (!timeout || timeout > MAX_TIMER_MS) return lock
-    return within(lock, call.remainingForAnswers, () => errorOf(native.unanswered(cwd, file, message)))
+    return within(lock, call.remainingForAnswers, () => unanswered(options))
   }
   if (Array.isArray(outcome)) return settled<JsLock>(outcome as never)
   held.keep(outcome)
@@ -214,13 +223,22 @@ async function attempt(options: Attempt, call: AcquireCall): Promise<JsLock> {
 
 type Attempt = Settings & Pick<Options, 'cwd' | 'file' | 'message' | 'timeout'>
 
+/** The refusal of a call whose first attempt is not over at its deadline. */
+const unanswered = ({ cwd, file, message = MESSAGE }: Attempt): LockError =>
+  contention(message, {
+    path: resultOf(native.resolvePath(cwd, file)),
+    reason: 'the file system has not answered',
+  })
+
 /** A slow disk may delay a first attempt beyond the deadline. A lock that it acquires after that is rolled back. */
 function within(lock: Promise<JsLock>, milliseconds: number, lateError: () => Error): Promise<JsLock> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
       reject(lateError())
-      lock.then(({ id }) => settled(native.giveBack(id))).catch(() => {})
+      abandon(lock.then(({ id }) => settled(native.giveBack(id)))).catch(() => {})
     }, milliseconds)
+    // The lock keeps the process alive, unless its call was aborted.
+    timer.unref()
     lock.then(resolve, reject).finally(() => clearTimeout(timer))
   })
 }
@@ -245,7 +263,7 @@ async function wait(call: AcquireCall, remaining: number): Promise<JsLock> {
 function endWaits(call: AcquireCall, locks: Promise<JsLock>[], acquired?: JsLock): Promise<void> {
   call.cancelWaits()
   const rollBack = async (late: JsLock) => late === acquired || settled(native.giveBack(late.id))
-  return releaseLateAcquire(Promise.allSettled(locks.map((lock) => lock.then(rollBack))))
+  return releaseLateAcquire(Promise.allSettled(locks.map((lock) => abandon(lock.then(rollBack)))))
 }
 
 /** The first lock that is acquired; if none is, the error of the first one. */

@@ -42,3 +42,14 @@ export async function settled<T>(outcome: T | Promise<T>): Promise<Exclude<T, un
 
 export const settleInLaterTurn = <T>(value: T): Promise<T> =>
   new Promise((resolve) => setImmediate(resolve as (value: T) => void, value))
+
+/**
+ * Lets the process end although a call is pending: its caller has an answer, and a disk may hang. The exit of the
+ * process waits a moment for what is under way.
+ */
+export function abandon(call: Promise<unknown>): Promise<unknown> {
+  native.keepAlive(-1)
+  const settle = () => native.keepAlive(1)
+  call.then(settle, settle)
+  return call
+}

@@ -262,7 +262,7 @@ fn process_of(path: &Path, holder: &Holder) -> Option<ProcessDetails> {
     let length = os.read(&file, &mut buffer).ok()?;
     let record = Record::parse(&buffer[..length])?;
     let is_proven = record.boot_id.is_some() && !is_foreign(os, &record) && record.start_time.is_some();
-    if !is_proven || record.holder(0) != *holder {
+    if !is_proven || record.pid != holder.pid || record.created_at != Some(holder.created_at) {
         return None;
     }
     let process = describe_process(record.pid);

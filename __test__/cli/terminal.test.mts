@@ -9,8 +9,10 @@ import { fitting } from '../../lib/cli/waiting-line.js'
 import { bin, cli, exists, hasHeardAll, Listener, read, shell, stateOf, waits } from '../support/cli.mjs'
 import { directory, leave } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
+import { attach, cannotAttach } from '../support/strace.mjs'
 import { hasTerminal, quoted, SHELL, Terminal } from '../support/terminal.mjs'
 import { sleep, until } from '../support/time.mjs'
+import { processState } from '../support/waiter.mjs'
 
 const asksOnTerminal: KnownFailure = {
   runtime: 'deno',
@@ -41,6 +43,31 @@ test(
     await terminal.shows(new RegExp(`${ERASE}it ran`))
     assert.equal(await terminal.ends(), 0)
     assert.equal(terminal.screen.trim().split('\n').length, 1, JSON.stringify(terminal.screen))
+  }),
+)
+
+test(
+  'a wait times out while the inspection for its line hangs',
+  knownFailure(asksOnTerminal, async (t) => {
+    const why = cannotAttach()
+    if (why) return t.skip(why)
+    if (!hasTerminal(t)) return
+    const cwd = directory(t)
+    const lock = acquireLockSync(cwd)
+    const command = `echo process $$; exec ${shell(['run', '--wait', '3', '--', 'true'])}`
+    const terminal = new Terminal(t, `sh -c ${quoted([command])}`, cwd)
+    const pid = Number((await terminal.shows(/process (\d+)/))[1])
+    await terminal.shows(/waiting for 0 s/)
+    const calls = 'openat,newfstatat'
+    const inject = ['-e', `trace=${calls}`, '-e', `inject=${calls}:delay_enter=${20_000_000}`]
+    const detach = await attach(pid, ['-f', '-P', lock.path, ...inject])
+    t.after(() => detach('SIGKILL'))
+    await terminal.shows(/Another reconcile run is in progress/)
+    const before = performance.now()
+    // Its main thread; strace keeps the one that hangs.
+    await until(() => processState(pid) === 'Z', 'its main thread has ended')
+    assert.ok(performance.now() - before < 1000)
+    lock.releaseSync()
   }),
 )
 

@@ -7,7 +7,7 @@ import { acquireLock, type Lock, resolveLockPath } from 'reconcile-lock'
 import { directory } from '../support/directory.mjs'
 import { attach, cannotAttach } from '../support/strace.mjs'
 import { sleep, until } from '../support/time.mjs'
-import { Waiter } from '../support/waiter.mjs'
+import { processState, Waiter } from '../support/waiter.mjs'
 
 /** How long the disk hangs, and a bound far below that, in milliseconds. */
 const HANG = 3000
@@ -65,6 +65,22 @@ test('an abort ends a wait on a hanging disk', { skip }, async (t) => {
   assert.ok(!ok && took < SOON, `${took} ms`)
   await lock.release()
 })
+
+for (const [end, wanted] of [
+  ['times out', { timeout: 300 }],
+  ['is aborted', { timeout: 60_000, abortAfter: 100 }],
+] as const) {
+  test(`a process ends after a call that ${end} on a hanging disk`, { skip }, async (t) => {
+    const { waiter, hanging, lock } = await hung(t)
+    assert.equal((await waiter.wait({ cwd: hanging, ...wanted })).ok, false)
+    const before = performance.now()
+    waiter.ask({ do: 'disconnect' }).catch(() => {})
+    // Its main thread; strace keeps the one that hangs.
+    await until(() => processState(waiter.pid) === 'Z', 'its main thread has ended')
+    assert.ok(performance.now() - before < SOON)
+    await lock.release()
+  })
+}
 
 test('a hanging disk does not delay other locks', { skip }, async (t) => {
   const { waiter, hanging, healthy, lock } = await hung(t)

@@ -14,12 +14,15 @@ const FATAL = new Set<NodeJS.Signals>(['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT',
 
 export async function run(options: RunCommand): Promise<void> {
   const signals = new Signals()
+  const line = new WaitingLine()
   const end = await withTarget(options, async (target) => {
-    const lock = await acquire(target, options, signals)
+    const lock = await acquire(target, options, signals, line)
     return typeof lock === 'object' ? runUnder(lock, options, signals) : lock
   })
   signals.end()
   if (typeof end === 'string') exitBySignal(end)
+  // Otherwise the pending inspection would keep this process running.
+  else if (line.isInspecting) process.exit(end)
   else process.exitCode = end
 }
 
@@ -27,8 +30,8 @@ async function acquire(
   target: Target,
   { message, timeout, slots = 1, shared, verbose, conflictExitCode = exitCodes.contention }: RunCommand,
   signals: Signals,
+  line: WaitingLine,
 ): Promise<AnyLock | ExitStatus> {
-  const line = new WaitingLine(target)
   const abort = new AbortController()
   const started = monotonic()
   signals.listen((signal) => {
@@ -41,7 +44,7 @@ async function acquire(
       timeout,
       slots,
       signal: abort.signal,
-      onWait: process.stderr.isTTY ? (status) => line.show(status) : undefined,
+      onWait: process.stderr.isTTY ? (status) => line.show(target, status) : undefined,
     })
     line.remove()
     if (lock.takenOver) say(`reconcile-lock: ${formatTakeOver(lock.path, lock.takenOver, shared)}`)

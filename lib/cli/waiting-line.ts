@@ -12,23 +12,23 @@ export class WaitingLine {
   #isInspecting = false
   #status: WaitStatus | undefined
   #found: LockStatus | undefined
-  readonly #target: Target
 
-  constructor(target: Target) {
-    this.#target = target
+  /** Whether a disk has not answered yet. */
+  get isInspecting(): boolean {
+    return this.#isInspecting
   }
 
-  show(status: WaitStatus): void {
+  show(target: Target, status: WaitStatus): void {
     this.#status = status
     this.#draw(status)
     // The file of another host may be on a server that hangs.
-    if (status.holder?.host === thisHost() && !this.#isInspecting) void this.#inspect(status.path)
+    if (status.holder?.host === thisHost() && !this.#isInspecting) void this.#inspect(target, status.path)
   }
 
   /** Adds the process of the holder to the line. An error must not end the wait. */
-  async #inspect(path: string): Promise<void> {
+  async #inspect(target: Target, path: string): Promise<void> {
     this.#isInspecting = true
-    this.#found = await this.#target.inspectFile(path).catch(() => undefined)
+    this.#found = await target.inspectFile(path).catch(() => undefined)
     this.#isInspecting = false
     if (this.#isShown && this.#status) this.#draw(this.#status)
   }

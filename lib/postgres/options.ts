@@ -8,12 +8,11 @@ import type {
   TransactionLockOptions,
 } from '../../postgres.js'
 import { MAX_TIMER_MS } from '../shared/clock.js'
-import { argumentError } from '../shared/errors.js'
+import { argumentError, MESSAGE } from '../shared/errors.js'
 import { isPlain } from '../shared/plain.js'
 import { HeldLock } from './lock.js'
 import type { Request, Settings } from './settings.js'
 
-const MESSAGE = 'Another reconcile run is in progress'
 const NAME = 'reconcile'
 const MAX_NAME_LENGTH = 255
 

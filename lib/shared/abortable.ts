@@ -6,7 +6,8 @@ const ROLLBACK_GRACE_MS = 25
 
 export interface AbortableCall {
   isAborted: boolean
-  abort(): void
+  /** @param rolledBack when nothing of the call is under way any more */
+  abort(rolledBack: Promise<unknown>): void
 }
 
 /**
@@ -22,8 +23,9 @@ export function abortable<T>(
 ): Promise<T> {
   return new Promise((resolve, reject) => {
     const removeCallback = onAbort(signal, () => {
-      call.abort()
-      releaseLateAcquire(acquiring.then(rollBack)).then(() => reject(signal.reason))
+      const rolledBack = acquiring.then(rollBack)
+      call.abort(rolledBack)
+      releaseLateAcquire(rolledBack).then(() => reject(signal.reason))
     })
     const acquiring = acquire()
     const unlessAborted =

@@ -45,6 +45,9 @@ export const argumentError = (
   message: string,
 ): NodeJS.ErrnoException => Object.assign(new Class(message), { code })
 
+/** The message of a contention error, unless the call gives another one. */
+export const MESSAGE = 'Another reconcile run is in progress'
+
 export const contention = (message: string, about: Omit<About, 'code' | 'recoverable'>): LockError =>
   withoutStack(message, { ...about, code: 'E_LOCK_CONTENTION', recoverable: true })
 

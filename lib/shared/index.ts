@@ -26,6 +26,7 @@ import {
   LockError,
   lockError,
   lossError,
+  MESSAGE,
   withoutStack,
 } from './errors.js'
 import type * as inherit from './inherit.js'
@@ -57,6 +58,7 @@ export = {
   lockError,
   lossError,
   MAX_TIMER_MS,
+  MESSAGE,
   monotonic,
   now,
   onAbort,

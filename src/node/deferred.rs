@@ -21,8 +21,8 @@ type Settlements = ThreadsafeFunction<Settlement, (), (), Status, false, true>;
 /// The promises of an environment.
 pub(super) struct Promises {
     settlements: Arc<Settlements>,
-    /// How many are pending. They keep the event loop alive.
-    pending: Cell<usize>,
+    /// How many are pending, without those that were abandoned. They keep the event loop alive.
+    awaited: Cell<i32>,
 }
 
 impl Promises {
@@ -33,22 +33,19 @@ impl Promises {
                 (context.value)(context.env);
                 Ok(())
             })?;
-        Ok(Self { settlements: Arc::new(settlements), pending: Cell::new(0) })
+        Ok(Self { settlements: Arc::new(settlements), awaited: Cell::new(0) })
     }
 
     /// A promise, and the function that settles it from any thread.
     pub(super) fn deferred<'env>(&self, env: &'env Env) -> Result<(Settle, Unknown<'env>)> {
         let (deferred, promise) = Deferred::new(env)?;
-        if self.pending.replace(self.pending.get() + 1) == 0 {
-            // SAFETY: the environment is that of the function, and this is its thread.
-            check_status!(unsafe { sys::napi_ref_threadsafe_function(env.raw(), self.settlements.raw()) })?;
-        }
+        self.keep_alive(env, 1);
         let settlements = Arc::clone(&self.settlements);
         let settle = move |done: Outcome| {
             let settlement = move |env: Env| {
                 deferred.settle(&env, settled(&env, done, None));
                 if let Ok(state) = State::of(&env) {
-                    state.promises.settled_one(&env);
+                    state.promises.keep_alive(&env, -1);
                 }
             };
             // If the environment ends, this drops the outcome.
@@ -57,11 +54,18 @@ impl Promises {
         Ok((Box::new(settle), promise))
     }
 
-    fn settled_one(&self, env: &Env) {
-        if self.pending.replace(self.pending.get() - 1) == 1 {
-            // SAFETY: as in `deferred`.
-            unsafe { sys::napi_unref_threadsafe_function(env.raw(), self.settlements.raw()) };
-        }
+    /// Lets more, or fewer, promises keep the event loop alive.
+    pub(super) fn keep_alive(&self, env: &Env, change: i32) {
+        let before = self.awaited.replace(self.awaited.get() + change);
+        match (before > 0, before + change > 0) {
+            // SAFETY: the environment is that of the function, and this is its thread.
+            (false, true) => unsafe { sys::napi_ref_threadsafe_function(env.raw(), self.settlements.raw()) },
+            // SAFETY: as above.
+            (true, false) => unsafe {
+                sys::napi_unref_threadsafe_function(env.raw(), self.settlements.raw())
+            },
+            _ => 0,
+        };
     }
 }
 

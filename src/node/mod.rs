@@ -177,23 +177,6 @@ pub fn acquire_sync<'env>(
     })
 }
 
-/// The refusal of a call whose first attempt is not over at its deadline.
-///
-/// # Errors
-/// `E_LOCK_INTERNAL` alone.
-#[napi(catch_unwind, ts_return_type = "unknown[]")]
-pub fn unanswered<'env>(
-    env: &'env Env,
-    #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
-    #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
-    #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
-) -> Result<Unknown<'env>> {
-    guarded(env, || {
-        let target = target!(env, Some(cwd), file, Some(message), None);
-        to_js(env, wait::unanswered(&target))
-    })
-}
-
 /// The lock that this thread holds at that path; `null`: it holds none under this name.
 ///
 /// # Errors

@@ -164,6 +164,18 @@ pub fn cancel_wait(env: &Env, id: f64) -> Result<()> {
     })
 }
 
+/// Lets more, or fewer, pending promises keep the event loop alive.
+///
+/// # Errors
+/// If the addon was not set up.
+#[napi(catch_unwind)]
+pub fn keep_alive(env: &Env, change: i32) -> Result<()> {
+    guarded(env, || {
+        State::of(env)?.promises.keep_alive(env, change);
+        Ok(())
+    })
+}
+
 /// The last refusal of a wait; `null` if the wait is over.
 ///
 /// # Errors

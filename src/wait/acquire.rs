@@ -129,7 +129,7 @@ fn first_attempt(target: &Target, thread: u32, timeout: Duration) -> Result<Held
     match done {
         Some(Ok(outcome)) => outcome,
         Some(Err(panic)) => panic::resume_unwind(panic),
-        None => Err(unanswered(target)),
+        None => Err(target.contention(None, Some("the file system has not answered".to_owned()))),
     }
 }
 
@@ -152,11 +152,6 @@ pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Resul
     let is_held = status.state == LockState::Held;
     let reason = (!is_held).then(|| "other waiters are ahead in the queue".to_owned());
     Err(target.contention(status.holder.filter(|_| is_held), reason))
-}
-
-/// The refusal of a call whose first attempt is not over at its deadline.
-pub(crate) fn unanswered(target: &Target) -> Error {
-    target.contention(None, Some("the file system has not answered".to_owned()))
 }
 
 /// Whether a waiter for the lock at this path exists, in this process or another one.

@@ -142,14 +142,12 @@ fn is_at(path: &Path, file: FileId) -> bool {
 /// Watches the file of the lock and its holder.
 fn observe(watcher: &Watcher, path: &Path, refusal: &Error, ended: Option<u32>) -> Observed<Files> {
     let Some(file) = WatchedFile::open(path) else { return Observed::Nothing };
-    let named = refusal.holder();
-    if named.is_none() && (protocol::is_creation_grace(refusal) || file.pid().is_some()) {
+    match refusal.holder() {
         // The record was written after the attempt: the next attempt reads it.
-        return Observed::Nothing;
-    }
-    if named.is_some() && named != file.holder() {
+        None if protocol::is_creation_grace(refusal) || file.pid().is_some() => return Observed::Nothing,
         // The lock changed hands after the attempt: its refusal would name the earlier holder.
-        return Observed::Changed;
+        Some(holder) if !file.names(holder) => return Observed::Changed,
+        _ => {}
     }
     let pid = file.pid().filter(|pid| Some(*pid) != ended);
     match watcher.watch(path, pid, file.was_locked()) {

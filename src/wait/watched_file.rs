@@ -15,8 +15,8 @@ type OpenFile = <Os as System>::File;
 #[derive(Debug, Clone)]
 pub(crate) struct WatchedFile {
     seen: Seen,
-    /// `None`: readers hold it, or its record was not read.
-    holder: Option<Holder>,
+    /// The pid that its record names, and when that process acquired the lock.
+    holder: (u32, u64),
     pid: Option<u32>,
     was_locked: bool,
     /// The mode in which the kernel lock is tried: readers share it.
@@ -54,7 +54,7 @@ impl WatchedFile {
         // Another process may have the pid of the holder now. The lock does not end with it.
         let is_seen = !holder::is_foreign(os, &record) && holder::is_running(os, &record);
         let pid = is_seen.then_some(record.pid);
-        let holder = Some(record.holder(stat.modified));
+        let holder = (record.pid, record.created_at.unwrap_or(stat.modified));
         let mode = LockMode::Shared;
         Some(Self { seen: stat.into(), holder, pid, was_locked: is_locked(os, &file, mode), mode })
     }
@@ -65,7 +65,7 @@ impl WatchedFile {
         let (file, stat) = open_file(os, path)?;
         let mode = LockMode::Exclusive;
         let is_held = stat.size == 0 && os.fs_kind(&file) == FsKind::Local && is_locked(os, &file, mode);
-        is_held.then(|| Self { seen: stat.into(), holder: None, pid: None, was_locked: true, mode })
+        is_held.then(|| Self { seen: stat.into(), holder: (0, 0), pid: None, was_locked: true, mode })
     }
 
     /// As `open`, for a file whose kernel lock is held by any process.
@@ -77,12 +77,12 @@ impl WatchedFile {
         let is_recorded = stat.size > 0;
         let mode = LockMode::Shared;
         let is_held = is_recorded && is_locked(os, &file, mode);
-        is_held.then(|| Self { seen: stat.into(), holder: None, pid: None, was_locked: true, mode })
+        is_held.then(|| Self { seen: stat.into(), holder: (0, 0), pid: None, was_locked: true, mode })
     }
 
-    /// The holder that its record names.
-    pub(crate) fn holder(&self) -> Option<&Holder> {
-        self.holder.as_ref()
+    /// Whether its record is that of this holder.
+    pub(crate) fn names(&self, holder: &Holder) -> bool {
+        self.holder == (holder.pid, holder.created_at)
     }
 
     /// The holder's process, if it runs, in this kernel and pid namespace.
