@@ -1,7 +1,10 @@
 // Inspects or breaks a lock until it receives a message. Usage: bystander-process.mjs inspect|break DIRECTORY
 import { setImmediate as turn } from 'node:timers/promises'
-import { breakLock, inspectLock, inspectLockSync, type LockStatus } from 'reconcile-lock'
+import type { LockStatus } from 'reconcile-lock'
+import { lock } from '../support/lock.mjs'
 import type { Seen } from './bystander.mjs'
+
+const { breakLock, inspectLock, inspectLockSync } = lock
 
 const [, , what = '', cwd = ''] = process.argv
 const seen: Seen = { count: 0, states: {}, holders: [] }

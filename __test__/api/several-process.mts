@@ -1,5 +1,7 @@
 // Acquires the locks that it gets, 200 times. Usage: several-process.mjs CWD FILE ...
-import { withLock } from 'reconcile-lock'
+import { lock } from '../support/lock.mjs'
+
+const { withLock } = lock
 
 const [cwd, ...files] = process.argv.slice(2)
 const targets = files.map((file) => ({ file }))

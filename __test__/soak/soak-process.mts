@@ -1,6 +1,7 @@
 // Repeats one kind of call, and samples the resources of this process.
 import { openSync, readdirSync, readFileSync } from 'node:fs'
-import * as lock from 'reconcile-lock'
+import type { AcquireOptions } from 'reconcile-lock'
+import { lock } from '../support/lock.mjs'
 import type { Sample } from './soak.test.mjs'
 
 const [cwd = '', what = '', count = '', leak] = process.argv.slice(2)
@@ -39,7 +40,7 @@ const options = [
   null,
   5,
   [],
-] as unknown as lock.AcquireOptions[]
+] as unknown as AcquireOptions[]
 
 /** Between synchronous calls, the event loop does not turn. */
 const calls: Record<string, (index: number) => unknown> = {

@@ -16,8 +16,10 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
-import { resolveLockPath } from 'reconcile-lock'
+import { lock } from './lock.mjs'
 import { until } from './time.mjs'
+
+const { resolveLockPath } = lock
 
 export const MESSAGE = 'Another reconcile run is in progress'
 

@@ -1,7 +1,10 @@
 // Executes the commands of a test in a separate process.
-import { acquireLock, breakLock, inspectLock, type LockError, releaseLock } from 'reconcile-lock'
+import type { LockError } from 'reconcile-lock'
 import * as old from '../legacy/lock.mjs'
 import type { Answer, Command } from './child.mjs'
+import { lock } from './lock.mjs'
+
+const { acquireLock, breakLock, inspectLock, releaseLock } = lock
 
 const umask = process.env.PEER_UMASK
 if (umask) process.umask(Number(umask))

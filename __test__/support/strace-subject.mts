@@ -1,13 +1,14 @@
 // A process to which strace is attached: it makes the same call synchronously and asynchronously.
 import { readdirSync } from 'node:fs'
-import * as lock from 'reconcile-lock'
+import type { Lock } from 'reconcile-lock'
+import { lock } from './lock.mjs'
 import type { Order, Outcome, Report } from './strace.mjs'
 
-const acquired: lock.Lock[] = []
+const acquired: Lock[] = []
 
-const told = ({ takenOver }: lock.Lock) => ({ takenOver: takenOver?.holder?.pid ?? takenOver?.reason })
+const told = ({ takenOver }: Lock) => ({ takenOver: takenOver?.holder?.pid ?? takenOver?.reason })
 
-function keep(got: lock.Lock) {
+function keep(got: Lock) {
   acquired.push(got)
   return told(got)
 }

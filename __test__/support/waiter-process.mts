@@ -4,16 +4,12 @@ import { appendFileSync, closeSync, openSync, readdirSync, readFileSync } from '
 import * as fs from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { parentPort, Worker } from 'node:worker_threads'
-import {
-  acquireLock,
-  acquireLockSync,
-  type LockChannels,
-  type LockError,
-  releaseLock,
-  type WaitStatus,
-} from 'reconcile-lock'
+import type { LockChannels, LockError, WaitStatus } from 'reconcile-lock'
+import { lock } from './lock.mjs'
 import { sleep } from './time.mjs'
 import { type Message, now, type Order, type Outcome, type Usage } from './waiter.mjs'
+
+const { acquireLock, acquireLockSync, releaseLock } = lock
 
 const tell = (message: Message) => {
   if (parentPort) parentPort.postMessage(message)

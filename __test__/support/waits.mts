@@ -1,8 +1,11 @@
 // Waits for locks in this process, and whether a process waits for one.
 import { readdirSync, readFileSync } from 'node:fs'
-import { type AcquireOptions, acquireLock, type Lock } from 'reconcile-lock'
+import type { AcquireOptions, Lock } from 'reconcile-lock'
 import { isLinux } from './directory.mjs'
+import { lock } from './lock.mjs'
 import { sleep, until } from './time.mjs'
+
+const { acquireLock } = lock
 
 /** Starts a wait, and returns when it has begun; it rejects if the call ends without one. */
 export async function begin(options: AcquireOptions): Promise<{ waiting: Promise<Lock> }> {

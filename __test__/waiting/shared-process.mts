@@ -1,7 +1,9 @@
 // Acquires a lock again and again until its input ends; prints the longest wait after 20 times, in milliseconds.
 // Usage: shared-process.mjs FILE shared|exclusive HOLD, with HOLD in milliseconds.
 import { setTimeout } from 'node:timers/promises'
-import { acquireLock } from 'reconcile-lock'
+import { lock } from '../support/lock.mjs'
+
+const { acquireLock } = lock
 
 const [file = '', mode, hold] = process.argv.slice(2)
 let isOver = false

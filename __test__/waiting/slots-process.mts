@@ -3,7 +3,9 @@
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { acquireLock, acquireLockSync } from 'reconcile-lock'
+import { lock } from '../support/lock.mjs'
+
+const { acquireLock, acquireLockSync } = lock
 
 const [file = '', rounds, dies] = process.argv.slice(2)
 const options = { file, slots: 3, timeout: 60_000 }

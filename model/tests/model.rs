@@ -20,6 +20,10 @@ macro_rules! say {
     ($($text:tt)*) => { writeln!(io::stdout(), $($text)*).expect("standard output") };
 }
 
+/// A thread of a search frees what another one has allocated, for which glibc takes a lock.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// One search at a time: each uses all cores, and memory.
 static TURN: Mutex<()> = Mutex::new(());
 

@@ -69,7 +69,7 @@ export async function runSuite(runtime, files, print = console.log) {
       }
     }
   }
-  const { concurrency = 2 * availableParallelism() } = runtime
+  const { concurrency = 3 * availableParallelism() } = runtime
   await Promise.all(Array.from({ length: concurrency }, work))
   return { ...counts, failures }
 }
