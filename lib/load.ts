@@ -2,26 +2,9 @@ import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path'
 import { homepage, name as packageName, repository, version } from '../package.json'
+import { fileOf, isPublished, type Native, requireBundled, scoped } from './published.js'
 import { type LockError, lockError } from './shared/errors.js'
 import { currentTarget, glibcVersion } from './target.js'
-
-type Native = typeof import('../binding.js')
-
-/** The platforms with a published package. */
-const published = [
-  'linux-x64-gnu',
-  'linux-arm64-gnu',
-  'linux-arm-gnueabihf',
-  'linux-riscv64-gnu',
-  'linux-s390x-gnu',
-  'linux-x64-musl',
-  'linux-arm64-musl',
-  'darwin-arm64',
-  'darwin-x64',
-  'win32-x64-msvc',
-  'win32-arm64-msvc',
-] as const
-type Published = (typeof published)[number]
 
 // A bundler gives this code a `module` of its own. An ES module has no `__filename`, and webpack may replace it.
 const isBundled = typeof __filename === 'undefined' || module.filename !== __filename
@@ -32,9 +15,6 @@ const root = isBundled ? (bundleDirectory ?? process.cwd()) : join(__dirname, '.
 
 /** Takes absolute paths. Not `require`, because a bundler warns that it cannot follow such a call. */
 const requireFile = createRequire(isBundled ? process.execPath : __filename)
-
-const scoped = (target: string): string => `@reconcile-lock/${target}`
-const fileOf = (target: string): string => `reconcile-lock.${target}.node`
 
 /** Loads the addon: the file that the environment names, or the one of this installation or bundle. */
 export function load(): Native {
@@ -101,46 +81,6 @@ function tryRequire(target: string, path: string | undefined): { native?: Native
   if (path === undefined) return isBundled && isPublished(target) ? requireBundled(target) : {}
   try {
     return { native: requireFile(path) }
-  } catch (error) {
-    return { error }
-  }
-}
-
-const isPublished = (target: string): target is Published => (published as readonly string[]).includes(target)
-
-/** webpack replaces it. */
-declare const __webpack_require__: unknown
-
-/** Names each package in full for bundlers and file tracers; inside a `try` they accept a missing package. */
-function requireBundled(target: Published): { native?: Native; error?: unknown } {
-  try {
-    // webpack would warn about each package that is not installed. It takes those that match this name instead.
-    if (typeof __webpack_require__ === 'function')
-      return { native: require(`@reconcile-lock/${target}/reconcile-lock.${target}.node`) }
-    switch (target) {
-      case 'linux-x64-gnu':
-        return { native: require('@reconcile-lock/linux-x64-gnu') }
-      case 'linux-arm64-gnu':
-        return { native: require('@reconcile-lock/linux-arm64-gnu') }
-      case 'linux-arm-gnueabihf':
-        return { native: require('@reconcile-lock/linux-arm-gnueabihf') }
-      case 'linux-riscv64-gnu':
-        return { native: require('@reconcile-lock/linux-riscv64-gnu') }
-      case 'linux-s390x-gnu':
-        return { native: require('@reconcile-lock/linux-s390x-gnu') }
-      case 'linux-x64-musl':
-        return { native: require('@reconcile-lock/linux-x64-musl') }
-      case 'linux-arm64-musl':
-        return { native: require('@reconcile-lock/linux-arm64-musl') }
-      case 'darwin-arm64':
-        return { native: require('@reconcile-lock/darwin-arm64') }
-      case 'darwin-x64':
-        return { native: require('@reconcile-lock/darwin-x64') }
-      case 'win32-x64-msvc':
-        return { native: require('@reconcile-lock/win32-x64-msvc') }
-      case 'win32-arm64-msvc':
-        return { native: require('@reconcile-lock/win32-arm64-msvc') }
-    }
   } catch (error) {
     return { error }
   }

@@ -1,0 +1,61 @@
+export type Native = typeof import('../binding.js')
+
+/** The platforms with a published package. */
+const published = [
+  'linux-x64-gnu',
+  'linux-arm64-gnu',
+  'linux-arm-gnueabihf',
+  'linux-riscv64-gnu',
+  'linux-s390x-gnu',
+  'linux-x64-musl',
+  'linux-arm64-musl',
+  'darwin-arm64',
+  'darwin-x64',
+  'win32-x64-msvc',
+  'win32-arm64-msvc',
+] as const
+type Published = (typeof published)[number]
+
+export const scoped = (target: string): string => `@reconcile-lock/${target}`
+export const fileOf = (target: string): string => `reconcile-lock.${target}.node`
+
+export const isPublished = (target: string): target is Published =>
+  (published as readonly string[]).includes(target)
+
+/** webpack replaces it. */
+declare const __webpack_require__: unknown
+
+/** Names each package in full for bundlers and file tracers; inside a `try` they accept a missing package. */
+export function requireBundled(target: Published): { native?: Native; error?: unknown } {
+  try {
+    // webpack would warn about each package that is not installed. It takes those that match this name instead.
+    if (typeof __webpack_require__ === 'function')
+      return { native: require(`@reconcile-lock/${target}/reconcile-lock.${target}.node`) }
+    switch (target) {
+      case 'linux-x64-gnu':
+        return { native: require('@reconcile-lock/linux-x64-gnu') }
+      case 'linux-arm64-gnu':
+        return { native: require('@reconcile-lock/linux-arm64-gnu') }
+      case 'linux-arm-gnueabihf':
+        return { native: require('@reconcile-lock/linux-arm-gnueabihf') }
+      case 'linux-riscv64-gnu':
+        return { native: require('@reconcile-lock/linux-riscv64-gnu') }
+      case 'linux-s390x-gnu':
+        return { native: require('@reconcile-lock/linux-s390x-gnu') }
+      case 'linux-x64-musl':
+        return { native: require('@reconcile-lock/linux-x64-musl') }
+      case 'linux-arm64-musl':
+        return { native: require('@reconcile-lock/linux-arm64-musl') }
+      case 'darwin-arm64':
+        return { native: require('@reconcile-lock/darwin-arm64') }
+      case 'darwin-x64':
+        return { native: require('@reconcile-lock/darwin-x64') }
+      case 'win32-x64-msvc':
+        return { native: require('@reconcile-lock/win32-x64-msvc') }
+      case 'win32-arm64-msvc':
+        return { native: require('@reconcile-lock/win32-arm64-msvc') }
+    }
+  } catch (error) {
+    return { error }
+  }
+}
