@@ -32,5 +32,5 @@ while (go) {
   seen.count += 1
   if (seen.count % 10 === 0) await turn()
 }
+// It ends when the parent disconnects: an exit could come before the message.
 process.send?.({ ...seen, holders: [...holders] })
-process.disconnect()

@@ -35,10 +35,12 @@ export class Bystanders {
   /** Ends the processes and returns what each has seen. */
   end(): Promise<Seen[]> {
     return Promise.all(
-      this.children.map((child) => {
+      this.children.map(async (child) => {
         const answer = nextMessage(child)
         child.send('end')
-        return answer as Promise<Seen>
+        const seen = (await answer) as Seen
+        child.disconnect()
+        return seen
       }),
     )
   }
