@@ -10,6 +10,8 @@ import { sleep } from '../support/time.mjs'
 const CALLS = 1000
 /** The limit of the pool, and 16 for threads that end a moment later. */
 const MAX_THREADS = 64 + 16
+/** The pool adds a thread when none has ended its work for this long: on a busy machine that is not only a hang. */
+const STUCK_MS = 50
 
 const threads = (): number => readdirSync('/proc/self/task').length
 
@@ -37,7 +39,7 @@ test(`${CALLS} calls on empty files acquire with few threads`, async (t) => {
   const took = performance.now() - began
   t.diagnostic(`${perCall.toFixed(3)} ms a call, ${most} threads more, ${took.toFixed(0)} ms in all`)
   assert.ok(locks.every((lock) => lock.takenOver?.reason.includes('empty')))
-  assert.ok(most <= MAX_THREADS, `${most} threads more`)
+  assert.ok(most <= MAX_THREADS + took / STUCK_MS, `${most} threads more`)
   assert.ok(took > 1900 && took < 20_000, `${took} ms`)
   for (const lock of locks) lock.releaseSync()
 })
