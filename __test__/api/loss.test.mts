@@ -169,7 +169,7 @@ test(
   }),
 )
 
-test('a signal that is read neither delays the exit nor leaves the file', (t) => {
+test('a signal neither delays the exit nor leaves the file', (t) => {
   const cwd = directory(t)
   const program = `const lock = require(${JSON.stringify(home)}).acquireLockSync(); lock.signal
     process.on('exit', () => console.log('exit'))`

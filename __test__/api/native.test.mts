@@ -186,7 +186,7 @@ const layouts: Record<string, (modules: string, home: string, scope: string) => 
 
 for (const [what, change] of Object.entries(layouts)) {
   test(
-    `the binary is found in an installation: ${what}`,
+    `the binary is found: ${what}`,
     knownFailure(onWine, (t) => {
       const project = join(directory(t), 'project')
       const modules = join(project, 'node_modules')
@@ -198,7 +198,7 @@ for (const [what, change] of Object.entries(layouts)) {
 }
 
 test(
-  'a binary in `node_modules` of an unrelated parent directory is not loaded',
+  '`node_modules` of an unrelated parent directory is not searched',
   knownFailure(onWine, (t) => {
     const parent = directory(t)
     const project = join(parent, 'project')
@@ -315,7 +315,7 @@ for (const [platform, arch, name] of [
 }
 
 test(
-  'an executable of pkg gets no npm command as the fix',
+  'an executable of pkg gets no npm command',
   knownFailure(onWine, (t) => {
     const project = directory(t)
     layOut(project)

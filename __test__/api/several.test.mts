@@ -89,7 +89,7 @@ test('the timeout of withLock is for all locks together', async (t) => {
   await b.release()
 })
 
-test('a timeout that the first lock has used up ends the call', async (t) => {
+test('several locks share one timeout', async (t) => {
   const cwd = directory(t)
   const a = await acquireLock({ cwd, file: 'a' })
   writeFileSync(join(cwd, 'b'), '')

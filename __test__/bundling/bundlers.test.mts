@@ -65,7 +65,7 @@ toolTest('esbuild without either fails at build time', async (t) => {
   await assert.rejects(esbuild.build(options(project(t))), /No loader is configured for "\.node" files/)
 })
 
-toolTest('a bundle without its binary names the file, the directory and the page', async (t) => {
+toolTest('a bundle without its binary names file, directory and page', async (t) => {
   const home = project(t)
   const { outfile } = options(home)
   await esbuild.build({ ...options(home), external: ['@reconcile-lock/*'] })

@@ -97,7 +97,7 @@ toolTest("Electron's asar layout", async (t) => {
   await excludes(t, execPath, [join(directoryOfFiles, 'app.js')])
 })
 
-toolTest('two packages copied alone, as in a layer of AWS Lambda', async (t) => {
+toolTest('two packages copied alone, as for AWS Lambda', async (t) => {
   const home = project(t)
   const layer = join(directory(t), 'opt/nodejs')
   mkdirSync(layer, { recursive: true })
@@ -121,7 +121,7 @@ toolTest('a read-only root with the lock elsewhere', async (t) => {
   await excludes(t, execPath, [join(path, 'app.js')])
 })
 
-toolTest('a root with the two packages and the libraries of Node.js alone, as in distroless', async (t) => {
+toolTest('a root with the packages and Node.js alone, as in distroless', async (t) => {
   const rootOfImage = directory(t)
   const { stdout } = await promisify(execFile)('ldd', [execPath])
   for (const path of [execPath, ...(stdout.match(/\/\S+/g) ?? [])])

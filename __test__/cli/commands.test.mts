@@ -251,7 +251,7 @@ const noCommand: KnownFailure = {
 
 for (const [args, hint] of wrong) {
   test(
-    `a usage error exits 64 with a hint: ${args.join(' ')}`,
+    `usage error: ${args.join(' ')}`,
     knownFailure(args[0] === '--' ? noCommand : [], (t) => {
       const cwd = directory(t)
       const { code, stdout, stderr } = cli(cwd, [...args])
@@ -289,7 +289,7 @@ const secrets: [args: string[], hint: RegExp][] = [
   [['status', '--postgres', 'postgres://u:1#SECRET@h/d'], /an @ of a password as %40/],
 ]
 for (const [args, hint] of secrets)
-  test(`the error does not contain the password: ${args.join(' ')}`, (t) => {
+  test(`no password in the error: ${args.join(' ')}`, (t) => {
     const { code, stdout, stderr } = cli(directory(t), args)
     assert.deepEqual([code, stdout], [64, ''], stderr)
     assert.match(stderr, hint)
@@ -427,7 +427,7 @@ test('a child of an ended command holds no lock', async (t) => {
   assert.equal(process.kill(pid, 0), true)
 })
 
-test('run ends its command and descendants when the lock is lost', (t) => {
+test('run ends its command and descendants after a loss', (t) => {
   const cwd = directory(t)
   const stubborn = `trap '' TERM; echo $$ > pid; rm l; while :; do sleep 1; done`
   const command = ['sh', '-c', `sh -c "$0" & exec sleep 60`, stubborn]

@@ -60,7 +60,7 @@ test('a directory names its default lock file', (t) => {
   assert.deepEqual(cli(cwd, ['run', 'none/f', 'true']).code, 73)
 })
 
-test('run does not take over a file that is no lock file', (t) => {
+test('run leaves a file that is no lock file', (t) => {
   const cwd = directory(t)
   writeFileSync(join(cwd, 'post.sh'), '#!/bin/sh\n')
   const { code, stderr } = cli(cwd, ['run', 'post.sh', 'true'])
@@ -198,7 +198,7 @@ for (const [what, shell, code] of [
   ['a command line', 'sh', after],
   ['a function', 'bash', part],
 ] as const)
-  test(`docs/migrating.md locks a part of a script by ${what}`, async (t) => {
+  test(`the migration page locks a part by ${what}`, async (t) => {
     if (!hasFlock(t)) return
     const { cwd, env } = prepare(t)
     const run = () => {

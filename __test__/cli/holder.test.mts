@@ -87,7 +87,7 @@ test('status --watch prints a line for each change', async (t) => {
   assert.deepEqual(states, ['free', 'held', 'free'])
 })
 
-test('status names the readers, and the owner that waits for them', async (t) => {
+test('status names the readers and the waiting owner', async (t) => {
   const cwd = directory(t)
   const reader = new Running(t, cwd, [
     'run',

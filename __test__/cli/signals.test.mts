@@ -118,7 +118,7 @@ const missing: Record<string, { env?: NodeJS.ProcessEnv; within?: string[]; know
 }
 for (const [when, { env, within = [], known = [] }] of Object.entries(missing)) {
   test(
-    `only the command dumps core if ${when}`,
+    `only the command dumps core: ${when}`,
     knownFailure([handledByDeno, known].flat(), (t) => {
       const cwd = directory(t)
       const sh = (script: string) => {

@@ -47,7 +47,7 @@ test(
 )
 
 test(
-  'a wait times out while the inspection for its line hangs',
+  'a wait times out while its inspection hangs',
   knownFailure(asksOnTerminal, async (t) => {
     const why = cannotAttach()
     if (why) return t.skip(why)

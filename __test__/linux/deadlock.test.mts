@@ -26,7 +26,7 @@ test('a wait names the process that waits for this one', async (t) => {
   assert.equal((await theirs).ok, true)
 })
 
-test('a second wait of a reader names the owner that waits for it', async (t) => {
+test('a second wait of a reader names the waiting owner', async (t) => {
   const cwd = directory(t)
   const shared = { cwd, file: 'a', shared: true }
   const own = await acquireLock(shared)
@@ -43,7 +43,7 @@ test('a second wait of a reader names the owner that waits for it', async (t) =>
   assert.equal((await theirs).ok, true)
 })
 
-test('a wait for a process that does not wait has no reason', async (t) => {
+test('a wait for an active process has no reason', async (t) => {
   const cwd = directory(t)
   const other = new Peer(t)
   const own = await acquireLock({ cwd, file: 'a' })

@@ -69,7 +69,7 @@ for (const [what, release] of [
 }
 
 test(
-  'a reader whose descriptor other code closed closes no other file',
+  'a reader with a stolen descriptor closes no other file',
   knownFailure(onlyItsOwn, async (t) => {
     const cwd = directory(t)
     const lock = acquireLockSync({ cwd, file: 'l', shared: true })

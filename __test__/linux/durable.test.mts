@@ -153,7 +153,7 @@ const UNDELIVERED = {
 for (const [kind, round] of Object.entries(UNDELIVERED)) {
   for (const durable of [true, false]) {
     test(
-      `a ${durable ? 'durable call syncs' : 'default call does not sync'} the ${kind} that it claims`,
+      `a ${durable ? 'durable' : 'default'} call ${durable ? 'syncs' : 'leaves'} the ${kind} that it claims`,
       { skip: missing },
       knownFailure(known, (t) => {
         const cwd = directory(t)
@@ -238,7 +238,7 @@ for (const durable of [true, false]) {
   }
 }
 
-test('a durable synchronous call with a timeout keeps what it acquires', (t) => {
+test('a durable synchronous call keeps what it acquires', (t) => {
   // Where a sync takes no time, the lock is often acquired just before the call begins to sleep.
   const cwd = directory(t, '/dev/shm')
   for (let round = 0; round < 10_000; round += 1) {

@@ -70,7 +70,7 @@ for (const [end, wanted] of [
   ['times out', { timeout: 300 }],
   ['is aborted', { timeout: 60_000, abortAfter: 100 }],
 ] as const) {
-  test(`a process ends after a call that ${end} on a hanging disk`, { skip }, async (t) => {
+  test(`a call that ${end} keeps no process alive`, { skip }, async (t) => {
     const { waiter, hanging, lock } = await hung(t)
     assert.equal((await waiter.wait({ cwd: hanging, ...wanted })).ok, false)
     const before = performance.now()

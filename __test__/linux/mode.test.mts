@@ -42,7 +42,7 @@ const takenFrom = ({ ok, message, value }: Answer) => {
 }
 
 for (const [where, { bits, mode }] of Object.entries(kinds)) {
-  test(`the mode holds whatever the umask in ${where}`, { skip }, async (t) => {
+  test(`the umask does not matter in ${where}`, { skip }, async (t) => {
     const { path, one, two } = users(t, bits, mode)
     takenFrom(await one.ask('acquire'))
     const { uid, mode: actual } = statSync(path)
@@ -53,7 +53,7 @@ for (const [where, { bits, mode }] of Object.entries(kinds)) {
     assert.equal((await two.ask('break')).code, 'E_LOCK_CONTENTION')
   })
 
-  test(`another user waits for the release in ${where}`, { skip }, async (t) => {
+  test(`another user waits in ${where}`, { skip }, async (t) => {
     const { one, two } = users(t, bits, mode)
     for (const [holder, waiter] of [
       [one, two],
@@ -69,7 +69,7 @@ for (const [where, { bits, mode }] of Object.entries(kinds)) {
     }
   })
 
-  test(`another user takes over and releases in ${where}`, { skip }, async (t) => {
+  test(`another user takes over in ${where}`, { skip }, async (t) => {
     const { path, user, one, two } = users(t, bits, mode)
     takenFrom(await one.ask('acquire'))
     await one.peer.ends('SIGKILL')
@@ -83,7 +83,7 @@ for (const [where, { bits, mode }] of Object.entries(kinds)) {
     assert.equal(stateOf(await two.ask('inspect')), 'free')
   })
 
-  test(`two users read, and one after another owns the lock in ${where}`, { skip }, async (t) => {
+  test(`two users share the lock in ${where}`, { skip }, async (t) => {
     const { path, user, one, two } = users(t, bits, mode)
     const shared = { shared: true, legacy: false }
     for (const [first, second, third] of [
@@ -102,7 +102,7 @@ for (const [where, { bits, mode }] of Object.entries(kinds)) {
     }
   })
 
-  test(`another user breaks a stale lock in ${where}`, { skip }, async (t) => {
+  test(`another user breaks in ${where}`, { skip }, async (t) => {
     const { one, two } = users(t, bits, mode)
     takenFrom(await one.ask('acquire'))
     await one.peer.ends('SIGKILL')

@@ -178,7 +178,7 @@ for (const mode of [0o777]) {
 
   for (const [kind, record] of [
     ['legacy record of root', (peer: Peer) => ({ pid: peer.child.pid, createdAt: 1 })],
-    ['legacy record of pid 1', () => ({ pid: 1, createdAt: 1 })],
+    ['legacy record, pid 1', () => ({ pid: 1, createdAt: 1 })],
     ['record of root', (_: Peer, path: string) => readRecord(path)],
   ] as const) {
     test(`${octal(mode)}: ${kind} is held for another user`, { skip }, async (t) => {

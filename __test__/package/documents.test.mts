@@ -148,7 +148,7 @@ interface Cross {
 }
 const { targets, withTable }: Cross = await import(pathToFileURL(join(root, 'tools/cross/targets.mjs')).href)
 
-test('the table of docs/platforms.md is the one that npm run cross writes', () => {
+test('docs/platforms.md has the table of npm run cross', () => {
   const page = read('docs/platforms.md')
   assert.equal(withTable(page), page)
   const musl = 'x86_64-unknown-linux-musl'
@@ -157,7 +157,7 @@ test('the table of docs/platforms.md is the one that npm run cross writes', () =
   assert.equal(withTable(lower, { [musl]: 'tested' }), page)
 })
 
-test('the workflow builds every published target and hands on its hash', () => {
+test('the workflow builds and hashes every published target', () => {
   const { napi }: { napi: { targets: string[] } } = JSON.parse(read('package.json'))
   const workflow = read('.github/workflows/ci.yml')
   for (const target of napi.targets) {

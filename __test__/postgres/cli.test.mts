@@ -402,7 +402,7 @@ const wrong: [args: string[], hint: RegExp][] = [
   [['sql', '--', 'true'], /sql takes no command/],
 ]
 for (const [args, hint] of wrong)
-  test(`exits 64 with a hint for ${args.join(' ').slice(0, 80)}`, (t) => {
+  test(`usage error: ${args.join(' ').slice(0, 80)}`, (t) => {
     const { code, stdout, stderr } = cli(directory(t), args)
     assert.deepEqual([code, stdout], [64, ''], stderr)
     assert.match(stderr, hint)

@@ -220,7 +220,7 @@ for (const [what, program] of [
   ['holds a lock', `locks.acquireLock('alive')`],
   ['has released a lock', `locks.acquireLock('alive').then((lock) => lock.release())`],
 ] as const)
-  test(`a process that ${what} exits when it is idle`, async () => {
+  test(`an idle process that ${what} exits`, async () => {
     const url = JSON.stringify(postgres.url())
     const text = `const { postgresLocks } = require('reconcile-lock/postgres')
       const locks = postgresLocks({ connectionString: ${url} }); ${program}`

@@ -29,7 +29,7 @@ const modes = async (name: string) => {
   return JSON.stringify(rows)
 }
 
-test('readers of several processes hold the lock, and an owner is refused', async (t) => {
+test('readers of several processes hold the lock', async (t) => {
   const name = 'several'
   const member = new Member(t, 'postgres', postgres.url())
   assert.equal((await member.asks('acquire', { name, shared: true })).ok, true)
@@ -57,7 +57,7 @@ test('readers of several processes hold the lock, and an owner is refused', asyn
   await (await locks.acquireLock({ name })).release()
 })
 
-test('an owner refuses readers, which report one that did not release', async (t) => {
+test('readers report an owner that did not release', async (t) => {
   const name = 'owned'
   const member = new Member(t, 'postgres', postgres.url())
   await member.asks('acquire', { name })
@@ -78,7 +78,7 @@ test('an owner refuses readers, which report one that did not release', async (t
   await owner.release()
 })
 
-test('an owner that waits for readers refuses new ones, and does not starve', async (t) => {
+test('an owner that waits for readers refuses new ones', async (t) => {
   const name = 'turns'
   let isOver = false
   let entered = 0

@@ -22,7 +22,7 @@ async function processorShare(bound: number): Promise<number> {
   return least
 }
 
-test(`${WAITERS} waiters for a lock use no processor time and acquire in arrival order`, async (t) => {
+test(`${WAITERS} waiters use no processor time and acquire in order`, async (t) => {
   const cwd = directory(t)
   const holder = new Peer(t)
   assert.equal((await holder.acquire(cwd, 'native')).ok, true)

@@ -64,7 +64,7 @@ for (const [form, acquire] of Object.entries(FORMS)) {
     assert.deepEqual(readdirSync(cwd), ['l'])
   })
 
-  test(`${form} waits for the last reader, also if it is killed`, async (t) => {
+  test(`${form} waits for the last reader, even a killed one`, async (t) => {
     const { cwd, one, shared } = options(t)
     const [first, second] = [await held(t, shared), await held(t, shared)]
     const onWait = () => {
@@ -94,7 +94,7 @@ for (const [form, acquire] of Object.entries(FORMS)) {
   })
 }
 
-test('a reader waits for an owner, and an owner for readers, in the order of their calls', async (t) => {
+test('readers and owners acquire in the order of their calls', async (t) => {
   const { one, shared } = options(t)
   const order: string[] = []
   const waiting = new Set<number>()
@@ -163,7 +163,7 @@ test('neither readers nor owners starve', { timeout: 120_000 }, async (t) => {
   assert.deepEqual(readdirSync(cwd), [])
 })
 
-test('an owner whose file was removed while it waited for readers acquires again', async (t) => {
+test('an owner that lost its file while waiting acquires again', async (t) => {
   const { one, shared } = options(t)
   const reader = await acquireLock(shared)
   const waiting = acquireLock({ ...one, timeout: 30_000 })
@@ -183,7 +183,7 @@ test('a synchronous upgrade is a deadlock', async (t) => {
   assert.ok(lock.isHeld())
 })
 
-test('a synchronous call does not get the undelivered lock of the other mode', async (t) => {
+test('a synchronous call claims no lock of the other mode', async (t) => {
   const { one, shared } = options(t)
   for (const [asynchronous, synchronous] of [
     [shared, one],
@@ -230,7 +230,7 @@ test('inspectLock reports an owner that waits for readers', async (t) => {
   await (await owner).release()
 })
 
-test('a reader reports the owner that did not release, and leaves its file', async (t) => {
+test('a reader reports a dead owner and leaves its file', async (t) => {
   const { cwd, one, shared } = options(t)
   writeFileSync(one.file, JSON.stringify({ pid: deadPid(), createdAt: 1 }))
   const reader = await acquireLock(shared)
@@ -294,7 +294,7 @@ test('withLock takes locks of both modes', async (t) => {
   assert.deepEqual(readdirSync(cwd), [])
 })
 
-test('shared mode refuses the default file name, unless there are no legacy processes', async (t) => {
+test('shared mode refuses the file name of legacy processes', async (t) => {
   const { cwd } = options(t)
   const { code, message } = await rejection(acquireLock({ cwd, shared: true }))
   assert.equal(code, 'E_LOCK_UNSUPPORTED')
@@ -321,7 +321,7 @@ for (const [what, make] of Object.entries({
     'a symbolic link': (path: string) => symlinkSync('elsewhere', path),
   }),
 })) {
-  test(`${what} in the place of the readers' file refuses readers alone`, async (t) => {
+  test(`${what} as the readers' file refuses readers alone`, async (t) => {
     const { cwd, one, shared } = options(t)
     make(`${one.file}.readers`)
     const { code, path } = await rejection(acquireLock(shared))

@@ -82,7 +82,7 @@ for (const [form, acquire] of Object.entries(FORMS)) {
   })
 }
 
-test('a call that has a slot does not wait for another', async (t) => {
+test('a call with a slot waits for no other', async (t) => {
   const { options, locks } = await slots(t, 3, 30_000)
   const releaseAll = () => {
     for (const lock of locks) lock.releaseSync()

@@ -280,7 +280,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_holder_that_may_only_close_its_file_is_checked_by_the_clock() {
+    fn a_holder_that_closes_its_file_is_checked_by_the_clock() {
         let directory = tempfile::tempdir().expect("a directory");
         let (path, watcher) = (directory.path().join("l"), Watcher::new());
         fs::write(&path, "a record").expect("written");
@@ -293,7 +293,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_watched_is_left_to_the_clock() {
+    fn a_file_without_a_watch_is_left_to_the_clock() {
         let directory = tempfile::tempdir().expect("a directory");
         let (path, watcher) = (directory.path().join("none").join("l"), Watcher::new());
         assert!(matches!(watcher.watch(&path, None, false), Watching::No));

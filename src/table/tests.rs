@@ -119,7 +119,7 @@ fn find_matches_another_name_of_the_directory() {
 }
 
 #[test]
-fn locks_of_one_path_are_found_and_removed_in_any_order() {
+fn locks_of_one_path_are_removed_in_any_order() {
     let directory = tempfile::tempdir().expect("a directory");
     let options = LockOptions { shared: true, legacy: false, ..LockOptions::in_directory(directory.path()) };
     let (target, owner) = (options.resolve().expect("a path"), open_owner());
