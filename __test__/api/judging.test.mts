@@ -14,14 +14,10 @@ import {
   rejection,
   withoutSignals,
 } from '../support/directory.mjs'
-import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
+import { otherStartTime } from '../support/qemu.mjs'
 import { sleep, until } from '../support/time.mjs'
 import { processState } from '../support/waiter.mjs'
-
-const startTime: KnownFailure = {
-  platform: 'qemu',
-  why: 'qemu emulates /proc/self/stat, with another start time than other processes read',
-}
 
 /** A record that this process wrote, with some fields replaced. */
 async function record(cwd: string, fields: object): Promise<object> {
@@ -138,7 +134,7 @@ test('the lock of a zombie process is stale', { skip: withoutSignals }, async (t
 
 test(
   'a live pid with its start time is held',
-  knownFailure(startTime, async (t) => {
+  knownFailure(otherStartTime, async (t) => {
     const cwd = directory(t)
     await isHeld(cwd, await recordOfPeer(t, cwd, {}))
   }),
@@ -179,7 +175,7 @@ for (const fs of ['shared', 'something new', undefined]) {
 
 test(
   'unknown keys of a newer version are ignored',
-  knownFailure(startTime, async (t) => {
+  knownFailure(otherStartTime, async (t) => {
     const cwd = directory(t)
     await isHeld(cwd, await recordOfPeer(t, cwd, { v: 2, lease: { until: 5 } }))
   }),

@@ -19,6 +19,7 @@ import { bin } from '../support/cli.mjs'
 import { deadPid, directory, leave } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { begun, ended, written } from '../support/program.mjs'
+import { tracedEmulator } from '../support/qemu.mjs'
 import { cannotAttach, type Order, Subject } from '../support/strace.mjs'
 
 const unattachable = cannotAttach()
@@ -26,7 +27,7 @@ const missing = spawnSync('strace', ['-V']).status !== 0 && 'strace is not insta
 
 const known: KnownFailure[] = [
   { runtime: 'deno', why: 'a process of Deno that strace is attached to may end early', sometimes: true },
-  { platform: 'qemu', why: 'strace also sees the system calls of the emulator', sometimes: true },
+  tracedEmulator,
 ]
 
 /** The system calls on the lock and its directory, of the synchronous and the asynchronous call. */

@@ -10,6 +10,7 @@ import { type TestContext, test } from 'node:test'
 import { acquireLock, acquireLockSync, breakLock, inspectLock, resolveLockPath } from 'reconcile-lock'
 import { deadPid, directory, leave, rejection } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
+import { tracedEmulator } from '../support/qemu.mjs'
 import {
   assertSystemError,
   cannotAttach,
@@ -29,11 +30,7 @@ const known: KnownFailure[] = [
     why: 'a process of Deno that strace is attached to may end early',
     sometimes: true,
   },
-  {
-    platform: 'qemu',
-    why: 'strace also makes system calls of the emulator fail',
-    sometimes: true,
-  },
+  tracedEmulator,
 ]
 
 /** Runs `program` with `cwd` and the package's functions in scope, and returns the JSON that it prints. */

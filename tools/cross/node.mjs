@@ -1,5 +1,6 @@
 // The Node tests of an addon for another machine, in a Node.js for that machine.
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { runSuite } from '../runtimes/suite.mjs'
 import { root } from '../steps.mjs'
@@ -11,10 +12,10 @@ const home = join(work, 'node')
 
 const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`
 
-/** Writes a shell script in `home`. */
+/** Writes a script in `home`, for a shell that passes on exported functions. */
 function script(name, lines) {
   const path = join(home, name)
-  writeFileSync(path, ['#!/bin/sh', ...lines, ''].join('\n'))
+  writeFileSync(path, ['#!/bin/bash', ...lines, ''].join('\n'))
   chmodSync(path, 0o755)
   return path
 }
@@ -54,8 +55,8 @@ const reporter = (report) => [
   ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
 ]
 
-/** How long a file may take under qemu, in milliseconds: starting one process takes 2 s of processor time. */
-const EMULATED_DEADLINE = 15 * 60_000
+/** The limits for files under qemu: starting one process takes 2 s of processor time. */
+const EMULATED = { deadline: 15 * 60_000, concurrency: availableParallelism() }
 
 /** A failed test may leave a process that Node.js would wait for. */
 const FORCE_EXIT = ['--test-force-exit']
@@ -91,12 +92,12 @@ const emulators = {
     // Node.js 20 lacks the option, or writes no report with it.
     const options = node.npm?.includes('@22.') ? FORCE_EXIT : []
     const command = wrapped(node.platform, words, '', options)
-    return { command, platform: 'qemu', deadline: EMULATED_DEADLINE }
+    return { command, platform: 'qemu', ...EMULATED }
   },
   musl: () => musl('x86_64', 'amd64', [], 'musl'),
   'musl and qemu': () => ({
     ...musl('aarch64', 'arm64', ['qemu-aarch64-static'], 'qemu musl'),
-    deadline: EMULATED_DEADLINE,
+    ...EMULATED,
   }),
   /** Wine needs files as standard streams, and does not detect that the channel to an ended child is closed. */
   wine() {
