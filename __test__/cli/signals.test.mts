@@ -28,6 +28,7 @@ import {
 } from '../support/cli.mjs'
 import { directory } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
+import { madeUpTerminal } from '../support/qemu.mjs'
 import { until } from '../support/time.mjs'
 
 const wrongEnd: KnownFailure = {
@@ -38,33 +39,25 @@ const wrongEnd: KnownFailure = {
 
 test(
   'run passes on each signal once and outlives the command',
-  knownFailure(
-    [
-      {
-        platform: 'qemu',
-        why: 'qemu emulates /proc/self/stat: a terminal seems to have signalled the command already',
-      },
-    ],
-    async (t) => {
-      const cwd = directory(t)
-      const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'] as const
-      const listener = new Listener(cwd, [...signals, 'SIGCONT'])
-      const running = new Running(t, cwd, ['run', '--', ...listener.command])
-      await listener.pid()
-      const sent: string[] = []
-      for (const signal of [...signals, 'SIGCONT', 'SIGINT'] as const) {
-        send(running.child, signal)
-        sent.push(signal)
-        await listener.hears(sent.join())
-      }
-      assert.equal(inspectLockSync(cwd).state, 'held')
-      writeFileSync(join(cwd, 'end'), '')
-      const { code, stderr } = await running.ends()
-      assert.deepEqual([code, stderr], [9, ''])
-      assert.equal(listener.heard(), sent.join())
-      assert.equal(inspectLockSync(cwd).state, 'free')
-    },
-  ),
+  knownFailure(madeUpTerminal, async (t) => {
+    const cwd = directory(t)
+    const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'] as const
+    const listener = new Listener(cwd, [...signals, 'SIGCONT'])
+    const running = new Running(t, cwd, ['run', '--', ...listener.command])
+    await listener.pid()
+    const sent: string[] = []
+    for (const signal of [...signals, 'SIGCONT', 'SIGINT'] as const) {
+      send(running.child, signal)
+      sent.push(signal)
+      await listener.hears(sent.join())
+    }
+    assert.equal(inspectLockSync(cwd).state, 'held')
+    writeFileSync(join(cwd, 'end'), '')
+    const { code, stderr } = await running.ends()
+    assert.deepEqual([code, stderr], [9, ''])
+    assert.equal(listener.heard(), sent.join())
+    assert.equal(inspectLockSync(cwd).state, 'free')
+  }),
 )
 
 const unknownToBun: KnownFailure = {

@@ -14,3 +14,8 @@ export const tracedEmulator: KnownFailure = {
   why: 'strace also sees the system calls of the emulator',
   sometimes: true,
 }
+
+export const madeUpTerminal: KnownFailure = {
+  platform: 'qemu',
+  why: 'qemu emulates /proc/self/stat, by which every process has a terminal',
+}
