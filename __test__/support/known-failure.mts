@@ -8,6 +8,8 @@ export type KnownFailure = Environment & {
   why: string
   /** The result depends on timing, so a pass is not an error. */
   sometimes?: true
+  /** It would make later tests fail, so it does not run. */
+  isHarmful?: true
 }
 
 type Body = (t: TestContext) => void | Promise<void>
@@ -21,13 +23,14 @@ if (process.versions.deno) environments.add('deno')
 const DEADLINE = environments.has('qemu') ? 60_000 : 6000
 
 /**
- * Marks a test that cannot pass in a runtime or on a platform. The test still runs there: its failure counts as
- * skipped, and its success is an error, so that no mark outlives its reason. Elsewhere the mark does nothing.
+ * Marks a test that cannot pass in a runtime or on a platform. Unless it does harm there, it still runs: its failure
+ * counts as skipped, and its success is an error, so that no mark outlives its reason. Elsewhere the mark does nothing.
  */
 export function knownFailure(marks: KnownFailure | KnownFailure[], body: Body): Body {
   const mark = [marks].flat().find(({ runtime, platform }) => environments.has(runtime ?? platform ?? ''))
   if (mark === undefined) return body
   return async (t) => {
+    if (mark.isHarmful) return t.skip(mark.why)
     const error = await failureOf(body, t)
     if (error === undefined && mark.sometimes) return
     if (error === undefined)

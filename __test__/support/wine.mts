@@ -9,3 +9,9 @@ export const noDeletion: KnownFailure = {
   platform: 'wine',
   why: 'wine 8 has no POSIX deletion: an open file keeps its name, so no process removes or replaces a lock file',
 }
+
+export const fewHandles: KnownFailure = {
+  platform: 'wine',
+  why: 'wine 8 keeps each closed handle of a locked file until the lock ends, and has 20,000 for all processes',
+  isHarmful: true,
+}
