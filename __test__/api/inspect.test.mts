@@ -16,7 +16,6 @@ import {
 import { Peer, send } from '../support/child.mjs'
 import { deadPid, directory, isLinux, isWindows, leave, readRecord } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
-import { unprovenProcess } from '../support/qemu.mjs'
 import { fewHandles, noCommand } from '../support/wine.mjs'
 import { Bystanders, type Seen } from './bystander.mjs'
 
@@ -51,19 +50,16 @@ test(
 
 test(
   'inspectLock names the command line of the holder',
-  knownFailure([noCommand, unprovenProcess], async (t) => {
+  knownFailure(noCommand, async (t) => {
     assert.match(String((await heldByPeer(t)).command), /peer\.mjs/)
   }),
 )
 
-test(
-  'inspectLock names the user of the holder',
-  knownFailure(unprovenProcess, async (t) => {
-    // Bun reports the user `unknown` if the environment does not name it.
-    const user = isWindows ? userInfo().username : execFileSync('id', ['-un'], { encoding: 'utf8' }).trim()
-    assert.equal((await heldByPeer(t)).user, user)
-  }),
-)
+test('inspectLock names the user of the holder', async (t) => {
+  // Bun reports the user `unknown` if the environment does not name it.
+  const user = isWindows ? userInfo().username : execFileSync('id', ['-un'], { encoding: 'utf8' }).trim()
+  assert.equal((await heldByPeer(t)).user, user)
+})
 
 /** The status of a lock that another process holds. */
 async function heldByPeer(t: TestContext) {
@@ -102,33 +98,30 @@ test(
   }),
 )
 
-test(
-  'inspectLock reports free, held and stale with the holder',
-  knownFailure(unprovenProcess, async (t) => {
-    const cwd = directory(t)
-    const path = resolveLockPath(cwd)
-    const free = { path, state: 'free', reason: 'there is no lock file' }
-    assert.deepEqual([await inspectLock(cwd), inspectLockSync({ cwd })], [free, free])
-    const peer = new Peer(t)
-    await peer.acquire(cwd)
-    const { pid = 0 } = peer.child
-    const { createdAt, host, thread } = readRecord(path)
-    const holder = { pid, createdAt, host, thread }
-    assert.deepEqual([host, thread], [hostname(), 0])
-    const since = new Date(Number(createdAt)).toISOString()
-    // Tests above check them.
-    const { command, user } = inspectLockSync(cwd)
-    const described = { ...(command && { command }), ...(user && { user }) }
-    const reason = `process ${pid} on ${host} holds it since ${since}`
-    const held = { path, state: 'held', holder, reason, ...described }
-    assert.deepEqual([await inspectLock({ cwd }), inspectLockSync(cwd)], [held, held])
-    if (!isWindows) send(peer.child, 'SIGSTOP')
-    assert.deepEqual(await inspectLock(cwd), held, 'a stopped process still holds the lock')
-    await peer.ends('SIGKILL')
-    const stale = { path, state: 'stale', holder, reason: `process ${pid} ended without releasing` }
-    assert.deepEqual([await inspectLock(cwd), inspectLockSync(cwd)], [stale, stale])
-  }),
-)
+test('inspectLock reports free, held and stale with the holder', async (t) => {
+  const cwd = directory(t)
+  const path = resolveLockPath(cwd)
+  const free = { path, state: 'free', reason: 'there is no lock file' }
+  assert.deepEqual([await inspectLock(cwd), inspectLockSync({ cwd })], [free, free])
+  const peer = new Peer(t)
+  await peer.acquire(cwd)
+  const { pid = 0 } = peer.child
+  const { createdAt, host, thread } = readRecord(path)
+  const holder = { pid, createdAt, host, thread }
+  assert.deepEqual([host, thread], [hostname(), 0])
+  const since = new Date(Number(createdAt)).toISOString()
+  // Tests above check them.
+  const { command, user } = inspectLockSync(cwd)
+  const described = { ...(command && { command }), ...(user && { user }) }
+  const reason = `process ${pid} on ${host} holds it since ${since}`
+  const held = { path, state: 'held', holder, reason, ...described }
+  assert.deepEqual([await inspectLock({ cwd }), inspectLockSync(cwd)], [held, held])
+  if (!isWindows) send(peer.child, 'SIGSTOP')
+  assert.deepEqual(await inspectLock(cwd), held, 'a stopped process still holds the lock')
+  await peer.ends('SIGKILL')
+  const stale = { path, state: 'stale', holder, reason: `process ${pid} ended without releasing` }
+  assert.deepEqual([await inspectLock(cwd), inspectLockSync(cwd)], [stale, stale])
+})
 
 test('createdAt defaults to the modification time of the file', (t) => {
   const cwd = directory(t)
@@ -186,35 +179,31 @@ async function ownRecord(cwd: string): Promise<object> {
 }
 
 for (const [state, sentence, make] of states) {
-  test(
-    `inspectLock reports without changes: ${state}`,
-    knownFailure(state === 'held' ? unprovenProcess : [], async (t) => {
-      const cwd = directory(t)
-      await make(cwd)
-      const path = resolveLockPath(cwd)
-      const bytes = readFileSync(path)
-      // With relatime, a read updates an access time that is older than the last change.
-      utimesSync(path, 0, statSync(path).mtimeMs / 1000)
-      const seen = () => {
-        const { atimeNs, atimeMs: _, atime: __, ...stat } = statSync(path, { bigint: true })
-        return {
-          stat,
-          ...(isLinux && { atimeNs }),
-          files: readdirSync(cwd),
-          directory: statSync(cwd).mtimeMs,
-        }
+  test(`inspectLock reports without changes: ${state}`, async (t) => {
+    const cwd = directory(t)
+    await make(cwd)
+    const path = resolveLockPath(cwd)
+    const bytes = readFileSync(path)
+    // With relatime, a read updates an access time that is older than the last change.
+    utimesSync(path, 0, statSync(path).mtimeMs / 1000)
+    const seen = () => {
+      const { atimeNs, atimeMs: _, atime: __, ...stat } = statSync(path, { bigint: true })
+      return {
+        stat,
+        ...(isLinux && { atimeNs }),
+        files: readdirSync(cwd),
+        directory: statSync(cwd).mtimeMs,
       }
-      const before = seen()
-      const { reason } = inspectLockSync(cwd)
-      assert.match(reason, sentence)
-      assert.doesNotMatch(reason, /\n|undefined|null|\.$/)
-      for (let round = 0; round < 50; round += 1)
-        assert.deepEqual(await inspectLock(cwd), inspectLockSync(cwd))
-      assert.deepEqual(seen(), before)
-      assert.deepEqual(readFileSync(path), bytes)
-      releaseLockSync(cwd)
-    }),
-  )
+    }
+    const before = seen()
+    const { reason } = inspectLockSync(cwd)
+    assert.match(reason, sentence)
+    assert.doesNotMatch(reason, /\n|undefined|null|\.$/)
+    for (let round = 0; round < 50; round += 1) assert.deepEqual(await inspectLock(cwd), inspectLockSync(cwd))
+    assert.deepEqual(seen(), before)
+    assert.deepEqual(readFileSync(path), bytes)
+    releaseLockSync(cwd)
+  })
 }
 
 test('inspectLock does not create a file', async (t) => {

@@ -7,23 +7,19 @@ import { acquireLockSync, inspectLockSync, resolveLockPath } from 'reconcile-loc
 import { bin, cli, Running, shell, waits } from '../support/cli.mjs'
 import { deadPid, directory, leave, MESSAGE } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
-import { madeUpTerminal, unprovenProcess } from '../support/qemu.mjs'
 import { until } from '../support/time.mjs'
 
 const { version } = JSON.parse(readFileSync(join(bin, '../../package.json'), 'utf8'))
 
-test(
-  'run holds the lock and passes on status and streams',
-  knownFailure(unprovenProcess, (t) => {
-    const cwd = directory(t)
-    const inner = `read line; echo "$line"; echo to stderr >&2; ${shell(['status'])}; exit 7`
-    const { code, stdout, stderr } = cli(cwd, ['run', '--', 'sh', '-c', inner], 'from stdin\n')
-    assert.equal(code, 7)
-    assert.match(stdout, /^from stdin\n.*: held for \d+ s by process \d+ \(.*\), user \S+, on \S+\n$/)
-    assert.equal(stderr, 'to stderr\n')
-    assert.equal(inspectLockSync(cwd).state, 'free')
-  }),
-)
+test('run holds the lock and passes on status and streams', (t) => {
+  const cwd = directory(t)
+  const inner = `read line; echo "$line"; echo to stderr >&2; ${shell(['status'])}; exit 7`
+  const { code, stdout, stderr } = cli(cwd, ['run', '--', 'sh', '-c', inner], 'from stdin\n')
+  assert.equal(code, 7)
+  assert.match(stdout, /^from stdin\n.*: held for \d+ s by process \d+ \(.*\), user \S+, on \S+\n$/)
+  assert.equal(stderr, 'to stderr\n')
+  assert.equal(inspectLockSync(cwd).state, 'free')
+})
 
 test('run passes the arguments of the command unchanged', (t) => {
   const cwd = directory(t)
@@ -61,27 +57,24 @@ test('--wait waits for the holder without output on a pipe', async (t) => {
   assert.deepEqual(await waiting.ends(), { code: 0, signal: null, stdout: 'ran\n', stderr: '' })
 })
 
-test(
-  'status reports free, held and stale, also as JSON',
-  knownFailure(unprovenProcess, (t) => {
-    const cwd = directory(t)
-    const path = resolveLockPath(cwd)
-    const status = (...args: string[]) => cli(cwd, ['status', ...args])
-    assert.deepEqual([status().code, status().stdout], [0, `${path}: free: ${inspectLockSync(cwd).reason}\n`])
-    const lock = acquireLockSync(cwd)
-    assert.equal(status().code, 1)
-    const { code, stdout } = status('--json')
-    assert.equal(code, 1)
-    assert.deepEqual(JSON.parse(stdout), inspectLockSync(cwd))
-    assert.equal(stdout.trim().split('\n').length, 1)
-    assert.equal(status('--file', 'other').code, 0)
-    lock.releaseSync()
-    leave(cwd, { pid: deadPid(), createdAt: 1 })
-    assert.equal(status().code, 2)
-    assert.match(status().stdout, /: stale: process \d+ ended without releasing\n$/)
-    assert.equal(existsSync(path), true, 'status changes nothing')
-  }),
-)
+test('status reports free, held and stale, also as JSON', (t) => {
+  const cwd = directory(t)
+  const path = resolveLockPath(cwd)
+  const status = (...args: string[]) => cli(cwd, ['status', ...args])
+  assert.deepEqual([status().code, status().stdout], [0, `${path}: free: ${inspectLockSync(cwd).reason}\n`])
+  const lock = acquireLockSync(cwd)
+  assert.equal(status().code, 1)
+  const { code, stdout } = status('--json')
+  assert.equal(code, 1)
+  assert.deepEqual(JSON.parse(stdout), inspectLockSync(cwd))
+  assert.equal(stdout.trim().split('\n').length, 1)
+  assert.equal(status('--file', 'other').code, 0)
+  lock.releaseSync()
+  leave(cwd, { pid: deadPid(), createdAt: 1 })
+  assert.equal(status().code, 2)
+  assert.match(status().stdout, /: stale: process \d+ ended without releasing\n$/)
+  assert.equal(existsSync(path), true, 'status changes nothing')
+})
 
 test('break removes a held lock only with --force', (t) => {
   const cwd = directory(t)
@@ -100,36 +93,33 @@ test('break removes a held lock only with --force', (t) => {
   assert.throws(() => lock.releaseSync(), { code: 'E_LOCK_LOST' })
 })
 
-test(
-  'status and break go through all slots',
-  knownFailure(unprovenProcess, async (t) => {
-    const cwd = directory(t)
-    const options = { cwd, file: 'l', slots: 3 }
-    const slots = [1, 2, 3].map(() => acquireLockSync(options))
-    const states = () => {
-      const { code, stdout } = cli(cwd, ['status', '--file', 'l', '--slots', '3', '--json'])
-      const lines = stdout.trim().split('\n')
-      return [code, ...lines.map((line) => basename(JSON.parse(line).path) + JSON.parse(line).state)]
-    }
-    assert.deepEqual(states(), [1, 'lheld', 'l.slot1held', 'l.slot2held'])
-    slots[1]?.releaseSync()
-    assert.deepEqual(states(), [0, 'lheld', 'l.slot1free', 'l.slot2held'])
-    slots[2]?.releaseSync()
-    const left = JSON.stringify({ pid: deadPid(), createdAt: 1 })
-    for (const slot of ['l.slot1', 'l.slot2']) writeFileSync(join(cwd, slot), left)
-    assert.deepEqual(states(), [2, 'lheld', 'l.slot1stale', 'l.slot2stale'])
-    const { code, stdout, stderr } = cli(cwd, ['break', '--file', 'l', '--slots', '3'])
-    const path = join(cwd, 'l')
-    assert.deepEqual([code, stdout], [75, `${path}.slot1: removed\n${path}.slot2: removed\n`])
-    assert.match(stderr, new RegExp(`^${MESSAGE}\n${path} not removed: process ${process.pid} `))
-    const watching = new Running(t, cwd, ['status', '--file', 'l', '--slots', '2', '--watch'])
-    await until(() => /l: held [^\n]*\n[^\n]*l.slot1: free/.test(watching.stdout), 'both slots are shown')
-    slots[0]?.releaseSync()
-    await until(() => watching.stdout.includes('l: free'), 'the change is shown')
-    watching.child.kill()
-    await watching.ends()
-  }),
-)
+test('status and break go through all slots', async (t) => {
+  const cwd = directory(t)
+  const options = { cwd, file: 'l', slots: 3 }
+  const slots = [1, 2, 3].map(() => acquireLockSync(options))
+  const states = () => {
+    const { code, stdout } = cli(cwd, ['status', '--file', 'l', '--slots', '3', '--json'])
+    const lines = stdout.trim().split('\n')
+    return [code, ...lines.map((line) => basename(JSON.parse(line).path) + JSON.parse(line).state)]
+  }
+  assert.deepEqual(states(), [1, 'lheld', 'l.slot1held', 'l.slot2held'])
+  slots[1]?.releaseSync()
+  assert.deepEqual(states(), [0, 'lheld', 'l.slot1free', 'l.slot2held'])
+  slots[2]?.releaseSync()
+  const left = JSON.stringify({ pid: deadPid(), createdAt: 1 })
+  for (const slot of ['l.slot1', 'l.slot2']) writeFileSync(join(cwd, slot), left)
+  assert.deepEqual(states(), [2, 'lheld', 'l.slot1stale', 'l.slot2stale'])
+  const { code, stdout, stderr } = cli(cwd, ['break', '--file', 'l', '--slots', '3'])
+  const path = join(cwd, 'l')
+  assert.deepEqual([code, stdout], [75, `${path}.slot1: removed\n${path}.slot2: removed\n`])
+  assert.match(stderr, new RegExp(`^${MESSAGE}\n${path} not removed: process ${process.pid} `))
+  const watching = new Running(t, cwd, ['status', '--file', 'l', '--slots', '2', '--watch'])
+  await until(() => /l: held [^\n]*\n[^\n]*l.slot1: free/.test(watching.stdout), 'both slots are shown')
+  slots[0]?.releaseSync()
+  await until(() => watching.stdout.includes('l: free'), 'the change is shown')
+  watching.child.kill()
+  await watching.ends()
+})
 
 test('the help lists every exit code', (t) => {
   const cwd = directory(t)
@@ -437,15 +427,12 @@ test('a child of an ended command holds no lock', async (t) => {
   assert.equal(process.kill(pid, 0), true)
 })
 
-test(
-  'run ends its command and descendants after a loss',
-  knownFailure(madeUpTerminal, (t) => {
-    const cwd = directory(t)
-    const stubborn = `trap '' TERM; echo $$ > pid; rm l; while :; do sleep 1; done`
-    const command = ['sh', '-c', `sh -c "$0" & exec sleep 60`, stubborn]
-    const { code, stderr } = cli(cwd, ['run', '--file', 'l', '--kill-after', '0.3', '--', ...command])
-    assert.equal(code, 74)
-    assert.match(stderr, /^.* lost the lock .*\n.* sending SIGTERM to process \d+\n.* sending SIGKILL\n$/)
-    assert.equal(existsSync(`/proc/${readFileSync(join(cwd, 'pid'), 'utf8').trim()}/exe`), false)
-  }),
-)
+test('run ends its command and descendants after a loss', (t) => {
+  const cwd = directory(t)
+  const stubborn = `trap '' TERM; echo $$ > pid; rm l; while :; do sleep 1; done`
+  const command = ['sh', '-c', `sh -c "$0" & exec sleep 60`, stubborn]
+  const { code, stderr } = cli(cwd, ['run', '--file', 'l', '--kill-after', '0.3', '--', ...command])
+  assert.equal(code, 74)
+  assert.match(stderr, /^.* lost the lock .*\n.* sending SIGTERM to process \d+\n.* sending SIGKILL\n$/)
+  assert.equal(existsSync(`/proc/${readFileSync(join(cwd, 'pid'), 'utf8').trim()}/exe`), false)
+})

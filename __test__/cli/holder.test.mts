@@ -7,46 +7,38 @@ import { test } from 'node:test'
 import { acquireLockSync, inspectLockSync, LockError, resolveLockPath } from 'reconcile-lock'
 import { cli, Running } from '../support/cli.mjs'
 import { deadPid, directory, leave, readRecord } from '../support/directory.mjs'
-import { knownFailure } from '../support/known-failure.mjs'
-import { unprovenProcess } from '../support/qemu.mjs'
 import { until } from '../support/time.mjs'
 
-test(
-  'status names the command line and user of the holder',
-  knownFailure(unprovenProcess, async (t) => {
-    const cwd = directory(t)
-    const running = new Running(t, cwd, ['run', '--', 'sh', '-c', 'exec sleep 60', 'x'.repeat(300)])
-    await until(() => inspectLockSync(cwd).state === 'held', 'run holds the lock')
-    const { command, user } = inspectLockSync(cwd)
-    assert.match(command ?? '', / run -- sh -c exec sleep 60 x{300}$/)
-    assert.equal(user, execFileSync('id', ['-un'], { encoding: 'utf8' }).trim())
-    const text = cli(cwd, ['status']).stdout
-    assert.match(
-      text,
-      new RegExp(`: held for \\d+ s by process ${running.child.pid} \\(.{120}…\\), user ${user}, on \\S+\n$`),
-    )
-    const json = JSON.parse(cli(cwd, ['status', '--json']).stdout)
-    assert.deepEqual([json.command, json.user], [command, user])
-    const refused = cli(cwd, ['run', '--', 'true'])
-    assert.doesNotMatch(refused.stderr, /sleep/, 'no arguments in errors')
-    running.child.kill('SIGTERM')
-    await running.ends()
-  }),
-)
+test('status names the command line and user of the holder', async (t) => {
+  const cwd = directory(t)
+  const running = new Running(t, cwd, ['run', '--', 'sh', '-c', 'exec sleep 60', 'x'.repeat(300)])
+  await until(() => inspectLockSync(cwd).state === 'held', 'run holds the lock')
+  const { command, user } = inspectLockSync(cwd)
+  assert.match(command ?? '', / run -- sh -c exec sleep 60 x{300}$/)
+  assert.equal(user, execFileSync('id', ['-un'], { encoding: 'utf8' }).trim())
+  const text = cli(cwd, ['status']).stdout
+  assert.match(
+    text,
+    new RegExp(`: held for \\d+ s by process ${running.child.pid} \\(.{120}…\\), user ${user}, on \\S+\n$`),
+  )
+  const json = JSON.parse(cli(cwd, ['status', '--json']).stdout)
+  assert.deepEqual([json.command, json.user], [command, user])
+  const refused = cli(cwd, ['run', '--', 'true'])
+  assert.doesNotMatch(refused.stderr, /sleep/, 'no arguments in errors')
+  running.child.kill('SIGTERM')
+  await running.ends()
+})
 
-test(
-  'a command line is escaped for the terminal',
-  knownFailure(unprovenProcess, async (t) => {
-    const cwd = directory(t)
-    // The first word, because the path of the program may fill the line.
-    const within = ['bash', '-c', 'exec -a "$0" "$@"', 'a\x1b[2Jb\n']
-    const running = new Running(t, cwd, ['run', '--', 'sleep', '60'], within)
-    await until(() => inspectLockSync(cwd).state === 'held', 'run holds the lock')
-    assert.match(cli(cwd, ['status']).stdout, /^[ -~]*\(a\\x1b\[2Jb\\n [ -~]*…?\), [ -~]*\n$/)
-    running.child.kill('SIGTERM')
-    await running.ends()
-  }),
-)
+test('a command line is escaped for the terminal', async (t) => {
+  const cwd = directory(t)
+  // The first word, because the path of the program may fill the line.
+  const within = ['bash', '-c', 'exec -a "$0" "$@"', 'a\x1b[2Jb\n']
+  const running = new Running(t, cwd, ['run', '--', 'sleep', '60'], within)
+  await until(() => inspectLockSync(cwd).state === 'held', 'run holds the lock')
+  assert.match(cli(cwd, ['status']).stdout, /^[ -~]*\(a\\x1b\[2Jb\\n [ -~]*…?\), [ -~]*\n$/)
+  running.child.kill('SIGTERM')
+  await running.ends()
+})
 
 for (const [what, change] of [
   ['start time', { startTime: 1 }],
@@ -95,38 +87,32 @@ test('status --watch prints a line for each change', async (t) => {
   assert.deepEqual(states, ['free', 'held', 'free'])
 })
 
-test(
-  'status names the readers and the waiting owner',
-  knownFailure(unprovenProcess, async (t) => {
-    const cwd = directory(t)
-    const reader = new Running(t, cwd, [
-      'run',
-      '-s',
-      'f',
-      'sh',
-      '-c',
-      'echo in; until test -e end; do sleep 0.05; done',
-    ])
-    await until(() => reader.stdout.includes('in'), 'the command runs')
-    const status = () => cli(cwd, ['status', '--file', 'f'])
-    const shown = /^\/\S+\/f: held in shared mode by process (\d+) \(.+\), user \w+\n$/
-    const { code, stdout } = status()
-    assert.equal(code, 1)
-    assert.equal(Number(shown.exec(stdout)?.[1]), reader.child.pid, stdout)
-    assert.deepEqual(cli(cwd, ['run', '-ns', 'f', 'true']).code, 0)
-    assert.match(
-      cli(cwd, ['run', '-n', 'f', 'true']).stderr,
-      /f is held: process \d+ holds it in shared mode\n$/,
-    )
-    const owner = new Running(t, cwd, ['run', 'f', 'true'])
-    await until(
-      () => / \(.+\), user \w+, on .*; it waits for process \d+ \(/.test(status().stdout),
-      'it waits',
-    )
-    writeFileSync(join(cwd, 'end'), '')
-    assert.equal((await owner.ends()).code, 0)
-  }),
-)
+test('status names the readers and the waiting owner', async (t) => {
+  const cwd = directory(t)
+  const reader = new Running(t, cwd, [
+    'run',
+    '-s',
+    'f',
+    'sh',
+    '-c',
+    'echo in; until test -e end; do sleep 0.05; done',
+  ])
+  await until(() => reader.stdout.includes('in'), 'the command runs')
+  const status = () => cli(cwd, ['status', '--file', 'f'])
+  const shown = /^\/\S+\/f: held in shared mode by process (\d+) \(.+\), user \w+\n$/
+  const { code, stdout } = status()
+  assert.equal(code, 1)
+  assert.equal(Number(shown.exec(stdout)?.[1]), reader.child.pid, stdout)
+  assert.deepEqual(cli(cwd, ['run', '-ns', 'f', 'true']).code, 0)
+  assert.match(
+    cli(cwd, ['run', '-n', 'f', 'true']).stderr,
+    /f is held: process \d+ holds it in shared mode\n$/,
+  )
+  const owner = new Running(t, cwd, ['run', 'f', 'true'])
+  await until(() => / \(.+\), user \w+, on .*; it waits for process \d+ \(/.test(status().stdout), 'it waits')
+  writeFileSync(join(cwd, 'end'), '')
+  assert.equal((await owner.ends()).code, 0)
+})
 
 test('run --shared reports the owner that did not release', (t) => {
   const cwd = directory(t)

@@ -28,7 +28,6 @@ import {
 } from '../support/cli.mjs'
 import { directory } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
-import { madeUpTerminal } from '../support/qemu.mjs'
 import { until } from '../support/time.mjs'
 
 const wrongEnd: KnownFailure = {
@@ -37,28 +36,25 @@ const wrongEnd: KnownFailure = {
   sometimes: true,
 }
 
-test(
-  'run passes on each signal once and outlives the command',
-  knownFailure(madeUpTerminal, async (t) => {
-    const cwd = directory(t)
-    const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'] as const
-    const listener = new Listener(cwd, [...signals, 'SIGCONT'])
-    const running = new Running(t, cwd, ['run', '--', ...listener.command])
-    await listener.pid()
-    const sent: string[] = []
-    for (const signal of [...signals, 'SIGCONT', 'SIGINT'] as const) {
-      send(running.child, signal)
-      sent.push(signal)
-      await listener.hears(sent.join())
-    }
-    assert.equal(inspectLockSync(cwd).state, 'held')
-    writeFileSync(join(cwd, 'end'), '')
-    const { code, stderr } = await running.ends()
-    assert.deepEqual([code, stderr], [9, ''])
-    assert.equal(listener.heard(), sent.join())
-    assert.equal(inspectLockSync(cwd).state, 'free')
-  }),
-)
+test('run passes on each signal once and outlives the command', async (t) => {
+  const cwd = directory(t)
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'] as const
+  const listener = new Listener(cwd, [...signals, 'SIGCONT'])
+  const running = new Running(t, cwd, ['run', '--', ...listener.command])
+  await listener.pid()
+  const sent: string[] = []
+  for (const signal of [...signals, 'SIGCONT', 'SIGINT'] as const) {
+    send(running.child, signal)
+    sent.push(signal)
+    await listener.hears(sent.join())
+  }
+  assert.equal(inspectLockSync(cwd).state, 'held')
+  writeFileSync(join(cwd, 'end'), '')
+  const { code, stderr } = await running.ends()
+  assert.deepEqual([code, stderr], [9, ''])
+  assert.equal(listener.heard(), sent.join())
+  assert.equal(inspectLockSync(cwd).state, 'free')
+})
 
 const unknownToBun: KnownFailure = {
   runtime: 'bun',
@@ -207,17 +203,11 @@ test('SIGTSTP stops and SIGCONT continues run and its command', async (t) => {
 test(
   'a SIGTSTP followed by SIGCONT stops no process',
   knownFailure(
-    [
-      ...(['bun', 'deno'] as const).map((runtime) => ({
-        runtime,
-        why: 'the listeners of two signals are called in arrival order, with time between them',
-        sometimes: true as const,
-      })),
-      {
-        platform: 'qemu',
-        why: 'qemu takes signals before the program does, so none is pending',
-      },
-    ],
+    (['bun', 'deno'] as const).map((runtime) => ({
+      runtime,
+      why: 'the listeners of two signals are called in arrival order, with time between them',
+      sometimes: true as const,
+    })),
     async (t) => {
       const cwd = directory(t)
       // Linux calls the handler of a signal to the own process before kill(2) returns, so the order of both is certain.

@@ -245,29 +245,26 @@ test(
 
 test(
   'a wait in the background does not use the terminal',
-  knownFailure(
-    [asksOnTerminal, { platform: 'qemu', why: 'qemu emulates /proc/self/stat, which names no terminal' }],
-    async (t) => {
-      if (!hasTerminal(t)) return
-      const cwd = directory(t)
-      const lock = acquireLockSync(cwd)
-      const terminal = new Terminal(t, SHELL, cwd)
-      await terminal.shows(PROMPT)
-      // With tostop, a background process that writes to the terminal is stopped.
-      terminal.type(`stty tostop; ${shell(['run', '--wait', 'forever', '--', 'echo', 'it', 'ran'])} &\n`)
-      const [, pid] = await terminal.shows(/\[1\] (\d+).*ready> $/s)
-      await until(() => waits(Number(pid)), 'run waits')
-      await sleep(500, 'in the foreground, the line would be shown by then')
-      assert.doesNotMatch(terminal.screen, /waiting for|Stopped/, 'no output before fg')
-      assert.notEqual(stateOf(Number(pid)), 'T', 'it was not stopped by an output')
-      terminal.type('fg\n')
-      await terminal.shows(/waiting for \d+ s/)
-      lock.releaseSync()
-      await terminal.shows(/it ran\s+ready> $/)
-      terminal.type('exit\n')
-      assert.equal(await terminal.ends(), 0)
-    },
-  ),
+  knownFailure(asksOnTerminal, async (t) => {
+    if (!hasTerminal(t)) return
+    const cwd = directory(t)
+    const lock = acquireLockSync(cwd)
+    const terminal = new Terminal(t, SHELL, cwd)
+    await terminal.shows(PROMPT)
+    // With tostop, a background process that writes to the terminal is stopped.
+    terminal.type(`stty tostop; ${shell(['run', '--wait', 'forever', '--', 'echo', 'it', 'ran'])} &\n`)
+    const [, pid] = await terminal.shows(/\[1\] (\d+).*ready> $/s)
+    await until(() => waits(Number(pid)), 'run waits')
+    await sleep(500, 'in the foreground, the line would be shown by then')
+    assert.doesNotMatch(terminal.screen, /waiting for|Stopped/, 'no output before fg')
+    assert.notEqual(stateOf(Number(pid)), 'T', 'it was not stopped by an output')
+    terminal.type('fg\n')
+    await terminal.shows(/waiting for \d+ s/)
+    lock.releaseSync()
+    await terminal.shows(/it ran\s+ready> $/)
+    terminal.type('exit\n')
+    assert.equal(await terminal.ends(), 0)
+  }),
 )
 
 test(

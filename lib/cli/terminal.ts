@@ -19,7 +19,8 @@ export function isAlreadyDelivered(signal: NodeJS.Signals, pid: number | undefin
 
 /** This process group and the foreground one; -1: no terminal, 0: a group of another pid namespace. */
 function groups(): [group: number, foreground: number] | undefined {
-  const stat = read('/proc/self/stat')
+  // qemu makes up the second file, in which there is a terminal. The first has the same numbers.
+  const stat = read(`/proc/self/task/${process.pid}/stat`) ?? read('/proc/self/stat')
   if (stat === undefined) return undefined
   // proc(5): after the name in parentheses state, ppid, pgrp, session, tty_nr, tpgid.
   const [, , group, , , foreground] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')

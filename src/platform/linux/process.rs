@@ -12,7 +12,7 @@ pub(in crate::platform) fn identity() -> ProcessIdentity {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
     ProcessIdentity {
         pid: std::process::id(),
-        start: stat("self").map(|stat| stat.start),
+        start: own_stat().map(|stat| stat.start),
         boot: boot.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()),
         pid_namespace: fs::metadata("/proc/self/ns/pid").ok().map(|namespace| namespace.ino()),
         host: unix::host(),
@@ -23,7 +23,8 @@ pub(in crate::platform) fn state(pid: u32) -> ProcessState {
     if !process_exists(pid) {
         return ProcessState::Dead;
     }
-    match stat(&pid.to_string()) {
+    let stat = if pid == std::process::id() { own_stat() } else { stat(&format!("/proc/{pid}/stat")) };
+    match stat {
         Some(stat) if stat.is_zombie() => ProcessState::Zombie,
         Some(stat) => ProcessState::Alive { start: Some(stat.start) },
         // It ended between the two looks, or `/proc` hides it (`hidepid`).
@@ -123,8 +124,15 @@ impl ProcStat {
     }
 }
 
-fn stat(pid: &str) -> Option<ProcStat> {
-    ProcStat::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+fn stat(path: &str) -> Option<ProcStat> {
+    ProcStat::parse(&fs::read(path).ok()?)
+}
+
+/// By the file of the main thread: qemu makes up `/proc/self/stat`, with another start time than other processes read.
+fn own_stat() -> Option<ProcStat> {
+    let main_thread = format!("/proc/self/task/{}/stat", std::process::id());
+    // In a `/proc` of another pid namespace the thread has another number.
+    stat(&main_thread).or_else(|| stat("/proc/self/stat"))
 }
 
 #[cfg(test)]
@@ -175,6 +183,14 @@ mod tests {
         let identity = identity();
         assert_eq!(state(identity.pid), ProcessState::Alive { start: identity.start });
         assert!(identity.start.is_some() && identity.boot.is_some() && identity.pid_namespace.is_some());
+    }
+
+    #[test]
+    fn other_processes_read_the_same_start_time() {
+        let ProcessIdentity { pid, start, .. } = identity();
+        let read = std::process::Command::new("cat").arg(format!("/proc/{pid}/stat")).output();
+        let stat = ProcStat::parse(&read.expect("cat runs").stdout);
+        assert_eq!(stat.map(|stat| stat.start), start);
     }
 
     #[test]
