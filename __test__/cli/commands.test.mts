@@ -7,6 +7,7 @@ import { acquireLockSync, inspectLockSync, resolveLockPath } from 'reconcile-loc
 import { bin, cli, Running, shell, waits } from '../support/cli.mjs'
 import { deadPid, directory, leave, MESSAGE } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
+import { longerCommandLine } from '../support/qemu.mjs'
 import { until } from '../support/time.mjs'
 
 const { version } = JSON.parse(readFileSync(join(bin, '../../package.json'), 'utf8'))
@@ -57,24 +58,27 @@ test('--wait waits for the holder without output on a pipe', async (t) => {
   assert.deepEqual(await waiting.ends(), { code: 0, signal: null, stdout: 'ran\n', stderr: '' })
 })
 
-test('status reports free, held and stale, also as JSON', (t) => {
-  const cwd = directory(t)
-  const path = resolveLockPath(cwd)
-  const status = (...args: string[]) => cli(cwd, ['status', ...args])
-  assert.deepEqual([status().code, status().stdout], [0, `${path}: free: ${inspectLockSync(cwd).reason}\n`])
-  const lock = acquireLockSync(cwd)
-  assert.equal(status().code, 1)
-  const { code, stdout } = status('--json')
-  assert.equal(code, 1)
-  assert.deepEqual(JSON.parse(stdout), inspectLockSync(cwd))
-  assert.equal(stdout.trim().split('\n').length, 1)
-  assert.equal(status('--file', 'other').code, 0)
-  lock.releaseSync()
-  leave(cwd, { pid: deadPid(), createdAt: 1 })
-  assert.equal(status().code, 2)
-  assert.match(status().stdout, /: stale: process \d+ ended without releasing\n$/)
-  assert.equal(existsSync(path), true, 'status changes nothing')
-})
+test(
+  'status reports free, held and stale, also as JSON',
+  knownFailure(longerCommandLine, (t) => {
+    const cwd = directory(t)
+    const path = resolveLockPath(cwd)
+    const status = (...args: string[]) => cli(cwd, ['status', ...args])
+    assert.deepEqual([status().code, status().stdout], [0, `${path}: free: ${inspectLockSync(cwd).reason}\n`])
+    const lock = acquireLockSync(cwd)
+    assert.equal(status().code, 1)
+    const { code, stdout } = status('--json')
+    assert.equal(code, 1)
+    assert.deepEqual(JSON.parse(stdout), inspectLockSync(cwd))
+    assert.equal(stdout.trim().split('\n').length, 1)
+    assert.equal(status('--file', 'other').code, 0)
+    lock.releaseSync()
+    leave(cwd, { pid: deadPid(), createdAt: 1 })
+    assert.equal(status().code, 2)
+    assert.match(status().stdout, /: stale: process \d+ ended without releasing\n$/)
+    assert.equal(existsSync(path), true, 'status changes nothing')
+  }),
+)
 
 test('break removes a held lock only with --force', (t) => {
   const cwd = directory(t)

@@ -7,6 +7,8 @@ import { test } from 'node:test'
 import { acquireLockSync, inspectLockSync, LockError, resolveLockPath } from 'reconcile-lock'
 import { cli, Running } from '../support/cli.mjs'
 import { deadPid, directory, leave, readRecord } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
+import { longerCommandLine } from '../support/qemu.mjs'
 import { until } from '../support/time.mjs'
 
 test('status names the command line and user of the holder', async (t) => {
@@ -29,16 +31,19 @@ test('status names the command line and user of the holder', async (t) => {
   await running.ends()
 })
 
-test('a command line is escaped for the terminal', async (t) => {
-  const cwd = directory(t)
-  // The first word, because the path of the program may fill the line.
-  const within = ['bash', '-c', 'exec -a "$0" "$@"', 'a\x1b[2Jb\n']
-  const running = new Running(t, cwd, ['run', '--', 'sleep', '60'], within)
-  await until(() => inspectLockSync(cwd).state === 'held', 'run holds the lock')
-  assert.match(cli(cwd, ['status']).stdout, /^[ -~]*\(a\\x1b\[2Jb\\n [ -~]*…?\), [ -~]*\n$/)
-  running.child.kill('SIGTERM')
-  await running.ends()
-})
+test(
+  'a command line is escaped for the terminal',
+  knownFailure(longerCommandLine, async (t) => {
+    const cwd = directory(t)
+    // The first word, because the path of the program may fill the line.
+    const within = ['bash', '-c', 'exec -a "$0" "$@"', 'a\x1b[2Jb\n']
+    const running = new Running(t, cwd, ['run', '--', 'sleep', '60'], within)
+    await until(() => inspectLockSync(cwd).state === 'held', 'run holds the lock')
+    assert.match(cli(cwd, ['status']).stdout, /^[ -~]*\(a\\x1b\[2Jb\\n [ -~]*…?\), [ -~]*\n$/)
+    running.child.kill('SIGTERM')
+    await running.ends()
+  }),
+)
 
 for (const [what, change] of [
   ['start time', { startTime: 1 }],

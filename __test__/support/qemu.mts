@@ -6,3 +6,8 @@ export const tracedEmulator: KnownFailure = {
   why: 'strace also sees the system calls of the emulator',
   sometimes: true,
 }
+
+export const longerCommandLine: KnownFailure = {
+  platform: 'qemu',
+  why: 'other processes read a command line that begins with that of qemu',
+}

@@ -3,7 +3,7 @@ import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, w
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { runSuite } from '../runtimes/suite.mjs'
-import { root } from '../steps.mjs'
+import { bundle, root } from '../steps.mjs'
 import { compile, testsFor } from '../suite.mjs'
 import { output, prepareWine, wineEnvironment, work } from './build.mjs'
 import { makeOnce, systemOf, unpack } from './debian.mjs'
@@ -136,6 +136,7 @@ export async function testNode(target, addon) {
   const { name, node } = target
   const { missing, platform = '', env, ...emulator } = emulators[node.under](target)
   if (missing) return { missing }
+  bundle()
   compile()
   const place = join(root, `reconcile-lock.${node.platform}.node`)
   const kept = existsSync(place) ? readFileSync(place) : undefined
