@@ -7,6 +7,7 @@ import { type TestContext, test } from 'node:test'
 import { acquireLock, acquireLockSync, type Lock, resolveLockPath } from 'reconcile-lock'
 import { directory, leave, readRecord } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
+import { moreProcessorTime } from '../support/qemu.mjs'
 import { Thread } from '../support/thread.mjs'
 import { sleep, until } from '../support/time.mjs'
 import { type Outcome, type Usage, Waiter } from '../support/waiter.mjs'
@@ -87,7 +88,7 @@ const moreThreads: KnownFailure = {
 
 test(
   `${WAITERS} waiters need one thread and no processor time`,
-  knownFailure(moreThreads, async (t) => {
+  knownFailure([moreThreads, moreProcessorTime], async (t) => {
     const crowds = await Promise.all([crowd(t, 'one path'), crowd(t, 'many paths')])
     // The threads of the first attempts end.
     for (const { waiter, before } of crowds) {

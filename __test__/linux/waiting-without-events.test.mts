@@ -8,6 +8,7 @@ import { acquireLock, acquireLockSync, resolveLockPath } from 'reconcile-lock'
 import { Peer } from '../support/child.mjs'
 import { directory } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
+import { moreProcessorTime } from '../support/qemu.mjs'
 import { attach, cannotAttach } from '../support/strace.mjs'
 import { sleep, until } from '../support/time.mjs'
 import { now, type Outcome, Waiter } from '../support/waiter.mjs'
@@ -210,7 +211,7 @@ test(
 test(
   '1000 waits without inotify need little processor time',
   { skip: unlimited },
-  knownFailure(unreachable, async (t) => {
+  knownFailure([unreachable, moreProcessorTime], async (t) => {
     const root = directory(t)
     const paths = Array.from({ length: 1000 }, (_, index) => join(root, String(index)))
     for (const path of paths) mkdirSync(path)

@@ -1,9 +1,10 @@
-import { cpSync, readdirSync, readFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { directory } from './directory.mjs'
+import { directory, isWindows } from './directory.mjs'
 
 export type Package = typeof import('reconcile-lock')
 
@@ -14,7 +15,9 @@ const require = createRequire(import.meta.url)
 
 /** Copies the published files to a new directory, as if two packages depended on two versions. */
 export function copied(t: TestContext): string {
-  const home = join(directory(t), 'reconcile-lock')
+  // Windows does not remove the file of a loaded addon.
+  const parent = isWindows ? mkdtempSync(join(tmpdir(), 'reconcile-lock-')) : directory(t)
+  const home = join(parent, 'reconcile-lock')
   copyPackage(home)
   return home
 }

@@ -11,3 +11,9 @@ export const longerCommandLine: KnownFailure = {
   platform: 'qemu',
   why: 'other processes read a command line that begins with that of qemu',
 }
+
+export const moreProcessorTime: KnownFailure = {
+  platform: 'qemu',
+  why: 'emulated code needs more processor time',
+  sometimes: true,
+}

@@ -79,11 +79,12 @@ const NOT_DEFAULT = new Set<NodeJS.Signals>(['SIGPIPE', 'SIGXFSZ'])
 
 /**
  * Ends this process as its command ended: a shell stops its script only if SIGINT has ended the process. The exit code
- * is for process 1 of a container, which the kernel protects from its own signals, and for a signal that the runtime
- * does not know or keeps for itself.
+ * is for process 1 of a container, and for a signal that the runtime does not know or keeps for itself.
  */
 export function exitBySignal(signal: NodeJS.Signals): void {
   process.exitCode = 128 + constants.signals[signal]
+  // The kernel ignores the signals of process 1 to itself, and qemu would wait for its end by one.
+  if (process.pid === 1) return
   if (CORE_DUMP_SIGNALS.has(signal)) preventCoreDump()
   if (NOT_DEFAULT.has(signal)) restoreDefault(signal)
   // Deno may open its inspector at this signal.
