@@ -61,6 +61,9 @@ const EMULATED = { deadline: 15 * 60_000, concurrency: availableParallelism() }
 /** A failed test may leave a process that Node.js would wait for. */
 const FORCE_EXIT = ['--test-force-exit']
 
+/** Tests also run it without PATH. */
+const absolute = ([emulator, ...options]) => [join('/usr/bin', emulator), ...options]
+
 /** Makes a command that runs tests, and the processes they start, by `words`. `more`: code to preload. */
 function wrapped(name, words, more = '', options = FORCE_EXIT) {
   mkdirSync(home, { recursive: true })
@@ -88,7 +91,10 @@ function musl(machine, architecture, emulator, platform) {
 const emulators = {
   'this machine': () => ({ command: (file, report) => [process.execPath, ...reporter(report), file] }),
   qemu({ run, node, debian }) {
-    const words = [...run, debian ? join(systemOf(debian), 'usr/bin/node') : installNode(node.npm, 'node')]
+    const words = [
+      ...absolute(run),
+      debian ? join(systemOf(debian), 'usr/bin/node') : installNode(node.npm, 'node'),
+    ]
     // Node.js 20 lacks the option, or writes no report with it.
     const options = node.npm?.includes('@22.') ? FORCE_EXIT : []
     const command = wrapped(node.platform, words, '', options)
@@ -96,7 +102,7 @@ const emulators = {
   },
   musl: () => musl('x86_64', 'amd64', [], 'musl'),
   'musl and qemu': () => ({
-    ...musl('aarch64', 'arm64', ['qemu-aarch64-static'], 'qemu musl'),
+    ...musl('aarch64', 'arm64', absolute(['qemu-aarch64-static']), 'qemu musl'),
     ...EMULATED,
   }),
   /** Wine needs files as standard streams, and does not detect that the channel to an ended child is closed. */
