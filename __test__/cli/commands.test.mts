@@ -125,6 +125,26 @@ test('status and break go through all slots', async (t) => {
   await watching.ends()
 })
 
+test('run --slots lets so many commands run at once', async (t) => {
+  const cwd = directory(t)
+  const args = ['run', '--file', 'l', '--slots', '2']
+  const running = [0, 1].map(() => new Running(t, cwd, [...args, '--', 'sleep', '60']))
+  await until(() => ['l', 'l.slot1'].every((file) => inspectLockSync({ cwd, file }).state === 'held'))
+  const refused = cli(cwd, [...args, '--', 'true'])
+  assert.equal(refused.code, 75)
+  assert.match(refused.stderr, /in progress\n.*: all 2 slots are held\n$/)
+  for (const { child } of running) child.kill('SIGTERM')
+  for (const each of running) await each.ends()
+  for (const value of ['0', '1001', 'x', '1.5'])
+    assert.deepEqual(cli(cwd, ['run', '--slots', value, '--', 'true']), {
+      code: 64,
+      signal: null,
+      stdout: '',
+      stderr:
+        'reconcile-lock: --slots: expected a whole number from 1 to 1000\nreconcile-lock --help shows the usage\n',
+    })
+})
+
 test('the help lists every exit code', (t) => {
   const cwd = directory(t)
   for (const [command, codes] of [

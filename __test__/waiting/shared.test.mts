@@ -138,7 +138,9 @@ test('an abort ends the wait for readers', async (t) => {
   assert.deepEqual(readdirSync(cwd), [])
 })
 
-test('neither readers nor owners starve', { timeout: 120_000 }, async (t) => {
+// Only Linux has a queue of all processes.
+const unordered = isLinux ? false : 'the order of processes is left to chance'
+test('neither readers nor owners starve', { skip: unordered, timeout: 120_000 }, async (t) => {
   const { cwd, one } = options(t)
   const program = fileURLToPath(new URL('shared-process.mjs', import.meta.url))
   const modes = ['shared', 'shared', 'shared', 'shared', 'exclusive', 'exclusive']
