@@ -8,7 +8,7 @@ export type KnownFailure = Environment & {
   why: string
   /** The result depends on timing, so a pass is not an error. */
   sometimes?: true
-  /** It would make later tests fail, so it does not run. */
+  /** It would make later tests or its own hooks fail, so it does not run. */
   isHarmful?: true
 }
 

@@ -17,6 +17,7 @@ import { Peer } from '../support/child.mjs'
 import { deadPid, directory, emptied, leave, rejection } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
 import { copied, loaded } from '../support/packages.mjs'
+import { moreProcessorTime } from '../support/qemu.mjs'
 import { later, sleep, until } from '../support/time.mjs'
 import { Waiter } from '../support/waiter.mjs'
 import { asleep, begin } from '../support/waits.mjs'
@@ -242,23 +243,26 @@ test('50 waits on one signal cause no listener warning', async (t) => {
   assert.equal(existsSync(holder.path), false)
 })
 
-test('an abort in onWait costs little processor time', async (t) => {
-  const cwd = directory(t)
-  const held = await acquireLock(cwd)
-  const started = process.cpuUsage()
-  const aborts = 50
-  for (let done = 0; done < aborts; done += 1) {
-    const abort = new AbortController()
-    const onWait = () => abort.abort()
-    assert.equal(
-      (await rejection(acquireLock({ cwd, timeout: LONG, signal: abort.signal, onWait }))).name,
-      'AbortError',
-    )
-  }
-  const { user, system } = process.cpuUsage(started)
-  await held.release()
-  assert.ok(user + system < aborts * 4000, `${(user + system) / aborts} us of the processor for each`)
-})
+test(
+  'an abort in onWait costs little processor time',
+  knownFailure(moreProcessorTime, async (t) => {
+    const cwd = directory(t)
+    const held = await acquireLock(cwd)
+    const started = process.cpuUsage()
+    const aborts = 50
+    for (let done = 0; done < aborts; done += 1) {
+      const abort = new AbortController()
+      const onWait = () => abort.abort()
+      assert.equal(
+        (await rejection(acquireLock({ cwd, timeout: LONG, signal: abort.signal, onWait }))).name,
+        'AbortError',
+      )
+    }
+    const { user, system } = process.cpuUsage(started)
+    await held.release()
+    assert.ok(user + system < aborts * 4000, `${(user + system) / aborts} us of the processor for each`)
+  }),
+)
 
 test('other waits keep their order after an abort', async (t) => {
   const cwd = directory(t)
