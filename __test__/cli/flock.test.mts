@@ -54,10 +54,12 @@ test('--command uses SHELL, or /bin/sh without it', (t) => {
 test('a directory names its default lock file', (t) => {
   const cwd = directory(t)
   mkdirSync(join(cwd, 'ledger'))
-  const { stdout } = cli(cwd, ['run', 'ledger', 'ls', '-A', 'ledger'])
-  assert.equal(stdout, '.xero-reconcile-lock.json\n')
-  assert.deepEqual(cli(cwd, ['run', 'none/', 'true']).code, 64)
-  assert.deepEqual(cli(cwd, ['run', 'none/f', 'true']).code, 73)
+  symlinkSync('ledger', join(cwd, 'link'), 'junction')
+  for (const place of ['ledger', 'ledger/', 'ledger/.', 'ledger/../link', 'link/']) {
+    const { stdout } = cli(cwd, ['run', place, 'ls', '-A', 'ledger'])
+    assert.equal(stdout, '.xero-reconcile-lock.json\n', place)
+  }
+  for (const place of ['none/', 'none/f']) assert.equal(cli(cwd, ['run', place, 'true']).code, 73, place)
 })
 
 test('run leaves a file that is no lock file', (t) => {

@@ -1,9 +1,11 @@
 // A hanging disk, simulated by strace: calls on one lock file take three seconds.
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { existsSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { acquireLock, type Lock, resolveLockPath } from 'reconcile-lock'
+import { bin } from '../support/cli.mjs'
 import { directory } from '../support/directory.mjs'
 import { attach, cannotAttach } from '../support/strace.mjs'
 import { sleep, until } from '../support/time.mjs'
@@ -21,15 +23,15 @@ async function hung(
   const waiter = new Waiter(t)
   const lock = await acquireLock(healthy)
   await waiter.wait({ cwd: healthy, timeout: 1 })
-  await slow(t, waiter, [resolveLockPath(hanging)], 'openat,newfstatat,flock', HANG)
+  await slow(t, waiter.pid, [resolveLockPath(hanging)], 'openat,newfstatat,flock', HANG)
   return { waiter, hanging, healthy, lock }
 }
 
-/** Delays these calls of the waiter on these paths by `ms` milliseconds. */
-async function slow(t: TestContext, waiter: Waiter, paths: string[], calls: string, ms: number) {
+/** Delays these calls of a process on these paths by `ms` milliseconds. */
+async function slow(t: TestContext, pid: number | undefined, paths: string[], calls: string, ms: number) {
   const named = paths.flatMap((path) => ['-P', path])
   const inject = ['-e', `trace=${calls}`, '-e', `inject=${calls}:delay_enter=${ms * 1000}`]
-  const detach = await attach(waiter.pid, ['-f', ...named, ...inject])
+  const detach = await attach(pid, ['-f', ...named, ...inject])
   t.after(() => detach('SIGKILL'))
 }
 
@@ -52,7 +54,7 @@ for (const form of ['async', 'sync'] as const) {
     await waiter.wait({ cwd: directory(t), timeout: 1 })
     const path = resolveLockPath(cwd)
     const paths = [path, ...[1, 2, 3].map((slot) => `${path}.slot${slot}`)]
-    await slow(t, waiter, paths, 'openat,newfstatat,flock', HANG)
+    await slow(t, waiter.pid, paths, 'openat,newfstatat,flock', HANG)
     const { ok, code, took } = await waiter.wait({ cwd, slots: 4, timeout: 300, form })
     assert.deepEqual([ok, code], [false, 'E_LOCK_CONTENTION'])
     assert.ok(took >= 299 && took < 700, `${took} ms`)
@@ -82,6 +84,25 @@ for (const [end, wanted] of [
   })
 }
 
+test('run times out on a lock file of a hanging disk', { skip }, async (t) => {
+  const cwd = directory(t)
+  const place = join(cwd, 'l')
+  const words = [process.execPath, bin, 'run', '--wait', '0.3', place, 'touch', join(cwd, 'ran')]
+  const shell = spawn('sh', ['-c', 'read go; exec "$@"', 'sh', ...words], { stdio: 'pipe' })
+  t.after(() => shell.kill('SIGKILL'))
+  let said = ''
+  shell.stderr.on('data', (text) => {
+    said += text
+  })
+  await slow(t, shell.pid, [place], 'openat,newfstatat,statx', 10_000)
+  const before = performance.now()
+  shell.stdin.end('go\n')
+  await until(() => processState(shell.pid ?? 0) === 'Z', 'its main thread has ended')
+  assert.ok(performance.now() - before < 5000)
+  assert.match(said, /^Another reconcile run is in progress\n/)
+  assert.equal(existsSync(join(cwd, 'ran')), false)
+})
+
 test('a hanging disk does not delay other locks', { skip }, async (t) => {
   const { waiter, hanging, healthy, lock } = await hung(t)
   const stuck = waiter.wait({ cwd: hanging, timeout: 60_000, form: 'async' })
@@ -102,7 +123,7 @@ for (const form of ['async', 'sync'] as const) {
     const cwd = directory(t)
     const waiter = new Waiter(t)
     await waiter.wait({ cwd: directory(t), timeout: 0 })
-    await slow(t, waiter, [resolveLockPath(cwd)], 'openat', 60)
+    await slow(t, waiter.pid, [resolveLockPath(cwd)], 'openat', 60)
     assert.equal((await waiter.wait({ cwd, timeout: 1, form })).ok, true)
   })
 }
@@ -112,7 +133,7 @@ test('a call that readers refuse leaves no lock file', { skip }, async (t) => {
   const reader = await acquireLock({ file, shared: true })
   const waiter = new Waiter(t)
   await waiter.wait({ cwd: directory(t), timeout: 0 })
-  await slow(t, waiter, [dirname(file)], 'unlinkat', 10)
+  await slow(t, waiter.pid, [dirname(file)], 'unlinkat', 10)
   let isLeft = true
   // An answer waits 25 ms for the rollback, which may take longer on a busy machine.
   for (let round = 0; round < 5 && isLeft; round += 1) {
@@ -136,7 +157,7 @@ for (const [role, left, timeout] of [
     if (role === 'successor') for (const path of paths) await acquireLock(dirname(path))
     const waiter = new Waiter(t)
     await waiter.wait({ cwd: directory(t), timeout: 0 })
-    await slow(t, waiter, paths, 'openat', 60)
+    await slow(t, waiter.pid, paths, 'openat', 60)
     for (const path of paths) writeFileSync(path, left)
     const refused = paths.map((path) => waiter.wait({ cwd: dirname(path), timeout }))
     await sleep(400, 'the attempts are under way')

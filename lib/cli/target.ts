@@ -1,6 +1,6 @@
-import { statSync } from 'node:fs'
-import { resolve } from 'node:path'
-import type { AcquireOptions, Lock, LockStatus } from '../../index.js'
+import { stat } from 'node:fs/promises'
+import { resolve, sep } from 'node:path'
+import type { AcquireOptions, Lock, LockError, LockOptions, LockStatus } from '../../index.js'
 import type { PostgresLock, PostgresLockStatus } from '../../postgres.js'
 import { slotPaths } from '../shared/slots.js'
 
@@ -37,23 +37,42 @@ export interface Target {
 const loadFileLocks = () => require('../index.js') as typeof import('../../index.js')
 export const loadPostgres = () => require('../postgres/index.js') as typeof import('../../postgres.js')
 
-function onFile(names: Names): Target {
+function onFile({ file, legacy, durable, shared, mode, place }: Names): Target {
   const { acquireLock, breakLock, inspectLock, resolveLockPath } = loadFileLocks()
-  const { legacy, durable, shared, mode, place } = names
-  const cwd = place !== undefined && isDirectory(place) ? place : undefined
-  const file = cwd === undefined ? (place ?? names.file) : undefined
   return {
-    acquire: (options) => acquireLock({ cwd, file, legacy, durable, shared, mode, ...options }),
-    inspect: () => inspectLock({ cwd, file, mode }),
+    acquire: (options) => {
+      const acquire = (at: LockOptions) => acquireLock({ legacy, durable, shared, mode, ...options, ...at })
+      return place === undefined ? acquire({ file }) : acquireAt(place, acquire)
+    },
+    inspect: () => inspectLock({ file, mode }),
     inspectFile: (path) => inspectLock({ file: path, mode }),
-    break: (force) => breakLock({ cwd, file, mode, force }),
-    path: async () => (file === undefined ? resolveLockPath({ cwd }) : resolve(file)),
+    break: (force) => breakLock({ file, mode, force }),
+    path: async () => (file === undefined ? resolveLockPath() : resolve(file)),
     close: async () => {},
   }
 }
 
-const isDirectory = (path: string): boolean =>
-  statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
+/** Tries the place as a file first, because `stat` on a disk that hangs would have no time limit. */
+async function acquireAt(place: string, acquire: (at: LockOptions) => Promise<Lock>): Promise<Lock> {
+  if (isNamedAsDirectory(place)) return acquire({ cwd: place })
+  try {
+    return await acquire({ file: place })
+  } catch (error) {
+    const { code } = error as LockError
+    const mayBeDirectory = code === 'E_LOCK_NOT_A_FILE' || code === 'E_LOCK_SYMLINK'
+    if (!mayBeDirectory || !(await isDirectory(place))) throw error
+    return acquire({ cwd: place })
+  }
+}
+
+const isNamedAsDirectory = (place: string): boolean =>
+  ['', '.', '..'].includes(place.split(sep).join('/').split('/').at(-1) ?? '') && place !== ''
+
+const isDirectory = (place: string): Promise<boolean> =>
+  stat(place).then(
+    (stats) => stats.isDirectory(),
+    () => false,
+  )
 
 function onPostgres(connectionString: string, { lockName: name, shared }: Names): Target {
   const locks = loadPostgres().postgresLocks({ connectionString })
