@@ -1,8 +1,8 @@
 import { type ChildProcess, fork } from 'node:child_process'
-import { once } from 'node:events'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { LockStatus } from 'reconcile-lock'
+import { nextMessage } from '../support/child.mjs'
 
 const bystander = fileURLToPath(new URL('bystander-process.mjs', import.meta.url))
 
@@ -36,19 +36,12 @@ export class Bystanders {
   end(): Promise<Seen[]> {
     return Promise.all(
       this.children.map(async (child) => {
-        const answer = nextMessage(child)
+        const answer = nextMessage<Seen>(child)
         child.send('end')
-        const seen = (await answer) as Seen
+        const seen = await answer
         child.disconnect()
         return seen
       }),
     )
   }
-}
-
-async function nextMessage(child: ChildProcess): Promise<unknown> {
-  const failed = once(child, 'exit').then(([code, signal]) => {
-    throw new Error(`a bystander has ended with ${code ?? signal}`)
-  })
-  return ((await Promise.race([once(child, 'message'), failed])) as unknown[])[0]
 }

@@ -7,6 +7,7 @@ import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import * as files from 'reconcile-lock'
 import { postgresLocks } from 'reconcile-lock/postgres'
+import { nextMessage } from '../support/child.mjs'
 
 /** Options of a call on either kind of lock. */
 export interface Asked {
@@ -87,9 +88,9 @@ export class Member {
   }
 
   async asks(what: string, asked: Asked): Promise<Answer> {
-    const answer = once(this.child, 'message')
+    const answer = nextMessage<Answer>(this.child)
     this.child.send({ do: what, asked })
-    return (await answer)[0] as Answer
+    return answer
   }
 
   async ends(how: string): Promise<void> {

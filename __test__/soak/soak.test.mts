@@ -1,12 +1,12 @@
 // For processes that run for months: the resources must not grow with the number of calls.
 import assert from 'node:assert/strict'
 import { fork } from 'node:child_process'
-import { once } from 'node:events'
 import { existsSync, statfsSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { acquireLock } from 'reconcile-lock'
+import { nextMessage } from '../support/child.mjs'
 import { directory } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 
@@ -38,13 +38,10 @@ async function usage(t: TestContext, cwd: string, what: string, count: number, l
   const execArgv = ['--expose-gc', '--max-semi-space-size=1']
   const child = fork(soak, [cwd, what, String(count), leak], { execArgv })
   t.after(() => child.kill('SIGKILL'))
-  const ended = once(child, 'exit').then(([code]) => {
-    throw new Error(`${what} ended with ${code}`)
-  })
   for (let round = 1; ; round += 1) {
+    const samples = nextMessage<Sample[]>(child)
     child.send('round')
-    const [samples] = (await Promise.race([once(child, 'message'), ended])) as [Sample[]]
-    const used = difference(samples)
+    const used = difference(await samples)
     t.diagnostic(`${count} ${what}, round ${round}: ${JSON.stringify(used)}`)
     if (leaks(used).length === 0 || round === ROUNDS) return used
   }

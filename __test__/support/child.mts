@@ -63,10 +63,9 @@ export class Peer {
   }
 
   async ask(command: Command): Promise<Answer> {
-    const answer = once(this.child, 'message')
+    const answer = nextMessage<Answer>(this.child)
     this.child.send(command)
-    const [message] = (await answer) as [Answer]
-    return message
+    return answer
   }
 
   acquire(cwd: string, lock: 'native' | 'old' = 'native'): Promise<Answer> {
@@ -80,6 +79,22 @@ export class Peer {
     else this.child.send(how)
     const [code] = (await exit) as [number | null]
     return code
+  }
+}
+
+/** The next message of a process; rejects if the process ends without it. */
+export async function nextMessage<T>(child: ChildProcess): Promise<T> {
+  const over = new AbortController()
+  const { signal } = over
+  // Its exit may be noticed before its last message, the end of the channel may not.
+  const ended = once(child, 'disconnect', { signal }).then(() => {
+    throw new Error(`process ${child.pid} has ended without a message`)
+  })
+  try {
+    const [message] = await Promise.race([once(child, 'message', { signal }), ended])
+    return message
+  } finally {
+    over.abort()
   }
 }
 

@@ -5,6 +5,7 @@ import { readFileSync, rmSync } from 'node:fs'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { resolveLockPath } from 'reconcile-lock'
+import { nextMessage } from './child.mjs'
 
 export interface Order {
   do: 'hold' | 'acquire' | 'durable' | 'release' | 'inspect' | 'break' | 'force' | 'settle' | 'count'
@@ -117,13 +118,8 @@ export class Subject {
   }
 
   async order(what: Order['do']): Promise<Report> {
-    const ended = new AbortController()
-    const stop = () => ended.abort(new Error(`the process ended, and did not ${what}`))
-    this.child.once('exit', stop)
-    const answer = once(this.child, 'message', { signal: ended.signal })
+    const report = nextMessage<Report>(this.child)
     this.child.send({ do: what, ...this.#directories } satisfies Order)
-    const [report] = (await answer) as [Report]
-    this.child.off('exit', stop)
     return report
   }
 

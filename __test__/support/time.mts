@@ -7,12 +7,19 @@ export const DEADLINE = 30_000
 
 /** Waits until `check` returns a truthy value, and returns it; throws with `what` after `DEADLINE`. */
 export async function until<T>(check: () => T | Promise<T>, what = String(check)): Promise<T> {
-  const end = performance.now() + DEADLINE
-  for (;;) {
-    const value = await check()
-    if (value) return value
-    if (performance.now() > end) throw new Error(`not within ${DEADLINE} ms: ${what}`)
-    await setTimeout(5)
+  const late = new AbortController()
+  const end = setTimeout(DEADLINE, undefined, { signal: late.signal }).then(() => {
+    throw new Error(`not within ${DEADLINE} ms: ${what}`)
+  })
+  try {
+    for (;;) {
+      const value = await Promise.race([check(), end])
+      if (value) return value
+      await Promise.race([setTimeout(5), end])
+    }
+  } finally {
+    late.abort()
+    end.catch(() => {})
   }
 }
 

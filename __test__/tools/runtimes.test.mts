@@ -15,8 +15,9 @@ interface Counts {
 type Outcome = Counts & { failures: string[] }
 interface Suite {
   runSuite(runtime: unknown, files: string[], print: (line: string) => void): Promise<Outcome>
+  testArguments: { node(file: string, report: string): string[] }
 }
-const { runSuite }: Suite = await import(join(root, 'tools/runtimes/suite.mjs'))
+const { runSuite, testArguments }: Suite = await import(join(root, 'tools/runtimes/suite.mjs'))
 
 /** The counts of a runtime that writes this report about its only file, and what was printed. */
 async function judged(
@@ -86,15 +87,16 @@ for (const [what, report, code] of [
   })
 }
 
-test('a file that exceeds its deadline is killed', async (t) => {
-  const script = join(directory(t), 'runtime.cjs')
-  writeFileSync(script, "console.log('the first test passed'); setInterval(() => {}, 1e6)")
+test('a file that hangs is killed, and says where', async (t) => {
+  const script = join(directory(t), 'hangs.test.cjs')
+  writeFileSync(script, "require('node:test').test('the first', () => void setInterval(() => {}, 1e6))")
   const lines: string[] = []
-  const runtime = { name: 'a runtime', command: () => [process.execPath, script], deadline: 2000 }
+  const command = (_: string, report: string) => [process.execPath, ...testArguments.node(script, report)]
+  const runtime = { name: 'a runtime', command, deadline: 2000, env: { NODE_TEST_CONTEXT: undefined } }
   const { failures, ...counts } = await runSuite(runtime, ['some/file'], (line) => lines.push(line))
   assert.equal(failures.length, 1)
   assert.deepEqual(counts, { passed: 0, failed: 1, skipped: 0 })
-  assert.match(lines.join('\n'), /SIGKILL.*the first test passed/s)
+  assert.match(lines.join('\n'), /SIGKILL.*✔ the first.*epoll_wait/s)
 })
 
 /** Runs one marked test on a platform; returns the state that Node.js reports. */

@@ -1,5 +1,5 @@
 // Runs several test files at once in a runtime, and reads its JUnit reports.
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -30,7 +30,11 @@ const parser = new XMLParser({
 
 /** The words after the executable that run a file of tests and write a report. */
 export const testArguments = {
-  node: (file, report) => ['--test-reporter=junit', `--test-reporter-destination=${report}`, file],
+  // The report appears at the end alone; the other reporter says how far a file came that hangs.
+  node: (file, report) => [
+    ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
+    ...['--test-reporter=junit', `--test-reporter-destination=${report}`, file],
+  ],
   // Bun's own limit of five seconds is shorter than some tests take; that of the file is ten minutes.
   bun: (file, report) => [
     ...['test', '--timeout=580000', '--reporter=junit', `--reporter-outfile=${report}`, `./${file}`],
@@ -84,15 +88,16 @@ async function runFile({ command, env, deadline = 10 * 60_000 }, file) {
   const [program, ...args] = command(compiledTest(file), report)
   // Files, not pipes: a process that a test has left would keep a pipe open.
   const output = openSync(log, 'w')
-  const options = {
-    cwd: root,
-    env: { ...process.env, ...local, ...env },
-    timeout: deadline,
-    killSignal: 'SIGKILL',
-  }
+  const options = { cwd: root, env: { ...process.env, ...local, ...env } }
   const child = spawn(program, args, { ...options, stdio: ['ignore', output, output] })
   closeSync(output)
+  let hung = ''
+  const late = setTimeout(() => {
+    hung = threadsOf(child.pid)
+    child.kill('SIGKILL')
+  }, deadline)
   const [code, signal] = await once(child, 'exit').catch((error) => [error.message])
+  clearTimeout(late)
   const end = code === 0 ? 0 : (signal ?? `exit code ${code}`)
   const text = readFileSync(log, 'utf8')
   const results = existsSync(report) ? readReport(readFileSync(report, 'utf8')) : []
@@ -102,8 +107,15 @@ async function runFile({ command, env, deadline = 10 * 60_000 }, file) {
     if (known) Object.assign(known, { state: 'skipped', about: why })
   }
   if (results.length > 0 && (end === 0 || results.some(({ state }) => state === 'failed'))) return results
-  const about = `${end || 'exit code 0'}, ${results.length} tests reported\n${text.slice(-4000)}`
+  const about = `${end || 'exit code 0'}, ${results.length} tests reported\n${text.slice(-4000)}${hung}`
   return [...results, { name: 'the file as a whole', state: 'failed', about }]
+}
+
+/** What the threads of a process and of its children wait for: an event loop that is idle waits in epoll. */
+function threadsOf(pid) {
+  const columns = ['-L', '-o', 'pid,ppid,lwp,stat,wchan:24,args:60', '-p', pid, '--ppid', pid]
+  const { stdout, error } = spawnSync('ps', columns, { encoding: 'utf8' })
+  return stdout ?? `its threads are unknown: ${error?.message}`
 }
 
 /**
