@@ -148,8 +148,8 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "empty_file_taken_over_at_once",
         about: "an empty file is never left to its creator",
         edits: &[(
-            "        if stat.size != 0 || u128::from(age)",
-            "        if stat.size != u64::MAX || u128::from(age)",
+            "        if stat.size != 0 || !is_young(",
+            "        if stat.size != u64::MAX || !is_young(",
         )],
     },
     Mutation {

@@ -294,6 +294,13 @@ for (const { order, on, normally, calls } of OPERATIONS) {
         const isRetried = matters && error === 'EINTR' && RETRIED.includes(at.syscall)
         // Without the permission for O_NOATIME, it opens the file again.
         const isAskedAgain = matters && error === 'EPERM' && order === 'inspect' && at.syscall === 'open'
+        // The mode of a young file may be set by now, and a missing one was released.
+        const isRepeated =
+          at?.syscall === 'open' &&
+          ['EACCES', 'EPERM'].includes(error) &&
+          (on === 'held' || order === 'inspect') &&
+          on !== 'stale' &&
+          (order !== 'acquire' || at.nth === 2)
         const isNamedByPath = at?.isOfDirectory === true
         const isReleasedInPlace =
           at?.syscall === 'unlink' &&
@@ -308,6 +315,7 @@ for (const { order, on, normally, calls } of OPERATIONS) {
           !bare &&
           !isRetried &&
           !isAskedAgain &&
+          !isRepeated &&
           !isNamedByPath &&
           !isReleasedInPlace
         for (const form of ['sync', 'async'] as const) {

@@ -116,6 +116,20 @@ for (const umask of [0o777, 0o000]) {
   }
 }
 
+test('readers with umask 777 are not denied their file', async (t) => {
+  if (process.getuid?.() !== 0) return t.skip('only root can act as another user')
+  const [cwd, uid] = [directory(t), 65534]
+  fs.chownSync(cwd, uid, uid)
+  const peers = Array.from({ length: 8 }, () => new Peer(t, { uid, umask: 0o777 }))
+  const options = { shared: true, legacy: false }
+  for (let round = 0; round < 100; round += 1) {
+    const at = Date.now() + 5
+    const answers = await Promise.all(peers.map((peer) => peer.ask({ do: 'acquire', cwd, options, at })))
+    for (const answer of answers) assert.equal(answer.ok, true, answer.message)
+    await Promise.all(peers.map((peer) => peer.ask({ do: 'release', cwd })))
+  }
+})
+
 test('a release that cannot remove its file frees the lock', async (t) => {
   if (process.getuid?.() !== 0) return t.skip('only root can act as another user')
   const cwd = directory(t)

@@ -28,7 +28,7 @@ pub(super) fn open_existing<S: System>(
             // A umask can make a new file unreadable until its creator has set the mode.
             let is_new = matches!(system.stat_path(path), Ok(Some(stat))
                 if stat.kind == FileKind::File && budget.in_creation_grace(system, &stat));
-            return if is_new || budget.repeats_denied(target, &error) {
+            return if is_new || budget.repeats_denied(system, target, &error) {
                 Ok(Attempt::Retry(Retry::BeingCreated))
             } else {
                 Err(target.system("open")(error))

@@ -21,7 +21,7 @@ const RECORD_WRITE_LIMIT: Duration = Duration::from_millis(20);
 /// The longest delay of a call by inspectors, which hold the kernel lock in shared mode.
 const SHARED_LOCK_LIMIT: Duration = Duration::from_millis(100);
 
-/// How often a call repeats an open that was denied, if the lock has several users.
+/// How often a call repeats an open that was denied.
 const MAX_DENIED: u32 = 2;
 
 const SHARED_LOCK: &str = "another process holds the kernel lock in shared mode: an inspector, or a program other \
@@ -131,8 +131,7 @@ impl RetryBudget {
     /// server may be ahead, so the period also ends 2 s after this call first saw the file. A file from the future is
     /// outside it: the clock was set back.
     pub(super) fn in_creation_grace<S: System>(&mut self, system: &S, stat: &Stat) -> bool {
-        let age = system.wall_clock().abs_diff(stat.modified);
-        if stat.size != 0 || u128::from(age) >= CREATION_GRACE.as_millis() {
+        if stat.size != 0 || !is_young(system, stat) {
             return false;
         }
         let now = system.monotonic();
@@ -143,10 +142,20 @@ impl RetryBudget {
         now.saturating_sub(first_seen) < CREATION_GRACE
     }
 
-    /// Whether an open that was denied is repeated: between it and the check of the file, the creator of the file may
-    /// have set its mode and written its record, or released the lock.
-    pub(super) fn repeats_denied(&mut self, target: &Target, error: &io::Error) -> bool {
-        let is_denied = error.kind() == io::ErrorKind::PermissionDenied && target.has_several_users();
+    /// Whether an open that was denied is repeated: by now, the creator of the file may have set its mode and written its
+    /// record, or released the lock.
+    pub(super) fn repeats_denied<S: System>(
+        &mut self,
+        system: &S,
+        target: &Target,
+        error: &io::Error,
+    ) -> bool {
+        let has_changed = || match system.stat_path(&target.path) {
+            Ok(found) => found.is_none_or(|stat| is_young(system, &stat)),
+            Err(_) => false,
+        };
+        let is_denied =
+            error.kind() == io::ErrorKind::PermissionDenied && (target.has_several_users() || has_changed());
         self.denied += u32::from(is_denied);
         is_denied && self.denied <= MAX_DENIED
     }
@@ -224,6 +233,10 @@ impl RetryBudget {
             }
         }
     }
+}
+
+fn is_young<S: System>(system: &S, stat: &Stat) -> bool {
+    u128::from(system.wall_clock().abs_diff(stat.modified)) < CREATION_GRACE.as_millis()
 }
 
 /// Whether an attempt was refused because the file is in its creation grace period.

@@ -116,7 +116,7 @@ fn open_or_create<S: System>(
         Ok(Opened::Leased) => return Ok(Attempt::Retry(Retry::Leased)),
         Ok(Opened::NotAFile(FileKind::Symlink)) => return Err(Error::Symlink { path: readers.path.clone() }),
         Ok(Opened::NotAFile(kind)) => return Err(not_a_file(readers, kind)),
-        Err(error) if budget.repeats_denied(readers, &error) => {
+        Err(error) if budget.repeats_denied(system, readers, &error) => {
             return Ok(Attempt::Retry(Retry::BeingCreated));
         }
         Err(error) => return Err(readers.system("open")(error)),
@@ -170,7 +170,7 @@ pub(super) fn check_file<S: System>(
         Ok(Opened::File(file)) => file,
         Ok(Opened::Leased) => return Ok(Attempt::Retry(Retry::Leased)),
         Ok(Opened::Missing | Opened::NotAFile(_)) => return Ok(Attempt::Retry(Retry::Vanished)),
-        Err(error) if budget.repeats_denied(&readers, &error) => {
+        Err(error) if budget.repeats_denied(system, &readers, &error) => {
             return Ok(Attempt::Retry(Retry::BeingCreated));
         }
         Err(error) => return Err(readers.system("open")(error)),

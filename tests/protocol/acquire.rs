@@ -148,11 +148,13 @@ fn a_name_without_a_link_is_retried() {
 #[cfg(unix)]
 fn an_open_denied_before_the_mode_was_set_is_repeated() {
     // The creator sets the mode and writes its record, or releases, between the open and the check of the file.
-    for is_released in [false, true] {
+    for (is_released, target) in
+        [false, true].into_iter().flat_map(|released| [(released, target()), (released, shared_target())])
+    {
         let denied = |call: fn(&world::Process, &Target) -> bool| {
             let world = World::new();
             let (one, two) = (world.process(1), world.process(2));
-            let _held = acquire(&two, &shared_target(), 0).unwrap();
+            let _held = acquire(&two, &target, 0).unwrap();
             world.fail("open", EACCES);
             world.before("lstat", move |world| {
                 world.mend();
@@ -160,7 +162,7 @@ fn an_open_denied_before_the_mode_was_set_is_repeated() {
                     world.remove();
                 }
             });
-            call(&one, &shared_target())
+            call(&one, &target)
         };
         if is_released {
             assert!(denied(|one, target| acquire(one, target, 0).is_ok()));
@@ -176,7 +178,7 @@ fn an_open_denied_before_the_mode_was_set_is_repeated() {
 
 #[test]
 #[cfg(unix)]
-fn a_denied_open_is_repeated_twice_with_a_mode_alone() {
+fn a_denied_open_of_an_old_file_is_repeated_with_a_mode_alone() {
     for (target, pauses) in [(target(), 0), (shared_target(), 2)] {
         let world = World::new();
         let one = world.process(1);
