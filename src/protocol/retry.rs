@@ -9,7 +9,7 @@ use super::holder::{inherited, lock_owner, without_record};
 use super::record::Holder;
 use super::shared::held_by_readers;
 use super::target::Target;
-use crate::platform::{FileId, Stat, System};
+use crate::platform::{FileId, FileKind, Stat, System};
 
 /// The creation grace period: an empty file belongs to its creator, which is between creating and locking it.
 pub const CREATION_GRACE: Duration = Duration::from_secs(2);
@@ -142,22 +142,29 @@ impl RetryBudget {
         now.saturating_sub(first_seen) < CREATION_GRACE
     }
 
-    /// Whether an open that was denied is repeated: by now, the creator of the file may have set its mode and written its
-    /// record, or released the lock.
+    /// Whether an open that was denied is repeated: the creator of the file has yet to set its mode, or by now has done so,
+    /// or has released the lock.
     pub(super) fn repeats_denied<S: System>(
         &mut self,
         system: &S,
         target: &Target,
         error: &io::Error,
     ) -> bool {
-        let has_changed = || match system.stat_path(&target.path) {
-            Ok(found) => found.is_none_or(|stat| is_young(system, &stat)),
-            Err(_) => false,
-        };
-        let is_denied =
-            error.kind() == io::ErrorKind::PermissionDenied && (target.has_several_users() || has_changed());
-        self.denied += u32::from(is_denied);
-        is_denied && self.denied <= MAX_DENIED
+        if error.kind() != io::ErrorKind::PermissionDenied {
+            return false;
+        }
+        let found = system.stat_path(&target.path);
+        if let Ok(Some(stat)) = &found
+            && stat.kind == FileKind::File
+            && stat.mode & target.mode != target.mode
+            && self.in_creation_grace(system, stat)
+        {
+            return true;
+        }
+        let has_changed = found.is_ok_and(|found| found.is_none_or(|stat| is_young(system, &stat)));
+        let is_repeated = has_changed || target.has_several_users();
+        self.denied += u32::from(is_repeated);
+        is_repeated && self.denied <= MAX_DENIED
     }
 
     /// The reason to refuse before the end of [`CREATION_GRACE`]: the kernel lock of the empty file is held.

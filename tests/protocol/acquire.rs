@@ -178,6 +178,26 @@ fn an_open_denied_before_the_mode_was_set_is_repeated() {
 
 #[test]
 #[cfg(unix)]
+fn a_reader_waits_for_the_mode_of_the_file_of_readers() {
+    let shared = Target { shared: true, legacy: false, ..target() };
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    world.umask(0o777);
+    let other = shared.clone();
+    world.before("fchmod", move |world| {
+        world.fail("open readers", EACCES);
+        for _ in 0..19 {
+            world.before("pause", |_| {});
+        }
+        world.before("pause", World::mend);
+        acquire(&two, &other, 0).unwrap();
+        assert_eq!(two.pauses.get(), 20);
+    });
+    acquire(&one, &shared, 0).unwrap();
+}
+
+#[test]
+#[cfg(unix)]
 fn a_denied_open_of_an_old_file_is_repeated_with_a_mode_alone() {
     for (target, pauses) in [(target(), 0), (shared_target(), 2)] {
         let world = World::new();
