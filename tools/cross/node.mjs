@@ -2,7 +2,7 @@
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
-import { runSuite } from '../runtimes/suite.mjs'
+import { runSuite, testArguments } from '../runtimes/suite.mjs'
 import { bundle, root } from '../steps.mjs'
 import { compile, testsFor } from '../suite.mjs'
 import { output, prepareWine, wineEnvironment, work } from './build.mjs'
@@ -49,12 +49,6 @@ function installMuslNode(machine, architecture) {
 /** The path of a file in wine. */
 const windows = (path) => `Z:${path.replaceAll('/', '\\')}`
 
-/** The JUnit report is written at the end, so standard output shows the tests before a hang. */
-const reporter = (report) => [
-  ...['--test-reporter=junit', `--test-reporter-destination=${report}`],
-  ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
-]
-
 /** The limits for files under qemu: starting one process takes 2 s of processor time. */
 const EMULATED = { deadline: 15 * 60_000, concurrency: availableParallelism() }
 
@@ -70,7 +64,7 @@ function wrapped(name, words, more = '', options = FORCE_EXIT) {
   const preload = join(home, `${name}.cjs`)
   const path = script(name, [`exec ${[...words, '--require', preload].map(quote).join(' ')} "$@"`])
   writeFileSync(preload, `process.execPath = ${JSON.stringify(path)}\n${more}`)
-  return (file, report) => [path, ...options, ...reporter(report), file]
+  return (file, report) => [path, ...options, ...testArguments.node(file, report)]
 }
 
 /** napi's loader checks this machine's `ldd`, not the C library of the process. */
@@ -89,7 +83,9 @@ function musl(machine, architecture, emulator, platform) {
 }
 
 const emulators = {
-  'this machine': () => ({ command: (file, report) => [process.execPath, ...reporter(report), file] }),
+  'this machine': () => ({
+    command: (file, report) => [process.execPath, ...testArguments.node(file, report)],
+  }),
   qemu({ run, node, debian }) {
     const words = [
       ...absolute(run),
@@ -123,7 +119,7 @@ process.exit(status ?? 1)\n`,
     const run = `wine ${words} < ${quote(empty)} > ${quote(log)} 2>&1`
     const path = script('win32', [run, 'status=$?', `cat ${quote(log)}`, 'exit $status'])
     return {
-      command: (file, report) => [path, ...reporter(windows(report)), windows(join(root, file))],
+      command: (file, report) => [path, ...testArguments.node(windows(join(root, file)), windows(report))],
       env: { ...wineEnvironment(), NODE_SKIP_PLATFORM_CHECK: '1' },
       platform: 'wine',
       // All tests write to one log.
