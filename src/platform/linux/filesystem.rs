@@ -8,6 +8,7 @@ pub(in crate::platform) fn is_local(file: &OwnedFd) -> bool {
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
+        clippy::unnecessary_cast,
         reason = "the width and the sign of `f_type` differ by architecture, its low 32 bits do not"
     )]
     rustix::fs::fstatfs(file).is_ok_and(|stat| is_local_type(stat.f_type as u32))
