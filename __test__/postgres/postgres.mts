@@ -82,7 +82,8 @@ interface Options {
 
 /** A server that runs until the test file ends. */
 export class Postgres {
-  readonly port: number
+  /** 0 until the server has been started. */
+  port = 0
   /** The major version; 0 until the server has answered. */
   version = 0
   readonly #home: string
@@ -92,16 +93,15 @@ export class Postgres {
   readonly #fsync: 'on' | 'off'
   #server: ChildProcess | undefined
 
-  private constructor(port: number, isDurable = false) {
+  private constructor(isDurable = false) {
     this.#home = mkdtempSync(join(parent(isDurable), 'reconcile-postgres-'))
     this.#own(this.#home)
     this.#fsync = isDurable ? 'on' : 'off'
-    this.port = port
     process.once('exit', this.#cleanUp)
   }
 
   static async start({ network, isDurable }: Options = {}): Promise<Postgres> {
-    const postgres = new Postgres(await freePort(), isDurable)
+    const postgres = new Postgres(isDurable)
     postgres.#create()
     if (network) {
       postgres.#addresses.push(network.address)
@@ -161,8 +161,20 @@ export class Postgres {
     for (const path of [own, data]) rmSync(path, { recursive: true, force: true })
   }
 
-  /** Starts the server and waits until it answers. */
+  /** Starts the server, the first time on a free port, and waits until it answers. */
   async up(): Promise<void> {
+    const isNew = this.port === 0
+    for (let tries = 1; ; tries += 1) {
+      if (isNew) this.port = await freePort()
+      const code = await this.#launch()
+      if (code === undefined) return
+      // Another test may have taken the port meanwhile.
+      if (!isNew || tries === 3) throw new Error(`postgres ended with ${code}`)
+    }
+  }
+
+  /** Returns the exit code of a server that has ended instead of answering. */
+  async #launch(): Promise<number | undefined> {
     const settings = [
       `listen_addresses=${this.#addresses}`,
       `unix_socket_directories=${this.#home}`,
@@ -172,31 +184,31 @@ export class Postgres {
       `fsync=${this.#fsync}`,
     ]
     const args = ['-D', this.#data, '-p', String(this.port), ...settings.flatMap((each) => ['-c', each])]
-    this.#server = spawn(join(this.#bin, 'postgres'), args, {
+    const server = spawn(join(this.#bin, 'postgres'), args, {
       ...this.#as,
       cwd: this.#home,
       stdio: ['ignore', 'ignore', process.env.POSTGRES_LOG ? 'inherit' : 'ignore'],
     })
-    const server = this.#server
-    await until(() => {
-      if (server.exitCode !== null) throw new Error(`postgres ended with ${server.exitCode}`)
-      return this.#readVersion().catch(() => undefined)
-    }, 'postgres answers')
+    this.#server = server
+    await until<unknown>(
+      () => server.exitCode !== null || this.#readVersion().catch(() => false),
+      'postgres answers',
+    )
+    return server.exitCode ?? undefined
   }
 
+  /** By the socket in its directory: the port may be that of another server. */
   async #readVersion(): Promise<number> {
-    const [row] = await this.sql<{ number: string }>(
-      `SELECT current_setting('server_version_num') AS number`,
-      'postgres',
-      'postgres',
-    )
-    this.version = Math.floor(Number(row?.number) / 10_000)
+    const where = { host: this.#home, port: this.port, user: 'postgres', database: 'postgres' }
+    const query = `SELECT current_setting('server_version_num') AS number`
+    const { rows } = await connected(where, (client) => client.query(query))
+    this.version = Math.floor(Number(rows[0]?.number) / 10_000)
     return this.version
   }
 
   /** A standby of this server on this machine, to which it streams. */
   async standby(): Promise<Postgres> {
-    const standby = new Postgres(await freePort())
+    const standby = new Postgres()
     const label = await this.#copyTo(standby.#data)
     const from = `primary_conninfo = 'host=${this.#home} port=${this.port} user=postgres'\n`
     appendFileSync(join(standby.#data, 'postgresql.auto.conf'), from)
@@ -292,14 +304,18 @@ export class Postgres {
     return this.#connected(database, user, async (client) => (await client.query<R>(text)).rows)
   }
 
-  async #connected<T>(database: string, user: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
-    const client = new pg.Client({ connectionString: this.url(database, user) })
-    client.on('error', () => {})
-    await client.connect()
-    try {
-      return await use(client)
-    } finally {
-      await client.end()
-    }
+  #connected<T>(database: string, user: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
+    return connected({ connectionString: this.url(database, user) }, use)
+  }
+}
+
+async function connected<T>(where: pg.ClientConfig, use: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client(where)
+  client.on('error', () => {})
+  await client.connect()
+  try {
+    return await use(client)
+  } finally {
+    await client.end()
   }
 }
