@@ -8,7 +8,7 @@ import { type TestContext, test } from 'node:test'
 import { directory, rejection } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
 import { copyPackage, type Package, root } from '../support/packages.mjs'
-import { here } from '../support/release.mjs'
+import { fileOf, here } from '../support/release.mjs'
 import { sleep } from '../support/time.mjs'
 import { noDeletion, noLinks } from '../support/wine.mjs'
 
@@ -29,7 +29,7 @@ function installed(
   const copy = (of: string) => join(home, 'node_modules', of, 'node_modules/reconcile-lock')
   const copies: [string, string] = [copy('one'), copy('two')]
   copyPackage(copies[0])
-  const [binary = ''] = readdirSync(copies[0]).filter((name) => name.endsWith('.node'))
+  const binary = fileOf(here)
   const platform = join(home, 'platform')
   mkdirSync(platform, { recursive: true })
   cpSync(join(copies[0], binary), join(platform, binary))
