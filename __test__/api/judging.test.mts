@@ -14,6 +14,8 @@ import {
   rejection,
   withoutSignals,
 } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
+import { noNanoseconds } from '../support/qemu.mjs'
 import { sleep, until } from '../support/time.mjs'
 import { processState } from '../support/waiter.mjs'
 
@@ -58,17 +60,20 @@ async function isStale(cwd: string, content: string | object, reason: RegExp): P
   await lock.release()
 }
 
-test('acquireLock waits for a new empty file, then takes over', async (t) => {
-  const cwd = directory(t)
-  const before = Date.now()
-  leave(cwd, '', 0)
-  assert.equal((await inspectLock(cwd)).state, 'held')
-  const lock = await acquireLock(cwd)
-  const waited = Date.now() - before
-  assert.ok(waited >= 1900 && waited < 5000, `waited ${waited} ms`)
-  assert.match(lock.takenOver?.reason ?? '', /the file was empty/)
-  await lock.release()
-})
+test(
+  'acquireLock waits for a new empty file, then takes over',
+  knownFailure(noNanoseconds, async (t) => {
+    const cwd = directory(t)
+    const before = Date.now()
+    leave(cwd, '', 0)
+    assert.equal((await inspectLock(cwd)).state, 'held')
+    const lock = await acquireLock(cwd)
+    const waited = Date.now() - before
+    assert.ok(waited >= 1900 && waited < 5000, `waited ${waited} ms`)
+    assert.match(lock.takenOver?.reason ?? '', /the file was empty/)
+    await lock.release()
+  }),
+)
 
 test('acquireLock takes over an empty file from the future', async (t) => {
   // The clock was set back after it was created.

@@ -67,7 +67,7 @@ const leaks = ({ growth, descriptors, threads }: ReturnType<typeof difference>) 
 ]
 
 const noMemory: KnownFailure = {
-  platform: 'musl',
+  platform: 'qemu',
   why: 'qemu emulates /proc/self/stat, without the resident memory',
   sometimes: true,
 }

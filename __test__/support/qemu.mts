@@ -18,3 +18,9 @@ export const moreProcessorTime: KnownFailure = {
   // The waiters of a failed measurement acquire while their directories are removed.
   isHarmful: true,
 }
+
+export const noNanoseconds: KnownFailure = {
+  platform: 'qemu',
+  why: 'qemu for s390x leaves out the nanoseconds of the times of a file',
+  sometimes: true,
+}
