@@ -14,6 +14,7 @@ import {
 import { Peer } from '../support/child.mjs'
 import { directory, leave, MESSAGE, rejection } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
+import { noNanoseconds } from '../support/qemu.mjs'
 import { sleep, until } from '../support/time.mjs'
 import { Waiter } from '../support/waiter.mjs'
 import { begin } from '../support/waits.mjs'
@@ -151,28 +152,31 @@ test('a wait ignores later changes of cwd and options', async (t) => {
   await other.release()
 })
 
-test('acquireLock waits for a new empty file until its timeout', async (t) => {
-  const cwd = directory(t)
-  for (const [, acquire] of calls) {
-    await within(100 + LATE, async () => {
-      leave(cwd, '', 0)
-      const before = performance.now()
-      const error = await rejection(acquire({ cwd, timeout: 100 }))
-      const took = performance.now() - before
-      assert.equal(error.code, 'E_LOCK_CONTENTION')
-      assert.match(String(error.reason), /is creating it right now/)
-      assert.ok(took >= 100, `${took} ms`)
-      return took
-    })
-  }
-  const before = performance.now()
-  leave(cwd, '', 0)
-  const lock = await acquireLock({ cwd, timeout: 20_000 })
-  const took = performance.now() - before
-  await lock.release()
-  assert.match(String(lock.takenOver?.reason), /the file was empty/)
-  assert.ok(took > 1900 && took < 5000, `${took} ms`)
-})
+test(
+  'acquireLock waits for a new empty file until its timeout',
+  knownFailure(noNanoseconds, async (t) => {
+    const cwd = directory(t)
+    for (const [, acquire] of calls) {
+      await within(100 + LATE, async () => {
+        leave(cwd, '', 0)
+        const before = performance.now()
+        const error = await rejection(acquire({ cwd, timeout: 100 }))
+        const took = performance.now() - before
+        assert.equal(error.code, 'E_LOCK_CONTENTION')
+        assert.match(String(error.reason), /is creating it right now/)
+        assert.ok(took >= 100, `${took} ms`)
+        return took
+      })
+    }
+    const before = performance.now()
+    leave(cwd, '', 0)
+    const lock = await acquireLock({ cwd, timeout: 20_000 })
+    const took = performance.now() - before
+    await lock.release()
+    assert.match(String(lock.takenOver?.reason), /the file was empty/)
+    assert.ok(took > 1900 && took < 5000, `${took} ms`)
+  }),
+)
 
 const flockless = spawnSync('flock', ['--version']).status !== 0 && 'flock(1) is not installed'
 
