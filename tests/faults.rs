@@ -241,7 +241,7 @@ fn every_call_fails_once_with_every_error() {
                     assert!(scene.goes_well(operation, &outcome), "{what}: {outcome:?}");
                     continue;
                 }
-                // The mode of a young file may be set by now.
+                // The mode of a young file may already be set.
                 let is_repeated = operation != AcquireDurable
                     && call.starts_with("open")
                     && [1, 13].contains(errno)
@@ -253,7 +253,7 @@ fn every_call_fails_once_with_every_error() {
                 } else {
                     assert!(is_system(&outcome, named(call), *errno), "{what}: {outcome:?}");
                 }
-                scene.world.mend();
+                scene.world.clear_failures();
                 if outcome.is_ok() && matches!(operation, Acquire | AcquireDurable | AcquireShared) {
                     // The acquire has succeeded, and nothing released its lock.
                     scene.world.kill(1);
@@ -285,7 +285,7 @@ fn every_call_fails_always_and_cleanup_may_fail() {
             if !does_not_matter && !is_tidying && !is_early {
                 assert!(is_system(&outcome, named(call), 5), "{what}: {outcome:?}");
             }
-            scene.world.mend();
+            scene.world.clear_failures();
             scene.is_left_well(&what);
         }
     }
@@ -298,7 +298,7 @@ fn failed_release_keeps_the_lock_until_exit() {
         scene.world.fail(call, 5);
         scene.world.fail("ftruncate", 5);
         assert!(is_system(&scene.run(Release), call, 5));
-        scene.world.mend();
+        scene.world.clear_failures();
         assert!(matches!(acquire(&scene.two, &target(), 0), Err(Error::Contention { .. })));
         scene.world.kill(1);
         scene.is_left_well(call);
@@ -316,7 +316,7 @@ fn a_failed_creation_is_taken_over_within_2_s() {
                 scene.world.fail("ftruncate", 5);
             }
             assert!(is_system(&scene.run(Acquire), call, 28));
-            scene.world.mend();
+            scene.world.clear_failures();
             let before = scene.two.wall_clock();
             assert!(acquire(&scene.two, &target(), 0).unwrap().taken_over.is_some());
             let waited = scene.two.wall_clock() - before;
@@ -333,7 +333,7 @@ fn a_failed_sync_rolls_the_lock_back() {
             let before = scene.world.content();
             scene.world.fail(call, 5);
             assert!(is_system(&scene.run(AcquireDurable), call, 5));
-            scene.world.mend();
+            scene.world.clear_failures();
             assert_eq!(scene.world.content(), before, "{on:?}, {call}");
             let next = acquire(&scene.two, &durable(), 0).unwrap();
             let reported = next.taken_over.and_then(|from| from.holder).map(|holder| holder.pid);
@@ -366,7 +366,7 @@ fn a_partial_record_does_not_block_others() {
             let mut scene = Scene::new(on);
             scene.world.write_only(length);
             assert!(is_system(&scene.run(Acquire), "write", 27), "{length}");
-            scene.world.mend();
+            scene.world.clear_failures();
             let before = scene.two.wall_clock();
             let next = acquire(&scene.two, &target(), 0).unwrap();
             assert_eq!(next.taken_over.is_some(), is_told, "{length}");

@@ -294,7 +294,7 @@ for (const { order, on, normally, calls } of OPERATIONS) {
         const isRetried = matters && error === 'EINTR' && RETRIED.includes(at.syscall)
         // Without the permission for O_NOATIME, it opens the file again.
         const isAskedAgain = matters && error === 'EPERM' && order === 'inspect' && at.syscall === 'open'
-        // The mode of a young file may be set by now, and a missing one was released.
+        // The mode of a young file may already be set, and a missing one was released.
         const isRepeated =
           at?.syscall === 'open' &&
           ['EACCES', 'EPERM'].includes(error) &&

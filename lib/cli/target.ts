@@ -66,7 +66,7 @@ async function acquireAt(place: string, acquire: (at: LockOptions) => Promise<Lo
 }
 
 const isNamedAsDirectory = (place: string): boolean =>
-  ['', '.', '..'].includes(place.split(sep).join('/').split('/').at(-1) ?? '') && place !== ''
+  ['', '.', '..'].includes(place.split(sep).join('/').split('/').at(-1) ?? '')
 
 const isDirectory = (place: string): Promise<boolean> =>
   stat(place).then(

@@ -142,7 +142,7 @@ impl RetryBudget {
         now.saturating_sub(first_seen) < CREATION_GRACE
     }
 
-    /// Whether an open that was denied is repeated: the creator of the file has yet to set its mode, or by now has done so,
+    /// Whether an open that was denied is repeated: the creator of the file has yet to set its mode, or has set it since,
     /// or has released the lock.
     pub(super) fn repeats_denied<S: System>(
         &mut self,

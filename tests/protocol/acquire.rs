@@ -157,7 +157,7 @@ fn an_open_denied_before_the_mode_was_set_is_repeated() {
             let _held = acquire(&two, &target, 0).unwrap();
             world.fail("open", EACCES);
             world.before("lstat", move |world| {
-                world.mend();
+                world.clear_failures();
                 if is_released {
                     world.remove();
                 }
@@ -189,7 +189,7 @@ fn a_reader_waits_for_the_mode_of_the_file_of_readers() {
         for _ in 0..19 {
             world.before("pause", |_| {});
         }
-        world.before("pause", World::mend);
+        world.before("pause", World::clear_failures);
         acquire(&two, &other, 0).unwrap();
         assert_eq!(two.pauses.get(), 20);
     });

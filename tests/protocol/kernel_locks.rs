@@ -34,7 +34,7 @@ fn a_lease_is_retried_then_refused() {
     release(&two, acquire(&two, &target(), 0).unwrap()).unwrap();
     world.put(OLD_DEAD, 60_000);
     world.fail("open", EWOULDBLOCK);
-    world.before("pause", World::mend);
+    world.before("pause", World::clear_failures);
     assert!(acquire(&one, &target(), 0).unwrap().taken_over.is_some());
     world.put(OLD_DEAD, 60_000);
     world.fail("open", EWOULDBLOCK);

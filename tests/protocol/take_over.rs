@@ -34,7 +34,7 @@ fn rollback_restores_the_previous_record() {
             let held = acquire(&one, &target(), 0).unwrap();
             world.fail(ill, EIO);
             rollback(&one, held).unwrap();
-            world.mend();
+            world.clear_failures();
             assert_eq!(world.content().unwrap() == found, ill.is_empty());
             let next = acquire(&two, &target(), 0).unwrap().taken_over.unwrap();
             if ill.is_empty() {
@@ -58,7 +58,7 @@ fn a_failed_take_over_leaves_the_stale_file() {
         let named = if call == "create" { "open" } else { call };
         assert!(is_system(acquire(&one, &target(), 0), named, ENOSPC), "{call}");
         assert_eq!(world.content().as_deref(), Some(OLD_DEAD), "{call}");
-        world.mend();
+        world.clear_failures();
         assert!(
             acquire(&one, &target(), 0).unwrap().taken_over.is_some(),
             "{call}: the next run still learns of it"
@@ -73,7 +73,7 @@ fn a_take_over_whose_recheck_fails_does_not_block_others() {
     world.put(OLD_DEAD, 0);
     world.before("pause", |world| world.fail("lstat", EIO));
     assert!(is_system(acquire(&one, &target(), 0), "lstat", EIO));
-    world.mend();
+    world.clear_failures();
     assert!(acquire(&two, &target(), 0).unwrap().taken_over.is_some());
 }
 

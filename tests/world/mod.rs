@@ -164,7 +164,7 @@ impl World {
         self.state().failing_call = Some((number, errno));
     }
 
-    pub fn mend(&self) {
+    pub fn clear_failures(&self) {
         let mut state = self.state();
         state.failing.clear();
         state.failing_call = None;
