@@ -246,6 +246,11 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
+        name: "inspector_believes_a_later_record",
+        about: "an inspector judges a record that was written after it released the kernel lock",
+        edits: &[("classified.filter(|found| found.bytes == first.bytes)", "classified")],
+    },
+    Mutation {
         name: "breaker_takes_no_kernel_lock",
         about: "a stale file is broken without its kernel lock",
         edits: &[(

@@ -188,7 +188,7 @@ const OPERATIONS: Operation[] = [
   { order: 'acquire', on: 'held', normally: CONTENTION, calls: 'open open fstat flock fstat flock read' },
   { order: 'release', on: 'own', normally: undefined, calls: 'fstat open lstat unlink' },
   { order: 'inspect', on: 'free', normally: 'free', calls: 'open' },
-  { order: 'inspect', on: 'stale', normally: 'stale', calls: 'open fstat read flock lstat read' },
+  { order: 'inspect', on: 'stale', normally: 'stale', calls: 'open fstat read flock flock lstat read' },
   { order: 'inspect', on: 'held', normally: 'held', calls: 'open fstat read read open read' },
   { order: 'break', on: 'stale', normally: true, calls: 'open fstat flock lstat read open lstat unlink' },
   { order: 'break', on: 'held', normally: CONTENTION, calls: 'open fstat flock flock read' },
@@ -289,7 +289,9 @@ for (const { order, on, normally, calls } of OPERATIONS) {
         // The record is read once more for the command line and the user of the holder, which may be missing.
         const isDetail =
           order === 'inspect' && on === 'held' && at?.nth === { open: 2, read: 3 }[at?.syscall ?? '']
-        const matters = at !== undefined && !isDetail && !DOES_NOT_MATTER.includes(at.syscall)
+        // The close that follows releases it, too.
+        const isUnlock = order === 'inspect' && at?.syscall === 'flock' && at.nth === 2
+        const matters = at !== undefined && !isDetail && !isUnlock && !DOES_NOT_MATTER.includes(at.syscall)
         const bare = at?.syscall === 'flock' && NO_KERNEL_LOCKS.includes(error)
         const isRetried = matters && error === 'EINTR' && RETRIED.includes(at.syscall)
         // Without the permission for O_NOATIME, it opens the file again.

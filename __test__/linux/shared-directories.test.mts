@@ -120,7 +120,7 @@ test('new empty files delay a call by 2 s', async (t) => {
   assert.equal(inspectLockSync(cwd).state, 'held')
 })
 
-test('a shared kernel lock delays a call by 100 ms', async (t) => {
+test('a shared kernel lock delays a call by 0.3 s', async (t) => {
   const cwd = directory(t)
   const path = leave(cwd, { pid: deadPid(), createdAt: 1 })
   const child = spawn('flock', ['--shared', '--no-fork', path, 'sh', '-c', 'echo holds; exec sleep 60'], {
@@ -128,14 +128,14 @@ test('a shared kernel lock delays a call by 100 ms', async (t) => {
   })
   t.after(() => child.kill('SIGKILL'))
   await once(child.stdout, 'data')
-  for (const call of [async () => acquireLockSync(cwd), () => breakLock(cwd)]) {
+  for (const call of [async () => acquireLockSync(cwd), () => acquireLock(cwd), () => breakLock(cwd)]) {
     const begun = performance.now()
     const error = await rejection(call())
     const took = performance.now() - begun
     assert.equal(error.code, 'E_LOCK_CONTENTION')
     assert.match(String(error.reason), /^another process holds the kernel lock in shared mode/)
     // The bound is ten times the delay, for a busy machine.
-    assert.ok(took < 1000, `${took} ms`)
+    assert.ok(took > 250 && took < 3000, `${took} ms`)
   }
 })
 

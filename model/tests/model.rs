@@ -301,6 +301,10 @@ fn three_processes() {
 fn processes_in_pid_namespaces_of_their_own() {
     let killed = Scenario { in_namespaces: true, crashes: 1, ticks: 1, ..scenario(&[(Run, 2), (Run, 2)]) };
     explore("two processes, twice each, in pid namespaces of their own, one killed", &killed, &[]);
+    let mut starts = starts();
+    starts.push(Start::released("a released lock"));
+    let inspected = Scenario { in_namespaces: true, starts, ..scenario(&[(Run, 1), (Run, 1), (Inspect, 1)]) };
+    explore("two processes and an inspector in pid namespaces of their own", &inspected, &[]);
 }
 
 #[test]
@@ -379,6 +383,7 @@ mutants! {
     mutant_release_does_not_look: release_does_not_look, ForeignFileModified, [Run 1, Run 1, Remove 1];
     mutant_exclusive_inspector: inspector_takes_the_exclusive_lock, SpuriousRefusal, [Run 1, Inspect 1];
     mutant_inspector_does_not_look_again: inspector_does_not_look_again, WrongAnswer, [Run 1, Inspect 1];
+    mutant_inspector_later_record: inspector_believes_a_later_record, WrongAnswer, [Run 1, Inspect 1], in_namespaces: true, starts: vec![Start::released("a released lock")];
     mutant_breaker_takes_no_kernel_lock: breaker_takes_no_kernel_lock, ForeignFileModified, [Run 1, Break 1];
     mutant_breaker_does_not_look_again: breaker_does_not_look_again, ForeignFileModified, [Run 1, Run 1, Break 1];
     mutant_breaker_does_not_judge: breaker_does_not_judge, LegacyLockModified, [Break 1, LegacyProcess 1];

@@ -10,7 +10,7 @@ use super::held::{Held, TakenOver, is_held};
 use super::judge::Verdict;
 use super::record::{Content, RECORD_LEN, Record};
 use super::release::rollback;
-use super::retry::{Attempt, EmptyFile, Refusal, Retry, RetryBudget};
+use super::retry::{Attempt, EmptyFile, Patience, Refusal, Retry, RetryBudget};
 use super::shared::{acquire_shared, await_readers, check_file, find_readers};
 use super::target::Target;
 use crate::platform::{Access, FileId, FsKind, LockMode, System, TryLock, Unlinked};
@@ -24,25 +24,25 @@ pub const LEGACY_UNLINK_WINDOW: Duration = Duration::from_millis(5);
 /// [`Error::Contention`] if it is held; [`Error::Symlink`], [`Error::NotAFile`], [`Error::Stale`] and
 /// [`Error::System`] as they say.
 pub fn acquire<S: System>(system: &S, target: &Target, thread: u32) -> Result<Held<S::File>, Error> {
-    acquire_until(system, target, thread, None, &mut None)
+    acquire_with(system, target, thread, Patience::Bounded, &mut None)
 }
 
-/// As [`acquire`], but stops pausing at the moment `until` of [`System::monotonic`], also for the creator of an empty
-/// file. `empty_file` carries what one attempt has seen to the next attempt of the same call.
+/// As [`acquire`], but with another patience. `empty_file` carries what one attempt has seen to the next attempt of the
+/// same call.
 ///
 /// # Errors
 /// As [`acquire`].
-pub fn acquire_until<S: System>(
+pub fn acquire_with<S: System>(
     system: &S,
     target: &Target,
     thread: u32,
-    until: Option<Duration>,
+    patience: Patience,
     empty_file: &mut EmptyFile,
 ) -> Result<Held<S::File>, Error> {
-    let held = attempt(system, target, thread, until, empty_file, !target.shared)?;
+    let held = attempt(system, target, thread, patience, empty_file, !target.shared)?;
     // 10. Readers that came in between.
     if held.has_readers
-        && let Err(error) = await_readers(system, target, until)
+        && let Err(error) = await_readers(system, target, patience)
     {
         // The refusal is the error to report.
         let _ = rollback(system, held);
@@ -51,7 +51,7 @@ pub fn acquire_until<S: System>(
     Ok(Held { has_readers: false, ..held })
 }
 
-/// As [`acquire_until`], but also acquires the path if readers hold the lock. Then `has_readers` is set, and this process
+/// As [`acquire_with`], but also acquires the path if readers hold the lock. Then `has_readers` is set, and this process
 /// does not own the lock before [`await_readers`] has succeeded.
 ///
 /// # Errors
@@ -60,21 +60,21 @@ pub fn acquire_path<S: System>(
     system: &S,
     target: &Target,
     thread: u32,
-    until: Option<Duration>,
+    patience: Patience,
     empty_file: &mut EmptyFile,
 ) -> Result<Held<S::File>, Error> {
-    attempt(system, target, thread, until, empty_file, false)
+    attempt(system, target, thread, patience, empty_file, false)
 }
 
 fn attempt<S: System>(
     system: &S,
     target: &Target,
     thread: u32,
-    until: Option<Duration>,
+    patience: Patience,
     empty_file: &mut EmptyFile,
     checks_readers: bool,
 ) -> Result<Held<S::File>, Error> {
-    let mut budget = RetryBudget::until(until, *empty_file);
+    let mut budget = RetryBudget::new(patience, *empty_file);
     let outcome = budget.repeated(system, target, |budget| {
         // 0. While this process holds the path, it refuses readers. Step 1 or 10 reports an error.
         if checks_readers && matches!(find_readers(system, target), Ok(Some(_))) {

@@ -107,7 +107,7 @@ pub(super) fn classify_busy<S: System, T>(
     file: &S::File,
     stat: &Stat,
 ) -> Result<Attempt<T>, Error> {
-    // An inspector holds the lock in shared mode, for microseconds, so a shared lock succeeds.
+    // An inspector holds the lock in shared mode, so a shared lock succeeds.
     if system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? == TryLock::Acquired {
         return Ok(Attempt::Retry(Retry::HeldByInspector));
     }

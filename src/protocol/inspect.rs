@@ -114,8 +114,10 @@ fn inspect_open_file<S: System>(
     }
     let fs = system.fs_kind(file);
     // A record that names a live process is enough. The kernel lock stays free for a process that acquires.
-    let classified = classify(system, target, budget, file, stat, (fs, true))?;
-    if let Some(Classified { verdict: Verdict::Held(_), record: Some(found), .. }) = classified {
+    let Some(first) = classify(system, target, budget, file, stat, (fs, true))? else {
+        return Ok(Attempt::Retry(Retry::Vanished));
+    };
+    if let Classified { verdict: Verdict::Held(_), record: Some(found), .. } = &first {
         let holder = found.holder(stat.modified);
         let retry = read(system, target, file, stat)?;
         if let Content::Record(record) = retry
@@ -126,7 +128,11 @@ fn inspect_open_file<S: System>(
         }
     }
     let kernel_locks = match system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? {
-        TryLock::Acquired => true,
+        // It is released before anything else, as a process that acquires would have to wait for it.
+        TryLock::Acquired => {
+            system.unlock(file);
+            true
+        }
         TryLock::WouldBlock => {
             return classify_owner(system, target, budget, file, stat, |record| is_running(system, record));
         }
@@ -136,7 +142,9 @@ fn inspect_open_file<S: System>(
         return Ok(Attempt::Retry(Retry::Vanished));
     };
     let classified = classify(system, target, budget, file, &current, (fs, kernel_locks))?;
-    let Some(Classified { verdict, record, .. }) = classified else {
+    // The content that did not change is that of the moment of the kernel lock, when no process owned the file.
+    let Some(Classified { verdict, record, .. }) = classified.filter(|found| found.bytes == first.bytes)
+    else {
         return Ok(Attempt::Retry(Retry::Vanished));
     };
     let holder = record.map(|record| record.holder(current.modified));

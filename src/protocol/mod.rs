@@ -19,12 +19,12 @@ mod retry;
 mod shared;
 pub(crate) mod target;
 
-pub use self::acquire::{LEGACY_UNLINK_WINDOW, acquire, acquire_path, acquire_until};
+pub use self::acquire::{LEGACY_UNLINK_WINDOW, acquire, acquire_path, acquire_with};
 pub use self::break_lock::break_lock;
 pub use self::held::{Held, TakenOver, is_held};
 pub use self::inspect::{LockState, LockStatus, inspect};
 pub(crate) use self::release::{FILE_CLOSED, NAMES_ANOTHER, NAMES_NONE};
 pub use self::release::{release, rollback};
 pub(crate) use self::retry::is_creation_grace;
-pub use self::retry::{CREATION_GRACE, EmptyFile};
+pub use self::retry::{CREATION_GRACE, EmptyFile, Patience};
 pub use self::shared::await_readers;

@@ -18,9 +18,6 @@ pub const CREATION_GRACE: Duration = Duration::from_secs(2);
 /// reported.
 const RECORD_WRITE_LIMIT: Duration = Duration::from_millis(20);
 
-/// The longest delay of a call by inspectors, which hold the kernel lock in shared mode.
-const SHARED_LOCK_LIMIT: Duration = Duration::from_millis(100);
-
 /// How often a call repeats an open that was denied.
 const MAX_DENIED: u32 = 2;
 
@@ -28,6 +25,28 @@ const SHARED_LOCK: &str = "another process holds the kernel lock in shared mode:
                            than reconcile-lock";
 
 pub(super) const BEING_CREATED: &str = "a process is creating it right now";
+
+/// How long a call may pause for other processes, by [`System::monotonic`].
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Patience {
+    /// As long as the bound of each kind of retry.
+    #[default]
+    Bounded,
+    /// As [`Self::Bounded`], but for the creator of an empty file until this moment.
+    ForCreatorUntil(Duration),
+    /// Until this moment.
+    Until(Duration),
+}
+
+impl Patience {
+    fn has_ended<S: System>(self, system: &S, retry: Retry) -> bool {
+        match self {
+            Self::ForCreatorUntil(until) if retry == Retry::BeingCreated => system.monotonic() >= until,
+            Self::Until(until) => system.monotonic() >= until,
+            Self::Bounded | Self::ForCreatorUntil(_) => false,
+        }
+    }
+}
 
 /// An empty file, and when it was first seen by [`System::monotonic`].
 pub type EmptyFile = Option<(FileId, Duration)>;
@@ -81,8 +100,6 @@ pub(super) struct RetryBudget {
     readers_checked: u32,
     /// When the call first found a file in its creation grace period.
     first_empty_file: Option<Duration>,
-    /// When the call first found a shared kernel lock.
-    first_inspected: Option<Duration>,
     pub(super) empty_file: EmptyFile,
     /// The file whose kernel lock was last found held.
     pub(super) locked: Option<FileId>,
@@ -90,20 +107,18 @@ pub(super) struct RetryBudget {
     pub(super) named_holder: Option<Holder>,
     /// That holder, if its process has ended.
     pub(super) ended: Option<Holder>,
-    /// When to stop pausing, by the monotonic clock; `None`: each kind of retry has its own bound.
-    until: Option<Duration>,
+    patience: Patience,
 }
 
 impl RetryBudget {
-    /// For a call that stops pausing at `until` and may have seen an empty file before.
-    pub(super) fn until(until: Option<Duration>, empty_file: EmptyFile) -> Self {
-        Self { empty_file, until, ..Self::default() }
+    /// For a call that may have seen an empty file before.
+    pub(super) fn new(patience: Patience, empty_file: EmptyFile) -> Self {
+        Self { empty_file, patience, ..Self::default() }
     }
 
     /// The pause before the next attempt; `None`: the bound is reached. Bounds count for the whole call, because a
     /// process that may write to the directory can put one new file after the other at the path.
     fn next(&mut self, retry: Retry, now: Duration) -> Option<Duration> {
-        let since = |first: &mut Option<Duration>| now.saturating_sub(*first.get_or_insert(now));
         let (count, limit, pause) = match retry {
             Retry::BeingCreated => {
                 // The first such file has its own bound.
@@ -112,13 +127,13 @@ impl RetryBudget {
                 let goes_on = is_first || now.saturating_sub(first) < CREATION_GRACE;
                 return goes_on.then_some(Duration::from_millis(5));
             }
-            Retry::HeldByInspector if since(&mut self.first_inspected) >= SHARED_LOCK_LIMIT => return None,
-            Retry::HeldByInspector => (&mut self.held_by_inspector, 1000, 1),
             Retry::Missing | Retry::Vanished => (&mut self.vanished, 200, 0),
             Retry::Leased => (&mut self.leased, 20, 5),
             Retry::RecordPending => (&mut self.record_pending, 20, 1),
             Retry::OwnerNotVisible => (&mut self.owner_not_visible, 3, 1),
             Retry::HeldByReaders => (&mut self.held_by_readers, 20, 1),
+            // Counted, not timed: on a busy machine this process may not run for most of a period either.
+            Retry::HeldByInspector => (&mut self.held_by_inspector, 100, 1),
             Retry::ReadersChecked => (&mut self.readers_checked, 100, 1),
         };
         *count += 1;
@@ -233,8 +248,7 @@ impl RetryBudget {
             if pause == Some(Duration::ZERO) {
                 continue;
             }
-            let has_time = budget.until.is_none_or(|until| system.monotonic() < until);
-            match pause.filter(|_| has_time) {
+            match pause.filter(|_| !budget.patience.has_ended(system, retry)) {
                 Some(pause) => system.pause(pause),
                 None => return Err(budget.give_up(system, target, retry)),
             }

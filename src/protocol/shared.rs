@@ -7,7 +7,6 @@
 
 use std::io::ErrorKind;
 use std::mem;
-use std::time::Duration;
 
 use super::error::Error;
 use super::file::{not_a_file, stat_if_current, stays};
@@ -15,7 +14,7 @@ use super::held::{Held, TakenOver};
 use super::inspect::{LockState, inspect_path};
 use super::record::Record;
 use super::release::{FILE_CLOSED, NAMES_ANOTHER, NAMES_NONE};
-use super::retry::{Attempt, Refusal, Retry, RetryBudget};
+use super::retry::{Attempt, Patience, Refusal, Retry, RetryBudget};
 use super::target::{Target, readers_of, system_error};
 use crate::platform::{Access, FileId, FileKind, FsKind, LockMode, Opened, Stat, System, TryLock};
 
@@ -135,13 +134,12 @@ fn is_trusted<S: System>(system: &S, readers: &Target, stat: &Stat) -> bool {
     readers.trusts_others() || !system.is_planted(&readers.path, stat.owner)
 }
 
-/// Checks that no reader holds the lock, whose path this process holds. Stops pausing at the moment `until` of
-/// [`System::monotonic`].
+/// Checks that no reader holds the lock, whose path this process holds.
 ///
 /// # Errors
 /// [`Error::Contention`] if a reader holds it; [`Error::System`] as it says.
-pub fn await_readers<S: System>(system: &S, target: &Target, until: Option<Duration>) -> Result<(), Error> {
-    RetryBudget::until(until, None)
+pub fn await_readers<S: System>(system: &S, target: &Target, patience: Patience) -> Result<(), Error> {
+    RetryBudget::new(patience, None)
         .repeated(system, target, |budget| check_readers(system, target, budget, Access::ReadWrite))
 }
 
@@ -181,8 +179,13 @@ pub(super) fn check_file<S: System>(
         return Ok(Attempt::Done(()));
     }
     match system.try_lock(&file, LockMode::Exclusive).map_err(readers.system("flock"))? {
+        TryLock::Acquired if access == Access::Read => system.unlock(&file),
         TryLock::Acquired => {}
-        TryLock::WouldBlock => return Ok(Attempt::Retry(Retry::HeldByReaders)),
+        TryLock::WouldBlock => {
+            let shared = system.try_lock(&file, LockMode::Shared).map_err(readers.system("flock"))?;
+            let is_checked = shared == TryLock::WouldBlock;
+            return Ok(Attempt::Retry(if is_checked { Retry::ReadersChecked } else { Retry::HeldByReaders }));
+        }
         TryLock::Unsupported => return Ok(Attempt::Done(())),
     }
     if stat_if_current(system, &readers, id)?.is_none() {

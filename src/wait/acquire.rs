@@ -14,7 +14,7 @@ use crate::platform::{Os, QueueTicket, System, is_shortage};
 use crate::pool;
 use crate::protocol::error::Error;
 use crate::protocol::target::Target;
-use crate::protocol::{self, CREATION_GRACE, LockState};
+use crate::protocol::{self, CREATION_GRACE, LockState, Patience};
 use crate::table::{self, Owner};
 
 /// How long a first attempt pauses for others, such as the creator of an empty file.
@@ -133,15 +133,19 @@ fn first_attempt(target: &Target, thread: u32, timeout: Duration) -> Result<Held
     }
 }
 
-/// One attempt, which does not wait for a holder. It may occupy its thread for [`PAUSES`]. `timeout` is that of the
-/// whole call: with a timeout, the call queues behind the waiters that exist.
+/// One attempt, which does not wait for a holder, nor longer than [`PAUSES`] for a creator. `timeout` is that of the
+/// whole call: with a timeout, the call pauses for nothing else longer, and queues behind the waiters that exist.
 pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Result<HeldHere, Error> {
     let os = Os::get();
-    let until = os.monotonic().checked_add(if timeout.is_zero() { PAUSES } else { timeout.min(PAUSES) });
+    let patience = if timeout.is_zero() {
+        Patience::ForCreatorUntil(os.monotonic() + PAUSES)
+    } else {
+        Patience::Until(os.monotonic() + timeout.min(PAUSES))
+    };
     // A call without time to queue attempts at once.
     let others_wait = timeout > 2 * QUEUE_YIELD && waits_for(&target.path);
     if !others_wait {
-        return match protocol::acquire_until(os, target, thread, until, &mut None) {
+        return match protocol::acquire_with(os, target, thread, patience, &mut None) {
             Err(Error::System { source, .. }) if !timeout.is_zero() && is_shortage(&source) => {
                 Err(target.contention(None, Some(source.to_string())))
             }

@@ -1,6 +1,9 @@
 //! Acquiring: a new file, its creator, and retries.
 
-use reconcile_lock::protocol::{acquire, acquire_until, break_lock, inspect, is_held, release};
+use std::mem;
+use std::time::Duration;
+
+use reconcile_lock::protocol::{Patience, acquire, acquire_with, break_lock, inspect, is_held, release};
 use reconcile_lock::{Access, Error, LockMode, LockOptions, LockState, Opened, System, Target, TryLock};
 
 use crate::world::{self, World, target};
@@ -24,20 +27,28 @@ fn a_free_lock_is_acquired_and_released() {
 }
 
 #[test]
-fn acquire_until_does_not_pause_after_the_deadline() {
+fn an_acquire_pauses_as_long_as_its_patience() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     world.put(b"garbage", 60_000);
     let Opened::File(look) = two.open(&target().path, Access::Read).unwrap() else { panic!() };
     assert_eq!(two.try_lock(&look, LockMode::Shared).unwrap(), TryLock::Acquired);
     let before = one.monotonic();
-    let until = |milliseconds| Some(before + std::time::Duration::from_millis(milliseconds));
-    assert!(is_contention(acquire_until(&one, &target(), 0, until(0), &mut None), None));
+    let until = |milliseconds| before + Duration::from_millis(milliseconds);
+    let acquire = |patience| acquire_with(&one, &target(), 0, patience, &mut None);
+    assert!(is_contention(acquire(Patience::Until(before)), None));
     assert_eq!(one.monotonic(), before);
-    assert!(is_contention(acquire_until(&one, &target(), 0, until(50), &mut None), None));
-    assert!(one.monotonic() <= before + std::time::Duration::from_millis(60));
-    drop(look);
-    assert!(acquire_until(&one, &target(), 0, until(0), &mut None).unwrap().taken_over.is_some());
+    assert!(is_contention(acquire(Patience::Until(until(50))), None));
+    assert!(one.monotonic() <= until(60));
+    for _ in 0..50 {
+        world.before("pause", |_| {});
+    }
+    world.before("pause", move |_| drop(look));
+    mem::forget(acquire(Patience::ForCreatorUntil(before)).unwrap());
+    world.put(b"", 0);
+    let pauses = one.pauses.get();
+    assert!(is_contention(acquire(Patience::ForCreatorUntil(one.monotonic())), None));
+    assert_eq!(one.pauses.get(), pauses);
 }
 
 #[test]
@@ -101,7 +112,7 @@ fn a_creator_past_its_grace_period_is_refused() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     world.before("flock", move |_| {
-        two.pause(std::time::Duration::from_secs(3));
+        two.pause(Duration::from_secs(3));
         let held = acquire(&two, &target(), 0).unwrap();
         assert!(held.taken_over.as_ref().unwrap().reason.contains("empty"));
         std::mem::forget(held);
@@ -114,7 +125,7 @@ fn a_late_creator_takes_over_from_a_killed_process() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     world.before("flock", move |world| {
-        two.pause(std::time::Duration::from_secs(3));
+        two.pause(Duration::from_secs(3));
         drop(acquire(&two, &target(), 0).unwrap());
         world.kill(2);
     });

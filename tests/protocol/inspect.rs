@@ -1,7 +1,9 @@
 //! Inspecting.
 
+use std::mem;
+
 use reconcile_lock::protocol::{acquire, break_lock, inspect};
-use reconcile_lock::{Access, LockMode, LockState, Opened, ProcessState, System, TryLock};
+use reconcile_lock::{Access, LockMode, LockState, Opened, ProcessState, System, Target, TryLock};
 
 use crate::OLD_DEAD;
 use crate::world::{self, World, target};
@@ -54,6 +56,53 @@ fn an_inspector_causes_no_refusal() {
     world.put(br#"{"pid":2,"createdAt":5,"bootId":"boot","startTime":1,"pidNs":1}"#, 0);
     let Ok(Opened::File(look)) = one.open("x".as_ref(), Access::Read) else { panic!("opened") };
     assert_eq!(one.try_lock(&look, LockMode::Shared).unwrap(), TryLock::Acquired);
+    // Neither process runs for a while.
+    world.before("pause", |world| world.pass(1000));
     world.before("pause", move |_| drop(look));
     assert!(acquire(&one, &target(), 0).unwrap().taken_over.is_some());
+}
+
+#[test]
+fn an_acquire_during_an_inspection_is_not_delayed() {
+    let world = World::new();
+    // The pid of the other namespace does not tell the inspector that the process lives.
+    let (one, two) = (world.process(1), world.process(2).in_pid_namespace(2));
+    world.put(OLD_DEAD, 60_000);
+    world.before("lstat", move |_| {
+        mem::forget(acquire(&two, &Target { legacy: false, ..target() }, 0).unwrap());
+        assert_eq!(two.pauses.get(), 0);
+    });
+    let status = inspect(&one, &target()).unwrap();
+    assert_eq!((status.state, status.holder.unwrap().pid), (LockState::Held, 2));
+}
+
+#[test]
+fn a_read_during_an_inspection_is_not_delayed() {
+    let shared = Target { shared: true, legacy: false, ..target() };
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    drop(acquire(&two, &shared, 0).unwrap());
+    // The first call finds the file.
+    world.before("lstat readers", |_| {});
+    world.before("lstat readers", move |_| {
+        mem::forget(acquire(&two, &shared, 0).unwrap());
+        assert_eq!(two.pauses.get(), 0);
+    });
+    assert_eq!(inspect(&one, &target()).unwrap().state, LockState::Free);
+    assert_eq!(inspect(&one, &target()).unwrap().state, LockState::Held);
+}
+
+#[test]
+fn a_check_for_readers_causes_no_refusal() {
+    let shared = Target { shared: true, legacy: false, ..target() };
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    drop(acquire(&two, &shared, 0).unwrap());
+    let Ok(Opened::File(file)) = two.open("x.readers".as_ref(), Access::Read) else { panic!("opened") };
+    assert_eq!(two.try_lock(&file, LockMode::Exclusive).unwrap(), TryLock::Acquired);
+    for _ in 0..50 {
+        world.before("pause", |_| {});
+    }
+    world.before("pause", move |_| drop(file));
+    acquire(&one, &target(), 0).unwrap();
 }

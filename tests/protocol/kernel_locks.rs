@@ -11,7 +11,7 @@ use crate::{
 const EWOULDBLOCK: i32 = 11;
 
 #[test]
-fn a_shared_kernel_lock_delays_a_call_by_100_ms() {
+fn a_shared_kernel_lock_delays_a_call_by_300_ms() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     world.put(OLD_DEAD, 60_000);
@@ -23,7 +23,7 @@ fn a_shared_kernel_lock_delays_a_call_by_100_ms() {
     };
     assert!(reason.contains("in shared mode"), "{reason}");
     let took = one.monotonic().saturating_sub(begun).as_millis();
-    assert!((100..150).contains(&took), "{took} ms");
+    assert!((290..320).contains(&took), "{took} ms");
 }
 
 #[test]

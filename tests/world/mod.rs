@@ -185,6 +185,11 @@ impl World {
         self.state().before.entry(call).or_default().push(Box::new(action));
     }
 
+    /// Lets time pass.
+    pub fn pass(&self, milliseconds: u64) {
+        self.state().clock += milliseconds;
+    }
+
     pub fn without_kernel_locks(&self) {
         self.state().without_locks = true;
     }
@@ -262,6 +267,11 @@ pub struct Process {
 }
 
 impl Process {
+    pub fn in_pid_namespace(mut self, number: u64) -> Self {
+        self.identity.pid_namespace = Some(number);
+        self
+    }
+
     pub fn exec(&self) {
         self.has_become_another_program.set(true);
     }
