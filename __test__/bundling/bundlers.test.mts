@@ -1,7 +1,6 @@
 // Each test is a row of the first table of docs/bundling.md.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import {
   copyFileSync,
   cpSync,
@@ -11,7 +10,6 @@ import {
   renameSync,
   writeFileSync,
 } from 'node:fs'
-import { type AddressInfo, createServer } from 'node:net'
 import { dirname, join, relative } from 'node:path'
 import { createInterface } from 'node:readline'
 import { pathToFileURL } from 'node:url'
@@ -19,6 +17,7 @@ import * as esbuild from 'esbuild'
 import { acquireLock } from 'reconcile-lock'
 import * as vite from 'vite'
 import { directory } from '../support/directory.mjs'
+import { freePort } from '../support/port.mjs'
 import { fileOf, here, installedBinary, platforms } from '../support/release.mjs'
 import { build, excludes, file, node, project, toolTest } from './programs.mjs'
 
@@ -180,15 +179,6 @@ toolTest('the files that @vercel/nft traces', async (t) => {
   // One for each package of another platform.
   assert.equal(warnings.size, platforms.length - 1)
 })
-
-/** A port that is free at the moment. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  return port
-}
 
 toolTest('Next.js, serverExternalPackages, standalone', async (t) => {
   // Turbopack takes no packages from outside its root.

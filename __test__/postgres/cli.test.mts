@@ -9,9 +9,10 @@ import { send } from '../support/child.mjs'
 import { bin, cli, exists, Listener, Running, read, shell } from '../support/cli.mjs'
 import { directory, MESSAGE } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
+import { freePort } from '../support/port.mjs'
 import { until } from '../support/time.mjs'
 import { Database } from './database.mjs'
-import { freePort, PASSWORD, type Postgres, USER } from './postgres.mjs'
+import { PASSWORD, type Postgres, USER } from './postgres.mjs'
 
 const root = join(bin, '../..')
 

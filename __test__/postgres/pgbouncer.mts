@@ -4,8 +4,9 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
+import { freePort } from '../support/port.mjs'
 import { until } from '../support/time.mjs'
-import { freePort, owner, PASSWORD, type Postgres, USER } from './postgres.mjs'
+import { owner, PASSWORD, type Postgres, USER } from './postgres.mjs'
 
 export const PGBOUNCER = '/usr/sbin/pgbouncer'
 

@@ -15,11 +15,11 @@ import {
   statfsSync,
   writeFileSync,
 } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import { root } from '../support/packages.mjs'
+import { freePort } from '../support/port.mjs'
 import { until } from '../support/time.mjs'
 
 const INSTALLED = '/usr/lib/postgresql'
@@ -46,15 +46,6 @@ export function owner(): { uid: number; gid: number } | undefined {
   const [, , uid, gid] = /^postgres:.*$/m.exec(readFileSync('/etc/passwd', 'utf8'))?.[0].split(':') ?? []
   if (uid === undefined || gid === undefined) throw new Error('there is no user postgres')
   return { uid: Number(uid), gid: Number(gid) }
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 function hasRoom(path: string): boolean {

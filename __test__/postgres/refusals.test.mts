@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { cpSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
-import { createServer, Socket } from 'node:net'
+import { type AddressInfo, createServer, Socket } from 'node:net'
 import { join } from 'node:path'
 import { after, before, type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -11,8 +12,9 @@ import { inspect } from 'node:util'
 import pg from 'pg'
 import { LockError, lockKey, type PostgresOptions, postgresLocks, tableSql } from 'reconcile-lock/postgres'
 import { directory, rejection } from '../support/directory.mjs'
+import { freePort } from '../support/port.mjs'
 import { sleep } from '../support/time.mjs'
-import { freePort, Postgres, USER } from './postgres.mjs'
+import { Postgres, USER } from './postgres.mjs'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 let postgres: Postgres
@@ -95,9 +97,10 @@ test('a refused connection is ECONNREFUSED with a message', async (t) => {
 })
 
 test('connectTimeout ends a call to a silent server', async (t) => {
-  const port = await freePort()
-  const server = createServer(() => {}).listen(port, '127.0.0.1')
+  const server = createServer(() => {}).listen(0, '127.0.0.1')
+  await once(server, 'listening')
   t.after(() => server.close())
+  const { port } = server.address() as AddressInfo
   const locks = locksOf(t, { connectionString: `postgres://u@127.0.0.1:${port}/d`, connectTimeout: 300 })
   const error = await rejection(locks.acquireLock())
   assert.deepEqual(
