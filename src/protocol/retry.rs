@@ -69,7 +69,7 @@ pub(super) struct Refusal {
 pub(super) enum Retry {
     /// The path names no file now: its owner has released it.
     Missing,
-    /// The path named the file, and names none or another one now.
+    /// The path named the file, and names none or another one now, or its content has changed.
     Vanished,
     /// The file is empty and in its creation grace period: its creator is about to lock it.
     BeingCreated,
