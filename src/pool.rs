@@ -21,7 +21,7 @@ const POLL: Duration = Duration::from_micros(50);
 /// How many threads work at once, unless all of them hang.
 const LIMIT: usize = 64;
 
-/// How long none of them may be done until another one begins. Attempts that pause for others are no stuck ones.
+/// How long none of them may be done until another one begins. Attempts pause for the creator of a file for less.
 const STUCK: Duration = Duration::from_millis(50);
 
 /// Small: the deepest call is one of the protocol.
