@@ -14,7 +14,7 @@ import {
 import { Peer } from '../support/child.mjs'
 import { directory, leave, MESSAGE, rejection } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
-import { noNanoseconds } from '../support/qemu.mjs'
+import { moreProcessorTime, noNanoseconds } from '../support/qemu.mjs'
 import { sleep, until } from '../support/time.mjs'
 import { Waiter } from '../support/waiter.mjs'
 import { begin } from '../support/waits.mjs'
@@ -114,19 +114,22 @@ for (const timeout of [1e300, Number.MAX_VALUE, 2 ** 53, 1e12, Number.POSITIVE_I
 }
 
 for (const form of ['async', 'sync'] as const) {
-  test(`a wait costs almost no processor time (${form})`, async (t) => {
-    const { cwd } = await held(t)
-    const waiter = new Waiter(t)
-    // The first wait compiles code, which is not a cost of waiting.
-    await waiter.wait({ cwd, timeout: 30, form })
-    await within(60, async () => {
-      const before = await waiter.usage()
-      await waiter.wait({ cwd, timeout: 1000, form })
-      const cpu = (await waiter.usage()).cpu - before.cpu
-      t.diagnostic(`${cpu.toFixed(1)} ms of the processor in 1000 ms`)
-      return cpu
-    })
-  })
+  test(
+    `a wait costs almost no processor time (${form})`,
+    knownFailure(moreProcessorTime, async (t) => {
+      const { cwd } = await held(t)
+      const waiter = new Waiter(t)
+      // The first wait compiles code, which is not a cost of waiting.
+      await waiter.wait({ cwd, timeout: 30, form })
+      await within(60, async () => {
+        const before = await waiter.usage()
+        await waiter.wait({ cwd, timeout: 1000, form })
+        const cpu = (await waiter.usage()).cpu - before.cpu
+        t.diagnostic(`${cpu.toFixed(1)} ms of the processor in 1000 ms`)
+        return cpu
+      })
+    }),
+  )
 }
 
 test('a wait ignores later changes of cwd and options', async (t) => {
