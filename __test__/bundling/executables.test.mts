@@ -5,8 +5,9 @@ import { copyFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as esbuild from 'esbuild'
 import { directory } from '../support/directory.mjs'
+import { excludes, project } from '../support/installed-program.mjs'
 import { fileOf, here, installedBinary } from '../support/release.mjs'
-import { build, bun, excludes, file, node, project, toolTest } from './programs.mjs'
+import { build, bun, file, node, toolTest } from './programs.mjs'
 
 toolTest('bun build --compile', async (t) => {
   const home = project(t)

@@ -7,9 +7,10 @@ import { after, before, type TestContext } from 'node:test'
 import { promisify } from 'node:util'
 import { npm, type Registry, serve } from '../release/registry.mjs'
 import { directory, mounted } from '../support/directory.mjs'
+import { excludes, inRoot, project } from '../support/installed-program.mjs'
 import { root } from '../support/packages.mjs'
 import { installedBinary, makeRelease, manifest } from '../support/release.mjs'
-import { build, excludes, file, node, project, toolTest } from './programs.mjs'
+import { build, file, node, toolTest } from './programs.mjs'
 
 const execPath = node.execPath ?? ''
 const release = makeRelease()
@@ -127,15 +128,8 @@ toolTest('a root with the packages and Node.js alone, as in distroless', async (
   for (const path of [execPath, ...(stdout.match(/\/\S+/g) ?? [])])
     cpSync(path, join(rootOfImage, path), { dereference: true })
   cpSync(project(t), join(rootOfImage, 'app'), { recursive: true })
-  mkdirSync(join(rootOfImage, 'proc'))
-  const script = 'mount --rbind /proc "$0/proc" && exec chroot "$0" "$@"'
-  const within = (path: string) => ['--mount', 'sh', '-c', script, path, execPath]
-  try {
-    await promisify(execFile)('unshare', [...within('/'), '--version'])
-  } catch (error) {
-    return t.skip(`no root can be changed here: ${(error as Error).message.trim()}`)
-  }
-  await excludes(t, 'unshare', [...within(rootOfImage), '/app/app.js'], { lock: '/lock' })
+  const within = await inRoot(t, rootOfImage)
+  if (within) await excludes(t, 'unshare', [...within, execPath, '/app/app.js'], { lock: '/lock' })
 })
 
 toolTest('node --permission with and without --allow-addons', async (t) => {
