@@ -1,5 +1,6 @@
 // The layout of Alpine, a row of the third table of docs/bundling.md. `npm run cross` runs this in a Node.js for musl.
 import { copyFileSync, cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { machine } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { directory } from '../support/directory.mjs'
@@ -15,7 +16,9 @@ function* filesOfNode(): Generator<[from: string, to: string]> {
   const mapped = readFileSync('/proc/self/maps', 'utf8').match(/(?<= r-xp .* )\/.*(?<!\.node)$/gm)
   for (const path of new Set(mapped)) {
     const name = basename(path)
-    yield [path, name.startsWith('ld-musl-') ? `/lib/${name}` : name === 'node' ? NODE : `/usr/lib/${name}`]
+    // The loader of musl is its C library.
+    const isLoader = name === 'libc.so' || name.startsWith('ld-musl-')
+    yield [path, isLoader ? `/lib/ld-musl-${machine()}.so.1` : name === 'node' ? NODE : `/usr/lib/${name}`]
   }
 }
 
