@@ -63,6 +63,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Work that was handed to a thread.
 pub(crate) struct Job<T> {
     slot: Arc<Slot<T>>,
+    submitted: Instant,
 }
 
 struct Slot<T> {
@@ -82,7 +83,7 @@ enum Progress<T> {
 /// every wait for it ends.
 pub(crate) fn submit<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Job<thread::Result<T>> {
     let slot = Arc::new(Slot { is_done: AtomicBool::new(false), progress: Mutex::new(Progress::Running) });
-    let job = Job { slot: Arc::clone(&slot) };
+    let job = Job { slot: Arc::clone(&slot), submitted: Instant::now() };
     submit_detached(Box::new(move || slot.finish(catch_panic(work))));
     job
 }
@@ -237,12 +238,11 @@ impl<T> Slot<T> {
 }
 
 impl<T> Job<T> {
-    /// The answer, if it comes within `time`. To sleep for it would cost more than to spin, and a thread that sleeps or
+    /// The answer, if it comes within `time` of the submission. To sleep for it would cost more than to spin, and a thread that sleeps or
     /// yields on a busy machine gets the processor back much later.
     pub(crate) fn spin_for(self, time: Duration) -> Result<T, Self> {
-        let started = Instant::now();
         while !self.slot.is_done.load(Ordering::Acquire) {
-            if started.elapsed() >= time {
+            if self.submitted.elapsed() >= time {
                 break;
             }
             hint::spin_loop();
@@ -285,6 +285,17 @@ mod tests {
         job.when_done(move |done| told.send(done.unwrap()).unwrap());
         go.send(1).unwrap();
         assert_eq!(tell.recv_timeout(LONG), Ok(2));
+    }
+
+    #[test]
+    fn the_start_of_a_thread_counts_as_spinning() {
+        let (go, wait) = mpsc::channel::<()>();
+        let mut job = submit(move || wait.recv_timeout(LONG));
+        job.submitted = job.submitted.checked_sub(LONG).unwrap();
+        let began = Instant::now();
+        assert!(job.spin_for(LONG).is_err());
+        assert!(began.elapsed() < LONG / 2);
+        go.send(()).unwrap();
     }
 
     #[test]

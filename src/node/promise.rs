@@ -18,7 +18,7 @@ use crate::pool;
 use crate::protocol;
 use crate::protocol::error::Error;
 
-/// How long the JavaScript thread may spin for an answer.
+/// How long the JavaScript thread may spin for an answer, from the submission of the work.
 pub(super) const SPIN_LIMIT: Duration = Duration::from_micros(100);
 
 /// The value of a call. One type for all calls: the code for promises is there once.
