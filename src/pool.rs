@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// How long a thread without work stays: a program that only waits is to have one thread more, not two.
 const IDLE: Duration = Duration::from_millis(100);
 
-/// How long a thread polls for more work before it sleeps: a program that acquires and releases in a loop brings it
+/// How long a thread polls for more work after that of a call: a program that acquires and releases in a loop brings it
 /// within that time, and to wake a thread takes as long as the work.
 const POLL: Duration = Duration::from_micros(50);
 
@@ -29,8 +29,14 @@ pub(crate) const STACK: usize = 256 * 1024;
 
 pub(crate) type Work = Box<dyn FnOnce() + Send>;
 
+struct Task {
+    work: Work,
+    /// A call of the program waits for it.
+    is_call: bool,
+}
+
 struct Queue {
-    waiting: VecDeque<Work>,
+    waiting: VecDeque<Task>,
     /// How many threads have no work.
     idle: usize,
     /// How many of them poll for it.
@@ -84,22 +90,26 @@ enum Progress<T> {
 pub(crate) fn submit<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Job<thread::Result<T>> {
     let slot = Arc::new(Slot { is_done: AtomicBool::new(false), progress: Mutex::new(Progress::Running) });
     let job = Job { slot: Arc::clone(&slot), submitted: Instant::now() };
-    submit_detached(Box::new(move || slot.finish(catch_panic(work))));
+    enqueue(Task { work: Box::new(move || slot.finish(catch_panic(work))), is_call: true });
     job
 }
 
 /// Hands `work` to a thread that does it as soon as fewer than [`LIMIT`] others work or all of those hang; or does it here
 /// if the system refuses one.
 pub(crate) fn submit_detached(work: Work) {
+    enqueue(Task { work, is_call: false });
+}
+
+fn enqueue(task: Task) {
     let mut queue = locked(&QUEUE);
     if queue.idle <= queue.waiting.len() {
         let is_full = queue.threads >= LIMIT;
         if !(is_full && queue.has_reserve) && queue.add_thread(is_full).is_err() && queue.threads == 0 {
             drop(queue);
-            return work();
+            return (task.work)();
         }
     }
-    queue.waiting.push_back(work);
+    queue.waiting.push_back(task);
     notify(queue);
 }
 
@@ -110,7 +120,7 @@ pub(crate) fn submit_at_once(work: impl FnOnce(Asleep) + Send + 'static) -> bool
         return false;
     }
     queue.threads -= 1;
-    queue.waiting.push_front(Box::new(move || work(Asleep(()))));
+    queue.waiting.push_front(Task { work: Box::new(move || work(Asleep(()))), is_call: false });
     notify(queue);
     true
 }
@@ -177,7 +187,7 @@ pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
 
 fn serve(mut queue: MutexGuard<'_, Queue>) {
     loop {
-        if let Some(work) = queue.waiting.pop_front() {
+        if let Some(Task { work, is_call }) = queue.waiting.pop_front() {
             HAS_WORK.store(!queue.waiting.is_empty(), Ordering::Release);
             queue.idle -= 1;
             drop(queue);
@@ -185,7 +195,7 @@ fn serve(mut queue: MutexGuard<'_, Queue>) {
             queue = locked(&QUEUE);
             queue.idle += 1;
             queue.done += 1;
-            if queue.waiting.is_empty() {
+            if is_call && queue.waiting.is_empty() {
                 queue.polling += 1;
                 drop(queue);
                 poll();
