@@ -3,15 +3,17 @@
 
 use std::time::Duration;
 
+use super::await_readers::{await_readers, check_file};
 use super::error::Error;
 use super::existing::{Classified, classify, classify_busy, open_existing};
 use super::file::{INVALID_RECORD_LEN, read, stat_if_current};
 use super::held::{Held, TakenOver, is_held};
 use super::judge::Verdict;
+use super::readers::find_readers;
 use super::record::{Content, RECORD_LEN, Record};
 use super::release::rollback;
 use super::retry::{Attempt, EmptyFile, Patience, Refusal, Retry, RetryBudget};
-use super::shared::{acquire_shared, await_readers, check_file, find_readers};
+use super::shared::acquire_shared;
 use super::target::Target;
 use crate::platform::{Access, FileId, FsKind, LockMode, System, TryLock, Unlinked};
 

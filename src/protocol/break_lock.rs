@@ -1,13 +1,14 @@
 //! Break: removes a stale lock, or with force a held one.
 #![forbid(unsafe_code)]
 
+use super::await_readers::check_readers;
 use super::error::Error;
 use super::existing::{Classified, classify, classify_busy, open_existing};
 use super::file::{not_a_file, overwrite, read, stat_if_current, stays};
 use super::judge::Verdict;
+use super::readers::find_readers;
 use super::record::{Content, RELEASED};
 use super::retry::{Attempt, Refusal, Retry, RetryBudget};
-use super::shared::{check_readers, find_readers};
 use super::target::Target;
 use crate::platform::{Access, FileKind, LockMode, Opened, System, TryLock, Unlinked};
 

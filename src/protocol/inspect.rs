@@ -4,14 +4,15 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::await_readers::check_readers;
 use super::error::Error;
 use super::existing::{Classified, classify, classify_owner, open_existing};
 use super::file::{read, stat_if_current};
 use super::holder::{describe, is_foreign, is_running, without_record};
 use super::judge::Verdict;
+use super::readers::{describe_readers, readers};
 use super::record::{Content, Holder};
 use super::retry::{Attempt, BEING_CREATED, Refusal, Retry, RetryBudget};
-use super::shared::{check_readers, describe_readers, readers};
 use super::target::Target;
 use crate::platform::{Access, LockMode, ProcessDetails, Stat, System, TryLock};
 

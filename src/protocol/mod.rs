@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod acquire;
+mod await_readers;
 mod break_lock;
 pub(crate) mod error;
 mod existing;
@@ -13,6 +14,7 @@ mod held;
 pub(crate) mod holder;
 mod inspect;
 pub mod judge;
+mod readers;
 pub mod record;
 mod release;
 mod retry;
@@ -20,11 +22,11 @@ mod shared;
 pub(crate) mod target;
 
 pub use self::acquire::{LEGACY_UNLINK_WINDOW, acquire, acquire_path, acquire_with};
+pub use self::await_readers::await_readers;
 pub use self::break_lock::break_lock;
+pub(crate) use self::held::{FILE_CLOSED, NAMES_ANOTHER, NAMES_NONE};
 pub use self::held::{Held, TakenOver, is_held};
 pub use self::inspect::{LockState, LockStatus, inspect};
-pub(crate) use self::release::{FILE_CLOSED, NAMES_ANOTHER, NAMES_NONE};
 pub use self::release::{release, rollback};
 pub(crate) use self::retry::is_creation_grace;
 pub use self::retry::{CREATION_GRACE, EmptyFile, Patience};
-pub use self::shared::await_readers;

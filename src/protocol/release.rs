@@ -5,15 +5,11 @@ use std::mem;
 
 use super::error::Error;
 use super::file::{cut, overwrite, stays};
-use super::held::Held;
+use super::held::{FILE_CLOSED, Held, NAMES_ANOTHER, NAMES_NONE};
 use super::record::RELEASED;
 use super::shared::release_shared;
 use super::target::system_error;
 use crate::platform::{System, Unlinked};
-
-pub(crate) const FILE_CLOSED: &str = "another part of this program closed its file";
-pub(crate) const NAMES_NONE: &str = "the path names no file now";
-pub(crate) const NAMES_ANOTHER: &str = "the path names another file now";
 
 /// Releases a lock. This process does not own it afterwards, even if the call fails. A file that cannot be removed is
 /// marked as released.

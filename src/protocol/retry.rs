@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::error::Error;
 use super::holder::{inherited, lock_owner, without_record};
+use super::readers::held_by_readers;
 use super::record::Holder;
-use super::shared::held_by_readers;
 use super::target::Target;
 use crate::platform::{FileId, FileKind, Stat, System};
 

@@ -5,18 +5,16 @@
 //! and an owner that acquire at the same time, at least one finds the other.
 #![forbid(unsafe_code)]
 
-use std::io::ErrorKind;
 use std::mem;
 
 use super::error::Error;
-use super::file::{not_a_file, stat_if_current, stays};
-use super::held::{Held, TakenOver};
+use super::file::{not_a_file, stat_if_current};
+use super::held::{FILE_CLOSED, Held, NAMES_ANOTHER, NAMES_NONE, TakenOver};
 use super::inspect::{LockState, inspect_path};
 use super::record::Record;
-use super::release::{FILE_CLOSED, NAMES_ANOTHER, NAMES_NONE};
-use super::retry::{Attempt, Patience, Refusal, Retry, RetryBudget};
+use super::retry::{Attempt, Refusal, Retry, RetryBudget};
 use super::target::{Target, readers_of, system_error};
-use crate::platform::{Access, FileId, FileKind, FsKind, LockMode, Opened, Stat, System, TryLock};
+use crate::platform::{Access, FileKind, FsKind, LockMode, Opened, Stat, System, TryLock};
 
 /// One attempt to acquire in shared mode.
 pub(super) fn acquire_shared<S: System>(
@@ -133,124 +131,6 @@ fn open_or_create<S: System>(
 fn is_trusted<S: System>(system: &S, readers: &Target, stat: &Stat) -> bool {
     readers.trusts_others() || !system.is_planted(&readers.path, stat.owner)
 }
-
-/// Checks that no reader holds the lock, whose path this process holds.
-///
-/// # Errors
-/// [`Error::Contention`] if a reader holds it; [`Error::System`] as it says.
-pub fn await_readers<S: System>(system: &S, target: &Target, patience: Patience) -> Result<(), Error> {
-    RetryBudget::new(patience, None)
-        .repeated(system, target, |budget| check_readers(system, target, budget, Access::ReadWrite))
-}
-
-/// Checks that no process has the kernel lock of the readers. With [`Access::ReadWrite`] it removes their file then.
-pub(super) fn check_readers<S: System>(
-    system: &S,
-    target: &Target,
-    budget: &mut RetryBudget,
-    access: Access,
-) -> Result<Attempt<()>, Error> {
-    match find_readers(system, target)? {
-        Some(_) => check_file(system, target, budget, access),
-        None => Ok(Attempt::Done(())),
-    }
-}
-
-/// As [`check_readers`], of a file that exists.
-pub(super) fn check_file<S: System>(
-    system: &S,
-    target: &Target,
-    budget: &mut RetryBudget,
-    access: Access,
-) -> Result<Attempt<()>, Error> {
-    let readers = target.of_readers();
-    let file = match system.open(&readers.path, access) {
-        Ok(Opened::File(file)) => file,
-        Ok(Opened::Leased) => return Ok(Attempt::Retry(Retry::Leased)),
-        Ok(Opened::Missing | Opened::NotAFile(_)) => return Ok(Attempt::Retry(Retry::Vanished)),
-        Err(error) if budget.repeats_denied(system, &readers, &error) => {
-            return Ok(Attempt::Retry(Retry::BeingCreated));
-        }
-        Err(error) => return Err(readers.system("open")(error)),
-    };
-    let id = system.stat(&file).map_err(readers.system("fstat"))?.id;
-    if system.fs_kind(&file) == FsKind::Shared {
-        // Readers refuse it, and a network filesystem may need a writable descriptor for the exclusive kernel lock.
-        return Ok(Attempt::Done(()));
-    }
-    match system.try_lock(&file, LockMode::Exclusive).map_err(readers.system("flock"))? {
-        TryLock::Acquired if access == Access::Read => system.unlock(&file),
-        TryLock::Acquired => {}
-        TryLock::WouldBlock => {
-            let shared = system.try_lock(&file, LockMode::Shared).map_err(readers.system("flock"))?;
-            let is_checked = shared == TryLock::WouldBlock;
-            return Ok(Attempt::Retry(if is_checked { Retry::ReadersChecked } else { Retry::HeldByReaders }));
-        }
-        TryLock::Unsupported => return Ok(Attempt::Done(())),
-    }
-    if stat_if_current(system, &readers, id)?.is_none() {
-        return Ok(Attempt::Retry(Retry::Vanished));
-    }
-    if access == Access::ReadWrite
-        && let Err(failed) = system.unlink(&readers.path, id)
-        && !stays(&failed)
-    {
-        return Err(readers.failed(failed));
-    }
-    Ok(Attempt::Done(()))
-}
-
-/// The file of the readers, if it exists. Readers refuse another kind of file, so an owner ignores it.
-pub(super) fn find_readers<S: System>(system: &S, target: &Target) -> Result<Option<FileId>, Error> {
-    let path = readers_of(&target.path);
-    let stat = match system.stat_path(&path) {
-        // The name of the lock file has less than nine bytes left, so no reader can create this one.
-        Err(error) if error.kind() == ErrorKind::InvalidFilename => return Ok(None),
-        stat => stat.map_err(system_error("lstat", &path))?,
-    };
-    let Some(stat) = stat else { return Ok(None) };
-    let is_theirs = stat.kind == FileKind::File
-        && stat.size == 0
-        && (target.trusts_others() || !system.is_planted(&path, stat.owner));
-    Ok(is_theirs.then_some(stat.id))
-}
-
-/// The processes that hold the lock in shared mode, as far as the system lists them.
-pub(super) fn readers<S: System>(system: &S, target: &Target) -> Vec<u32> {
-    let Ok(Some(id)) = find_readers(system, target) else { return Vec::new() };
-    let mut pids = system.shared_lock_owners(id);
-    pids.sort_unstable();
-    pids.dedup();
-    pids
-}
-
-/// The reason to refuse a lock that is held in shared mode.
-pub(super) fn held_by_readers<S: System>(system: &S, target: &Target) -> String {
-    if let Ok(Some(id)) = find_readers(system, target)
-        && system.holds(id)
-    {
-        return "this process holds it in shared mode. Release it first: an upgrade in place is refused, because two of \
-                them would wait for each other"
-            .to_owned();
-    }
-    describe_readers(&readers(system, target))
-}
-
-/// Names the processes that hold a lock in shared mode: a sentence without its full stop.
-pub(super) fn describe_readers(readers: &[u32]) -> String {
-    match readers {
-        [] => "another process holds it in shared mode".to_owned(),
-        [pid] => format!("process {pid} holds it in shared mode"),
-        pids => {
-            let named: Vec<_> = pids.iter().take(MAX_NAMED).map(u32::to_string).collect();
-            let more = if pids.len() > MAX_NAMED { ", …" } else { "" };
-            format!("{} processes hold it in shared mode: {}{more}", pids.len(), named.join(", "))
-        }
-    }
-}
-
-/// How many readers a reason names.
-const MAX_NAMED: usize = 8;
 
 /// Releases a lock in shared mode. The last reader removes the file.
 pub(super) fn release_shared<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> {

@@ -1,11 +1,10 @@
 //! The held locks of which a program wants to know at once if they are lost.
 #![forbid(unsafe_code)]
 
-use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::service::service;
 use crate::map::{HASHER, Map};
 use crate::platform::{FileId, HolderEvent, Os, System, Watch, Watcher, Watching};
 use crate::pool;
@@ -16,7 +15,7 @@ use crate::table::{self, LockId};
 const RESCAN_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Gets the reason, once.
-type Report = Box<dyn FnOnce(&'static str) + Send>;
+pub(super) type Report = Box<dyn FnOnce(&'static str) + Send>;
 
 struct HeldFile {
     path: PathBuf,
@@ -41,33 +40,30 @@ pub(super) struct Check {
     is_watched: bool,
 }
 
-/// Calls `report` on another thread if the path of a held lock names another file or none before the lock is released.
-pub(crate) fn report_loss(id: LockId, report: Report) -> io::Result<()> {
-    let Some((path, file)) = table::location(id) else { return Ok(()) };
-    let mut service = service();
-    service.begin()?;
-    let now = Instant::now();
-    let held = HeldFile { path, file, watch: None, due: Some(now), has_event: false, reports: Vec::new() };
-    service.losses.files.entry(id).or_insert(held).reports.push(report);
-    service.wake_for(Some(now));
-    Ok(())
+/// The result of a check.
+pub(super) struct Checked {
+    id: LockId,
+    watch: Option<Watching>,
+    /// `None`: the lock was released.
+    is_open: Option<bool>,
+    lost: Option<&'static str>,
 }
 
 /// Checks files on other threads, those of each device on one: a disk may hang.
-pub(super) fn dispatch(watcher: &Watcher, mut checks: Vec<Check>) {
+pub(super) fn dispatch(watcher: &Watcher, mut checks: Vec<Check>, on_checked: fn(Checked)) {
     checks.sort_unstable_by_key(|check| check.file.device);
     while let Some(device) = checks.last().map(|check| check.file.device) {
         let of_device = checks.split_off(checks.partition_point(|check| check.file.device != device));
         let watcher = watcher.clone();
         pool::submit_detached(Box::new(move || {
             for check in of_device {
-                run(&watcher, check);
+                on_checked(run(&watcher, check));
             }
         }));
     }
 }
 
-fn run(watcher: &Watcher, Check { id, path, file, is_watched }: Check) {
+fn run(watcher: &Watcher, Check { id, path, file, is_watched }: Check) -> Checked {
     let checked = pool::catch_panic(|| {
         let watch = (!is_watched).then(|| watcher.watch(&path, None, false));
         // After the watch: a change before it sends no event.
@@ -76,29 +72,7 @@ fn run(watcher: &Watcher, Check { id, path, file, is_watched }: Check) {
     let (watch, lost) = checked.unwrap_or((None, None));
     // A lock that is released is out of the table before its file is removed.
     let is_open = table::is_open(id);
-    let lost = lost.or((is_open == Some(false)).then_some(protocol::FILE_CLOSED));
-    let mut service = service();
-    if is_open.is_none() || lost.is_some() {
-        let held = service.losses.files.remove(&id);
-        drop(service);
-        if let (Some(_), Some(reason), Some(held)) = (is_open, lost, held) {
-            for report in held.reports {
-                // That of a program may panic.
-                let _ = pool::catch_panic(|| report(reason));
-            }
-        }
-        return;
-    }
-    let due = Instant::now() + RESCAN_INTERVAL;
-    if let Some(held) = service.losses.files.get_mut(&id) {
-        if let Some(Watching::Yes(watch)) = watch {
-            held.has_event |= watch.missed().is_some();
-            held.watch = Some(watch);
-        }
-        held.due = Some(if std::mem::take(&mut held.has_event) { Instant::now() } else { due });
-        let due = held.due;
-        service.wake_for(due);
-    }
+    Checked { id, watch, is_open, lost: lost.or((is_open == Some(false)).then_some(protocol::FILE_CLOSED)) }
 }
 
 /// Why the path does not name the file of the lock. A check that fails shows nothing.
@@ -118,6 +92,34 @@ impl Losses {
 
     pub(super) fn is_empty(&self) -> bool {
         self.files.is_empty()
+    }
+
+    /// Reports once if the path of the lock `id` names another file than this one, or none.
+    pub(super) fn add(&mut self, id: LockId, path: PathBuf, file: FileId, report: Report, now: Instant) {
+        let held =
+            HeldFile { path, file, watch: None, due: Some(now), has_event: false, reports: Vec::new() };
+        self.files.entry(id).or_insert(held).reports.push(report);
+    }
+
+    /// Notes a check. If the lock is lost, it returns the reason and those to whom to report it.
+    pub(super) fn on_checked(
+        &mut self,
+        checked: Checked,
+        now: Instant,
+    ) -> Option<(&'static str, Vec<Report>)> {
+        let Checked { id, watch, is_open, lost } = checked;
+        if is_open.is_none() || lost.is_some() {
+            let held = self.files.remove(&id);
+            return is_open.and(lost).zip(held.map(|held| held.reports));
+        }
+        if let Some(held) = self.files.get_mut(&id) {
+            if let Some(Watching::Yes(watch)) = watch {
+                held.has_event |= watch.missed().is_some();
+                held.watch = Some(watch);
+            }
+            held.due = Some(if mem::take(&mut held.has_event) { now } else { now + RESCAN_INTERVAL });
+        }
+        None
     }
 
     pub(super) fn on_events(&mut self, event_of: impl Fn(&Watch) -> Option<HolderEvent>, now: Instant) {

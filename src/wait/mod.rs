@@ -27,6 +27,5 @@ mod waiters;
 mod watched_file;
 
 pub(crate) use self::acquire::{acquire, start_for_creator, try_once};
-pub(crate) use self::losses::report_loss;
 pub(crate) use self::request::{AcquireRequest, Answer, WaiterId};
-pub(crate) use self::service::{cancel, cancel_all, refused, start};
+pub(crate) use self::service::{cancel, cancel_all, refused, report_loss, start};

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::files::{Attempted, Batch, Files};
 use super::intervals::{CANCEL_GRACE, SHORTEST_RESCAN};
 use super::job::{Done, Job, Observed, Outcome, Queue};
-use super::losses::{self, Losses};
+use super::losses::{self, Checked, Losses, Report};
 use super::paths::Paths;
 use super::request::{AcquireRequest, Answer, HeldHere, HeldPath, PendingCall, Refused, WaiterId, Wanted};
 use super::{files, job};
@@ -22,7 +22,7 @@ use crate::pool::{self, Asleep};
 use crate::protocol::error::Error;
 use crate::protocol::target::readers_of;
 use crate::protocol::{self, CREATION_GRACE, Held};
-use crate::table::{Owner, UnderWay};
+use crate::table::{self, LockId, Owner, UnderWay};
 
 /// How long the thread exists without waiters.
 const IDLE: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ type Waiter = job::Waiter<Files>;
 
 pub(super) struct Service {
     pub(super) paths: Paths<Files>,
-    pub(super) losses: Losses,
+    losses: Losses,
     /// That of the thread that sleeps; `None`: there is no such thread.
     watcher: Option<Watcher>,
     /// The moment at which it wakes up at the latest.
@@ -107,6 +107,30 @@ pub(crate) fn refused(id: WaiterId) -> Option<Refused> {
     service().paths.refused(id).cloned()
 }
 
+/// Calls `report` on another thread if the path of a held lock names another file or none before the lock is released.
+pub(crate) fn report_loss(id: LockId, report: Report) -> io::Result<()> {
+    let Some((path, file)) = table::location(id) else { return Ok(()) };
+    let mut service = service();
+    service.begin()?;
+    let now = Instant::now();
+    service.losses.add(id, path, file, report, now);
+    service.wake_for(Some(now));
+    Ok(())
+}
+
+fn on_checked(checked: Checked) {
+    let mut service = service();
+    let lost = service.losses.on_checked(checked, Instant::now());
+    let next = service.losses.next();
+    service.wake_for(next);
+    drop(service);
+    let Some((reason, reports)) = lost else { return };
+    for report in reports {
+        // That of a program may panic.
+        let _ = pool::catch_panic(|| report(reason));
+    }
+}
+
 fn refuse_all(waiters: impl IntoIterator<Item = Waiter>, reason: &str) {
     waiters.into_iter().for_each(|waiter| refuse(waiter, reason));
 }
@@ -118,7 +142,7 @@ fn refuse(waiter: Waiter, reason: &str) {
 
 impl Service {
     /// Starts the sleeping thread unless it exists.
-    pub(super) fn begin(&mut self) -> io::Result<()> {
+    fn begin(&mut self) -> io::Result<()> {
         if self.watcher.is_none() {
             let watcher = Watcher::new();
             let sleeping = watcher.clone();
@@ -130,7 +154,7 @@ impl Service {
     }
 
     /// Wakes the thread if it would sleep for too long.
-    pub(super) fn wake_for(&mut self, moment: Option<Instant>) {
+    fn wake_for(&mut self, moment: Option<Instant>) {
         let Some(moment) = moment else { return };
         if self.until.is_none_or(|until| moment < until)
             && let Some(watcher) = &self.watcher
@@ -170,7 +194,7 @@ fn serve(watcher: &Watcher, asleep: Option<Asleep>) {
             service.until = Some(until);
             (tick.late, tick.jobs, checks, until)
         };
-        losses::dispatch(watcher, checks);
+        losses::dispatch(watcher, checks, on_checked);
         for (waiter, refused) in late {
             if waiter.is_cancelled {
                 refuse(waiter, CANCELLED);
