@@ -10,8 +10,7 @@ use napi::bindgen_prelude::{FromNapiValue, Function, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, JsError, JsValue, Result, Status, check_status, sys};
 
-use super::promise::{Outcome, Settle, settled};
-use super::state::State;
+use super::outcome::{Outcome, Settle, settled};
 
 /// Settles one promise, on the JavaScript thread.
 type Settlement = Box<dyn FnOnce(Env) + Send>;
@@ -23,30 +22,30 @@ pub(super) struct Promises {
     settlements: Arc<Settlements>,
     /// How many are pending, without those that were abandoned. They keep the event loop alive.
     awaited: Cell<i32>,
+    /// Called after each settlement, with its environment.
+    on_settled: fn(&Env),
 }
 
 impl Promises {
-    /// napi calls `nothing` after each settlement.
-    pub(super) fn new(nothing: &Function<'_, (), ()>) -> Result<Self> {
+    /// napi calls `nothing` after each settlement. `on_settled` is to count the promise off, by [`Self::keep_alive`].
+    pub(super) fn new(nothing: &Function<'_, (), ()>, on_settled: fn(&Env)) -> Result<Self> {
         let settlements =
             nothing.build_threadsafe_function::<Settlement>().weak::<true>().build_callback(|context| {
                 (context.value)(context.env);
                 Ok(())
             })?;
-        Ok(Self { settlements: Arc::new(settlements), awaited: Cell::new(0) })
+        Ok(Self { settlements: Arc::new(settlements), awaited: Cell::new(0), on_settled })
     }
 
     /// A promise, and the function that settles it from any thread.
     pub(super) fn deferred<'env>(&self, env: &'env Env) -> Result<(Settle, Unknown<'env>)> {
         let (deferred, promise) = Deferred::new(env)?;
         self.keep_alive(env, 1);
-        let settlements = Arc::clone(&self.settlements);
+        let (settlements, on_settled) = (Arc::clone(&self.settlements), self.on_settled);
         let settle = move |done: Outcome| {
             let settlement = move |env: Env| {
                 deferred.settle(&env, settled(&env, done, None));
-                if let Ok(state) = State::of(&env) {
-                    state.promises.keep_alive(&env, -1);
-                }
+                on_settled(&env);
             };
             // If the environment ends, this drops the outcome.
             settlements.call(Box::new(settlement), ThreadsafeFunctionCallMode::NonBlocking);

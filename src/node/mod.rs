@@ -2,17 +2,21 @@
 
 #![allow(clippy::trivially_copy_pass_by_ref, reason = "the lifetime of `&Env` is that of the scope's values")]
 
+mod acquired;
 mod args;
 #[cfg(target_env = "musl")]
 mod at_exit;
 mod deferred;
 mod errors;
 mod exit;
+mod held;
 mod lock;
+mod outcome;
 #[cfg(feature = "panic-probe")]
 mod panic_probe;
 mod promise;
 mod state;
+mod status;
 mod waiting;
 
 use std::path::Path;
@@ -23,77 +27,23 @@ use napi::{Env, Result};
 use napi_derive::napi;
 
 use crate::api;
-use crate::platform::{Os, ProcessDetails, describe_process};
+use crate::platform::Os;
+use crate::protocol;
 use crate::protocol::target::Target;
-use crate::protocol::{self, LockState, LockStatus};
 use crate::table::{self, LockId, Owner, UnderWay};
 use crate::wait;
 
+use acquired::{Acquired, Create, CreateLock};
 use args::{target, target_of};
 use errors::{CreateFailure, guarded, to_js};
-use lock::{Acquired, Create, CreateLock, JsHolder};
-use promise::{Answer, GoOn, Settle, Value, Work, promised, promised_or, returned};
+use outcome::{Answer, Settle, Value, Work, returned};
+use promise::{GoOn, promised, promised_or};
 use state::State;
+use status::JsStatus;
 
 /// Which version this binary is of: another's JavaScript must not use it.
 #[napi]
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// A process that holds a lock in shared mode.
-#[napi(object, object_from_js = false, use_nullable = true)]
-pub struct JsReader {
-    /// The process.
-    pub pid: u32,
-    /// Its command line.
-    pub command: Option<String>,
-    /// Its user.
-    pub user: Option<String>,
-}
-
-impl From<u32> for JsReader {
-    fn from(pid: u32) -> Self {
-        let ProcessDetails { command, user } = describe_process(pid);
-        Self { pid, command, user }
-    }
-}
-
-/// `inspectLock`'s answer.
-#[napi(object, object_from_js = false, use_nullable = true)]
-pub struct JsStatus {
-    /// The lock file.
-    pub path: String,
-    /// `free`, `held` or `stale`.
-    #[napi(ts_type = "'free' | 'held' | 'stale'")]
-    pub state: &'static str,
-    /// The current or previous holder.
-    pub holder: Option<JsHolder>,
-    /// One sentence for a person.
-    pub reason: String,
-    /// The processes that hold the lock in shared mode, as far as the system lists them.
-    pub readers: Option<Vec<JsReader>>,
-    /// The command line of the holder.
-    pub command: Option<String>,
-    /// The user of the holder.
-    pub user: Option<String>,
-}
-
-impl From<LockStatus> for JsStatus {
-    fn from(status: LockStatus) -> Self {
-        Self {
-            path: args::text_of(&status.path),
-            state: match status.state {
-                LockState::Free => "free",
-                LockState::Held => "held",
-                LockState::Stale => "stale",
-            },
-            holder: status.holder.map(JsHolder::from),
-            reason: status.reason,
-            readers: status.readers.map(|pids| pids.into_iter().map(JsReader::from).collect()),
-            command: status.process.command,
-            user: status.process.user,
-        }
-    }
-}
 
 fn attempt(owner: Owner, thread: u32, target: Target, timeout: Duration, claimable: bool) -> Work {
     let under_way = UnderWay::begin(owner);

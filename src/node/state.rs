@@ -11,7 +11,7 @@ use super::deferred::Promises;
 use super::errors::guarded;
 use super::exit;
 use super::lock::JsHolder;
-use super::promise::Outcome;
+use super::outcome::Outcome;
 use crate::map::Map;
 use crate::platform::{self, Os, System};
 use crate::protocol::target::Target;
@@ -57,13 +57,19 @@ pub fn setup(env: &Env, thread_id: Function<'_, (), u32>, nothing: Function<'_, 
         }
         let thread = if platform::is_main_thread() { MAIN_THREAD } else { thread_id.call(())? };
         let owner = exit::owner_of_thread();
-        let promises = Promises::new(&nothing)?;
+        let promises = Promises::new(&nothing, count_off)?;
         env.set_instance_data(State { owner, thread, waits: RefCell::default(), promises }, (), |_| {})?;
         platform::keep_loaded();
         // A worker that ends releases its own locks and no others.
         env.add_env_cleanup_hook(owner, exit::close_environment)?;
         Ok(())
     })
+}
+
+fn count_off(env: &Env) {
+    if let Ok(state) = State::of(env) {
+        state.promises.keep_alive(env, -1);
+    }
 }
 
 /// This process, as its records say.

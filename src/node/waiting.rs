@@ -7,11 +7,13 @@ use napi::{Env, Result};
 use napi_derive::napi;
 use oneshot::RecvTimeoutError;
 
+use super::acquired::Acquired;
 use super::args::{target, target_of};
 use super::errors::{guarded, to_js};
 use super::exit;
-use super::lock::{Acquired, JsHolder};
-use super::promise::{SPIN_LIMIT, Settle, Value, Work, finished, returned};
+use super::lock::JsHolder;
+use super::outcome::{Settle, Value, Work, finished, returned};
+use super::promise::SPIN_LIMIT;
 use super::state::{State, SyncWait};
 use crate::pool;
 use crate::protocol::error::Error;

@@ -1,0 +1,92 @@
+//! A lock between its acquire and the program.
+
+use napi::Result;
+use napi::bindgen_prelude::{FnArgs, Function, Unknown};
+
+use super::args::text_of;
+use super::errors::CreateFailure;
+use super::lock::{JsHolder, JsLock, JsTakenOver, milliseconds};
+use crate::platform::{Os, System};
+use crate::protocol::error::Error;
+use crate::protocol::target::Target;
+use crate::protocol::{Held, TakenOver};
+use crate::table::{self, LockId, Owner};
+
+/// A lock on its way from the thread that acquired it.
+pub(super) struct Acquired {
+    id: LockId,
+    target: Target,
+    created_at: u64,
+    taken_over: Option<TakenOver>,
+    delivered: bool,
+}
+
+impl Drop for Acquired {
+    fn drop(&mut self) {
+        // The program cannot release a lock that it was never given.
+        if !self.delivered {
+            let _ = table::release(self.id);
+        }
+    }
+}
+
+impl Acquired {
+    pub(super) fn enter(
+        owner: Owner,
+        held: Held<<Os as System>::File>,
+        target: Target,
+        claimable: bool,
+    ) -> std::result::Result<Self, Error> {
+        let created_at = held.holder.created_at;
+        let taken_over = held.taken_over.clone();
+        match table::enter(owner, held, claimable) {
+            Some(id) => Ok(Self { id, target, created_at, taken_over, delivered: false }),
+            None => Err(Error::Lost { path: target.path, reason: "its thread has ended" }),
+        }
+    }
+
+    /// A lock that an asynchronous call of this thread has acquired, and that was not delivered as the thread waits.
+    pub(super) fn claim(owner: Owner, target: &Target) -> Option<Self> {
+        let (id, created_at, taken_over, shared) = table::claim(owner, &target.path)?;
+        let target = Target { shared, ..target.clone() };
+        Some(Self { id, target, created_at, taken_over, delivered: false })
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.target.shared
+    }
+
+    /// The lock for JavaScript, unless a synchronous call of the same thread has claimed it: then the call is refused.
+    pub(super) fn into_lock(mut self) -> std::result::Result<JsLock, Error> {
+        self.delivered = true;
+        if !table::set_delivered(self.id, true) {
+            return Err(self.target.contention(None, None));
+        }
+        Ok(JsLock {
+            id: self.id.to_number(),
+            path: text_of(&self.target.path),
+            created_at: milliseconds(self.created_at),
+            shared: self.target.shared,
+            taken_over: self
+                .taken_over
+                .take()
+                .map(|from| JsTakenOver { holder: from.holder.map(JsHolder::from), reason: from.reason }),
+        })
+    }
+}
+
+/// `toJsLock` of `lib/native.ts`, which makes a [`JsLock`] of its arguments.
+pub(super) type CreateLock<'env> =
+    Function<'env, FnArgs<(f64, String, f64, Option<JsTakenOver>, bool)>, Unknown<'env>>;
+
+/// Functions that make what most calls return: the engine takes much longer to define the properties one by one.
+pub(super) struct Create<'env> {
+    pub(super) lock: CreateLock<'env>,
+    pub(super) failure: CreateFailure<'env>,
+}
+
+impl JsLock {
+    pub(super) fn created_by<'env>(self, create: &CreateLock<'env>) -> Result<Unknown<'env>> {
+        create.call((self.id, self.path, self.created_at, self.taken_over, self.shared).into())
+    }
+}

@@ -1,0 +1,78 @@
+//! The calls of a lock that is held.
+
+use napi::bindgen_prelude::{Function, Unknown};
+use napi::threadsafe_function::ThreadsafeFunctionCallMode;
+use napi::{Env, Result};
+use napi_derive::napi;
+
+use super::errors::guarded;
+use super::outcome::{Answer, Value, returned};
+use super::promise::promised;
+use crate::table::{self, LockId};
+use crate::wait;
+
+/// Whether the lock is still held and its file in its place.
+///
+/// # Errors
+/// `E_LOCK_INTERNAL` alone.
+#[napi(catch_unwind)]
+pub fn is_held(env: &Env, id: f64) -> Result<bool> {
+    guarded(env, || Ok(table::is_held(LockId::from_number(id))))
+}
+
+/// Calls `report` with the reason if the path of a held lock names another file or none before the lock is released.
+/// That does not keep the process alive.
+///
+/// # Errors
+/// If no thread can be started.
+#[napi(catch_unwind)]
+pub fn report_loss(env: &Env, id: f64, report: Function<'_, &'static str, ()>) -> Result<()> {
+    guarded(env, || {
+        let report = report.build_threadsafe_function().weak::<true>().build()?;
+        let report = move |reason| {
+            report.call(reason, ThreadsafeFunctionCallMode::NonBlocking);
+        };
+        wait::report_loss(LockId::from_number(id), Box::new(report)).map_err(napi::Error::from)
+    })
+}
+
+/// The descriptor by which a child can inherit the kernel lock; `null`: the lock was released, or the system has none.
+///
+/// # Errors
+/// `E_LOCK_INTERNAL` alone.
+#[napi(catch_unwind)]
+pub fn descriptor_of(env: &Env, id: f64) -> Result<Option<i32>> {
+    guarded(env, || Ok(table::descriptor(LockId::from_number(id))))
+}
+
+/// Releases a lock; `false`: it was released before.
+///
+/// # Errors
+/// As `Lock.release` in `index.d.ts`.
+#[napi(catch_unwind, ts_return_type = "unknown[] | boolean | Promise<unknown[] | boolean>")]
+pub fn release_held(env: &Env, id: f64) -> Result<Unknown<'_>> {
+    guarded(env, || promised(env, move || released(id)))
+}
+
+fn released(id: f64) -> Answer {
+    table::release(LockId::from_number(id)).transpose().map(|released| Value::Flag(released.is_some()))
+}
+
+/// Rolls back a lock that was not delivered, so that the next process reports the previous holder.
+///
+/// # Errors
+/// As `releaseHeld`.
+#[napi(catch_unwind, ts_return_type = "unknown[] | boolean | Promise<unknown[] | boolean>")]
+pub fn give_back(env: &Env, id: f64) -> Result<Unknown<'_>> {
+    table::set_delivered(LockId::from_number(id), false);
+    release_held(env, id)
+}
+
+/// As `releaseHeld`, before it returns.
+///
+/// # Errors
+/// As `Lock.releaseSync` in `index.d.ts`.
+#[napi(catch_unwind, ts_return_type = "unknown[] | boolean")]
+pub fn release_held_sync(env: &Env, id: f64) -> Result<Unknown<'_>> {
+    guarded(env, || returned(env, released(id), None))
+}
