@@ -418,13 +418,7 @@ pub const MUTATIONS: &[Mutation] = &[
         about: "an owner removes the file of the readers, which may be another one than it has locked",
         edits: &[(
             "    if stat_if_current(system, &readers, id)?.is_none() {",
-            "    let id = stat_path_id(system, &readers, id)?;\n    if false {",
-        ), (
-            "/// The file of the readers, if it exists.",
-            "fn stat_path_id<S: System>(system: &S, readers: &Target, id: FileId) -> Result<FileId, Error> {
-    Ok(system.stat_path(&readers.path).map_err(readers.system(\"lstat\"))?.map_or(id, |stat| stat.id))
-}
-/// The file of the readers, if it exists.",
+            "    let id = system.stat_path(&readers.path).map_err(readers.system(\"lstat\"))?.map_or(id, |stat| stat.id);\n    if false {",
         )],
     },
     Mutation {
