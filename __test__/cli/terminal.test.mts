@@ -9,6 +9,7 @@ import { fitting } from '../../lib/cli/waiting-line.js'
 import { bin, cli, exists, hasHeardAll, Listener, read, shell, stateOf, waits } from '../support/cli.mjs'
 import { directory, leave } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
+import { lostStop } from '../support/qemu.mjs'
 import { attach, cannotAttach } from '../support/strace.mjs'
 import { hasTerminal, quoted, SHELL, Terminal } from '../support/terminal.mjs'
 import { sleep, until } from '../support/time.mjs'
@@ -164,7 +165,7 @@ for (const handled of [[], ['SIGTSTP', 'SIGCONT']] as NodeJS.Signals[][]) {
   const kind = handled.length > 0 ? 'with' : 'without'
   test(
     `Ctrl-Z and fg reach a command ${kind} listeners once`,
-    knownFailure(asksOnTerminal, async (t) => {
+    knownFailure([asksOnTerminal, lostStop], async (t) => {
       if (!hasTerminal(t)) return
       const cwd = directory(t)
       const listener = new Listener(cwd, [...handled, 'SIGINT'])
