@@ -18,7 +18,7 @@ const FIRST_ANSWERS_MS = 200
 /** The wait for one lock. */
 export interface Wait {
   id: number
-  target: [file: string, message: string, settings: number]
+  file: string
 }
 
 /** The state of one call: its start, its first refusal, and whether it was aborted. */
@@ -28,18 +28,20 @@ export class AcquireCall {
   readonly id: number
   /** The files of the slots, if there are several. */
   readonly slots: string[] | undefined
+  readonly message: string | undefined
+  readonly settings: number
   readonly #started: number
-  readonly #settings: number
   readonly #timeout: number
   readonly #onWait: Options['onWait']
   #waits: Wait[] = []
   #firstRefusal: LockError | undefined
 
   constructor(options: Options) {
-    const { cwd, file, slots, timeout, onWait } = options
+    const { cwd, file, message, slots, timeout, onWait } = options
     this.slots = slots > 1 ? slotPaths(resultOf(native.resolvePath(cwd, file)), slots) : undefined
     this.id = timeout ? native.nextWait() : 0
-    this.#settings = settingsOf(options)
+    this.message = message
+    this.settings = settingsOf(options)
     this.#timeout = timeout
     this.#onWait = onWait
     this.#started = monotonic()
@@ -47,11 +49,8 @@ export class AcquireCall {
 
   /** The locks to wait for, by their absolute paths: the process may have changed its current directory. */
   beginWaits(): Wait[] {
-    const { path, message } = this.#firstRefusal as LockError
-    this.#waits = (this.slots ?? [path as string]).map((file, index) => ({
-      id: index === 0 ? this.id : native.nextWait(),
-      target: [file, message, this.#settings],
-    }))
+    const files = this.slots ?? [this.#firstRefusal?.path as string]
+    this.#waits = files.map((file, index) => ({ id: index === 0 ? this.id : native.nextWait(), file }))
     return this.#waits
   }
 
@@ -61,7 +60,9 @@ export class AcquireCall {
   }
 
   /** How long the call has been waiting for a holder, in milliseconds. */
-  readonly waited = (): number => (this.#firstRefusal ? Math.round(monotonic() - this.#started) : 0)
+  waited(): number {
+    return this.#firstRefusal ? Math.round(monotonic() - this.#started) : 0
+  }
 
   /** The remaining time after a refusal. Throws any other error, and the refusal if no time remains. */
   remainingOrThrow(error: unknown): number {

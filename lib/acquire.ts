@@ -22,11 +22,9 @@ import { contention, isContention, type LockError, MESSAGE } from './shared/erro
 /** How long a synchronous wait may block the engine from terminating its thread, in milliseconds. */
 const SYNC_WAIT_SLICE_MS = 20
 
-const notWaited = () => 0
-
-function createLock(acquired: JsLock, waited: () => number): Lock {
+function createLock(acquired: JsLock, call?: AcquireCall): Lock {
   const lock = new Lock(acquired)
-  publishAcquired(lock, waited)
+  publishAcquired(lock, call)
   return lock
 }
 
@@ -37,7 +35,7 @@ function acquireLockSync(...args: unknown[]): Lock {
   const acquired = call ? attemptWithinSync(options, call) : attemptSync(options)
   if (acquired instanceof Lock) return acquired
   held.retainExitHook()
-  return createLock(acquired, call?.waited ?? notWaited)
+  return createLock(acquired, call)
 }
 
 function attemptSync(options: Options): JsLock {
@@ -113,16 +111,16 @@ function awaitFirstAnswer(options: Options, call: AcquireCall): JsLock {
 
 function waitSync(call: AcquireCall, remaining: number, options: Options): JsLock | Lock {
   const waits = call.beginWaits()
-  for (const { target } of waits) {
-    const acquired = claim(target[0], options)
+  for (const { file } of waits) {
+    const acquired = claim(file, options)
     if (acquired) return acquired
   }
   held.retainExitHook()
   try {
-    const acquired = waitInSlices(call, startSync(waits, remaining), options.signal)
+    const acquired = waitInSlices(call, startSync(call, waits, remaining), options.signal)
     // Rolls back a second slot.
     if (waits.length > 1) call.cancelWaits()
-    return createLock(acquired, call.waited)
+    return createLock(acquired, call)
   } catch (error) {
     call.cancelWaits()
     held.releaseExitHook()
@@ -131,11 +129,11 @@ function waitSync(call: AcquireCall, remaining: number, options: Options): JsLoc
 }
 
 /** @returns the waits that have begun; a wait for a slot that this thread holds would not end */
-function startSync(waits: Wait[], remaining: number): Wait[] {
+function startSync({ message, settings }: AcquireCall, waits: Wait[], remaining: number): Wait[] {
   let deadlock: unknown
-  const started = waits.filter(({ id, target }) => {
+  const started = waits.filter(({ id, file }) => {
     try {
-      resultOf(native.waitSync(id, ...target, remaining))
+      resultOf(native.waitSync(id, file, message, settings, remaining))
       return true
     } catch (error) {
       if ((error as LockError).code !== 'E_LOCK_DEADLOCK') throw error
@@ -170,21 +168,31 @@ function waitInSlices(call: AcquireCall, waits: Wait[], signal: AbortSignal | un
   }
 }
 
-async function acquireLock(...args: unknown[]): Promise<Lock> {
-  const options = acquireOptions('acquireLock', args)
-  const { signal } = options
-  throwIfAborted(signal)
-  const call = new AcquireCall(options)
-  return signal
-    ? abortable(() => acquire(options, call), signal, call, Lock.rollBack)
-    : acquire(options, call)
+function acquireLock(...args: unknown[]): Promise<Lock> {
+  try {
+    const options = acquireOptions('acquireLock', args)
+    const { signal } = options
+    throwIfAborted(signal)
+    const call = new AcquireCall(options)
+    return signal
+      ? abortable(() => acquire(options, call), signal, call, Lock.rollBack)
+      : acquire(options, call)
+  } catch (error) {
+    return Promise.reject(error)
+  }
 }
 
 async function acquire(options: Options, call: AcquireCall): Promise<Lock> {
   held.retainExitHook()
   try {
-    const acquired = attemptSlots(options, call).catch((error) => wait(call, call.remainingOrThrow(error)))
-    return createLock(await acquired, call.waited)
+    let acquired: JsLock
+    // Not `catch()` with a promise: a waiter would keep two promises and three functions more.
+    try {
+      acquired = await attemptSlots(options, call)
+    } catch (error) {
+      acquired = await wait(call, call.remainingOrThrow(error))
+    }
+    return createLock(acquired, call)
   } catch (error) {
     held.releaseExitHook()
     throw explain(options, error)
@@ -244,7 +252,10 @@ function within(lock: Promise<JsLock>, milliseconds: number, lateError: () => Er
 }
 
 async function wait(call: AcquireCall, remaining: number): Promise<JsLock> {
-  const locks = call.beginWaits().map(({ id, target }) => settled(native.wait(id, ...target, remaining)))
+  const { message, settings } = call
+  const locks = call
+    .beginWaits()
+    .map(({ id, file }) => settled(native.wait(id, file, message, settings, remaining)))
   const lock = firstOf(locks)
   try {
     const acquired = await (call.hasObserver ? waitWithNotifications(call, lock) : lock)

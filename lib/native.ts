@@ -36,8 +36,8 @@ export function resultOf<T>(outcome: T): Exclude<T, unknown[]> {
  * The outcome of an asynchronous call of the addon: a promise or a result. A result also settles in a later turn of the
  * event loop, so that a program that retries in a loop does not block its own timers.
  */
-export async function settled<T>(outcome: T | Promise<T>): Promise<Exclude<T, unknown[]>> {
-  return resultOf(isPromise(outcome) ? await outcome : await settleInLaterTurn(outcome))
+export function settled<T>(outcome: T | Promise<T>): Promise<Exclude<T, unknown[]>> {
+  return (isPromise(outcome) ? outcome : settleInLaterTurn(outcome)).then(resultOf)
 }
 
 export const settleInLaterTurn = <T>(value: T): Promise<T> =>

@@ -101,7 +101,7 @@ export class Acquisition implements Caller {
     this.#notifyTimer = setTimeout(() => this.#notify(), NOTIFY_INTERVAL_MS)
     const { seen } = this.#queue
     if (!seen || !this.hasObserver) return
-    const status = { path: seen.path, ...seen.who, waited: this.#waited() }
+    const status = { path: seen.path, ...seen.who, waited: this.waited() }
     try {
       this.#request.onWait?.(status)
     } catch (error) {
@@ -111,7 +111,9 @@ export class Acquisition implements Caller {
     if (hasWaitSubscribers()) publishWaiting(status)
   }
 
-  readonly #waited = (): number => (this.hasWaited ? Math.round(monotonic() - this.#started) : 0)
+  waited(): number {
+    return this.hasWaited ? Math.round(monotonic() - this.#started) : 0
+  }
 
   #refusal({ path, who }: Seen) {
     return contention(this.#request.message, { path, ...who })
@@ -131,7 +133,7 @@ export class Acquisition implements Caller {
         : this.#rows.record(session, name, key))
       const about = { session, sessions: this.#sessions, rows: this.#rows, key, path: pathOf(session, name) }
       const lock = new HeldLock({ ...about, name, shared, recorded })
-      publishAcquired(lock, this.#waited)
+      publishAcquired(lock, this)
       // The class gets `Symbol.asyncDispose` at run time, which the type checker does not see.
       return lock as unknown as PostgresLock
     } catch (error) {

@@ -33,7 +33,8 @@ if (process.env.NODE_DEBUG) {
     if (debug.enabled) subscribe(name, (message) => debug('%s %j', event, message))
 }
 
-export function publishAcquired(lock: LockView, waited: () => number): void {
+/** @param call `undefined`: it did not wait */
+export function publishAcquired(lock: LockView, call?: { waited(): number }): void {
   if (channels.takenover.hasSubscribers && lock.takenOver) {
     const { path, holder, takenOver } = lock
     const { holder: from, reason } = takenOver
@@ -41,7 +42,7 @@ export function publishAcquired(lock: LockView, waited: () => number): void {
   }
   if (channels.acquired.hasSubscribers) {
     const { path, holder, takenOver } = lock
-    const times = { at: now(), waited: waited() }
+    const times = { at: now(), waited: call?.waited() ?? 0 }
     channels.acquired.publish({ path, ...times, holder, ...(takenOver && { takenOver }) })
   }
 }
