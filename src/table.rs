@@ -78,7 +78,8 @@ struct Table {
     last: u64,
     /// Environments that have not ended.
     open: Vec<Owner>,
-    entries: Map<LockId, Entry>,
+    /// Boxed, because a map has room for up to twice as many.
+    entries: Map<LockId, Box<Entry>>,
     /// The first lock of the list for each hash of a path: readers of one lock have one path.
     by_path: Map<u64, LockId>,
     /// The owner of each attempt and each release that is under way.
@@ -117,12 +118,12 @@ impl Table {
     fn insert(&mut self, mut entry: Entry) -> LockId {
         let id = LockId(self.next());
         entry.next = self.by_path.insert(hash_of(&entry.held.path), id);
-        self.entries.insert(id, entry);
+        self.entries.insert(id, Box::new(entry));
         id
     }
 
     fn remove(&mut self, id: LockId) -> Option<Entry> {
-        let entry = self.entries.remove(&id)?;
+        let entry = *self.entries.remove(&id)?;
         let hash = hash_of(&entry.held.path);
         let mut before = self.by_path.get(&hash).copied();
         if before == Some(id) {
@@ -145,7 +146,7 @@ impl Table {
     /// The locks at this path, the last one first.
     fn at(&self, path: &Path) -> impl Iterator<Item = (LockId, &Entry)> {
         let first = self.by_path.get(&hash_of(path)).copied();
-        let named = move |id: Option<LockId>| id.and_then(|id| Some((id, self.entries.get(&id)?)));
+        let named = move |id: Option<LockId>| id.and_then(|id| Some((id, &**self.entries.get(&id)?)));
         iter::successors(named(first), move |(_, entry)| named(entry.next))
             .filter(move |(_, entry)| entry.held.path == path)
     }
