@@ -66,8 +66,8 @@ pub(super) struct PendingCall {
     /// When the call first saw an empty file.
     pub(super) empty_since: Option<Duration>,
     pub(super) answer: Box<dyn FnOnce(Answer) + Send>,
-    /// The path, while the call waits for the readers of the lock.
-    pub(super) path: Option<HeldPath>,
+    /// The path, while the call waits for the readers of the lock. Boxed, because few calls do.
+    pub(super) path: Option<Box<HeldPath>>,
 }
 
 /// The path of a lock that still has readers. Dropping it rolls the acquire back.

@@ -365,7 +365,7 @@ fn await_readers(path: &Path, id: WaiterId, held: HeldHere) {
         // The call waits for no holder, and a reader that acquires at the same time leaves within microseconds.
         waiter.deadline = Some(now + READER_GRACE);
     }
-    *held_path = Some(HeldPath { held: Some(held), _under_way: UnderWay::begin(order.owner) });
+    *held_path = Some(Box::new(HeldPath { held: Some(held), _under_way: UnderWay::begin(order.owner) }));
     add(service, readers_of(path), waiter, now);
 }
 
