@@ -248,8 +248,8 @@ impl<T> Slot<T> {
 }
 
 impl<T> Job<T> {
-    /// The answer, if it comes within `time` of the submission. To sleep for it would cost more than to spin, and a thread that sleeps or
-    /// yields on a busy machine gets the processor back much later.
+    /// The answer, if it comes within `time` of the submission. To sleep for it would cost more than to spin, and a thread
+    /// that sleeps or yields on a busy machine gets the processor back much later.
     pub(crate) fn spin_for(self, time: Duration) -> Result<T, Self> {
         while !self.slot.is_done.load(Ordering::Acquire) {
             if self.submitted.elapsed() >= time {
