@@ -115,13 +115,14 @@ for (const timeout of [1e300, Number.MAX_VALUE, 2 ** 53, 1e12, Number.POSITIVE_I
 
 for (const form of ['async', 'sync'] as const) {
   test(
-    `a wait costs almost no processor time (${form})`,
+    `a wait does not occupy the processor (${form})`,
     knownFailure(moreProcessorTime, async (t) => {
       const { cwd } = await held(t)
       const waiter = new Waiter(t)
       // The first wait compiles code, which is not a cost of waiting.
       await waiter.wait({ cwd, timeout: 30, form })
-      await within(60, async () => {
+      // To poll takes all of the second. Cold code has taken 113 ms where the system reclaims its pages.
+      await within(300, async () => {
         const before = await waiter.usage()
         await waiter.wait({ cwd, timeout: 1000, form })
         const cpu = (await waiter.usage()).cpu - before.cpu
