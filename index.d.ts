@@ -95,8 +95,8 @@ export interface WaitStatus {
 }
 
 /**
- * Names a lock: by a directory (a path or a `file:` URL) for its default lock file; by options, whose `slots`,
- * `timeout`, `signal` and `onWait` are ignored; or by an acquired lock.
+ * Names a lock: by a directory (a path or a `file:` URL) for its default lock file; by options, of which those that only
+ * an acquire uses are ignored; or by an acquired lock.
  */
 export type LockTarget = string | URL | AcquireOptions | Lock
 
@@ -139,7 +139,7 @@ export interface LockStatus extends HolderProcess {
   /** The absolute path of the lock file. */
   path: string
   /**
-   * `free`: there is no lock file. `held`: a process holds the lock, or this host cannot exclude that. `stale`: there
+   * `free`: there is no lock file, or one whose lock was released. `held`: a process holds the lock, or this host cannot exclude that. `stale`: there
    * is a lock file, and its holder has ended. {@link acquireLock} takes it over if this process may write the file
    * and its filesystem has kernel locks.
    */
@@ -192,7 +192,7 @@ export interface Lock {
   readonly isHeld: () => boolean
   /**
    * Aborted with `E_LOCK_LOST` when the lock is lost: its path names another file or none, although it was not released.
-   * On Linux that is noticed within a few milliseconds, a directory that was moved and all losses on other systems within
+   * On a local filesystem of Linux that takes a few milliseconds, except for a directory that was moved; otherwise up to
    * 250 ms. It begins to watch when it is first read, and does not keep the process alive.
    */
   readonly signal: AbortSignal
@@ -239,13 +239,13 @@ export type LockErrorCode =
  * - `E_LOCK_CONTENTION`: another process or call holds the lock. `message` is the configured one and nothing more.
  * - `E_LOCK_DEADLOCK`: a synchronous call would wait for a lock that its own thread holds.
  * - `E_LOCK_SYMLINK`: the path is a symbolic link.
- * - `E_LOCK_NOT_A_FILE`: the path is a directory, FIFO, socket or device, or a file that contains no lock record and
- *   has several hard links.
+ * - `E_LOCK_NOT_A_FILE`: the path is a directory, FIFO, socket or device, or a file that is not a lock file; in a
+ *   directory with the sticky bit also a file of another user.
  * - `E_LOCK_LOST`: the file was removed or replaced while this process held the lock, or its descriptor was closed.
  * - `E_LOCK_STALE`: the lock is stale, but its filesystem has no kernel locks, so taking it over is not safe. `message`
- *   names the call that breaks it.
+ *   says what to check before you break it.
  * - `E_LOCK_UNSUPPORTED`: this operating system has no implementation, the name of the current directory is not UTF-8,
- *   or {@link AcquireOptions.shared} is not possible at this path.
+ *   {@link AcquireOptions.shared} is not possible at this path, or {@link AcquireOptions.mode} on Windows.
  * - `E_LOCK_NATIVE`: `require` or `import` throws it, not a call: there is no native binary that works on this machine.
  *   `message` gives the cause and its remedy, `path` the file that was tried, and `cause` the system's error.
  *
@@ -269,9 +269,9 @@ export class LockError extends Error {
   readonly name: 'LockError'
   /** One of the codes above. */
   code: LockErrorCode
-  /** The absolute path of the lock file, or for `E_LOCK_NATIVE` of the native binary. */
+  /** The absolute path of the lock file, or for `E_LOCK_NATIVE` of the native binary; the URL of a lock on PostgreSQL. */
   path: string
-  /** Whether to retry: `true` for the codes of a state that can end by itself, such as `E_LOCK_CONTENTION`. */
+  /** Whether the same call can succeed later. `true` for `E_LOCK_CONTENTION`, also for a lock that only a person ends. */
   recoverable: boolean
   /** The holder, if the lock file has a readable record. */
   holder?: Holder
@@ -306,8 +306,8 @@ export function acquireLock(target?: string | URL | AcquireOptions): Promise<Loc
  * If an asynchronous call of this thread has acquired the lock and its promise is not settled yet, this call gets the
  * lock, and the asynchronous one waits.
  *
- * @throws {LockError} The codes of {@link acquireLock}, and `E_LOCK_DEADLOCK` without a wait if this thread holds the
- *   lock.
+ * @throws {LockError} The codes of {@link acquireLock}, and `E_LOCK_DEADLOCK` if a call with a `timeout` would wait for a
+ *   lock of its own thread.
  */
 export function acquireLockSync(target?: string | URL | AcquireOptions): Lock
 
@@ -369,7 +369,7 @@ export function inspectLockSync(target?: LockTarget): LockStatus
  * the lock changes its holder during the call, the file of the new holder may be the one that is removed.
  *
  * @throws {LockError} `E_LOCK_CONTENTION` if a process holds the lock and `force` is not set; otherwise the errors of
- *   {@link acquireLock}.
+ *   {@link acquireLock} except `E_LOCK_STALE`.
  */
 export function breakLock(target?: LockTarget | BreakOptions): Promise<boolean>
 

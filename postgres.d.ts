@@ -31,16 +31,16 @@ export interface PostgresOptions {
    */
   pool?: PostgresPool | undefined
   /**
-   * The maximum number of connections. Each held lock uses one, and so does each name that calls wait for, whatever
-   * their number. A call beyond the maximum waits until its `timeout`. Default: 10.
+   * The maximum number of connections. Each held lock uses one, and so do all calls that wait for one name in one mode.
+   * A call beyond the maximum waits until its `timeout`. Default: 10.
    */
   maxConnections?: number | undefined
   /** The schema of the table `reconcile_lock`. Default: the first of the session's `search_path`. */
   schema?: string | undefined
   /**
    * How long the database and this process may be disconnected before both end the session, in milliseconds. The
-   * holder detects it within half of this time. The server grants the lock to other sessions after all of it. At least
-   * 4000. Default: 20000.
+   * holder detects it within half of this time. The server grants the lock to other sessions after all of it. 4000 to
+   * 3600000. Default: 20000.
    */
   sessionTimeout?: number | undefined
   /** How long a connection attempt may take, in milliseconds. Default: 10000. */
@@ -123,7 +123,7 @@ export interface TransactionLockOptions extends LockOptions, Pick<FileAcquireOpt
 /** The options of {@link PostgresLocks.breakLock}. */
 export interface PostgresBreakOptions extends AcquireOptions, Pick<BreakOptions, 'force'> {}
 
-/** Names a lock: by name; by options, whose `timeout`, `signal` and `onWait` are ignored; or by an acquired lock. */
+/** Names a lock: by name; by options, of which those that only an acquire uses are ignored; or by an acquired lock. */
 export type LockTarget = string | AcquireOptions | PostgresLock
 
 /** The holder of a lock. `createdAt` is a time of the server's clock. */
@@ -184,7 +184,7 @@ export interface PostgresLock {
   /** Whether the lock is neither released nor detected as lost. Does not query the server. */
   readonly isHeld: () => boolean
   /**
-   * Queries the server whether the lock is still held. Use it just before a step that cannot be undone.
+   * Asks the server whether the lock is still held. Use it just before a step that cannot be undone.
    *
    * @throws `LockError` `E_LOCK_LOST` if it is not, or if the server does not answer.
    */

@@ -53,7 +53,7 @@ function explainDenial(path: string): string {
   const file = ownerOf(path)
   if (file !== undefined)
     return file === user
-      ? '; the file is ours, and its mode forbids it: chmod u+rw makes it usable'
+      ? '; this user owns the file, but its mode denies access: run chmod u+rw on it'
       : `; the file belongs to user ${file}, and this process is user ${user}: run it as that user, or break the lock with force`
   const directory = ownerOf(dirname(path))
   return directory === undefined

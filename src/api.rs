@@ -78,9 +78,9 @@ impl Lock {
     }
 
     /// Calls `report` on another thread with [`Error::Lost`] if the lock is lost before it is released: its path names
-    /// another file or none. On Linux that takes a few milliseconds. A directory that was moved, and every loss on other
-    /// systems, is found within 250 ms. The lock is watched from the first call on. After a release `report` is dropped,
-    /// so the receiver of a channel gets the loss or the end of the channel.
+    /// another file or none. On a local filesystem of Linux that takes a few milliseconds, except for a directory that was
+    /// moved; otherwise up to 250 ms. The lock is watched from the first call on. After a release `report` is dropped, so
+    /// the receiver of a channel gets the loss or the end of the channel.
     ///
     /// # Errors
     /// [`Error::System`] if no thread can be started.
@@ -273,7 +273,8 @@ fn process_of(path: &Path, holder: &Holder) -> Option<ProcessDetails> {
 /// Removes a stale lock, or with `force` any. `false`: there was none.
 ///
 /// # Errors
-/// [`Error::Contention`] if the lock is held and `force` is off; otherwise as [`acquire_lock`].
+/// [`Error::Contention`] if the lock is held and `force` is off; otherwise as [`acquire_lock`], except
+/// [`Error::Stale`].
 pub fn break_lock(options: &BreakOptions) -> Result<bool, Error> {
     protocol::break_lock(Os::get(), &options.lock.resolve_any()?, options.force)
 }

@@ -72,7 +72,7 @@ test('signal is aborted when the directory is moved', async (t) => {
 })
 
 test('events report most losses at once', {
-  skip: process.platform !== 'linux' && 'there are no events',
+  skip: process.platform !== 'linux' && 'it counts the watches of inotify',
 }, async (t) => {
   const cwd = directory(t)
   const times: number[] = []

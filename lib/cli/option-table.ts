@@ -113,7 +113,7 @@ export const options = {
   },
   verbose: { help: 'report how long it took to acquire the lock', of: ['run'] },
   json: {
-    help: 'print one line of JSON: path, state, holder, reason, and command and user of the holder if the system proves them; with --postgres also the token of the last holder, as a string',
+    help: 'print one line of JSON: path, state, holder, reason, readers, and command and user of the holder if they are known; with --postgres also the token of the last holder, as a string',
     of: ['status'],
   },
   watch: {

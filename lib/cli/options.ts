@@ -60,7 +60,7 @@ const COMMANDS = Object.keys(commands)
 
 /** For `flock 9` of a shell script. */
 const DESCRIPTOR_HINT =
-  'run locks no descriptor; put the part of the script into a command: reconcile-lock run FILE sh -c COMMAND'
+  'run does not lock a descriptor; put the part of the script into a command: reconcile-lock run FILE sh -c COMMAND'
 
 const URL_HINT = 'a URL goes with --postgres'
 
@@ -187,7 +187,7 @@ function commandAfter(place: string, values: ParsedValues, rest: string[]): stri
   }
   if (place === '') throw new UsageError('the path of the lock file is empty')
   if (place.includes('://'))
-    throw new UsageError(`run takes a path before the command, and no URL; ${URL_HINT}`)
+    throw new UsageError(`run takes a path before the command, not a URL; ${URL_HINT}`)
   if (first === undefined || values.command !== undefined)
     return commandOf(values, first === undefined ? undefined : rest)
   if (first === '-c' || first === '--command') {
@@ -231,9 +231,9 @@ function parseMode(text: string): number {
 
 function parseLock({ file, postgres, name, mode: bits, slots }: ParsedValues): Names {
   if (file === '') throw new UsageError('--file needs the path of a file')
-  if (file?.includes('://')) throw new UsageError(`--file takes a path, and no URL; ${URL_HINT}`)
+  if (file?.includes('://')) throw new UsageError(`--file takes a path, not a URL; ${URL_HINT}`)
   if (name === '') throw new UsageError('--name needs the name of a lock')
-  if (name?.includes('://')) throw new UsageError(`--name takes a name, and no URL; ${URL_HINT}`)
+  if (name?.includes('://')) throw new UsageError(`--name takes a name, not a URL; ${URL_HINT}`)
   if (postgres === undefined) {
     if (name !== undefined) throw new UsageError('--name needs --postgres; a lock file is named by --file')
     const mode = bits === undefined ? {} : { mode: parseMode(bits) }
@@ -294,7 +294,7 @@ const OTHER_NAMES: Record<string, string> = {
 /** Rewords an error of `parseArgs` in the style of this program. */
 function explained({ code, message }: NodeJS.ErrnoException): string {
   if (isSecret(message))
-    return code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION' ? 'unknown option' : 'an option is wrong'
+    return code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION' ? 'unknown option' : 'invalid option'
   const [, option = ''] = /'(?:-\w, )?(--?[^' ,]+)/.exec(message) ?? []
   if (code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION') {
     const hint = OTHER_NAMES[option] ?? nearest(option)

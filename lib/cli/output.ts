@@ -41,7 +41,7 @@ export const describe = (holder: Holder): string =>
 /** The longest command line in a sentence, in characters. */
 const MAX_COMMAND = 120
 
-/** @returns such as `held for 4 min by process 4711 (node post-payments.js), user deploy, on ledger-1` */
+/** @returns such as `held for 4 min 12 s by process 4711 (node post-payments.js), user deploy, on ledger-1` */
 export function describeHeld({ pid, host, createdAt }: Holder, found: HolderProcess): string {
   return `held for ${duration(now() - createdAt)} by ${describeProcess({ pid, ...found })}${host ? `, on ${host}` : ''}`
 }

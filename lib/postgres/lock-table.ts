@@ -202,7 +202,7 @@ function rowError(session: Session, name: string, error: unknown): unknown {
       return lockError('E_LOCK_COLLISION', path, message)
     }
     case SQLSTATE.numericValueOutOfRange: {
-      const message = `The row ${name} of the table reconcile_lock has the largest token that there is, which no run has written: correct it`
+      const message = `The row ${name} of the table reconcile_lock has the largest possible token, which this package did not write: correct it`
       return lockError('E_LOCK_TABLE', path, message, { cause: error })
     }
     default:
@@ -230,7 +230,7 @@ export function holderOf({ holder, isReleased, backend }: LockView): PostgresHol
 }
 
 /** The reason if the session that has the lock has not written its row. */
-export const UNKNOWN = 'a session of the database holds it, and the table does not say whose that is'
+export const UNKNOWN = 'a session of the database holds it, and no row of the table names its holder'
 
 /** The holder, or why it is unknown, for a contention error. */
 export function contentionDetails(

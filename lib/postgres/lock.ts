@@ -12,7 +12,7 @@ import { abandon, holds, unlockShared } from './sql.js'
 /** How long a reconnect may take, in milliseconds. */
 const RECONNECT_TIMEOUT_MS = 2000
 
-const UNKNOWN = new Error('the server knows nothing of it')
+const UNKNOWN = new Error('its session does not hold it')
 
 /** The parts of a lock. */
 export interface Acquired {

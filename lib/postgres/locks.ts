@@ -68,7 +68,7 @@ export class Locks {
       const path = pathOf(session, name)
       // `acquired_at` is `infinity`.
       if (view.holder && view.holder.createdAt === null) {
-        const message = `The row ${name} of the table reconcile_lock has an acquired_at that no run has written: correct or delete it`
+        const message = `The row ${name} of the table reconcile_lock has an acquired_at that this package did not write: correct or delete it`
         throw lockError('E_LOCK_TABLE', path, message)
       }
       const token = view.holder && { token: BigInt(view.holder.token) }
@@ -174,5 +174,5 @@ function stateOf(view: LockView): Pick<PostgresLockStatus, 'state' | 'holder' | 
   const holder = holderOf(view)
   if (!holder) return { state: 'held', reason: UNKNOWN }
   const since = new Date(holder.createdAt).toISOString()
-  return { state: 'held', holder, reason: `process ${holder.pid} on ${holder.host} holds it since ${since}` }
+  return { state: 'held', holder, reason: `process ${holder.pid} on ${holder.host} has held it since ${since}` }
 }

@@ -16,15 +16,15 @@ const NOTIFICATION_TIMEOUT_MS = 2000
 export async function assertDedicatedSession(session: Session, open: () => Promise<Session>): Promise<void> {
   const other = await open().catch((error) => {
     // A failed connection proves nothing about the pooler, so it keeps its own error.
-    error.message = `A second connection, which is to show that the pooler keeps sessions, cannot be had: ${error.message}`
+    error.message = `The connection that checks the pooler cannot be opened: ${error.message}`
     throw error
   })
   try {
     const backendOf = async (of: Session) => (await of.query<{ backend: number }>(sessionIdentity)).backend
     const ids = [await backendOf(other), await backendOf(session)]
     if (ids[0] === session.backend || ids[1] !== session.backend || ids[0] !== other.backend)
-      throw refusal(session, 'its statements are run by changing processes of the server')
-    if (!(await receivesNotification(session, other))) throw refusal(session, 'it hears no notifications')
+      throw refusal(session, 'its statements run in different processes of the server')
+    if (!(await receivesNotification(session, other))) throw refusal(session, 'it does not receive notifications')
   } finally {
     await other.close()
   }
@@ -32,15 +32,15 @@ export async function assertDedicatedSession(session: Session, open: () => Promi
 
 async function receivesNotification(session: Session, other: Session): Promise<boolean> {
   const channel = `reconcile_lock_${randomUUID()}`
-  const heard = new Promise<true>((resolve) => {
+  const received = new Promise<true>((resolve) => {
     session.onNotification((name) => name === channel && resolve(true))
   })
   await session.query(`LISTEN "${channel}"`)
   await other.query(notify(channel))
   // The timer need not keep the process running: the connection does.
-  const hasHeard = await Promise.race([heard, delay(NOTIFICATION_TIMEOUT_MS, false, { ref: false })])
+  const hasReceived = await Promise.race([received, delay(NOTIFICATION_TIMEOUT_MS, false, { ref: false })])
   await session.query(`UNLISTEN "${channel}"`)
-  return hasHeard
+  return hasReceived
 }
 
 function refusal(session: Session, why: string) {

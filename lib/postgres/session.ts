@@ -84,7 +84,7 @@ export class Session {
 
   #isStandby() {
     const message =
-      'The server is a standby, which has no locks of its own and knows nothing of those that are held on its primary: ' +
+      'The server is a standby, which has neither locks of its own nor those of its primary: ' +
       'connect to the primary, as with target_session_attrs or the name of its service'
     return lockError('E_LOCK_STANDBY', this.place, message, { recoverable: true })
   }

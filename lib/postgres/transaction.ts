@@ -47,7 +47,7 @@ async function attempt(client: PostgresClient, key: bigint): Promise<boolean> {
     return rows[0]?.answer === 'true'
   } catch (error) {
     if (codeOf(error) !== SQLSTATE.noTransaction) throw error
-    const message = 'The client is in no transaction, with which the lock would end: BEGIN comes first'
+    const message = 'The client is not in a transaction, whose end releases the lock: run BEGIN first'
     throw Object.assign(new Error(message), { code: 'ERR_INVALID_STATE', cause: error })
   }
 }

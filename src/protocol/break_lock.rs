@@ -18,7 +18,8 @@ use crate::platform::{Access, FileKind, LockMode, Opened, System, TryLock, Unlin
 /// With `force`, a lock that changes hands between the check and the removal is removed too.
 ///
 /// # Errors
-/// [`Error::Contention`] if it is held and not forced; otherwise as [`acquire`](super::acquire()).
+/// [`Error::Contention`] if it is held and not forced; otherwise as [`acquire`](super::acquire()), except
+/// [`Error::Stale`].
 pub fn break_lock<S: System>(system: &S, target: &Target, force: bool) -> Result<bool, Error> {
     if force {
         let is_removed = RetryBudget::repeat(system, target, |_| remove(system, target))?;

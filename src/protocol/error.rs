@@ -106,7 +106,7 @@ impl Error {
         })
     }
 
-    /// Whether the same call can succeed later without a change of files or rights by a person.
+    /// Whether the same call can succeed later: of contention, also if only a person can end it.
     #[must_use]
     pub fn recoverable(&self) -> bool {
         matches!(self, Self::Contention { .. })

@@ -54,7 +54,7 @@ pub(super) fn describe(holder: &Holder) -> String {
     let at = UNIX_EPOCH.checked_add(Duration::from_millis(holder.created_at.min(MAX_TIME)));
     let since = at.map(|at| format!(" since {}", humantime::format_rfc3339_millis(at)));
     let host = holder.host.as_ref().map(|host| format!(" on {host}"));
-    format!("process {}{} holds it{}", holder.pid, host.unwrap_or_default(), since.unwrap_or_default())
+    format!("process {}{} has held it{}", holder.pid, host.unwrap_or_default(), since.unwrap_or_default())
 }
 
 /// The end of the year 9999, the last that RFC 3339 can write.
