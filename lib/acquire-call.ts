@@ -1,7 +1,7 @@
 import type { JsRefused } from '../binding.js'
 import type { WaitStatus } from '../index.js'
 import { withoutNulls } from './lock.js'
-import { abandon, native, resultOf } from './native.js'
+import { native, resultOf, unrefCall } from './native.js'
 import { type Options, settingsOf } from './options.js'
 import { hasWaitSubscribers, publishContended, publishWaiting } from './shared/channels.js'
 import { monotonic } from './shared/clock.js'
@@ -88,7 +88,7 @@ export class AcquireCall {
   abort(rolledBack: Promise<unknown>): void {
     this.isAborted = true
     this.cancelWaits()
-    abandon(rolledBack)
+    unrefCall(rolledBack)
   }
 
   /** Whether a listener or a subscriber observes the wait. */
@@ -111,7 +111,7 @@ export class AcquireCall {
   }
 
   #currentRefusal(): Partial<Pick<LockError, 'path' | 'holder' | 'reason'>> | undefined {
-    const refused = native.waitingFor(this.id)
+    const refused = native.lastRefusal(this.id)
     if (!refused || !this.#firstRefusal || isUninformative(refused)) return this.#firstRefusal
     return { path: this.#firstRefusal.path, ...withoutNulls<object>(refused) }
   }

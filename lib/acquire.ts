@@ -4,7 +4,6 @@ import { errorOf } from './failure.js'
 import { held } from './held-locks.js'
 import { Lock } from './lock.js'
 import {
-  abandon,
   isPromise,
   native,
   resultOf,
@@ -12,6 +11,7 @@ import {
   settleInLaterTurn,
   toFailure,
   toJsLock,
+  unrefCall,
 } from './native.js'
 import { acquireOptions, explain, type Options, type Settings, settingsOf } from './options.js'
 import { abortable, releaseLateAcquire } from './shared/abortable.js'
@@ -94,7 +94,7 @@ function claim(path: string, { durable, shared }: Options): JsLock | undefined {
     const claimed = held.claim(path)
     if (!claimed || (!durable && claimed.shared === shared)) return claimed
     // Its record may not be synced, or it is of the other mode: roll it back, for this call to acquire by itself.
-    abandon(settled(native.giveBack(claimed.id))).catch(() => {})
+    unrefCall(settled(native.rollBack(claimed.id))).catch(() => {})
   }
 }
 
@@ -243,7 +243,7 @@ function within(lock: Promise<JsLock>, milliseconds: number, lateError: () => Er
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
       reject(lateError())
-      abandon(lock.then(({ id }) => settled(native.giveBack(id)))).catch(() => {})
+      unrefCall(lock.then(({ id }) => settled(native.rollBack(id)))).catch(() => {})
     }, milliseconds)
     // The lock keeps the process alive, unless its call was aborted.
     timer.unref()
@@ -273,8 +273,8 @@ async function wait(call: AcquireCall, remaining: number): Promise<JsLock> {
 /** Cancels the waits, and rolls back each lock but `acquired`. */
 function endWaits(call: AcquireCall, locks: Promise<JsLock>[], acquired?: JsLock): Promise<void> {
   call.cancelWaits()
-  const rollBack = async (late: JsLock) => late === acquired || settled(native.giveBack(late.id))
-  return releaseLateAcquire(Promise.allSettled(locks.map((lock) => abandon(lock.then(rollBack)))))
+  const rollBack = async (late: JsLock) => late === acquired || settled(native.rollBack(late.id))
+  return releaseLateAcquire(Promise.allSettled(locks.map((lock) => unrefCall(lock.then(rollBack)))))
 }
 
 /** The first lock that is acquired; if none is, the error of the first one. */

@@ -37,7 +37,7 @@ class Lock implements PublicLock {
   }
 
   get holder() {
-    identity ??= withoutNulls<Holder>(native.whoami())
+    identity ??= withoutNulls<Holder>(native.ownHolder())
     return { ...identity, createdAt: this.#createdAt }
   }
 
@@ -91,7 +91,7 @@ class Lock implements PublicLock {
   static async rollBack(lock: PublicLock) {
     const id = (lock as Lock).#id
     try {
-      await settled(native.giveBack(id))
+      await settled(native.rollBack(id))
     } finally {
       held.untrack(id)
     }

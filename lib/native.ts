@@ -47,7 +47,7 @@ export const settleInLaterTurn = <T>(value: T): Promise<T> =>
  * Lets the process end although a call is pending: its caller has an answer, and a disk may hang. The exit of the
  * process waits a moment for what is under way.
  */
-export function abandon(call: Promise<unknown>): Promise<unknown> {
+export function unrefCall(call: Promise<unknown>): Promise<unknown> {
   native.keepAlive(-1)
   const settle = () => native.keepAlive(1)
   call.then(settle, settle)

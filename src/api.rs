@@ -71,7 +71,7 @@ impl Lock {
         self.taken_over.as_ref()
     }
 
-    /// Whether the lock is still held and its file in its place.
+    /// Whether the lock is held and the path still names its file.
     #[must_use]
     pub fn is_held(&self) -> bool {
         table::is_held(self.id)

@@ -289,12 +289,12 @@ mod tests {
     #[test]
     fn a_slow_answer_is_delivered_by_the_callback() {
         let (go, wait) = mpsc::channel();
-        let (told, tell) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let job = submit(move || wait.recv_timeout(LONG).unwrap() + 1);
         let Err(job) = job.spin_for(Duration::from_micros(100)) else { panic!("nobody said go") };
-        job.when_done(move |done| told.send(done.unwrap()).unwrap());
+        job.when_done(move |done| sender.send(done.unwrap()).unwrap());
         go.send(1).unwrap();
-        assert_eq!(tell.recv_timeout(LONG), Ok(2));
+        assert_eq!(receiver.recv_timeout(LONG), Ok(2));
     }
 
     #[test]
@@ -314,9 +314,9 @@ mod tests {
         while !job.slot.is_done.load(Ordering::Acquire) {
             thread::yield_now();
         }
-        let (told, tell) = mpsc::channel();
-        job.when_done(move |done| told.send(done.unwrap()).unwrap());
-        assert_eq!(tell.try_recv(), Ok(7));
+        let (sender, receiver) = mpsc::channel();
+        job.when_done(move |done| sender.send(done.unwrap()).unwrap());
+        assert_eq!(receiver.try_recv(), Ok(7));
     }
 
     #[test]

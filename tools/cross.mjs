@@ -1,14 +1,13 @@
 // `npm run cross`: checks every platform with a published binary, as far as a Linux machine can.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { readBinary } from './binaries.mjs'
 import { readOptions } from './cli.mjs'
 import { build, installTools, lint, testCore } from './cross/build.mjs'
 import { installSystem } from './cross/debian.mjs'
 import { describeElf } from './cross/elf.mjs'
 import { describeMachO } from './cross/mach-o.mjs'
 import { testNode } from './cross/node.mjs'
-import { targets, withTable } from './cross/targets.mjs'
+import { assertSize, targets, withTable } from './cross/targets.mjs'
 import { root } from './steps.mjs'
 
 const names = targets.map(({ name }) => name)
@@ -34,11 +33,10 @@ async function check(target) {
   if (!sizes) lint(target)
   if (!target.link) return [sizes ? 'no size' : 'linted', target.why]
   const addon = build(target)
-  const { size, os } = readBinary(addon)
-  if (size > target.most) throw new Error(`${addon}: ${size} bytes, and ${target.most} are the most`)
+  const size = assertSize(addon, target)
   const about = [`${(size / 1000).toFixed(0)} kB`]
-  if (os === 'elf' && target.name.includes('-linux-')) about.push(describeElf(addon, target))
-  if (os === 'darwin') about.push(describeMachO(addon, target))
+  if (target.name.includes('-linux-')) about.push(describeElf(addon, target))
+  if (target.macos) about.push(describeMachO(addon, target))
   if (sizes || !target.run) return ['built', about.join(', ')]
   const passed = testCore(target)
   about.push(`the core's ${passed} tests pass ${target.run.length > 0 ? `under ${target.run[0]}` : 'here'}`)

@@ -29,7 +29,7 @@ export const folders = {
   package: { development: true },
   release: { development: true, long: true },
   soak: { linux: true, long: true },
-  storms: { linux: true, server: true, development: true, long: true },
+  stress: { linux: true, server: true, development: true, long: true },
   tools: { development: true, long: true },
 }
 

@@ -189,12 +189,12 @@ test(
 )
 
 test('no message is created without a subscriber', (t) => {
-  // Only `whoami` reads the record of this process, and every message except `contended` needs it.
+  // Only `ownHolder` reads the record of this process, and every message except `contended` needs it.
   const program = `
     const native = require(Object.keys(require.cache).find((path) => path.endsWith('.node')))
-    const { whoami } = native
+    const { ownHolder } = native
     let made = 0
-    native.whoami = () => { made += 1; return whoami() }
+    native.ownHolder = () => { made += 1; return ownHolder() }
     lock.acquireLockSync(cwd).releaseSync()
     console.error(made)
     require('node:diagnostics_channel').subscribe('reconcile-lock:released', () => {})

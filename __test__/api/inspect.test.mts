@@ -113,7 +113,7 @@ test('inspectLock reports free, held and stale with the holder', async (t) => {
   // Tests above check them.
   const { command, user } = inspectLockSync(cwd)
   const described = { ...(command && { command }), ...(user && { user }) }
-  const reason = `process ${pid} on ${host} holds it since ${since}`
+  const reason = `process ${pid} on ${host} has held it since ${since}`
   const held = { path, state: 'held', holder, reason, ...described }
   assert.deepEqual([await inspectLock({ cwd }), inspectLockSync(cwd)], [held, held])
   if (!isWindows) send(peer.child, 'SIGSTOP')
@@ -130,7 +130,7 @@ test('createdAt defaults to the modification time of the file', (t) => {
   assert.ok(Math.abs(Date.now() - 3_600_000 - (holder?.createdAt ?? 0)) < 60_000)
   assert.equal(
     reason,
-    `process ${process.ppid} holds it since ${new Date(holder?.createdAt ?? 0).toISOString()}`,
+    `process ${process.ppid} has held it since ${new Date(holder?.createdAt ?? 0).toISOString()}`,
   )
 })
 
@@ -138,7 +138,7 @@ const dead = deadPid()
 
 /** A state of the lock file, its `reason`, and how to create it. */
 const states: [string, RegExp, (cwd: string) => unknown][] = [
-  ['held', /^process \d+ on .+ holds it since \d{4}-\d\d-\d\dT[\d:.]+Z$/, (cwd) => acquireLockSync(cwd)],
+  ['held', /^process \d+ on .+ has held it since \d{4}-\d\d-\d\dT[\d:.]+Z$/, (cwd) => acquireLockSync(cwd)],
   [
     'killed holder',
     /^process \d+ ended without releasing$/,
@@ -162,7 +162,7 @@ const states: [string, RegExp, (cwd: string) => unknown][] = [
   ],
   [
     'live legacy holder',
-    /^process \d+ holds it since 1970-01-01T00:00:00.001Z$/,
+    /^process \d+ has held it since 1970-01-01T00:00:00.001Z$/,
     (cwd) => leave(cwd, { pid: process.pid, createdAt: 1 }),
   ],
   ['dead legacy holder', /^process \d+ ended without releasing$/, (cwd) => leave(cwd, { pid: dead })],

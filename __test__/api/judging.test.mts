@@ -115,7 +115,7 @@ test('an empty file older than 2 s is stale', async (t) => {
 
 test('a live pid holds an old record without boot id', async (t) => {
   const reason = await isHeld(directory(t), { pid: process.ppid, createdAt: 1 })
-  assert.match(reason, new RegExp(`process ${process.ppid} holds it since 1970-01-01T00:00:00.001Z`))
+  assert.match(reason, new RegExp(`process ${process.ppid} has held it since 1970-01-01T00:00:00.001Z`))
 })
 
 test('a dead pid without a boot id is stale', async (t) => {

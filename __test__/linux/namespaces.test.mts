@@ -23,7 +23,7 @@ async function assertHeld(asker: Peer, cwd: string, pid: number | undefined): Pr
   const status = (await asker.ask({ do: 'inspect', cwd })).value as LockStatus
   assert.equal(status.state, 'held')
   assert.equal(status.holder?.pid, pid)
-  assert.match(status.reason, new RegExp(`process ${pid} .*holds it`))
+  assert.match(status.reason, new RegExp(`process ${pid} .*has held it`))
 }
 
 async function assertTakenOver(asker: Peer, cwd: string, pid: number | undefined): Promise<void> {

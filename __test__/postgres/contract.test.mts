@@ -307,7 +307,7 @@ for (const kind of kinds) {
     const { holder } = await other.asks('acquire', { name })
     const held = await locks.inspectLock({ name })
     assert.deepEqual([held.state, held.holder], ['held', holder])
-    assert.match(held.reason, new RegExp(`^process ${holder?.pid} on ${hostname()} holds it since 20`))
+    assert.match(held.reason, new RegExp(`^process ${holder?.pid} on ${hostname()} has held it since 20`))
     const refused = await rejection(locks.breakLock({ name, message: 'busy' }))
     assert.deepEqual([refused.code, refused.message, refused.holder], ['E_LOCK_CONTENTION', 'busy', holder])
     await other.ends('SIGKILL')

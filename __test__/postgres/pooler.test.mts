@@ -114,7 +114,7 @@ test('a full session pool rejects with its own error', async (t) => {
   const error = await rejection(locksOf(t, url).acquireLock())
   assert.match(String(error.code), /^(08P01|ETIMEDOUT)$/)
   assert.equal(error.recoverable, true)
-  assert.match(error.message, /A second connection, which is to show that the pooler keeps sessions/)
+  assert.match(error.message, /The connection that checks the pooler cannot be opened/)
   const two = await pooled(t, postgres, { pool_mode: 'session', default_pool_size: 2 })
   const locks = locksOf(t, two)
   const held = await Promise.all([locks.acquireLock('one'), locks.acquireLock('two')])

@@ -293,8 +293,7 @@ const OTHER_NAMES: Record<string, string> = {
 
 /** Rewords an error of `parseArgs` in the style of this program. */
 function explained({ code, message }: NodeJS.ErrnoException): string {
-  if (isSecret(message))
-    return code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION' ? 'unknown option' : 'invalid option'
+  if (isSecret(message)) return code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION' ? 'unknown option' : 'invalid option'
   const [, option = ''] = /'(?:-\w, )?(--?[^' ,]+)/.exec(message) ?? []
   if (code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION') {
     const hint = OTHER_NAMES[option] ?? nearest(option)

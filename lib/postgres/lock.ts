@@ -7,7 +7,7 @@ import { halves } from './key.js'
 import { describeStaleHolder, type LockTable, publicHolder, type Recorded } from './lock-table.js'
 import type { Session } from './session.js'
 import type { SessionPool } from './session-pool.js'
-import { abandon, holds, unlockShared } from './sql.js'
+import { holds, unlockShared, unlockWithoutRow } from './sql.js'
 
 /** How long a reconnect may take, in milliseconds. */
 const RECONNECT_TIMEOUT_MS = 2000
@@ -118,7 +118,7 @@ export class HeldLock {
         : rows.release(session, key, this.token))
       if (!isReleased) this.#markLost(UNKNOWN)
     } catch (error) {
-      if (!session.isEnded) return this.#abandon(error)
+      if (!session.isEnded) return this.#releaseWithoutRow(error)
       this.#markLost(error as Error)
     }
     if (this.signal.aborted) return this.#terminateSession()
@@ -127,10 +127,10 @@ export class HeldLock {
   }
 
   /** Ends the lock without its row; the next holder then reports a take-over. */
-  async #abandon(error: unknown): Promise<never> {
+  async #releaseWithoutRow(error: unknown): Promise<never> {
     const { session, sessions, key } = this.#acquired
     try {
-      await session.query(this.shared ? unlockShared(key) : abandon(key))
+      await session.query(this.shared ? unlockShared(key) : unlockWithoutRow(key))
       sessions.checkIn(session)
     } catch {
       await session.close()

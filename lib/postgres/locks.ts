@@ -174,5 +174,9 @@ function stateOf(view: LockView): Pick<PostgresLockStatus, 'state' | 'holder' | 
   const holder = holderOf(view)
   if (!holder) return { state: 'held', reason: UNKNOWN }
   const since = new Date(holder.createdAt).toISOString()
-  return { state: 'held', holder, reason: `process ${holder.pid} on ${holder.host} has held it since ${since}` }
+  return {
+    state: 'held',
+    holder,
+    reason: `process ${holder.pid} on ${holder.host} has held it since ${since}`,
+  }
 }

@@ -24,7 +24,8 @@ export async function assertDedicatedSession(session: Session, open: () => Promi
     const ids = [await backendOf(other), await backendOf(session)]
     if (ids[0] === session.backend || ids[1] !== session.backend || ids[0] !== other.backend)
       throw refusal(session, 'its statements run in different processes of the server')
-    if (!(await receivesNotification(session, other))) throw refusal(session, 'it does not receive notifications')
+    if (!(await receivesNotification(session, other)))
+      throw refusal(session, 'it does not receive notifications')
   } finally {
     await other.close()
   }

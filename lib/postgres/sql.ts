@@ -145,7 +145,8 @@ FROM (SELECT pid FROM ${locks('$1', '$2')} AND pid = $3::int) AS holder
 export const holds = `SELECT ${HOLDS('$1', '$2')}::text AS answer`
 export const tryLock = 'SELECT pg_try_advisory_lock($1)::text AS answer'
 export const unlock = 'SELECT pg_advisory_unlock($1)::text AS answer'
-export const abandon = (key: bigint): string => `ROLLBACK; SELECT pg_advisory_unlock(${key})::text AS answer`
+export const unlockWithoutRow = (key: bigint): string =>
+  `ROLLBACK; SELECT pg_advisory_unlock(${key})::text AS answer`
 /** Readers try their turn first: a call that waits for readers holds it. */
 export const tryLockShared = (key: bigint, turn: bigint): string => `SELECT (CASE
   WHEN NOT pg_try_advisory_lock_shared(${turn}) THEN false

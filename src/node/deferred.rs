@@ -20,7 +20,7 @@ type Settlements = ThreadsafeFunction<Settlement, (), (), Status, false, true>;
 /// The promises of an environment.
 pub(super) struct Promises {
     settlements: Arc<Settlements>,
-    /// How many are pending, without those that were abandoned. They keep the event loop alive.
+    /// How many are pending, without those of calls that do not keep the process running. They keep the event loop alive.
     awaited: Cell<i32>,
     /// Called after each settlement, with its environment.
     on_settled: fn(&Env),

@@ -11,7 +11,7 @@ use super::promise::promised;
 use crate::table::{self, LockId};
 use crate::wait;
 
-/// Whether the lock is still held and its file in its place.
+/// Whether the lock is held and the path still names its file.
 ///
 /// # Errors
 /// `E_LOCK_INTERNAL` alone.
@@ -63,7 +63,7 @@ fn released(id: f64) -> Answer {
 /// # Errors
 /// As `releaseHeld`.
 #[napi(catch_unwind, ts_return_type = "unknown[] | boolean | Promise<unknown[] | boolean>")]
-pub fn give_back(env: &Env, id: f64) -> Result<Unknown<'_>> {
+pub fn roll_back(env: &Env, id: f64) -> Result<Unknown<'_>> {
     table::set_delivered(LockId::from_number(id), false);
     release_held(env, id)
 }

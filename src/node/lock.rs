@@ -56,7 +56,7 @@ pub struct JsLock {
     pub path: String,
     /// When it was acquired, in milliseconds since the Unix epoch.
     pub created_at: f64,
-    /// Set if a run before this one never released the lock.
+    /// Set if the previous holder did not release the lock.
     pub taken_over: Option<JsTakenOver>,
     /// Whether it is held in shared mode.
     pub shared: bool,

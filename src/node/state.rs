@@ -19,7 +19,7 @@ use crate::table::Owner;
 
 /// A synchronous wait of the JavaScript thread.
 pub(super) struct SyncWait {
-    pub(super) told: Receiver<Outcome>,
+    pub(super) answer: Receiver<Outcome>,
     pub(super) target: Target,
 }
 
@@ -77,7 +77,7 @@ fn count_off(env: &Env) {
 /// # Errors
 /// If the addon was not set up.
 #[napi(catch_unwind)]
-pub fn whoami(env: &Env) -> Result<JsHolder> {
+pub fn own_holder(env: &Env) -> Result<JsHolder> {
     guarded(env, || {
         let identity = Os::get().identity();
         let thread = Some(State::of(env)?.thread);

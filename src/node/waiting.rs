@@ -47,9 +47,9 @@ pub(super) fn attempt_sync<'env>(
     match pool::submit(work).spin_for(SPIN_LIMIT) {
         Ok(done) => finished(env, done, None),
         Err(job) => {
-            let (tell, told) = oneshot::channel();
-            job.when_done(move |outcome| drop(tell.send(outcome)));
-            state.waits.borrow_mut().insert(named(id).0, SyncWait { told, target });
+            let (sender, receiver) = oneshot::channel();
+            job.when_done(move |outcome| drop(sender.send(outcome)));
+            state.waits.borrow_mut().insert(named(id).0, SyncWait { answer: receiver, target });
             Null.into_unknown(env)
         }
     }
@@ -86,7 +86,7 @@ pub fn wait<'env>(
     })
 }
 
-/// As `wait`, for `waitSlice` to sit out.
+/// As `wait`; `waitSlice` then waits for the answer.
 ///
 /// # Errors
 /// As `wait`.
@@ -105,10 +105,10 @@ pub fn wait_sync<'env>(
         if table::is_deadlock(state.owner, &target.path) {
             return to_js(env, Error::Deadlock { path: target.path });
         }
-        let (tell, told) = oneshot::channel();
-        let settle = Box::new(move |outcome| drop(tell.send(outcome)));
+        let (sender, receiver) = oneshot::channel();
+        let settle = Box::new(move |outcome| drop(sender.send(outcome)));
         start(state, named(id), target.clone(), left, false, settle);
-        state.waits.borrow_mut().insert(named(id).0, SyncWait { told, target });
+        state.waits.borrow_mut().insert(named(id).0, SyncWait { answer: receiver, target });
         Null.into_unknown(env)
     })
 }
@@ -138,7 +138,7 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
             waits.remove(&id.0);
             return returned(env, Ok(Value::Lock(acquired)), None);
         }
-        let outcome = match waits.get(&id.0).map(|wait| wait.told.recv_timeout(slice)) {
+        let outcome = match waits.get(&id.0).map(|wait| wait.answer.recv_timeout(slice)) {
             Some(Ok(outcome)) => outcome,
             Some(Err(RecvTimeoutError::Timeout)) => return Null.into_unknown(env),
             Some(Err(RecvTimeoutError::Disconnected)) | None => {
@@ -160,7 +160,7 @@ pub fn cancel_wait(env: &Env, id: f64) -> Result<()> {
         wait::cancel(named(id));
         if let Some(wait) = State::of(env)?.waits.borrow_mut().remove(&named(id).0) {
             // A lock that was won meanwhile is released with its outcome.
-            drop(wait.told.recv_timeout(ROLLBACK_GRACE));
+            drop(wait.answer.recv_timeout(ROLLBACK_GRACE));
         }
         Ok(())
     })
@@ -183,7 +183,7 @@ pub fn keep_alive(env: &Env, change: i32) -> Result<()> {
 /// # Errors
 /// `E_LOCK_INTERNAL` alone.
 #[napi(catch_unwind)]
-pub fn waiting_for(env: &Env, id: f64) -> Result<Option<JsRefused>> {
+pub fn last_refusal(env: &Env, id: f64) -> Result<Option<JsRefused>> {
     guarded(env, || {
         let refused = wait::refused(named(id));
         Ok(refused

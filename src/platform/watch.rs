@@ -304,12 +304,12 @@ pub(super) mod tests {
     #[test]
     fn a_hundred_watches_leave_no_handle() {
         // A drop waits for a report that is under way.
-        let (tell, told) = mpsc::channel::<()>();
+        let (sender, receiver) = mpsc::channel::<()>();
         let test = thread::spawn(move || {
             watch_and_drop(100);
-            drop(tell);
+            drop(sender);
         });
-        assert!(told.recv_timeout(LONG) != Err(RecvTimeoutError::Timeout), "a deadlock");
+        assert!(receiver.recv_timeout(LONG) != Err(RecvTimeoutError::Timeout), "a deadlock");
         test.join().expect("passed");
     }
 

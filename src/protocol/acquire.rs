@@ -12,7 +12,7 @@ use super::judge::Verdict;
 use super::readers::find_readers;
 use super::record::{Content, RECORD_LEN, Record};
 use super::release::rollback;
-use super::retry::{Attempt, EmptyFile, Patience, Refusal, Retry, RetryBudget};
+use super::retry::{Attempt, EmptyFile, PauseLimit, Refusal, Retry, RetryBudget};
 use super::shared::acquire_shared;
 use super::target::Target;
 use crate::platform::{Access, FileId, FsKind, LockMode, System, TryLock, Unlinked};
@@ -26,10 +26,10 @@ pub const LEGACY_UNLINK_WINDOW: Duration = Duration::from_millis(5);
 /// [`Error::Contention`] if it is held; [`Error::Symlink`], [`Error::NotAFile`], [`Error::Stale`] and
 /// [`Error::System`] as they say.
 pub fn acquire<S: System>(system: &S, target: &Target, thread: u32) -> Result<Held<S::File>, Error> {
-    acquire_with(system, target, thread, Patience::Bounded, &mut None)
+    acquire_with(system, target, thread, PauseLimit::Bounded, &mut None)
 }
 
-/// As [`acquire`], but with another patience. `empty_file` carries what one attempt has seen to the next attempt of the
+/// As [`acquire`], but with another limit of its pauses. `empty_file` carries what one attempt has seen to the next attempt of the
 /// same call.
 ///
 /// # Errors
@@ -38,13 +38,13 @@ pub fn acquire_with<S: System>(
     system: &S,
     target: &Target,
     thread: u32,
-    patience: Patience,
+    pause_limit: PauseLimit,
     empty_file: &mut EmptyFile,
 ) -> Result<Held<S::File>, Error> {
-    let held = attempt(system, target, thread, patience, empty_file, !target.shared)?;
+    let held = attempt(system, target, thread, pause_limit, empty_file, !target.shared)?;
     // 10. Readers that came in between.
     if held.has_readers
-        && let Err(error) = await_readers(system, target, patience)
+        && let Err(error) = await_readers(system, target, pause_limit)
     {
         // The refusal is the error to report.
         let _ = rollback(system, held);
@@ -62,21 +62,21 @@ pub fn acquire_path<S: System>(
     system: &S,
     target: &Target,
     thread: u32,
-    patience: Patience,
+    pause_limit: PauseLimit,
     empty_file: &mut EmptyFile,
 ) -> Result<Held<S::File>, Error> {
-    attempt(system, target, thread, patience, empty_file, false)
+    attempt(system, target, thread, pause_limit, empty_file, false)
 }
 
 fn attempt<S: System>(
     system: &S,
     target: &Target,
     thread: u32,
-    patience: Patience,
+    pause_limit: PauseLimit,
     empty_file: &mut EmptyFile,
     checks_readers: bool,
 ) -> Result<Held<S::File>, Error> {
-    let mut budget = RetryBudget::new(patience, *empty_file);
+    let mut budget = RetryBudget::new(pause_limit, *empty_file);
     let outcome = budget.repeated(system, target, |budget| {
         // 0. While this process holds the path, it refuses readers. Step 1 or 10 reports an error.
         if checks_readers && matches!(find_readers(system, target), Ok(Some(_))) {

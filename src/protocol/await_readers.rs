@@ -4,7 +4,7 @@
 use super::error::Error;
 use super::file::{stat_if_current, stays};
 use super::readers::find_readers;
-use super::retry::{Attempt, Patience, Retry, RetryBudget};
+use super::retry::{Attempt, PauseLimit, Retry, RetryBudget};
 use super::target::Target;
 use crate::platform::{Access, FsKind, LockMode, Opened, System, TryLock};
 
@@ -12,8 +12,8 @@ use crate::platform::{Access, FsKind, LockMode, Opened, System, TryLock};
 ///
 /// # Errors
 /// [`Error::Contention`] if a reader holds it; [`Error::System`] as it says.
-pub fn await_readers<S: System>(system: &S, target: &Target, patience: Patience) -> Result<(), Error> {
-    RetryBudget::new(patience, None)
+pub fn await_readers<S: System>(system: &S, target: &Target, pause_limit: PauseLimit) -> Result<(), Error> {
+    RetryBudget::new(pause_limit, None)
         .repeated(system, target, |budget| check_readers(system, target, budget, Access::ReadWrite))
 }
 

@@ -29,4 +29,4 @@ pub use self::held::{Held, TakenOver, is_held};
 pub use self::inspect::{LockState, LockStatus, inspect};
 pub use self::release::{release, rollback};
 pub(crate) use self::retry::is_creation_grace;
-pub use self::retry::{CREATION_GRACE, EmptyFile, Patience};
+pub use self::retry::{CREATION_GRACE, EmptyFile, PauseLimit};

@@ -28,7 +28,7 @@ pub(super) const BEING_CREATED: &str = "a process is creating it right now";
 
 /// How long a call may pause for other processes, by [`System::monotonic`].
 #[derive(Debug, Clone, Copy, Default)]
-pub enum Patience {
+pub enum PauseLimit {
     /// As long as the bound of each kind of retry.
     #[default]
     Bounded,
@@ -38,7 +38,7 @@ pub enum Patience {
     Until(Duration),
 }
 
-impl Patience {
+impl PauseLimit {
     fn has_ended<S: System>(self, system: &S, retry: Retry) -> bool {
         match self {
             Self::ForCreatorUntil(until) if retry == Retry::BeingCreated => system.monotonic() >= until,
@@ -107,13 +107,13 @@ pub(super) struct RetryBudget {
     pub(super) named_holder: Option<Holder>,
     /// That holder, if its process has ended.
     pub(super) ended: Option<Holder>,
-    patience: Patience,
+    pause_limit: PauseLimit,
 }
 
 impl RetryBudget {
     /// For a call that may have seen an empty file before.
-    pub(super) fn new(patience: Patience, empty_file: EmptyFile) -> Self {
-        Self { empty_file, patience, ..Self::default() }
+    pub(super) fn new(pause_limit: PauseLimit, empty_file: EmptyFile) -> Self {
+        Self { empty_file, pause_limit, ..Self::default() }
     }
 
     /// The pause before the next attempt; `None`: the bound is reached. Bounds count for the whole call, because a
@@ -248,7 +248,7 @@ impl RetryBudget {
             if pause == Some(Duration::ZERO) {
                 continue;
             }
-            match pause.filter(|_| !budget.patience.has_ended(system, retry)) {
+            match pause.filter(|_| !budget.pause_limit.has_ended(system, retry)) {
                 Some(pause) => system.pause(pause),
                 None => return Err(budget.give_up(system, target, retry)),
             }

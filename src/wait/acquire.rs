@@ -14,7 +14,7 @@ use crate::platform::{Os, QueueTicket, System, is_shortage};
 use crate::pool;
 use crate::protocol::error::Error;
 use crate::protocol::target::Target;
-use crate::protocol::{self, CREATION_GRACE, LockState, Patience};
+use crate::protocol::{self, CREATION_GRACE, LockState, PauseLimit};
 use crate::table::{self, Owner};
 
 /// How long a first attempt pauses for others, such as the creator of an empty file.
@@ -58,17 +58,17 @@ pub(crate) fn acquire(
     if waiting.is_empty() {
         return Err(Error::Deadlock { path: slots[0].path.clone() });
     }
-    let (tell, told) = mpsc::channel::<Answer>();
+    let (sender, receiver) = mpsc::channel::<Answer>();
     let mut ids = Vec::with_capacity(waiting.len());
     for target in waiting {
         let id = if ids.is_empty() { id } else { WaiterId::next() };
         let order = AcquireRequest { owner, thread, target: target.clone(), timeout, only_creator: false };
-        let tell = tell.clone();
-        start(id, order, Box::new(move |answer| drop(tell.send(answer))));
+        let sender = sender.clone();
+        start(id, order, Box::new(move |answer| drop(sender.send(answer))));
         ids.push(id);
     }
-    drop(tell);
-    let decisive = told.iter().find_map(|answer| match answer {
+    drop(sender);
+    let decisive = receiver.iter().find_map(|answer| match answer {
         Ok(Err(error @ Error::Contention { .. })) => {
             refusals.add(error);
             None
@@ -79,7 +79,7 @@ pub(crate) fn acquire(
         ids.into_iter().for_each(cancel);
     }
     // Each wait is answered, so this ends. A second slot is rolled back.
-    told.into_iter().for_each(files::roll_back);
+    receiver.into_iter().for_each(files::roll_back);
     match decisive {
         Some(Ok(outcome)) => outcome,
         Some(Err(panic)) => panic::resume_unwind(panic),
@@ -115,16 +115,16 @@ impl Refusals {
 fn first_attempt(target: &Target, thread: u32, timeout: Duration) -> Result<HeldHere, Error> {
     let of_pool = target.clone();
     let job = pool::submit(move || try_once(&of_pool, thread, timeout));
-    let (tell, told) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     job.when_done(move |done| {
-        if let Err(late) = tell.send(done) {
+        if let Err(late) = sender.send(done) {
             files::roll_back(late.into_inner());
         }
     });
     let end = Instant::now().checked_add(timeout.max(FIRST_ANSWER));
     let done = match end {
-        Some(end) => told.recv_deadline(end).ok(),
-        None => told.recv().ok(),
+        Some(end) => receiver.recv_deadline(end).ok(),
+        None => receiver.recv().ok(),
     };
     match done {
         Some(Ok(outcome)) => outcome,
@@ -137,15 +137,15 @@ fn first_attempt(target: &Target, thread: u32, timeout: Duration) -> Result<Held
 /// whole call: with a timeout, the call pauses for nothing else longer, and queues behind the waiters that exist.
 pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Result<HeldHere, Error> {
     let os = Os::get();
-    let patience = if timeout.is_zero() {
-        Patience::ForCreatorUntil(os.monotonic() + PAUSES)
+    let pause_limit = if timeout.is_zero() {
+        PauseLimit::ForCreatorUntil(os.monotonic() + PAUSES)
     } else {
-        Patience::Until(os.monotonic() + timeout.min(PAUSES))
+        PauseLimit::Until(os.monotonic() + timeout.min(PAUSES))
     };
     // A call without time to queue attempts at once.
     let others_wait = timeout > 2 * QUEUE_YIELD && waits_for(&target.path);
     if !others_wait {
-        return match protocol::acquire_with(os, target, thread, patience, &mut None) {
+        return match protocol::acquire_with(os, target, thread, pause_limit, &mut None) {
             Err(Error::System { source, .. }) if !timeout.is_zero() && is_shortage(&source) => {
                 Err(target.contention(None, Some(source.to_string())))
             }

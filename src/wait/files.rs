@@ -10,7 +10,7 @@ use crate::platform::{
     Arrival, FileId, HolderEvent, Os, QueueTicket, System, Watch, Watcher, Watching, is_shortage,
 };
 use crate::protocol::error::Error;
-use crate::protocol::{self, EmptyFile, Patience};
+use crate::protocol::{self, EmptyFile, PauseLimit};
 
 /// Files, and the queue of all processes of this kernel.
 pub(super) struct Files;
@@ -94,11 +94,11 @@ pub(super) fn attempt(
     }
     let os = Os::get();
     // The state machine schedules pauses, so the attempt itself does not pause.
-    let patience = Patience::Until(os.monotonic());
+    let pause_limit = PauseLimit::Until(os.monotonic());
     let outcome = if held_file.is_some() {
-        protocol::await_readers(os, target, patience).map(|()| None)
+        protocol::await_readers(os, target, pause_limit).map(|()| None)
     } else {
-        protocol::acquire_path(os, target, *thread, patience, empty_file).map(Some)
+        protocol::acquire_path(os, target, *thread, pause_limit, empty_file).map(Some)
     };
     let outcome = match outcome {
         Err(error @ Error::Contention { .. }) if is_refused(&error) => Attempted::Answer(Ok(Err(error))),

@@ -98,13 +98,13 @@ impl PendingCall {
         };
         let answer = self.answer;
         let Some(path) = self.path else { return answer(Ok(Err(error))) };
-        let (tell, told) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         pool::submit_detached(Box::new(move || {
             drop(path);
-            let _ = tell.send(());
+            let _ = sender.send(());
         }));
         pool::submit_detached(Box::new(move || {
-            let _ = told.recv_timeout(ROLLBACK_GRACE);
+            let _ = receiver.recv_timeout(ROLLBACK_GRACE);
             answer(Ok(Err(error)));
         }));
     }

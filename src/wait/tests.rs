@@ -47,15 +47,15 @@ fn release(held: HeldHere) {
 }
 
 fn waiting(owner: Owner, target: &Target, timeout: Duration) -> (WaiterId, mpsc::Receiver<Answer>) {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let order = AcquireRequest { owner, thread: 0, target: target.clone(), timeout, only_creator: false };
     let id = WaiterId::next();
-    start(id, order, Box::new(move |answer| drop(tell.send(answer))));
-    (id, told)
+    start(id, order, Box::new(move |answer| drop(sender.send(answer))));
+    (id, receiver)
 }
 
-fn answer(told: &mpsc::Receiver<Answer>) -> Result<HeldHere, Error> {
-    told.recv_timeout(LONG).expect("an answer").expect("no panic")
+fn answer(receiver: &mpsc::Receiver<Answer>) -> Result<HeldHere, Error> {
+    receiver.recv_timeout(LONG).expect("an answer").expect("no panic")
 }
 
 fn until_refused(id: WaiterId) -> Refused {
@@ -74,10 +74,10 @@ fn a_waiter_acquires_after_release_and_knows_its_holder() {
     let directory = tempfile::tempdir().expect("a directory");
     let target = target(&directory);
     let held = hold(&target);
-    let (id, told) = waiting(Owner::PROGRAM, &target, Duration::MAX);
+    let (id, receiver) = waiting(Owner::PROGRAM, &target, Duration::MAX);
     assert_eq!(until_refused(id).holder.map(|holder| holder.pid), Some(std::process::id()));
     release(held);
-    release(answer(&told).expect("acquired"));
+    release(answer(&receiver).expect("acquired"));
     assert_eq!(refused(id), None);
 }
 
@@ -98,10 +98,10 @@ fn a_cancelled_wait_acquires_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let target = target(&directory);
     let held = hold(&target);
-    let (id, told) = waiting(Owner::PROGRAM, &target, Duration::MAX);
+    let (id, receiver) = waiting(Owner::PROGRAM, &target, Duration::MAX);
     until_refused(id);
     cancel(id);
-    assert!(matches!(answer(&told), Err(Error::Contention { .. })));
+    assert!(matches!(answer(&receiver), Err(Error::Contention { .. })));
     release(held);
     assert!(!target.path.exists());
 }
@@ -114,7 +114,7 @@ fn a_cancelled_wait_leaves_the_queue_at_once() {
     let held = hold(&target);
     let place = crate::platform::QueueTicket::at(&target.path).expect("a local directory");
     let took = || {
-        let (id, told) = waiting(Owner::PROGRAM, &target, Duration::MAX);
+        let (id, receiver) = waiting(Owner::PROGRAM, &target, Duration::MAX);
         until_refused(id);
         // The looks that follow a refusal are over.
         thread::sleep(Duration::from_millis(20));
@@ -124,7 +124,7 @@ fn a_cancelled_wait_leaves_the_queue_at_once() {
             assert!(started.elapsed() < LONG, "it keeps its place");
             thread::sleep(Duration::from_micros(100));
         }
-        drop(told);
+        drop(receiver);
         started.elapsed()
     };
     // A machine that is busy may take its time, but not each time; without an event it takes 60 ms and more.
@@ -154,9 +154,9 @@ fn waiters_of_one_process_acquire_in_arrival_order() {
     let held = hold(&target);
     let waiters: Vec<_> = (0..20).map(|_| waiting(Owner::PROGRAM, &target, Duration::MAX).1).collect();
     release(held);
-    for (number, told) in waiters.iter().enumerate() {
-        let held = answer(told).expect("acquired");
-        let later = waiters[number + 1..].iter().filter(|told| told.try_recv().is_ok()).count();
+    for (number, receiver) in waiters.iter().enumerate() {
+        let held = answer(receiver).expect("acquired");
+        let later = waiters[number + 1..].iter().filter(|receiver| receiver.try_recv().is_ok()).count();
         assert_eq!(later, 0, "nobody overtakes");
         release(held);
     }
@@ -168,9 +168,9 @@ fn arrival_order_is_that_of_the_ids() {
     let target = target(&directory);
     let held = hold(&target);
     let ids = [WaiterId::next(), WaiterId::next(), WaiterId::next()];
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     for id in [ids[2], ids[0], ids[1]] {
-        let tell = tell.clone();
+        let sender = sender.clone();
         let order = AcquireRequest {
             owner: Owner::PROGRAM,
             thread: 0,
@@ -178,12 +178,12 @@ fn arrival_order_is_that_of_the_ids() {
             timeout: LONG,
             only_creator: false,
         };
-        start(id, order, Box::new(move |answer| drop(tell.send((id, answer)))));
+        start(id, order, Box::new(move |answer| drop(sender.send((id, answer)))));
         until_refused(id);
     }
     release(held);
     for id in ids {
-        let (first, answer) = told.recv_timeout(LONG).expect("an answer");
+        let (first, answer) = receiver.recv_timeout(LONG).expect("an answer");
         assert_eq!(first, id);
         release(answer.expect("no panic").expect("acquired"));
     }
@@ -200,8 +200,8 @@ fn an_error_is_reported_to_every_waiter() {
     let link = directory.path().join("link");
     std::os::unix::fs::symlink("/nowhere", &link).expect("linked");
     std::fs::rename(&link, &target.path).expect("replaced");
-    for (_, told) in &waiters {
-        assert!(matches!(answer(told), Err(Error::Symlink { .. })));
+    for (_, receiver) in &waiters {
+        assert!(matches!(answer(receiver), Err(Error::Symlink { .. })));
     }
     drop(held);
 }
@@ -213,11 +213,11 @@ fn a_change_without_an_event_is_noticed() {
     std::fs::create_dir(&inner).expect("made");
     let target = LockOptions::in_directory(&inner).resolve().expect("a path");
     let held = hold(&target);
-    let (id, told) = waiting(Owner::PROGRAM, &target, Duration::MAX);
+    let (id, receiver) = waiting(Owner::PROGRAM, &target, Duration::MAX);
     until_refused(id);
     // The file keeps its name and its directory: no event reports it.
     std::fs::rename(&inner, &moved).expect("renamed");
     std::fs::create_dir(&inner).expect("made");
-    release(answer(&told).expect("acquired"));
+    release(answer(&receiver).expect("acquired"));
     drop(held);
 }

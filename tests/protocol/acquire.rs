@@ -3,7 +3,7 @@
 use std::mem;
 use std::time::Duration;
 
-use reconcile_lock::protocol::{Patience, acquire, acquire_with, break_lock, inspect, is_held, release};
+use reconcile_lock::protocol::{PauseLimit, acquire, acquire_with, break_lock, inspect, is_held, release};
 use reconcile_lock::{Access, Error, LockMode, LockOptions, LockState, Opened, System, Target, TryLock};
 
 use crate::world::{self, World, target};
@@ -27,7 +27,7 @@ fn a_free_lock_is_acquired_and_released() {
 }
 
 #[test]
-fn an_acquire_pauses_as_long_as_its_patience() {
+fn an_acquire_pauses_until_its_limit() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     world.put(b"garbage", 60_000);
@@ -35,19 +35,19 @@ fn an_acquire_pauses_as_long_as_its_patience() {
     assert_eq!(two.try_lock(&look, LockMode::Shared).unwrap(), TryLock::Acquired);
     let before = one.monotonic();
     let until = |milliseconds| before + Duration::from_millis(milliseconds);
-    let acquire = |patience| acquire_with(&one, &target(), 0, patience, &mut None);
-    assert!(is_contention(acquire(Patience::Until(before)), None));
+    let acquire = |pause_limit| acquire_with(&one, &target(), 0, pause_limit, &mut None);
+    assert!(is_contention(acquire(PauseLimit::Until(before)), None));
     assert_eq!(one.monotonic(), before);
-    assert!(is_contention(acquire(Patience::Until(until(50))), None));
+    assert!(is_contention(acquire(PauseLimit::Until(until(50))), None));
     assert!(one.monotonic() <= until(60));
     for _ in 0..50 {
         world.before("pause", |_| {});
     }
     world.before("pause", move |_| drop(look));
-    mem::forget(acquire(Patience::ForCreatorUntil(before)).unwrap());
+    mem::forget(acquire(PauseLimit::ForCreatorUntil(before)).unwrap());
     world.put(b"", 0);
     let pauses = one.pauses.get();
-    assert!(is_contention(acquire(Patience::ForCreatorUntil(one.monotonic())), None));
+    assert!(is_contention(acquire(PauseLimit::ForCreatorUntil(one.monotonic())), None));
     assert_eq!(one.pauses.get(), pauses);
 }
 

@@ -1,8 +1,8 @@
-// Checks what an addon for Linux needs from the system. `node tools/cross/elf.mjs TARGET FILE`
+// Checks the size of an addon for Linux, and what it needs from the system. `node tools/cross/elf.mjs TARGET FILE`
 import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { output, zigLibrary } from './build.mjs'
-import { targets } from './targets.mjs'
+import { assertSize, targets } from './targets.mjs'
 
 /** The libraries of glibc, all parts of one package, and that of musl. */
 const GLIBC = /^(libc\.so\.6|libpthread\.so\.0|libdl\.so\.2|ld(-linux.*|64)\.so\.\d)$/
@@ -59,5 +59,5 @@ if (process.argv[1] === import.meta.filename) {
   const target = targets.find((each) => each.name === name)
   if (target === undefined || path === undefined)
     throw new Error('usage: node tools/cross/elf.mjs TARGET FILE')
-  console.log(`${path} ${describeElf(resolve(path), target)}`)
+  console.log(`${path}: ${assertSize(path, target)} bytes, ${describeElf(resolve(path), target)}`)
 }

@@ -1,5 +1,5 @@
 // The targets of `npm run cross`, and their rows in docs/platforms.md.
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { root } from '../steps.mjs'
 import { platformOf } from '../targets.mjs'
@@ -77,6 +77,13 @@ export const targets = [
     node: { under: 'wine', platform: 'win32-x64-msvc', system: 'win32' },
   },
 ]
+
+/** The size of an addon in bytes; throws an error if it is too large. */
+export function assertSize(path, { most }) {
+  const { size } = statSync(path)
+  if (size > most) throw new Error(`${path}: ${size} bytes, and ${most} are the most`)
+  return size
+}
 
 /** The states that a run can give a target, the lowest first. */
 const statesOf = ({ link, node }) => (link ? ['built', ...(node ? ['tested'] : [])] : ['linted'])

@@ -171,9 +171,9 @@ pub(super) fn last_open_met_a_deletion() -> bool {
 
 /// What is known of a process.
 pub(super) enum Found {
-    Nobody,
-    /// It may not be asked.
-    Somebody,
+    Missing,
+    /// This user may not query it.
+    Hidden,
     /// When it started, in microseconds since the Unix epoch.
     Since(u64),
 }
@@ -198,9 +198,9 @@ pub(super) fn open_process(pid: u32) -> io::Result<Option<OwnedHandle>> {
 
 pub(super) fn process(pid: u32) -> Found {
     match open_process(pid) {
-        Ok(Some(process)) => start(process.as_raw_handle()).map_or(Found::Somebody, Found::Since),
-        Ok(None) => Found::Nobody,
-        Err(_) => Found::Somebody,
+        Ok(Some(process)) => start(process.as_raw_handle()).map_or(Found::Hidden, Found::Since),
+        Ok(None) => Found::Missing,
+        Err(_) => Found::Hidden,
     }
 }
 

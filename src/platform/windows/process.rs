@@ -27,8 +27,8 @@ fn boot(host: Option<&str>) -> Option<String> {
 
 pub(super) fn state(pid: u32) -> ProcessState {
     match calls::process(pid) {
-        Found::Nobody => ProcessState::Dead,
-        Found::Somebody => ProcessState::Alive { start: None },
+        Found::Missing => ProcessState::Dead,
+        Found::Hidden => ProcessState::Alive { start: None },
         Found::Since(start) => ProcessState::Alive { start: Some(start) },
     }
 }

@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { type PostgresLock, postgresLocks } from 'reconcile-lock/postgres'
-import { kindOf, type Message, type Plan } from './storm.mjs'
+import { kindOf, type Message, type Plan } from './stress.mjs'
 import { ATTEMPT } from './tokens.mjs'
 
 const plan = JSON.parse(process.argv[2] ?? '') as Plan

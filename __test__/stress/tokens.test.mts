@@ -5,7 +5,7 @@ import { after, before, type TestContext, test } from 'node:test'
 import { type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
 import { Postgres, USER } from '../postgres/postgres.mjs'
 import { until } from '../support/time.mjs'
-import { Storm } from './storm.mjs'
+import { StressTest } from './stress.mjs'
 import { takeNotes, verdict } from './tokens.mjs'
 
 const ACQUISITIONS = 10_000
@@ -132,7 +132,7 @@ test(`${ACQUISITIONS} acquisitions with kills and a crash repeat no token`, asyn
   // This is noted too: later tokens must be higher.
   await setBack(BY_ROW)
   const names = [BY_CLOCK, BY_ROW]
-  const run = new Storm(postgres, { names, ways: ['wait'], clients: 2, writes: 0, falls: 1 / 400 })
+  const run = new StressTest(postgres, { names, ways: ['wait'], clients: 2, writes: 0, falls: 1 / 400 })
   t.after(() => run.end())
   run.start(PROCESSES)
   const end = new AbortController()

@@ -51,7 +51,7 @@ export function kindOf(error: unknown): string {
 }
 
 /** The processes of a stress test. */
-export class Storm {
+export class StressTest {
   readonly tokens: string[] = []
   readonly kinds: Record<string, number> = {}
   /** Processes that ended without a stop message or a kill. */

@@ -4,10 +4,10 @@ import { after, before, type TestContext, test } from 'node:test'
 import { postgresLocks } from 'reconcile-lock/postgres'
 import { Postgres } from '../postgres/postgres.mjs'
 import { until } from '../support/time.mjs'
-import { Storm } from './storm.mjs'
+import { StressTest } from './stress.mjs'
 import { ATTEMPT, takeNotes, verdict } from './tokens.mjs'
 
-const NAME = 'storm'
+const NAME = 'stress'
 const PROCESSES = 16
 const CLIENTS = 2
 /** The test lasts until each count is reached: without killed holders it would prove nothing. */
@@ -23,14 +23,17 @@ before(async () => {
 })
 after(() => postgres.stop())
 
-function storm(t: TestContext, plan: Partial<ConstructorParameters<typeof Storm>[1]> = {}): Storm {
-  const made = new Storm(postgres, { names: [NAME], ways: ['once', 'wait', 'abort'], ...plan })
+function stressTest(
+  t: TestContext,
+  plan: Partial<ConstructorParameters<typeof StressTest>[1]> = {},
+): StressTest {
+  const made = new StressTest(postgres, { names: [NAME], ways: ['once', 'wait', 'abort'], ...plan })
   t.after(() => made.end())
   return made
 }
 
 test(`no stale token writes while ${PROCESSES * CLIENTS} clients contend`, async (t) => {
-  const run = storm(t, { clients: CLIENTS })
+  const run = stressTest(t, { clients: CLIENTS })
   run.start(PROCESSES)
   const end = new AbortController()
   const strikes = [run.strike('killOne', 800, end.signal), run.strike('terminateOne', 300, end.signal)]
@@ -81,7 +84,7 @@ test('control: the verdict counts refused and stale writes', async () => {
 })
 
 test('control: a client without a lock causes an overlap', async (t) => {
-  const run = storm(t, { ways: ['wait'] })
+  const run = stressTest(t, { ways: ['wait'] })
   run.start(3)
   run.start(1, { takesLocks: false })
   await until(() => run.overlaps > 0, 'an overlap')
