@@ -172,9 +172,9 @@ pub fn acquire_locks(locks: &[LockOptions], timeout: Duration) -> Result<Vec<Loc
     let mut wanted = Vec::with_capacity(locks.len());
     for (index, options) in locks.iter().enumerate() {
         let slots = options.resolve_slots()?;
-        wanted.push((order_of(&slots[0].path), index, slots));
+        wanted.push((real_path(&slots[0].path), index, slots));
     }
-    wanted.sort_unstable_by(|(one, ..), (other, ..)| one.cmp(other));
+    wanted.sort_by_cached_key(|(path, ..)| (order_of(path), path.clone()));
     if let Some(twice) = wanted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         let path = twice[0].2[0].path.display();
         return Err(Error::InvalidArgument(format!("The \"locks\" argument names one lock twice: {path}")));
@@ -190,12 +190,16 @@ pub fn acquire_locks(locks: &[LockOptions], timeout: Duration) -> Result<Vec<Loc
     Ok(acquired.into_iter().map(|(_, lock)| lock.delivered()).collect())
 }
 
-/// The key by which all programs sort locks: the path in the real directory, in the units by which JavaScript compares.
-fn order_of(path: &Path) -> Vec<u16> {
+/// The path in the real directory.
+fn real_path(path: &Path) -> PathBuf {
     let directory = path.parent().and_then(|directory| fs::canonicalize(directory).ok());
-    let real = directory
-        .map_or_else(|| path.to_owned(), |directory| directory.join(path.file_name().unwrap_or_default()));
-    real.to_string_lossy().encode_utf16().collect()
+    directory
+        .map_or_else(|| path.to_owned(), |directory| directory.join(path.file_name().unwrap_or_default()))
+}
+
+/// The key by which all programs sort locks, in the units by which JavaScript compares.
+fn order_of(path: &Path) -> Vec<u16> {
+    path.to_string_lossy().encode_utf16().collect()
 }
 
 /// Acquires one of the slots. Dropping the lock before it is delivered rolls it back.

@@ -15,6 +15,7 @@ use crate::platform::{FileId, HeldFiles, Os, System};
 #[cfg(any(feature = "node", test))]
 use crate::protocol::TakenOver;
 use crate::protocol::error::Error;
+use crate::protocol::target::readers_of;
 use crate::protocol::{self, Held};
 
 /// The id of one held lock in this process. Ids are not used again.
@@ -187,9 +188,16 @@ pub(crate) fn set_delivered(id: LockId, delivered: bool) -> bool {
 /// acquired it finds it gone.
 #[cfg(any(feature = "node", test))]
 pub(crate) fn claim(owner: Owner, path: &Path) -> Option<(LockId, u64, Option<TakenOver>, bool)> {
+    let is_it = |entry: &Entry| !entry.delivered && entry.claimable;
+    // The disk is asked for another name only if there is a lock to claim.
+    if !table().entries.values().any(|entry| entry.owner == owner && is_it(entry)) {
+        return None;
+    }
+    let id = find_where(owner, path, is_it)?;
     let mut table = table();
-    let is_it = |entry: &Entry| entry.owner == owner && !entry.delivered && entry.claimable;
-    let (id, _) = table.at(path).find(|(_, entry)| is_it(entry))?;
+    if !table.entries.get(&id).is_some_and(|entry| is_it(entry)) {
+        return None;
+    }
     let entry = table.remove(id)?;
     let (created_at, taken_over) = (entry.held.holder.created_at, entry.held.taken_over.clone());
     let shared = entry.held.is_shared();
@@ -265,10 +273,12 @@ fn find_where(owner: Owner, path: &Path, is_wanted: impl Fn(&Entry) -> bool) -> 
     if let Some(id) = find_named(path, is_it) {
         return Some(id);
     }
-    let named = Os::get().stat_path(path).ok()??.id;
+    let named = |path: &Path| Os::get().stat_path(path).ok().flatten().map(|stat| stat.id);
+    // A reader holds the file beside the path.
+    let (file, readers) = (named(path), named(&readers_of(path)));
     let table = table();
-    let mut all = table.entries.iter();
-    all.find(|(_, entry)| is_it(entry) && entry.held.file_id() == named).map(|(id, _)| *id)
+    let is_named = |held: &Held<_>| Some(held.file_id()) == if held.is_shared() { readers } else { file };
+    table.entries.iter().find(|(_, entry)| is_it(entry) && is_named(&entry.held)).map(|(id, _)| *id)
 }
 
 /// As [`find`], but only under this name: it asks no disk, which may hang.
@@ -302,13 +312,21 @@ pub(crate) fn location(id: LockId) -> Option<(PathBuf, FileId)> {
 
 /// Whether the descriptor of a held lock is still that of its file. `None`: the lock was released.
 pub(crate) fn is_open(id: LockId) -> Option<bool> {
-    table().entries.get(&id).map(|entry| entry.held.is_open(Os::get()))
+    let (number, file) = number(id)?;
+    // Not under the mutex: a network filesystem may hang.
+    let is_open = number.is_none_or(|number| Os::get().is_open_number(number, file));
+    // A lock that is released leaves the table before its descriptor is closed.
+    table().entries.contains_key(&id).then_some(is_open)
 }
 
 /// The number by which a child can inherit a lock's file. `None`: the lock was released, or the system has none.
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) fn descriptor(id: LockId) -> Option<i32> {
-    table().entries.get(&id)?.held.descriptor(Os::get())
+    number(id)?.0.filter(|_| is_open(id) == Some(true))
+}
+
+fn number(id: LockId) -> Option<(Option<i32>, FileId)> {
+    table().entries.get(&id).map(|entry| (entry.held.descriptor(Os::get()), entry.held.file_id()))
 }
 
 /// Releases all locks of an owner.

@@ -241,6 +241,23 @@ fn one_lock_behind_a_linked_directory_is_refused() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn names_that_are_not_utf8_are_different_locks() {
+    use std::os::unix::ffi::OsStrExt;
+    let directory = tempfile::tempdir().expect("a directory");
+    let lock = |name: &[u8]| LockOptions {
+        file: std::ffi::OsStr::from_bytes(name).into(),
+        ..LockOptions::in_directory(directory.path())
+    };
+    let locks = acquire_locks(&[lock(b"a\xff"), lock(b"a\xfe")], Duration::ZERO).expect("two locks");
+    assert_eq!(locks.len(), 2);
+    drop(locks);
+    let three = [lock(b"a\xff"), lock(b"a\xfe"), lock(b"a\xff")];
+    let error = acquire_locks(&three, Duration::ZERO).expect_err("twice");
+    assert_eq!(error.code(), Some("ERR_INVALID_ARG_VALUE"));
+}
+
+#[test]
 fn each_listener_gets_a_loss_once() {
     let directory = tempfile::tempdir().expect("a directory");
     let options = file(directory.path(), "l");

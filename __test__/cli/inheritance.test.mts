@@ -74,6 +74,19 @@ test('a command keeps the lock after SIGKILL of run', async (t) => {
   )
 })
 
+test('status reports that a reader ended and its command runs', async (t) => {
+  const cwd = directory(t)
+  const reader = new Running(t, cwd, ['run', '-s', 'f', 'sh', '-c', 'echo $$; exec sleep 60'])
+  await until(() => /\d\n/.test(reader.stdout), 'the command runs')
+  const { pid } = reader.child
+  t.after(() => process.kill(Number(reader.stdout), 'SIGKILL'))
+  reader.child.kill('SIGKILL')
+  await until(() => !existsSync(`/proc/${pid}`), 'run has ended')
+  const reason = `process ${pid} ended, but a process that inherited its lock in shared mode still runs`
+  assert.match(cli(cwd, ['status', '--file', 'f']).stdout, new RegExp(`/f: held: ${reason}\n$`))
+  assert.match(cli(cwd, ['run', '-n', 'f', 'true']).stderr, new RegExp(`/f is held: ${reason}\n$`))
+})
+
 test('break --force removes the lock that a command keeps', async (t) => {
   const cwd = directory(t)
   const { command } = await orphan(t, cwd)

@@ -1,12 +1,14 @@
 // A hanging disk, simulated by strace: calls on one lock file take three seconds.
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { fork, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { acquireLock, type Lock, resolveLockPath } from 'reconcile-lock'
 import { bin } from '../support/cli.mjs'
 import { directory } from '../support/directory.mjs'
+import { written } from '../support/program.mjs'
 import { attach, cannotAttach } from '../support/strace.mjs'
 import { sleep, until } from '../support/time.mjs'
 import { processState, Waiter } from '../support/waiter.mjs'
@@ -169,3 +171,26 @@ for (const [role, left, timeout] of [
     for (const { holder } of await Promise.all(refused)) assert.equal(holder?.pid, process.pid)
   })
 }
+
+test('a lock whose loss is watched delays no other on a hanging disk', { skip }, async (t) => {
+  const cwd = directory(t)
+  const body = `
+    const held = lock.acquireLockSync({ cwd, file: 'hangs' })
+    held.signal
+    process.send(0)
+    let longest = 0, last = performance.now()
+    setInterval(() => {
+      lock.acquireLockSync({ cwd, file: 'other' }).releaseSync()
+      longest = Math.max(longest, performance.now() - last)
+      last = performance.now()
+    }, 10)
+    process.on('message', () => process.send(longest))`
+  const child = fork(written(t, cwd, body))
+  t.after(() => child.kill('SIGKILL'))
+  await once(child, 'message')
+  await slow(t, child.pid, [join(cwd, 'hangs')], 'fstat,newfstatat,statx', HANG)
+  await sleep(1000, 'losses are checked four times a second')
+  child.send(0)
+  const [longest] = await once(child, 'message')
+  assert.ok(longest < SOON, `${longest} ms`)
+})

@@ -1,7 +1,8 @@
 // Two users, root and nobody (uid 65534), with one lock. Without permission, a call changes no file.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { chmodSync, chownSync, existsSync, readFileSync, statSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { resolveLockPath } from 'reconcile-lock'
 import { type Answer, Peer } from '../support/child.mjs'
@@ -288,4 +289,24 @@ test('a waiter is denied when its directory becomes unreadable', { skip }, async
   // No event reports it: a waiter checks four times a second.
   assert.ok(performance.now() - began < 10_000)
   assert.equal((await root.ask({ do: 'release', cwd })).ok, true)
+})
+
+test("a reader's file of an untrusted user refuses owners", { skip }, async (t) => {
+  const { cwd, nobody } = place(t, 0o1777)
+  const options = { file: 'l', shared: true }
+  assertAcquired(await nobody.ask({ do: 'acquire', cwd, options }))
+  const readers = join(cwd, 'l.readers')
+  for (const uid of [0, NOBODY - 1]) {
+    const owner = new Peer(t, { uid })
+    for (const what of ['acquire', 'inspect', 'break'] as const) {
+      const { ok, code, path } = await owner.ask({ do: what, cwd, options: { file: 'l' } })
+      assert.deepEqual([ok, code, path], [false, 'E_LOCK_NOT_A_FILE', readers])
+    }
+    assert.deepEqual(readdirSync(cwd), ['l.readers'])
+  }
+  // With a mode that lets others write, this user is trusted.
+  const trusting = { file: 'l', mode: 0o666 }
+  assertRefused(await new Peer(t, { uid: 0 }).ask({ do: 'acquire', cwd, options: trusting }), undefined)
+  assert.equal((await new Peer(t, { uid: 0 }).ask({ do: 'force', cwd, options: { file: 'l' } })).value, true)
+  assert.deepEqual(readdirSync(cwd), [])
 })

@@ -180,9 +180,40 @@ test('an owner that lost its file while waiting acquires again', async (t) => {
 test('a synchronous upgrade is a deadlock', async (t) => {
   const { one, shared } = options(t)
   const lock = acquireLockSync(shared)
-  const { code } = await rejection(FORMS.acquireLockSync({ ...one, timeout: 30_000 }))
-  assert.equal(code, 'E_LOCK_DEADLOCK')
+  for (const timeout of [5, 30_000]) {
+    const { code } = await rejection(FORMS.acquireLockSync({ ...one, timeout }))
+    assert.equal(code, 'E_LOCK_DEADLOCK')
+  }
   assert.ok(lock.isHeld())
+})
+
+test("releaseLock finds a reader's lock by another path", {
+  skip: process.platform === 'win32' && 'links to directories need a right',
+}, async (t) => {
+  const { cwd, one, shared } = options(t)
+  const alias = join(directory(t), 'alias')
+  symlinkSync(cwd, alias)
+  const other = { ...one, file: join(alias, 'l') }
+  const lock = await acquireLock(shared)
+  const { code } = await rejection(FORMS.acquireLockSync({ ...other, timeout: 30_000 }))
+  assert.equal(code, 'E_LOCK_DEADLOCK')
+  await releaseLock(other)
+  assert.equal(lock.isHeld(), false)
+})
+
+test('an owner whose path is too long for readers is refused', {
+  skip: process.platform !== 'linux' && 'the length is that of Linux',
+}, async (t) => {
+  const { cwd } = options(t)
+  let long = cwd
+  while (long.length < 3900) long = join(long, 'd'.repeat(100))
+  long = join(long, 'd'.repeat(4086 - long.length))
+  mkdirSync(long, { recursive: true })
+  symlinkSync(long, join(cwd, 's'))
+  const reader = await acquireLock({ file: join(cwd, 's/l'), shared: true })
+  const { code } = await rejection(acquireLock({ file: join(long, 'l') }))
+  assert.equal(code, 'ENAMETOOLONG')
+  await reader.release()
 })
 
 test('a synchronous call claims no lock of the other mode', async (t) => {

@@ -40,7 +40,9 @@ function show(found: AnyStatus, json: boolean): void {
 function sentenceOf(found: AnyStatus): string {
   const { state, holder, reason, readers = [] } = found
   const named = readers.flatMap((reader) => ('pid' in reader ? [describeProcess(reader)] : [])).join('; ')
-  if (!holder && named) return `held in shared mode by ${named}`
+  // Of a process that has ended no user is known.
+  if (!holder && named && readers.some(({ user }) => user !== undefined))
+    return `held in shared mode by ${named}`
   const isProven = holder && 'user' in found && found.user !== undefined
   if (!isProven) return `${state}: ${reason}`
   return `${describeHeld(holder, found)}${named && `; it waits for ${named}`}`

@@ -73,6 +73,7 @@ pub(super) fn close_environment(owner: Owner) {
     quietly(|| {
         table::close_owner(owner);
         wait::cancel_all(owner);
+        table::await_what_is_under_way(owner);
         OWNER.with(|of_thread| of_thread.0.set(None));
     });
     *LAST_EXIT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());

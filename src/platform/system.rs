@@ -60,6 +60,11 @@ pub trait System: HeldFiles {
         true
     }
 
+    /// As [`Self::is_open`], by the number of [`Self::descriptor`]: another thread may close the file during the call.
+    fn is_open_number(&self, _: i32, _: FileId) -> bool {
+        true
+    }
+
     /// Describes the open file.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 
 use super::error::Error;
 use super::file::{stat_if_current, stays};
-use super::readers::find_readers;
-use super::retry::{Attempt, PauseLimit, Retry, RetryBudget};
+use super::readers::{find_readers, held_by_readers};
+use super::retry::{Attempt, PauseLimit, Refusal, Retry, RetryBudget};
 use super::target::Target;
 use crate::platform::{Access, FsKind, LockMode, Opened, System, TryLock};
 
@@ -57,8 +57,15 @@ pub(super) fn check_file<S: System>(
         TryLock::Acquired => {}
         TryLock::WouldBlock => {
             let shared = system.try_lock(&file, LockMode::Shared).map_err(readers.system("flock"))?;
-            let is_checked = shared == TryLock::WouldBlock;
-            return Ok(Attempt::Retry(if is_checked { Retry::ReadersChecked } else { Retry::HeldByReaders }));
+            if shared == TryLock::WouldBlock {
+                return Ok(Attempt::Retry(Retry::ReadersChecked));
+            }
+            // A reader of this process is not about to leave.
+            return Ok(if system.holds(id) {
+                Attempt::Refused(Refusal { holder: None, reason: Some(held_by_readers(system, target)) })
+            } else {
+                Attempt::Retry(Retry::HeldByReaders)
+            });
         }
         TryLock::Unsupported => return Ok(Attempt::Done(())),
     }

@@ -6,11 +6,11 @@ use super::error::Error;
 use super::existing::{Classified, classify, classify_busy, open_existing};
 use super::file::{not_a_file, overwrite, read, stat_if_current, stays};
 use super::judge::Verdict;
-use super::readers::find_readers;
+use super::readers::stat_readers;
 use super::record::{Content, RELEASED};
 use super::retry::{Attempt, Refusal, Retry, RetryBudget};
 use super::target::Target;
-use crate::platform::{Access, FileKind, LockMode, Opened, System, TryLock, Unlinked};
+use crate::platform::{Access, FileKind, LockMode, Opened, Stat, System, TryLock, Unlinked};
 
 /// Removes a stale lock; with `force` a held one too, also in shared mode, whose release then fails with
 /// [`Error::Lost`]. `false`: there was no lock.
@@ -36,7 +36,7 @@ pub fn break_lock<S: System>(system: &S, target: &Target, force: bool) -> Result
 }
 
 fn remove_readers<S: System>(system: &S, target: &Target) -> Result<bool, Error> {
-    let Some(id) = find_readers(system, target)? else { return Ok(false) };
+    let Some(Stat { id, .. }) = stat_readers(system, target)? else { return Ok(false) };
     let readers = target.of_readers();
     let unlinked = system.unlink(&readers.path, id).map_err(|failed| readers.failed(failed))?;
     Ok(unlinked == Unlinked::Removed)
@@ -96,7 +96,8 @@ fn after(unlinked: Unlinked) -> Attempt<bool> {
     }
 }
 
-/// Removes the file, also if it is held. It needs no more permission than `unlink(2)`.
+/// Removes the file, also if it is held. It needs no more permission than `unlink(2)`: a file that this user cannot read is
+/// removed unread.
 fn remove<S: System>(system: &S, target: &Target) -> Result<Attempt<bool>, Error> {
     let path = &target.path;
     let Some(stat) = system.stat_path(path).map_err(target.system("lstat"))? else {
@@ -107,11 +108,14 @@ fn remove<S: System>(system: &S, target: &Target) -> Result<Attempt<bool>, Error
         FileKind::Symlink => return Err(Error::Symlink { path: path.clone() }),
         kind => return Err(not_a_file(target, kind)),
     }
-    if stat.links > 1
+    // Under the default name any content is a lock's.
+    if (stat.links > 1 || !target.has_default_name())
         && let Ok(Opened::File(file)) = system.open(path, Access::Read)
-        && !matches!(read(system, target, &file, &stat)?, Content::Record(_) | Content::Released)
     {
-        return Err(not_a_file(target, FileKind::HardLink));
+        let content = read(system, target, &file, &stat)?;
+        if stat.links > 1 && !matches!(content, Content::Record(_) | Content::Released) {
+            return Err(not_a_file(target, FileKind::HardLink));
+        }
     }
     system.unlink(path, stat.id).map(after).map_err(|failed| target.failed(failed))
 }

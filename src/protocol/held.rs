@@ -54,9 +54,10 @@ impl<F> Held<F> {
         system.is_open(&self.file, self.id)
     }
 
-    /// The descriptor by which a child can inherit the file. The kernel lock ends with the last process that has it.
-    pub fn descriptor<S: System<File = F>>(&self, system: &S) -> Option<i32> {
-        system.descriptor(&self.file).filter(|_| self.is_open(system))
+    /// The descriptor by which a child can inherit the file. The kernel lock ends with the last process that has it. It may
+    /// be that of another file, if another part of the program has closed it.
+    pub(crate) fn descriptor<S: System<File = F>>(&self, system: &S) -> Option<i32> {
+        system.descriptor(&self.file)
     }
 }
 

@@ -63,13 +63,13 @@ pub fn inspect<S: System>(system: &S, target: &Target) -> Result<LockStatus, Err
         RetryBudget::repeat(system, target, |budget| check_readers(system, target, budget, Access::Read));
     match checked {
         Ok(()) => Ok(status),
-        Err(Error::Contention { .. }) => Ok(with_readers(status, readers(system, target))),
+        Err(Error::Contention { .. }) => Ok(with_readers(system, status, readers(system, target))),
         Err(error) => Err(error),
     }
 }
 
-fn with_readers(status: LockStatus, readers: Vec<u32>) -> LockStatus {
-    let reason = describe_readers(&readers);
+fn with_readers<S: System>(system: &S, status: LockStatus, readers: Vec<u32>) -> LockStatus {
+    let reason = describe_readers(system, &readers);
     let readers = Some(readers);
     if status.state == LockState::Held {
         return LockStatus { readers, reason: format!("{}; {reason}", status.reason), ..status };

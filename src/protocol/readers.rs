@@ -4,27 +4,53 @@
 use std::io::ErrorKind;
 
 use super::error::Error;
+use super::file::not_a_file;
 use super::target::{Target, readers_of, system_error};
-use crate::platform::{FileId, FileKind, System};
+use crate::platform::{FileId, FileKind, Stat, System};
 
-/// The file of the readers, if it exists. Readers refuse another kind of file, so an owner ignores it.
+/// The longest path of the system, `PATH_MAX` of Linux and macOS.
+const PATH_MAX: usize = if cfg!(windows) {
+    32_767
+} else if cfg!(target_os = "macos") {
+    1024
+} else {
+    4096
+};
+
+/// The file of the readers, if it exists.
+///
+/// # Errors
+/// [`Error::NotAFile`] if its owner could remove it while it is held: this process is no reader of such a file, and
+/// another one may be.
 pub(super) fn find_readers<S: System>(system: &S, target: &Target) -> Result<Option<FileId>, Error> {
+    let Some(stat) = stat_readers(system, target)? else { return Ok(None) };
+    let readers = target.of_readers();
+    if !target.trusts_others() && system.is_planted(&readers.path, stat.owner) {
+        return Err(not_a_file(&readers, FileKind::Planted));
+    }
+    Ok(Some(stat.id))
+}
+
+/// As [`find_readers`], of any owner. Readers refuse another kind of file, so an owner ignores it.
+pub(super) fn stat_readers<S: System>(system: &S, target: &Target) -> Result<Option<Stat>, Error> {
     let path = readers_of(&target.path);
     let stat = match system.stat_path(&path) {
-        // The name of the lock file has less than nine bytes left, so no reader can create this one.
-        Err(error) if error.kind() == ErrorKind::InvalidFilename => return Ok(None),
+        // The name of the lock file has less than nine bytes left, so no reader can create this one. If the whole path is
+        // too long, readers can use a shorter one.
+        Err(error)
+            if error.kind() == ErrorKind::InvalidFilename
+                && path.as_os_str().as_encoded_bytes().len() < PATH_MAX =>
+        {
+            return Ok(None);
+        }
         stat => stat.map_err(system_error("lstat", &path))?,
     };
-    let Some(stat) = stat else { return Ok(None) };
-    let is_theirs = stat.kind == FileKind::File
-        && stat.size == 0
-        && (target.trusts_others() || !system.is_planted(&path, stat.owner));
-    Ok(is_theirs.then_some(stat.id))
+    Ok(stat.filter(|stat| stat.kind == FileKind::File && stat.size == 0))
 }
 
 /// The processes that hold the lock in shared mode, as far as the system lists them.
 pub(super) fn readers<S: System>(system: &S, target: &Target) -> Vec<u32> {
-    let Ok(Some(id)) = find_readers(system, target) else { return Vec::new() };
+    let Ok(Some(Stat { id, .. })) = stat_readers(system, target) else { return Vec::new() };
     let mut pids = system.shared_lock_owners(id);
     pids.sort_unstable();
     pids.dedup();
@@ -33,20 +59,23 @@ pub(super) fn readers<S: System>(system: &S, target: &Target) -> Vec<u32> {
 
 /// The reason to refuse a lock that is held in shared mode.
 pub(super) fn held_by_readers<S: System>(system: &S, target: &Target) -> String {
-    if let Ok(Some(id)) = find_readers(system, target)
+    if let Ok(Some(Stat { id, .. })) = stat_readers(system, target)
         && system.holds(id)
     {
         return "this process holds it in shared mode. Release it first: an upgrade in place is refused, because two of \
                 them would wait for each other"
             .to_owned();
     }
-    describe_readers(&readers(system, target))
+    describe_readers(system, &readers(system, target))
 }
 
 /// Names the processes that hold a lock in shared mode: a sentence without its full stop.
-pub(super) fn describe_readers(readers: &[u32]) -> String {
+pub(super) fn describe_readers<S: System>(system: &S, readers: &[u32]) -> String {
     match readers {
         [] => "another process holds it in shared mode".to_owned(),
+        [pid] if !system.process_exists(*pid) => {
+            format!("process {pid} ended, but a process that inherited its lock in shared mode still runs")
+        }
         [pid] => format!("process {pid} holds it in shared mode"),
         pids => {
             let named: Vec<_> = pids.iter().take(MAX_NAMED).map(u32::to_string).collect();

@@ -144,18 +144,28 @@ pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Resul
     };
     // A call without time to queue attempts at once.
     let others_wait = timeout > 2 * QUEUE_YIELD && waits_for(&target.path);
-    if !others_wait {
-        return match protocol::acquire_with(os, target, thread, pause_limit, &mut None) {
-            Err(Error::System { source, .. }) if !timeout.is_zero() && is_shortage(&source) => {
-                Err(target.contention(None, Some(source.to_string())))
-            }
-            outcome => outcome,
-        };
+    let outcome = if others_wait {
+        Err(behind_others(os, target))
+    } else {
+        protocol::acquire_with(os, target, thread, pause_limit, &mut None)
+    };
+    match outcome {
+        Err(Error::System { source, .. }) if !timeout.is_zero() && is_shortage(&source) => {
+            Err(target.contention(None, Some(source.to_string())))
+        }
+        outcome => outcome,
     }
-    let status = protocol::inspect(os, target)?;
+}
+
+/// The refusal of a call that queues behind the waiters that exist.
+fn behind_others(os: &Os, target: &Target) -> Error {
+    let status = match protocol::inspect(os, target) {
+        Ok(status) => status,
+        Err(error) => return error,
+    };
     let is_held = status.state == LockState::Held;
     let reason = (!is_held).then(|| "other waiters are ahead in the queue".to_owned());
-    Err(target.contention(status.holder.filter(|_| is_held), reason))
+    target.contention(status.holder.filter(|_| is_held), reason)
 }
 
 /// Whether a waiter for the lock at this path exists, in this process or another one.

@@ -1,8 +1,9 @@
-//! The call of Linux that no safe crate offers on every processor: open file description locks of `fcntl(2)`.
-#![allow(unsafe_code, reason = "the call has its reason beside it")]
+//! The calls of Linux that no safe crate offers: open file description locks of `fcntl(2)` on every processor, and
+//! `fstat(2)` by number.
+#![allow(unsafe_code, reason = "each call has its reason beside it")]
 
 use std::ffi::{c_int, c_short};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 /// The C library's `fcntl` takes offsets of 32 bits on a 32-bit processor since glibc 2.28, and of 64 bits before. The
 /// kernel's call takes 64 bits.
@@ -10,6 +11,12 @@ use std::os::fd::{AsFd, AsRawFd};
 use libc::SYS_fcntl as FCNTL;
 #[cfg(not(target_pointer_width = "64"))]
 use libc::SYS_fcntl64 as FCNTL;
+
+/// `fstat(2)` of the file that has this number now.
+pub(in crate::platform) fn stat_number(number: RawFd) -> rustix::io::Result<rustix::fs::Stat> {
+    // SAFETY: the kernel checks the number, and the call changes no file, whichever has it.
+    rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(number) })
+}
 
 /// Locks bytes of a file, shared with others. It fails for lack of memory, or if another program locked them.
 /// A `length` of 0 means all that follow.

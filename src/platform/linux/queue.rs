@@ -152,8 +152,11 @@ impl QueueTicket {
             return None;
         }
         let (found, length) = find_lock(&self.directory, self.lane + start, end - start)?;
-        // A place is one byte, and two while it moves. A process that may read the directory can lock more.
-        (1..=2).contains(&length).then(|| found - self.lane)
+        let found = found - self.lane;
+        // A place is one byte, and two while it moves, of which the first is even. A process that may read the directory
+        // can lock other ranges, also one that begins before `start`.
+        let is_place = length == 1 || (length == 2 && found & 1 == 0);
+        (is_place && found >= start).then_some(found)
     }
 }
 
@@ -250,6 +253,20 @@ mod tests {
         let place = place(&path, 8);
         assert_eq!(find_lock(&place.directory, 0, 0), Some((0, 0)), "locked");
         assert!(is_first(&place) && !place.has_others());
+    }
+
+    #[test]
+    fn a_lock_across_two_places_delays_no_waiter() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("l");
+        let mut place = place(&path, 8);
+        let reader = std::fs::File::open(directory.path()).expect("opened");
+        lock_bytes(&reader, place.lane + 1, 2);
+        place.passed = Some(1);
+        assert_eq!(place.ahead(16), 0);
+        assert!(is_first(&place) && !place.has_others());
+        place.pass_over();
+        assert_eq!(place.passed, Some(1), "there is no place to pass over");
     }
 
     #[test]

@@ -3,7 +3,14 @@
 
 use std::ffi::{CStr, c_void};
 use std::mem::{self, MaybeUninit};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
+
+/// `fstat(2)` of the file that has this number now.
+pub(in crate::platform) fn stat_number(number: RawFd) -> rustix::io::Result<rustix::fs::Stat> {
+    // SAFETY: the kernel checks the number, and the call changes no file, whichever has it.
+    rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(number) })
+}
 
 /// What `proc_pidinfo` (`libproc.h`) tells of a process, a zombie too; `None` if it is not there or another user's.
 pub(super) fn process_info(pid: u32) -> Option<libc::proc_bsdinfo> {

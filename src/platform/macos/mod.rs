@@ -13,6 +13,7 @@ use rustix::fs::OFlags;
 // `fsync(2)` of macOS leaves data in the cache of the drive. `F_FULLFSYNC` is also what `File::sync_data` calls.
 pub(super) use rustix::fs::{fcntl_fullfsync as sync_data, fcntl_fullfsync as sync_directory};
 
+pub(super) use self::calls::stat_number;
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) use self::calls::{is_main_thread, keep_loaded};
 pub(crate) use self::process::describe_process;

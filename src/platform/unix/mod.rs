@@ -118,7 +118,11 @@ impl System for Os {
     }
 
     fn is_open(&self, file: &OwnedFd, id: FileId) -> bool {
-        match fs::fstat(file) {
+        self.is_open_number(file.as_raw_fd(), id)
+    }
+
+    fn is_open_number(&self, number: i32, id: FileId) -> bool {
+        match own::stat_number(number) {
             Ok(stat) => described(&stat).id == id,
             Err(error) => error != Errno::BADF,
         }
