@@ -114,9 +114,10 @@ impl LockOptions {
         if has_nul(cwd.as_os_str()) || has_nul(self.file.as_os_str()) {
             return Err(Error::InvalidArgument("The path of a lock must not hold a NUL byte".to_owned()));
         }
-        if cfg!(windows) && names_a_stream(&self.file) {
+        if cfg!(windows) && is_reserved(&self.file) {
             return Err(Error::InvalidArgument(format!(
-                "The \"file\" option must not have any of : < > \" | ? * in its name. Received '{}'",
+                "The \"file\" option must not have any of : < > \" | ? * in its name, nor a dot or a space at its end. \
+                 Received '{}'",
                 self.file.display()
             )));
         }
@@ -247,10 +248,12 @@ fn has_nul(text: &OsStr) -> bool {
     text.as_encoded_bytes().contains(&0)
 }
 
-/// Windows takes what follows a colon for a stream of the file before it, and refuses the others only much later.
-fn names_a_stream(file: &Path) -> bool {
+/// Windows takes what follows a colon for a stream of the file before it, removes dots and spaces at the end, by which one
+/// file would have several names, and refuses the others only much later.
+fn is_reserved(file: &Path) -> bool {
     let name = file.file_name().unwrap_or_default().as_encoded_bytes();
     name.iter().any(|byte| *byte < 0x20 || b":<>\"|?*".contains(byte))
+        || matches!(name.last(), Some(b'.' | b' '))
 }
 
 fn normalized(path: &Path) -> PathBuf {
@@ -306,12 +309,12 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_name_is_refused_on_windows() {
-        for name in ["lock:1", "a/l:stream", "l?", "l*", "<l>", "a|b", "\"l\"", "a\tb"] {
-            assert!(names_a_stream(Path::new(name)), "{name}");
+    fn reserved_names_are_refused_on_windows() {
+        for name in ["lock:1", "a/l:stream", "l?", "l*", "<l>", "a|b", "\"l\"", "a\tb", "l.", "l "] {
+            assert!(is_reserved(Path::new(name)), "{name}");
             assert_eq!(path("a", name).is_err(), cfg!(windows), "{name}");
         }
-        assert!(!names_a_stream(Path::new(DEFAULT_FILE)) && !names_a_stream(Path::new("a:b/ü 'l'")));
+        assert!(!is_reserved(Path::new(DEFAULT_FILE)) && !is_reserved(Path::new("a:b/ü 'l'")));
     }
 
     #[test]
