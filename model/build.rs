@@ -23,7 +23,7 @@ fn main() {
     let mut out = String::new();
     let mut table = String::new();
     for (index, mutation) in MUTATIONS.iter().enumerate() {
-        // One that fits no more is a copy without a fault: the test of that mutant then fails and says so.
+        // If a mutation does not fit any more, the copy has no fault, and the test of the mutant fails and says so.
         let broken = broken(&source, mutation);
         let fits = broken.is_some();
         let text = broken.unwrap_or_else(|| source.clone());
@@ -40,7 +40,7 @@ fn main() {
     fs::write(path, out).expect("the build directory can be written to");
 }
 
-/// The protocol's source with each module of its own in place of its declaration.
+/// The source of the protocol, with each of its own modules inlined.
 fn in_one_file() -> String {
     let read = |name: &str| {
         let path = Path::new(PROTOCOL).join(name).with_extension("rs");

@@ -1,14 +1,14 @@
-//! The faults that the checker has to find: each replaces text that occurs once in `src/protocol/`.
+//! The faults that the checker has to find. Each edit replaces text that occurs once in `src/protocol/`.
 
 /// A fault.
 #[derive(Debug)]
 pub struct Mutation {
     /// A name that is a Rust identifier.
     pub name: &'static str,
-    /// What is wrong with it.
+    /// The fault, in words.
     #[allow(dead_code, reason = "the build script does not read it")]
     pub about: &'static str,
-    /// What is replaced by what.
+    /// Pairs of a text and its replacement.
     pub edits: &'static [(&'static str, &'static str)],
 }
 
@@ -38,7 +38,7 @@ const PAUSE: (&str, &str) = (
 pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "no_inode_check_after_locking",
-        about: "nobody looks whether the path still names the file that was locked",
+        about: "an acquire does not check that the path still names the file that it has locked",
         edits: &[
             INODE_CHECK,
             LAST_CHECK,
@@ -47,17 +47,17 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "created_file_not_checked",
-        about: "a file that we created is not looked at again after locking",
+        about: "a created file is not checked after its kernel lock is acquired",
         edits: &[("FsKind::Local => stat.links > 0,", "FsKind::Local => true,")],
     },
     Mutation {
         name: "created_file_not_checked_on_a_network",
-        about: "on a network filesystem, a file that we created is not looked at again after locking",
+        about: "on a network filesystem a created file is not checked after its kernel lock is acquired",
         edits: &[("FsKind::Shared => stat_if_current(system, target, stat.id).map_err(discard)?.is_some(),", "FsKind::Shared => true,")],
     },
     Mutation {
         name: "stale_file_unlinked_without_its_kernel_lock",
-        about: "a stale file is judged and removed without its kernel lock, and created anew",
+        about: "a stale file is classified and removed without its kernel lock, and created again",
         edits: &[(
             "    // 4. The kernel lock.
     let kernel_locks = match",
@@ -73,7 +73,7 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "release_closes_before_it_unlinks",
-        about: "release ends the kernel lock first",
+        about: "a release ends the kernel lock before it unlinks the file",
         edits: &[
             ("    let failed = match system.unlink(&path, id) {", "    drop(file);\n    let failed = match system.unlink(&path, id) {"),
             ("    if stays(&failed) && overwrite(system, &file, &RELEASED) {\n        system.unlock(&file);\n        return Ok(());\n    }\n    let _ = cut(system, &file);\n    system.unlock(&file);\n", ""),
@@ -81,7 +81,7 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "record_written_before_the_kernel_lock",
-        about: "the record is written before the kernel lock is taken",
+        about: "the record is written before the kernel lock is acquired",
         edits: &[(
             "    // 4. The kernel lock.
     let kernel_locks = match",
@@ -92,7 +92,7 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "busy_is_contention",
-        about: "a busy kernel lock is taken for an owner's, without a look at its mode and the record",
+        about: "a busy kernel lock is contention, whatever its mode and the record",
         edits: &[(
             "    if system.try_lock(file, LockMode::Shared).map_err(target.system(\"flock\"))? == TryLock::Acquired {
         return Ok(Attempt::Retry(Retry::HeldByInspector));
@@ -103,7 +103,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
-        name: "busy_is_judged_by_the_record_alone",
+        name: "busy_is_classified_by_the_record_alone",
         about: "a busy kernel lock is not tried in shared mode, so a live pid in the record is enough",
         edits: &[(
             "    if system.try_lock(file, LockMode::Shared).map_err(target.system(\"flock\"))? == TryLock::Acquired {",
@@ -111,8 +111,8 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
-        name: "unsigned_take_over_is_contention",
-        about: "a busy kernel lock beside a record that names nobody alive is refused at once",
+        name: "pending_record_is_contention",
+        about: "a busy kernel lock with a record that names no live process is refused without a retry",
         edits: &[(
             "        Attempt::Retry(Retry::RecordPending)
     })",
@@ -122,7 +122,7 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "ended_holder_taken_over",
-        about: "the file of a holder that has ended is taken over, though a child of it has the kernel lock",
+        about: "the file of a holder that has ended is taken over although its child has the kernel lock",
         edits: &[(
             "            let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
             return classify_busy(system, target, budget, &file, &stat);
@@ -146,15 +146,15 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "empty_file_taken_over_at_once",
-        about: "an empty file is never left to its creator",
+        about: "an empty file is taken over without a creation grace period",
         edits: &[(
             "        if stat.size != 0 || !is_young(",
             "        if stat.size != u64::MAX || !is_young(",
         )],
     },
     Mutation {
-        name: "file_being_created_locked_before_the_look",
-        about: "the kernel lock of an empty young file is taken from its creator, and given back",
+        name: "file_being_created_locked_before_the_check",
+        about: "an acquire tries the kernel lock of a file in its creation grace period",
         edits: &[(
             "        if budget.in_creation_grace(system, &stat) {
             return Ok(Attempt::Retry(Retry::BeingCreated));
@@ -165,7 +165,7 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "zombie_counts_as_alive",
-        about: "a holder that has ended, and that nobody has waited for, counts as running",
+        about: "a holder that is a zombie counts as running",
         edits: &[(
             "    let (state, identity) = (system.process(record.pid), system.identity());",
             "    let (state, identity) = (system.process(record.pid), system.identity());
@@ -174,8 +174,8 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
-        name: "old_records_ignored",
-        about: "the kernel lock alone decides; the records of legacy processes, who take none, are not heard",
+        name: "legacy_records_ignored",
+        about: "the kernel lock alone decides, so the records of legacy processes are ignored",
         edits: &[(
             "    let record = if let Content::Record(record) = content { Some(record) } else { None };
 ",
@@ -186,7 +186,7 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "record_ignored",
-        about: "whoever gets the kernel lock takes over, whatever the record says",
+        about: "a process that gets the kernel lock takes over, whatever the record says",
         edits: &[(
             "        Verdict::Held(reason) => {
             return Ok(Attempt::Refused(Refusal { holder: previous_holder, reason: Some(reason) }));
@@ -197,28 +197,28 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
-        name: "created_file_with_a_record_not_judged",
-        about: "a creator that slept past the time of birth writes over what others did meanwhile",
+        name: "created_file_with_a_record_not_classified",
+        about: "a creator that was stopped for the creation grace period overwrites the record of another process",
         edits: &[("    if stat.size > 0 {\n", "    if stat.size == u64::MAX {\n")],
     },
     Mutation {
         name: "busy_file_being_created_entered",
-        about: "a creator does not ask who has the kernel lock of its file",
+        about: "a creator ignores that another process has the kernel lock of its file",
         edits: &[("    if lock == TryLock::WouldBlock {\n", "    if lock == TryLock::WouldBlock && stat.is_err() {\n")],
     },
     Mutation {
-        name: "no_second_look_after_a_take_over",
-        about: "after a take-over nobody waits for a legacy process that is about to unlink the path",
+        name: "no_recheck_after_a_take_over",
+        about: "a take-over neither waits for a legacy process that is about to unlink the path, nor checks again",
         edits: &[PAUSE, LAST_CHECK],
     },
     Mutation {
         name: "no_pause_after_a_take_over",
-        about: "the second look after a take-over comes at once",
+        about: "the recheck after a take-over does not wait 5 ms",
         edits: &[PAUSE],
     },
     Mutation {
-        name: "release_does_not_look",
-        about: "release unlinks whatever is at the path",
+        name: "release_does_not_check_the_path",
+        about: "a release unlinks any file at the path",
         edits: &[(
             "    let failed = match system.unlink(&path, id) {",
             "    let id = system.stat_path(&path).ok().flatten().map_or(id, |named| named.id);
@@ -227,15 +227,15 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "inspector_takes_the_exclusive_lock",
-        about: "an inspector's kernel lock looks like an owner's",
+        about: "an inspector acquires the kernel lock in exclusive mode",
         edits: &[(
             "match system.try_lock(file, LockMode::Shared).map_err(target.system(\"flock\"))? {",
             "match system.try_lock(file, LockMode::Exclusive).map_err(target.system(\"flock\"))? {",
         )],
     },
     Mutation {
-        name: "inspector_does_not_look_again",
-        about: "an inspector tells of a file that the path names no more",
+        name: "inspector_does_not_recheck",
+        about: "an inspector reports a file that the path does not name any more",
         edits: &[(
             "    let Some(current) = stat_if_current(system, target, stat.id)? else {
         return Ok(Attempt::Retry(Retry::Vanished));
@@ -247,7 +247,7 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "inspector_believes_a_later_record",
-        about: "an inspector judges a record that was written after it released the kernel lock",
+        about: "an inspector classifies a record that was written after it released the kernel lock",
         edits: &[("classified.filter(|found| found.bytes == first.bytes)", "classified")],
     },
     Mutation {
@@ -266,8 +266,8 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
-        name: "breaker_does_not_look_again",
-        about: "a breaker does not ask whether the path still names the file that it locked",
+        name: "breaker_does_not_recheck",
+        about: "a breaker does not check that the path still names the file that it has locked",
         edits: &[(
             "    let Some(current) = stat_if_current(system, target, stat.id)? else {
         return Ok(Attempt::Retry(Retry::Vanished));
@@ -281,8 +281,8 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
-        name: "breaker_does_not_judge",
-        about: "a breaker removes whatever it can lock",
+        name: "breaker_does_not_classify",
+        about: "a breaker removes every file that it can lock",
         edits: &[(
             "        Verdict::Held(reason) => {
             let holder = record.map(|record| record.holder(current.modified));
@@ -295,15 +295,15 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "replaced_program_taken_for_alive",
-        about: "a process takes the record of the program that it was before for that of another process",
+        about: "a process takes a record of its own, from before execve, for that of another process",
         edits: &[(
             "    if is_this_process && !system.holds(file) { ProcessState::Replaced } else { state }",
             "    if is_this_process && system.holds(file) { ProcessState::Replaced } else { state }",
         )],
     },
     Mutation {
-        name: "lockless_holder_not_looked_for_again",
-        about: "without kernel locks, a record is called stale though its holder released in between",
+        name: "lockless_holder_not_rechecked",
+        about: "without kernel locks, a record is called stale although its holder has released",
         edits: &[(
             "    if !kernel_locks
         && matches!(verdict, Verdict::Stale(_))
@@ -317,7 +317,7 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "lockless_take_over",
-        about: "without kernel locks, a stale file is taken over all the same",
+        about: "without kernel locks, a stale file is taken over",
         edits: &[
             ("        Verdict::Stale(reason) if kernel_locks => Some(reason),
         Verdict::Stale(reason) => {
@@ -331,28 +331,28 @@ pub const MUTATIONS: &[Mutation] = &[
         edits: &[("        Verdict::Free => None,\n", "        Verdict::Free => Some(\"released\".to_owned()),\n")],
     },
     Mutation {
-        name: "release_cuts_the_record",
-        about: "a release that cannot remove the file leaves no word of it",
+        name: "release_truncates_the_record",
+        about: "a release that cannot remove the file truncates the record",
         edits: &[("if stays(&failed) && overwrite(system, &file, &RELEASED) {", "if stays(&failed) && cut(system, &file).is_ok() {")],
     },
     Mutation {
         name: "release_in_place_is_an_error",
-        about: "a release fails where the system does not let us remove the file",
+        about: "a release fails if the system does not remove the file",
         edits: &[("    if stays(&failed) && overwrite(system, &file, &RELEASED) {\n        system.unlock", "    if stays(&failed) && overwrite(system, &file, &RELEASED) && id.device == u64::MAX {\n        system.unlock")],
     },
     Mutation {
         name: "file_with_several_links_written",
-        about: "a stale file with another name is written like any other",
+        about: "a stale file with another name is written",
         edits: &[("    if stat.links > 1 {\n        return Ok(match recreate", "    if stat.links > 9 {\n        return Ok(match recreate")],
     },
     Mutation {
-        name: "no_pause_after_the_file_was_created_anew",
-        about: "the second look comes at once where the stale file had another name",
+        name: "no_pause_after_the_file_was_recreated",
+        about: "the recheck does not wait 5 ms if the stale file had another name",
         edits: &[("        system.pause(LEGACY_UNLINK_WINDOW);\n        if !is_held", "        if !is_held")],
     },
     Mutation {
         name: "copy_of_a_record_believed",
-        about: "a record is believed in whatever file it stands",
+        about: "a record is believed even if it names another file",
         edits: &[(
             "    let record = if let Content::Record(record) = content { Some(record) } else { None };
 ",
@@ -362,18 +362,18 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
-        name: "longer_file_not_cut",
-        about: "the tail of a longer file stays behind our record, where only legacy processes read it",
+        name: "longer_file_not_truncated",
+        about: "a longer file is not truncated, and legacy processes read the bytes after the record",
         edits: &[("    if stat.size > RECORD_LEN as u64 {\n", "    if stat.size == u64::MAX {\n")],
     },
     Mutation {
-        name: "out_of_sight_believed_at_once",
-        about: "whom the record names is believed at once if that process cannot be asked for",
+        name: "invisible_owner_believed_at_once",
+        about: "a record whose process is not visible is believed without a retry",
         edits: &[("Retry::OwnerNotVisible => (&mut self.owner_not_visible, 3, 1),", "Retry::OwnerNotVisible => (&mut self.owner_not_visible, 0, 1),")],
     },
     Mutation {
         name: "file_being_created_locked_by_a_breaker",
-        about: "a breaker takes the kernel lock of an empty young file from its creator, and gives it back",
+        about: "a breaker tries the kernel lock of a file in its creation grace period",
         edits: &[(
             "    if budget.in_creation_grace(system, &stat) {
         return Ok(Attempt::Retry(Retry::BeingCreated));
@@ -384,7 +384,7 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "file_being_created_locked_by_an_inspector",
-        about: "an inspector takes the kernel lock of an empty young file from its creator, and gives it back",
+        about: "an inspector tries the kernel lock of a file in its creation grace period",
         edits: &[(
             "    if budget.in_creation_grace(system, stat) {\n        let owner",
             "    if stat.links > 9 && budget.in_creation_grace(system, stat) {\n        let owner",
@@ -415,7 +415,7 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "owner_does_not_check_the_readers_file",
-        about: "an owner removes the file of the readers, which may be another one than it has locked",
+        about: "an owner removes the file of the readers without a check that it is the one that it has locked",
         edits: &[(
             "    if stat_if_current(system, &readers, id)?.is_none() {",
             "    let id = system.stat_path(&readers.path).map_err(readers.system(\"lstat\"))?.map_or(id, |stat| stat.id);\n    if false {",
@@ -423,12 +423,12 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "record_awaited_without_bound",
-        about: "a process that finds a kernel lock without a record waits for the record without end",
+        about: "a process that finds a busy kernel lock without a record retries without end",
         edits: &[("Retry::RecordPending => (&mut self.record_pending, 20, 1),", "Retry::RecordPending => (&mut self.record_pending, u32::MAX, 1),")],
     },
     Mutation {
-        name: "missing_file_looked_for_without_bound",
-        about: "a breaker that finds no file looks for it without end",
+        name: "missing_file_retried_without_bound",
+        about: "a breaker that finds no file retries without end",
         edits: &[
             ("Attempt::Retry(Retry::Missing) => return Ok(Attempt::Done(false)),", ""),
             ("Retry::Missing | Retry::Vanished => (&mut self.vanished, 200, 0),", "Retry::Missing | Retry::Vanished => (&mut self.vanished, u32::MAX, 0),"),
@@ -436,7 +436,7 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "any_reader_removes_the_file",
-        about: "a reader removes the file of the readers, although others have its kernel lock",
+        about: "a reader removes the file of the readers although others have its kernel lock",
         edits: &[(
             "    if matches!(system.try_lock(&file, LockMode::Exclusive), Ok(TryLock::Acquired)) {",
             "    if true {",
@@ -444,12 +444,12 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "readers_are_contention",
-        about: "an owner takes the kernel lock of a reader for that of a holder at once",
+        about: "an owner is refused by the kernel lock of a reader without a retry",
         edits: &[("Retry::HeldByReaders => (&mut self.held_by_readers, 20, 1),", "Retry::HeldByReaders => (&mut self.held_by_readers, 0, 1),")],
     },
     Mutation {
         name: "checked_readers_are_contention",
-        about: "a reader takes the kernel lock of a process that removes the file for that of a holder at once",
+        about: "a reader is refused by a process that removes the file of the readers without a retry",
         edits: &[("Retry::ReadersChecked => (&mut self.readers_checked, 100, 1),", "Retry::ReadersChecked => (&mut self.readers_checked, 0, 1),")],
     },
     Mutation {

@@ -1,4 +1,4 @@
-//! What may happen next, and what must never be the case.
+//! The possible actions, and the checks after each.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,45 +8,46 @@ use stateright::{Checker, HasDiscoveries, Model, Path, Property};
 
 use crate::programs::{Program, Protocol};
 use crate::protocol::record::RELEASED;
-use crate::replay::{self, Answer, Call, Known, Position, Until};
+use crate::replay::{self, Answer, Call, Continuations, Position, Until};
 use crate::role::Role;
 use crate::violation::{HasViolations, Violation, Violations, properties};
-use crate::world::{Actor, Filesystem, Life, Who, World};
+use crate::world::{Actor, Filesystem, Life, ProcessIndex, World};
 
-/// What is explored.
+/// The processes to explore, and their surroundings.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone)]
 pub struct Scenario {
-    /// Each process: what it does, and how many times.
+    /// The role of each process, and how many times it runs.
     pub processes: Vec<(Role, u8)>,
-    /// What is at the path in the beginning.
+    /// The states of the path to begin with.
     pub starts: Vec<Start>,
     /// The kind of filesystem.
     pub filesystem: Filesystem,
-    /// Whether each process lives in a pid namespace of its own.
+    /// Whether each process has its own pid namespace.
     pub in_namespaces: bool,
     /// Whether no process can remove the file: it is a mount point.
     pub stays: bool,
     /// How many processes may be killed, each at any operation.
     pub crashes: u8,
-    /// Whether only those in their critical sections are killed, and leave a child that has inherited the file and works on.
-    pub heirs: bool,
-    /// What becomes of the pid of one that was killed.
+    /// Whether a process is killed only in its critical section, and leaves a child that has inherited the file and
+    /// works on.
+    pub children_survive: bool,
+    /// The possible states of a process after it was killed.
     pub fates: Vec<Life>,
-    /// How many times two seconds may pass at any operation. Where all processes rest they always may.
+    /// How many times two seconds may pass at any operation. While all processes pause, this is not limited.
     pub ticks: u8,
-    /// Whether a legacy process unlinks the path within 5 ms after it has opened a file that it judges stale.
-    pub old_peers_are_quick: bool,
-    /// Whether each process, left alone in any state, must come to an end.
+    /// Whether a legacy process unlinks the path within 5 ms after it has opened a file that it classifies as stale.
+    pub legacy_unlinks_in_time: bool,
+    /// Whether each process must end if it runs alone from any state.
     pub ends_alone: bool,
     /// The protocol that all of them follow.
     pub protocol: &'static Protocol,
 }
 
 /// The shortest way for a process to acquire a file with these numbers.
-type Shortest = HashMap<(Who, usize, usize), Vec<Answer>>;
+type Shortest = HashMap<(ProcessIndex, usize, usize), Vec<Answer>>;
 
-/// What is at the path in the beginning.
+/// A state of the path to begin with.
 #[derive(Clone)]
 pub struct Start {
     name: &'static str,
@@ -62,7 +63,7 @@ impl Start {
         Self { name: "no file", content: None, is_young: false, is_linked_elsewhere: false }
     }
 
-    /// A file, older than the time of birth.
+    /// A file older than the creation grace period.
     #[must_use]
     pub fn file(name: &'static str, content: &str) -> Self {
         Self { name, content: Some(content.into()), is_young: false, is_linked_elsewhere: false }
@@ -90,7 +91,7 @@ impl Start {
 /// A state of the search.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct State {
-    /// What the processes share.
+    /// The state that the processes share.
     pub world: World,
     positions: Vec<Position>,
     rounds: Vec<u8>,
@@ -105,27 +106,27 @@ impl HasViolations for State {
     }
 }
 
-/// What can happen.
+/// A step of a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// A process does its next operation.
-    Step(Who),
-    /// A process repeats its attempt until its patience ends, while the others rest.
-    ExhaustRetries(Who),
+    Step(ProcessIndex),
+    /// A process repeats its attempt until its retry budget is used up, while the others do nothing.
+    ExhaustRetries(ProcessIndex),
     /// A process is killed.
-    Kill(Who),
+    Kill(ProcessIndex),
     /// A process is killed, and its child works on.
-    KillAlone(Who),
+    KillAlone(ProcessIndex),
     /// Such a child ends.
-    EndHeir(Who),
-    /// The pid of a killed process goes, or stays as a zombie, or is another's.
-    Bury(Who, Life),
+    EndChild(ProcessIndex),
+    /// The pid of a killed process is free, a zombie's, or another process'.
+    Bury(ProcessIndex, Life),
     /// Two seconds pass.
     Tick,
 }
 
 impl Scenario {
-    /// Processes that follow a protocol on a local filesystem, where nobody is killed and no time passes.
+    /// Processes that follow a protocol on a local filesystem, where no process is killed and no time passes.
     #[must_use]
     pub fn new(protocol: &'static Protocol, processes: Vec<(Role, u8)>, starts: Vec<Start>) -> Self {
         Self {
@@ -135,10 +136,10 @@ impl Scenario {
             in_namespaces: false,
             stays: false,
             crashes: 0,
-            heirs: false,
+            children_survive: false,
             fates: vec![Life::Dead, Life::Zombie],
             ticks: 0,
-            old_peers_are_quick: true,
+            legacy_unlinks_in_time: true,
             ends_alone: false,
             protocol,
         }
@@ -149,79 +150,81 @@ impl Scenario {
 pub struct Search {
     scenario: Scenario,
     shortest: Mutex<Shortest>,
-    known: Vec<Known>,
+    continuations: Vec<Continuations>,
 }
 
 impl Search {
-    fn program(&self, who: Who) -> Program {
-        // The one after the last asks for the lock when all the others have ended.
-        let role = self.scenario.processes.get(who).map_or(Role::Run, |(role, _)| *role);
+    fn program(&self, process: ProcessIndex) -> Program {
+        // One more process acquires the lock when all others have ended.
+        let role = self.scenario.processes.get(process).map_or(Role::Run, |(role, _)| *role);
         Program { role, protocol: self.scenario.protocol }
     }
 
-    fn running<'a>(&'a self, state: &'a State) -> impl Iterator<Item = Who> + 'a {
-        (0..self.scenario.processes.len()).filter(|who| is_running(state, *who))
+    fn running<'a>(&'a self, state: &'a State) -> impl Iterator<Item = ProcessIndex> + 'a {
+        (0..self.scenario.processes.len()).filter(|process| is_running(state, *process))
     }
 
-    fn first(&self, world: &World, who: Who) -> Position {
-        replay::run(&self.program(who), who, world.clone(), Position::start(), Until::FirstCall).1
+    fn first(&self, world: &World, process: ProcessIndex) -> Position {
+        replay::run(&self.program(process), process, world.clone(), Position::start(), Until::FirstCall).1
     }
 
-    fn can_step(&self, state: &State, who: Who) -> bool {
-        let waits_for_old_peers = matches!(state.positions[who].next, Call::Pause(_))
-            && state.world.has_files(who)
-            && self.scenario.old_peers_are_quick;
-        let late = |peer: &Actor| peer.life == Life::Running && peer.about_to_unlink;
-        !(waits_for_old_peers && state.world.actors.iter().any(late))
+    fn can_step(&self, state: &State, process: ProcessIndex) -> bool {
+        let waits_for_legacy_processes = matches!(state.positions[process].next, Call::Pause(_))
+            && state.world.has_files(process)
+            && self.scenario.legacy_unlinks_in_time;
+        let late = |actor: &Actor| actor.life == Life::Running && actor.about_to_unlink;
+        !(waits_for_legacy_processes && state.world.actors.iter().any(late))
     }
 
     /// `true`: the round has ended.
-    fn step(&self, mut state: State, who: Who, until: Until) -> (State, bool) {
-        let position = std::mem::replace(&mut state.positions[who], Position::start());
-        let program = self.program(who);
+    fn step(&self, mut state: State, process: ProcessIndex, until: Until) -> (State, bool) {
+        let position = std::mem::replace(&mut state.positions[process], Position::start());
+        let program = self.program(process);
         let (world, position, ended) = match until {
-            Until::NextCall => replay::step(&program, who, state.world, position, &self.known[who]),
-            _ => replay::run(&program, who, state.world, position, until),
+            Until::NextCall => {
+                replay::step(&program, process, state.world, position, &self.continuations[process])
+            }
+            _ => replay::run(&program, process, state.world, position, until),
         };
         state.world = world;
-        state.positions[who] = position;
-        if state.positions[who].next == Call::Leave && !state.world.actors[who].is_old() {
-            self.forget_how_it_was_acquired(&mut state, who);
+        state.positions[process] = position;
+        if state.positions[process].next == Call::Leave && !state.world.actors[process].is_legacy() {
+            self.forget_how_it_was_acquired(&mut state, process);
         }
         if ended {
-            state.world.end(who);
-            state.rounds[who] -= 1;
-            if state.rounds[who] > 0 {
-                state.positions[who] = self.first(&state.world, who);
+            state.world.end(process);
+            state.rounds[process] -= 1;
+            if state.rounds[process] > 0 {
+                state.positions[process] = self.first(&state.world, process);
             }
         }
         (state, ended)
     }
 
-    /// What `release` does depends on the file alone, so all ways to acquire the same file become one state.
-    fn forget_how_it_was_acquired(&self, state: &mut State, who: Who) {
-        let Some((file, inode)) = state.world.only_file(who) else { return };
-        let key = (who, file, inode);
+    /// `release` depends on the file alone, so all ways to acquire the same file become one state.
+    fn forget_how_it_was_acquired(&self, state: &mut State, process: ProcessIndex) {
+        let Some((file, inode)) = state.world.only_file(process) else { return };
+        let key = (process, file, inode);
         let mut shortest = self.shortest.lock().unwrap_or_else(PoisonError::into_inner);
         let history = shortest.entry(key).or_insert_with(|| {
-            let mut world = state.world.with_inode_first(who, file, inode);
+            let mut world = state.world.with_inode_first(process, file, inode);
             let mut position = Position::start();
             while position.next != Call::Leave {
                 let ended;
                 (world, position, ended) =
-                    replay::run(&self.program(who), who, world, position, Until::NextCall);
+                    replay::run(&self.program(process), process, world, position, Until::NextCall);
                 assert!(!ended, "a free lock is acquired");
             }
             position.history
         });
-        state.positions[who] = Position::at(history.clone(), Call::Leave);
+        state.positions[process] = Position::at(history.clone(), Call::Leave);
     }
 
     /// The next process acquires the lock after all others have ended.
     fn check_the_next(&self, state: &mut State) {
         let next = self.scenario.processes.len();
         if self.running(state).next().is_some()
-            || (0..next).any(|who| state.world.actors[who].life == Life::Dying)
+            || (0..next).any(|process| state.world.actors[process].life == Life::Dying)
         {
             return;
         }
@@ -236,7 +239,7 @@ impl Search {
         }
     }
 
-    /// An empty file keeps everybody waiting for two seconds. That may only be if its creator was killed.
+    /// All processes may wait two seconds for an empty file only if its creator was killed.
     fn check_for_a_stall(&self, state: &mut State) {
         let content = &self.scenario.starts[state.start].content;
         let empty_at_first = content.as_ref().is_some_and(Vec::is_empty);
@@ -244,38 +247,38 @@ impl Search {
             && state.world.killed == 0
             && !empty_at_first
             && self.running(state).next().is_some()
-            && self.running(state).all(|who| rests(state, who))
+            && self.running(state).all(|process| is_pausing(state, process))
         {
             state.world.violations.add(Violation::UnneededWait);
         }
     }
 
-    /// From any other state, the same run passes through one of these: nobody loops within an attempt.
+    /// A run from any other state passes through one of these, because no process loops within an attempt.
     fn check_that_each_ends(&self, state: &mut State) {
         let repeats =
             |position: &Position| position.history.is_empty() || matches!(position.next, Call::Pause(_));
-        let repeating = self.running(state).filter(|who| repeats(&state.positions[*who]));
-        for who in repeating.collect::<Vec<_>>() {
+        let repeating = self.running(state).filter(|process| repeats(&state.positions[*process]));
+        for process in repeating.collect::<Vec<_>>() {
             let until = Until::End { with_time: true };
-            let (program, position) = (self.program(who), state.positions[who].clone());
-            if !replay::run(&program, who, state.world.clone(), position, until).2 {
+            let (program, position) = (self.program(process), state.positions[process].clone());
+            if !replay::run(&program, process, state.world.clone(), position, until).2 {
                 state.world.violations.add(Violation::NonTermination);
             }
         }
     }
 }
 
-fn is_running(state: &State, who: Who) -> bool {
-    state.world.actors[who].life == Life::Running && state.positions[who].next != Call::End
+fn is_running(state: &State, process: ProcessIndex) -> bool {
+    state.world.actors[process].life == Life::Running && state.positions[process].next != Call::End
 }
 
-fn rests(state: &State, who: Who) -> bool {
-    matches!(state.positions[who].next, Call::Pause(_)) && !state.world.has_files(who)
+fn is_pausing(state: &State, process: ProcessIndex) -> bool {
+    matches!(state.positions[process].next, Call::Pause(_)) && !state.world.has_files(process)
 }
 
 /// Whether a process that holds the path pauses for readers, and not for a legacy process.
-fn awaits_readers(state: &State, who: Who) -> bool {
-    matches!(state.positions[who].next, Call::Pause(1)) && state.world.has_files(who)
+fn awaits_readers(state: &State, process: ProcessIndex) -> bool {
+    matches!(state.positions[process].next, Call::Pause(1)) && state.world.has_files(process)
 }
 
 impl Model for Search {
@@ -291,7 +294,9 @@ impl Model for Search {
             world.stays = self.scenario.stays;
             world.in_namespaces = self.scenario.in_namespaces;
             State {
-                positions: (0..self.scenario.processes.len()).map(|who| self.first(&world, who)).collect(),
+                positions: (0..self.scenario.processes.len())
+                    .map(|process| self.first(&world, process))
+                    .collect(),
                 rounds: self.scenario.processes.iter().map(|(_, rounds)| *rounds).collect(),
                 crashes: self.scenario.crashes,
                 ticks: self.scenario.ticks,
@@ -303,47 +308,49 @@ impl Model for Search {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        for who in self.running(state) {
-            if self.can_step(state, who) {
-                actions.push(Action::Step(who));
+        for process in self.running(state) {
+            if self.can_step(state, process) {
+                actions.push(Action::Step(process));
             }
-            // Only somebody who is stopped for half a minute while it looks can use up that patience.
-            if (rests(state, who) || awaits_readers(state, who))
-                && !state.world.is_looked_at()
+            // An inspector could use up that budget only if it were stopped during 100 attempts.
+            if (is_pausing(state, process) || awaits_readers(state, process))
+                && !state.world.is_inspected()
                 && !state.world.is_checked_for_readers()
                 && !state.world.has_file_being_created()
             {
-                actions.push(Action::ExhaustRetries(who));
+                actions.push(Action::ExhaustRetries(process));
             }
             if state.crashes > 0 {
-                if !self.scenario.heirs {
-                    actions.push(Action::Kill(who));
-                } else if state.world.actors[who].inside {
-                    actions.push(Action::KillAlone(who));
+                if !self.scenario.children_survive {
+                    actions.push(Action::Kill(process));
+                } else if state.world.actors[process].inside {
+                    actions.push(Action::KillAlone(process));
                 }
             }
         }
-        for who in 0..self.scenario.processes.len() {
-            if state.world.has_heir(who) {
-                actions.push(Action::EndHeir(who));
+        for process in 0..self.scenario.processes.len() {
+            if state.world.has_child(process) {
+                actions.push(Action::EndChild(process));
             }
-            match state.world.actors[who].life {
+            match state.world.actors[process].life {
                 Life::Dying => {
-                    actions.extend(self.scenario.fates.iter().map(|fate| Action::Bury(who, *fate)));
+                    actions.extend(self.scenario.fates.iter().map(|fate| Action::Bury(process, *fate)));
                 }
                 // A process that has done its work ends, sooner or later.
-                Life::Running if state.positions[who].next == Call::End => {
-                    actions.push(Action::Bury(who, Life::Dead));
+                Life::Running if state.positions[process].next == Call::End => {
+                    actions.push(Action::Bury(process, Life::Dead));
                 }
                 _ => {}
             }
         }
-        // A legacy process needs less than two seconds between creating its file and writing to it.
-        let birth = (0..self.scenario.processes.len())
-            .any(|who| state.world.actors[who].life == Life::Running && state.world.is_giving_birth(who));
-        // Time matters to nothing but the age of an empty file.
-        let may_pass = state.ticks > 0 || self.running(state).all(|who| rests(state, who));
-        if state.world.has_file_being_created() && !birth && may_pass {
+        // A legacy process writes to the file that it has created within two seconds.
+        let is_being_written = (0..self.scenario.processes.len()).any(|process| {
+            state.world.actors[process].life == Life::Running
+                && state.world.has_created_without_writing(process)
+        });
+        // Only the age of an empty file depends on time.
+        let may_pass = state.ticks > 0 || self.running(state).all(|process| is_pausing(state, process));
+        if state.world.has_file_being_created() && !is_being_written && may_pass {
             actions.push(Action::Tick);
         }
     }
@@ -351,30 +358,30 @@ impl Model for Search {
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut state = last.clone();
         match action {
-            Action::Step(who) => state = self.step(state, who, Until::NextCall).0,
-            Action::ExhaustRetries(who) => {
-                let (after, ended) = self.step(state, who, Until::End { with_time: false });
+            Action::Step(process) => state = self.step(state, process, Until::NextCall).0,
+            Action::ExhaustRetries(process) => {
+                let (after, ended) = self.step(state, process, Until::End { with_time: false });
                 if !ended {
                     return None;
                 }
                 state = after;
             }
-            Action::Kill(who) | Action::KillAlone(who) => {
+            Action::Kill(process) | Action::KillAlone(process) => {
                 state.crashes -= 1;
-                state.world.kill(who);
+                state.world.kill(process);
                 if matches!(action, Action::Kill(_)) {
-                    state.world.close_all(who);
+                    state.world.close_all(process);
                 }
-                state.positions[who] = Position::at(Vec::new(), Call::End);
-                state.world.look();
+                state.positions[process] = Position::at(Vec::new(), Call::End);
+                state.world.record_facts();
             }
-            Action::EndHeir(who) => {
-                state.world.close_all(who);
-                state.world.look();
+            Action::EndChild(process) => {
+                state.world.close_all(process);
+                state.world.record_facts();
             }
-            Action::Bury(who, fate) => {
-                state.world.actors[who].life = fate;
-                state.world.look();
+            Action::Bury(process, fate) => {
+                state.world.actors[process].life = fate;
+                state.world.record_facts();
             }
             Action::Tick => {
                 state.ticks = state.ticks.saturating_sub(1);
@@ -394,7 +401,7 @@ impl Model for Search {
     }
 }
 
-/// A schedule that leads to a flaw.
+/// A schedule that leads to a violation.
 pub struct Schedule<'a> {
     scenario: &'a Scenario,
     violation: &'static str,
@@ -409,20 +416,27 @@ impl fmt::Display for Schedule<'_> {
             let ((before, Some(action)), (after, _)) = (&pair[0], &pair[1]) else { continue };
             write!(f, "  {:3}. ", number + 1)?;
             match action {
-                Action::Step(who) => {
-                    let role = self.scenario.processes[*who].0;
-                    let call = &before.positions[*who].next;
-                    writeln!(f, "{} {who}: {call}{}", name(role), told(before, after, *who))?;
+                Action::Step(process) => {
+                    let role = self.scenario.processes[*process].0;
+                    let call = &before.positions[*process].next;
+                    writeln!(
+                        f,
+                        "{} {process}: {call}{}",
+                        name(role),
+                        describe_effect(before, after, *process)
+                    )?;
                 }
-                Action::ExhaustRetries(who) => {
-                    writeln!(f, "process {who} repeats that until its patience ends")?;
+                Action::ExhaustRetries(process) => {
+                    writeln!(f, "process {process} retries until its retry budget is used up")?;
                 }
-                Action::Kill(who) => writeln!(f, "process {who} is killed: its files are closed")?,
-                Action::KillAlone(who) => writeln!(f, "process {who} is killed: its child works on")?,
-                Action::EndHeir(who) => writeln!(f, "the child of process {who} ends")?,
-                Action::Bury(who, Life::Dead) => writeln!(f, "process {who} has ended")?,
-                Action::Bury(who, Life::Zombie) => writeln!(f, "process {who} is a zombie")?,
-                Action::Bury(who, _) => writeln!(f, "process {who} has ended, and another has its pid")?,
+                Action::Kill(process) => writeln!(f, "process {process} is killed: its files are closed")?,
+                Action::KillAlone(process) => writeln!(f, "process {process} is killed: its child works on")?,
+                Action::EndChild(process) => writeln!(f, "the child of process {process} ends")?,
+                Action::Bury(process, Life::Dead) => writeln!(f, "process {process} has ended")?,
+                Action::Bury(process, Life::Zombie) => writeln!(f, "process {process} is a zombie")?,
+                Action::Bury(process, _) => {
+                    writeln!(f, "process {process} has ended, and another process has its pid")?;
+                }
                 Action::Tick => writeln!(f, "two seconds pass")?,
             }
             let now = |violation: Violation| {
@@ -453,36 +467,36 @@ fn name(role: Role) -> &'static str {
     }
 }
 
-fn told(before: &State, after: &State, who: Who) -> String {
-    let answers = &after.positions[who].history;
-    let answer = answers.get(before.positions[who].history.len());
-    let (was, is) = (&before.world.actors[who], &after.world.actors[who]);
+fn describe_effect(before: &State, after: &State, process: ProcessIndex) -> String {
+    let answers = &after.positions[process].history;
+    let answer = answers.get(before.positions[process].history.len());
+    let (was, is) = (&before.world.actors[process], &after.world.actors[process]);
     let answer = answer.map(|answer| format!(" = {answer}")).unwrap_or_default();
     let entered = if is.inside && !was.inside { "; it has the lock" } else { "" };
     let ended = if answers.is_empty() { "; the call ends" } else { "" };
     format!("{answer}{entered}{ended}")
 }
 
-/// What a search came to.
+/// The result of a search.
 pub struct Outcome<'a> {
-    /// States that differ.
+    /// Distinct states.
     pub states: usize,
     /// Transitions between them.
     pub steps: usize,
     /// The longest schedule.
     pub depth: usize,
-    /// The flaws, each with a schedule that leads to it.
+    /// The violations, each with a schedule that leads to it.
     pub found: Vec<(&'static str, Schedule<'a>)>,
 }
 
 impl Scenario {
-    /// Visits every state, or those up to the first flaw of `until`.
+    /// Visits every state, or those up to the first violation in `until`.
     #[must_use]
     pub fn explore(&self, until: &[Violation]) -> Outcome<'_> {
         let until = until.iter().map(|violation| Violation::NAMES[*violation as usize]).collect();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let known = self.processes.iter().map(|_| Known::default()).collect();
-        let search = Search { scenario: self.clone(), shortest: Mutex::default(), known };
+        let continuations = self.processes.iter().map(|_| Continuations::default()).collect();
+        let search = Search { scenario: self.clone(), shortest: Mutex::default(), continuations };
         let checker = search.checker().threads(threads);
         let checker = checker.finish_when(HasDiscoveries::AnyOf(until)).spawn_bfs().join();
         let mut found: Vec<_> = checker

@@ -2,11 +2,11 @@
 //!
 //! `src/protocol/` and what it uses are compiled into this crate unchanged, from the same files, over a
 //! simulated system ([`world`]). The explorer is `stateright`. A state of the search is the world and, for
-//! each process, the answers that its current call has had so far ([`replay`]): the code is deterministic, so
-//! they are all there is to know of it, and two schedules that lead to the same answers and the same world
-//! are one state. [`checker`] says what may happen next and what must never be the case.
+//! each process, the answers that its current call has got so far ([`replay`]). The code is deterministic, so
+//! these answers determine the state of the process, and two schedules that lead to the same answers and the
+//! same world are one state. [`checker`] defines the possible actions and the violations.
 //!
-//! The module `mutants` has copies of the protocol with one line broken. The checker has to find each of them.
+//! The module `mutants` has copies of the protocol with one fault each. The checker has to find each fault.
 
 #[allow(dead_code, unreachable_pub)]
 mod platform;

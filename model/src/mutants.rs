@@ -1,13 +1,13 @@
-//! Copies of the protocol with one line broken, made by `build.rs`.
+//! Copies of the protocol with one fault each, written by `build.rs`.
 
 use crate::mutations::Mutation;
 use crate::programs::Protocol;
 
 /// A broken protocol.
 pub struct Mutant {
-    /// What is broken.
+    /// The fault.
     pub mutation: &'static Mutation,
-    /// Whether the source still holds what the mutation replaces.
+    /// Whether the source contains the text that the mutation replaces.
     pub fits: bool,
     /// The functions.
     pub protocol: Protocol,

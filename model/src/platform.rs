@@ -1,4 +1,4 @@
-//! What the protocol asks of a system, from the files of `src/platform/`; the systems themselves stay out.
+//! The interface between the protocol and a system, from `src/platform/`, without the systems themselves.
 
 #[path = "../../src/platform/system.rs"]
 mod system;

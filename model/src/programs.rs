@@ -1,4 +1,4 @@
-//! What a process does in one round, and whether the answers that it got are right.
+//! The program of each role, and the checks of its results.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use crate::protocol::target::{LockOptions, Target};
 use crate::replay::{Call, Round, Simulated};
 use crate::role::Role;
 use crate::violation::Violation;
-use crate::world::{Place, Seen, World};
+use crate::world::{CallFacts, Place, World};
 
 /// The functions of one version of `src/protocol/`: the real one, or a mutant.
 #[derive(Clone, Copy)]
@@ -26,12 +26,12 @@ pub struct Protocol {
 /// The protocol that ships.
 pub static PROTOCOL: Protocol = crate::protocol!(protocol);
 
-/// What a process does in each of its rounds, and by which protocol.
+/// The program that a process runs in each of its rounds.
 #[derive(Clone, Copy)]
 pub struct Program {
-    /// What it does.
+    /// The role of the process.
     pub role: Role,
-    /// By which version of the protocol.
+    /// The version of the protocol.
     pub protocol: &'static Protocol,
 }
 
@@ -51,7 +51,7 @@ impl Round for Program {
 
     fn begins_attempt(&self, world: &World) -> Option<Call> {
         match self.role {
-            Role::Run | Role::NativeRun if world.knows_readers() => Some(Call::StatPath(Place::Readers)),
+            Role::Run | Role::NativeRun if world.readers_take_part() => Some(Call::StatPath(Place::Readers)),
             Role::Run | Role::NativeRun => Some(Call::Create(Place::Lock)),
             Role::Read | Role::Inspect | Role::Break | Role::ForceBreak => Some(Call::Open(Place::Lock)),
             Role::Remove | Role::LegacyProcess => None,
@@ -59,7 +59,7 @@ impl Round for Program {
     }
 }
 
-/// The lock that everybody asks for.
+/// The lock that all processes acquire.
 #[must_use]
 pub(crate) fn target() -> &'static Target {
     static TARGET: LazyLock<Target> =
@@ -67,7 +67,7 @@ pub(crate) fn target() -> &'static Target {
     &TARGET
 }
 
-/// The same lock for a process that expects no legacy process there.
+/// The same lock with `legacy: false`.
 fn native_target() -> &'static Target {
     static TARGET: LazyLock<Target> = LazyLock::new(|| Target { legacy: false, ..target().clone() });
     &TARGET
@@ -88,7 +88,7 @@ macro_rules! protocol {
                 use $crate::programs;
                 match $module::acquire(system, target, 0) {
                     Ok(held) => {
-                        programs::entered(system, held.taken_over.is_some());
+                        programs::acquired(system, held.taken_over.is_some());
                         system.leave();
                         programs::released(system, &$module::release(system, held));
                     }
@@ -114,21 +114,21 @@ macro_rules! protocol {
     };
 }
 
-/// What an inspector found.
+/// The state that an inspector reports.
 #[derive(Debug, Clone, Copy)]
 pub enum Found {
     /// No lock file.
     Free,
     /// A holder.
     Held,
-    /// What a dead holder left.
+    /// A stale lock.
     Stale,
 }
 
-pub(crate) fn entered(system: &Simulated, took_over: bool) {
-    system.observe(move |world, who| {
-        world.answered(who);
-        world.enter(who, took_over);
+pub(crate) fn acquired(system: &Simulated, took_over: bool) {
+    system.observe(move |world, process| {
+        world.end_call(process);
+        world.enter(process, took_over);
     });
 }
 
@@ -139,19 +139,19 @@ pub(crate) fn refused(system: &Simulated, error: &Error) {
         Error::Contention { holder, .. } => Some(holder.as_ref().map(|holder| holder.pid)),
         _ => None,
     };
-    system.observe(move |world, who| {
-        let seen = world.answered(who);
-        let Seen { held, stale, .. } = seen;
-        // Without kernel locks nothing is taken over, and only a provable death is reported as such.
+    system.observe(move |world, process| {
+        let facts = world.end_call(process);
+        let CallFacts { held, stale, .. } = facts;
+        // Without kernel locks no lock is taken over, and only a provable end of the holder is reported.
         let is_refused = held || (stale && world.has_no_kernel_locks());
         match contention {
             Some(holder) => {
                 if !is_refused {
                     world.violations.add(Violation::SpuriousRefusal);
                 }
-                // Before its patience ends it knows who has the lock, and that is not somebody who was gone.
-                let knows = holder.is_some_and(|pid| seen.existed(pid));
-                if !knows && !is_out_of_retries && !world.has_no_kernel_locks() {
+                // Before the retry budget is used up, a refusal names a holder that existed during the call.
+                let names_a_process = holder.is_some_and(|pid| facts.existed(pid));
+                if !names_a_process && !is_out_of_retries && !world.has_no_kernel_locks() {
                     world.violations.add(Violation::WrongAnswer);
                 }
             }
@@ -163,13 +163,13 @@ pub(crate) fn refused(system: &Simulated, error: &Error) {
 
 pub(crate) fn released(system: &Simulated, result: &Result<(), Error>) {
     let (is_ok, is_lost) = (result.is_ok(), matches!(result, Err(Error::Lost { .. })));
-    system.observe(move |world, who| {
+    system.observe(move |world, process| {
         if is_ok {
             world.released();
         }
-        let actor = &world.actors[who];
-        // It learns of a loss that comes after its last look no more.
-        let is_right = if is_ok { !actor.lost || actor.looked } else { is_lost && actor.lost };
+        let actor = &world.actors[process];
+        // It does not notice a loss after its last check.
+        let is_right = if is_ok { !actor.lost || actor.checked } else { is_lost && actor.lost };
         if !is_right {
             world.violations.add(Violation::WrongAnswer);
         }
@@ -177,8 +177,8 @@ pub(crate) fn released(system: &Simulated, result: &Result<(), Error>) {
 }
 
 pub(crate) fn inspected(system: &Simulated, found: Option<Found>) {
-    system.observe(move |world, who| {
-        let Seen { held, free, being_created, stale, without_readers, .. } = world.answered(who);
+    system.observe(move |world, process| {
+        let CallFacts { held, free, being_created, stale, without_readers, .. } = world.end_call(process);
         let is_right = match found {
             // The path and the readers are checked one after the other.
             Some(Found::Free) => free && without_readers,
@@ -195,8 +195,8 @@ pub(crate) fn inspected(system: &Simulated, found: Option<Found>) {
 pub(crate) fn broken(system: &Simulated, force: bool, result: &Result<bool, Error>) {
     let is_broken = result.as_ref().ok().copied();
     let is_contention = matches!(result, Err(Error::Contention { .. }));
-    system.observe(move |world, who| {
-        let Seen { held, free, stale, without_readers, .. } = world.answered(who);
+    system.observe(move |world, process| {
+        let CallFacts { held, free, stale, without_readers, .. } = world.end_call(process);
         let is_right = match is_broken {
             Some(true) => stale || force,
             Some(false) => free && without_readers,
@@ -208,7 +208,7 @@ pub(crate) fn broken(system: &Simulated, force: bool, result: &Result<bool, Erro
     });
 }
 
-/// What the TypeScript lock does, call by call.
+/// The calls of a legacy process.
 fn legacy_process(system: &Simulated) {
     let path = &target().path;
     if let Ok(Some(_)) = system.stat_path(path)
@@ -221,15 +221,15 @@ fn legacy_process(system: &Simulated) {
         if record.is_some_and(|record| system.process_exists(record.pid)) {
             return;
         }
-        // Gone already: it fails with a raw ENOENT.
+        // The file is gone: it fails with ENOENT.
         let true = system.unlink_path() else { return };
     }
-    // There already: it fails with a raw EEXIST.
+    // The file exists: it fails with EEXIST.
     let Ok(Some(file)) = system.create(path) else { return };
     let record = format!("{{\"pid\":{},\"createdAt\":1}}", system.identity().pid);
     let _ = system.write(&file, record.as_bytes());
     drop(file);
-    entered(system, false);
+    acquired(system, false);
     system.leave();
     system.unlink_path();
 }

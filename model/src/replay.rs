@@ -1,9 +1,9 @@
-//! Runs a program up to its next operation, by giving it the answers that it had before.
+//! Runs a program up to its next operation, by replaying the answers that it has got so far.
 //!
 //! A program is ordinary code over `System`. It cannot be copied half-way, so each step runs it again from
-//! the beginning of its call; at the first operation without an answer that one is carried out, and at the
-//! second the program is left by unwinding. What a program does after the same answers is always the same, so it
-//! is run once for each, and [`Known`] tells the rest.
+//! the beginning of its call. The first operation without an answer is carried out; the second one suspends the
+//! program by unwinding. After the same answers a program always does the same, so it runs once for each history,
+//! and [`Continuations`] has the results.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,11 +18,11 @@ use crate::platform::{
     Access, Failed, FileId, FsKind, HeldFiles, LockMode, Opened, ProcessIdentity, ProcessState, Stat, System,
     TryLock, Unlinked,
 };
-use crate::world::{self, Data, Place, Who, World};
+use crate::world::{self, Data, Place, ProcessIndex, World};
 
-/// What a process does in one round.
+/// A program that a process runs in one round.
 pub trait Round {
-    /// Does it.
+    /// Runs it.
     fn run(&self, system: &Simulated);
 
     /// The first operation of each attempt of its call.
@@ -56,9 +56,9 @@ pub enum Call {
     Unlock(usize),
     /// `close` of a file that has a kernel lock.
     Close(usize),
-    /// `close` of one that has none. Nobody can notice when it happens.
+    /// `close` of one that has none. No process can observe it.
     CloseUnlocked(usize),
-    /// The clock. It attaches to the operation before it: time that passes between the two might as well have
+    /// The clock. It belongs to the operation before it, because time that passes between the two could also have
     /// passed before both.
     Clock,
     /// `kill(pid, 0)`.
@@ -76,19 +76,19 @@ pub enum Call {
 /// The answer to a [`Call`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Answer {
-    /// Nothing to tell.
+    /// No result.
     Done,
     /// A file, if there is one.
     File(Option<usize>),
-    /// Whether the kernel lock was taken.
-    TryLock(Busy),
-    /// What the path or the file is.
+    /// Whether the kernel lock was acquired.
+    TryLock(LockAnswer),
+    /// The state of the path or the file.
     Stat(Option<Described>),
-    /// What was read.
+    /// The bytes that were read.
     Data(Data),
     /// Yes or no.
     Is(bool),
-    /// The system does not allow it.
+    /// The system denies it.
     Refused,
     /// The time.
     Clock(u64),
@@ -155,16 +155,16 @@ fn text(data: &[u8]) -> String {
 
 /// A `TryLock` that can be hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Busy {
-    /// We hold it.
-    Taken,
-    /// Somebody else does.
-    Busy,
-    /// There are none here.
+pub enum LockAnswer {
+    /// This process has acquired it.
+    Acquired,
+    /// Another open file has it.
+    WouldBlock,
+    /// The filesystem has no kernel locks.
     Unsupported,
 }
 
-/// What of a `Stat` differs from file to file.
+/// The fields of a `Stat` that differ from file to file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Described {
     inode: u128,
@@ -176,20 +176,20 @@ pub struct Described {
 /// A `ProcessState` that can be hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Life {
-    /// There is none.
+    /// There is no process.
     Dead,
     /// A zombie.
     Zombie,
-    /// It started then.
+    /// It runs, with this start time.
     Alive(Option<u64>),
 }
 
-/// Where a program stands.
+/// How far a program has run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Position {
     /// The answers of the current round.
     pub history: Vec<Answer>,
-    /// What it does next.
+    /// Its next operation.
     pub next: Call,
     /// Whether it has written its record.
     has_written: bool,
@@ -233,7 +233,7 @@ const MAX_CALLS: usize = 10_000;
 #[derive(Clone)]
 struct Run {
     world: World,
-    who: Who,
+    process: ProcessIndex,
     history: Vec<Answer>,
     at: usize,
     carried_out: usize,
@@ -244,12 +244,12 @@ struct Run {
     /// How many answers it had when it began to wait for readers.
     readers_at: Option<usize>,
     slept: Duration,
-    /// What the checker noted after the last answer.
+    /// What the checker has to record after the last answer.
     observation: Option<Observation>,
     learned: Vec<(Vec<Answer>, Continuation)>,
 }
 
-/// A process' view of the world: the `System` that the protocol runs over.
+/// The `System` of a process of the model.
 pub struct Simulated {
     run: Arc<Mutex<Run>>,
     identity: ProcessIdentity,
@@ -267,10 +267,10 @@ fn locked(run: &Mutex<Run>) -> MutexGuard<'_, Run> {
     run.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the checker notes of a process.
-type Observation = Arc<dyn Fn(&mut World, Who) + Send + Sync>;
+/// A check of a process, which records its result in the world.
+type Observation = Arc<dyn Fn(&mut World, ProcessIndex) + Send + Sync>;
 
-/// How a process goes on.
+/// How a process continues.
 #[derive(Clone)]
 struct Continuation {
     observation: Option<Observation>,
@@ -278,11 +278,11 @@ struct Continuation {
     next: Option<Call>,
 }
 
-/// How a process goes on after the answers of its round.
+/// How a process continues after the answers of its round.
 #[derive(Default)]
-pub struct Known(RwLock<HashMap<Vec<Answer>, Continuation>>);
+pub struct Continuations(RwLock<HashMap<Vec<Answer>, Continuation>>);
 
-impl Known {
+impl Continuations {
     fn after(&self, history: &[Answer]) -> Option<Continuation> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(history).cloned()
     }
@@ -296,14 +296,14 @@ impl Known {
 #[must_use]
 pub fn step(
     program: &impl Round,
-    who: Who,
+    process: ProcessIndex,
     world: World,
     position: Position,
-    known: &Known,
+    continuations: &Continuations,
 ) -> (World, Position, bool) {
-    let mut run = Run::new(program, who, world, position, Until::NextCall);
+    let mut run = Run::new(program, process, world, position, Until::NextCall);
     run.at = run.history.len();
-    while let Some(Continuation { observation, next }) = known.after(&run.history) {
+    while let Some(Continuation { observation, next }) = continuations.after(&run.history) {
         if let Some(observation) = observation {
             run.observe(&observation);
         }
@@ -315,7 +315,7 @@ pub fn step(
     }
     run.at = 0;
     let (mut run, ended) = run.replay(program);
-    known.learn(std::mem::take(&mut run.learned));
+    continuations.learn(std::mem::take(&mut run.learned));
     let (world, position) = run.stop(ended);
     (world, position, ended)
 }
@@ -324,23 +324,29 @@ pub fn step(
 #[must_use]
 pub fn run(
     program: &impl Round,
-    who: Who,
+    process: ProcessIndex,
     world: World,
     position: Position,
     until: Until,
 ) -> (World, Position, bool) {
-    let (run, ended) = Run::new(program, who, world, position, until).replay(program);
+    let (run, ended) = Run::new(program, process, world, position, until).replay(program);
     let (world, position) = run.stop(ended);
     (world, position, ended)
 }
 
 impl Run {
-    fn new(program: &impl Round, who: Who, world: World, position: Position, until: Until) -> Self {
+    fn new(
+        program: &impl Round,
+        process: ProcessIndex,
+        world: World,
+        position: Position,
+        until: Until,
+    ) -> Self {
         let Position { history, has_written, readers_at, .. } = position;
         let begins_attempt = program.begins_attempt(&world);
         Self {
             world,
-            who,
+            process,
             history,
             at: 0,
             carried_out: 0,
@@ -356,7 +362,7 @@ impl Run {
     }
 
     fn replay(self, program: &impl Round) -> (Self, bool) {
-        let identity = world::identity(self.who, self.world.in_namespaces);
+        let identity = world::identity(self.process, self.world.in_namespaces);
         let run = Arc::new(Mutex::new(self));
         let system = Simulated { run: Arc::clone(&run), identity };
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| program.run(&system)));
@@ -366,7 +372,7 @@ impl Run {
             Err(payload) if payload.is::<Suspended>() => false,
             Err(panic) => panic::resume_unwind(panic),
         };
-        // Not what is in it: unwinding may leak a file that has it too.
+        // A clone, because unwinding may leak a file that refers to the run.
         let mut run = locked(&run).clone();
         if ended {
             run.learn(None);
@@ -395,7 +401,7 @@ impl Run {
 
     fn observe(&mut self, observation: &Observation) {
         if self.carried_out > 0 {
-            observation(&mut self.world, self.who);
+            observation(&mut self.world, self.process);
         }
     }
 
@@ -411,7 +417,7 @@ impl Run {
     fn answer(&mut self, call: &Call) -> Option<Answer> {
         let is_step = match call {
             Call::CloseUnlocked(_) | Call::Clock => false,
-            Call::StatPath(Place::Readers) => self.world.knows_readers(),
+            Call::StatPath(Place::Readers) => self.world.readers_take_part(),
             _ => true,
         };
         let limit = match self.until {
@@ -421,13 +427,13 @@ impl Run {
         };
         if is_step && self.carried_out == limit {
             self.next = call.clone();
-            // A new attempt knows nothing of those before it but how many they were. That number is left out
-            // of the state; that patience runs out is an action of its own.
-            if self.begins_attempt.as_ref() == Some(call) && !self.world.has_files(self.who) {
+            // A new attempt depends only on the number of attempts before it. That number is no part of the state:
+            // `Action::ExhaustRetries` ends the attempts.
+            if self.begins_attempt.as_ref() == Some(call) && !self.world.has_files(self.process) {
                 self.history.clear();
                 (self.has_written, self.readers_at) = (false, None);
             }
-            // Nor does one that checks for readers again.
+            // The same holds for a new check for readers.
             if let Some(readers_at) = self.readers_at
                 && *call == CHECK_READERS
                 && self.history.last() == Some(&Answer::Paused)
@@ -441,47 +447,47 @@ impl Run {
             self.readers_at.get_or_insert(self.history.len());
         }
         self.has_written |= matches!(call, Call::Write(..));
-        if self.history.is_empty() && !self.world.actors[self.who].asks {
-            self.world.begin(self.who);
+        if self.history.is_empty() && !self.world.actors[self.process].in_call {
+            self.world.begin(self.process);
         }
         let answer = self.carry_out(call);
-        self.world.look();
+        self.world.record_facts();
         self.history.push(answer.clone());
         self.at = self.history.len();
         Some(answer)
     }
 
     fn carry_out(&mut self, call: &Call) -> Answer {
-        let (world, who) = (&mut self.world, self.who);
+        let (world, process) = (&mut self.world, self.process);
         match call {
-            Call::Create(place) => Answer::File(world.create(who, *place)),
-            Call::Open(place) => Answer::File(world.open(who, *place)),
+            Call::Create(place) => Answer::File(world.create(process, *place)),
+            Call::Open(place) => Answer::File(world.open(process, *place)),
             Call::Lock(file, exclusive) => {
                 let mode = if *exclusive { LockMode::Exclusive } else { LockMode::Shared };
-                Answer::TryLock(match world.lock(who, *file, mode) {
-                    TryLock::Acquired => Busy::Taken,
-                    TryLock::WouldBlock => Busy::Busy,
-                    TryLock::Unsupported => Busy::Unsupported,
+                Answer::TryLock(match world.lock(process, *file, mode) {
+                    TryLock::Acquired => LockAnswer::Acquired,
+                    TryLock::WouldBlock => LockAnswer::WouldBlock,
+                    TryLock::Unsupported => LockAnswer::Unsupported,
                 })
             }
-            Call::Stat(file) => Answer::Stat(Some(world.stat(who, *file).into())),
-            Call::StatPath(place) => Answer::Stat(world.stat_path(who, *place).map(Into::into)),
-            Call::Read(file) => Answer::Data(world.read(who, *file)),
+            Call::Stat(file) => Answer::Stat(Some(world.stat(process, *file).into())),
+            Call::StatPath(place) => Answer::Stat(world.stat_path(process, *place).map(Into::into)),
+            Call::Read(file) => Answer::Data(world.read(process, *file)),
             Call::Write(file, bytes) => {
-                world.write(who, *file, bytes);
+                world.write(process, *file, bytes);
                 Answer::Done
             }
             Call::Truncate(file, length) => {
-                world.truncate(who, *file, *length);
+                world.truncate(process, *file, *length);
                 Answer::Done
             }
-            Call::Unlink(place) => world.unlink(who, *place).map_or(Answer::Refused, Answer::Is),
+            Call::Unlink(place) => world.unlink(process, *place).map_or(Answer::Refused, Answer::Is),
             Call::Unlock(file) => {
-                world.unlock(who, *file);
+                world.unlock(process, *file);
                 Answer::Done
             }
             Call::Close(file) | Call::CloseUnlocked(file) => {
-                world.close(who, *file);
+                world.close(process, *file);
                 Answer::Done
             }
             Call::Clock => {
@@ -489,15 +495,15 @@ impl Run {
                 Answer::Clock(world.now() + slept)
             }
             Call::Exists(pid) => {
-                let lives = world.process_as_seen(who, *pid) != ProcessState::Dead;
-                world.old_peer_asked(who, lives);
+                let lives = world.process_visible_to(process, *pid) != ProcessState::Dead;
+                world.legacy_process_checked(process, lives);
                 Answer::Is(lives)
             }
-            Call::Process(pid) => Answer::Process(match world.process_as_seen(who, *pid) {
+            Call::Process(pid) => Answer::Process(match world.process_visible_to(process, *pid) {
                 ProcessState::Dead => Life::Dead,
                 ProcessState::Zombie => Life::Zombie,
                 ProcessState::Alive { start } => Life::Alive(start),
-                ProcessState::Replaced => unreachable!("no process tells this of another"),
+                ProcessState::Replaced => unreachable!("another process cannot read this state"),
             }),
             Call::Pause(time) => {
                 if self.until == (Until::End { with_time: true }) {
@@ -506,7 +512,7 @@ impl Run {
                 Answer::Paused
             }
             Call::Leave => {
-                world.leave(who);
+                world.leave(process);
                 Answer::Done
             }
             Call::Begin | Call::End => Answer::Done,
@@ -556,18 +562,18 @@ impl Simulated {
         self.call(&Call::Leave);
     }
 
-    /// Removes whatever is at the path, as `rm` does.
+    /// Removes the file at the path, as `rm` does.
     pub(crate) fn unlink_path(&self) -> bool {
         self.call(&Call::Unlink(Place::Lock)) == Answer::Is(true)
     }
 
-    /// Whether the program goes on until its patience has ended.
+    /// Whether the program runs until its retry budget is used up.
     pub(crate) fn is_out_of_retries(&self) -> bool {
         locked(&self.run).until != Until::NextCall
     }
 
-    /// What the checker knows; the program itself must not be guided by it.
-    pub(crate) fn observe(&self, observation: impl Fn(&mut World, Who) + Send + Sync + 'static) {
+    /// Runs a check. The program must not depend on it.
+    pub(crate) fn observe(&self, observation: impl Fn(&mut World, ProcessIndex) + Send + Sync + 'static) {
         let mut run = locked(&self.run);
         if run.at == run.history.len() {
             let observation: Observation = Arc::new(observation);
@@ -579,12 +585,12 @@ impl Simulated {
 
 impl Drop for File {
     fn drop(&mut self) {
-        // A program that is being left will come back.
+        // The unwinding program is suspended, and will run again.
         if thread::panicking() {
             return;
         }
         let mut run = locked(&self.run);
-        let is_locked = run.world.is_locked(run.who, self.number);
+        let is_locked = run.world.is_locked(run.process, self.number);
         let call = if is_locked { Call::Close(self.number) } else { Call::CloseUnlocked(self.number) };
         if run.replayed_or_answer(&call).is_none() {
             drop(run);
@@ -612,8 +618,8 @@ impl System for Simulated {
 
     fn try_lock(&self, file: &File, mode: LockMode) -> io::Result<TryLock> {
         match self.call(&Call::Lock(file.number, mode == LockMode::Exclusive)) {
-            Answer::TryLock(Busy::Taken) => Ok(TryLock::Acquired),
-            Answer::TryLock(Busy::Busy) => Ok(TryLock::WouldBlock),
+            Answer::TryLock(LockAnswer::Acquired) => Ok(TryLock::Acquired),
+            Answer::TryLock(LockAnswer::WouldBlock) => Ok(TryLock::WouldBlock),
             _ => Ok(TryLock::Unsupported),
         }
     }
@@ -650,7 +656,7 @@ impl System for Simulated {
     }
 
     fn set_mode(&self, _: &File, _: u32) -> io::Result<()> {
-        unreachable!("every file of the model is private")
+        unreachable!("every file of the model has the default mode")
     }
 
     fn sync(&self, _: &File, _: &Path) -> Result<(), Failed> {
@@ -670,7 +676,7 @@ impl System for Simulated {
         }
     }
 
-    /// A process of the model never asks while it holds the lock.
+    /// No process of the model acquires a lock that it holds.
     fn is_planted(&self, _: &Path, _: u32) -> bool {
         false
     }

@@ -1,6 +1,6 @@
 //! The roles of processes.
 
-/// What a process does.
+/// The role of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Acquires, works, releases.
@@ -13,10 +13,10 @@ pub enum Role {
     Inspect,
     /// Breaks a stale lock.
     Break,
-    /// Breaks whatever is there.
+    /// Breaks any lock.
     ForceBreak,
     /// Removes the file, as `rm` does.
     Remove,
-    /// The old TypeScript lock: acquires, works, releases.
+    /// Acquires a legacy lock, works, releases.
     LegacyProcess,
 }

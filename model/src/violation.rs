@@ -1,16 +1,16 @@
-//! What the checker looks for in every state.
+//! The violations that the checker checks for in every state.
 
 use stateright::{Model, Property};
 
-/// A state that has flaws, or none.
+/// A state that has violations, or none.
 pub(crate) trait HasViolations {
-    /// Its flaws.
+    /// Its violations.
     fn violations(&self) -> Violations;
 }
 
 macro_rules! violations {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What must not be the case, unless a scenario expects it.
+        /// A property that does not hold. Some scenarios expect one.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Violation { $($(#[$doc])* $name,)* }
 
@@ -40,7 +40,7 @@ violations! {
     SpuriousRefusal,
     /// The holder is gone, and the next process does not acquire the lock.
     LostLock,
-    /// A call gave an error, or an answer, that its documentation does not name.
+    /// A call returned an error or a result that its documentation does not name.
     WrongAnswer,
     /// A call that runs alone does not end.
     NonTermination,
@@ -54,15 +54,14 @@ violations! {
     SnapshotWritten,
     /// A program outside the protocol removed the file of a live lock. Nothing can prevent that.
     LockRemoved,
-    /// A legacy process did so because it had read what was there before the take-over. The second look is there to
-    /// prevent that.
+    /// A legacy process did so because it had read the file before the take-over. The recheck of step 8 prevents that.
     LockRemovedAfterTakeOver,
-    /// A process that lost its lock between its last look and its unlink removed what had come in its place:
-    /// the window that `docs/design/protocol.md` names.
+    /// A process that lost its lock between its last check and its unlink removed the file that had replaced its
+    /// own: the window that `docs/design/protocol.md` names.
     ReleaseRace,
 }
 
-/// A set of flaws.
+/// A set of violations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Violations(u16);
 

@@ -1,5 +1,5 @@
-//! What the processes share: two paths, inodes, kernel locks, process states and a clock; and what the checker
-//! knows of them that they do not.
+//! The state that the processes share: two paths, inodes, kernel locks, process states and a clock. The checker also
+//! keeps facts here that no process can read.
 
 use std::sync::Arc;
 
@@ -41,8 +41,8 @@ impl std::hash::Hash for Data {
     }
 }
 
-/// The number of a process, from 0.
-pub type Who = usize;
+/// The index of a process, from 0.
+pub type ProcessIndex = usize;
 
 /// One of the two paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,7 +56,7 @@ pub enum Place {
 /// A kernel lock on an inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KernelLock {
-    who: Who,
+    process: ProcessIndex,
     file: usize,
     exclusive: bool,
 }
@@ -67,15 +67,15 @@ pub struct KernelLock {
 pub struct Inode {
     data: Data,
     linked: bool,
-    /// It has another name, elsewhere.
+    /// It has a second name, elsewhere.
     linked_elsewhere: bool,
     modified: u8,
     opens: u8,
     locks: Vec<KernelLock>,
-    /// Its name was taken away while somebody held the lock, by somebody else.
-    robbed: bool,
-    /// Its holder was killed in its critical section, and nobody has been told yet.
-    left_half_way: bool,
+    /// Another process removed its name while a process held the lock.
+    removed_by_other: bool,
+    /// Its holder was killed in its critical section, and no acquire has reported that yet.
+    unreported_crash: bool,
     /// Its last holder has released it in place.
     released: bool,
 }
@@ -89,21 +89,21 @@ impl Inode {
             modified,
             opens: 0,
             locks: Vec::new(),
-            robbed: false,
-            left_half_way: false,
+            removed_by_other: false,
+            unreported_crash: false,
             released: false,
         }
     }
 }
 
-/// Whether a process runs.
+/// The state of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Life {
     /// It runs, or is stopped at any point for any time.
     Running,
     /// It was killed: the kernel has closed its files, and its pid is still there.
     Dying,
-    /// It was killed, and nobody has waited for it yet.
+    /// It was killed, and its parent has not called `wait(2)` yet.
     Zombie,
     /// It is gone, and so is its pid.
     Dead,
@@ -111,17 +111,17 @@ pub enum Life {
     Reused,
 }
 
-/// What happened to be the case at some moment of a process' current call.
+/// Facts that held at some moment of a process' current call.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Seen {
+pub struct CallFacts {
     /// Another process held the lock.
     pub held: bool,
     /// There was no file.
     pub free: bool,
-    /// There was an empty file younger than the time of birth.
+    /// There was an empty file in its creation grace period.
     pub being_created: bool,
-    /// There was a file, and nobody held the lock.
+    /// There was a file, and no process held the lock.
     pub stale: bool,
     /// No other process held the lock in shared mode.
     pub without_readers: bool,
@@ -129,47 +129,47 @@ pub struct Seen {
     gone: u8,
 }
 
-impl Seen {
+impl CallFacts {
     /// Whether there was a process with this pid.
     #[must_use]
     pub fn existed(self, pid: u32) -> bool {
-        let who = pid.checked_sub(FIRST_PID);
-        pid == UNRELATED_PID || who.is_some_and(|who| who < 8 && self.gone & (1 << who) == 0)
+        let process = pid.checked_sub(FIRST_PID);
+        pid == UNRELATED_PID || process.is_some_and(|process| process < 8 && self.gone & (1 << process) == 0)
     }
 }
 
-/// One process, as the checker sees it.
+/// One process.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Actor {
-    /// What it does.
+    /// Its role.
     pub role: Role,
     /// Its open files.
     files: Vec<Option<usize>>,
-    /// Whether it runs.
+    /// Its state.
     pub life: Life,
     /// In its critical section.
     pub inside: bool,
-    /// It took its lock over.
+    /// It took over its lock.
     took_over: bool,
     /// Its record replaced a released lock.
     found_released: bool,
-    /// Somebody else removed the file of its lock, in this round.
+    /// Another process removed the file of its lock, in this round.
     pub lost: bool,
-    /// The path named its own file when it last looked.
-    pub looked: bool,
-    /// In a call whose answer depends on what was the case meanwhile.
-    pub asks: bool,
-    /// What was the case during that call.
-    pub seen: Seen,
-    /// A legacy process's lock, from its creation on.
+    /// The path named its own file at its last check.
+    pub checked: bool,
+    /// In a call whose result depends on the facts that held during it.
+    pub in_call: bool,
+    /// The facts that held during that call.
+    pub facts: CallFacts,
+    /// The lock file of a legacy process, from its creation on.
     pub owns: Option<usize>,
-    /// A legacy process that has opened what it may judge stale, and has not unlinked the path yet.
+    /// A legacy process that has opened a file that it may classify as stale, and has not unlinked the path yet.
     pub about_to_unlink: bool,
 }
 
 impl Actor {
-    /// A process that has not done anything yet.
+    /// A process that has not begun.
     #[must_use]
     pub fn new(role: Role) -> Self {
         Self {
@@ -180,21 +180,21 @@ impl Actor {
             took_over: false,
             found_released: false,
             lost: false,
-            looked: false,
-            asks: false,
-            seen: Seen::default(),
+            checked: false,
+            in_call: false,
+            facts: CallFacts::default(),
             owns: None,
             about_to_unlink: false,
         }
     }
 
-    /// An old TypeScript peer, whose errors are its own.
+    /// A legacy process, whose errors are not checked.
     #[must_use]
-    pub fn is_old(&self) -> bool {
+    pub fn is_legacy(&self) -> bool {
         matches!(self.role, Role::LegacyProcess)
     }
 
-    /// It may unlink whatever is there: `rm`, or a forced break.
+    /// It may unlink any file: `rm`, or a forced break.
     fn is_outsider(&self) -> bool {
         matches!(self.role, Role::Remove | Role::ForceBreak)
     }
@@ -205,18 +205,18 @@ impl Actor {
 pub enum Filesystem {
     /// Local to the kernel.
     Local,
-    /// A network's: an open file that is unlinked is renamed, so its link count does not tell.
+    /// A network's: an open file that is unlinked is renamed, and keeps its link count.
     Shared,
     /// One without kernel locks.
     Lockless,
 }
 
-/// Everything that the processes share.
+/// The state that the processes share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct World {
-    /// What kind of filesystem it is.
+    /// The kind of filesystem.
     pub filesystem: Filesystem,
-    /// Each process lives in a pid namespace of its own.
+    /// Each process has its own pid namespace.
     pub in_namespaces: bool,
     /// The path is a mount point: no process can remove it.
     pub stays: bool,
@@ -227,7 +227,7 @@ pub struct World {
     pub clock: u8,
     /// The processes.
     pub actors: Vec<Actor>,
-    /// What went wrong so far.
+    /// The violations so far.
     pub violations: Violations,
     /// How many processes were killed so far.
     pub killed: u8,
@@ -235,31 +235,31 @@ pub struct World {
 
 /// The pid of the first process; the others follow.
 pub const FIRST_PID: u32 = 100;
-/// A process that is not there.
+/// The pid of no process.
 pub const DEAD_PID: u32 = 77;
-/// A process that has nothing to do with all this.
+/// The pid of an unrelated process.
 pub const UNRELATED_PID: u32 = 50;
 const BOOT: &str = "boot";
 
-/// What a process with this number writes into its records.
+/// The identity that this process writes into its records.
 #[must_use]
-pub fn identity(who: Who, in_namespaces: bool) -> ProcessIdentity {
-    let pid_namespace = Some(if in_namespaces { 2 + who as u64 } else { 1 });
+pub fn identity(process: ProcessIndex, in_namespaces: bool) -> ProcessIdentity {
+    let pid_namespace = Some(if in_namespaces { 2 + process as u64 } else { 1 });
     ProcessIdentity {
-        pid: pid(who),
-        start: Some(start(who)),
+        pid: pid(process),
+        start: Some(start(process)),
         boot: Some(BOOT.to_owned()),
         pid_namespace,
         host: None,
     }
 }
 
-fn pid(who: Who) -> u32 {
-    FIRST_PID + u32::try_from(who).unwrap_or(0)
+fn pid(process: ProcessIndex) -> u32 {
+    FIRST_PID + u32::try_from(process).unwrap_or(0)
 }
 
-fn start(who: Who) -> u64 {
-    1000 + who as u64
+fn start(process: ProcessIndex) -> u64 {
+    1000 + process as u64
 }
 
 impl World {
@@ -301,9 +301,9 @@ impl World {
         self.inodes[inode].as_mut().expect("an inode that is open or has a name")
     }
 
-    fn open_file(&mut self, who: Who, inode: usize) -> usize {
+    fn open_file(&mut self, process: ProcessIndex, inode: usize) -> usize {
         self.inode(inode).opens += 1;
-        let files = &mut self.actors[who].files;
+        let files = &mut self.actors[process].files;
         let file = files.iter().position(Option::is_none).unwrap_or_else(|| {
             files.push(None);
             files.len() - 1
@@ -312,11 +312,11 @@ impl World {
         file
     }
 
-    fn opened(&self, who: Who, file: usize) -> usize {
-        self.actors[who].files[file].expect("an open file")
+    fn opened(&self, process: ProcessIndex, file: usize) -> usize {
+        self.actors[process].files[file].expect("an open file")
     }
 
-    /// Inode numbers are used again, as filesystems do.
+    /// Frees the inode number, as filesystems do.
     fn forget_if_unused(&mut self, inode: usize) {
         if self.inodes[inode]
             .as_ref()
@@ -336,8 +336,8 @@ impl World {
         }
     }
 
-    /// Creates a file, if nothing is there.
-    pub fn create(&mut self, who: Who, place: Place) -> Option<usize> {
+    /// Creates a file, if there is none.
+    pub fn create(&mut self, process: ProcessIndex, place: Place) -> Option<usize> {
         if self.place(place).is_some() {
             return None;
         }
@@ -348,72 +348,72 @@ impl World {
         });
         self.inodes[inode] = Some(new);
         *self.place(place) = Some(inode);
-        if self.actors[who].is_old() {
-            self.actors[who].owns = Some(inode);
+        if self.actors[process].is_legacy() {
+            self.actors[process].owns = Some(inode);
         }
-        Some(self.open_file(who, inode))
+        Some(self.open_file(process, inode))
     }
 
-    /// Opens what is there.
-    pub fn open(&mut self, who: Who, place: Place) -> Option<usize> {
-        self.actors[who].about_to_unlink = self.actors[who].is_old() && self.path.is_some();
-        self.place(place).map(|inode| self.open_file(who, inode))
+    /// Opens the file at a path.
+    pub fn open(&mut self, process: ProcessIndex, place: Place) -> Option<usize> {
+        self.actors[process].about_to_unlink = self.actors[process].is_legacy() && self.path.is_some();
+        self.place(place).map(|inode| self.open_file(process, inode))
     }
 
     /// Closes a file, and releases its kernel lock.
-    pub fn close(&mut self, who: Who, file: usize) {
-        let Some(inode) = self.actors[who].files[file].take() else { return };
-        while self.actors[who].files.last().is_some_and(Option::is_none) {
-            self.actors[who].files.pop();
+    pub fn close(&mut self, process: ProcessIndex, file: usize) {
+        let Some(inode) = self.actors[process].files[file].take() else { return };
+        while self.actors[process].files.last().is_some_and(Option::is_none) {
+            self.actors[process].files.pop();
         }
         let open = self.inode(inode);
         open.opens -= 1;
-        open.locks.retain(|lock| (lock.who, lock.file) != (who, file));
+        open.locks.retain(|lock| (lock.process, lock.file) != (process, file));
         self.forget_if_unused(inode);
     }
 
-    /// Whether a file has a kernel lock, so that others can notice its being closed.
+    /// Whether a file has a kernel lock, so that other processes can observe its `close`.
     #[must_use]
-    pub fn is_locked(&self, who: Who, file: usize) -> bool {
-        let Some(inode) = self.actors[who].files.get(file).copied().flatten() else { return false };
+    pub fn is_locked(&self, process: ProcessIndex, file: usize) -> bool {
+        let Some(inode) = self.actors[process].files.get(file).copied().flatten() else { return false };
         let inode = self.inodes[inode].as_ref();
-        inode.is_some_and(|inode| inode.locks.iter().any(|lock| (lock.who, lock.file) == (who, file)))
+        inode.is_some_and(|inode| inode.locks.iter().any(|lock| (lock.process, lock.file) == (process, file)))
     }
 
     /// Whether a process has any file open.
     #[must_use]
-    pub fn has_files(&self, who: Who) -> bool {
-        self.actors[who].files.iter().any(Option::is_some)
+    pub fn has_files(&self, process: ProcessIndex) -> bool {
+        self.actors[process].files.iter().any(Option::is_some)
     }
 
-    /// Whether somebody looks at the file at the path under a shared kernel lock.
+    /// Whether a process inspects the file at the path under a shared kernel lock.
     #[must_use]
-    pub fn is_looked_at(&self) -> bool {
+    pub fn is_inspected(&self) -> bool {
         self.at_path().is_some_and(|inode| inode.locks.iter().any(|lock| !lock.exclusive))
     }
 
     /// Tries the kernel lock.
-    pub fn lock(&mut self, who: Who, file: usize, mode: LockMode) -> TryLock {
+    pub fn lock(&mut self, process: ProcessIndex, file: usize, mode: LockMode) -> TryLock {
         if self.filesystem == Filesystem::Lockless {
             return TryLock::Unsupported;
         }
-        let inode = self.opened(who, file);
+        let inode = self.opened(process, file);
         let exclusive = mode == LockMode::Exclusive;
         let locks = &mut self.inode(inode).locks;
-        let mine = |lock: &KernelLock| (lock.who, lock.file) == (who, file);
+        let mine = |lock: &KernelLock| (lock.process, lock.file) == (process, file);
         if locks.iter().any(|lock| !mine(lock) && (exclusive || lock.exclusive)) {
             return TryLock::WouldBlock;
         }
         locks.retain(|lock| !mine(lock));
-        locks.push(KernelLock { who, file, exclusive });
-        locks.sort_by_key(|lock| (lock.who, lock.file));
+        locks.push(KernelLock { process, file, exclusive });
+        locks.sort_by_key(|lock| (lock.process, lock.file));
         TryLock::Acquired
     }
 
     /// Releases the kernel lock.
-    pub fn unlock(&mut self, who: Who, file: usize) {
-        let inode = self.opened(who, file);
-        self.inode(inode).locks.retain(|lock| (lock.who, lock.file) != (who, file));
+    pub fn unlock(&mut self, process: ProcessIndex, file: usize) {
+        let inode = self.opened(process, file);
+        self.inode(inode).locks.retain(|lock| (lock.process, lock.file) != (process, file));
     }
 
     /// Whether a process holds the kernel lock of the readers for a moment: it checks for readers, or is a reader that
@@ -422,7 +422,7 @@ impl World {
     pub fn is_checked_for_readers(&self) -> bool {
         let readers = self.readers.and_then(|inode| self.inodes[inode].as_ref());
         readers.is_some_and(|inode| {
-            inode.locks.iter().any(|lock| lock.exclusive || !self.actors[lock.who].inside)
+            inode.locks.iter().any(|lock| lock.exclusive || !self.actors[lock.process].inside)
         })
     }
 
@@ -442,32 +442,32 @@ impl World {
 
     /// Describes an open file.
     #[must_use]
-    pub fn stat(&self, who: Who, file: usize) -> Stat {
-        self.described(self.opened(who, file))
+    pub fn stat(&self, process: ProcessIndex, file: usize) -> Stat {
+        self.described(self.opened(process, file))
     }
 
-    /// Describes what is there.
-    pub fn stat_path(&mut self, who: Who, place: Place) -> Option<Stat> {
+    /// Describes the file at a path.
+    pub fn stat_path(&mut self, process: ProcessIndex, place: Place) -> Option<Stat> {
         let inode = (*self.place(place))?;
         if place == Place::Lock {
-            self.actors[who].looked = self.actors[who].files.contains(&Some(inode));
+            self.actors[process].checked = self.actors[process].files.contains(&Some(inode));
         }
         Some(self.described(inode))
     }
 
     /// Reads a file.
-    pub fn read(&mut self, who: Who, file: usize) -> Data {
-        let inode = self.opened(who, file);
+    pub fn read(&mut self, process: ProcessIndex, file: usize) -> Data {
+        let inode = self.opened(process, file);
         self.inode(inode).data.clone()
     }
 
-    /// Writes at a file's beginning.
-    pub fn write(&mut self, who: Who, file: usize, bytes: &[u8]) {
-        let inode = self.opened(who, file);
-        self.check_ownership(who, inode);
+    /// Writes at the beginning of a file.
+    pub fn write(&mut self, process: ProcessIndex, file: usize, bytes: &[u8]) {
+        let inode = self.opened(process, file);
+        self.check_ownership(process, inode);
         self.check_links(inode);
         if matches!(Content::of(bytes), Content::Record(_)) {
-            self.actors[who].found_released = std::mem::take(&mut self.inode(inode).released);
+            self.actors[process].found_released = std::mem::take(&mut self.inode(inode).released);
         }
         let data = &self.inode(inode).data;
         let mut data = data.to_vec();
@@ -479,10 +479,10 @@ impl World {
         inode.modified = clock;
     }
 
-    /// Cuts a file.
-    pub fn truncate(&mut self, who: Who, file: usize, length: usize) {
-        let inode = self.opened(who, file);
-        self.check_ownership(who, inode);
+    /// Truncates a file.
+    pub fn truncate(&mut self, process: ProcessIndex, file: usize, length: usize) {
+        let inode = self.opened(process, file);
+        self.check_ownership(process, inode);
         self.check_links(inode);
         let inode = self.inode(inode);
         inode.data = inode.data[..length.min(inode.data.len())].into();
@@ -501,21 +501,21 @@ impl World {
         }
     }
 
-    /// Removes the name. `None`: the system does not let it.
-    pub fn unlink(&mut self, who: Who, place: Place) -> Option<bool> {
+    /// Removes the name. `None`: the system denies it.
+    pub fn unlink(&mut self, process: ProcessIndex, place: Place) -> Option<bool> {
         if place == Place::Readers {
-            return Some(self.remove_readers(who));
+            return Some(self.remove_readers(process));
         }
         if self.stays && self.path.is_some() {
             return None;
         }
-        Some(self.remove(who))
+        Some(self.remove(process))
     }
 
-    /// Whoever has its exclusive kernel lock may remove the file of the readers.
-    fn remove_readers(&mut self, who: Who) -> bool {
+    /// Removes the file of the readers, which needs its exclusive kernel lock.
+    fn remove_readers(&mut self, process: ProcessIndex) -> bool {
         let Some(inode) = self.readers.take() else { return false };
-        if !self.owns(who, inode) {
+        if !self.owns(process, inode) {
             self.violations.add(Violation::ForeignFileModified);
         }
         self.inode(inode).linked = false;
@@ -523,17 +523,17 @@ impl World {
         true
     }
 
-    fn remove(&mut self, who: Who) -> bool {
-        let cleans_up = std::mem::take(&mut self.actors[who].about_to_unlink);
+    fn remove(&mut self, process: ProcessIndex) -> bool {
+        let cleans_up = std::mem::take(&mut self.actors[process].about_to_unlink);
         let Some(inode) = self.path else { return false };
-        let is_excused = self.check_ownership(who, inode);
+        let is_excused = self.check_ownership(process, inode);
         self.path = None;
         self.inode(inode).linked = false;
         for victim in 0..self.actors.len() {
             let theirs = self.actors[victim].owns == Some(inode) || self.owns(victim, inode);
-            if victim != who && is_excused && theirs && self.actors[victim].life == Life::Running {
+            if victim != process && is_excused && theirs && self.actors[victim].life == Life::Running {
                 self.actors[victim].lost = true;
-                self.inode(inode).robbed = true;
+                self.inode(inode).removed_by_other = true;
                 self.note_loss(victim, cleans_up);
             }
             if self.actors[victim].owns == Some(inode) {
@@ -544,9 +544,9 @@ impl World {
         true
     }
 
-    fn note_loss(&mut self, victim: Who, as_stale: bool) {
+    fn note_loss(&mut self, victim: ProcessIndex, as_stale: bool) {
         let Actor { inside, took_over, .. } = self.actors[victim];
-        if self.actors[victim].is_old() || !inside {
+        if self.actors[victim].is_legacy() || !inside {
             return;
         }
         self.violations.add(if took_over && as_stale {
@@ -556,78 +556,80 @@ impl World {
         });
     }
 
-    /// Notes it when a process changes what is at the path without being the lock's owner.
-    /// `true`: it is one of those who may, or the one window in which it cannot know.
-    fn check_ownership(&mut self, who: Who, inode: usize) -> bool {
-        let actor = &self.actors[who];
-        if actor.is_old() || actor.is_outsider() || self.path != Some(inode) {
+    /// Records a violation if a process changes the file at the path without owning the lock.
+    /// `true`: its role allows that, or it is in the one window in which it cannot check.
+    fn check_ownership(&mut self, process: ProcessIndex, inode: usize) -> bool {
+        let actor = &self.actors[process];
+        if actor.is_legacy() || actor.is_outsider() || self.path != Some(inode) {
             return true;
         }
-        // There is no unlink by inode: whoever lost its lock between its last look and its unlink removes
-        // what has come in its place. That window is named in `docs/design/protocol.md`, and no other.
-        if actor.looked && self.is_robbed(who) {
+        // There is no unlink by inode: a process that lost its lock between its last check and its unlink removes
+        // the file that has replaced its own. `docs/design/protocol.md` names this window, and no other.
+        if actor.checked && self.has_lost_its_file(process) {
             self.violations.add(Violation::ReleaseRace);
             return true;
         }
-        let peer = self.actors.iter().any(|peer| peer.owns == Some(inode) && peer.life == Life::Running);
-        if peer {
+        let is_legacy_lock =
+            self.actors.iter().any(|actor| actor.owns == Some(inode) && actor.life == Life::Running);
+        if is_legacy_lock {
             self.violations.add(Violation::LegacyLockModified);
         }
-        if !self.owns(who, inode) {
+        if !self.owns(process, inode) {
             self.violations.add(Violation::ForeignFileModified);
         }
         false
     }
 
-    fn owns(&self, who: Who, inode: usize) -> bool {
+    fn owns(&self, process: ProcessIndex, inode: usize) -> bool {
         let open = self.inodes[inode].as_ref().expect("an inode");
         match self.filesystem {
-            // There the one who created the file owns it: nothing is ever taken over.
-            Filesystem::Lockless => self.actors[who].files.contains(&Some(inode)),
-            _ => open.locks.iter().any(|lock| lock.who == who && lock.exclusive),
+            // Here the creator of the file owns it, because no lock is taken over.
+            Filesystem::Lockless => self.actors[process].files.contains(&Some(inode)),
+            _ => open.locks.iter().any(|lock| lock.process == process && lock.exclusive),
         }
     }
 
-    /// Whether the file of the lock that a process holds was removed by somebody else.
-    fn is_robbed(&self, who: Who) -> bool {
-        let actor = &self.actors[who];
-        let robbed = |inode: &usize| {
-            self.inodes[*inode].as_ref().is_some_and(|open| open.robbed) && self.owns(who, *inode)
+    /// Whether another process removed the file of the lock that this process holds.
+    fn has_lost_its_file(&self, process: ProcessIndex) -> bool {
+        let actor = &self.actors[process];
+        let removed_by_other = |inode: &usize| {
+            self.inodes[*inode].as_ref().is_some_and(|open| open.removed_by_other)
+                && self.owns(process, *inode)
         };
-        (actor.is_old() && actor.lost) || actor.files.iter().flatten().any(robbed)
+        (actor.is_legacy() && actor.lost) || actor.files.iter().flatten().any(removed_by_other)
     }
 
     fn at_path(&self) -> Option<&Inode> {
         self.inodes[self.path?].as_ref()
     }
 
-    /// Whether a process other than `who` holds the lock: it has the exclusive kernel lock on the file that
+    /// Whether a process other than `process` holds the lock: it has the exclusive kernel lock on the file that
     /// the path names, or it is a legacy process that created it, or the record there names a live process.
     #[must_use]
-    pub fn is_held_by_other(&self, who: Who) -> bool {
+    pub fn is_held_by_other(&self, process: ProcessIndex) -> bool {
         let Some(inode) = self.at_path() else { return false };
-        // By the first invariant a breaker owns the lock while it removes it. An inspector must never.
-        let owner = |lock: &&KernelLock| lock.exclusive && self.actors[lock.who].role != Role::Inspect;
-        let kernel = inode.locks.iter().filter(owner).any(|lock| lock.who != who);
-        let old = self.actors.iter().enumerate().any(|(index, peer)| {
-            index != who && peer.owns == self.path && matches!(peer.life, Life::Running | Life::Dying)
+        // By I1 a breaker owns the lock while it removes the file. An inspector must not.
+        let owner = |lock: &&KernelLock| lock.exclusive && self.actors[lock.process].role != Role::Inspect;
+        let kernel = inode.locks.iter().filter(owner).any(|lock| lock.process != process);
+        let legacy = self.actors.iter().enumerate().any(|(other, actor)| {
+            other != process && actor.owns == self.path && matches!(actor.life, Life::Running | Life::Dying)
         });
-        kernel || old || self.names_a_live_process(&inode.data, who)
+        kernel || legacy || self.names_a_live_process(&inode.data, process)
     }
 
-    /// Whether a process other than `who` holds the lock in shared mode.
-    fn is_read_by_other(&self, who: Who) -> bool {
+    /// Whether a process other than `process` holds the lock in shared mode.
+    fn is_read_by_other(&self, process: ProcessIndex) -> bool {
         let reads = |actor: &Actor| actor.role == Role::Read && actor.inside;
-        self.actors.iter().enumerate().any(|(other, actor)| other != who && reads(actor))
+        self.actors.iter().enumerate().any(|(other, actor)| other != process && reads(actor))
     }
 
-    /// By the judging table of `docs/design/protocol.md`, written again here.
-    fn names_a_live_process(&self, data: &Data, who: Who) -> bool {
+    /// A second implementation of the table of classification in `docs/design/protocol.md`.
+    fn names_a_live_process(&self, data: &Data, process: ProcessIndex) -> bool {
         let Some(record) = &data.0.1 else { return false };
         if self.is_copy(record) {
             return false;
         }
-        if record.pid == pid(who) {
+        if record.pid == pid(process) {
             return false;
         }
         match self.process(record.pid) {
@@ -644,32 +646,33 @@ impl World {
         self.filesystem == Filesystem::Local && self.path.is_some_and(names_it)
     }
 
-    /// What a process can know of another.
+    /// The state of a process as another one can read it.
     #[must_use]
-    pub fn process_as_seen(&self, who: Who, other: u32) -> ProcessState {
-        if self.in_namespaces && other != pid(who) { ProcessState::Dead } else { self.process(other) }
+    pub fn process_visible_to(&self, process: ProcessIndex, other: u32) -> ProcessState {
+        if self.in_namespaces && other != pid(process) { ProcessState::Dead } else { self.process(other) }
     }
 
     fn process(&self, pid: u32) -> ProcessState {
         if pid == UNRELATED_PID {
             return ProcessState::Alive { start: Some(1) };
         }
-        let who = pid.checked_sub(FIRST_PID).map(|who| who as usize);
-        let Some((who, actor)) = who.and_then(|who| Some((who, self.actors.get(who)?))) else {
+        let process = pid.checked_sub(FIRST_PID).map(|process| process as usize);
+        let Some((process, actor)) = process.and_then(|process| Some((process, self.actors.get(process)?)))
+        else {
             return ProcessState::Dead;
         };
         match actor.life {
-            Life::Running | Life::Dying => ProcessState::Alive { start: Some(start(who)) },
+            Life::Running | Life::Dying => ProcessState::Alive { start: Some(start(process)) },
             Life::Zombie => ProcessState::Zombie,
             Life::Dead => ProcessState::Dead,
             Life::Reused => ProcessState::Alive { start: Some(1) },
         }
     }
 
-    /// A legacy process has asked whether the process of the record lives.
-    pub fn old_peer_asked(&mut self, who: Who, lives: bool) {
-        if self.actors[who].is_old() {
-            self.actors[who].about_to_unlink = !lives;
+    /// A legacy process has checked whether the process of the record lives.
+    pub fn legacy_process_checked(&mut self, process: ProcessIndex, lives: bool) {
+        if self.actors[process].is_legacy() {
+            self.actors[process].about_to_unlink = !lives;
         }
     }
 
@@ -679,97 +682,97 @@ impl World {
         if self.filesystem == Filesystem::Shared { FsKind::Shared } else { FsKind::Local }
     }
 
-    /// Kills a process. Its files are open until [`World::close_all`], and until then somebody works under its lock.
-    pub fn kill(&mut self, who: Who) {
+    /// Kills a process. Its files are open until [`World::close_all`], and until then its child works under its lock.
+    pub fn kill(&mut self, process: ProcessIndex) {
         self.killed += 1;
-        let actor = &mut self.actors[who];
+        let actor = &mut self.actors[process];
         actor.life = Life::Dying;
-        actor.asks = false;
-        actor.seen = Seen::default();
+        actor.in_call = false;
+        actor.facts = CallFacts::default();
         actor.about_to_unlink = false;
     }
 
     /// Whether a child of a process that was killed has its files.
     #[must_use]
-    pub fn has_heir(&self, who: Who) -> bool {
-        self.actors[who].life != Life::Running && self.has_files(who)
+    pub fn has_child(&self, process: ProcessIndex) -> bool {
+        self.actors[process].life != Life::Running && self.has_files(process)
     }
 
     /// The kernel closes the files of a process that was killed, or of its child.
-    pub fn close_all(&mut self, who: Who) {
-        let inside = self.actors[who].inside;
+    pub fn close_all(&mut self, process: ProcessIndex) {
+        let inside = self.actors[process].inside;
         if let Some(path) = self.path
             && inside
-            && self.owns(who, path)
+            && self.owns(process, path)
         {
-            self.inode(path).left_half_way = true;
+            self.inode(path).unreported_crash = true;
         }
-        for file in 0..self.actors[who].files.len() {
-            self.close(who, file);
+        for file in 0..self.actors[process].files.len() {
+            self.close(process, file);
         }
-        self.actors[who].inside = false;
+        self.actors[process].inside = false;
     }
 
     /// Enters the critical section.
-    pub fn enter(&mut self, who: Who, took_over: bool) {
-        let file = self.only_file(who).map(|(_, inode)| inode);
-        if let Some(inode) = file.filter(|_| !self.actors[who].is_old()) {
-            let left_half_way = std::mem::take(&mut self.inode(inode).left_half_way);
-            if left_half_way && !took_over {
+    pub fn enter(&mut self, process: ProcessIndex, took_over: bool) {
+        let file = self.only_file(process).map(|(_, inode)| inode);
+        if let Some(inode) = file.filter(|_| !self.actors[process].is_legacy()) {
+            let unreported_crash = std::mem::take(&mut self.inode(inode).unreported_crash);
+            if unreported_crash && !took_over {
                 self.violations.add(Violation::CrashNotReported);
             }
         }
-        self.actors[who].took_over = took_over;
-        if took_over && self.actors[who].found_released {
+        self.actors[process].took_over = took_over;
+        if took_over && self.actors[process].found_released {
             self.violations.add(Violation::FalseTakeOver);
         }
-        let reads = |who: Who| self.actors[who].role == Role::Read;
-        if reads(who) && !took_over && self.at_path().is_some_and(|inode| inode.left_half_way) {
+        let reads = |process: ProcessIndex| self.actors[process].role == Role::Read;
+        if reads(process) && !took_over && self.at_path().is_some_and(|inode| inode.unreported_crash) {
             self.violations.add(Violation::CrashNotReported);
         }
-        let owner = |other: Who| {
-            other != who
+        let owner = |other: ProcessIndex| {
+            other != process
                 && self.actors[other].inside
-                && !self.is_robbed(other)
-                && !(reads(who) && reads(other))
+                && !self.has_lost_its_file(other)
+                && !(reads(process) && reads(other))
         };
-        if (0..self.actors.len()).any(owner) && !self.is_robbed(who) {
+        if (0..self.actors.len()).any(owner) && !self.has_lost_its_file(process) {
             self.violations.add(Violation::TwoOwners);
         }
-        self.actors[who].inside = true;
+        self.actors[process].inside = true;
     }
 
-    /// The call has been answered: what was the case?
-    pub fn answered(&mut self, who: Who) -> Seen {
-        self.actors[who].asks = false;
-        std::mem::take(&mut self.actors[who].seen)
+    /// The call has returned: takes the facts that held during it.
+    pub fn end_call(&mut self, process: ProcessIndex) -> CallFacts {
+        self.actors[process].in_call = false;
+        std::mem::take(&mut self.actors[process].facts)
     }
 
     /// Leaves the critical section.
-    pub fn leave(&mut self, who: Who) {
-        self.actors[who].inside = false;
-        self.actors[who].looked = false;
+    pub fn leave(&mut self, process: ProcessIndex) {
+        self.actors[process].inside = false;
+        self.actors[process].checked = false;
     }
 
     /// A round of a process has ended.
-    pub fn end(&mut self, who: Who) {
-        self.actors[who].lost = false;
-        self.actors[who].looked = false;
-        self.actors[who].took_over = false;
-        self.actors[who].found_released = false;
+    pub fn end(&mut self, process: ProcessIndex) {
+        self.actors[process].lost = false;
+        self.actors[process].checked = false;
+        self.actors[process].took_over = false;
+        self.actors[process].found_released = false;
     }
 
     /// The only file that a process has open, and its inode.
     #[must_use]
-    pub fn only_file(&self, who: Who) -> Option<(usize, usize)> {
-        let files = &self.actors[who].files;
+    pub fn only_file(&self, process: ProcessIndex) -> Option<(usize, usize)> {
+        let files = &self.actors[process].files;
         let mut open = files.iter().enumerate().filter_map(|(file, inode)| inode.map(|inode| (file, inode)));
         open.next().filter(|_| open.next().is_none())
     }
 
     /// A world without a lock, in which the next file that this process creates gets these numbers.
     #[must_use]
-    pub fn with_inode_first(&self, who: Who, file: usize, inode: usize) -> Self {
+    pub fn with_inode_first(&self, process: ProcessIndex, file: usize, inode: usize) -> Self {
         let actors = self.actors.iter().map(|actor| Actor::new(actor.role)).collect();
         let mut world = Self::new(self.filesystem, actors, None, (false, false));
         for _ in 0..inode {
@@ -778,41 +781,42 @@ impl World {
         if file > 0 {
             world.inodes.push(None);
             world.inodes.push(Some(Inode { linked: false, opens: 1, ..Inode::new(Data::default(), 0) }));
-            world.actors[who].files = vec![Some(inode + 1); file];
+            world.actors[process].files = vec![Some(inode + 1); file];
         }
         world
     }
 
     /// A new round of a process begins.
-    pub fn begin(&mut self, who: Who) {
+    pub fn begin(&mut self, process: ProcessIndex) {
         let gone = |actor: &Actor| u8::from(actor.life == Life::Dead);
-        let gone = self.actors.iter().enumerate().fold(0, |all, (who, actor)| all | (gone(actor) << who));
-        let actor = &mut self.actors[who];
-        actor.asks = !actor.is_old();
-        if actor.asks {
-            actor.seen.gone = gone;
+        let gone =
+            self.actors.iter().enumerate().fold(0, |all, (process, actor)| all | (gone(actor) << process));
+        let actor = &mut self.actors[process];
+        actor.in_call = !actor.is_legacy();
+        if actor.in_call {
+            actor.facts.gone = gone;
         }
-        self.look();
+        self.record_facts();
     }
 
-    /// Notes for every process what is the case now.
-    pub fn look(&mut self) {
-        for who in 0..self.actors.len() {
-            if !self.actors[who].asks {
+    /// Records the current facts for every process that is in a call.
+    pub fn record_facts(&mut self) {
+        for process in 0..self.actors.len() {
+            if !self.actors[process].in_call {
                 continue;
             }
-            let held = self.is_held_by_other(who);
+            let held = self.is_held_by_other(process);
             let being_created = self.has_file_being_created();
             let free = !self.has_file() || (self.is_released() && !held);
             let stale = !free && !held;
-            let is_read = self.is_read_by_other(who);
-            let actor = &mut self.actors[who];
-            let seen = &mut actor.seen;
-            seen.held |= held || (is_read && actor.role != Role::Read);
-            seen.without_readers |= !is_read;
-            seen.free |= free;
-            seen.being_created |= being_created;
-            seen.stale |= stale;
+            let is_read = self.is_read_by_other(process);
+            let actor = &mut self.actors[process];
+            let facts = &mut actor.facts;
+            facts.held |= held || (is_read && actor.role != Role::Read);
+            facts.without_readers |= !is_read;
+            facts.free |= free;
+            facts.being_created |= being_created;
+            facts.stale |= stale;
         }
     }
 
@@ -822,13 +826,13 @@ impl World {
         self.filesystem == Filesystem::Lockless
     }
 
-    /// Whether there is an empty file, younger than the time of birth.
+    /// Whether there is an empty file in its creation grace period.
     #[must_use]
     pub fn has_file_being_created(&self) -> bool {
         self.at_path().is_some_and(|inode| inode.data.is_empty() && inode.modified == self.clock)
     }
 
-    /// Whether the file says that its lock was released in place.
+    /// Whether the lock was released in place.
     #[must_use]
     pub fn is_released(&self) -> bool {
         self.at_path().is_some_and(|inode| *inode.data == RELEASED)
@@ -846,16 +850,16 @@ impl World {
         self.readers.is_some()
     }
 
-    /// Whether readers take part. Otherwise no process can change that there is no file of readers.
+    /// Whether readers take part. If none do, no process can create the file of the readers.
     #[must_use]
-    pub fn knows_readers(&self) -> bool {
+    pub fn readers_take_part(&self) -> bool {
         self.actors.iter().any(|actor| actor.role == Role::Read)
     }
 
-    /// Whether a legacy process stands between creating its file and writing to it.
+    /// Whether a legacy process has created its file and not written to it yet.
     #[must_use]
-    pub fn is_giving_birth(&self, who: Who) -> bool {
-        self.actors[who]
+    pub fn has_created_without_writing(&self, process: ProcessIndex) -> bool {
+        self.actors[process]
             .owns
             .is_some_and(|inode| self.inodes[inode].as_ref().is_some_and(|inode| inode.data.is_empty()))
     }

@@ -15,19 +15,19 @@ use reconcile_lock_model::role::Role::{
 use reconcile_lock_model::violation::Violation::{self, *};
 use reconcile_lock_model::world::{Filesystem, Life};
 
-/// Past the capture of the test runner, which shows only what fails.
-macro_rules! say {
+/// Prints although the test runner captures the output of tests that pass.
+macro_rules! print_line {
     ($($text:tt)*) => { writeln!(io::stdout(), $($text)*).expect("standard output") };
 }
 
-/// A thread of a search frees what another one has allocated, for which glibc takes a lock.
+/// A thread of a search frees memory of other threads, for which the allocator of glibc takes a lock.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// One search at a time: each uses all cores, and memory.
-static TURN: Mutex<()> = Mutex::new(());
+/// Runs one search at a time, because each uses all cores and much memory.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-const OLD: &str = r#"{"pid":77,"createdAt":5}"#;
+const LEGACY: &str = r#"{"pid":77,"createdAt":5}"#;
 const DEAD: &str = r#"{"pid":77,"createdAt":5,"bootId":"boot","startTime":3,"pidNs":1,"fs":"local","v":1}"#;
 const REUSED: &str = r#"{"pid":50,"createdAt":5,"bootId":"boot","startTime":3,"pidNs":1,"fs":"local","v":1}"#;
 const RESTARTED: &str =
@@ -40,15 +40,15 @@ const DEPRIVED: &str =
 const COPY: &str =
     r#"{"pid":50,"createdAt":5,"bootId":"boot","startTime":1,"pidNs":1,"fs":"local","file":"1:9","v":1}"#;
 
-/// The record of the first process, which has become another program since.
+/// The record of the first process, whose program `execve` has replaced.
 const REPLACED: &str =
     r#"{"pid":100,"createdAt":5,"bootId":"boot","startTime":1000,"pidNs":1,"fs":"local","file":"1:0","v":1}"#;
 
-/// What can be at the path in the beginning.
+/// The states of the path that most searches begin with.
 fn starts() -> Vec<Start> {
     vec![
         Start::nothing(),
-        Start::file("a stale file", OLD),
+        Start::file("a stale file", LEGACY),
         Start::file("an empty file", ""),
         Start::file("random bytes", "\u{1}\u{2}rubbish"),
     ]
@@ -63,13 +63,13 @@ fn more_starts() -> Vec<Start> {
     all.extend([
         Start::file("an empty file, just created", "").young(),
         Start::file("a stale file of this lock", DEAD),
-        Start::file("a stale file whose pid is another's by now", REUSED),
+        Start::file("a stale file whose pid another process has", REUSED),
         Start::file("a stale file from before a restart", RESTARTED),
-        Start::file("the file of a legacy process that runs", ALIVE),
+        Start::file("the file of a running legacy process", ALIVE),
         Start::file("the file of a live process without its kernel lock", DEPRIVED),
         Start::file("a copy of a live process' file", COPY),
-        Start::file("the file of the program that a process was before", REPLACED),
-        Start::file("more bytes than a record has", &"x".repeat(600)),
+        Start::file("the file of a program that execve has replaced", REPLACED),
+        Start::file("more bytes than a record", &"x".repeat(600)),
     ]);
     all
 }
@@ -78,14 +78,14 @@ fn scenario(processes: &[(Role, u8)]) -> Scenario {
     Scenario::new(&PROTOCOL, processes.to_vec(), starts())
 }
 
-/// Explores all of it, and checks that exactly the flaws that are known to be possible are found.
-fn explore(name: &str, scenario: &Scenario, known: &[Violation]) {
-    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+/// Explores all states, and checks that exactly the expected violations are found.
+fn explore(name: &str, scenario: &Scenario, expected: &[Violation]) {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let unknown: Vec<Violation> =
-        Violation::ALL.iter().copied().filter(|violation| !known.contains(violation)).collect();
+        Violation::ALL.iter().copied().filter(|violation| !expected.contains(violation)).collect();
     let started = Instant::now();
     let outcome = scenario.explore(&unknown);
-    say!(
+    print_line!(
         "model {name}: all {} states, {} steps, longest schedule {}, {:.1} s",
         outcome.states,
         outcome.steps,
@@ -93,32 +93,33 @@ fn explore(name: &str, scenario: &Scenario, known: &[Violation]) {
         started.elapsed().as_secs_f64()
     );
     for (violation, schedule) in &outcome.found {
-        let known = known.iter().any(|known| Violation::NAMES[*known as usize] == *violation);
-        say!(
+        let expected = expected.iter().any(|expected| Violation::NAMES[*expected as usize] == *violation);
+        print_line!(
             "{} {violation}, by this schedule:\n{schedule}",
-            if known { "Known to be possible:" } else { "FOUND" }
+            if expected { "Expected:" } else { "FOUND" }
         );
     }
-    let mut known: Vec<&str> = known.iter().map(|known| Violation::NAMES[*known as usize]).collect();
-    known.sort_unstable();
+    let mut expected: Vec<&str> =
+        expected.iter().map(|expected| Violation::NAMES[*expected as usize]).collect();
+    expected.sort_unstable();
     let found: Vec<&str> = outcome.found.iter().map(|(violation, _)| *violation).collect();
-    assert_eq!(found, known, "what is found is what is known");
+    assert_eq!(found, expected, "exactly the expected violations are found");
 }
 
-/// Explores a broken protocol until it has found this flaw.
+/// Explores a mutant until the checker finds this violation.
 #[cfg(feature = "mutants")]
 fn is_caught(name: &str, mut scenario: Scenario, violation: Violation) {
-    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mutant = mutant(name);
     scenario.protocol = &mutant.protocol;
     let outcome = scenario.explore(&[violation]);
-    let wanted = Violation::NAMES[violation as usize];
-    let schedule = outcome.found.iter().find(|(found, _)| *found == wanted).map(|(_, schedule)| schedule);
+    let expected = Violation::NAMES[violation as usize];
+    let schedule = outcome.found.iter().find(|(found, _)| *found == expected).map(|(_, schedule)| schedule);
     let Some(schedule) = schedule else {
-        panic!("{name}: no {wanted} in {} states", outcome.states);
+        panic!("{name}: no {expected} in {} states", outcome.states);
     };
-    say!(
-        "mutant {name}: {}\n{wanted} after {} states, by this schedule:\n{schedule}",
+    print_line!(
+        "mutant {name}: {}\n{expected} after {} states, by this schedule:\n{schedule}",
         mutant.mutation.about,
         outcome.states
     );
@@ -145,15 +146,15 @@ fn two_processes_and_crashes_anywhere() {
 
 #[test]
 fn a_child_that_works_on() {
-    let heirs = |processes: &[(Role, u8)]| Scenario {
+    let children_survive = |processes: &[(Role, u8)]| Scenario {
         crashes: 1,
-        heirs: true,
+        children_survive: true,
         fates: vec![Life::Dead, Life::Zombie, Life::Reused],
         ..scenario(processes)
     };
-    explore("two processes, twice each, one killed alone", &heirs(&[(Run, 2), (Run, 2)]), &[]);
+    explore("two processes, twice each, one killed alone", &children_survive(&[(Run, 2), (Run, 2)]), &[]);
     for other in [Inspect, Break] {
-        let three = Scenario { starts: few_starts(), ..heirs(&[(Run, 1), (Run, 1), (other, 1)]) };
+        let three = Scenario { starts: few_starts(), ..children_survive(&[(Run, 1), (Run, 1), (other, 1)]) };
         explore(&format!("two processes and {other:?}, one killed alone"), &three, &[]);
     }
 }
@@ -199,7 +200,7 @@ fn a_file_that_cannot_be_removed() {
 fn linked_starts() -> Vec<Start> {
     vec![
         Start::file("a stale file with another name", DEAD).linked_elsewhere(),
-        Start::file("a legacy process's stale file with another name", OLD).linked_elsewhere(),
+        Start::file("a stale legacy lock with another name", LEGACY).linked_elsewhere(),
         Start::released("a released lock with another name").linked_elsewhere(),
     ]
 }
@@ -220,26 +221,26 @@ fn a_file_with_another_name() {
 
 #[test]
 fn an_outside_remover() {
-    let known = [LockRemoved, ReleaseRace];
-    explore("two processes, twice each, and rm", &scenario(&[(Run, 2), (Run, 2), (Remove, 1)]), &known);
+    let expected = [LockRemoved, ReleaseRace];
+    explore("two processes, twice each, and rm", &scenario(&[(Run, 2), (Run, 2), (Remove, 1)]), &expected);
     let killed = Scenario {
         starts: few_starts(),
         crashes: 1,
         ticks: 1,
         ..scenario(&[(Run, 1), (Run, 1), (ForceBreak, 1)])
     };
-    explore("two processes and a forced break, one killed", &killed, &known);
+    explore("two processes and a forced break, one killed", &killed, &expected);
 }
 
 #[test]
 fn a_legacy_process() {
-    let known = [LockRemoved, ReleaseRace];
+    let expected = [LockRemoved, ReleaseRace];
     let alone = Scenario { starts: more_starts(), ticks: 1, ..scenario(&[(Run, 2), (LegacyProcess, 2)]) };
-    explore("a process and a legacy process, twice each", &alone, &known);
+    explore("a process and a legacy process, twice each", &alone, &expected);
     explore(
         "two processes, one of them twice, and a legacy process",
         &scenario(&[(Run, 2), (Run, 1), (LegacyProcess, 1)]),
-        &known,
+        &expected,
     );
     let killed = Scenario {
         starts: few_starts(),
@@ -247,15 +248,16 @@ fn a_legacy_process() {
         ticks: 1,
         ..scenario(&[(Run, 1), (Run, 1), (LegacyProcess, 1)])
     };
-    explore("two processes and a legacy process, one killed", &killed, &known);
+    explore("two processes and a legacy process, one killed", &killed, &expected);
 }
 
 #[test]
 fn a_legacy_process_slower_than_the_recheck() {
-    let late = Scenario { old_peers_are_quick: false, ..scenario(&[(Run, 1), (Run, 1), (LegacyProcess, 1)]) };
+    let slow =
+        Scenario { legacy_unlinks_in_time: false, ..scenario(&[(Run, 1), (Run, 1), (LegacyProcess, 1)]) };
     explore(
         "a legacy process that is slower than 5 ms",
-        &late,
+        &slow,
         &[LockRemoved, LockRemovedAfterTakeOver, ReleaseRace],
     );
 }
@@ -283,10 +285,10 @@ fn native_take_over_needs_no_pause() {
 
 #[test]
 fn without_the_pause_a_legacy_process_removes_a_lock() {
-    let known = [LockRemoved, LockRemovedAfterTakeOver, ReleaseRace];
+    let expected = [LockRemoved, LockRemovedAfterTakeOver, ReleaseRace];
     for (start, starts) in [("a stale file", few_starts()), ("a file with another name", linked_starts())] {
         let beside = Scenario { starts, ..scenario(&[(NativeRun, 1), (LegacyProcess, 1)]) };
-        explore(&format!("a process without the pause, a legacy process and {start}"), &beside, &known);
+        explore(&format!("a process without the pause, a legacy process and {start}"), &beside, &expected);
     }
 }
 
@@ -368,37 +370,37 @@ mutants! {
     mutant_release_closes_first: release_closes_before_it_unlinks, TwoOwners, [Run 1, Run 1, Run 1], in_namespaces: true;
     mutant_record_written_first: record_written_before_the_kernel_lock, ForeignFileModified, [Run 1, Run 1];
     mutant_busy_is_contention: busy_is_contention, SpuriousRefusal, [Run 1, Inspect 1];
-    mutant_busy_by_the_record_alone: busy_is_judged_by_the_record_alone, SpuriousRefusal, [Run 1, Inspect 1], starts: more_starts();
-    mutant_ended_holder_taken_over: ended_holder_taken_over, TwoOwners, [Run 1, Run 1], crashes: 1, heirs: true;
-    mutant_unsigned_is_contention: unsigned_take_over_is_contention, WrongAnswer, [Run 1, Run 1];
+    mutant_busy_by_the_record_alone: busy_is_classified_by_the_record_alone, SpuriousRefusal, [Run 1, Inspect 1], starts: more_starts();
+    mutant_ended_holder_taken_over: ended_holder_taken_over, TwoOwners, [Run 1, Run 1], crashes: 1, children_survive: true;
+    mutant_pending_record_is_contention: pending_record_is_contention, WrongAnswer, [Run 1, Run 1];
     mutant_empty_file_taken_over: empty_file_taken_over_at_once, LegacyLockModified, [Run 1, LegacyProcess 1];
-    mutant_file_being_created_locked: file_being_created_locked_before_the_look, UnneededWait, [Run 1, Run 1];
+    mutant_file_being_created_locked: file_being_created_locked_before_the_check, UnneededWait, [Run 1, Run 1];
     mutant_zombie_alive: zombie_counts_as_alive, LostLock, [Run 1, Run 1], crashes: 1;
-    mutant_old_records_ignored: old_records_ignored, LegacyLockModified, [Run 1, LegacyProcess 1];
+    mutant_legacy_records_ignored: legacy_records_ignored, LegacyLockModified, [Run 1, LegacyProcess 1];
     mutant_record_ignored: record_ignored, LegacyLockModified, [Run 1, LegacyProcess 1];
-    mutant_created_file_not_judged: created_file_with_a_record_not_judged, CrashNotReported, [Run 1, Run 1], crashes: 1, ticks: 1;
+    mutant_created_file_not_classified: created_file_with_a_record_not_classified, CrashNotReported, [Run 1, Run 1], crashes: 1, ticks: 1;
     mutant_busy_file_being_created_entered: busy_file_being_created_entered, TwoOwners, [Run 1, Run 1], ticks: 1;
-    mutant_no_second_look: no_second_look_after_a_take_over, LockRemovedAfterTakeOver, [Run 1, LegacyProcess 1];
+    mutant_no_recheck: no_recheck_after_a_take_over, LockRemovedAfterTakeOver, [Run 1, LegacyProcess 1];
     mutant_no_pause: no_pause_after_a_take_over, LockRemovedAfterTakeOver, [Run 1, LegacyProcess 1];
-    mutant_release_does_not_look: release_does_not_look, ForeignFileModified, [Run 1, Run 1, Remove 1];
+    mutant_release_does_not_check_the_path: release_does_not_check_the_path, ForeignFileModified, [Run 1, Run 1, Remove 1];
     mutant_exclusive_inspector: inspector_takes_the_exclusive_lock, SpuriousRefusal, [Run 1, Inspect 1];
-    mutant_inspector_does_not_look_again: inspector_does_not_look_again, WrongAnswer, [Run 1, Inspect 1];
+    mutant_inspector_does_not_recheck: inspector_does_not_recheck, WrongAnswer, [Run 1, Inspect 1];
     mutant_inspector_later_record: inspector_believes_a_later_record, WrongAnswer, [Run 1, Inspect 1], in_namespaces: true, starts: vec![Start::released("a released lock")];
     mutant_breaker_takes_no_kernel_lock: breaker_takes_no_kernel_lock, ForeignFileModified, [Run 1, Break 1];
-    mutant_breaker_does_not_look_again: breaker_does_not_look_again, ForeignFileModified, [Run 1, Run 1, Break 1];
-    mutant_breaker_does_not_judge: breaker_does_not_judge, LegacyLockModified, [Break 1, LegacyProcess 1];
+    mutant_breaker_does_not_recheck: breaker_does_not_recheck, ForeignFileModified, [Run 1, Run 1, Break 1];
+    mutant_breaker_does_not_classify: breaker_does_not_classify, LegacyLockModified, [Break 1, LegacyProcess 1];
     mutant_released_lock_taken_over: released_lock_taken_over, FalseTakeOver, [Run 1, Run 1], starts: vec![Start::file("a stale file", DEAD)], stays: true;
-    mutant_release_cuts_the_record: release_cuts_the_record, FalseTakeOver, [Run 1, Run 1], starts: vec![Start::file("a stale file", DEAD)], stays: true;
+    mutant_release_truncates_the_record: release_truncates_the_record, FalseTakeOver, [Run 1, Run 1], starts: vec![Start::file("a stale file", DEAD)], stays: true;
     mutant_release_in_place_is_an_error: release_in_place_is_an_error, WrongAnswer, [Run 1, Run 1], starts: vec![Start::file("a stale file", DEAD)], stays: true;
     mutant_file_with_several_links_written: file_with_several_links_written, SnapshotWritten, [Run 1, Run 1], starts: linked_starts();
-    mutant_no_pause_after_the_file_was_created_anew: no_pause_after_the_file_was_created_anew, LockRemovedAfterTakeOver, [Run 1, LegacyProcess 1], starts: linked_starts();
+    mutant_no_pause_after_the_file_was_recreated: no_pause_after_the_file_was_recreated, LockRemovedAfterTakeOver, [Run 1, LegacyProcess 1], starts: linked_starts();
     mutant_copy_of_a_record_believed: copy_of_a_record_believed, SpuriousRefusal, [Run 1, Run 1], starts: more_starts();
-    mutant_longer_file_not_cut: longer_file_not_cut, LockRemovedAfterTakeOver, [Run 1, LegacyProcess 1], starts: more_starts();
-    mutant_out_of_sight: out_of_sight_believed_at_once, WrongAnswer, [Run 1, Run 1], in_namespaces: true, starts: more_starts();
+    mutant_longer_file_not_truncated: longer_file_not_truncated, LockRemovedAfterTakeOver, [Run 1, LegacyProcess 1], starts: more_starts();
+    mutant_invisible_owner: invisible_owner_believed_at_once, WrongAnswer, [Run 1, Run 1], in_namespaces: true, starts: more_starts();
     mutant_file_being_created_breaker: file_being_created_locked_by_a_breaker, UnneededWait, [Run 1, Break 1];
     mutant_file_being_created_inspector: file_being_created_locked_by_an_inspector, UnneededWait, [Run 1, Inspect 1];
     mutant_replaced_program: replaced_program_taken_for_alive, SpuriousRefusal, [Run 1, Run 1], starts: more_starts();
-    mutant_lockless_holder: lockless_holder_not_looked_for_again, WrongAnswer, [Run 1, Run 1], filesystem: Filesystem::Lockless;
+    mutant_lockless_holder: lockless_holder_not_rechecked, WrongAnswer, [Run 1, Run 1], filesystem: Filesystem::Lockless;
     mutant_reader_does_not_check_the_path_again: reader_does_not_check_the_path_again, TwoOwners, [Read 1, Run 1];
     mutant_readers_file_not_checked_after_locking: readers_file_not_checked_after_locking, TwoOwners, [Read 1, Run 1, Run 1], starts: vec![Start::nothing()];
     mutant_owner_does_not_await_readers: owner_does_not_await_readers, TwoOwners, [Read 1, Run 1];
@@ -406,7 +408,7 @@ mutants! {
     mutant_owner_does_not_check_the_readers_file: owner_does_not_check_the_readers_file, ForeignFileModified, [Read 1, Read 1, Run 1], starts: vec![Start::nothing()];
     mutant_any_reader_removes_the_file: any_reader_removes_the_file, TwoOwners, [Read 1, Read 1, Run 1], starts: vec![Start::nothing()];
     mutant_record_awaited: record_awaited_without_bound, NonTermination, [Run 1, Run 1], ends_alone: true;
-    mutant_missing_file_looked_for: missing_file_looked_for_without_bound, NonTermination, [Break 1], ends_alone: true;
+    mutant_missing_file_retried: missing_file_retried_without_bound, NonTermination, [Break 1], ends_alone: true;
     mutant_readers_are_contention: readers_are_contention, SpuriousRefusal, [Read 1, Run 1];
     mutant_checked_readers_are_contention: checked_readers_are_contention, SpuriousRefusal, [Read 1, Read 1];
     mutant_reader_does_not_await_the_record: reader_does_not_await_the_record, WrongAnswer, [Read 1, Run 1];
