@@ -1,4 +1,4 @@
-// Arguments: what each call accepts, and that it rejects the rest before it accesses the filesystem.
+// The arguments that each call accepts. It rejects all others before it accesses the filesystem.
 import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-// breakLock: what it removes, by which protocol, and what it refuses.
+// breakLock: the files that it removes and refuses, and its protocol.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'

@@ -2,19 +2,19 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import type { LockStatus } from 'reconcile-lock'
 import { lock } from '../support/lock.mjs'
-import type { Seen } from './bystander.mjs'
+import type { Observed } from './bystander.mjs'
 
 const { breakLock, inspectLock, inspectLockSync } = lock
 
 const [, , what = '', cwd = ''] = process.argv
-const seen: Seen = { count: 0, states: {}, holders: [] }
+const observed: Observed = { count: 0, states: {}, holders: [] }
 let go = true
 process.on('message', () => {
   go = false
 })
 const holders = new Set<number>()
-function saw({ state, holder }: LockStatus): void {
-  seen.states[state] = (seen.states[state] ?? 0) + 1
+function observe({ state, holder }: LockStatus): void {
+  observed.states[state] = (observed.states[state] ?? 0) + 1
   if (holder) holders.add(holder.pid)
 }
 const refused = (error: NodeJS.ErrnoException) => {
@@ -26,11 +26,11 @@ while (go) {
   if (what === 'break') {
     await breakLock(cwd).catch(refused)
   } else {
-    saw(inspectLockSync(cwd))
-    saw(await inspectLock(cwd))
+    observe(inspectLockSync(cwd))
+    observe(await inspectLock(cwd))
   }
-  seen.count += 1
-  if (seen.count % 10 === 0) await turn()
+  observed.count += 1
+  if (observed.count % 10 === 0) await turn()
 }
 // It ends when the parent disconnects: an exit could come before the message.
-process.send?.({ ...seen, holders: [...holders] })
+process.send?.({ ...observed, holders: [...holders] })

@@ -6,8 +6,8 @@ import { nextMessage } from '../support/child.mjs'
 
 const bystander = fileURLToPath(new URL('bystander-process.mjs', import.meta.url))
 
-/** What an inspector has read, or how often a breaker has called breakLock. */
-export interface Seen {
+/** The results of an inspector, or the number of calls of a breaker. */
+export interface Observed {
   count: number
   states: Partial<Record<LockStatus['state'], number>>
   /** The pids of all holders. */
@@ -32,15 +32,15 @@ export class Bystanders {
     return new Bystanders(children)
   }
 
-  /** Ends the processes and returns what each has seen. */
-  end(): Promise<Seen[]> {
+  /** Ends the processes and returns the results of each. */
+  end(): Promise<Observed[]> {
     return Promise.all(
       this.children.map(async (child) => {
-        const answer = nextMessage<Seen>(child)
+        const answer = nextMessage<Observed>(child)
         child.send('end')
-        const seen = await answer
+        const observed = await answer
         child.disconnect()
-        return seen
+        return observed
       }),
     )
   }

@@ -1,4 +1,4 @@
-// The faults of the legacy lock: each test shows one of them (the control), and that this lock lacks it.
+// The faults of the legacy lock. Each test shows one of them (the control), and that this lock lacks it.
 import assert from 'node:assert/strict'
 import { chownSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
@@ -18,7 +18,7 @@ import {
 import { knownFailure } from '../support/known-failure.mjs'
 import { noDeletion } from '../support/wine.mjs'
 
-test('1: acquireLock reports contention instead of a raw EEXIST', async (t) => {
+test('acquireLock reports contention instead of a raw EEXIST', async (t) => {
   const cwd = directory(t)
   const beforeCreate = async () => writeFileSync(old.resolveLockPath(cwd), '')
   assert.equal((await rejection(old.acquireLock(cwd, { beforeCreate }))).code, 'EEXIST', 'the control')
@@ -30,7 +30,7 @@ test('1: acquireLock reports contention instead of a raw EEXIST', async (t) => {
   for (const error of refused) assert.deepEqual([error.code, error.message], ['E_LOCK_CONTENTION', MESSAGE])
 })
 
-test('2: one of 50 calls takes over a stale lock', async (t) => {
+test('one of 50 calls takes over a stale lock', async (t) => {
   const cwd = directory(t)
   leave(cwd, { pid: deadPid(), createdAt: 1 })
   const slow = old.acquireLock(cwd, { beforeUnlink: () => old.acquireLock(cwd) })
@@ -42,7 +42,7 @@ test('2: one of 50 calls takes over a stale lock', async (t) => {
   assert.equal(outcomes.filter((outcome) => outcome.status === 'fulfilled').length, 1)
 })
 
-test('3: a lock of another user is held', async (t) => {
+test('a lock of another user is held', async (t) => {
   const eperm = () => {
     throw Object.assign(new Error('kill EPERM'), { code: 'EPERM' })
   }
@@ -59,7 +59,7 @@ test('3: a lock of another user is held', async (t) => {
   assert.equal((await other.acquire(theirs)).message, MESSAGE)
 })
 
-test('4: a reused pid does not keep the lock', async (t) => {
+test('a reused pid does not keep the lock', async (t) => {
   const cwd = directory(t)
   leave(cwd, { pid: process.ppid, createdAt: 1 })
   assert.equal((await rejection(old.acquireLock(cwd))).code, 'E_LOCK_CONTENTION', 'the control: locked')
@@ -75,7 +75,7 @@ test('4: a reused pid does not keep the lock', async (t) => {
   await lock.release()
 })
 
-test('5: a stale record with our pid is taken over', async (t) => {
+test('a stale record with our pid is taken over', async (t) => {
   const cwd = directory(t)
   leave(cwd, { pid: process.pid, createdAt: 1 })
   assert.equal((await rejection(old.acquireLock(cwd))).code, 'E_LOCK_CONTENTION', 'the control: locked')
@@ -89,7 +89,7 @@ test('5: a stale record with our pid is taken over', async (t) => {
 })
 
 for (const pid of [0, -1]) {
-  test(`6: acquireLock does not signal pid ${pid}`, async (t) => {
+  test(`acquireLock does not signal pid ${pid}`, async (t) => {
     const signalled: number[] = []
     const cwd = directory(t)
     leave(cwd, { pid, createdAt: 1 })
@@ -102,7 +102,7 @@ for (const pid of [0, -1]) {
   })
 }
 
-test('7: acquireLock leaves no file if the disk is full', async (t) => {
+test('acquireLock leaves no file if the disk is full', async (t) => {
   const cwd = mounted(t, 'size=64k')
   if (cwd === undefined) return
   fill(cwd)
@@ -114,7 +114,7 @@ test('7: acquireLock leaves no file if the disk is full', async (t) => {
   assert.equal(existsSync(path), false)
 })
 
-test('7: acquireLock takes over an empty file', async (t) => {
+test('acquireLock takes over an empty file', async (t) => {
   const cwd = directory(t)
   leave(cwd, '')
   assert.equal((await inspectLock(cwd)).state, 'stale')
@@ -125,7 +125,7 @@ test('7: acquireLock takes over an empty file', async (t) => {
 })
 
 test(
-  '8: releaseLock keeps the lock of another process',
+  'releaseLock keeps the lock of another process',
   knownFailure(noDeletion, async (t) => {
     const cwd = directory(t)
     const holder = new Peer(t)
@@ -138,7 +138,7 @@ test(
   }),
 )
 
-test('9: the legacy lock stays after process.exit (control)', async (t) => {
+test('the legacy lock stays after process.exit (control)', async (t) => {
   const cwd = directory(t)
   const holder = new Peer(t)
   assert.equal((await holder.acquire(cwd, 'old')).ok, true)
@@ -149,7 +149,7 @@ test('9: the legacy lock stays after process.exit (control)', async (t) => {
 })
 
 for (const how of ['SIGKILL', 'SIGTERM', 'SIGINT', 'exit', 'throw', 'end'] as const) {
-  test(`9: acquireLock succeeds after the holder ends by ${how}`, async (t) => {
+  test(`acquireLock succeeds after the holder ends by ${how}`, async (t) => {
     const cwd = directory(t)
     const holder = new Peer(t)
     assert.equal((await holder.acquire(cwd)).ok, true)

@@ -18,7 +18,7 @@ const names = ['acquired', 'contended', 'waiting', 'takenover', 'released', 'los
 
 type Event = { name: string } & Record<string, unknown>
 
-/** Collects what the channels publish about locks in `cwd`; `times` has the durations. */
+/** Collects the messages of the channels about locks in `cwd`; `times` has the durations. */
 function listen(t: TestContext, cwd: string): { events: Event[]; times: number[] } {
   const published = { events: [] as Event[], times: [] as number[] }
   for (const name of names) {
@@ -140,7 +140,7 @@ test('acquired is published with the time of the wait', async (t) => {
   assert.ok(waited >= 48 && waited < 20_000, `${waited} ms`)
 })
 
-/** What a program prints on standard error. */
+/** The standard error of a program. */
 function printed(t: TestContext, program: string, env: NodeJS.ProcessEnv = {}): string {
   const file = join(directory(t), 'program.cjs')
   writeFileSync(file, `const lock = require(${JSON.stringify(home)})\nconst cwd = __dirname\n${program}`)

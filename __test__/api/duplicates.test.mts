@@ -46,7 +46,7 @@ const link = (target: string, path: string) => {
 
 const layouts: Record<string, (t: TestContext) => [Package, Package]> = {
   'evaluated twice': () => [evaluatedAgain(), evaluatedAgain()],
-  // pnpm creates one instance per version of the optional peer `pg`, but only one of the platform package.
+  // pnpm creates one instance per version of the optional peer dependency `pg`, but only one of the platform package.
   'two instances of pnpm': (t) =>
     installed(t, (_, platform, copies) => {
       for (const copy of copies) link(platform, join(dirname(copy), '@reconcile-lock', here))

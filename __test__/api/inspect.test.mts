@@ -1,4 +1,4 @@
-// inspectLock: what it reports, that it changes nothing, and that it does not disturb other calls.
+// inspectLock: its reports. It changes nothing, and does not disturb other calls.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, statSync, utimesSync } from 'node:fs'
@@ -17,11 +17,11 @@ import { Peer, send } from '../support/child.mjs'
 import { deadPid, directory, isLinux, isWindows, leave, readRecord } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
 import { fewHandles, noCommand } from '../support/wine.mjs'
-import { Bystanders, type Seen } from './bystander.mjs'
+import { Bystanders, type Observed } from './bystander.mjs'
 
 const INSPECTORS = 3
 const SECONDS = 3
-const inspections = (seen: Seen[]) => seen.reduce((sum, { count }) => sum + 2 * count, 0)
+const inspections = (observed: Observed[]) => observed.reduce((sum, { count }) => sum + 2 * count, 0)
 
 test(
   'concurrent inspectLock calls do not cause a refused acquire',
@@ -38,9 +38,11 @@ test(
       assert.deepEqual([lock.isHeld(), lock.takenOver], [true, undefined])
       lock.releaseSync()
     }
-    const seen = await inspectors.end()
-    t.diagnostic(`${pairs} pairs beside ${inspections(seen)} inspections, ${JSON.stringify(seen[0]?.states)}`)
-    for (const { states, holders } of seen) {
+    const observed = await inspectors.end()
+    t.diagnostic(
+      `${pairs} pairs beside ${inspections(observed)} inspections, ${JSON.stringify(observed[0]?.states)}`,
+    )
+    for (const { states, holders } of observed) {
       assert.ok((states.free ?? 0) > 0 && (states.held ?? 0) > 0, JSON.stringify(states))
       assert.equal(states.stale, undefined, 'the lock of a live holder was reported as stale')
       assert.deepEqual(holders, [process.pid])
@@ -89,12 +91,12 @@ test(
       assert.equal(lock.isHeld(), true)
       lock.releaseSync()
     }
-    const seen = await inspectors.end()
+    const observed = await inspectors.end()
     t.diagnostic(
-      `${takeovers} take-overs beside ${inspections(seen)} inspections, ${JSON.stringify(seen[0]?.states)}`,
+      `${takeovers} take-overs beside ${inspections(observed)} inspections, ${JSON.stringify(observed[0]?.states)}`,
     )
-    assert.ok(seen.some(({ states }) => (states.stale ?? 0) > 0))
-    for (const { holders } of seen) assert.ok(holders.every((pid) => pid === dead || pid === process.pid))
+    assert.ok(observed.some(({ states }) => (states.stale ?? 0) > 0))
+    for (const { holders } of observed) assert.ok(holders.every((pid) => pid === dead || pid === process.pid))
   }),
 )
 
@@ -186,7 +188,7 @@ for (const [state, sentence, make] of states) {
     const bytes = readFileSync(path)
     // With relatime, a read updates an access time that is older than the last change.
     utimesSync(path, 0, statSync(path).mtimeMs / 1000)
-    const seen = () => {
+    const snapshot = () => {
       const { atimeNs, atimeMs: _, atime: __, ...stat } = statSync(path, { bigint: true })
       return {
         stat,
@@ -195,12 +197,12 @@ for (const [state, sentence, make] of states) {
         directory: statSync(cwd).mtimeMs,
       }
     }
-    const before = seen()
+    const before = snapshot()
     const { reason } = inspectLockSync(cwd)
     assert.match(reason, sentence)
     assert.doesNotMatch(reason, /\n|undefined|null|\.$/)
     for (let round = 0; round < 50; round += 1) assert.deepEqual(await inspectLock(cwd), inspectLockSync(cwd))
-    assert.deepEqual(seen(), before)
+    assert.deepEqual(snapshot(), before)
     assert.deepEqual(readFileSync(path), bytes)
     releaseLockSync(cwd)
   })

@@ -113,12 +113,12 @@ test('an empty file older than 2 s is stale', async (t) => {
   await isStale(directory(t), '', /empty/)
 })
 
-test('a live pid holds an old record without boot id', async (t) => {
+test('a legacy record with a live pid is held', async (t) => {
   const reason = await isHeld(directory(t), { pid: process.ppid, createdAt: 1 })
   assert.match(reason, new RegExp(`process ${process.ppid} has held it since 1970-01-01T00:00:00.001Z`))
 })
 
-test('a dead pid without a boot id is stale', async (t) => {
+test('a legacy record with a dead pid is stale', async (t) => {
   const pid = deadPid()
   await isStale(directory(t), { pid, createdAt: 1 }, new RegExp(`process ${pid} ended without releasing`))
 })

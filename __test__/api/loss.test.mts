@@ -1,4 +1,4 @@
-// A holder learns at once that its lock is lost.
+// A holder is notified when its lock is lost.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
@@ -108,7 +108,7 @@ function inotifyWatches(): number {
 }
 
 test(
-  'a subscriber hears of a loss once, without a release',
+  'the channel reports a loss once, without a release',
   knownFailure(noDeletion, async (t) => {
     const cwd = directory(t)
     const lost = lostAmong(t, cwd)
@@ -180,7 +180,7 @@ test('a signal neither delays the exit nor leaves the file', (t) => {
   assert.equal(acquireLockSync(cwd).takenOver, undefined)
 })
 
-test('a lock whose signal nobody reads is not watched', {
+test('a lock whose signal was not read is not watched', {
   skip: process.platform !== 'linux' && '/proc/self/task is of Linux',
 }, (t) => {
   const program = `const { acquireLockSync } = require(${JSON.stringify(home)})

@@ -39,7 +39,7 @@ const REFUSED = deno ? undefined : 'ERR_DLOPEN_FAILED'
 const runtime = bun ? `Bun ${bun}` : deno ? `Deno ${deno}` : `Node.js ${node}`
 
 /** The error that a program gets when it loads the package. */
-interface Seen {
+interface LoadFailure {
   name: string
   message: string
   code: string
@@ -60,7 +60,7 @@ const ways = {
 }
 
 /** Loads the package in a new process and returns the error that it throws. */
-function failure(project: string, way: keyof typeof ways = 'require', env = {}, pretended = ''): Seen {
+function failure(project: string, way: keyof typeof ways = 'require', env = {}, pretended = ''): LoadFailure {
   const print = `({ name, message, code, path, recoverable, cause }) => console.log(JSON.stringify({
     name, message, code, path, recoverable, cause: cause && { message: cause.message, code: cause.code } }))`
   const program = `${pretended};(async () => ${ways[way]})().then(() => console.log('{}'), ${print})`
@@ -74,14 +74,19 @@ function failure(project: string, way: keyof typeof ways = 'require', env = {}, 
   return JSON.parse(stdout)
 }
 
-/** Asserts what every such error contains. */
-function proves(seen: Seen, name: string, cause: RegExp, remedy = /^ {2}fix: npm install /): void {
+/** Asserts the content that all these errors have. */
+function assertFailure(
+  failed: LoadFailure,
+  name: string,
+  cause: RegExp,
+  remedy = /^ {2}fix: npm install /,
+): void {
   assert.deepEqual(
-    [seen.code, seen.name, seen.recoverable],
+    [failed.code, failed.name, failed.recoverable],
     ['E_LOCK_NATIVE', 'LockError', false],
-    seen.message,
+    failed.message,
   )
-  const [first, asked, why, fix, ...more] = seen.message.split('\n')
+  const [first, asked, why, fix, ...more] = failed.message.split('\n')
   assert.ok(first?.endsWith(`, ${runtime}`), first)
   assert.equal(asked, `  package: @reconcile-lock/${name}`)
   assert.match(why ?? '', /^ {2}cause: /)
@@ -110,14 +115,14 @@ for (const way of Object.keys(ways) as (keyof typeof ways)[]) {
     knownFailure([onWine, ...marksOf(way)], (t) => {
       const project = directory(t)
       const home = layOut(project)
-      const seen = failure(project, way)
-      proves(seen, here, /is not installed: optional dependencies were omitted/)
+      const failed = failure(project, way)
+      assertFailure(failed, here, /is not installed: optional dependencies were omitted/)
       const libc = isMusl ? ' musl' : isGlibc ? ' glibc( [\\d.]+)?' : ''
       assert.match(
-        seen.message,
+        failed.message,
         new RegExp(` here: ${process.platform} ${process.arch}${libc}, ${runtime}\n`),
       )
-      assert.equal(seen.path, join(home, fileOf(here)))
+      assert.equal(failed.path, join(home, fileOf(here)))
     }),
   )
 }
@@ -207,7 +212,7 @@ test(
     const project = join(parent, 'project')
     layOut(project, here)
     move(join(project, 'node_modules/@reconcile-lock'), join(parent, 'node_modules/@reconcile-lock'))
-    proves(failure(project), here, /is not installed/)
+    assertFailure(failure(project), here, /is not installed/)
   }),
 )
 
@@ -221,12 +226,12 @@ for (const place of ['package', 'beside']) {
       const path = place === 'package' ? installed : join(home, fileOf(here))
       if (path !== installed) renameSync(installed, path)
       writeFileSync(path, 'garbage '.repeat(512))
-      const seen = failure(project)
-      const [said = ''] = seen.cause?.message.split('\n') ?? []
-      proves(seen, here, /cause: ./)
-      assert.ok(seen.message.includes(`  cause: ${said}\n`), seen.message)
-      assert.equal(seen.path, path)
-      assert.equal(seen.cause?.code, REFUSED)
+      const failed = failure(project)
+      const [text = ''] = failed.cause?.message.split('\n') ?? []
+      assertFailure(failed, here, /cause: ./)
+      assert.ok(failed.message.includes(`  cause: ${text}\n`), failed.message)
+      assert.equal(failed.path, path)
+      assert.equal(failed.cause?.code, REFUSED)
     }),
   )
 }
@@ -242,9 +247,9 @@ for (const [what, made, cause] of [
       const project = directory(t)
       layOut(project, here)
       copyFileSync(made(t), installedBinary(project))
-      const seen = failure(project)
-      proves(seen, here, cause)
-      assert.equal(seen.cause?.code, REFUSED)
+      const failed = failure(project)
+      assertFailure(failed, here, cause)
+      assert.equal(failed.cause?.code, REFUSED)
     }),
   )
 }
@@ -274,9 +279,9 @@ for (const [how, pretended] of [
       layOut(project, here)
       // Not each processor has a package for musl.
       const onX64 = `${pretended}\nObject.defineProperty(process, 'arch', { value: 'x64' })`
-      const seen = failure(project, 'require', {}, onX64)
-      proves(seen, 'linux-x64-musl', /is not installed: .* was installed for another platform$/)
-      assert.ok(seen.message.includes(`linux x64 musl, ${runtime}`), seen.message)
+      const failed = failure(project, 'require', {}, onX64)
+      assertFailure(failed, 'linux-x64-musl', /is not installed: .* was installed for another platform$/)
+      assert.ok(failed.message.includes(`linux x64 musl, ${runtime}`), failed.message)
     }),
   )
 
@@ -289,8 +294,8 @@ for (const [arch, name] of [
     const project = directory(t)
     layOut(project)
     const pretended = `Object.defineProperty(process, 'arch', { value: '${arch}' })`
-    const seen = failure(project, 'require', {}, pretended)
-    proves(seen, name, /is not installed: .* was installed for another platform$/)
+    const failed = failure(project, 'require', {}, pretended)
+    assertFailure(failed, name, /is not installed: .* was installed for another platform$/)
   })
 
 for (const [platform, arch, name] of [
@@ -308,9 +313,9 @@ for (const [platform, arch, name] of [
       const pretended = `
       Object.defineProperty(process, 'platform', { value: '${platform}' })
       Object.defineProperty(process, 'arch', { value: '${arch}' })`
-      const seen = failure(project, 'require', {}, pretended)
-      proves(
-        seen,
+      const failed = failure(project, 'require', {}, pretended)
+      assertFailure(
+        failed,
         name,
         new RegExp(`no binary is published for ${name}$`),
         /^ {2}fix: build it with npm run build in a clone of https:/,
@@ -324,10 +329,10 @@ test(
   knownFailure(onWine, (t) => {
     const project = directory(t)
     layOut(project)
-    const seen = failure(project, 'require', {}, 'process.pkg = {}')
+    const failed = failure(project, 'require', {}, 'process.pkg = {}')
     const remedy =
       /^ {2}fix: set NAPI_RS_NATIVE_LIBRARY_PATH to the path of \S+\.node; see https:\S+\/bundling\.md$/
-    proves(seen, here, /is not installed/, remedy)
+    assertFailure(failed, here, /is not installed/, remedy)
   }),
 )
 
@@ -337,8 +342,8 @@ test(
     const project = directory(t)
     layOut(project, here)
     rmSync(installedBinary(project))
-    const seen = failure(project)
-    proves(seen, here, /is not installed/)
+    const failed = failure(project)
+    assertFailure(failed, here, /is not installed/)
   }),
 )
 
@@ -347,7 +352,7 @@ test(
   knownFailure(onWine, (t) => {
     const project = directory(t)
     writeFileSync(join(layOut(project), 'Cargo.toml'), '')
-    proves(failure(project), here, /\.node was not built$/, /^ {2}fix: npm run build, in this clone$/)
+    assertFailure(failure(project), here, /\.node was not built$/, /^ {2}fix: npm run build, in this clone$/)
   }),
 )
 
@@ -358,9 +363,13 @@ test(
     const home = layOut(project, here)
     const path = join(home, 'dist/index.js')
     writeFileSync(path, readFileSync(path, 'utf8').replace(`"${manifest.version}"`, '"0.9.9"'))
-    const seen = failure(project)
-    proves(seen, here, new RegExp(`is of version ${manifest.version}, and reconcile-lock of 0\\.9\\.9$`))
-    assert.equal(seen.path, installedBinary(project))
+    const failed = failure(project)
+    assertFailure(
+      failed,
+      here,
+      new RegExp(`is of version ${manifest.version}, and reconcile-lock of 0\\.9\\.9$`),
+    )
+    assert.equal(failed.path, installedBinary(project))
   }),
 )
 
@@ -370,9 +379,9 @@ test(
     const project = directory(t)
     layOut(project, here)
     const nowhere = join(project, 'nowhere.node')
-    const seen = failure(project, 'require', { NAPI_RS_NATIVE_LIBRARY_PATH: nowhere })
+    const failed = failure(project, 'require', { NAPI_RS_NATIVE_LIBRARY_PATH: nowhere })
     const isSet = /NAPI_RS_NATIVE_LIBRARY_PATH is set; .*nowhere\.node/
-    proves(seen, here, isSet, /^ {2}fix: unset NAPI_RS_NATIVE_LIBRARY_PATH$/)
-    assert.equal(seen.path, nowhere)
+    assertFailure(failed, here, isSet, /^ {2}fix: unset NAPI_RS_NATIVE_LIBRARY_PATH$/)
+    assert.equal(failed.path, nowhere)
   }),
 )

@@ -95,8 +95,8 @@ const losses: Record<string, (path: string) => () => boolean> = {
   },
   'another file replaces it'(path) {
     fs.rmSync(path)
-    fs.writeFileSync(path, 'of somebody else')
-    return () => fs.readFileSync(path, 'utf8') === 'of somebody else'
+    fs.writeFileSync(path, 'of another process')
+    return () => fs.readFileSync(path, 'utf8') === 'of another process'
   },
   'a copy replaces it'(path) {
     fs.copyFileSync(path, `${path}.copy`)
@@ -126,8 +126,8 @@ const losses: Record<string, (path: string) => () => boolean> = {
   },
   'a file replaces its directory'(path) {
     fs.rmSync(join(path, '..'), { recursive: true })
-    fs.writeFileSync(join(path, '..'), 'of somebody else')
-    return () => fs.readFileSync(join(path, '..'), 'utf8') === 'of somebody else'
+    fs.writeFileSync(join(path, '..'), 'of another process')
+    return () => fs.readFileSync(join(path, '..'), 'utf8') === 'of another process'
   },
 }
 
@@ -170,10 +170,10 @@ test(
 test('releaseLock keeps a file that this process does not hold', async (t) => {
   const cwd = directory(t)
   await releaseLock(cwd)
-  const path = leave(cwd, 'of somebody else')
+  const path = leave(cwd, 'of another process')
   await releaseLock(cwd)
   releaseLockSync(cwd)
-  assert.equal(fs.readFileSync(path, 'utf8'), 'of somebody else')
+  assert.equal(fs.readFileSync(path, 'utf8'), 'of another process')
 })
 
 test(
@@ -192,14 +192,14 @@ test(
 test('isHeld has no side effects', async (t) => {
   const cwd = directory(t)
   const lock = await acquireLock(cwd)
-  const seen = () => {
+  const snapshot = () => {
     const { atimeNs: _, atimeMs: __, atime: ___, ...stat } = fs.statSync(lock.path, { bigint: true })
     const descriptors = isLinux ? fs.readdirSync('/proc/self/fd').length : 0
     return { stat, bytes: fs.readFileSync(lock.path), files: fs.readdirSync(cwd), descriptors }
   }
-  const before = seen()
+  const before = snapshot()
   for (let round = 0; round < 100; round += 1) assert.equal(lock.isHeld(), true)
-  assert.deepEqual(seen(), before)
+  assert.deepEqual(snapshot(), before)
   assert.equal((await rejection(acquireLock(cwd))).code, 'E_LOCK_CONTENTION')
   await lock.release()
   for (let round = 0; round < 100; round += 1) assert.equal(lock.isHeld(), false)

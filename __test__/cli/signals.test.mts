@@ -46,13 +46,13 @@ test('run passes on each signal once and outlives the command', async (t) => {
   for (const signal of [...signals, 'SIGCONT', 'SIGINT'] as const) {
     send(running.child, signal)
     sent.push(signal)
-    await listener.hears(sent.join())
+    await listener.receives(sent.join())
   }
   assert.equal(inspectLockSync(cwd).state, 'held')
   writeFileSync(join(cwd, 'end'), '')
   const { code, stderr } = await running.ends()
   assert.deepEqual([code, stderr], [9, ''])
-  assert.equal(listener.heard(), sent.join())
+  assert.equal(listener.received(), sent.join())
   assert.equal(inspectLockSync(cwd).state, 'free')
 })
 
@@ -227,9 +227,9 @@ test(
       const running = new Running(t, cwd, ['run', '--', ...listener.command], within)
       const pid = await listener.pid()
       t.after(() => existsSync(`/proc/${pid}`) && process.kill(pid, 'SIGKILL'))
-      await until(() => listener.heard() !== '', 'the wrapper passes on what it has caught')
+      await until(() => listener.received() !== '', 'the wrapper passes on the signal that it caught')
       send(running.child, 'SIGTERM')
-      await listener.hears('SIGCONT,SIGTERM')
+      await listener.receives('SIGCONT,SIGTERM')
       writeFileSync(join(cwd, 'end'), '')
       assert.equal((await running.ends()).code, 9)
     },
@@ -266,7 +266,7 @@ test('run holds the lock if it cannot signal the command', async (t) => {
   }
   writeFileSync(join(cwd, 'end'), '')
   assert.equal((await running.ends()).code, 9)
-  assert.equal(listener.heard(), '')
+  assert.equal(listener.received(), '')
   assert.equal(inspectLockSync(cwd).state, 'free')
 })
 

@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { acquireLockSync, inspectLockSync } from 'reconcile-lock'
 import { duration } from '../../lib/cli/output.js'
 import { fitting } from '../../lib/cli/waiting-line.js'
-import { bin, cli, exists, hasHeardAll, Listener, read, shell, stateOf, waits } from '../support/cli.mjs'
+import { bin, cli, exists, hasHandledAll, Listener, read, shell, stateOf, waits } from '../support/cli.mjs'
 import { directory, leave } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { lostStop } from '../support/qemu.mjs'
@@ -108,12 +108,12 @@ test(
     ] as const) {
       terminal.type(key)
       typed.push(signal)
-      await listener.hears(typed.join())
+      await listener.receives(typed.join())
       assert.equal(inspectLockSync(cwd).state, 'held')
     }
     writeFileSync(join(cwd, 'end'), '')
     assert.equal(await terminal.ends(), 9)
-    assert.equal(listener.heard(), typed.join())
+    assert.equal(listener.received(), typed.join())
     assert.equal(inspectLockSync(cwd).state, 'free')
   }),
 )
@@ -128,11 +128,11 @@ test(
     const wrapper = Number(/^PPid:\s*(\d+)$/m.exec(read(`/proc/${await listener.pid()}/status`))?.[1])
     for (const signal of ['SIGINT', 'SIGQUIT', 'SIGTERM'] as const) {
       process.kill(wrapper, signal)
-      await until(() => hasHeardAll(wrapper), `run takes ${signal}`)
+      await until(() => hasHandledAll(wrapper), `run handles ${signal}`)
     }
-    await listener.hears('SIGTERM')
+    await listener.receives('SIGTERM')
     terminal.type(CTRL_C)
-    await listener.hears('SIGTERM,SIGINT')
+    await listener.receives('SIGTERM,SIGINT')
     writeFileSync(join(cwd, 'end'), '')
     assert.equal(await terminal.ends(), 9)
     const { stdout } = cli(cwd, ['run', '--help'])
@@ -182,19 +182,19 @@ for (const handled of [[], ['SIGTSTP', 'SIGCONT']] as NodeJS.Signals[][]) {
         assert.equal(inspectLockSync(cwd).state, 'held')
         // SIGCONT would discard a SIGTSTP that the command has not handled yet.
         if (handled.length === 0) await until(() => stateOf(pid) === 'T', 'the command is stopped')
-        else await listener.hears([...handledSoFar, 'SIGTSTP'].join())
+        else await listener.receives([...handledSoFar, 'SIGTSTP'].join())
         terminal.type('fg\n')
         handledSoFar.push(...handled)
-        await listener.hears(handledSoFar.join())
+        await listener.receives(handledSoFar.join())
         await until(() => stateOf(pid) !== 'T', 'the command continues')
       }
       terminal.type(CTRL_C)
-      await listener.hears([...handledSoFar, 'SIGINT'].join())
+      await listener.receives([...handledSoFar, 'SIGINT'].join())
       writeFileSync(join(cwd, 'end'), '')
       await terminal.shows(/\^C.*ready> $/s)
       terminal.type('exit $?\n')
       assert.equal(await terminal.ends(), 9)
-      assert.equal(listener.heard(), [...handledSoFar, 'SIGINT'].join())
+      assert.equal(listener.received(), [...handledSoFar, 'SIGINT'].join())
       assert.equal(inspectLockSync(cwd).state, 'free')
     }),
   )
@@ -208,16 +208,16 @@ test(
     const listener = new Listener(cwd, ['SIGWINCH'])
     const terminal = new Terminal(t, shell(['run', '--', ...listener.command]), cwd, 80, 'tty > tty;')
     await listener.pid()
-    const heard: string[] = []
+    const sent: string[] = []
     // More than once: two signals that arrive together count as one.
     for (const columns of ['90', '100', '110', '120', '130']) {
       execFileSync('stty', ['-F', read(join(cwd, 'tty')).trim(), 'cols', columns])
-      heard.push('SIGWINCH')
-      await listener.hears(heard.join())
+      sent.push('SIGWINCH')
+      await listener.receives(sent.join())
     }
     writeFileSync(join(cwd, 'end'), '')
     assert.equal(await terminal.ends(), 9)
-    assert.equal(listener.heard(), heard.join())
+    assert.equal(listener.received(), sent.join())
   }),
 )
 

@@ -41,7 +41,7 @@ function killedAfter(t: TestContext, pid: number): void {
   t.after(() => isAlive(pid) && process.kill(pid, 'SIGKILL'))
 }
 
-/** What a descriptor refers to; empty if a runtime that is still starting has closed it. */
+/** The file of a descriptor; empty if a runtime that is still starting has closed it. */
 function linkOf(path: string): string {
   try {
     return readlinkSync(path)
@@ -88,7 +88,7 @@ for (const [child, pids] of Object.entries(ways)) {
   }
 }
 
-test('the check sees a descriptor that a child inherited', async (t) => {
+test('the check finds a descriptor that a child inherited', async (t) => {
   const cwd = directory(t)
   const body = `
     const { openSync } = require('node:fs')

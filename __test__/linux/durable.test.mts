@@ -174,7 +174,7 @@ for (const [kind, round] of Object.entries(UNDELIVERED)) {
   }
 }
 
-/** Runs a program of the system; throws with what it printed. */
+/** Runs a program of the system; throws with its output. */
 function execute(command: string, ...args: string[]): string {
   const { status, error, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8', timeout: 30_000 })
   if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${error?.message ?? stderr.trim()}`)
@@ -221,7 +221,7 @@ for (const durable of [true, false]) {
         cwd,
         `console.log(lock.acquireLockSync({ cwd, durable: ${durable} }).path); setInterval(() => {}, 1000)`,
       )
-      // The copy has what the disk has: the mount is neither synced nor unmounted.
+      // The copy has the state of the disk, because the mount is neither synced nor unmounted.
       const copy = `${created.image}.copy`
       copyFileSync(created.image, copy)
       const end = once(child, 'exit')

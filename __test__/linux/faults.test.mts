@@ -38,8 +38,8 @@ function traced(cwd: string, inject: string, program: string, more: string[] = [
   const text = `
     const cwd = ${JSON.stringify(cwd)}
     const { acquireLock, acquireLockSync, breakLock, inspectLock } = require(${JSON.stringify(main)})
-    const told = ({ code, message, syscall, errno, holder }) => ({ code, message, syscall, errno, holder })
-    ;(async () => {${program}})().then((said) => console.log(JSON.stringify(said ?? {})))`
+    const summary = ({ code, message, syscall, errno, holder }) => ({ code, message, syscall, errno, holder })
+    ;(async () => {${program}})().then((printed) => console.log(JSON.stringify(printed ?? {})))`
   const paths = [resolveLockPath(cwd), ...more].flatMap((path) => ['-P', path])
   const strace = ['-f', '-qq', '-o', '/dev/null', ...paths, '-e', `inject=${inject}`]
   const { stdout, stderr, status } = spawnSync('strace', [...strace, process.execPath, '-e', text], {
@@ -57,17 +57,17 @@ test(
   },
   knownFailure(known, async (t) => {
     const cwd = directory(t)
-    const said = traced(
+    const printed = traced(
       cwd,
       'flock:error=ENOLCK',
       `const lock = await acquireLock(cwd)
-     const refused = await acquireLock(cwd).catch(told)
+     const refused = await acquireLock(cwd).catch(summary)
      process.kill(process.pid, 0)
      await lock.release()
      return { refused, free: (await inspectLock(cwd)).state }`,
     )
-    assert.equal((said.refused as { code: string }).code, 'E_LOCK_CONTENTION')
-    assert.equal(said.free, 'free')
+    assert.equal((printed.refused as { code: string }).code, 'E_LOCK_CONTENTION')
+    assert.equal(printed.free, 'free')
 
     const killed = await acquireLock(cwd)
     const record = JSON.parse((await import('node:fs')).readFileSync(killed.path, 'utf8'))
@@ -76,7 +76,7 @@ test(
     const stale = traced(
       cwd,
       'flock:error=EOPNOTSUPP',
-      `const error = await acquireLock(cwd).catch(told)
+      `const error = await acquireLock(cwd).catch(summary)
      return { ...error, state: (await inspectLock(cwd)).state, broken: await breakLock(cwd) }`,
     )
     assert.deepEqual([stale.code, stale.state, stale.broken], ['E_LOCK_STALE', 'stale', true])
@@ -99,13 +99,13 @@ for (const [call, error, syscall] of [
     knownFailure(known, (t) => {
       const cwd = directory(t)
       for (const form of ['await acquireLock(cwd)', 'acquireLockSync(cwd)']) {
-        const said = traced(
+        const printed = traced(
           cwd,
           `${call}:error=${error}`,
-          `try { ${form} } catch (error) { return told(error) }`,
+          `try { ${form} } catch (error) { return summary(error) }`,
         )
-        assert.deepEqual([said.code, said.syscall], [error, syscall])
-        assert.match(String(said.message), new RegExp(`^${error}: .+, ${syscall} '`))
+        assert.deepEqual([printed.code, printed.syscall], [error, syscall])
+        assert.match(String(printed.message), new RegExp(`^${error}: .+, ${syscall} '`))
         assert.deepEqual(readdirSync(cwd), [])
       }
     }),
@@ -117,7 +117,7 @@ test(
   { skip: missing },
   knownFailure(known, async (t) => {
     const cwd = directory(t)
-    const said = traced(
+    const printed = traced(
       cwd,
       'open,openat,unlink,unlinkat:delay_enter=400000',
       `let longest, last, acquired, released
@@ -144,9 +144,9 @@ test(
      return { rounds, acquired, released }`,
       [cwd],
     )
-    const { rounds, acquired, released } = said as { rounds: number[]; acquired: number; released: number }
-    assert.ok(acquired >= 400 && released >= 400, `the disk was not slow: ${JSON.stringify(said)}`)
-    assert.ok(Math.min(...rounds) < 150, `the event loop was blocked: ${JSON.stringify(said)}`)
+    const { rounds, acquired, released } = printed as { rounds: number[]; acquired: number; released: number }
+    assert.ok(acquired >= 400 && released >= 400, `the disk was not slow: ${JSON.stringify(printed)}`)
+    assert.ok(Math.min(...rounds) < 150, `the event loop was blocked: ${JSON.stringify(printed)}`)
     assert.equal((await inspectLock(cwd)).state, 'free')
     assert.equal(await breakLock(cwd), false)
   }),

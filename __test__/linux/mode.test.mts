@@ -116,7 +116,7 @@ test('an open denied before the mode was set is repeated', { skip }, async (t) =
   if (unable) return t.skip(unable)
   const { path, one, two } = users(t, 0o777, 0o666)
   takenFrom(await one.ask('acquire'))
-  // As before the mode of a new file is set. The check of the file comes after it.
+  // The state before the creator has set the mode. The check of the file comes after it.
   chmodSync(path, 0o600)
   const log = join(directory(t), 'log')
   const stat = '?lstat,?newfstatat,?statx'
@@ -153,7 +153,7 @@ test('the owner sets the mode when it takes over', { skip }, async (t) => {
 
 test('an empty file without its mode belongs to its owner', { skip }, async (t) => {
   const { path, one, two } = users(t, 0o777, 0o666)
-  // As a process leaves it that was killed before it set the mode.
+  // The state after a process was killed before it set the mode.
   writeFileSync(path, '', { mode: 0o600 })
   utimesSync(path, 0, 0)
   chownSync(path, ONE, GROUP)

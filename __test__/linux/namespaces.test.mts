@@ -45,14 +45,14 @@ async function assertReleased(holder: Peer, cwd: string): Promise<void> {
   assert.equal(existsSync(resolveLockPath(cwd)), false)
 }
 
-/** Each peer holds in turn and refuses the other; then one is killed and the other takes over. */
+/** Each process holds in turn and refuses the other; then one is killed and the other takes over. */
 async function meet(
   t: TestContext,
   make: () => [Peer, Peer],
   pids: (a: Peer, b: Peer) => (number | undefined)[],
 ) {
   for (const first of [0, 1] as const) {
-    await t.test(first === 0 ? 'the first peer holds' : 'the second peer holds', async (t) => {
+    await t.test(first === 0 ? 'the first process holds' : 'the second process holds', async (t) => {
       const cwd = directory(t)
       const peers = make()
       const named = pids(...peers)

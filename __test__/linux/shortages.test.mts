@@ -123,7 +123,7 @@ test('each awaited path needs one descriptor', async (t) => {
     let waiting = 0
     const onWait = () => {
       waiting += 1
-      // A try in its middle has more.
+      // During an attempt it has more.
       if (waiting === 200) setTimeout(() => say(readdirSync('/proc/self/fd').length - before), 500)
     }
     const waits = Array.from({ length: 200 }, (_, index) =>

@@ -31,7 +31,7 @@ test('no files of the crate depend on each other in a circle', () => {
   const files = all.filter((file) => file.endsWith('.rs') && !isLeftOut.test(file))
   const graph = new Map(files.map((file) => [file, dependencies(file)]))
   assert.ok(graph.get('protocol/acquire.rs')?.includes('protocol/retry.rs'))
-  // Takes away what depends on nothing that is left.
+  // Removes the files that depend on no remaining file.
   for (let size = -1; size !== graph.size; ) {
     size = graph.size
     for (const [file, named] of graph) if (!named.some((each) => graph.has(each))) graph.delete(file)

@@ -54,7 +54,7 @@ test('errors are those of this realm', async () => {
   expect(await refusal(lock.acquireLock({ cwd: path.join(cwd, 'missing') }))).toBeInstanceOf(Error)
 })
 
-test('fake timers hold nothing up', async () => {
+test('fake timers do not delay calls', async () => {
   jest.useFakeTimers()
   try {
     const held = await lock.acquireLock(cwd)
@@ -65,7 +65,7 @@ test('fake timers hold nothing up', async () => {
   }
 })
 
-test('a lock that is left held', async () => {
+test('a test may leave a lock held', async () => {
   await lock.acquireLock({ cwd, file: 'left' })
 })
 `

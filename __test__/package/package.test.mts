@@ -155,11 +155,11 @@ test('the lock outlasts Ctrl-C under npx until the command ends', async (t) => {
   const terminal = new Terminal(t, quoted(run), project)
   await listener.pid()
   terminal.type('\x03')
-  await listener.hears('SIGINT')
+  await listener.receives('SIGINT')
   assert.equal(reconcileLock.inspectLockSync({ file: lock }).state, 'held')
   writeFileSync(join(cwd, 'end'), '')
   await terminal.ends()
-  assert.equal(listener.heard(), 'SIGINT')
+  assert.equal(listener.received(), 'SIGINT')
   assert.equal(reconcileLock.inspectLockSync({ file: lock }).state, 'free')
 })
 

@@ -70,11 +70,11 @@ test(
     const terminal = new Terminal(t, run(t, '--', ...listener.command), cwd)
     await listener.pid()
     terminal.type('\x03')
-    await listener.hears('SIGINT')
+    await listener.receives('SIGINT')
     assert.equal(await database.state(t), 'held')
     writeFileSync(join(cwd, 'end'), '')
     assert.equal(await terminal.ends(), 9)
-    assert.equal(listener.heard(), 'SIGINT')
+    assert.equal(listener.received(), 'SIGINT')
     assert.equal(await database.state(t), 'free')
   }),
 )

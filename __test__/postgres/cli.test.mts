@@ -175,7 +175,7 @@ test('run sends SIGTERM after a lost lock and exits 74', async (t) => {
   const running = new Running(t, cwd, on(t, 'run', '--', ...listener.command))
   await listener.pid()
   await terminates(t)
-  await listener.hears('SIGTERM')
+  await listener.receives('SIGTERM')
   await until(
     () => /sending SIGTERM to process \d+\n$/.test(running.stderr),
     'the loss is reported while the command runs',

@@ -82,11 +82,11 @@ test('onWait reports the holder without a second connection', async (t) => {
 })
 
 test('query_timeout of the client ends no wait', async (t) => {
-  const holder = await locksOf(t).acquireLock('patient')
+  const holder = await locksOf(t).acquireLock('slow')
   const waits = [
     { connectionString: `${postgres.url()}?query_timeout=50` },
     { connect: () => new pg.Client({ connectionString: postgres.url(), query_timeout: 50 }) },
-  ].map((options) => locksOf(t, options).acquireLock({ name: 'patient', timeout: 600 }))
+  ].map((options) => locksOf(t, options).acquireLock({ name: 'slow', timeout: 600 }))
   for (const { code } of await Promise.all(waits.map(rejection))) assert.equal(code, 'E_LOCK_CONTENTION')
   await holder.release()
 })

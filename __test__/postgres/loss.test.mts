@@ -161,8 +161,8 @@ test('an idle session with an unread end fails no call', async (t) => {
 })
 
 test('a release that detects the loss rejects with E_LOCK_LOST', async (t) => {
-  const lock = await locksOf(t).acquireLock('unheard')
-  terminateUnread('unheard')
+  const lock = await locksOf(t).acquireLock('unnoticed')
+  terminateUnread('unnoticed')
   const error = await rejection(lock.release())
   assert.equal(error, lock.signal.reason)
   assert.equal(error.code, 'E_LOCK_LOST')

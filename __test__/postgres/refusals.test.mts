@@ -322,7 +322,7 @@ test('type parsers of the program do not affect locks', async (t) => {
   const oids = [16, 20, 114, 1184]
   const parsers = oids.map((oid) => pg.types.getTypeParser(oid))
   t.after(() => oids.forEach((oid, index) => void pg.types.setTypeParser(oid, parsers[index] as never)))
-  for (const oid of oids) pg.types.setTypeParser(oid, () => 'parsed by somebody else')
+  for (const oid of oids) pg.types.setTypeParser(oid, () => 'parsed by the program')
   const locks = locksOf(t)
   const lock = await locks.acquireLock('types')
   assert.equal(typeof lock.token, 'bigint')
@@ -353,7 +353,7 @@ function project(t: TestContext, packages: string[]): string {
   return home
 }
 
-test('without pg the error says what to install', async (t) => {
+test('without pg the error names the package to install', async (t) => {
   const home = project(t, [])
   writeFileSync(
     join(home, 'app.mjs'),

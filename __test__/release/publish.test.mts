@@ -1,4 +1,4 @@
-// What tools/publish.mjs publishes, and what keeps it from publishing.
+// The packages that tools/publish.mjs publishes, and the faults that stop it.
 import assert from 'node:assert/strict'
 import { execFile, execFileSync } from 'node:child_process'
 import { appendFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'

@@ -92,11 +92,11 @@ export class Listener {
     const script = `
       const fs = require('node:fs')
       const [cwd, ...signals] = process.argv.slice(2)
-      const heard = []
+      const received = []
       for (const signal of signals) process.on(signal, () => {
-        heard.push(signal)
-        fs.writeFileSync(cwd + '/hearing', heard.join())
-        fs.renameSync(cwd + '/hearing', cwd + '/heard')
+        received.push(signal)
+        fs.writeFileSync(cwd + '/receiving', received.join())
+        fs.renameSync(cwd + '/receiving', cwd + '/received')
       })
       setInterval(() => {
         if (fs.existsSync(cwd + '/end')) process.exit(9)
@@ -117,16 +117,18 @@ export class Listener {
   }
 
   /** The names of the signals it has received, in order. */
-  heard(): string {
-    return read(join(this.#cwd, 'heard'))
+  received(): string {
+    return read(join(this.#cwd, 'received'))
   }
 
-  async hears(signals: string): Promise<void> {
-    await until(() => this.heard() === signals, `the command hears ${signals}`).catch((error: Error) => {
-      const pid = read(join(this.#cwd, 'pid'))
-      const status = read(`/proc/${pid}/status`) || 'is gone'
-      throw new Error(`${error.message}; it heard ${this.heard()}; process ${pid} ${status}`)
-    })
+  async receives(signals: string): Promise<void> {
+    await until(() => this.received() === signals, `the command receives ${signals}`).catch(
+      (error: Error) => {
+        const pid = read(join(this.#cwd, 'pid'))
+        const status = read(`/proc/${pid}/status`) || 'is gone'
+        throw new Error(`${error.message}; it received ${this.received()}; process ${pid} ${status}`)
+      },
+    )
   }
 }
 
@@ -140,5 +142,5 @@ export function stateOf(pid: number): string {
 }
 
 /** Whether no signal is pending for a process. */
-export const hasHeardAll = (pid: number | undefined): boolean =>
+export const hasHandledAll = (pid: number | undefined): boolean =>
   !/^(Sig|Shd)Pnd:\s*0*[1-9a-f]/m.test(read(`/proc/${pid}/status`))

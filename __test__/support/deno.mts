@@ -1,4 +1,4 @@
-// What Deno 2.9 lacks.
+// Known failures of Deno 2.9.
 import type { KnownFailure } from './known-failure.mjs'
 
 export const replacesImports: KnownFailure = {

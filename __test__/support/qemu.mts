@@ -1,9 +1,9 @@
-// What qemu does differently.
+// Known failures under qemu.
 import type { KnownFailure } from './known-failure.mjs'
 
 export const tracedEmulator: KnownFailure = {
   platform: 'qemu',
-  why: 'strace also sees the system calls of the emulator',
+  why: 'strace also traces the system calls of the emulator',
   sometimes: true,
 }
 

@@ -76,7 +76,7 @@ export interface Release {
   home: string
   /** The directory of the tarballs. */
   packed: string
-  /** What the script printed. */
+  /** The output of the script. */
   said: string
 }
 

@@ -6,11 +6,11 @@ import type { Order, Outcome, Report } from './strace.mjs'
 
 const acquired: Lock[] = []
 
-const told = ({ takenOver }: Lock) => ({ takenOver: takenOver?.holder?.pid ?? takenOver?.reason })
+const takeOver = ({ takenOver }: Lock) => ({ takenOver: takenOver?.holder?.pid ?? takenOver?.reason })
 
 function keep(got: Lock) {
   acquired.push(got)
-  return told(got)
+  return takeOver(got)
 }
 
 const calls = {

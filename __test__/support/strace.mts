@@ -46,7 +46,7 @@ export interface Site {
   isOfDirectory: boolean
 }
 
-/** What happened under strace. */
+/** The system calls of an order under strace, and its outcome. */
 export interface Traced {
   report: Report
   /** The calls of the main thread and of the others. */

@@ -11,7 +11,7 @@ import { type Message, now, type Order, type Outcome, type Usage } from './waite
 
 const { acquireLock, acquireLockSync, releaseLock } = lock
 
-const tell = (message: Message) => {
+const send = (message: Message) => {
   if (parentPort) parentPort.postMessage(message)
   else if (process.connected) process.send?.(message)
 }
@@ -19,7 +19,7 @@ const tell = (message: Message) => {
 let thread: Worker | undefined
 
 function inThread(message: Order & { number: number }): void {
-  thread ??= new Worker(new URL(import.meta.url)).on('message', tell)
+  thread ??= new Worker(new URL(import.meta.url)).on('message', send)
   thread.postMessage({ ...message, inThread: false })
 }
 
@@ -34,8 +34,8 @@ type Wait = Extract<Order, { do: 'wait' }>
 async function wait({ form, options, abortAfter, quiet }: Wait, number: number): Promise<Outcome> {
   const before = performance.now()
   const signal = abortAfter === undefined ? undefined : AbortSignal.timeout(abortAfter)
-  const onWait = quiet ? undefined : (begun: WaitStatus) => tell({ number, begun })
-  if (quiet) refusals.push((begun) => tell({ number, begun }))
+  const onWait = quiet ? undefined : (begun: WaitStatus) => send({ number, begun })
+  if (quiet) refusals.push((begun) => send({ number, begun }))
   try {
     const acquire = form === 'sync' ? acquireLockSync : acquireLock
     const { takenOver } = await acquire({ ...options, signal, onWait })
@@ -137,13 +137,13 @@ async function act(order: Order, number: number): Promise<unknown> {
   }
 }
 
-const hear = (message: Order & { number: number }) => {
+const onOrder = (message: Order & { number: number }) => {
   if (message.inThread) return inThread(message)
   const { number } = message
   act(message, number).then(
-    (value) => tell({ number, value }),
-    (error) => tell({ number, failed: String(error?.stack ?? error) }),
+    (value) => send({ number, value }),
+    (error) => send({ number, failed: String(error?.stack ?? error) }),
   )
 }
-if (parentPort) parentPort.on('message', hear)
-else process.on('message', hear)
+if (parentPort) parentPort.on('message', onOrder)
+else process.on('message', onOrder)

@@ -78,7 +78,7 @@ class Line {
     this.#send = send
   }
 
-  hear(message: Message): void {
+  onMessage(message: Message): void {
     const asked = this.#asked.get(message.number)
     if (asked !== undefined && 'begun' in message) asked.begin(message.begun)
     if (asked === undefined || 'begun' in message) return
@@ -156,7 +156,7 @@ export class Waiter {
     // the test that runs then.
     const ended = (error: Error | null) => error && this.#line.end(error.message)
     this.#line = new Line((message) => this.child.send(message, ended))
-    this.child.on('message', (message) => this.#line.hear(message as Message))
+    this.child.on('message', (message) => this.#line.onMessage(message as Message))
     this.child.on('exit', (code, signal) => this.#line.end(signal ?? `code ${code}`))
     t.after(() => this.child.kill('SIGKILL'))
   }
@@ -204,7 +204,7 @@ export class ThreadWaiter {
   readonly #line = new Line((message) => this.worker.postMessage(message))
 
   constructor(t: TestContext) {
-    this.worker.on('message', (message) => this.#line.hear(message as Message))
+    this.worker.on('message', (message) => this.#line.onMessage(message as Message))
     this.worker.on('exit', (code) => this.#line.end(`code ${code}`))
     t.after(() => this.worker.terminate())
   }

@@ -1,4 +1,4 @@
-// What wine 8 lacks.
+// Known failures of wine 8.
 import type { KnownFailure } from './known-failure.mjs'
 
 export const noCommand: KnownFailure = { platform: 'wine', why: 'wine 8 does not return command lines' }

@@ -35,9 +35,9 @@ function check(t: TestContext, target: string, calls: string[], options: string[
 const skip = isLinux && process.arch === 'x64' ? false : 'the compiler makes no library for Linux on x64'
 const GLIBC = 'x86_64-unknown-linux-gnu'
 
-test('a library that an old glibc can load', { skip }, (t) => {
-  const said = check(t, GLIBC, ['napi_throw', 'memcpy', 'getauxval'])
-  assert.match(said, /addon\.so: \d+ bytes, needs glibc 2\.16$/m)
+test('elf.mjs accepts a library for an old glibc', { skip }, (t) => {
+  const output = check(t, GLIBC, ['napi_throw', 'memcpy', 'getauxval'])
+  assert.match(output, /addon\.so: \d+ bytes, needs glibc 2\.16$/m)
 })
 
 for (const [what, calls, fault] of [
@@ -45,12 +45,12 @@ for (const [what, calls, fault] of [
   ['a symbol of a newer glibc', ['napi_throw', 'gettid'], 'it needs gettid@GLIBC_2.30'],
   ['no function of Node-API', ['memcpy'], 'it needs no function of Node-API'],
 ] as const) {
-  test(`a library with ${what}`, { skip }, (t) => {
+  test(`elf.mjs refuses a library with ${what}`, { skip }, (t) => {
     assert.ok(check(t, GLIBC, [...calls]).includes(`addon.so is not for glibc 2.17: ${fault}`))
   })
 }
 
-test('a library that needs another library', { skip }, (t) => {
-  const said = check(t, GLIBC, ['napi_throw', 'sin'], ['-lm'])
-  assert.match(said, /is not for glibc 2\.17: it needs the library libm\.so\.6/)
+test('elf.mjs refuses a library that needs another one', { skip }, (t) => {
+  const output = check(t, GLIBC, ['napi_throw', 'sin'], ['-lm'])
+  assert.match(output, /is not for glibc 2\.17: it needs the library libm\.so\.6/)
 })

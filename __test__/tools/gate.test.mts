@@ -1,4 +1,4 @@
-// The driver of `npm test`: what it reads from the runners, and that no failure counts as passed.
+// The driver of `npm test` reads the output of the runners, and counts no failure as passed.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'

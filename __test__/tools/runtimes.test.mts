@@ -87,7 +87,7 @@ for (const [what, report, code] of [
   })
 }
 
-test('a file that hangs is killed, and says where', async (t) => {
+test('a file that hangs is killed, its test printed', async (t) => {
   const script = join(directory(t), 'hangs.test.cjs')
   writeFileSync(script, "require('node:test').test('the first', () => void setInterval(() => {}, 1e6))")
   const lines: string[] = []

@@ -128,7 +128,7 @@ for (const [what, intervals, expected] of [
   })
 }
 
-/** Collects logs; a line is an event, its time in milliseconds and the rest. */
+/** Collects logs; a line is an event, its time in milliseconds and its data. */
 function logged(t: TestContext, logs: Record<string, (string | [string, number, object?])[]>, owner: object) {
   const path = directory(t)
   for (const [name, lines] of Object.entries(logs)) {

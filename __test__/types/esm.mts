@@ -1,4 +1,4 @@
-// What a TypeScript program that is an ES module may write; compiled, not run.
+// Valid code of a TypeScript program that is an ES module; compiled, not run.
 import {
   type AcquireOptions,
   acquireLock,
@@ -98,5 +98,5 @@ acquireLock({ durable: 1 }).catch(whatWentWrong)
 releaseLock({ force: true }).catch(whatWentWrong)
 // @ts-expect-error a second argument
 acquireLock('.', { timeout: 5 }).catch(whatWentWrong)
-// @ts-expect-error a code that there is not
+// @ts-expect-error an unknown code
 export const isUnknown = (error: LockError) => error.code === 'E_LOCK_UNKNOWN'

@@ -66,7 +66,7 @@ for (const [name, acquire] of calls) {
         const cwd = directory(t)
         assert.equal(await rejection(acquire({ cwd, timeout, signal })), expected)
         assert.deepEqual(readdirSync(cwd), [])
-        const path = leave(cwd, 'what a dead run has left')
+        const path = leave(cwd, 'content of a killed process')
         assert.equal(await rejection(acquire({ cwd, timeout, signal })), expected)
         assert.deepEqual(readdirSync(cwd).length, 1, `${path} is gone`)
         assert.equal(listeners(signal), 0)
@@ -123,10 +123,10 @@ test('an abort right after the call or in onWait rejects', async (t) => {
   }
   const holder = await acquireLock(cwd)
   const controller = new AbortController()
-  const onWait = () => controller.abort('told')
+  const onWait = () => controller.abort('aborted in onWait')
   assert.equal(
     await rejection(acquireLock({ cwd, timeout: LONG, signal: controller.signal, onWait })),
-    'told',
+    'aborted in onWait',
   )
   await holder.release()
   await (await acquireLock(cwd)).release()

@@ -24,7 +24,7 @@ interface Waits {
   form: 'async' | 'sync'
 }
 
-/** What waits when a process ends. */
+/** The waits at the end of a process. */
 const SCENES: [string, Waits[]][] = [
   ['main thread waits', [{ inThread: false, form: 'async' }]],
   ['worker waits', [{ inThread: true, form: 'async' }]],

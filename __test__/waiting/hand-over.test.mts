@@ -34,7 +34,7 @@ const ENOUGH = 4
 /** Half of the timeout of the waiters. */
 const LATE = 10_000
 
-/** Acquires a lock for a holder; returns what ends it, and the `takenOver.reason` of the next holder. */
+/** Acquires a lock for a holder; returns a function that ends it, and the `takenOver.reason` of the next holder. */
 type SetUp = (cwd: string, t: TestContext) => Promise<{ end: () => unknown; reason?: RegExp }>
 
 const ended = (pid: number | undefined) => new RegExp(`^process ${pid} .*ended without releasing`)

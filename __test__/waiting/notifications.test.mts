@@ -1,4 +1,4 @@
-// `onWait`: what it receives, and that an error of it ends the wait.
+// `onWait`: the argument of its calls, and errors that it throws.
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -338,7 +338,7 @@ test('shared mode refuses the file name of legacy processes', async (t) => {
   await lock.release()
 })
 
-test('shared mode refuses options that do not go with it', async (t) => {
+test('shared mode refuses options that exclude it', async (t) => {
   const { shared } = options(t)
   for (const more of [{ slots: 2 }, { durable: true }]) {
     const { name, code, message } = await rejection(acquireLock({ ...shared, ...more }))

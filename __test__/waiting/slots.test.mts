@@ -150,9 +150,9 @@ test('never more processes than slots, also after kills', async (t) => {
   const file = join(directory(t), 'l')
   const program = fileURLToPath(new URL('slots-process.mjs', import.meta.url))
   const ends = [-1, -1, -1, -1, 7, 12].map(
-    (dies) =>
+    (killedIn) =>
       new Promise<string>((resolve) => {
-        const args = [program, file, '40', String(dies)]
+        const args = [program, file, '40', String(killedIn)]
         execFile(process.execPath, args, (error, stdout, stderr) =>
           resolve(error ? (error.signal ?? stderr) : stdout),
         )

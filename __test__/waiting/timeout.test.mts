@@ -186,7 +186,7 @@ const flockless = spawnSync('flock', ['--version']).status !== 0 && 'flock(1) is
 
 test('a shared kernel lock does not prolong a timeout', { skip: flockless }, async (t) => {
   const cwd = directory(t)
-  const path = leave(cwd, 'what a dead run has left')
+  const path = leave(cwd, 'content of a killed process')
   const reader = spawn('flock', ['--shared', '--no-fork', path, 'sleep', '60'], { stdio: 'ignore' })
   t.after(() => reader.kill('SIGKILL'))
   await until(
