@@ -14,11 +14,11 @@ export async function checkAccess(dir: string, token: string): Promise<void> {
 }
 
 /**
- * Stands for the accounting service: it books whatever it is told, twice if told twice, in books of its own
- * (`accounting.jsonl`). Half of `pauseMs` passes on the way there and half on the way back, so that a run
- * can die before the booking or after it without knowing which.
+ * Simulates the accounting service: it books each request, also a repeated one, in its own books
+ * (`accounting.jsonl`). Half of `pauseMs` passes before the booking and half after it, so that a run can be
+ * killed before or after it.
  *
- * A `fence`, the token of a run's lock, is booked too: a run that has lost its lock on the way comes too late.
+ * A `fence`, the token of a run's lock, is booked too: a run that has lost its lock meanwhile is refused.
  */
 export function accounting(
   dir: string,

@@ -4,7 +4,7 @@ export const exitCode = { ok: 0, failure: 1, usage: 64, data: 65, lost: 74, busy
 /** The command line is wrong. */
 export class UsageError extends Error {}
 
-/** A file does not say what it should; nothing was posted because of it. */
+/** A file is invalid, so nothing was posted. */
 export class DataError extends Error {}
 
 /** The `code` of a system error or of a `LockError`. */

@@ -4,7 +4,7 @@ export function parseCents(text: string): number | undefined {
   if (whole === undefined) return undefined
   const cents = Number.parseInt(whole + fraction, 10)
   if (!Number.isSafeInteger(cents)) return undefined
-  // A negative zero would not equal what the other file says.
+  // A negative zero would not equal the zero of the other file.
   return sign === '-' ? 0 - cents : cents
 }
 

@@ -184,7 +184,7 @@ test('a command exits 75 after waiting ten seconds', limit, async (t) => {
   assert.ok(performance.now() - started >= 10_000)
   assert.deepEqual({ code, stderr }, { code: 75, stderr: 'Token refresh already in progress\n' })
   await lock.release()
-  assert.doesNotMatch((await tool(t, 'status', '--dir', dir)).stdout, /needs a look|in progress/)
+  assert.doesNotMatch((await tool(t, 'status', '--dir', dir)).stdout, /a person has to check it|in progress/)
   assert.equal((await tool(t, '--execute', '--dir', dir)).code, 0)
   assert.equal((await booked(dir)).length, 3)
 })

@@ -67,7 +67,7 @@ test('a doubtful payment waits until a person settles it', limit, async (t) => {
     for (let round = 0; round < 2; round += 1) {
       const { code, stderr } = await tool(t, '--execute', '--dir', dir)
       assert.equal(code, 0, stderr)
-      assert.match(stderr, /^INV-1 1\.00 by T-1: needs a look by a person before it is posted again$/m)
+      assert.match(stderr, /^INV-1 1\.00 by T-1: a person has to check it before it is posted again$/m)
     }
     assert.deepEqual(await booked(dir), ['INV-2'])
     const other = await tool(t, '--execute', '--dir', dir, '--resolve', 'INV-2=retry')
@@ -106,7 +106,7 @@ test('the next run takes over and names the killed one', limit, async (t) => {
   const { code, stderr } = await tool(t, '--execute', '--dir', dir)
   assert.equal(code, 0, stderr)
   assert.match(stderr, new RegExp(`^took over the lock of process ${killed.child.pid}: .+`, 'm'))
-  assert.match(stderr, /^INV-1 .*needs a look/m)
+  assert.match(stderr, /^INV-1 .*a person has to check it/m)
   assert.deepEqual(await booked(dir), ['INV-2'])
 })
 
@@ -133,5 +133,5 @@ test('SIGTERM ends a run after the current posting', limit, async (t) => {
   assert.match(stdout, new RegExp(`^${done.length} of 50 posted`, 'm'))
   const status = await tool(t, 'status', '--dir', dir)
   assert.match(status.stdout, /^lock: free/m)
-  assert.doesNotMatch(status.stdout, /needs a look/)
+  assert.doesNotMatch(status.stdout, /a person has to check it/)
 })

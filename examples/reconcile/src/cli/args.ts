@@ -14,7 +14,7 @@ export type Command =
   | ({ name: 'dry-run' | 'status' } & Place)
   | ({ name: 'execute'; pauseMs: number; resolutions: Resolution[] } & Place)
 
-// The longest delay that a timer of Node takes; beyond it, it would not wait at all.
+// The longest delay of a timer in Node.js. A longer one would fire immediately.
 const longestPause = 2 ** 31 - 1
 
 export function parseCommand(args: string[]): Command {
@@ -61,7 +61,7 @@ function parse(args: string[]) {
 function parsePlace(dir = '.', lockUrl?: string): Place {
   if (dir === '') throw new UsageError('--dir needs a directory')
   if (lockUrl === undefined) return { dir }
-  // It may hold a password, and is not repeated.
+  // It may contain a password, so it is not printed.
   if (!/^postgres(ql)?:\/\//.test(lockUrl))
     throw new UsageError('--lock-url needs a URL, such as postgres://USER@HOST/DATABASE')
   return { dir, lockUrl }

@@ -6,15 +6,15 @@ export function describe({ invoice, transaction, cents }: Payment): string {
   return `${invoice} ${formatCents(cents)} by ${transaction}`
 }
 
-/** What to say of a payment of which nobody knows whether it arrived. */
-export function needsLook(payment: Payment): string {
+/** The report on a payment that may or may not have arrived. */
+export function needsDecision(payment: Payment): string {
   return (
-    `${describe(payment)}: needs a look by a person before it is posted again\n` +
+    `${describe(payment)}: a person has to check it before it is posted again\n` +
     `  then: reconcile --execute --resolve ${payment.invoice}=posted (or =retry if it did not arrive)`
   )
 }
 
-/** What to say of a posting that was begun. A live run has one under way, which is nothing to worry about. */
+/** The report on a posting that was begun. If the lock is held, it is in progress. */
 export function begun(payment: Payment, state: LockStatus['state']): string {
-  return state === 'held' ? `in progress: ${payment.invoice}` : needsLook(payment)
+  return state === 'held' ? `in progress: ${payment.invoice}` : needsDecision(payment)
 }

@@ -1,19 +1,19 @@
 import { constants } from 'node:os'
 
-/** Asked to end, a run finishes the posting it is at: cutting it off would leave a payment in doubt. */
+/** After a signal a run finishes its current posting: an interrupted one would leave a doubtful payment. */
 export class StopRequest {
   #signal: 'SIGINT' | 'SIGTERM' | undefined
 
   constructor() {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-      // `once`: whoever asks a second time gets what the system does by default.
+      // `once`: a second signal has the default action of the system.
       process.once(signal, () => {
         this.#signal ??= signal
       })
     }
   }
 
-  /** The exit code of a run that was asked to end, as shells have it. */
+  /** The exit code after a signal, as of a shell. */
   get exitCode(): number | undefined {
     return this.#signal && 128 + constants.signals[this.#signal]
   }

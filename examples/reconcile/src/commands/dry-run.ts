@@ -6,7 +6,7 @@ import { check } from '../state/check.js'
 import { inspectRunLock, type Place } from '../state/run-lock.js'
 import { readState } from '../state/state-file.js'
 
-/** Shows what `--execute` would post. Takes no lock and writes nothing. */
+/** Prints the postings of `--execute`. It acquires no lock and writes nothing. */
 export async function dryRun(place: Place): Promise<void> {
   const { dir } = place
   const { transactions, invoices } = await readInput(dir)

@@ -1,6 +1,6 @@
 import { accounting } from '../accounting.js'
 import type { Resolution } from '../cli/args.js'
-import { describe, needsLook } from '../cli/describe.js'
+import { describe, needsDecision } from '../cli/describe.js'
 import { StopRequest } from '../cli/stop.js'
 import { DataError, exitCode } from '../errors.js'
 import { readInput } from '../input.js'
@@ -14,15 +14,15 @@ export interface ExecuteOptions extends Place {
   resolutions: Resolution[]
 }
 
-/** Posts what matches, as the only run, and gives the exit code. */
+/** Posts the matches under the lock, and returns the exit code. */
 export async function execute(options: ExecuteOptions): Promise<number> {
   const stop = new StopRequest()
   const lock = await acquireRunLock(options)
   try {
     const { takenOver } = lock
     if (takenOver) {
-      const who = takenOver.holder ? `process ${takenOver.holder.pid}` : 'an unknown process'
-      console.error(`took over the lock of ${who}: ${takenOver.reason}`)
+      const holder = takenOver.holder ? `process ${takenOver.holder.pid}` : 'an unknown process'
+      console.error(`took over the lock of ${holder}: ${takenOver.reason}`)
     }
     const books = await Books.open(options.dir, lock.token)
     try {
@@ -44,12 +44,12 @@ async function postAll(
   const { dir, pauseMs, resolutions } = options
   const { transactions, invoices } = await readInput(dir)
   await resolveAll(books, resolutions)
-  for (const payment of books.unsettled) console.error(needsLook(payment))
+  for (const payment of books.unsettled) console.error(needsDecision(payment))
   const { payments, unmatched } = match(transactions, invoices, books.settledOrDoubtful)
   const send = accounting(dir, pauseMs, lock.token)
   let count = 0
   for (const payment of payments) {
-    // Before the intent is logged: without a token nothing goes out.
+    // Before the intent is logged: without a token no payment is posted.
     const token = await accessToken(dir)
     if (stop.exitCode !== undefined) break
     lock.signal.throwIfAborted()
@@ -64,7 +64,7 @@ async function postAll(
 }
 
 async function resolveAll(books: Books, resolutions: Resolution[]): Promise<void> {
-  // All or none: a mistyped number must not leave half of an answer behind.
+  // All or none: a mistyped number must not apply a part of the decisions.
   const found = resolutions.map(({ invoice, as }) => {
     const payment = books.unsettled.find((candidate) => candidate.invoice === invoice)
     if (!payment) throw new DataError(`--resolve ${invoice}: no run died while posting it`)

@@ -4,11 +4,11 @@ import { check } from '../state/check.js'
 import { inspectRunLock, type Place } from '../state/run-lock.js'
 import { readState } from '../state/state-file.js'
 
-/** Shows the lock and what is posted. Disturbs no run. */
+/** Prints the lock and the number of postings. It does not disturb a run. */
 export async function status(place: Place): Promise<void> {
   const { dir } = place
   const { state, reason } = await inspectRunLock(place)
-  // The log before the state: a posting that ends in between must not look doubtful.
+  // The log before the state: a posting that ends in between must not be reported as doubtful.
   const events = await readAudit(dir)
   const posted = await readState(dir)
   const { unsettled, unsaved } = check(posted, events)

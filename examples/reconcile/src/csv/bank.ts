@@ -26,6 +26,6 @@ export function parseBank(text: string, source: string): Transaction[] {
 function isDate(text: string): boolean {
   if (!/^\d{4}-\d\d-\d\d$/.test(text)) return false
   const date = new Date(`${text}T00:00:00Z`)
-  // February 30th would come back as March 2nd.
+  // `Date` reads February 30th as March 2nd.
   return !Number.isNaN(date.getTime()) && date.toISOString().startsWith(text)
 }

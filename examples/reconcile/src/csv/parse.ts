@@ -6,10 +6,10 @@ export interface Row {
   fields: string[]
 }
 
-// One field and what ends it: a comma, a line break or the end of the text.
+// One field and its end: a comma, a line break or the end of the text.
 const field = /(?:"([^"]*(?:""[^"]*)*)"|([^",\r\n]*))(,|\r?\n|$)/y
 
-/** The rows of a CSV text as RFC 4180 has them; empty lines are left out. */
+/** The rows of a CSV text by RFC 4180, without empty lines. */
 export function parseCsv(text: string, source: string): Row[] {
   const rows: Row[] = []
   const start = text.startsWith('\uFEFF') ? 1 : 0

@@ -30,7 +30,7 @@ export function parseTable<Column extends string>(
   })
 }
 
-/** Reads a CSV file of valid UTF-8; other encodings would alter names without a word. */
+/** Reads a CSV file of valid UTF-8; other encodings would change names without an error. */
 export async function readText(path: string): Promise<string> {
   const bytes = await readFile(path)
   try {

@@ -16,7 +16,7 @@ export interface Matching {
 
 /**
  * Pairs each transaction with the one invoice that its text names and whose amount it has, to the cent.
- * An invoice or a transaction of `settled` is taken already; whatever is doubtful is left to a person.
+ * It skips the invoices and transactions in `settled`, and leaves doubtful ones to a person.
  */
 export function match(transactions: Transaction[], invoices: Invoice[], settled: Payment[]): Matching {
   const byNumber = new Map(invoices.map((invoice) => [invoice.number, invoice]))
@@ -43,7 +43,7 @@ function pair(transaction: Transaction, invoices: Map<string, Invoice>, paid: Se
   const named = [...referencesIn(transaction.text)].flatMap((word) => invoices.get(word) ?? [])
   const [first] = named
   if (!first) return 'names no known invoice'
-  // Decided before looking at what is paid: the order of the rows must not settle a doubt.
+  // Before the check for earlier payments: the order of the rows must not decide a doubtful case.
   const [invoice, other] = named.filter((candidate) => candidate.cents === transaction.cents)
   if (!invoice)
     return `${first.number} is about ${formatCents(first.cents)}, not ${formatCents(transaction.cents)}`

@@ -3,19 +3,19 @@ import { isPayment, type Payment } from './payment.js'
 
 /**
  * One line of the audit log. `intent` precedes the call to the accounting service and `posted` follows it;
- * `retry` says that a person found an intent not to have arrived.
+ * `retry` means that a person has checked that the posting did not arrive.
  */
 export interface AuditEvent extends Payment {
   event: 'intent' | 'posted' | 'retry'
   at: string
   pid: number
-  /** Who says so if it was not the run itself: a person by `--resolve`, or the check against the state file. */
+  /** The source, if it is not the run itself: a person by `--resolve`, or the check against the state file. */
   by?: 'person' | 'check'
-  /** The token of the run's lock, if that has one: which of two runs was the later. */
+  /** The token of the run's lock, if it has one. A later run has a higher token. */
   fence?: string
 }
 
-/** The whole lines of a log. A last line without its end was being written when its run died: it never counted. */
+/** The whole lines of a log. It omits a last line without its end: its run was killed while it wrote it. */
 export function parseAudit(text: string, source: string): { events: AuditEvent[]; complete: number } {
   const complete = text.lastIndexOf('\n') + 1
   const lines = text.slice(0, complete).split('\n').slice(0, -1)

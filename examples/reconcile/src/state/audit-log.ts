@@ -7,7 +7,7 @@ import type { Payment } from './payment.js'
 
 const name = 'audit.log'
 
-/** What the log says. No file means nothing yet. */
+/** The content of the log; empty if there is no file. */
 export async function readAudit(dir: string): Promise<AuditEvent[]> {
   try {
     return parseAudit(await readFile(join(dir, name), 'utf8'), name).events
@@ -17,7 +17,7 @@ export async function readAudit(dir: string): Promise<AuditEvent[]> {
   }
 }
 
-/** The log, open for appending. Only the lock's holder may have it. */
+/** The log, open for appending. Only for the holder of the lock. */
 export class AuditLog {
   private constructor(
     private readonly handle: FileHandle,
@@ -29,7 +29,7 @@ export class AuditLog {
     try {
       const text = await handle.readFile('utf8')
       const whole = text.slice(0, parseAudit(text, name).complete)
-      // The next line must not continue one that a killed run left half written.
+      // The next line must not continue the partial line of a killed run.
       if (whole.length < text.length) await handle.truncate(Buffer.byteLength(whole))
       await syncDirectory(dir)
       return new AuditLog(handle, fence)

@@ -3,7 +3,7 @@ import { check } from './check.js'
 import type { Payment } from './payment.js'
 import { readState, writeState } from './state-file.js'
 
-/** State file and audit log together, kept in step. Only the lock's holder may have them. */
+/** The state file and the audit log, kept consistent. Only for the holder of the lock. */
 export class Books {
   private constructor(
     private readonly dir: string,
@@ -12,7 +12,7 @@ export class Books {
     private open: Payment[],
   ) {}
 
-  /** Opens both and mends what one of them proves about the other. */
+  /** Opens both files and adds to each the postings that the other one proves. */
   static async open(dir: string, fence?: bigint): Promise<Books> {
     const log = await AuditLog.open(dir, fence)
     try {
@@ -28,17 +28,17 @@ export class Books {
     }
   }
 
-  /** Payments of which nobody knows whether they arrived. */
+  /** Payments that may or may not have arrived. */
   get unsettled(): readonly Payment[] {
     return this.open
   }
 
-  /** What must not be posted: it is, or it may be. */
+  /** The payments that were posted, or may have been. They must not be posted. */
   get settledOrDoubtful(): Payment[] {
     return [...this.posted, ...this.open]
   }
 
-  /** Posts one payment by `send`. Killed anywhere in it, the run leaves an intent that the next one sees. */
+  /** Posts one payment by `send`. A run that is killed meanwhile leaves an intent in the log for the next one. */
   async post(payment: Payment, send: (payment: Payment) => Promise<void>): Promise<void> {
     await this.log.append('intent', payment)
     await send(payment)
@@ -46,7 +46,7 @@ export class Books {
     await this.log.append('posted', payment)
   }
 
-  /** Settles a doubtful payment as a person has found it to be. */
+  /** Settles a doubtful payment by the decision of a person. */
   async resolve(payment: Payment, as: 'posted' | 'retry'): Promise<void> {
     if (as === 'posted') await this.save([payment])
     await this.log.append(as, payment, 'person')

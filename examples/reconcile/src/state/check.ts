@@ -2,11 +2,11 @@ import type { AuditEvent } from './audit-event.js'
 import type { Payment } from './payment.js'
 
 export interface Findings {
-  /** Begun, and nobody knows whether they arrived: posting them again could pay twice. */
+  /** Begun, and they may or may not have arrived: posting them again could pay twice. */
   unsettled: Payment[]
-  /** In the state file, but the run died before it said so in the log. */
+  /** In the state file, but the run was killed before it wrote them to the log. */
   unlogged: Payment[]
-  /** Posted as the log says, but missing in the state file. */
+  /** Posted by the log, but missing in the state file. */
   unsaved: Payment[]
 }
 

@@ -13,7 +13,7 @@ export async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-/** Replaces a file in one step: whoever reads it finds the old text or the new one. For the lock's holder only. */
+/** Replaces a file in one step: a reader gets the old text or the new one. Only for the holder of the lock. */
 export async function replaceFile(path: string, text: string): Promise<void> {
   const temporary = `${path}.tmp`
   const handle = await open(temporary, 'w', 0o600)

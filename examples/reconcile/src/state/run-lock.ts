@@ -2,7 +2,7 @@ import { inspectLock, type LockStatus, type TakenOver } from 'reconcile-lock'
 import type { PostgresLocks } from 'reconcile-lock/postgres'
 import { acquireLock } from './lock.js'
 
-/** Where the lock of a run is: on a file of its directory, or for several machines on PostgreSQL. */
+/** The lock of a run: on a file of its directory or, for several machines, on PostgreSQL. */
 export interface Place {
   dir: string
   lockUrl?: string | undefined
@@ -10,9 +10,9 @@ export interface Place {
 
 export interface RunLock {
   takenOver?: TakenOver | undefined
-  /** Of two runs the later one has the higher. The kernel ties a lock file to its run, which needs none. */
+  /** A later run has a higher token. A lock file has none, because the kernel ends its lock with the process. */
   token?: bigint
-  /** Aborted when the lock may have been lost: then another run may be at work. */
+  /** Aborted when the lock may have been lost: then another run may have acquired it. */
   signal: AbortSignal
   release(): Promise<void>
 }
@@ -45,7 +45,7 @@ export async function inspectRunLock({ dir, lockUrl }: Place): Promise<Pick<Lock
   }
 }
 
-/** Loaded by those alone who use it. */
+/** Loaded only if it is used. */
 async function locksAt(connectionString: string): Promise<PostgresLocks> {
   const { postgresLocks } = await import('reconcile-lock/postgres')
   return postgresLocks({ connectionString })

@@ -7,7 +7,7 @@ import { isPayment, type Payment } from './payment.js'
 const name = 'state.json'
 const version = 1
 
-/** Which payments are posted, oldest first. No file means none. */
+/** The payments that were posted, oldest first; empty if there is no file. */
 export async function readState(dir: string): Promise<Payment[]> {
   let text: string
   try {

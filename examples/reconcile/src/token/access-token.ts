@@ -2,12 +2,12 @@ import { withLock } from 'reconcile-lock'
 import { login, refresh, type Tokens } from './authority.js'
 import { readTokens, writeTokens } from './store.js'
 
-/** A token that ends sooner might end on the way. */
+/** A token that ends sooner might expire before it is used. */
 const spareMs = 60_000
 
 /**
  * A token for the accounting service, a new one if the stored one is about to end. Commands that do not exclude
- * each other need it too, and a refresh token is good once: so one of them refreshes, and the others wait for it.
+ * each other need it too, and a refresh token is valid once. So one of them refreshes, and the others wait for it.
  */
 export async function accessToken(dir: string): Promise<string> {
   const stored = usable(await readTokens(dir))
@@ -22,7 +22,7 @@ export async function accessToken(dir: string): Promise<string> {
 
 async function renewed(dir: string): Promise<string> {
   const tokens = await readTokens(dir)
-  // Whoever had the lock before us may have done it.
+  // The previous holder of the lock may have done it.
   const stored = usable(tokens)
   if (stored) return stored
   let granted = tokens && (await refresh(dir, tokens.refresh))

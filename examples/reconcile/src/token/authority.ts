@@ -4,37 +4,36 @@ import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { codeOf } from '../errors.js'
 
-/** What lets us talk to the accounting service. */
+/** The tokens for the accounting service. */
 export interface Tokens {
-  /** Shown with every request. */
+  /** Sent with every request. */
   access: string
   /** When the access token ends, in milliseconds since the Unix epoch. */
   expiresAt: number
-  /** Good for new tokens, once. */
+  /** Returns new tokens, once. */
   refresh: string
 }
 
-/** What the authority was asked, with the tokens that it gives unless it refuses. */
+/** A request to the authority, with the tokens that it returns unless it refuses. */
 type Request = Tokens & ({ by: 'login' } | { by: 'refresh'; used: string })
 
 const lifetimeMs = 30 * 60_000
 const latencyMs = 100
 
-/** A person's consent, which is asked for once. Begins a new session. */
+/** The login of a person. It begins a new session. */
 export async function login(dir: string): Promise<Tokens> {
   const tokens = newTokens()
-  await ask(dir, { by: 'login', ...tokens })
+  await sendRequest(dir, { by: 'login', ...tokens })
   return tokens
 }
 
 /**
- * New tokens for a refresh token, or `undefined`: `invalid_grant`. A refresh token is good once. If it comes
- * again, one of the two who have it may have stolen it: the session ends for both, as at OAuth servers that
- * rotate them.
+ * New tokens for a refresh token, or `undefined`: `invalid_grant`. A refresh token is valid once. A second use
+ * may mean that it was stolen, so it ends the session, as on OAuth servers that rotate refresh tokens.
  */
 export async function refresh(dir: string, used: string): Promise<Tokens | undefined> {
   const tokens = newTokens()
-  const granted = await ask(dir, { by: 'refresh', used, ...tokens })
+  const granted = await sendRequest(dir, { by: 'refresh', used, ...tokens })
   return granted.at(-1)?.access === tokens.access ? tokens : undefined
 }
 
@@ -49,11 +48,11 @@ function newTokens(): Tokens {
 }
 
 /**
- * Stands for a call of the authority, and gives the session right after it. Every request is a line of
+ * Simulates a call of the authority, and returns the session after it. Every request is a line of
  * `authority.jsonl`: the order of the lines decides, so that simultaneous requests of several processes are
  * answered one after another.
  */
-async function ask(dir: string, request: Request): Promise<Tokens[]> {
+async function sendRequest(dir: string, request: Request): Promise<Tokens[]> {
   await setTimeout(latencyMs / 2)
   await appendFile(join(dir, 'authority.jsonl'), `${JSON.stringify({ pid: process.pid, ...request })}\n`)
   await setTimeout(latencyMs / 2)
@@ -61,7 +60,7 @@ async function ask(dir: string, request: Request): Promise<Tokens[]> {
   return session(requests.slice(0, requests.findIndex(({ access }) => access === request.access) + 1))
 }
 
-/** All that the session of the last login has been granted; nothing if it was ended. */
+/** The grants of the session of the last login; empty if it has ended. */
 function session(requests: Request[]): Tokens[] {
   let granted: Tokens[] = []
   for (const request of requests) {

@@ -6,7 +6,7 @@ import type { Tokens } from './authority.js'
 
 const path = (dir: string) => join(dir, 'token.json')
 
-/** The tokens of the last grant that we heard of; `undefined` before the first. */
+/** The tokens of the last grant that was stored; `undefined` before the first. */
 export async function readTokens(dir: string): Promise<Tokens | undefined> {
   let text: string
   try {
