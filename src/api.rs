@@ -17,9 +17,9 @@ use crate::wait;
 /// The options of [`acquire_lock`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AcquireOptions {
-    /// Which lock.
+    /// The lock.
     pub lock: LockOptions,
-    /// How long to wait for a holder to release; zero does not wait, [`Duration::MAX`] waits forever.
+    /// The time to wait for a holder to release; zero does not wait, [`Duration::MAX`] waits forever.
     pub timeout: Duration,
 }
 
@@ -32,7 +32,7 @@ impl From<LockOptions> for AcquireOptions {
 /// The options of [`break_lock`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BreakOptions {
-    /// Which lock.
+    /// The lock.
     pub lock: LockOptions,
     /// Remove the lock even if it is held; its holder then gets [`Error::Lost`].
     pub force: bool,
@@ -59,13 +59,13 @@ impl Lock {
         &self.path
     }
 
-    /// This process, as the record says.
+    /// This process, as the record names it.
     #[must_use]
     pub fn holder(&self) -> &Holder {
         &self.holder
     }
 
-    /// Set if the lock was taken over: its previous holder did not release it, and may have died half-way.
+    /// Set if the lock was taken over: its previous holder did not release it, and may have ended half-way.
     #[must_use]
     pub fn taken_over(&self) -> Option<&TakenOver> {
         self.taken_over.as_ref()
@@ -244,7 +244,7 @@ pub fn inspect_lock(options: &LockOptions) -> Result<LockStatus, Error> {
 pub(crate) fn inspect(target: &Target) -> Result<LockStatus, Error> {
     let mut status = protocol::inspect(Os::get(), target)?;
     let directory = target.path.parent().unwrap_or(&target.path);
-    // A path that was mistyped looks fine otherwise.
+    // A mistyped path would be reported as free without a hint.
     if status.state == LockState::Free && !directory.is_dir() {
         status.reason =
             format!("no lock file can be there: the directory {} does not exist", directory.display());

@@ -52,7 +52,7 @@ mod map;
 #[cfg(all(feature = "node", not(test)))]
 mod node;
 mod platform;
-#[cfg_attr(not(feature = "node"), allow(dead_code, reason = "only JavaScript looks for an answer"))]
+#[cfg_attr(not(feature = "node"), allow(dead_code, reason = "only JavaScript polls for an answer"))]
 mod pool;
 pub mod protocol;
 mod table;

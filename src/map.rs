@@ -1,5 +1,5 @@
-//! Maps that a `static` can hold: without random keys, which nothing here needs, as no stranger chooses these keys.
-//! Their code is smaller than that of B-trees, whose every use brings a copy of it.
+//! Maps that a `static` can hold: without random keys, because no other program chooses the keys.
+//! Their code is smaller than that of B-trees, which is copied for every use.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;

@@ -113,7 +113,7 @@ fn enqueue(task: Task) {
     notify(queue);
 }
 
-/// Hands `work` that sleeps to a thread that begins at once, and says whether there is one.
+/// Hands `work` that sleeps to a thread that begins immediately, and returns whether there is one.
 pub(crate) fn submit_at_once(work: impl FnOnce(Asleep) + Send + 'static) -> bool {
     let mut queue = locked(&QUEUE);
     if queue.idle <= queue.waiting.len() && (queue.threads >= LIMIT || queue.add_thread(false).is_err()) {
@@ -171,7 +171,7 @@ fn reserve() {
         }
         done = queue.done;
     };
-    // For the rest; without it the others come to that in the end.
+    // For the remaining work. Without this thread the others do it later.
     queue.has_reserve = false;
     let _ = queue.add_thread(true);
     queue.idle += 1;
@@ -180,7 +180,7 @@ fn reserve() {
     serve(queue);
 }
 
-/// Does the work here and now.
+/// Does the work on this thread.
 pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
     panic::catch_unwind(AssertUnwindSafe(work))
 }
@@ -260,7 +260,7 @@ impl<T> Job<T> {
         self.slot.take().ok_or(self)
     }
 
-    /// Calls `deliver` with the answer, on the thread that found it, or at once if it is there.
+    /// Calls `deliver` with the answer, on the thread that found it, or immediately if it is there.
     pub(crate) fn when_done(self, deliver: impl FnOnce(T) + Send + 'static) {
         let mut progress = locked(&self.slot.progress);
         if let Progress::Done(done) = std::mem::replace(&mut *progress, Progress::Over) {
@@ -291,7 +291,7 @@ mod tests {
         let (go, wait) = mpsc::channel();
         let (sender, receiver) = mpsc::channel();
         let job = submit(move || wait.recv_timeout(LONG).unwrap() + 1);
-        let Err(job) = job.spin_for(Duration::from_micros(100)) else { panic!("nobody said go") };
+        let Err(job) = job.spin_for(Duration::from_micros(100)) else { panic!("the work has not begun") };
         job.when_done(move |done| sender.send(done.unwrap()).unwrap());
         go.send(1).unwrap();
         assert_eq!(receiver.recv_timeout(LONG), Ok(2));
@@ -362,7 +362,7 @@ mod tests {
     fn a_panic_is_returned_as_an_answer() {
         let job = submit(|| -> u8 { panic!("on purpose") });
         assert!(matches!(job.spin_for(LONG), Ok(Err(_))));
-        assert!(matches!(submit(|| 1).spin_for(LONG), Ok(Ok(1))), "and the pool goes on");
+        assert!(matches!(submit(|| 1).spin_for(LONG), Ok(Ok(1))), "the pool still works");
         assert!(catch_panic(|| -> u8 { panic!("on purpose") }).is_err());
     }
 }

@@ -184,8 +184,8 @@ pub(crate) fn set_delivered(id: LockId, delivered: bool) -> bool {
     table().entries.get_mut(&id).map(|entry| entry.delivered = delivered).is_some()
 }
 
-/// Gives a lock that was acquired for `owner`, and that the program does not know of yet, a new name. The call that
-/// acquired it finds it gone.
+/// Gives a new id to a lock that was acquired for `owner` and not delivered yet. The call that acquired it does not
+/// find it any more.
 #[cfg(any(feature = "node", test))]
 pub(crate) fn claim(owner: Owner, path: &Path) -> Option<(LockId, u64, Option<TakenOver>, bool)> {
     let is_it = |entry: &Entry| !entry.delivered && entry.claimable;
@@ -228,7 +228,7 @@ impl Drop for UnderWay {
         if let Some(index) = table.under_way.iter().position(|owner| *owner == self.0) {
             table.under_way.swap_remove(index);
         }
-        // To notify is a system call, even if nobody waits.
+        // To notify is a system call, even if no thread waits.
         if table.exits > 0 {
             SETTLED.notify_all();
         }
@@ -236,7 +236,7 @@ impl Drop for UnderWay {
 }
 
 /// Waits until no attempt and no release of an owner is under way, but not for long: an attempt that is cut off by the
-/// end of the process leaves an empty file, which holds up the next process for two seconds, and a release leaves a lock
+/// end of the process leaves an empty file, which delays the next process by two seconds, and a release leaves a lock
 /// to take over.
 #[cfg(any(feature = "node", test))]
 pub(crate) fn await_what_is_under_way(owner: Owner) {
@@ -281,7 +281,7 @@ fn find_where(owner: Owner, path: &Path, is_wanted: impl Fn(&Entry) -> bool) -> 
     table.entries.iter().find(|(_, entry)| is_it(entry) && is_named(&entry.held)).map(|(id, _)| *id)
 }
 
-/// As [`find`], but only under this name: it asks no disk, which may hang.
+/// As [`find`], but only under this name: it reads no disk, which may hang.
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) fn find_at(owner: Owner, path: &Path) -> Option<LockId> {
     find_named(path, |entry| entry.owner == owner)
@@ -297,7 +297,7 @@ impl HeldFiles for Os {
     }
 }
 
-/// Whether the lock is held and its file is still in its place.
+/// Whether the lock is held and the path still names its file.
 pub(crate) fn is_held(id: LockId) -> bool {
     // Not under the mutex: the disk may hang.
     location(id).is_some_and(|(path, file)| {

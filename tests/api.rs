@@ -61,7 +61,7 @@ fn slots_are_filled_in_order_then_refused() {
         let refused = thread::spawn(move || acquire_lock(&within(lock, timeout)).map(drop));
         let error = refused.join().expect("no panic").expect_err("all are held");
         assert_eq!(error.code(), Some("E_LOCK_CONTENTION"));
-        // With a timeout a busy machine can be the reason.
+        // With a timeout, a busy machine can be the reason.
         assert!(error.reason() == Some("all 3 slots are held") || !timeout.is_zero(), "{error:?}");
         assert_eq!(error.path(), Some(&*directory.path().join("l")));
     }
@@ -76,7 +76,7 @@ fn waiter_that_gets_two_slots_rolls_one_back() {
     for round in 0..30 {
         let (held, waited) = (acquire_all(&lock, 3), lock.clone());
         let waiting = thread::spawn(move || acquire_lock(&within(waited, LONG)).expect("a slot"));
-        // Longer than it takes to wait in all queues. Otherwise the round shows nothing.
+        // Longer than a wait takes to enter all queues. Otherwise the round proves nothing.
         thread::sleep(SHORT / 5);
         let threads: Vec<_> = held.into_iter().map(|lock| thread::spawn(|| drop(lock))).collect();
         for thread in threads {
@@ -216,7 +216,7 @@ fn refusal_of_one_lock_rolls_back_the_others() {
     let error = acquire_locks(&[stale.clone(), held], Duration::ZERO).expect_err("one is held");
     assert_eq!(error.path(), Some(&*directory.path().join("b")));
     let lock = acquire_lock(&stale.into()).expect("rolled back");
-    assert!(lock.taken_over().is_some(), "the refused call was not told of the previous holder");
+    assert!(lock.taken_over().is_some(), "the refused call did not report the previous holder");
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn errors_of(call: &str) -> &'static [i32] {
         "fchmod" => &[1, 5, 9, 12, 30],
         "unlink" => &[1, 5, 12, 13, 14, 16, 20, 21, 30, 36, 40],
         "pause" => &[],
-        other => panic!("{other}: no errors are known"),
+        other => panic!("{other}: no errors are listed"),
     }
 }
 
@@ -361,7 +361,7 @@ fn only_a_durable_acquire_syncs_after_the_write() {
 
 #[test]
 fn a_partial_record_does_not_block_others() {
-    for (on, is_told) in [(On::Nothing, false), (On::Stale, true), (On::EmptyAndOld, true)] {
+    for (on, is_reported) in [(On::Nothing, false), (On::Stale, true), (On::EmptyAndOld, true)] {
         for length in [0, 1, 100, 300, 400, 511, 512] {
             let mut scene = Scene::new(on);
             scene.world.write_only(length);
@@ -369,7 +369,7 @@ fn a_partial_record_does_not_block_others() {
             scene.world.clear_failures();
             let before = scene.two.wall_clock();
             let next = acquire(&scene.two, &target(), 0).unwrap();
-            assert_eq!(next.taken_over.is_some(), is_told, "{length}");
+            assert_eq!(next.taken_over.is_some(), is_reported, "{length}");
             assert!(scene.two.wall_clock() - before < 100);
         }
     }

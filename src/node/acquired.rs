@@ -23,7 +23,7 @@ pub(super) struct Acquired {
 
 impl Drop for Acquired {
     fn drop(&mut self) {
-        // The program cannot release a lock that it was never given.
+        // The program cannot release a lock that it did not get.
         if !self.delivered {
             let _ = table::release(self.id);
         }

@@ -1,5 +1,5 @@
 //! Promises that any thread settles. All promises of an environment share one thread-safe function. With one for each,
-//! as napi has it, a waiting call costs 1.3 kB more, and a handle that the event loop asks at each wake-up.
+//! as napi has it, a waiting call costs 1.3 kB more, and a handle that the event loop checks at each wake-up.
 #![allow(unsafe_code, reason = "napi has no promise without a thread-safe function of its own")]
 
 use std::cell::Cell;

@@ -1,4 +1,4 @@
-//! From the core's errors to values that JavaScript makes errors of.
+//! The conversion of the core's errors to values from which JavaScript makes errors.
 //!
 //! Each copy of the package's JavaScript has classes of its own, and so has each realm: the addon makes no error, and
 //! a call that fails returns an array.

@@ -41,7 +41,7 @@ use promise::{GoOn, promised, promised_or};
 use state::State;
 use status::JsStatus;
 
-/// Which version this binary is of: another's JavaScript must not use it.
+/// The version of this binary: the JavaScript of another version must not use it.
 #[napi]
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -143,7 +143,7 @@ pub fn find_held<'env>(
     })
 }
 
-/// Releases this thread's lock of that path, and says which it was.
+/// Releases this thread's lock of that path, and returns which it was.
 ///
 /// # Errors
 /// As `acquire`.
@@ -216,7 +216,7 @@ pub fn inspect_sync<'env>(
 }
 
 fn inspected(target: &Target) -> Answer {
-    // Made here, because a thread of the pool may wait for what it reads of the readers.
+    // Made here, because a thread of the pool may wait while it reads the readers.
     api::inspect(target).map(|status| Value::Status(Box::new(JsStatus::from(status))))
 }
 

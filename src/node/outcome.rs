@@ -1,4 +1,4 @@
-//! How a call ends, and what JavaScript gets of that.
+//! The outcome of a call, and its conversion for JavaScript.
 
 use std::thread;
 

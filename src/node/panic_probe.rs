@@ -6,7 +6,7 @@ use napi_derive::napi;
 
 static NEXT: Mutex<Option<String>> = Mutex::new(None);
 
-/// Lets the next one that reaches `place` panic, once.
+/// Makes the next call that reaches `place` panic, once.
 #[napi(catch_unwind)]
 pub fn panic_at(place: String) {
     *NEXT.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);

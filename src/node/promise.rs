@@ -1,8 +1,8 @@
-//! Promises for work that a slow disk can hold up.
+//! Promises for work that a slow disk can delay.
 //!
-//! A trip through libuv's pool costs two thread wake-ups, several times what the work itself takes. So the
-//! JavaScript thread looks for the answer for at most [`SPIN_LIMIT`], which is what a call on a fast disk needs;
-//! only then it goes back to its event loop, to be woken. It is never held up for longer than that.
+//! A trip through libuv's pool costs two thread wake-ups, several times the work itself. So the JavaScript thread
+//! polls for the answer for at most [`SPIN_LIMIT`], the time that a call on a fast disk needs. Then it returns to its
+//! event loop, which the answer wakes.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use crate::protocol;
 /// How long the JavaScript thread may spin for an answer, from the submission of the work.
 pub(super) const SPIN_LIMIT: Duration = Duration::from_micros(100);
 
-/// Goes on with a call whose first attempt did not decide it.
+/// Continues a call whose first attempt did not decide it.
 pub(super) type GoOn = Box<dyn FnOnce(Settle) + Send>;
 
 /// Runs `work` on a thread of its own. Gives its value, or a promise of that.
 ///
-/// `lib/native.ts` gives the program what is there at once in a later turn of the event loop: a program that tries
-/// again and again must not keep its own timers from running.
+/// `lib/native.ts` settles a call whose value is there in a later turn of the event loop, so that the timers of a
+/// program that retries in a loop run.
 pub(super) fn promised(env: &Env, work: impl FnOnce() -> Answer + Send + 'static) -> Result<Unknown<'_>> {
     promised_or(env, Box::new(work), None, None)
 }

@@ -23,7 +23,7 @@ pub(super) struct SyncWait {
     pub(super) target: Target,
 }
 
-/// Whose locks are whose. Copies of the JavaScript in one thread share it, or at least its owner.
+/// The owner of the locks of one environment. Copies of the JavaScript in one thread share it, or at least its owner.
 pub(super) struct State {
     pub(super) owner: Owner,
     pub(super) thread: u32,
@@ -42,7 +42,7 @@ impl State {
     }
 }
 
-/// Prepares this environment, once. `threadId()` is asked on a thread that may be a worker; `nothing()` does nothing.
+/// Prepares this environment, once. `threadId()` is called on a thread that may be a worker; `nothing()` does nothing.
 ///
 /// The JavaScript may be evaluated again while Node.js keeps the addon, and the addon may be loaded again in the same
 /// thread: all of them act for one owner.
@@ -72,7 +72,7 @@ fn count_off(env: &Env) {
     }
 }
 
-/// This process, as its records say.
+/// This process, as its records name it.
 ///
 /// # Errors
 /// If the addon was not set up.

@@ -1,4 +1,4 @@
-//! What JavaScript gets of the state of a lock.
+//! The state of a lock for JavaScript.
 
 use napi_derive::napi;
 
@@ -25,7 +25,7 @@ impl From<u32> for JsReader {
     }
 }
 
-/// `inspectLock`'s answer.
+/// The result of `inspectLock`.
 #[napi(object, object_from_js = false, use_nullable = true)]
 pub struct JsStatus {
     /// The lock file.

@@ -36,7 +36,7 @@ pub struct JsRefused {
     pub reason: Option<String>,
 }
 
-/// Runs a first attempt, which a disk may hold up, for at most a moment.
+/// Runs a first attempt, which a disk may delay, for at most a moment.
 pub(super) fn attempt_sync<'env>(
     env: &'env Env,
     state: &State,
@@ -113,7 +113,7 @@ pub fn wait_sync<'env>(
     })
 }
 
-/// Sleeps for at most `slice` milliseconds; `null`: the wait goes on. Between two slices the engine can end
+/// Sleeps for at most `slice` milliseconds; `null`: the wait continues. Between two slices the engine can end
 /// this thread, which it cannot while native code runs.
 ///
 /// # Errors
@@ -159,7 +159,7 @@ pub fn cancel_wait(env: &Env, id: f64) -> Result<()> {
     guarded(env, || {
         wait::cancel(named(id));
         if let Some(wait) = State::of(env)?.waits.borrow_mut().remove(&named(id).0) {
-            // A lock that was won meanwhile is released with its outcome.
+            // A lock that was acquired meanwhile is released with its outcome.
             drop(wait.answer.recv_timeout(ROLLBACK_GRACE));
         }
         Ok(())

@@ -114,7 +114,7 @@ pub trait System: HeldFiles {
     /// The system's errors, except that the path does not name the file.
     fn unlink(&self, path: &Path, id: FileId) -> Result<Unlinked, Failed>;
 
-    /// Whether another user may have put the file there to own the lock: the directory lets everybody or a group create
+    /// Whether another user may have put the file there to own the lock: the directory lets all users or a group create
     /// files, only their owners may remove them (the sticky bit), and `owner` is neither this user, root, nor the
     /// directory's owner. As `fs.protected_regular` of `proc_sys_fs(5)`.
     fn is_planted(&self, path: &Path, owner: u32) -> bool;

@@ -1,4 +1,4 @@
-//! The source of systems whose events are not used: the timer alone decides when to try.
+//! The source of systems whose events are not used: the timer alone decides when to attempt.
 #![forbid(unsafe_code)]
 
 use std::convert::Infallible;

@@ -9,16 +9,16 @@ use std::io;
 pub enum Access {
     /// For reading alone.
     Read,
-    /// For reading and writing, which kernel locks on network filesystems ask for.
+    /// For reading and writing, which kernel locks on network filesystems need.
     ReadWrite,
 }
 
 /// The result of [`System::open`](super::system::System::open).
 #[derive(Debug)]
 pub enum Opened<F> {
-    /// Something that could be opened; not yet known to be a regular file.
+    /// An open file, which may be no regular file.
     File(F),
-    /// Nothing.
+    /// No file.
     Missing,
     /// A symbolic link, or something else that cannot be opened as a file.
     NotAFile(FileKind),
@@ -40,7 +40,7 @@ pub struct Failed {
 pub enum Unlinked {
     /// It removed the name.
     Removed,
-    /// Nothing was there.
+    /// There was no file.
     Missing,
     /// The path names another file.
     Another,
@@ -105,9 +105,9 @@ pub struct Stat {
 /// Whether one kernel alone can have the filesystem mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FsKind {
-    /// Local to this kernel: its kernel locks see every process that can reach the file.
+    /// Local to this kernel: its kernel locks hold for every process that can reach the file.
     Local,
-    /// Shared with other kernels, or not known.
+    /// Shared with other kernels, or unknown.
     Shared,
 }
 

@@ -1,4 +1,4 @@
-//! Operating systems without an implementation: every call says so, and none pretends to lock.
+//! Operating systems without an implementation: every call returns that error.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,7 +21,7 @@ pub(crate) fn is_main_thread() -> bool {
     false
 }
 
-/// A system that can do nothing.
+/// A system whose calls fail.
 pub(crate) struct Os {
     identity: ProcessIdentity,
 }

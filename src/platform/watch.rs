@@ -33,7 +33,7 @@ struct Watched {
 #[derive(Debug)]
 struct SharedProcess {
     watches: u32,
-    /// The entry stays, so that a watch that is not in use yet learns of it.
+    /// The entry stays, so that a watch that is not in use yet gets the event.
     has_ended: bool,
     _source: ProcessSource,
 }
@@ -280,7 +280,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_holder_that_closes_its_file_is_checked_by_the_clock() {
+    fn a_closed_file_is_checked_by_the_clock() {
         let directory = tempfile::tempdir().expect("a directory");
         let (path, watcher) = (directory.path().join("l"), Watcher::new());
         fs::write(&path, "a record").expect("written");

@@ -29,8 +29,8 @@ pub fn acquire<S: System>(system: &S, target: &Target, thread: u32) -> Result<He
     acquire_with(system, target, thread, PauseLimit::Bounded, &mut None)
 }
 
-/// As [`acquire`], but with another limit of its pauses. `empty_file` carries what one attempt has seen to the next attempt of the
-/// same call.
+/// As [`acquire`], but with another limit of its pauses. `empty_file` carries the empty file that one attempt
+/// has found to the next attempt of the same call.
 ///
 /// # Errors
 /// As [`acquire`].
@@ -142,8 +142,8 @@ fn lock_created<S: System>(
     let discard = |error| {
         // An empty file would delay the next process by the creation grace period. The path may name another
         // file now, if a program outside the protocol removed this one: that file stays.
-        let seen = system.stat(&file).ok().or_else(|| system.stat_path(&target.path).ok().flatten());
-        if seen.is_none_or(|stat| system.unlink(&target.path, stat.id).is_err()) {
+        let stat = system.stat(&file).ok().or_else(|| system.stat_path(&target.path).ok().flatten());
+        if stat.is_none_or(|stat| system.unlink(&target.path, stat.id).is_err()) {
             let _ = system.truncate(&file, INVALID_RECORD_LEN);
         }
         error
@@ -211,7 +211,7 @@ fn lock_existing<S: System>(
     let Some(stat) = stat_if_current(system, target, id)? else {
         return Ok(Attempt::Retry(Retry::Vanished));
     };
-    // 6. Read the record and judge it.
+    // 6. Read the record and classify it.
     let fs = system.fs_kind(&file);
     let classified = classify(system, target, budget, &file, &stat, (fs, kernel_locks))?;
     let Some(Classified { verdict, record, bytes: previous_record }) = classified else {
@@ -232,7 +232,7 @@ fn lock_existing<S: System>(
     let taken_over = reason.map(|reason| TakenOver { holder: previous_holder.clone(), reason });
     if stat.links > 1 {
         return Ok(match recreate(system, target, thread, budget, id)? {
-            // Otherwise another process has held the new file, and died.
+            // Otherwise another process has held the new file, and ended.
             Attempt::Done(held) if held.taken_over.is_none() => {
                 Attempt::Done(Held { taken_over, previous_record, ..held })
             }

@@ -63,7 +63,7 @@ pub enum Error {
         path: PathBuf,
         /// The previous holder.
         holder: Option<Holder>,
-        /// One sentence: why the holder was judged gone.
+        /// Why the holder is gone, in one sentence.
         reason: String,
     },
     /// `E_LOCK_UNSUPPORTED`: this operating system has no implementation, or JavaScript has no string for the path.
@@ -71,7 +71,7 @@ pub enum Error {
     Unsupported {
         /// The lock file.
         path: PathBuf,
-        /// What is missing.
+        /// The reason.
         reason: &'static str,
     },
     /// `ERR_INVALID_ARG_VALUE`: the arguments cannot name a lock file. Nothing was touched.
@@ -90,7 +90,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The code that JavaScript sees; `None` for the system's own errors, which carry an `errno`.
+    /// The code for JavaScript; `None` for the system's own errors, which carry an `errno`.
     #[must_use]
     pub fn code(&self) -> Option<&'static str> {
         Some(match self {

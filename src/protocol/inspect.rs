@@ -50,8 +50,8 @@ pub struct LockStatus {
 /// # Errors
 /// [`Error::Symlink`], [`Error::NotAFile`] and [`Error::System`] as they say.
 pub fn inspect<S: System>(system: &S, target: &Target) -> Result<LockStatus, Error> {
-    let looked = RetryBudget::repeat(system, target, |budget| inspect_path(system, target, budget));
-    let status = match looked {
+    let inspected = RetryBudget::repeat(system, target, |budget| inspect_path(system, target, budget));
+    let status = match inspected {
         Err(Error::Contention { holder, reason, .. }) => {
             let reason = reason.or_else(|| holder.as_ref().map(describe));
             status(target, LockState::Held, holder, reason.unwrap_or_else(|| "a process holds it".to_owned()))

@@ -24,7 +24,7 @@ pub struct Evidence<'a> {
     pub process: ProcessState,
     /// This process.
     pub identity: &'a ProcessIdentity,
-    /// The filesystem as this process sees it.
+    /// The kind of filesystem for this process.
     pub fs: FsKind,
     /// Whether the filesystem has kernel locks.
     pub kernel_locks: bool,

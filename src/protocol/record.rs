@@ -51,7 +51,7 @@ pub struct Record {
     pub pid_ns: Option<u64>,
     /// The holder's worker thread, 0 for the main thread.
     pub thread: Option<u32>,
-    /// `local` or `shared`: the filesystem's kind as the holder sees it.
+    /// `local` or `shared`: the kind of filesystem for the holder.
     pub fs: Option<String>,
     /// The file that the holder wrote it to, as [`FileId`] prints. Another file is a copy.
     pub file: Option<String>,
@@ -139,7 +139,7 @@ impl Record {
         })
     }
 
-    /// Whether the holder saw a filesystem that is local to its kernel.
+    /// Whether the filesystem was local to the kernel of the holder.
     #[must_use]
     pub fn on_local_fs(&self) -> bool {
         self.fs.as_deref() == Some("local")
@@ -174,10 +174,10 @@ impl Record {
     }
 }
 
-/// The JSON of a record. Not miniserde's own writer, which brings that of every other type with it.
+/// The JSON of a record, without the writer of miniserde, whose code for all types is larger.
 struct Text {
     bytes: [u8; RECORD_LEN],
-    /// Counts on where the bytes end: the text is too long then.
+    /// Counts beyond the end of the bytes, if the text is too long.
     length: usize,
 }
 

@@ -59,7 +59,7 @@ pub fn rollback<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error>
         mem::forget(held.file);
         return Ok(());
     }
-    // An empty file would look like one that is being created.
+    // An empty file would be read as one that is being created.
     let put_back = !held.previous_record.is_empty() && overwrite(system, &held.file, &held.previous_record);
     if !put_back {
         let _ = cut(system, &held.file);

@@ -48,7 +48,7 @@ impl PauseLimit {
     }
 }
 
-/// An empty file, and when it was first seen by [`System::monotonic`].
+/// An empty file, and when it was first found, by [`System::monotonic`].
 pub type EmptyFile = Option<(FileId, Duration)>;
 
 /// The result of one attempt.
@@ -60,7 +60,7 @@ pub(super) enum Attempt<T> {
 
 pub(super) struct Refusal {
     pub(super) holder: Option<Holder>,
-    /// What the holder does not say.
+    /// The reason beside the holder.
     pub(super) reason: Option<String>,
 }
 
@@ -111,7 +111,7 @@ pub(super) struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// For a call that may have seen an empty file before.
+    /// For a call that may have found an empty file before.
     pub(super) fn new(pause_limit: PauseLimit, empty_file: EmptyFile) -> Self {
         Self { empty_file, pause_limit, ..Self::default() }
     }
@@ -143,7 +143,7 @@ impl RetryBudget {
     }
 
     /// Whether the file is in its creation grace period: empty, and modified less than 2 s ago. The clock of a file
-    /// server may be ahead, so the period also ends 2 s after this call first saw the file. A file from the future is
+    /// server may be ahead, so the period also ends 2 s after this call first found the file. A file from the future is
     /// outside it: the clock was set back.
     pub(super) fn in_creation_grace<S: System>(&mut self, system: &S, stat: &Stat) -> bool {
         if stat.size != 0 || !is_young(system, stat) {

@@ -12,7 +12,7 @@ use super::error::Error;
 use super::record::Holder;
 use crate::platform::Failed;
 
-/// The lock file of the reconcile tool, and what [`LockOptions`] names if nothing else is said.
+/// The lock file of the reconcile tool, and the default of [`LockOptions`].
 pub const DEFAULT_FILE: &str = ".xero-reconcile-lock.json";
 
 /// The default message of contention.
@@ -24,7 +24,7 @@ const PRIVATE: u32 = 0o600;
 /// As the option `slots` of JavaScript has it.
 const MAX_SLOTS: u16 = 1000;
 
-/// Which lock, and what to say when it is held.
+/// The lock to acquire, and the message when it is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockOptions {
     /// The directory; the current one if `None`.
@@ -34,7 +34,7 @@ pub struct LockOptions {
     /// The whole text of the contention error.
     pub message: Cow<'static, str>,
     /// Whether processes of the legacy TypeScript lock may use the file; `true` by default. With `false` a take-over
-    /// skips its pause of 5 ms. A legacy process that uses the file all the same can then remove a lock that was just
+    /// skips its pause of 5 ms. A legacy process that does use the file can then remove a lock that was just
     /// taken over.
     pub legacy: bool,
     /// Whether an acquire syncs the record to the disk before it returns, so that a process after a power failure reads
@@ -78,7 +78,7 @@ impl LockOptions {
     }
 
     /// The absolute path, with `.` and `..` removed by name alone, as `path.join` of Node.js does:
-    /// a TypeScript peer must arrive at the same file.
+    /// a legacy process must resolve the same file.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if `file` names no file, a path holds a NUL byte, `mode` lacks a permission of the owner
@@ -156,7 +156,7 @@ impl LockOptions {
     }
 }
 
-/// One lock: an absolute path, and what to say when it is held.
+/// One lock: an absolute path, and the message when it is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// The lock file.
@@ -248,8 +248,8 @@ fn has_nul(text: &OsStr) -> bool {
     text.as_encoded_bytes().contains(&0)
 }
 
-/// Windows takes what follows a colon for a stream of the file before it, removes dots and spaces at the end, by which one
-/// file would have several names, and refuses the others only much later.
+/// Windows reads the text after a colon as the name of a stream, removes dots and spaces at the end, by which one file would
+/// have several names, and refuses the other characters only later.
 fn is_reserved(file: &Path) -> bool {
     let name = file.file_name().unwrap_or_default().as_encoded_bytes();
     name.iter().any(|byte| *byte < 0x20 || b":<>\"|?*".contains(byte))
@@ -329,7 +329,7 @@ mod tests {
         let error = system_error("open", Path::new("/a/l"))(io::ErrorKind::Unsupported.into());
         assert_eq!(error.code(), Some("E_LOCK_UNSUPPORTED"));
         let refused = system_error("open", Path::new("/a/l"))(io::Error::from_raw_os_error(95));
-        assert_eq!(refused.code(), None, "what the system refuses keeps its own code");
+        assert_eq!(refused.code(), None, "a refusal of the system keeps its own code");
     }
 
     #[test]

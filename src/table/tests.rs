@@ -48,7 +48,7 @@ fn an_undelivered_take_over_is_rolled_back() {
     ] {
         std::fs::write(&target.path, "no record").expect("written");
         end(owner, enter(owner, acquire(&target), true).expect("entered"));
-        assert!(target.path.exists(), "it would be told to nobody");
+        assert!(target.path.exists(), "the error has no recipient");
     }
     assert_eq!(enter(owner, acquire(&target), true), None, "the owner has ended");
     assert!(target.path.exists());
@@ -63,7 +63,7 @@ fn a_lock_acquired_for_a_closed_owner_is_released() {
     let directory = tempfile::tempdir().expect("a directory");
     let (target, owner) = (target(directory.path()), open_owner());
     close_owner(owner);
-    assert!(!table().open.contains(&owner), "nothing is kept of it");
+    assert!(!table().open.contains(&owner), "its owner was removed");
     assert_eq!(enter(owner, acquire(&target), true), None);
     assert!(!target.path.exists());
 }
@@ -75,7 +75,7 @@ fn an_undelivered_lock_is_claimed_once() {
     let first = enter(owner, acquire(&target), true).expect("entered");
     assert!(claim(open_owner(), &target.path).is_none(), "not for another owner");
     let (id, ..) = claim(owner, &target.path).expect("it was not delivered");
-    assert!(!set_delivered(first, true) && release(first).is_none(), "its own call finds it gone");
+    assert!(!set_delivered(first, true) && release(first).is_none(), "its own call does not find it");
     assert!(is_held(id) && !is_deadlock(owner, &target.path));
     assert!(set_delivered(id, true) && is_deadlock(owner, &target.path));
     assert!(claim(owner, &target.path).is_none(), "the program has it");

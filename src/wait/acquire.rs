@@ -142,7 +142,7 @@ pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Resul
     } else {
         PauseLimit::Until(os.monotonic() + timeout.min(PAUSES))
     };
-    // A call without time to queue attempts at once.
+    // A call without time to queue attempts immediately.
     let others_wait = timeout > 2 * QUEUE_YIELD && waits_for(&target.path);
     let outcome = if others_wait {
         Err(behind_others(os, target))

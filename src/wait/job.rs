@@ -1,4 +1,4 @@
-//! The jobs that the waiters of a path ask for, and what comes back.
+//! The jobs of the waiters of a path, and their results.
 #![forbid(unsafe_code)]
 
 use std::time::Instant;
@@ -92,7 +92,7 @@ pub(super) struct Attempt<P: Platform> {
     pub(super) has_time: bool,
     /// Earlier waiters have had that time.
     pub(super) has_waited: bool,
-    /// The process that was last seen to end: it sends no more events.
+    /// The process that ended last: it sends no more events.
     pub(super) ended: Option<u32>,
 }
 
@@ -118,7 +118,7 @@ pub(super) enum Observed<P: Platform> {
     Changed,
     /// The holder's process has ended.
     Ended(u32),
-    /// Nothing that sends events or can be checked.
+    /// No file or process sends events or can be checked.
     Nothing,
 }
 

@@ -1,4 +1,4 @@
-//! The held locks of which a program wants to know at once if they are lost.
+//! The held locks whose loss is reported to the program.
 #![forbid(unsafe_code)]
 
 use std::mem;
@@ -101,7 +101,7 @@ impl Losses {
         self.files.entry(id).or_insert(held).reports.push(report);
     }
 
-    /// Notes a check. If the lock is lost, it returns the reason and those to whom to report it.
+    /// Records a check. If the lock is lost, it returns the reason and the subscribers.
     pub(super) fn on_checked(
         &mut self,
         checked: Checked,

@@ -158,7 +158,7 @@ impl<P: Platform> PathWaiters<P> {
         matches!(self.state, State::Attempting(_) | State::Rechecking(..) | State::Observing)
     }
 
-    /// The next moment at which there is something to do.
+    /// The next moment at which there is work.
     pub(super) fn next(&self) -> Option<Instant> {
         let deadline = self.waiters.next_deadline().map(|(deadline, _)| deadline);
         [deadline, (!self.is_busy()).then_some(self.due)].into_iter().flatten().min()
@@ -185,7 +185,7 @@ impl<P: Platform> PathWaiters<P> {
                 self.hold = now.saturating_duration_since(self.held_since);
                 self.open(now);
             }
-            // A close says less than any other event.
+            // A close proves less than any other event.
             State::Rechecking(_, pending) if pending.is_none_or(|other| other == HolderEvent::Closed) => {
                 *pending = Some(event);
             }
@@ -193,7 +193,7 @@ impl<P: Platform> PathWaiters<P> {
         }
     }
 
-    /// The lock may be free: attempt at once.
+    /// The lock may be free: attempt immediately.
     fn open(&mut self, now: Instant) {
         self.state = State::Open;
         self.due = now;

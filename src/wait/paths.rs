@@ -32,7 +32,7 @@ impl<P: Platform> Paths<P> {
         self.paths.is_empty()
     }
 
-    /// Adds a waiter. The returned job has to run at once.
+    /// Adds a waiter. The returned job has to run immediately.
     pub(super) fn start(
         &mut self,
         path: PathBuf,
@@ -87,7 +87,7 @@ impl<P: Platform> Paths<P> {
         }
     }
 
-    /// Takes the result of a job. Returns the next job of the path, if one is due.
+    /// Processes the result of a job. Returns the next job of the path, if one is due.
     pub(super) fn on_done(&mut self, path: &Path, done: Done<P>, now: Instant) -> Option<Job<P>> {
         let now = self.now(now);
         let waiters = self.paths.get_mut(path)?;

@@ -63,7 +63,7 @@ pub(crate) struct AcquireRequest {
 pub(super) struct PendingCall {
     pub(super) order: AcquireRequest,
     pub(super) empty_file: EmptyFile,
-    /// When the call first saw an empty file.
+    /// When the call first found an empty file.
     pub(super) empty_since: Option<Duration>,
     pub(super) answer: Box<dyn FnOnce(Answer) + Send>,
     /// The path, while the call waits for the readers of the lock. Boxed, because few calls do.

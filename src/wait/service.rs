@@ -35,7 +35,7 @@ type Waiter = job::Waiter<Files>;
 pub(super) struct Service {
     pub(super) paths: Paths<Files>,
     losses: Losses,
-    /// That of the thread that sleeps; `None`: there is no such thread.
+    /// The waker of the sleeping thread; `None`: there is no such thread.
     watcher: Option<Watcher>,
     /// The moment at which it wakes up at the latest.
     until: Option<Instant>,
@@ -79,7 +79,7 @@ fn add(mut service: MutexGuard<'_, Service>, path: PathBuf, waiter: Waiter, now:
     }
 }
 
-/// Cancels a wait, which then does not acquire the lock. It is answered at once or, during an attempt, within
+/// Cancels a wait, which then does not acquire the lock. It is answered immediately or, during an attempt, within
 /// [`CANCEL_GRACE`].
 pub(crate) fn cancel(id: WaiterId) {
     let cancelled = {
@@ -126,7 +126,7 @@ fn on_checked(checked: Checked) {
     drop(service);
     let Some((reason, reports)) = lost else { return };
     for report in reports {
-        // That of a program may panic.
+        // The function of a program may panic.
         let _ = pool::catch_panic(|| report(reason));
     }
 }
@@ -245,7 +245,7 @@ fn dispatch(watcher: &Watcher, batch: Batch) {
     pool::submit_detached(Box::new(move || work(|| run(&watcher, batch))));
 }
 
-/// Runs jobs, each with the jobs of its path that follow at once.
+/// Runs jobs, each with the jobs of its path that follow immediately.
 #[inline(never)]
 fn run(watcher: &Watcher, batch: Batch) {
     for (path, job) in batch {

@@ -66,7 +66,7 @@ fn until_refused(id: WaiterId) -> Refused {
         }
         thread::sleep(Duration::from_millis(1));
     }
-    panic!("no try was refused");
+    panic!("no attempt was refused");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_cancelled_wait_leaves_the_queue_at_once() {
     let took = || {
         let (id, receiver) = waiting(Owner::PROGRAM, &target, Duration::MAX);
         until_refused(id);
-        // The looks that follow a refusal are over.
+        // The checks that follow a refusal are over.
         thread::sleep(Duration::from_millis(20));
         let started = Instant::now();
         cancel(id);
@@ -157,7 +157,7 @@ fn waiters_of_one_process_acquire_in_arrival_order() {
     for (number, receiver) in waiters.iter().enumerate() {
         let held = answer(receiver).expect("acquired");
         let later = waiters[number + 1..].iter().filter(|receiver| receiver.try_recv().is_ok()).count();
-        assert_eq!(later, 0, "nobody overtakes");
+        assert_eq!(later, 0, "no later waiter overtakes");
         release(held);
     }
 }

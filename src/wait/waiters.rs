@@ -1,4 +1,4 @@
-//! The waiters of one path, by arrival and by deadline. Neither needs a look at all of them, of which there can be
+//! The waiters of one path, by arrival and by deadline. Neither reads all of them, because there can be
 //! thousands.
 #![forbid(unsafe_code)]
 
@@ -69,7 +69,7 @@ impl<P: Platform> Waiters<P> {
         ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
-    /// The next deadline, and whose it is.
+    /// The next deadline, and its waiter.
     pub(super) fn next_deadline(&self) -> Option<(Instant, WaiterId)> {
         self.deadlines.last().map(|Reverse(next)| *next)
     }

@@ -14,7 +14,7 @@ type OpenFile = <Os as System>::File;
 /// A lock file that a process holds.
 #[derive(Debug, Clone)]
 pub(crate) struct WatchedFile {
-    seen: Seen,
+    state: FileState,
     /// The pid that its record names, and when that process acquired the lock.
     holder: (u32, u64),
     pid: Option<u32>,
@@ -25,16 +25,16 @@ pub(crate) struct WatchedFile {
 
 /// The properties that change when the lock changes hands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Seen {
+struct FileState {
     id: Option<FileId>,
-    /// `unlink(2)` drops the link and sends its event before the name goes: for a moment the path still names
+    /// `unlink(2)` drops the link and sends its event before it removes the name: for a moment the path still names
     /// a file without links (`vfs_unlink` in `fs/namei.c`).
     links: u64,
     size: u64,
     modified: u64,
 }
 
-impl From<Stat> for Seen {
+impl From<Stat> for FileState {
     fn from(Stat { id, links, size, modified, .. }: Stat) -> Self {
         Self { id: Some(id), links, size, modified }
     }
@@ -56,7 +56,7 @@ impl WatchedFile {
         let pid = is_seen.then_some(record.pid);
         let holder = (record.pid, record.created_at.unwrap_or(stat.modified));
         let mode = LockMode::Shared;
-        Some(Self { seen: stat.into(), holder, pid, was_locked: is_locked(os, &file, mode), mode })
+        Some(Self { state: stat.into(), holder, pid, was_locked: is_locked(os, &file, mode), mode })
     }
 
     /// As `open`, for the file whose kernel lock readers hold.
@@ -65,7 +65,7 @@ impl WatchedFile {
         let (file, stat) = open_file(os, path)?;
         let mode = LockMode::Exclusive;
         let is_held = stat.size == 0 && os.fs_kind(&file) == FsKind::Local && is_locked(os, &file, mode);
-        is_held.then(|| Self { seen: stat.into(), holder: (0, 0), pid: None, was_locked: true, mode })
+        is_held.then(|| Self { state: stat.into(), holder: (0, 0), pid: None, was_locked: true, mode })
     }
 
     /// As `open`, for a file whose kernel lock is held by any process.
@@ -77,7 +77,7 @@ impl WatchedFile {
         let is_recorded = stat.size > 0;
         let mode = LockMode::Shared;
         let is_held = is_recorded && is_locked(os, &file, mode);
-        is_held.then(|| Self { seen: stat.into(), holder: (0, 0), pid: None, was_locked: true, mode })
+        is_held.then(|| Self { state: stat.into(), holder: (0, 0), pid: None, was_locked: true, mode })
     }
 
     /// Whether its record is that of this holder.
@@ -103,12 +103,14 @@ impl WatchedFile {
 
     /// The device of the file.
     pub(crate) fn device(&self) -> u64 {
-        self.seen.id.map_or(0, |id| id.device)
+        self.state.id.map_or(0, |id| id.device)
     }
 
     /// Whether the path names this file, unchanged.
     pub(crate) fn is_current(&self, path: &Path) -> bool {
-        Os::get().stat_path(path).is_ok_and(|stat| stat.is_some_and(|stat| Seen::from(stat) == self.seen))
+        Os::get()
+            .stat_path(path)
+            .is_ok_and(|stat| stat.is_some_and(|stat| FileState::from(stat) == self.state))
     }
 
     /// Whether the kernel lock is still held, or still free. The file is opened for reading only, so closing it sends
@@ -202,7 +204,7 @@ mod tests {
             let doomed = path.clone();
             let remover = std::thread::spawn(move || std::fs::remove_file(doomed).expect("removed"));
             while Os::get().stat(&file).expect("described").links == 1 {}
-            // The name goes a moment later.
+            // The name is removed a moment later.
             assert!(!watched.is_current(&path), "round {round}");
             remover.join().expect("ended");
         }
@@ -229,6 +231,6 @@ mod tests {
         std::fs::write(file.path(), RECORD).expect("written");
         assert!(WatchedFile::open_locked(file.path()).is_some());
         drop(held);
-        assert!(WatchedFile::open_locked(file.path()).is_none(), "nobody holds it");
+        assert!(WatchedFile::open_locked(file.path()).is_none(), "no process holds it");
     }
 }

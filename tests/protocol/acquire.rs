@@ -7,7 +7,9 @@ use reconcile_lock::protocol::{PauseLimit, acquire, acquire_with, break_lock, in
 use reconcile_lock::{Access, Error, LockMode, LockOptions, LockState, Opened, System, Target, TryLock};
 
 use crate::world::{self, World, target};
-use crate::{EACCES, EIO, ENOSPC, OLD_DEAD, acquire_and_forget, break_and_forget, is_contention, is_system};
+use crate::{
+    EACCES, EIO, ENOSPC, LEGACY_DEAD, acquire_and_forget, break_and_forget, is_contention, is_system,
+};
 
 /// The lock of several users.
 fn shared_target() -> Target {
@@ -31,8 +33,8 @@ fn an_acquire_pauses_until_its_limit() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     world.put(b"garbage", 60_000);
-    let Opened::File(look) = two.open(&target().path, Access::Read).unwrap() else { panic!() };
-    assert_eq!(two.try_lock(&look, LockMode::Shared).unwrap(), TryLock::Acquired);
+    let Opened::File(inspector) = two.open(&target().path, Access::Read).unwrap() else { panic!() };
+    assert_eq!(two.try_lock(&inspector, LockMode::Shared).unwrap(), TryLock::Acquired);
     let before = one.monotonic();
     let until = |milliseconds| before + Duration::from_millis(milliseconds);
     let acquire = |pause_limit| acquire_with(&one, &target(), 0, pause_limit, &mut None);
@@ -43,7 +45,7 @@ fn an_acquire_pauses_until_its_limit() {
     for _ in 0..50 {
         world.before("pause", |_| {});
     }
-    world.before("pause", move |_| drop(look));
+    world.before("pause", move |_| drop(inspector));
     mem::forget(acquire(PauseLimit::ForCreatorUntil(before)).unwrap());
     world.put(b"", 0);
     let pauses = one.pauses.get();
@@ -148,7 +150,7 @@ fn a_file_in_creation_is_not_locked_by_others() {
 fn a_name_without_a_link_is_retried() {
     let world = World::new();
     let one = world.process(1);
-    world.put(OLD_DEAD, 60_000);
+    world.put(LEGACY_DEAD, 60_000);
     world.unlink_half();
     world.before("open", |_| {});
     world.before("open", World::remove);
@@ -189,7 +191,7 @@ fn an_open_denied_before_the_mode_was_set_is_repeated() {
 
 #[test]
 #[cfg(unix)]
-fn a_reader_waits_for_the_mode_of_the_file_of_readers() {
+fn a_reader_waits_for_the_mode_of_the_readers_file() {
     let shared = Target { shared: true, legacy: false, ..target() };
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
@@ -209,11 +211,11 @@ fn a_reader_waits_for_the_mode_of_the_file_of_readers() {
 
 #[test]
 #[cfg(unix)]
-fn a_denied_open_of_an_old_file_is_repeated_with_a_mode_alone() {
+fn only_a_mode_repeats_a_denied_open_of_an_old_file() {
     for (target, pauses) in [(target(), 0), (shared_target(), 2)] {
         let world = World::new();
         let one = world.process(1);
-        world.put(OLD_DEAD, 60_000);
+        world.put(LEGACY_DEAD, 60_000);
         world.fail("open", EACCES);
         assert!(is_system(acquire(&one, &target, 0), "open", EACCES));
         assert_eq!(one.pauses.get(), pauses);
@@ -281,9 +283,9 @@ fn a_crash_before_the_record_delays_others_2_s() {
 fn a_lock_that_keeps_changing_hands_is_contention() {
     let world = World::new();
     let one = world.process(1);
-    world.put(OLD_DEAD, 0);
+    world.put(LEGACY_DEAD, 0);
     for _ in 0..500 {
-        world.before("lstat", |world| world.put(OLD_DEAD, 0));
+        world.before("lstat", |world| world.put(LEGACY_DEAD, 0));
     }
     assert!(is_contention(acquire(&one, &target(), 0), None));
 }

@@ -4,14 +4,14 @@ use reconcile_lock::LockState;
 use reconcile_lock::protocol::{acquire, break_lock, inspect};
 
 use crate::world::{World, target};
-use crate::{EACCES, EBUSY, OLD_DEAD, is_contention, is_system};
+use crate::{EACCES, EBUSY, LEGACY_DEAD, is_contention, is_system};
 
 #[test]
 #[cfg(unix)]
 fn a_stale_lock_is_broken_in_place_without_unlink() {
     let world = World::new();
     let one = world.process(1);
-    world.put(OLD_DEAD, 60_000);
+    world.put(LEGACY_DEAD, 60_000);
     world.fail("unlink", EBUSY);
     assert!(break_lock(&one, &target(), false).unwrap());
     assert_eq!(inspect(&one, &target()).unwrap().state, LockState::Free);
@@ -20,10 +20,10 @@ fn a_stale_lock_is_broken_in_place_without_unlink() {
 }
 
 #[test]
-fn a_forced_break_needs_no_more_than_unlink() {
+fn a_forced_break_needs_only_the_permission_to_unlink() {
     let world = World::new();
     let one = world.process(1);
-    world.put(OLD_DEAD, 60_000);
+    world.put(LEGACY_DEAD, 60_000);
     world.fail("open", EACCES);
     assert!(is_system(break_lock(&one, &target(), false), "open", EACCES));
     assert!(break_lock(&one, &target(), true).unwrap());
@@ -35,7 +35,7 @@ fn break_rechecks_under_the_kernel_lock() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     assert!(!break_lock(&one, &target(), false).unwrap());
-    world.put(OLD_DEAD, 0);
+    world.put(LEGACY_DEAD, 0);
     world.before("lstat", move |world| {
         world.remove();
         std::mem::forget(acquire(&two, &target(), 0).unwrap());

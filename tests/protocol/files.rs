@@ -1,10 +1,10 @@
-//! Files that are no ordinary lock files.
+//! Files that are not ordinary lock files.
 
 use reconcile_lock::protocol::{acquire, break_lock, inspect, release, rollback};
 use reconcile_lock::{Error, FileKind, LockOptions, LockState, Target};
 
 use crate::world::{self, World, target};
-use crate::{EBUSY, OLD_DEAD, is_contention, locked_by_another_program, refusals};
+use crate::{EBUSY, LEGACY_DEAD, is_contention, locked_by_another_program, refusals};
 
 fn own_name() -> Target {
     LockOptions { file: "books.csv".into(), ..LockOptions::in_directory("/world") }.resolve().unwrap()
@@ -51,14 +51,14 @@ fn a_lock_file_with_two_names_is_not_written() {
     assert_eq!(held.taken_over.as_ref().unwrap().holder.as_ref().unwrap().pid, 1);
     assert_eq!(world.links(), 1);
     rollback(&two, held).unwrap();
-    assert!(acquire(&two, &target(), 0).unwrap().taken_over.is_some(), "a roll-back keeps what it found");
+    assert!(acquire(&two, &target(), 0).unwrap().taken_over.is_some(), "a rollback restores the file");
 }
 
 #[test]
 fn a_held_file_with_two_names_is_not_written() {
     for (content, end) in [
         (None, release as fn(&world::Process, _) -> _),
-        (Some(OLD_DEAD), rollback),
+        (Some(LEGACY_DEAD), rollback),
         (Some(&b"{"[..]), rollback),
     ] {
         let world = World::new();
@@ -96,7 +96,7 @@ fn a_linked_file_without_a_record_is_refused_untouched() {
 
 #[test]
 fn foreign_content_is_refused_under_a_custom_name() {
-    let long = [OLD_DEAD, &[b' '; 600]].concat();
+    let long = [LEGACY_DEAD, &[b' '; 600]].concat();
     for content in [&b"id,amount\n"[..], b"#!/bin/sh\n", &long] {
         let world = World::new();
         let one = world.process(1);
@@ -113,11 +113,11 @@ fn foreign_content_is_refused_under_a_custom_name() {
             assert!(error.to_string().contains("contains no lock record"), "{error}");
         }
         assert_eq!(world.content().unwrap(), content);
-        assert!(acquire(&one, &target(), 0).unwrap().taken_over.is_some(), "the legacy lock's habit");
+        assert!(acquire(&one, &target(), 0).unwrap().taken_over.is_some(), "as the legacy lock");
         world.put(content, 60_000);
         assert!(break_lock(&one, &target(), true).unwrap());
     }
-    for remnant in [&[0; 512][..], b"", b"{", b"{\"pid\":7", OLD_DEAD] {
+    for remnant in [&[0; 512][..], b"", b"{", b"{\"pid\":7", LEGACY_DEAD] {
         let world = World::new();
         world.put(remnant, 60_000);
         assert!(acquire(&world.process(1), &own_name(), 0).unwrap().taken_over.is_some());
@@ -128,7 +128,7 @@ fn foreign_content_is_refused_under_a_custom_name() {
 fn a_planted_file_in_a_sticky_directory_is_refused() {
     let world = World::new();
     let one = world.process(1);
-    world.put(OLD_DEAD, 60_000);
+    world.put(LEGACY_DEAD, 60_000);
     world.set_owner(world::STRANGER);
     for answer in [
         acquire(&one, &target(), 0).map(drop),
@@ -146,7 +146,7 @@ fn a_copy_is_stale_but_its_original_is_held() {
     let held = acquire(&one, &target(), 0).unwrap();
     let record = world.content().unwrap();
     drop(held);
-    assert!(is_contention(acquire(&two, &target(), 0), Some(1)), "its kernel lock went by accident");
+    assert!(is_contention(acquire(&two, &target(), 0), Some(1)), "its kernel lock was lost by accident");
     world.put(&record, 0);
     let status = inspect(&two, &target()).unwrap();
     assert_eq!((status.state, status.holder.unwrap().pid), (LockState::Stale, 1));

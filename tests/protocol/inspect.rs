@@ -5,7 +5,7 @@ use std::mem;
 use reconcile_lock::protocol::{acquire, break_lock, inspect};
 use reconcile_lock::{Access, LockMode, LockState, Opened, ProcessState, System, Target, TryLock};
 
-use crate::OLD_DEAD;
+use crate::LEGACY_DEAD;
 use crate::world::{self, World, target};
 
 #[test]
@@ -41,8 +41,8 @@ fn a_file_replaced_after_open_is_not_missing() {
         |one| break_lock(one, &target(), false).map(|is_broken| assert!(is_broken)),
     ] {
         let world = World::new();
-        world.put(OLD_DEAD, 60_000);
-        world.before("fstat", |world| world.put(OLD_DEAD, 60_000));
+        world.put(LEGACY_DEAD, 60_000);
+        world.before("fstat", |world| world.put(LEGACY_DEAD, 60_000));
         call(&world.process(1)).unwrap();
     }
 }
@@ -54,20 +54,20 @@ fn an_inspector_causes_no_refusal() {
     world.process(2);
     // The record's pid now belongs to an unrelated live process: only the mode of the kernel lock decides.
     world.put(br#"{"pid":2,"createdAt":5,"bootId":"boot","startTime":1,"pidNs":1}"#, 0);
-    let Ok(Opened::File(look)) = one.open("x".as_ref(), Access::Read) else { panic!("opened") };
-    assert_eq!(one.try_lock(&look, LockMode::Shared).unwrap(), TryLock::Acquired);
+    let Ok(Opened::File(inspector)) = one.open("x".as_ref(), Access::Read) else { panic!("opened") };
+    assert_eq!(one.try_lock(&inspector, LockMode::Shared).unwrap(), TryLock::Acquired);
     // Neither process runs for a while.
     world.before("pause", |world| world.pass(1000));
-    world.before("pause", move |_| drop(look));
+    world.before("pause", move |_| drop(inspector));
     assert!(acquire(&one, &target(), 0).unwrap().taken_over.is_some());
 }
 
 #[test]
 fn an_acquire_during_an_inspection_is_not_delayed() {
     let world = World::new();
-    // The pid of the other namespace does not tell the inspector that the process lives.
+    // The inspector cannot conclude from a pid of the other namespace that the process lives.
     let (one, two) = (world.process(1), world.process(2).in_pid_namespace(2));
-    world.put(OLD_DEAD, 60_000);
+    world.put(LEGACY_DEAD, 60_000);
     world.before("lstat", move |_| {
         mem::forget(acquire(&two, &Target { legacy: false, ..target() }, 0).unwrap());
         assert_eq!(two.pauses.get(), 0);

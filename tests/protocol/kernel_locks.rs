@@ -5,7 +5,7 @@ use reconcile_lock::{Access, Error, LockMode, LockState, Opened, System};
 
 use crate::world::{self, World, target};
 use crate::{
-    OLD_DEAD, acquire_and_forget, break_and_forget, is_contention, locked_by_another_program, refusals,
+    LEGACY_DEAD, acquire_and_forget, break_and_forget, is_contention, locked_by_another_program, refusals,
 };
 
 const EWOULDBLOCK: i32 = 11;
@@ -14,7 +14,7 @@ const EWOULDBLOCK: i32 = 11;
 fn a_shared_kernel_lock_delays_a_call_by_300_ms() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
-    world.put(OLD_DEAD, 60_000);
+    world.put(LEGACY_DEAD, 60_000);
     let Opened::File(file) = two.open(&target().path, Access::Read).unwrap() else { panic!("no file") };
     two.try_lock(&file, LockMode::Shared).unwrap();
     let begun = one.monotonic();
@@ -32,11 +32,11 @@ fn a_lease_is_retried_then_refused() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     release(&two, acquire(&two, &target(), 0).unwrap()).unwrap();
-    world.put(OLD_DEAD, 60_000);
+    world.put(LEGACY_DEAD, 60_000);
     world.fail("open", EWOULDBLOCK);
     world.before("pause", World::clear_failures);
     assert!(acquire(&one, &target(), 0).unwrap().taken_over.is_some());
-    world.put(OLD_DEAD, 60_000);
+    world.put(LEGACY_DEAD, 60_000);
     world.fail("open", EWOULDBLOCK);
     let begun = one.monotonic();
     let Err(Error::Contention { reason: Some(reason), .. }) = acquire(&one, &target(), 0) else {
@@ -49,7 +49,7 @@ fn a_lease_is_retried_then_refused() {
 
 #[test]
 fn contention_names_the_other_program_with_the_kernel_lock() {
-    for (content, age) in [(&b""[..], 0), (b"", 60_000), (b"id,amount\n", 0), (OLD_DEAD, 0)] {
+    for (content, age) in [(&b""[..], 0), (b"", 60_000), (b"id,amount\n", 0), (LEGACY_DEAD, 0)] {
         let world = World::new();
         let one = world.process(1);
         world.put(content, age);

@@ -20,7 +20,7 @@ const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 const EACCES: i32 = 13;
 const EBUSY: i32 = 16;
-const OLD_DEAD: &[u8] = br#"{"pid":77,"createdAt":5}"#;
+const LEGACY_DEAD: &[u8] = br#"{"pid":77,"createdAt":5}"#;
 
 fn is_contention<T>(result: Result<T, Error>, holder: Option<u32>) -> bool {
     matches!(result, Err(Error::Contention { holder: found, .. }) if found.as_ref().map(|found| found.pid) == holder)

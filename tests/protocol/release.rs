@@ -1,4 +1,4 @@
-//! Releasing, also where the file cannot be removed.
+//! Releasing, also if the file cannot be removed.
 
 use reconcile_lock::protocol::{acquire, inspect, is_held, release, rollback};
 use reconcile_lock::{Error, LockState, System};
@@ -24,7 +24,7 @@ fn a_release_in_place_leaves_a_free_lock() {
         assert_eq!(held.taken_over, None);
         assert!(is_contention(acquire(&one, &target(), 0), Some(2)));
         rollback(&two, held).unwrap();
-        assert_eq!(acquire(&one, &target(), 0).unwrap().taken_over, None, "nor after a roll-back");
+        assert_eq!(acquire(&one, &target(), 0).unwrap().taken_over, None, "nor after a rollback");
     }
 }
 
@@ -56,7 +56,7 @@ fn release_cuts_the_record_if_it_cannot_unlink() {
         let before = one.wall_clock();
         let held = acquire(&one, &target(), 0).unwrap();
         assert!(held.taken_over.unwrap().reason.contains("not a lock record"));
-        assert!(one.wall_clock() - before < 100, "{call}: it is no birth that others wait for");
+        assert!(one.wall_clock() - before < 100, "{call}: no process waits for a creator");
     }
 }
 

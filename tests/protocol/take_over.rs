@@ -4,13 +4,13 @@ use reconcile_lock::protocol::{acquire, inspect, rollback};
 use reconcile_lock::{Access, LockMode, LockState, Opened, System, Target, TryLock};
 
 use crate::world::{World, target};
-use crate::{EIO, ENOSPC, OLD_DEAD, is_contention, is_system};
+use crate::{EIO, ENOSPC, LEGACY_DEAD, is_contention, is_system};
 
 #[test]
 fn a_stale_lock_is_taken_over_in_place() {
     let world = World::new();
     let one = world.process(1);
-    world.put(OLD_DEAD, 0);
+    world.put(LEGACY_DEAD, 0);
     let held = acquire(&one, &target(), 0).unwrap();
     assert!(!world.calls().contains(&"unlink"));
     assert_eq!(held.taken_over.as_ref().unwrap().holder.as_ref().unwrap().pid, 77);
@@ -24,24 +24,27 @@ fn rollback_restores_the_previous_record() {
     rollback(&one, acquire(&one, &target(), 0).unwrap()).unwrap();
     assert_eq!(world.content(), None);
     let odd = br#"{ "pid":77, "host":"a\\b\u001b", "lease":{"until":1} }"#;
-    for (found, told, who) in [
-        (OLD_DEAD, "process 77 ended without releasing", Some(77)),
+    for (found, reason, pid) in [
+        (LEGACY_DEAD, "process 77 ended without releasing", Some(77)),
         (odd, "process 77 ended without releasing", Some(77)),
         (b"garbage", "not a lock record", None),
     ] {
-        for ill in ["", "write"] {
+        for failing in ["", "write"] {
             world.put(found, 60_000);
             let held = acquire(&one, &target(), 0).unwrap();
-            world.fail(ill, EIO);
+            world.fail(failing, EIO);
             rollback(&one, held).unwrap();
             world.clear_failures();
-            assert_eq!(world.content().unwrap() == found, ill.is_empty());
+            assert_eq!(world.content().unwrap() == found, failing.is_empty());
             let next = acquire(&two, &target(), 0).unwrap().taken_over.unwrap();
-            if ill.is_empty() {
-                assert!(next.reason.contains(told), "{}", next.reason);
-                assert_eq!(next.holder.map(|holder| holder.pid), who);
+            if failing.is_empty() {
+                assert!(next.reason.contains(reason), "{}", next.reason);
+                assert_eq!(next.holder.map(|holder| holder.pid), pid);
             } else {
-                assert!(next.reason.contains("not a lock record"), "its own record keeps others out");
+                assert!(
+                    next.reason.contains("not a lock record"),
+                    "its own record would refuse other processes"
+                );
             }
         }
     }
@@ -53,11 +56,11 @@ fn a_failed_take_over_leaves_the_stale_file() {
     for call in ["create", "open", "fstat", "flock", "lstat", "read", "write"] {
         let world = World::new();
         let one = world.process(1);
-        world.put(OLD_DEAD, 0);
+        world.put(LEGACY_DEAD, 0);
         world.fail(call, ENOSPC);
         let named = if call == "create" { "open" } else { call };
         assert!(is_system(acquire(&one, &target(), 0), named, ENOSPC), "{call}");
-        assert_eq!(world.content().as_deref(), Some(OLD_DEAD), "{call}");
+        assert_eq!(world.content().as_deref(), Some(LEGACY_DEAD), "{call}");
         world.clear_failures();
         assert!(
             acquire(&one, &target(), 0).unwrap().taken_over.is_some(),
@@ -70,7 +73,7 @@ fn a_failed_take_over_leaves_the_stale_file() {
 fn a_take_over_whose_recheck_fails_does_not_block_others() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
-    world.put(OLD_DEAD, 0);
+    world.put(LEGACY_DEAD, 0);
     world.before("pause", |world| world.fail("lstat", EIO));
     assert!(is_system(acquire(&one, &target(), 0), "lstat", EIO));
     world.clear_failures();
@@ -81,11 +84,11 @@ fn a_take_over_whose_recheck_fails_does_not_block_others() {
 fn a_stale_file_of_another_user_is_taken_over() {
     let world = World::new();
     let one = world.process(1);
-    world.put(OLD_DEAD, 0);
+    world.put(LEGACY_DEAD, 0);
     world.set_mode(0o666);
     assert!(acquire(&one, &target(), 0).is_ok());
     assert_eq!(world.mode(), 0o600);
-    world.put(OLD_DEAD, 0);
+    world.put(LEGACY_DEAD, 0);
     world.set_mode(0o666);
     world.fail("fchmod", 1);
     assert!(acquire(&one, &target(), 0).is_ok());
@@ -96,7 +99,7 @@ fn a_stale_file_of_another_user_is_taken_over() {
 fn a_take_over_without_a_record_ends_in_contention() {
     let world = World::new();
     let one = world.process(1);
-    world.put(OLD_DEAD, 0);
+    world.put(LEGACY_DEAD, 0);
     let Ok(Opened::File(rival)) = one.open("x".as_ref(), Access::ReadWrite) else { panic!("opened") };
     assert_eq!(one.try_lock(&rival, LockMode::Exclusive).unwrap(), TryLock::Acquired);
     assert!(is_contention(acquire(&one, &target(), 0), None));
@@ -107,7 +110,7 @@ fn a_take_over_without_a_record_ends_in_contention() {
 fn a_stale_file_that_vanishes_after_locking_is_retried() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
-    world.put(OLD_DEAD, 0);
+    world.put(LEGACY_DEAD, 0);
     world.before("lstat", move |world| {
         world.remove();
         std::mem::forget(acquire(&two, &target(), 0).unwrap());
@@ -120,7 +123,7 @@ fn a_take_over_notices_a_legacy_unlink_within_5_ms() {
     let world = World::new();
     let one = world.process(1);
     world.process(9);
-    world.put(OLD_DEAD, 0);
+    world.put(LEGACY_DEAD, 0);
     world.before("pause", |world| world.put(br#"{"pid":9,"createdAt":6}"#, 0));
     assert!(is_contention(acquire(&one, &target(), 0), Some(9)));
 }
@@ -131,7 +134,7 @@ fn a_take_over_pauses_unless_legacy_is_false() {
         for (legacy, milliseconds) in [(true, 5), (false, 0)] {
             let world = World::new();
             let one = world.process(1);
-            world.put(OLD_DEAD, 60_000);
+            world.put(LEGACY_DEAD, 60_000);
             if has_another_name {
                 world.link();
             }
@@ -153,7 +156,7 @@ fn a_replaced_program_takes_over_its_own_lock() {
         "it may have lost its kernel lock by accident"
     );
     one.exec();
-    assert!(is_contention(acquire(&two, &target(), 0), Some(1)), "another process cannot know");
+    assert!(is_contention(acquire(&two, &target(), 0), Some(1)), "another process cannot detect it");
     assert_eq!(inspect(&one, &target()).unwrap().state, LockState::Stale);
     let from = acquire(&one, &target(), 0).unwrap().taken_over.unwrap();
     assert_eq!(from.holder.unwrap().pid, 1);
@@ -161,12 +164,12 @@ fn a_replaced_program_takes_over_its_own_lock() {
 }
 
 #[test]
-fn an_inherited_lock_is_taken_over_after_its_heir() {
+fn an_inherited_lock_is_taken_over_after_the_child_ends() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     let held = acquire(&two, &target(), 0).unwrap();
     world.kill(2);
-    // The heir ends while the call retries.
+    // The child ends while the call retries.
     world.before("pause", move |_| drop(held));
     let taken_over = acquire(&one, &target(), 0).unwrap().taken_over.unwrap();
     assert_eq!(taken_over.reason, "process 2 ended without releasing");

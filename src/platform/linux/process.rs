@@ -27,7 +27,7 @@ pub(in crate::platform) fn state(pid: u32) -> ProcessState {
     match stat {
         Some(stat) if stat.is_zombie() => ProcessState::Zombie,
         Some(stat) => ProcessState::Alive { start: Some(stat.start) },
-        // It ended between the two looks, or `/proc` hides it (`hidepid`).
+        // It ended between the two reads, or `/proc` hides it (`hidepid`).
         None if process_exists(pid) => ProcessState::Alive { start: None },
         None => ProcessState::Dead,
     }
@@ -40,7 +40,7 @@ pub(crate) fn describe_process(pid: u32) -> ProcessDetails {
     let read = |file| {
         let mut bytes = Vec::with_capacity(1 << 12);
         let opened = fs::File::open(format!("/proc/{pid}/{file}"));
-        // What was read before an error, such as the end of the process, counts.
+        // Bytes that were read before an error, such as the end of the process, count.
         let _ = opened.and_then(|opened| opened.take(MAX).read_to_end(&mut bytes));
         bytes
     };
@@ -68,7 +68,7 @@ fn named(id: String) -> String {
 
 /// The process that holds the exclusive lock of `flock(2)` on a file, by `/proc/locks` (`proc_locks(5)`).
 pub(in crate::platform) fn lock_owner(id: FileId) -> Option<u32> {
-    // Between two reads of a part each, a line can be passed over.
+    // A line can be missed between the reads of two parts.
     (0..3).find_map(|_| read_locks()?.lines().find_map(|line| flock_owner(line, id, "WRITE")))
 }
 
@@ -96,7 +96,7 @@ fn flock_owner(line: &str, id: FileId, mode: &str) -> Option<u32> {
     (file == format!("{major:02x}:{minor:02x}:{}", id.inode)).then(|| pid.parse().ok()).flatten()
 }
 
-/// What we read of `/proc/<pid>/stat`.
+/// The fields of `/proc/<pid>/stat` that this crate reads.
 #[derive(Debug, PartialEq, Eq)]
 struct ProcStat {
     state: u8,

@@ -19,7 +19,7 @@ use super::filesystem::is_local;
 /// process that waits at that moment loses its place.
 const LANE: i64 = 1 << 38;
 
-/// Names are told apart by as many bits, so that the last lane ends within the range of the system call.
+/// The bits that distinguish names: few enough for the last lane to end within the range of the system call.
 const NAME_BITS: u32 = 24;
 
 /// How many that were passed over are remembered.
@@ -43,7 +43,7 @@ pub(crate) struct QueueTicket {
     directory: OwnedFd,
     lane: i64,
     rank: Option<Arrival>,
-    /// 0 or 1, added to the rank: a place that changes is one whose waiter is not stopped.
+    /// 0 or 1, added to the rank: a place that changes shows that its waiter is not stopped.
     turn: i64,
     path: PathBuf,
     /// The place of a waiter that did not move.
@@ -62,7 +62,7 @@ impl QueueTicket {
     pub(crate) fn at(path: &Path) -> Option<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, path.parent()?, flags, Mode::empty()).ok()?;
-        // A network's server is not asked for locks.
+        // A network filesystem would send each lock to its server.
         let is_local = is_local(&directory);
         let lane = lane(path.file_name()?.as_encoded_bytes()) * LANE;
         let passed = passed_over().iter().find(|(known, _)| known == path).map(|(_, passed)| *passed);
@@ -89,7 +89,7 @@ impl QueueTicket {
             let before = self.lane + rank.0 + self.turn;
             self.turn ^= 1;
             self.enter(rank);
-            // Not before: it would lose its turn.
+            // Not earlier, because it would lose its place.
             unlock_bytes(&self.directory, before, 1);
         }
     }
@@ -237,7 +237,7 @@ mod tests {
         assert!(!newcomer.has_others(), "the whole process passes it over");
         let next = place(&path, 6);
         let before_it = place(&path, 0);
-        assert!(!is_first(&next), "who came before it takes its turn");
+        assert!(!is_first(&next), "an earlier waiter comes first");
         drop(before_it);
         assert!(is_first(&next));
         stopped.move_on();

@@ -54,7 +54,7 @@ struct SharedFile {
 #[derive(Debug)]
 struct SharedProcess {
     watches: u32,
-    /// `None`: it has ended. The entry stays, so that a watch that is not in use yet learns of it.
+    /// `None`: it has ended. The entry stays, so that a watch that is not in use yet gets the event.
     pidfd: Option<Arc<OwnedFd>>,
 }
 
@@ -74,7 +74,7 @@ impl Watch {
         self.pid
     }
 
-    /// Whether a change of the file is an event. Watches of files can run out, those of processes hardly.
+    /// Whether a change of the file is an event. Watches of files can run out, those of processes rarely do.
     pub(crate) fn watches_file(&self) -> bool {
         self.file.is_some()
     }
@@ -321,20 +321,20 @@ mod tests {
         let Watching::Yes(watch) = deaf.watch(file.path(), Some(child.id()), false) else {
             panic!("watched")
         };
-        let heard = |wanted| {
+        let expect_event = |expected| {
             let started = Instant::now();
             while started.elapsed() < LONG {
                 let signal = deaf.wait(None).of(&watch);
                 if signal.is_some() {
-                    return assert_eq!(signal, Some(wanted));
+                    return assert_eq!(signal, Some(expected));
                 }
             }
-            panic!("nothing was heard");
+            panic!("no event");
         };
         std::fs::write(file.path(), record(1)).expect("written");
-        heard(HolderEvent::Changed);
+        expect_event(HolderEvent::Changed);
         child.kill().expect("killed");
-        heard(HolderEvent::Ended);
+        expect_event(HolderEvent::Ended);
         child.wait().expect("waited for");
     }
 
@@ -354,7 +354,7 @@ mod tests {
         });
         assert_eq!(seen(&watcher), (1, 1), "two watches of one file are one");
         drop(one);
-        assert_eq!(seen(&watcher), (1, 1), "the other one goes on");
+        assert_eq!(seen(&watcher), (1, 1), "the other watch is not affected");
         drop(other);
         assert_eq!(seen(&watcher), (0, 0));
     }
@@ -383,7 +383,7 @@ mod tests {
             "one watch is left, which sends no event"
         );
         drop(of_process);
-        assert!(matches!(watch(Some(child.id())), Watching::Yes(_)), "a process that is not waited for");
+        assert!(matches!(watch(Some(child.id())), Watching::Yes(_)), "a zombie");
         child.wait().expect("waited for");
     }
 

@@ -12,9 +12,9 @@ pub(in crate::platform) fn stat_number(number: RawFd) -> rustix::io::Result<rust
     rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(number) })
 }
 
-/// What `proc_pidinfo` (`libproc.h`) tells of a process, a zombie too; `None` if it is not there or another user's.
+/// The result of `proc_pidinfo` (`libproc.h`), also for a zombie; `None` if there is no such process of this user.
 pub(super) fn process_info(pid: u32) -> Option<libc::proc_bsdinfo> {
-    // `bsd/kern/proc_info.c`: with this argument the kernel looks among the zombies as well.
+    // `bsd/kern/proc_info.c`: with this argument the kernel searches the zombies too.
     const ZOMBIES_TOO: u64 = 1;
     let pid = i32::try_from(pid).ok()?;
     let mut info = MaybeUninit::<libc::proc_bsdinfo>::uninit();
@@ -36,7 +36,7 @@ pub(super) fn process_arguments(pid: u32) -> Option<Vec<u8>> {
     let into = buffer.as_mut_ptr().cast::<c_void>();
     // SAFETY: the name has three parts, and the buffer has the length that is passed.
     let outcome = unsafe { libc::sysctl(name.as_mut_ptr(), 3, into, &raw mut length, ptr::null_mut(), 0) };
-    // The system leaves out the beginning of what is longer than the buffer.
+    // The system omits the beginning of a text that is longer than the buffer.
     if outcome != 0 || length >= MAX {
         return None;
     }

@@ -24,7 +24,7 @@ pub(in crate::platform) fn state(pid: u32) -> ProcessState {
     match process_info(pid) {
         Some(info) if info.pbi_status == libc::SZOMB => ProcessState::Zombie,
         Some(info) => ProcessState::Alive { start: Some(start(&info)) },
-        // It ended between the two looks, or is another user's.
+        // It ended between the two reads, or is another user's.
         None if process_exists(pid) => ProcessState::Alive { start: None },
         None => ProcessState::Dead,
     }
@@ -38,7 +38,7 @@ pub(crate) fn describe_process(pid: u32) -> ProcessDetails {
     ProcessDetails::new(unix::words_in(&arguments).map(unix::joined), name)
 }
 
-/// Microseconds since the Unix epoch: `fork(2)` writes it down once, and no clock step changes it.
+/// Microseconds since the Unix epoch: `fork(2)` records it, and no clock step changes it.
 fn start(info: &libc::proc_bsdinfo) -> u64 {
     info.pbi_start_tvsec.saturating_mul(1_000_000).saturating_add(info.pbi_start_tvusec)
 }

@@ -28,14 +28,14 @@ pub(crate) struct Os {
 }
 
 impl Os {
-    /// The one of this process.
+    /// The `Os` of this process.
     pub(crate) fn get() -> &'static Self {
         static OS: LazyLock<Os> = LazyLock::new(|| Os { identity: own::identity(), start: Instant::now() });
         &OS
     }
 }
 
-/// Repeats a call that a signal interrupted; a bound keeps a system that is ill from hanging us.
+/// Repeats a call that a signal interrupted; the bound prevents an endless loop on a faulty system.
 fn retried<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     const MAX: u32 = 1000;
     for _ in 0..MAX {
@@ -80,7 +80,7 @@ impl System for Os {
             Err(Errno::WOULDBLOCK) => return Ok(Opened::Leased),
             Err(error) => error,
         };
-        // ELOOP, EISDIR and ENXIO (a socket) do not say which kind of file it is; lstat does.
+        // ELOOP, EISDIR and ENXIO (a socket) do not show the kind of the file; `lstat` does.
         match fs::lstat(path).map(|stat| kind(stat.st_mode)) {
             Ok(FileKind::File) | Err(_) => Err(error.into()),
             Ok(kind) => Ok(Opened::NotAFile(kind)),
@@ -95,7 +95,7 @@ impl System for Os {
         match retried(|| fs::flock(file, operation)) {
             Ok(()) => Ok(TryLock::Acquired),
             Err(Errno::WOULDBLOCK) => Ok(TryLock::WouldBlock),
-            // EINVAL and ENOSYS: FUSE and old network filesystems that know no such operation.
+            // EINVAL and ENOSYS: FUSE and old network filesystems without that operation.
             Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(TryLock::Unsupported),
             Err(error) => Err(error.into()),
         }
@@ -156,7 +156,7 @@ impl System for Os {
     fn write(&self, file: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
         let mut written = 0;
         while written < bytes.len() {
-            // A full disk may take a part; asking for the rest brings the reason out.
+            // A full disk may accept a part. The write of the remaining bytes returns the reason.
             match retried(|| rustix::io::pwrite(file, &bytes[written..], written as u64))? {
                 0 => return Err(Errno::IO.into()),
                 more => written += more,

@@ -22,7 +22,7 @@ pub(in crate::platform) fn joined(words: &[u8]) -> String {
 /// The words in the buffer of `KERN_PROCARGS2` of macOS: after their count come the path of the program, NULs, the words
 /// and the environment. `None` if there are fewer.
 ///
-/// The count goes too far if the first word is empty, because it looks like padding, or if the process has overwritten
+/// The count goes too far if the first word is empty, because it is read as padding, or if the process has overwritten
 /// its words. So they end before the first of the form `NAME=value`, which may be of the environment.
 #[cfg(any(target_os = "macos", test))]
 pub(in crate::platform) fn words_in(buffer: &[u8]) -> Option<&[u8]> {

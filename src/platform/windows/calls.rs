@@ -43,7 +43,7 @@ pub(super) fn succeeded(outcome: i32) -> io::Result<()> {
     if outcome == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The one byte that carries the lock: far past every record, because nobody else can read a byte that is locked.
+/// The one byte that carries the lock: far past every record, because no other process can read a locked byte.
 fn lock_byte() -> OVERLAPPED {
     let mut byte = OVERLAPPED::default();
     byte.Anonymous.Anonymous.Offset = u32::MAX - 1;
@@ -66,7 +66,7 @@ pub(super) fn unlock(file: &File) {
     unsafe { UnlockFileEx(file.as_raw_handle(), 0, 1, 0, &raw mut byte) };
 }
 
-/// Removes the file's name, at once where the filesystem can, else with the last handle.
+/// Removes the file's name: immediately if the filesystem can, otherwise with the last handle.
 pub(super) fn delete(file: &File) -> io::Result<()> {
     let flags = FILE_DISPOSITION_FLAG_DELETE
         | FILE_DISPOSITION_FLAG_POSIX_SEMANTICS
@@ -76,7 +76,7 @@ pub(super) fn delete(file: &File) -> io::Result<()> {
     };
     let unknown = [ERROR_INVALID_PARAMETER, ERROR_NOT_SUPPORTED, ERROR_INVALID_FUNCTION];
     match error.raw_os_error() {
-        // FAT, shares and Windows before version 1809 know no such deletion.
+        // FAT, shares and Windows before version 1809 do not support that.
         Some(code) if unknown.contains(&code.cast_unsigned()) => {
             set(file, FileDispositionInfo, &FILE_DISPOSITION_INFO { DeleteFile: true })
         }
@@ -126,7 +126,7 @@ pub(super) fn is_on_disk(file: &File) -> bool {
     unsafe { GetFileType(file.as_raw_handle()) == FILE_TYPE_DISK }
 }
 
-/// Whether the file is on another machine; local files have no remote protocol to tell of.
+/// Whether the file is on another machine; local files have no remote protocol.
 pub(super) fn is_remote(file: &File) -> bool {
     get::<FILE_REMOTE_PROTOCOL_INFO>(file, FileRemoteProtocolInfo).is_ok()
 }
@@ -150,7 +150,7 @@ pub(super) fn filesystem(file: &File) -> Option<String> {
     (outcome != 0).then(|| text(&name))
 }
 
-/// What stands before the first NUL.
+/// The text before the first NUL.
 fn text(wide: &[u16]) -> String {
     let length = wide.iter().position(|unit| *unit == 0).unwrap_or(wide.len());
     String::from_utf16_lossy(&wide[..length])
@@ -169,7 +169,7 @@ pub(super) fn last_open_met_a_deletion() -> bool {
     unsafe { RtlGetLastNtStatus() }.cast_unsigned() == STATUS_DELETE_PENDING
 }
 
-/// What is known of a process.
+/// The properties of a process.
 pub(super) enum Found {
     Missing,
     /// This user may not query it.
@@ -180,7 +180,7 @@ pub(super) enum Found {
 
 /// Opens a process that runs. `Ok(None)`: there is none with this pid.
 pub(super) fn open_process(pid: u32) -> io::Result<Option<OwnedHandle>> {
-    // SAFETY: any number may be asked for.
+    // SAFETY: any number is a valid argument.
     let handle = unsafe { OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_SYNCHRONIZE, 0, pid) };
     if handle.is_null() {
         let error = io::Error::last_os_error();
@@ -312,7 +312,7 @@ pub(super) fn registry_number(key: &str, name: &str) -> Option<u32> {
     Some(value)
 }
 
-/// Fills `value`, which must be of plain numbers, as the `kind` of value asks for.
+/// Fills `value`, which must be of plain numbers, as the `kind` of value requires.
 fn registry<T>(key: &str, name: &str, kind: REG_ROUTINE_FLAGS, value: &mut T) -> Option<()> {
     let wide = |text: &str| -> Vec<u16> { std::ffi::OsStr::new(text).encode_wide().chain([0]).collect() };
     let (key, name) = (wide(key), wide(name));

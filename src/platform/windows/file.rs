@@ -1,4 +1,4 @@
-//! What the protocol wants to know about a file, from what Windows tells of a handle.
+//! The properties of a file that the protocol needs, from those of a handle on Windows.
 #![forbid(unsafe_code)]
 
 use std::fs::File;

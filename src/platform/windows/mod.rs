@@ -51,7 +51,7 @@ impl Os {
     }
 }
 
-/// Never: Windows does not tell a process' first thread from others.
+/// `false`: Windows does not distinguish the first thread of a process.
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) fn is_main_thread() -> bool {
     false
@@ -79,7 +79,7 @@ fn is_going(error: &io::Error) -> bool {
         || (is(error, &[ERROR_ACCESS_DENIED]) && calls::last_open_met_a_deletion())
 }
 
-/// Whether a call failed for want of handles or memory, which others may give back.
+/// Whether a call failed because handles or memory have run out, which may pass.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     const SHORT: [u32; 3] = [ERROR_TOO_MANY_OPEN_FILES, ERROR_NOT_ENOUGH_MEMORY, ERROR_NO_SYSTEM_RESOURCES];
     error.raw_os_error().and_then(|code| u32::try_from(code).ok()).is_some_and(|code| SHORT.contains(&code))

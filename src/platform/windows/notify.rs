@@ -129,7 +129,7 @@ unsafe extern "system" fn on_read(error: u32, length: u32, overlapped: *mut OVER
         return;
     }
     let names = names(pending.buffer.get(..length as usize).unwrap_or_default());
-    // Aborted: the thread that asked has ended. The other one: there were too many changes.
+    // Aborted: the thread that made the request has ended. The other one: there were too many changes.
     let goes_on = [NO_ERROR, ERROR_OPERATION_ABORTED, ERROR_NOTIFY_ENUM_DIR].contains(&error);
     if !goes_on || read(pending).is_err() {
         return (reading.report)(&Change::Over);

@@ -33,7 +33,7 @@ pub(super) fn state(pid: u32) -> ProcessState {
     }
 }
 
-/// The command line and the user of a process, if this one may ask for them.
+/// The command line and the user of a process, if this one may read them.
 pub(crate) fn describe_process(pid: u32) -> ProcessDetails {
     let (command, user) = calls::details(pid);
     ProcessDetails::new(command, user)
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn own_user_is_named() {
-        // The command line has a test of JavaScript, because wine 8 does not know it.
+        // The command line has a test of JavaScript, because wine 8 does not support it.
         let ProcessDetails { user, .. } = describe_process(std::process::id());
         assert_eq!(user, Some(std::env::var("USERNAME").expect("a name")));
         assert_eq!(describe_process(0), ProcessDetails::default());

@@ -1,4 +1,4 @@
-//! The known keys of a record, as miniserde hands them out. Its own `Value` would bring the code of a B-tree.
+//! The known keys of a record, as miniserde reads them. Its own `Value` would bring the code of a B-tree.
 #![forbid(unsafe_code)]
 
 use miniserde::de::{Deserialize, Map, Seq, Visitor};

@@ -1,8 +1,9 @@
 //! All waiters of one process, run with a seed on simulated files, disks, processes and clocks.
 //!
-//! At every step a disk may stall, a holder release, die or be replaced, a waiter be cancelled and a deadline come. The
-//! simulation checks that each call is answered once, a moment after its deadline or its cancel; that waiters of a
-//! path are served in arrival order; and that a lock on a healthy disk does not stay free while it has waiters.
+//! At every step a disk may stall, a holder may release, end or be replaced, a waiter may be cancelled, and a deadline
+//! may come. The simulation checks that each call is answered once, a moment after its deadline or its cancel; that
+//! waiters of a path are served in arrival order; and that a lock on a healthy disk does not stay free while it has
+//! waiters.
 
 mod deadlines;
 mod world;
@@ -26,10 +27,10 @@ const DISKS: usize = 2;
 const STEPS: usize = 400;
 const SEEDS: u32 = 1000;
 
-/// How long a lock may stay free while somebody waits, without a stall: no event tells of some changes.
+/// How long a lock may stay free while a waiter exists, without a stall: some changes send no event.
 const VACANT: Duration = Duration::from_millis(250 + 2 * 250 / 4 + 20);
 
-/// The same, if an event tells of it: others have their turn, once more after a cancelled attempt.
+/// The same, if an event reports it: earlier waiters attempt first, once more after a cancelled attempt.
 const SOON: Duration = Duration::from_millis(2 * 5 + 3);
 
 /// How much longer, if several waiters of other processes were ahead: those that are not next sleep for a while.
@@ -46,7 +47,7 @@ struct Run {
     now: Instant,
     world: Shared,
     paths: Paths<Simulated>,
-    /// Jobs under way, when each is over, and whether the file was as it is to be when it began.
+    /// Jobs under way, when each is over, and whether the file was in the expected state when it began.
     jobs: Vec<(usize, Job<Simulated>, Instant, bool)>,
     stalled: [bool; DISKS],
     stalled_before: [bool; DISKS],
@@ -70,7 +71,7 @@ impl Run {
             holder: None,
             version: 0,
             vacant_since: None,
-            is_told: false,
+            is_reported: false,
             others_ahead: 0,
             was_crowded: false,
         };
@@ -141,13 +142,13 @@ impl Run {
         }
     }
 
-    /// Somebody else does something to a lock file.
+    /// Another process changes a lock file.
     fn meddle(&mut self) {
         let path = self.random.index(PATHS);
         let stalled = self.stalled[disk_of(path)];
         let holder = self.world.borrow().files[path].holder;
-        let tells = !self.random.one_in(8);
-        let event = |event| tells.then_some(event);
+        let sends_event = !self.random.one_in(8);
+        let event = |event| sends_event.then_some(event);
         let (now, pid) = (self.now, 1000 + self.random.below(50));
         let mut world = self.world.borrow_mut();
         match (holder, self.random.below(4)) {
@@ -179,7 +180,7 @@ impl Run {
         world.next += 1;
         let id = world.next;
         world.watches.insert(id, (path, process));
-        // The sleeping thread may have an event before the result of this job is known.
+        // The sleeping thread may get an event before the result of this job.
         if self.random.one_in(12) {
             let event = if process.is_some() { HolderEvent::Ended } else { HolderEvent::Changed };
             world.change(path, None, Some(event), self.now);
@@ -194,7 +195,7 @@ impl Run {
 
     fn finish(&mut self, (path, job, _, was_same): (usize, Job<Simulated>, Instant, bool)) {
         let done = match job {
-            // It may have looked at any moment.
+            // It may have checked at any moment.
             Job::Recheck { file, sees_process } => {
                 let is_same =
                     if self.random.one_in(2) { was_same } else { self.is_same(path, file, sees_process) };
@@ -224,7 +225,7 @@ impl Run {
         }
     }
 
-    /// The lock is free: the waiter has it, unless it waits no more.
+    /// The lock is free: the waiter acquires it, unless it does not wait any more.
     fn acquire(&mut self, path: usize, id: WaiterId) {
         let waiter = self.paths.at(&name_of(path)).and_then(|path| path.take(id));
         let Some(waiter) = waiter else { return };
@@ -271,16 +272,13 @@ impl Run {
             }
             let vacant = file.vacant_since.map_or(Duration::ZERO, |since| self.now - since);
             file.was_crowded |= file.others_ahead > 1;
-            let bound = if file.is_told { SOON } else { VACANT };
+            let bound = if file.is_reported { SOON } else { VACANT };
             let bound = if file.was_crowded { bound + CROWDED } else { bound };
-            assert!(
-                vacant <= bound,
-                "the lock {path} is free for {vacant:?}, and nobody of those who wait has it"
-            );
+            assert!(vacant <= bound, "the lock {path} is free for {vacant:?}, and no waiter has acquired it");
         }
     }
 
-    /// What comes next: a job that is over, a moment that the machine asked for, or something from outside.
+    /// The next step: the end of a job, a moment that the state machine has requested, or an action from outside.
     fn step(&mut self) {
         self.stalled_before = self.stalled;
         let outside = self.now + self.random.micros(20_000);
@@ -305,12 +303,12 @@ impl Run {
                 _ => self.meddle(),
             }
         }
-        // A step may have made the moment earlier: who changes something wakes the thread.
+        // A step may have made the moment earlier: a change of the state wakes the thread.
         self.wake();
         self.check();
     }
 
-    /// Without stalls and new calls everybody gets an answer, and nothing is left.
+    /// Without stalls and new calls every call is answered, and no waiter, job or watch is left.
     fn end(mut self) {
         self.stalled = [false; DISKS];
         for path in 0..PATHS {
@@ -337,7 +335,7 @@ impl Run {
             self.wake();
             self.check();
         }
-        panic!("{} calls are never answered", self.calls.len());
+        panic!("{} calls are not answered", self.calls.len());
     }
 }
 

@@ -34,7 +34,7 @@ impl Random {
     }
 }
 
-/// The holder of a lock: a waiter of this process, or a process of others.
+/// The holder of a lock: a waiter of this process, or another process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Holder {
     Ours(WaiterId),
@@ -45,16 +45,16 @@ pub(super) struct File {
     pub(super) holder: Option<Holder>,
     /// Changes with each change of the file.
     pub(super) version: u64,
-    /// Since when the lock is free, somebody waits and the disk does not stall.
+    /// Since when the lock is free, a waiter exists and the disk does not stall.
     pub(super) vacant_since: Option<Instant>,
-    /// An event has told of that.
-    pub(super) is_told: bool,
+    /// An event has reported that.
+    pub(super) is_reported: bool,
     pub(super) others_ahead: u32,
     /// Several were, since the last change.
     pub(super) was_crowded: bool,
 }
 
-/// What the made-up kernel knows; watches and tickets reach it too.
+/// The state of the simulated kernel, which watches and tickets share.
 pub(super) struct World {
     pub(super) files: Vec<File>,
     pub(super) watches: BTreeMap<u64, (usize, Option<u32>)>,
@@ -114,7 +114,7 @@ impl Platform for Simulated {
 }
 
 impl World {
-    /// The file changes: its watches have an event, unless it is one of those that tell of nothing.
+    /// The file changes: its watches have an event, unless it is a change without an event.
     pub(super) fn change(
         &mut self,
         path: usize,
@@ -124,16 +124,16 @@ impl World {
     ) {
         let Some(file) = self.files.get_mut(path) else { return };
         file.holder = holder;
-        // A process that dies leaves its file as it is.
+        // A process that is killed leaves its file as it is.
         file.version += u64::from(event != Some(HolderEvent::Ended));
-        (file.vacant_since, file.is_told) = (holder.is_none().then_some(now), false);
+        (file.vacant_since, file.is_reported) = (holder.is_none().then_some(now), false);
         file.was_crowded = false;
         let Some(event) = event else { return };
         for (id, (_, process)) in self.watches.iter().filter(|(_, (watched, _))| *watched == path) {
             // The end of a process that is not watched is no event.
             if event != HolderEvent::Ended || process.is_some() {
                 self.pending.insert(*id, event);
-                file.is_told = true;
+                file.is_reported = true;
             }
         }
     }

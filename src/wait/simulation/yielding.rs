@@ -35,7 +35,7 @@ fn a_waiter_that_is_not_next_sleeps_while_others_acquire() {
         let run = Run::new(0);
         let mut path = path_with_others(&run, start, ahead, deadline);
         let due = path.next().expect("it waits");
-        assert!(matches!(path.next_job(due), Some(Job::Observe)), "it looks who has the lock now");
+        assert!(matches!(path.next_job(due), Some(Job::Observe)), "it checks which process has the lock");
         due - (start + Duration::from_millis(10))
     };
     assert_eq!(sleeps_after(1, None), Duration::from_micros(200));
@@ -58,7 +58,7 @@ fn a_waiter_sleeps_on_while_others_acquire() {
     assert!(path.next_job(late).is_none(), "four of them have acquired");
     let next = path.next().expect("it waits");
     assert_eq!(next - late, Duration::from_millis(30), "half of the time that the others need at 15 ms each");
-    assert!(matches!(path.next_job(next + slept), Some(Job::Observe)), "nobody has acquired since");
+    assert!(matches!(path.next_job(next + slept), Some(Job::Observe)), "no waiter has acquired since");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_waiter_that_only_queued_attempts_at_its_deadline() {
     path.add(waiter);
     assert!(matches!(path.next_job(start), Some(Job::Attempt(attempt)) if attempt.has_time));
     path.on_done(Done::Attempted { queue: queue(), outcome: Outcome::Queued }, now(0));
-    assert!(path.take_late(at(100)).is_empty(), "nobody has asked the lock");
+    assert!(path.take_late(at(100)).is_empty(), "the lock has not refused it yet");
     assert!(matches!(path.next_job(at(100)), Some(Job::Attempt(attempt)) if !attempt.has_time));
     let outcome = Outcome::Refused(Refused::default(), Observed::Nothing);
     path.on_done(Done::Attempted { queue: queue(), outcome }, now(101));
