@@ -78,7 +78,7 @@ function firstAttemptSync(options: Options, call: AcquireCall): JsLock {
 
 /** The refusals of several slots. */
 class Refusals {
-  /** That of the first slot. */
+  /** The refusal of the first slot. */
   error: unknown
 
   /** Throws the error unless it is a refusal. */

@@ -45,7 +45,7 @@ export const settleInLaterTurn = <T>(value: T): Promise<T> =>
 
 /**
  * Lets the process end although a call is pending: its caller has an answer, and a disk may hang. The exit of the
- * process waits a moment for what is under way.
+ * process waits a moment for pending work.
  */
 export function unrefCall(call: Promise<unknown>): Promise<unknown> {
   native.keepAlive(-1)

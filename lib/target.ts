@@ -17,7 +17,7 @@ function isMusl(): boolean {
   }
 }
 
-/** The version for an error, such as ` 2.36`; empty if unknown, because the report of Deno is made up. */
+/** The version for an error, such as ` 2.36`; empty if unknown, because the report of Deno is not real. */
 export function glibcVersion(): string {
   const version = process.versions.deno === undefined ? readReport().header?.glibcVersionRuntime : undefined
   return version === undefined ? '' : ` ${version}`

@@ -29,7 +29,7 @@ const dashed = (name: string): string => `${name.length > 1 ? '--' : '-'}${name}
 const offered = ([name, { short }]: [OptionName, Option]): string[] =>
   [name, ...(short === undefined ? [] : [short])].map(dashed)
 
-/** Those that a command line may have. */
+/** The spellings that a command line may have. */
 const spellings = (option: [OptionName, Option]): string[] => [
   ...offered(option),
   ...(option[1].aliases ?? []).map(dashed),

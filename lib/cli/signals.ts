@@ -79,7 +79,7 @@ const NOT_DEFAULT = new Set<NodeJS.Signals>(['SIGPIPE', 'SIGXFSZ'])
 
 /**
  * Ends this process as its command ended: a shell stops its script only if SIGINT has ended the process. The exit code
- * is for process 1 of a container, and for a signal that the runtime does not know or keeps for itself.
+ * is for process 1 of a container, and for a signal that the runtime does not support or reserves.
  */
 export function exitBySignal(signal: NodeJS.Signals): void {
   process.exitCode = 128 + constants.signals[signal]

@@ -134,7 +134,7 @@ export class Acquisition implements Caller {
       const about = { session, sessions: this.#sessions, rows: this.#rows, key, path: pathOf(session, name) }
       const lock = new HeldLock({ ...about, name, shared, recorded })
       publishAcquired(lock, this)
-      // The class gets `Symbol.asyncDispose` at run time, which the type checker does not see.
+      // The class gets `Symbol.asyncDispose` at run time, so the type checker cannot check it.
       return lock as unknown as PostgresLock
     } catch (error) {
       await this.#withdraw(session)

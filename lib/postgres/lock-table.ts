@@ -78,7 +78,7 @@ export class LockTable {
     throw unsupported(session, name)
   }
 
-  /** The holder of a lock in shared mode, for whom no row is written. Needs no table. */
+  /** The holder of a lock in shared mode, which has no row. Needs no table. */
   async recordShared(session: Session, name: string, key: bigint): Promise<Recorded> {
     const own = [process.pid, threadId, hostname()]
     const schema = this.#schema ?? session.schema

@@ -35,7 +35,7 @@ const SESSIONS = (classid: string, objid: string) => `
     FROM (SELECT pid FROM ${locks(classid, objid)} AND mode = 'ShareLock') AS reader
       LEFT JOIN pg_stat_activity USING (pid))`
 
-/** A holder in shared mode, whom no row names. */
+/** A holder in shared mode, which no row names. */
 const reader = (pid: string, thread: string, host: string, token: string) => `json_build_object(
     'pid', ${pid}::bigint, 'thread', ${thread}::bigint, 'host', ${host}::text,
     'application', current_setting('application_name'),

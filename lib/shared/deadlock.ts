@@ -12,13 +12,13 @@ const SEARCH_INTERVAL_MS = 1000
 let searched = { at: Number.NEGATIVE_INFINITY, reasons: new Map<number, string | undefined>() }
 
 /**
- * The reason that neither process can go on: the holder, or a child such as the command of `run`, waits for a lock that
+ * The reason that neither process can continue: the holder, or a child such as the command of `run`, waits for a lock that
  * this process holds or has inherited. On Linux, among the processes that this user may inspect; else `undefined`.
  */
 export function deadlockReason(holder: Holder | null | undefined): string | undefined {
   if (process.platform !== 'linux' || holder?.host !== thisHost()) return undefined
   const time = monotonic()
-  // Many waits may ask at once.
+  // Many waits may search at the same time.
   if (time - searched.at >= SEARCH_INTERVAL_MS) searched = { at: time, reasons: new Map() }
   const { reasons } = searched
   const { pid } = holder

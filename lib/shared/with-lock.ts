@@ -7,12 +7,12 @@ interface Releasable {
   release(): Promise<void>
 }
 
-/** What `withLock` uses of the locks of one kind. */
+/** The functions that `withLock` needs for one kind of lock. */
 interface Kind<O, L> {
   acquireLock(options?: O): Promise<L>
   /** Releases a lock that the caller does not get. */
   rollBack(lock: L): Promise<void>
-  /** The option that a target which is no object stands for. */
+  /** The option that a target which is not an object stands for. */
   shorthand: string
   /** Checks the options. `key` is the same text for each name of one lock; `options` name it in any directory. */
   identify(options: O): Promise<{ key: string; options: O }>
