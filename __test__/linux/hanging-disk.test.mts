@@ -87,7 +87,7 @@ for (const [end, wanted] of [
   })
 }
 
-test('run times out on a lock file of a hanging disk', { skip }, async (t) => {
+test('run times out on a hanging disk', { skip }, async (t) => {
   const cwd = directory(t)
   const place = join(cwd, 'l')
   const words = [process.execPath, bin, 'run', '--wait', '0.3', place, 'touch', join(cwd, 'ran')]

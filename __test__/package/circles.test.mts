@@ -26,7 +26,7 @@ function dependencies(file: string): string[] {
   return named.filter((path) => path !== file && existsSync(join(src, path)))
 }
 
-test('no files of the crate depend on each other in a circle', () => {
+test('the files of the crate have no circular dependencies', () => {
   const all = readdirSync(src, { recursive: true, encoding: 'utf8' })
   const files = all.filter((file) => file.endsWith('.rs') && !isLeftOut.test(file))
   const graph = new Map(files.map((file) => [file, dependencies(file)]))
