@@ -211,7 +211,7 @@ test('advisory locks of other programs are distinguished', async (t) => {
   await client.query('SELECT pg_advisory_lock($1)', [lockKey('theirs')])
   const { code, holder, reason } = await rejection(locks.acquireLock('theirs'))
   assert.deepEqual([code, holder], ['E_LOCK_CONTENTION', undefined])
-  assert.match(String(reason), /table does not say whose/)
+  assert.match(String(reason), /no row of the table names its holder/)
   assert.equal((await locks.inspectLock('theirs')).state, 'held')
 })
 
