@@ -23,7 +23,7 @@ fn main() {
     let mut out = String::new();
     let mut table = String::new();
     for (index, mutation) in MUTATIONS.iter().enumerate() {
-        // If a mutation does not fit any more, the copy has no fault, and the test of the mutant fails and says so.
+        // If a mutation does not fit any more, the copy has no fault, and the test of the mutant fails and reports it.
         let broken = broken(&source, mutation);
         let fits = broken.is_some();
         let text = broken.unwrap_or_else(|| source.clone());

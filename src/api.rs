@@ -129,7 +129,7 @@ impl Drop for Lock {
 /// # Errors
 /// [`Error::Contention`] if the lock is held for the whole `timeout`; [`Error::Symlink`],
 /// [`Error::NotAFile`], [`Error::Stale`], [`Error::Unsupported`], [`Error::InvalidArgument`] and
-/// [`Error::System`] as they say.
+/// [`Error::System`] as documented there.
 ///
 /// # Examples
 /// ```
@@ -235,7 +235,7 @@ pub fn with_lock<T>(options: &AcquireOptions, work: impl FnOnce(&Lock) -> T) -> 
 /// Reports whether the lock is held, and by which process. Changes nothing.
 ///
 /// # Errors
-/// [`Error::Symlink`], [`Error::NotAFile`], [`Error::InvalidArgument`] and [`Error::System`] as they say.
+/// [`Error::Symlink`], [`Error::NotAFile`], [`Error::InvalidArgument`] and [`Error::System`] as documented there.
 pub fn inspect_lock(options: &LockOptions) -> Result<LockStatus, Error> {
     inspect(&options.resolve_any()?)
 }

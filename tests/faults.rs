@@ -197,9 +197,9 @@ impl Scene {
         }
         let before = third.wall_clock();
         let next = acquire(&third, &target(), 0);
-        assert!(next.is_ok(), "{what}: the next run: {:?}", next.err());
+        assert!(next.is_ok(), "{what}: the next process: {:?}", next.err());
         let waited = third.wall_clock() - before;
-        assert!(waited < 100, "{what}: the next run waited for {waited} ms");
+        assert!(waited < 100, "{what}: the next process waited for {waited} ms");
     }
 }
 

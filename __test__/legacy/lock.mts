@@ -1,6 +1,6 @@
 // The TypeScript lock that this package replaces, written again from its description, with its faults. It is
 // the control (each test of a fault fails on it) and the legacy process of the stress test. `hooks` stop it between two
-// of its steps, where only luck would stop it otherwise.
+// of its steps, where it would stop only by chance otherwise.
 import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 

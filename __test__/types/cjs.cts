@@ -1,4 +1,4 @@
-// What a TypeScript program that is a CommonJS module may write; compiled, not run.
+// Valid code of a TypeScript program that is a CommonJS module; compiled, not run.
 import lock = require('reconcile-lock')
 
 import { acquireLock, LockError } from 'reconcile-lock'

@@ -151,7 +151,7 @@ test('neither readers nor owners starve', { skip: unordered, timeout: 120_000 },
   t.after(() => {
     for (const child of processes) child.kill('SIGKILL')
   })
-  // Each goes on until all have acquired often.
+  // Each continues until all have acquired often.
   const waits = await Promise.all(
     processes.map(async ({ stdout }) => String((await once(stdout, 'data'))[0])),
   )

@@ -244,7 +244,7 @@ struct Run {
     /// How many answers it had when it began to wait for readers.
     readers_at: Option<usize>,
     slept: Duration,
-    /// What the checker has to record after the last answer.
+    /// The check to run after the last answer.
     observation: Option<Observation>,
     learned: Vec<(Vec<Answer>, Continuation)>,
 }

@@ -35,7 +35,7 @@ pub trait System: HeldFiles {
     fn try_lock(&self, file: &Self::File, mode: LockMode) -> io::Result<TryLock>;
 
     /// The process that holds the exclusive kernel lock of a file, found without a try of that lock. `None`: there is
-    /// none, or the system does not say.
+    /// none, or the system does not report it.
     fn lock_owner(&self, _: FileId) -> Option<u32> {
         None
     }
@@ -119,7 +119,7 @@ pub trait System: HeldFiles {
     /// directory's owner. As `fs.protected_regular` of `proc_sys_fs(5)`.
     fn is_planted(&self, path: &Path, owner: u32) -> bool;
 
-    /// Whether something is mounted at the path itself. `false` if the system does not say.
+    /// Whether something is mounted at the path itself. `false` if the system does not report it.
     fn is_mount_point(&self, _: &Path) -> bool {
         false
     }

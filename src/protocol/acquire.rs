@@ -24,7 +24,7 @@ pub const LEGACY_UNLINK_WINDOW: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// [`Error::Contention`] if it is held; [`Error::Symlink`], [`Error::NotAFile`], [`Error::Stale`] and
-/// [`Error::System`] as they say.
+/// [`Error::System`] as documented there.
 pub fn acquire<S: System>(system: &S, target: &Target, thread: u32) -> Result<Held<S::File>, Error> {
     acquire_with(system, target, thread, PauseLimit::Bounded, &mut None)
 }

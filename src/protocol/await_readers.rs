@@ -11,7 +11,7 @@ use crate::platform::{Access, FsKind, LockMode, Opened, System, TryLock};
 /// Checks that no reader holds the lock, whose path this process holds.
 ///
 /// # Errors
-/// [`Error::Contention`] if a reader holds it; [`Error::System`] as it says.
+/// [`Error::Contention`] if a reader holds it; [`Error::System`] as documented there.
 pub fn await_readers<S: System>(system: &S, target: &Target, pause_limit: PauseLimit) -> Result<(), Error> {
     RetryBudget::new(pause_limit, None)
         .repeated(system, target, |budget| check_readers(system, target, budget, Access::ReadWrite))

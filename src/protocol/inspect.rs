@@ -48,7 +48,7 @@ pub struct LockStatus {
 /// Reports whether the lock is held, and by which process. Changes no byte of the file.
 ///
 /// # Errors
-/// [`Error::Symlink`], [`Error::NotAFile`] and [`Error::System`] as they say.
+/// [`Error::Symlink`], [`Error::NotAFile`] and [`Error::System`] as documented there.
 pub fn inspect<S: System>(system: &S, target: &Target) -> Result<LockStatus, Error> {
     let inspected = RetryBudget::repeat(system, target, |budget| inspect_path(system, target, budget));
     let status = match inspected {

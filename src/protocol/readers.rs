@@ -1,4 +1,4 @@
-//! The readers of a lock, and what is said of them.
+//! The readers of a lock, and their description.
 #![forbid(unsafe_code)]
 
 use std::io::ErrorKind;

@@ -64,7 +64,7 @@ fn a_failed_take_over_leaves_the_stale_file() {
         world.clear_failures();
         assert!(
             acquire(&one, &target(), 0).unwrap().taken_over.is_some(),
-            "{call}: the next run still learns of it"
+            "{call}: the next process still reports it"
         );
     }
 }

@@ -20,7 +20,7 @@ pub(crate) use self::process::describe_process;
 pub(super) use self::process::{identity, state};
 use crate::platform::types::FileId;
 
-/// macOS does not say which process holds a kernel lock.
+/// macOS does not report which process holds a kernel lock.
 pub(super) fn lock_owner(_: FileId) -> Option<u32> {
     None
 }
@@ -48,7 +48,7 @@ pub(super) fn is_local(file: &OwnedFd) -> bool {
         .is_ok_and(|stat| stat.f_flags & LOCAL != 0 && !is_shared_folder(&stat.f_fstypename))
 }
 
-/// FUSE and the folders that a virtual machine shares with its host say that they are local.
+/// FUSE and the folders that a virtual machine shares with its host report that they are local.
 fn is_shared_folder(name: &[libc::c_char]) -> bool {
     const LOCAL: [&str; 5] = ["apfs", "hfs", "msdos", "exfat", "tmpfs"];
     let bytes = name.iter().take_while(|byte| **byte != 0).map(|byte| byte.cast_unsigned());

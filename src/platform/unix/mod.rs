@@ -289,7 +289,7 @@ fn described(stat: &fs::Stat) -> Stat {
     }
 }
 
-/// Its sign says nothing.
+/// Its sign has no meaning.
 #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast, reason = "macOS has a signed word of 32 bits")]
 fn device(number: fs::Dev) -> u64 {
     number as u64

@@ -4,7 +4,7 @@
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-/// `kill(pid, 0)`: only ESRCH says that there is no such process; EPERM says that there is one.
+/// `kill(pid, 0)`: only ESRCH means that there is no such process; EPERM means that there is one.
 pub(in crate::platform) fn process_exists(pid: u32) -> bool {
     // 0 and negative numbers address process groups; no such number may reach the call.
     let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(Pid::from_raw) else {

@@ -40,7 +40,7 @@ fn since_epoch(filetime: u64) -> u64 {
     (filetime / 10_000).saturating_sub(UNIX_EPOCH)
 }
 
-/// Whether this machine alone has the file's filesystem mounted. A share says the name of the filesystem behind it.
+/// Whether this machine alone has the file's filesystem mounted. A share reports the name of the filesystem behind it.
 pub(super) fn is_local(file: &File) -> bool {
     const LOCAL: [&str; 5] = ["NTFS", "ReFS", "FAT", "FAT32", "exFAT"];
     !calls::is_remote(file) && calls::filesystem(file).is_some_and(|name| LOCAL.contains(&name.as_str()))

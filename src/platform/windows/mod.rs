@@ -35,7 +35,7 @@ use crate::platform::types::{
     Unlinked,
 };
 
-/// The real system, with what does not change while this process lives.
+/// The real system, with the constants of this process.
 #[derive(Debug)]
 pub(crate) struct Os {
     identity: ProcessIdentity,
@@ -93,7 +93,7 @@ impl System for Os {
             // The name of a device, such as NUL, stands in every directory of older systems.
             Ok(file) => Ok(calls::is_on_disk(&file).then(|| LockFile(file))),
             Err(error) if is(&error, &[ERROR_FILE_EXISTS]) || is_going(&error) => Ok(None),
-            // A directory of this name; opening says so.
+            // A directory of this name; the open reports that.
             Err(error) if is(&error, &[ERROR_ACCESS_DENIED]) => match self.stat_path(path) {
                 Ok(Some(_)) => Ok(None),
                 _ => Err(error),

@@ -38,7 +38,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     is_woken: bool,
-    /// Those since the last [`Source::wait`].
+    /// The events since the last [`Source::wait`].
     events: HolderEvents,
     directories: Map<FileId, Directory>,
 }
