@@ -125,8 +125,8 @@ for (const section of only) {
 }
 
 const targets = judge(figures, Object.fromEntries(places.map(({ name, skipped }) => [name, skipped])))
-const rows = targets.map(({ name, medium, measured, verdict, reason }) => [
-  ...[name, medium, verdict, measured?.toFixed(3) ?? `(${reason})`],
+const rows = targets.map(({ section, name, medium, measured, verdict, reason }) => [
+  ...[`${section}: ${name}`, medium, verdict, measured?.toFixed(3) ?? `(${reason})`],
 ])
 console.log(`\n${columns([['target', 'on', 'verdict', 'measured'], ...rows], 3)}`)
 if (json) {
