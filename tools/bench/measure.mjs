@@ -11,13 +11,7 @@ export async function measure(fn, async = true) {
   return task.result.latency.mean * 1e6
 }
 
-/**
- * Adds `samples` to every contender: `times` samples, or one for each round.
- * @template {{ sample: () => number | Promise<number>, times?: number }} C
- * @param {C[]} contenders
- * @param {number} rounds
- * @returns {Promise<(C & { samples: number[] })[]>}
- */
+/** Calls `sample` of each contender `times` times, or once in each round; adds the results to it as `samples`. */
 export async function takeTurns(contenders, rounds) {
   const taken = contenders.map((contender) => ({ ...contender, samples: [] }))
   // Round -1 warms up the compilers, the caches and the thread pool, without contenders that skip rounds.
@@ -36,6 +30,14 @@ export async function takeTurns(contenders, rounds) {
   }
   return taken
 }
+
+/** A row for each contender, with the figures that `summarize` returns for its samples and those of the first. */
+export const rowsOf = (measured, summarize) =>
+  measured.map(({ name, samples, ...about }) => ({
+    name,
+    ...summarize(samples, measured[0].samples, about),
+    samples,
+  }))
 
 /** The smallest value that is not exceeded by at least `percent` of all values. */
 export const percentile = (values, percent) =>

@@ -5,9 +5,9 @@ import pg from 'pg'
 import { Postgres } from '../../build/__test__/postgres/postgres.mjs'
 import { installPostgres } from '../debian.mjs'
 import { filesystem } from '../places.mjs'
-import { measure, median, takeTurns } from './measure.mjs'
+import { measure, median, rowsOf, takeTurns } from './measure.mjs'
 import { postgresFlushed, postgresPolling } from './targets.mjs'
-import { rowsOf, soon, withinPeriod } from './waiting.mjs'
+import { latencies, soon, withinPeriod } from './waiting.mjs'
 import { endAll } from './workers.mjs'
 
 async function pairs(url, rounds) {
@@ -22,21 +22,19 @@ async function pairs(url, rounds) {
     await client.query('SELECT pg_advisory_unlock($1)', [3])
   }
   const flushed = () => client.query('UPDATE flushed SET value = value + 1')
+  const pair = async () => (await locks.acquireLock()).release()
   const contenders = [
     { name: 'pg_try_advisory_lock + pg_advisory_unlock', sample: () => measure(() => bare()) },
     { name: postgresFlushed, sample: () => measure(() => bare(flushed)) },
-    {
-      name: 'acquireLock + release',
-      sample: () => measure(async () => (await locks.acquireLock()).release()),
-    },
+    { name: 'acquireLock + release', sample: () => measure(pair) },
   ]
   try {
     const measured = await takeTurns(contenders, rounds)
-    const least = median(measured[0].samples)
-    return measured.map(({ name, samples }) => {
-      const ns = median(samples)
-      return { name, 'per second': 1e9 / ns, 'median us': ns / 1000, 'x floor': ns / least, samples }
-    })
+    return rowsOf(measured, (samples, floor) => ({
+      'per second': 1e9 / median(samples),
+      'median us': median(samples) / 1000,
+      'x floor': median(samples) / median(floor),
+    }))
   } finally {
     await Promise.all([locks.close(), client.end()])
   }
@@ -58,7 +56,7 @@ export async function postgres({ rounds, samples }) {
       { name: 'pg_advisory_lock', kind: 'postgres-bare', wait: soon },
       { name: postgresPolling, kind: 'postgres-polled', wait: withinPeriod, share: 0.3 },
     ].map((about) => ({ ...about, place: url }))
-    const rows = await rowsOf('handOver', waiting, samples)
+    const rows = await latencies(waiting, samples)
     return [costs, { medium, title: 'from just before the release until the waiter holds the lock', rows }]
   } finally {
     // Before the server stops, because they need their connections.

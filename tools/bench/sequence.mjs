@@ -1,13 +1,12 @@
 // Measures with one process: acquire and release, refused acquires, diagnostics channels, and loading.
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import {
   closeSync,
   fdatasyncSync,
   fsyncSync,
-  mkdirSync,
+  mkdtempSync,
   openSync,
   readdirSync,
-  symlinkSync,
   unlinkSync,
   writeFileSync,
   writeSync,
@@ -21,8 +20,8 @@ import lockfile from 'lockfile'
 import proper from 'proper-lockfile'
 import * as legacy from '../../build/__test__/legacy/lock.mjs'
 import { root } from '../steps.mjs'
-import { measure, median, percentile, takeTurns } from './measure.mjs'
-import { script, Worker } from './workers.mjs'
+import { measure, median, percentile, rowsOf, takeTurns } from './measure.mjs'
+import { isInstalled, script, Worker } from './workers.mjs'
 
 const { acquireLock, acquireLockSync } = createRequire(import.meta.url)('reconcile-lock')
 const lockfileLock = promisify(lockfile.lock)
@@ -36,78 +35,53 @@ function native(name, executable, ...args) {
   return { name, sample: () => each(iterations) }
 }
 
+const makePlace = (parent) => mkdtempSync(join(parent, 'place-'))
+const sync = (name, fn) => ({ name, sample: () => measure(fn, false) })
+const async = (name, fn) => ({ name, sample: () => measure(fn) })
+
 /** Acquire and release; every contender has its own directory. */
 function released(parent) {
-  const place = (name) => {
-    const path = join(parent, name)
-    mkdirSync(path)
-    return path
-  }
+  const place = (file = '') => join(makePlace(parent), file)
+  const [own, ownAsync, old] = [place(), place(), place()]
+  const [file, fileAsync, plain, flocked] = [place('lock'), place('lock'), place('lock'), place('lock')]
   // proper-lockfile locks an existing file by a directory beside it.
-  const subject = (name) => {
-    const path = join(place(name), 'subject.json')
-    writeFileSync(path, '{}')
-    return path
-  }
-  const [own, ownAsync, old] = ['own-sync', 'own-async', 'legacy'].map(place)
-  const [properSync, properAsync] = ['proper-sync', 'proper-async'].map(subject)
-  const [file, fileAsync, plain] = ['file-sync', 'file-async', 'plain'].map((name) =>
-    join(place(name), 'lock'),
-  )
-  const flocked = join(place('flocked'), 'lock')
-  const sync = (name, fn) => ({ name, sample: () => measure(fn, false) })
-  const async = (name, acquire, release) => ({
-    name,
-    sample: () => measure(async () => release(await acquire())),
-  })
+  const [properSync, properAsync] = [place('subject.json'), place('subject.json')]
+  for (const subject of [properSync, properAsync]) writeFileSync(subject, '{}')
   return [
     sync('acquireLockSync', () => acquireLockSync(own).releaseSync()),
-    async(
-      'acquireLock',
-      () => acquireLock(ownAsync),
-      (lock) => lock.release(),
-    ),
-    async(
-      'legacy lock',
-      () => legacy.acquireLock(old),
-      () => legacy.releaseLock(old),
-    ),
+    async('acquireLock', async () => (await acquireLock(ownAsync)).release()),
+    async('legacy lock', async () => {
+      await legacy.acquireLock(old)
+      await legacy.releaseLock(old)
+    }),
     sync('proper-lockfile sync', () => {
       proper.lockSync(properSync)
       proper.unlockSync(properSync)
     }),
-    async(
-      'proper-lockfile async',
-      () => proper.lock(properAsync),
-      () => proper.unlock(properAsync),
-    ),
+    async('proper-lockfile async', async () => {
+      await proper.lock(properAsync)
+      await proper.unlock(properAsync)
+    }),
     sync('lockfile sync', () => {
       lockfile.lockSync(file)
       lockfile.unlockSync(file)
     }),
-    async(
-      'lockfile async',
-      () => lockfileLock(fileAsync),
-      () => lockfileUnlock(fileAsync),
-    ),
+    async('lockfile async', async () => {
+      await lockfileLock(fileAsync)
+      await lockfileUnlock(fileAsync)
+    }),
     sync('fs-native-extensions sync', () => {
       const descriptor = openSync(flocked, 'w')
       if (!flocks.tryLock(descriptor)) throw new Error('the lock is held')
       flocks.unlock(descriptor)
       closeSync(descriptor)
     }),
-    async(
-      'fs-native-extensions async',
-      async () => {
-        const handle = await openFile(flocked, 'w')
-        await flocks.waitForLock(handle.fd)
-        return handle
-      },
-      (handle) => {
-        flocks.unlock(handle.fd)
-        return handle.close()
-      },
-    ),
+    async('fs-native-extensions async', async () => {
+      const handle = await openFile(flocked, 'w')
+      await flocks.waitForLock(handle.fd)
+      flocks.unlock(handle.fd)
+      await handle.close()
+    }),
     sync('node:fs, flag wx', () => {
       writeFileSync(plain, String(process.pid), { flag: 'wx' })
       unlinkSync(plain)
@@ -125,28 +99,19 @@ for _ in range(count):
     lock.release()
 print(time.perf_counter_ns() - start)`
 
-/** Programs of the system, with the command that shows whether they are installed. */
-const programs = {
-  'flock(1)': ['flock', '--version'],
-  'filelock of Python': ['python3', '-c', 'import filelock'],
-}
-const missing = Object.entries(programs).flatMap(([name, [file, ...args]]) =>
-  spawnSync(file, args).status === 0 ? [] : [name],
-)
+/** Contenders that are processes of their own, and are not installed. */
+const missing = []
+if (!isInstalled('flock', '--version')) missing.push('flock(1)')
+if (!isInstalled('python3', '-c', 'import filelock')) missing.push('filelock of Python')
 
-/** Contenders that are processes of their own. A pair of `flock(1)` is a process. */
+/** A pair of `flock(1)` is a process. */
 function outside(parent) {
-  const all = {
-    'flock(1)': {
-      times: 3,
-      sample: () => measure(() => execFileSync('flock', [join(parent, 'flock.lock'), 'true']), false),
-    },
-    'filelock of Python': {
-      sample: () =>
-        Number(execFileSync('python3', ['-c', PYTHON, join(parent, 'python.lock'), '1000'])) / 1000,
-    },
-  }
-  return Object.entries(all).flatMap(([name, about]) => (missing.includes(name) ? [] : [{ name, ...about }]))
+  const flock = () => execFileSync('flock', [join(parent, 'flock.lock'), 'true'])
+  const python = () => execFileSync('python3', ['-c', PYTHON, join(parent, 'python.lock'), '1000'])
+  return [
+    { ...sync('flock(1)', flock), times: 3 },
+    { name: 'filelock of Python', sample: () => Number(python()) / 1000 },
+  ].filter(({ name }) => !missing.includes(name))
 }
 
 // Any other outcome would make the measurement wrong.
@@ -160,36 +125,44 @@ const acquired = () => {
 /** Refused acquires, with holders of their locks. */
 async function refused(parent) {
   const held = async (kind) => {
-    const path = join(parent, `held-${kind}`)
-    mkdirSync(path)
+    const path = makePlace(parent)
     const holder = await Worker.start(script('worker', kind, path))
     await holder.hold()
     return path
   }
   const [own, old] = [await held('own'), await held('legacy')]
   const refusedSync = () => {
-    let lock
     try {
-      lock = acquireLockSync(own)
+      acquireLockSync(own)
     } catch (error) {
       return expectRefusal(error)
     }
-    return acquired(lock)
+    return acquired()
   }
-  const async = (acquire) => () => measure(() => acquire().then(acquired, expectRefusal))
   return [
-    { name: 'acquireLockSync, refused', sample: () => measure(refusedSync, false) },
-    { name: 'acquireLock, refused', sample: async(() => acquireLock(own)) },
-    { name: 'legacy lock, refused', sample: async(() => legacy.acquireLock(old)) },
+    sync('acquireLockSync, refused', refusedSync),
+    async('acquireLock, refused', () => acquireLock(own).then(acquired, expectRefusal)),
+    async('legacy lock, refused', () => legacy.acquireLock(old).then(acquired, expectRefusal)),
   ]
 }
 
 /** Measures on all media in turn; returns a table for each. */
-export async function pairs({ media, executables, rounds }) {
+async function onEach(media, rounds, contendersIn, summarize) {
   const contenders = []
-  for (const { name: medium, directory } of media) {
+  for (const { name: medium, directory } of media)
+    for (const contender of await contendersIn(directory)) contenders.push({ medium, ...contender })
+  const measured = await takeTurns(contenders, rounds)
+  const title = `acquire and release, of ${rounds} interleaved rounds`
+  return media.map(({ name: medium }) => {
+    const here = measured.filter((each) => each.medium === medium)
+    return { medium, title, rows: rowsOf(here, summarize) }
+  })
+}
+
+export async function pairs({ media, executables, rounds }) {
+  const contendersIn = async (directory) => {
     const path = join(directory, 'native.lock')
-    const all = [
+    return [
       native('floor', executables.floor, path),
       native('its system calls', executables.calls, 'pair', path),
       ...released(directory),
@@ -197,19 +170,13 @@ export async function pairs({ media, executables, rounds }) {
       native('its system calls, refused', executables.calls, 'refused', path),
       ...(await refused(directory)),
     ]
-    contenders.push(...all.map((contender) => ({ medium, ...contender })))
   }
-  const measured = await takeTurns(contenders, rounds)
-  return media.map(({ name }) => {
-    const here = measured.filter(({ medium }) => medium === name)
-    const least = median(here[0].samples)
-    const rows = here.map(({ name, samples }) => ({
-      ...{ name, 'median ns': median(samples), 'p10 ns': percentile(samples, 10) },
-      ...{ 'p90 ns': percentile(samples, 90), 'x floor': median(samples) / least, samples },
-    }))
-    const title = `acquire and release, of ${rounds} interleaved rounds${missing.map((name) => `; ${name} is not installed`).join('')}`
-    return { medium: name, title, rows }
-  })
+  const tables = await onEach(media, rounds, contendersIn, (samples, floor) => ({
+    ...{ 'median ns': median(samples), 'p10 ns': percentile(samples, 10) },
+    ...{ 'p90 ns': percentile(samples, 90), 'x floor': median(samples) / median(floor) },
+  }))
+  const note = missing.map((name) => `; ${name} is not installed`).join('')
+  return tables.map((table) => ({ ...table, title: table.title + note }))
 }
 
 /** What the kernel does for a durable acquire and a release, by `node:fs`. */
@@ -228,43 +195,29 @@ function syncedFloor(directory) {
   }
 }
 
-/** Acquire and release with and without `durable`, on all media in turn; returns a table for each. */
-export async function durable({ media, rounds }) {
-  const contenders = media.flatMap(({ name: medium, directory: parent }) => {
-    const directory = join(parent, 'durable')
-    mkdirSync(directory)
-    const options = (durable, name) => ({ cwd: directory, file: `${name}.lock`, durable })
-    const sync = (name, fn) => ({ medium, name, sample: () => measure(fn, false) })
-    const async = (name, options) => ({
-      ...{ medium, name },
-      sample: () => measure(async () => (await acquireLock(options)).release()),
-    })
-    const [plain, plainAsync] = [options(false, 'sync'), options(false, 'async')]
-    const [synced, syncedAsync] = [options(true, 'durable-sync'), options(true, 'durable-async')]
+/** Acquire and release with and without `durable`. */
+export function durable({ media, rounds }) {
+  const contendersIn = (parent) => {
+    const cwd = makePlace(parent)
+    const synced = { cwd, durable: true }
     return [
-      sync('node:fs: write, sync, unlink', syncedFloor(directory)),
-      sync('acquireLockSync', () => acquireLockSync(plain).releaseSync()),
+      sync('node:fs: write, sync, unlink', syncedFloor(cwd)),
+      sync('acquireLockSync', () => acquireLockSync(cwd).releaseSync()),
       sync('acquireLockSync, durable', () => acquireLockSync(synced).releaseSync()),
-      async('acquireLock', plainAsync),
-      async('acquireLock, durable', syncedAsync),
+      async('acquireLock', async () => (await acquireLock(cwd)).release()),
+      async('acquireLock, durable', async () => (await acquireLock(synced)).release()),
     ]
-  })
-  const measured = await takeTurns(contenders, rounds)
-  return media.map(({ name }) => {
-    const here = measured.filter(({ medium }) => medium === name)
-    const rows = here.map(({ name, samples }) => ({
-      ...{ name, 'median us': median(samples) / 1000, 'min us': Math.min(...samples) / 1000, samples },
-    }))
-    return { medium: name, title: `acquire and release, of ${rounds} interleaved rounds`, rows }
-  })
+  }
+  return onEach(media, rounds, contendersIn, (samples) => ({
+    'median us': median(samples) / 1000,
+    'min us': Math.min(...samples) / 1000,
+  }))
 }
 
 /** The cost of the channels; each kind in its own process, because a channel that had a subscriber stays slower. */
 export async function diagnostics({ directory, rounds }) {
   const start = async (kind, name) => {
-    const path = join(directory, `diagnostics-${kind}`)
-    mkdirSync(path, { recursive: true })
-    const worker = await Worker.start(script('pair', kind, path))
+    const worker = await Worker.start(script('pair', kind, makePlace(directory)))
     const sample = async () => Number(await worker.ask('measure', undefined, 'mean'))
     return { name, kind, sample, compute: () => worker.ask('compute', undefined, 'computed') }
   }
@@ -279,19 +232,19 @@ export async function diagnostics({ directory, rounds }) {
   const reads = {}
   for (const kind of ['unheard', 'heard']) reads[kind] = Number(await (await start(kind)).compute())
   if (reads.heard === 0) throw new Error('messages were published, and none was seen to be computed')
-  const rows = measured.map(({ name, kind, samples }) => ({
-    ...{ name, 'median ns': median(samples), 'x binding': median(samples) / median(measured[0].samples) },
-    ...{ reads: reads[kind] ?? '', samples },
+  const rows = rowsOf(measured, (samples, binding, { kind }) => ({
+    'median ns': median(samples),
+    'x binding': median(samples) / median(binding),
+    reads: reads[kind] ?? '',
   }))
   const title = 'acquireLockSync and releaseSync; reads: of a clock or the holder for each pair'
   return { title, rows }
 }
 
 /** Milliseconds from the start of a process to its end. */
-function lifetime(path) {
+function lifetime(code) {
   const started = performance.now()
-  const { status, signal, error, stderr } = spawnSync(process.execPath, [path], { encoding: 'utf8' })
-  if (status !== 0) throw new Error(`${path} failed: ${error?.message ?? signal ?? status}\n${stderr}`)
+  execFileSync(process.execPath, ['-e', code], { cwd: root })
   return performance.now() - started
 }
 
@@ -299,44 +252,30 @@ function lifetime(path) {
 function timed(work) {
   const code = `const started = process.hrtime.bigint(); ${work}
     console.log(Number(process.hrtime.bigint() - started) / 1e6)`
-  return Number(execFileSync(process.execPath, ['-e', code], { cwd: root, encoding: 'utf8' }))
+  return Number(execFileSync(process.execPath, ['-e', code], { cwd: root }))
 }
 
 /** The time that loading an installed package adds to the start of a process. */
-export async function load({ directory }) {
-  const homes = { 'an empty script': '', 'reconcile-lock': root }
-  homes['proper-lockfile'] = join(root, 'node_modules/proper-lockfile')
-  mkdirSync(join(directory, 'load/node_modules'), { recursive: true })
-  const contenders = Object.entries(homes).map(([name, home]) => {
-    if (home) symlinkSync(home, join(directory, 'load/node_modules', name))
-    const path = join(directory, 'load', `${name}.cjs`)
-    writeFileSync(path, home && `require('${name}')\n`)
-    return { name, sample: () => lifetime(path) }
-  })
+export async function load() {
+  const addon = readdirSync(root).find((name) => name.endsWith('.node'))
+  const [own, proper] = ["require('reconcile-lock')", "require('proper-lockfile')"]
+  const dlopen = `process.dlopen({ exports: {} }, ${JSON.stringify(join(root, addon))})`
+  const contenders = [
+    { name: 'an empty script', sample: () => lifetime('') },
+    { name: 'reconcile-lock', sample: () => lifetime(own) },
+    { name: 'proper-lockfile', sample: () => lifetime(proper) },
+    { name: own, sample: () => timed(own) },
+    { name: 'dlopen of its binary', sample: () => timed(dlopen) },
+  ]
   const measured = await takeTurns(contenders, 30)
-  const base = median(measured[0].samples)
-  const rows = measured.map(({ name, samples }) => ({
+  const processes = rowsOf(measured.slice(0, 3), (samples, empty) => ({
+    'median ms': median(samples),
     // Noise alone can make the difference negative.
-    ...{ name, 'median ms': median(samples), 'added ms': Math.max(0, median(samples) - base), samples },
+    'added ms': Math.max(0, median(samples) - median(empty)),
   }))
-  const addon = join(
-    root,
-    readdirSync(root).find((name) => name.endsWith('.node')),
-  )
-  const inside = await takeTurns(
-    [
-      { name: "require('reconcile-lock')", sample: () => timed("require('reconcile-lock')") },
-      {
-        name: 'dlopen of its binary',
-        sample: () => timed(`process.dlopen({ exports: {} }, ${JSON.stringify(addon)})`),
-      },
-    ],
-    30,
-  )
-  const insideRows = inside.map(({ name, samples }) => ({ name, 'in process ms': median(samples), samples }))
-  const title = 'of 30 interleaved runs'
+  const calls = rowsOf(measured.slice(3), (samples) => ({ 'in process ms': median(samples) }))
   return [
-    { title: `a process from start to end, ${title}`, rows },
-    { title: `a call in a process, ${title}`, rows: insideRows },
+    { title: 'a process from start to end, of 30 interleaved runs', rows: processes },
+    { title: 'a call in a process, of 30 interleaved runs', rows: calls },
   ]
 }

@@ -1,12 +1,11 @@
 // Measures with several processes: the time until a waiter acquires, fairness, and the cost of waiting.
-import { spawnSync } from 'node:child_process'
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, mkdtempSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { findOverlaps } from '../stress/judge.mjs'
-import { median, momentsOf, percentile, takeTurns } from './measure.mjs'
+import { median, momentsOf, percentile, rowsOf, takeTurns } from './measure.mjs'
 import { period, polling, withoutLegacy } from './targets.mjs'
-import { asleep, now, script, Worker } from './workers.mjs'
+import { asleep, isInstalled, now, script, Worker } from './workers.mjs'
 
 /** The range of delays from the waiter's sleep to the release, in milliseconds. */
 export const soon = [20, 80]
@@ -16,90 +15,62 @@ export const withinPeriod = [20, 20 + period]
 /** How many samples a p99 needs. */
 const enough = 200
 
-/** A process that holds and one that waits; `native`: the waiter is `benches/flock.rs`. */
-class Contender {
-  constructor({ kind, native, wait, times, place, executable }) {
-    // One more for the warm-up round.
-    this.pauses = momentsOf(wait, times + 1)
-    this.holderCommand = script('worker', kind, place)
-    this.waiterCommand = native ? [executable, native, join(place, 'flock.lock')] : this.holderCommand
-  }
-
-  async start() {
-    this.waiter = await Worker.start(this.waiterCommand)
-    this.holder = await Worker.start(this.holderCommand)
-    return this
-  }
-
-  async pause() {
-    await setTimeout(this.pauses.pop())
-    if (this.waiter.hasAnswered) throw new Error('a waiter acquired a lock that was held')
-  }
-
-  /** Nanoseconds until the waiter held the lock, which it releases. */
-  async since(from) {
-    const held = BigInt(await this.waiter.answer('held'))
-    if (held < from) throw new Error('a waiter held the lock before its release')
-    await this.waiter.release()
-    return Number(held - from)
-  }
-
-  async handOver() {
-    await this.holder.hold()
-    await this.waiter.wait()
-    await this.pause()
-    return this.since(await this.holder.release())
-  }
-
-  async kill() {
-    await this.holder.hold()
-    await this.waiter.wait()
+/**
+ * Starts a holder and a waiter. Returns a function that measures the nanoseconds from the release, or from SIGKILL of
+ * the holder, until the waiter holds the lock. `native`: the waiter is `benches/flock.rs`.
+ */
+async function startPair({ kind, native, isKilled, wait, place }, times) {
+  // One more for the warm-up round.
+  const pauses = momentsOf(wait, times + 1)
+  const command = script('worker', kind, place)
+  const waiter = await Worker.start(native ? [...native, join(place, 'flock.lock')] : command)
+  let holder = await Worker.start(command)
+  return async () => {
+    await holder.hold()
+    await waiter.wait()
     // The next holder starts before the pause, while nothing is measured.
-    const next = await Worker.start(this.holderCommand)
-    await this.pause()
-    const from = now()
-    const ended = this.holder.kill()
-    const [latency] = await Promise.all([this.since(from), ended])
-    this.holder = next
-    return latency
+    const next = isKilled ? await Worker.start(command) : holder
+    await setTimeout(pauses.pop())
+    if (waiter.hasAnswered) throw new Error('a waiter acquired a lock that was held')
+    const from = isKilled ? now() : await holder.release()
+    const ended = isKilled ? holder.kill() : undefined
+    const held = BigInt(await waiter.answer('held'))
+    if (held < from) throw new Error('a waiter held the lock before its release')
+    await waiter.release()
+    await ended
+    holder = next
+    return Number(held - from)
   }
 }
 
-/**
- * @param {'handOver' | 'kill'} act
- * @param {object[]} contenders `share`: the share of the samples for a slow one
- * @param {number} samples
- */
-export async function rowsOf(act, contenders, samples) {
-  const taking = []
+/** A row for each contender; a slow one takes `share` of the samples. */
+export async function latencies(contenders, samples) {
+  const pairs = []
   for (const { name, share = 1, ...about } of contenders) {
     const times = Math.max(1, Math.round(samples * share))
-    const contender = await new Contender({ ...about, times }).start()
-    taking.push({ name, times, sample: () => contender[act]() })
+    pairs.push({ name, times, sample: await startPair(about, times) })
   }
-  const measured = await takeTurns(taking, samples)
-  return measured.map(({ name, samples }) => {
-    const n = samples.length
-    const p99 = n < enough ? `n too small (${n} of ${enough})` : percentile(samples, 99) / 1000
-    const max = Math.max(...samples) / 1000
-    return { name, n, 'p50 us': median(samples) / 1000, 'p99 us': p99, 'max us': max, samples }
+  return rowsOf(await takeTurns(pairs, samples), (values) => {
+    const n = values.length
+    const p99 = n < enough ? `n too small (${n} of ${enough})` : percentile(values, 99) / 1000
+    return { n, 'p50 us': median(values) / 1000, 'p99 us': p99, 'max us': Math.max(...values) / 1000 }
   })
 }
 
 const section =
-  (act, title, contenders) =>
+  (title, contenders, { isKilled = false } = {}) =>
   async ({ directory, executables, samples }) => {
-    const { error, status } = spawnSync('flock', ['--version'])
-    const reason = error || status !== 0 ? 'flock(1) of util-linux is not installed' : undefined
-    const isPresent = ({ kind }) => kind !== 'flock' || !reason
-    const placed = contenders.filter(isPresent).map((about, index) => {
-      const place = join(directory, `${act}-${index}`)
-      mkdirSync(place)
-      return { ...about, place, executable: executables.flock }
-    })
+    const hasFlock = isInstalled('flock', '--version')
+    const present = contenders.filter(({ kind }) => hasFlock || kind !== 'flock')
+    const placed = present.map(({ native, ...about }) => ({
+      ...{ ...about, isKilled, place: mkdtempSync(join(directory, 'place-')) },
+      native: native && [executables.flock, native],
+    }))
+    const reason = 'flock(1) of util-linux is not installed'
     const skipped = { n: 0, 'p50 us': reason, 'p99 us': reason, 'max us': reason }
-    const absent = contenders.filter((about) => !isPresent(about)).map(({ name }) => ({ name, ...skipped }))
-    return { title, rows: [...(await rowsOf(act, placed, samples)), ...absent] }
+    const absent = contenders.filter((each) => !present.includes(each))
+    const rows = await latencies(placed, samples)
+    return { title, rows: [...rows, ...absent.map(({ name }) => ({ name, ...skipped }))] }
   }
 
 const own = [
@@ -112,7 +83,6 @@ const poller = { name: polling, kind: 'legacy', wait: withinPeriod, share: 0.3 }
 const proper = { name: 'proper-lockfile, retries: 10, stale: 2000', kind: 'proper', wait: [20, 1000] }
 
 export const handover = section(
-  'handOver',
   'from just before the release until the waiter, another process, holds the lock',
   [
     ...own,
@@ -123,7 +93,6 @@ export const handover = section(
   ],
 )
 export const killed = section(
-  'kill',
   'from just before SIGKILL of the holder, a Node.js process, until the waiter holds the lock',
   [
     ...own,
@@ -136,6 +105,7 @@ export const killed = section(
     poller,
     { ...proper, share: 0.03 },
   ],
+  { isKilled: true },
 )
 
 /** Starts `processes` processes at the same moment; each acquires `times` times. */

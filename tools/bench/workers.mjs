@@ -1,5 +1,5 @@
 // The processes that the benchmark starts, and the clock that all of them share.
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
@@ -16,6 +16,8 @@ const running = new Set()
 process.on('exit', () => {
   for (const { child } of running) child.kill('SIGKILL')
 })
+
+export const isInstalled = (command, ...args) => spawnSync(command, args).status === 0
 
 /** The command that runs a script of the benchmark. */
 export const script = (name, ...args) => [
