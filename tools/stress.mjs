@@ -71,19 +71,18 @@ whether two ever held it at once.
   --seed N             repeats the schedule of kills and stops, and the random choices of the workers
                        (default: a random seed, which is printed)
   --no-build           the addon and the tests are built already
-  --keep               keep the logs and the schedule; those of a failed run are always kept
   --help               show this
 
 What this machine cannot do is skipped, with the reason. It exits with 1 if two held the lock at once, no worker held it
-for more than 2.5 s, an error was not one that the documentation names, or a file was left.`
+for more than 2.5 s, an error was not one that the documentation names, or a file was left. A failed run keeps
+its logs.`
 
-const { seconds, workers, variant, on, seed, keep, built } = readOptions(help, {
+const { seconds, workers, variant, on, seed, built } = readOptions(help, {
   seconds: { default: '60', read: wholeFrom(1) },
   workers: { default: '16', read: wholeFrom(4) },
   variant: { default: 'native', list: [...Object.keys(variants), 'all'] },
   on: { list: placeNames },
   seed: { default: String(randomInt(2 ** 32)), read: wholeFrom(0) },
-  keep: { type: 'boolean' },
 })
 if (!built) {
   install()
@@ -161,8 +160,9 @@ function report(run, overlaps, failures) {
     `  longest gap   ${longestGap(intervals, from, to).toFixed(1)} ms without an owner`,
     ...shown.map((overlap) => describe(overlap, from)),
     ...failures.map((failure) => `  FAILED: ${failure}`),
-    ...(failures.length > 0 ? [`  rerun: npm run stress -- --variant ${name} ${options}`] : []),
-    ...(failures.length > 0 || keep ? [`  logs: ${logs}`] : []),
+    ...(failures.length > 0
+      ? [`  rerun: npm run stress -- --variant ${name} ${options}`, `  logs: ${logs}`]
+      : []),
   ].join('\n')
 }
 
@@ -191,7 +191,7 @@ async function runOne({ name, place }) {
   const failures = findFailures(run)
   const overlaps = findOverlaps(run.intervals, run.unlinks)
   console.log(report(run, overlaps, failures))
-  if (!keep && failures.length === 0) rmSync(logs, { recursive: true })
+  if (failures.length === 0) rmSync(logs, { recursive: true })
   return { failures, overlaps: overlaps.filter(isReal).length }
 }
 

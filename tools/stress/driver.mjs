@@ -1,8 +1,7 @@
 // Runs one stress test: starts workers, kills, stops and terminates them by the schedule, and replaces them.
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { local } from '../steps.mjs'
@@ -64,7 +63,6 @@ class StressTest {
   faults = []
   counts = { kills: 0, holdersKilled: 0, stops: 0, terminations: 0 }
   timers = new Set()
-  played = []
 
   constructor(about) {
     this.about = about
@@ -140,12 +138,11 @@ class StressTest {
   kill({ place, holder: prefersHolder }) {
     const holder = prefersHolder ? this.holder(this.targets) : undefined
     const worker = holder ?? this.next(place, this.targets)
-    if (!worker) return undefined
+    if (!worker) return
     this.end(worker)
     this.counts.kills += 1
     if (holder) this.counts.holdersKilled += 1
     this.start(worker.place)
-    return worker
   }
 
   stop({ place, lasting }) {
@@ -153,12 +150,11 @@ class StressTest {
       place,
       this.targets.filter(({ isStopped }) => !isStopped),
     )
-    if (!worker) return undefined
+    if (!worker) return
     worker.isStopped = true
     worker.child.kill('SIGSTOP')
     this.counts.stops += 1
     this.timers.add(setTimeout(() => this.continue(worker), lasting))
-    return worker
   }
 
   continue(worker) {
@@ -168,10 +164,9 @@ class StressTest {
 
   terminate({ place, thread }) {
     const worker = this.next(place, this.present)
-    if (!worker) return undefined
+    if (!worker) return
     this.send(worker, { terminate: thread })
     this.counts.terminations += 1
-    return worker
   }
 
   /** The first worker from a place on; the first place follows the last one. */
@@ -191,8 +186,7 @@ class StressTest {
       await delay(Math.max(0, event.at + shift - passed()))
       const late = passed() - event.at - shift
       if (late > maxLateness) shift += late
-      const played = Math.round(passed())
-      this.played.push({ ...event, played, worker: this[event.act](event)?.name })
+      this[event.act](event)
     }
     await delay(Math.max(0, seconds * 1000 - passed()))
     await this.finish()
@@ -214,15 +208,10 @@ class StressTest {
   }
 }
 
-/**
- * Runs a stress test, and writes the events that took place to `schedule.jsonl` beside the logs.
- * @param {{ mix: Mix, lock: string, cwd: string, logs: string, seed: string, seconds: number }} about
- */
+/** @param {{ mix: Mix, lock: string, cwd: string, logs: string, seed: string, seconds: number }} about */
 export async function stress({ seconds, ...about }) {
   const test = new StressTest(about)
   await test.run(seconds)
-  const lines = test.played.map((event) => `${JSON.stringify(event)}\n`)
-  writeFileSync(join(about.logs, 'schedule.jsonl'), lines.join(''))
   const { all, counts, faults, from, to } = test
   const processes = all.map(({ name, kind, pid, killing, killed }) => ({ name, kind, pid, killing, killed }))
   return { processes, ...counts, faults, from, to }

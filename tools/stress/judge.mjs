@@ -1,6 +1,6 @@
 // Judges the logs: overlaps of holders, and other failures of a run.
 import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 
 /**
  * @typedef {object} Interval The critical section of one holder, in nanoseconds of CLOCK_MONOTONIC
@@ -74,9 +74,9 @@ function unlinksOf(events, { killed } = {}) {
  * @param {Process[]} processes
  */
 export function collect(logs, processes) {
-  const all = readdirSync(logs)
-    .filter((file) => file.endsWith('.log'))
-    .map((file) => ({ name: file.slice(0, -4), events: readLog(join(logs, file)) }))
+  const all = readdirSync(logs).map((file) => {
+    return { name: basename(file, '.log'), events: readLog(join(logs, file)) }
+  })
   const terminated = new Map()
   for (const { event, at, thread } of all.flatMap(({ events }) => events)) {
     if (event === 'terminate') terminated.set(thread, { killing: at, killed: at })
