@@ -1,13 +1,12 @@
 // A process that acquires and releases in one way only, because a channel that had a listener stays slower.
-// Usage: node pair.mjs KIND DIRECTORY; orders come as lines on standard input:
-//   measure    `mean` with the nanoseconds of a pair
-//   compute    `computed` with how often a pair read a clock or the lock's holder, which messages consist of
+// Usage: node pair.mjs KIND DIRECTORY; its orders:
+//   measure  the mean nanoseconds of a pair
+//   count    how often a pair read a clock or the lock's holder, which messages consist of
 import { subscribe } from 'node:diagnostics_channel'
-import { writeSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { createInterface } from 'node:readline'
 import { root } from '../steps.mjs'
 import { measure } from './measure.mjs'
+import { serve } from './workers.mjs'
 
 const require = createRequire(import.meta.url)
 const [kind, directory] = process.argv.slice(2)
@@ -68,7 +67,7 @@ const counted = () => {
   pair()
 }
 
-async function mean() {
+async function measurePairs() {
   load()
   const mean = await measure(counted, false)
   // `acquired` and `released`, of each pair.
@@ -90,7 +89,7 @@ function spy(object, name, seen) {
 }
 
 /** The only order of its process: the spies must precede the package, and slow it down. */
-function computed() {
+function countReads() {
   if (pair) throw new Error('the package is loaded and has its clocks')
   const times = 1000
   let reads = 0
@@ -108,11 +107,4 @@ function computed() {
   return reads / times
 }
 
-const orders = {
-  measure: async () => `mean ${await mean()}`,
-  compute: async () => `computed ${computed()}`,
-}
-const lines = createInterface({ input: process.stdin })
-lines.on('line', async (order) => writeSync(1, `${await orders[order]()}\n`))
-lines.on('close', () => process.exit(0))
-writeSync(1, `ready ${process.hrtime.bigint()}\n`)
+serve({ measure: measurePairs, count: countReads })

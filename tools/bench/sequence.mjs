@@ -4,7 +4,6 @@ import {
   closeSync,
   fdatasyncSync,
   fsyncSync,
-  mkdtempSync,
   openSync,
   readdirSync,
   unlinkSync,
@@ -21,7 +20,7 @@ import proper from 'proper-lockfile'
 import * as legacy from '../../build/__test__/legacy/lock.mjs'
 import { root } from '../steps.mjs'
 import { measure, median, percentile, rowsOf, takeTurns } from './measure.mjs'
-import { isInstalled, script, Worker } from './workers.mjs'
+import { isInstalled, makePlace, script, Worker } from './workers.mjs'
 
 const { acquireLock, acquireLockSync } = createRequire(import.meta.url)('reconcile-lock')
 const lockfileLock = promisify(lockfile.lock)
@@ -35,7 +34,6 @@ function native(name, executable, ...args) {
   return { name, sample: () => each(iterations) }
 }
 
-const makePlace = (parent) => mkdtempSync(join(parent, 'place-'))
 const sync = (name, fn) => ({ name, sample: () => measure(fn, false) })
 const async = (name, fn) => ({ name, sample: () => measure(fn) })
 
@@ -218,8 +216,7 @@ export function durable({ media, rounds }) {
 export async function diagnostics({ directory, rounds }) {
   const start = async (kind, name) => {
     const worker = await Worker.start(script('pair', kind, makePlace(directory)))
-    const sample = async () => Number(await worker.ask('measure', undefined, 'mean'))
-    return { name, kind, sample, compute: () => worker.ask('compute', undefined, 'computed') }
+    return { name, kind, sample: () => worker.ask('measure'), count: () => worker.ask('count') }
   }
   const contenders = await Promise.all([
     start('binding', 'binding alone'),
@@ -230,15 +227,14 @@ export async function diagnostics({ directory, rounds }) {
   const measured = await takeTurns(contenders, rounds)
   // Counted in separate processes, which replace the clocks before they load the package.
   const reads = {}
-  for (const kind of ['unheard', 'heard']) reads[kind] = Number(await (await start(kind)).compute())
+  for (const kind of ['unheard', 'heard']) reads[kind] = await (await start(kind)).count()
   if (reads.heard === 0) throw new Error('messages were published, and none was seen to be computed')
   const rows = rowsOf(measured, (samples, binding, { kind }) => ({
     'median ns': median(samples),
     'x binding': median(samples) / median(binding),
     reads: reads[kind] ?? '',
   }))
-  const title = 'acquireLockSync and releaseSync; reads: of a clock or the holder for each pair'
-  return { title, rows }
+  return { title: 'acquireLockSync and releaseSync; reads: of a clock or the holder for each pair', rows }
 }
 
 /** Milliseconds from the start of a process to its end. */

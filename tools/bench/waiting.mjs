@@ -1,11 +1,10 @@
 // Measures with several processes: the time until a waiter acquires, fairness, and the cost of waiting.
-import { mkdirSync, mkdtempSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { findOverlaps } from '../stress/judge.mjs'
 import { median, momentsOf, percentile, rowsOf, takeTurns } from './measure.mjs'
 import { period, polling, withoutLegacy } from './targets.mjs'
-import { asleep, isInstalled, now, script, Worker } from './workers.mjs'
+import { asleep, isInstalled, makePlace, now, script, Worker } from './workers.mjs'
 
 /** The range of delays from the waiter's sleep to the release, in milliseconds. */
 export const soon = [20, 80]
@@ -63,7 +62,7 @@ const section =
     const hasFlock = isInstalled('flock', '--version')
     const present = contenders.filter(({ kind }) => hasFlock || kind !== 'flock')
     const placed = present.map(({ native, ...about }) => ({
-      ...{ ...about, isKilled, place: mkdtempSync(join(directory, 'place-')) },
+      ...{ ...about, isKilled, place: makePlace(directory) },
       native: native && [executables.flock, native],
     }))
     const reason = 'flock(1) of util-linux is not installed'
@@ -110,24 +109,24 @@ export const killed = section(
 
 /** Starts `processes` processes at the same moment; each acquires `times` times. */
 async function race(directory, processes, times, held) {
-  mkdirSync(directory)
-  const command = script('worker', 'own', directory)
+  const command = script('worker', 'own', makePlace(directory))
   const racers = await Promise.all(Array.from({ length: processes }, () => Worker.start(command)))
   const start = now() + 200_000_000n
-  const order = JSON.stringify({ start: String(start), times, held })
+  const order = { start: String(start), times, held }
   const answers = await Promise.all(racers.map((racer) => racer.ask('race', order)))
   await Promise.all(racers.map((racer) => racer.kill()))
-  return { start, answers: answers.map((text) => JSON.parse(text)) }
+  return { start, answers }
 }
 
 export async function shares(directory, held, processes, times) {
-  const { start, answers } = await race(join(directory, `fairness-${held}`), processes, times, held)
-  const all = answers
-    .flatMap(({ moments }, process) => {
-      const holds = moments.map((each) => each.map(BigInt))
-      return holds.map(([asked, enter, exit]) => ({ process, asked, enter, exit }))
-    })
-    .sort((a, b) => (a.enter < b.enter ? -1 : 1))
+  const { start, answers } = await race(directory, processes, times, held)
+  const holds = answers.flatMap(({ moments }, process) =>
+    moments.map((each) => {
+      const [asked, enter, exit] = each.map(BigInt)
+      return { process, asked, enter, exit, kind: 'native', outcome: 'released' }
+    }),
+  )
+  const all = holds.sort((a, b) => (a.enter < b.enter ? -1 : 1))
   // Only the first half: a late process has the second half for itself.
   const counts = answers.map(() => 0)
   for (const { process } of all.slice(0, all.length >> 1)) counts[process] += 1
@@ -135,14 +134,12 @@ export async function shares(directory, held, processes, times) {
   const most = (values) => Math.max(...values.map(Number)) / 1e6
   const milliseconds = most(all.map(({ exit }) => exit - start))
   return {
-    ...{
-      name: `held for ${held} ms`,
-      'in all ms': milliseconds,
-      'us each': (milliseconds * 1000) / all.length,
-    },
+    name: `held for ${held} ms`,
+    'in all ms': milliseconds,
+    'us each': (milliseconds * 1000) / all.length,
     'longest wait ms': most(all.map(({ asked, enter }) => enter - asked)),
     ...{ largest, smallest, ratio: largest / smallest },
-    overlaps: findOverlaps(all.map((hold) => ({ ...hold, kind: 'native', outcome: 'released' }))).length,
+    overlaps: findOverlaps(all).length,
   }
 }
 
@@ -157,7 +154,7 @@ export async function fairness({ directory }) {
 export async function wakeups({ directory }) {
   const [few, many, times, held] = [2, 30, 40, 10]
   const busy = async (processes) => {
-    const { answers } = await race(join(directory, `wakeups-${processes}`), processes, times, held)
+    const { answers } = await race(directory, processes, times, held)
     return answers.reduce((sum, { busy }) => sum + busy, 0) / (processes * times)
   }
   const [ofFew, ofMany] = [await busy(few), await busy(many)]
@@ -169,16 +166,16 @@ export async function wakeups({ directory }) {
   return { title: `processor time of all for each acquisition, held for ${held} ms`, rows }
 }
 
+/** The cost of `waiters` calls of one process that wait for `paths` paths. */
 export async function crowd(directory, paths, waiters) {
-  mkdirSync(directory)
-  const command = script('worker', 'own', directory)
+  const command = script('worker', 'own', makePlace(directory))
   const [holder, waiter] = [await Worker.start(command), await Worker.start(command)]
   await holder.ask('holdAll', paths)
-  await waiter.ask('waitAll', JSON.stringify({ waiters, paths }))
+  await waiter.ask('waitAll', { waiters, paths })
   // Idle threads end within this time.
   await setTimeout(1000)
   await asleep(waiter.child.pid)
-  const { settled, percent, threads } = JSON.parse(await waiter.ask('rest', 5000))
+  const { settled, ...cost } = await waiter.ask('rest', 5000)
   if (settled > 0) throw new Error(`${settled} of ${waiters} calls did not wait for the holder`)
   const from = performance.now()
   await holder.ask('releaseAll')
@@ -186,17 +183,13 @@ export async function crowd(directory, paths, waiters) {
   await waiter.ask('finish')
   const milliseconds = performance.now() - from
   await Promise.all([holder.kill(), waiter.kill()])
-  return {
-    name: `paths: ${paths}`,
-    'CPU %': percent,
-    'threads more': threads,
-    'ms until all acquired': milliseconds,
-  }
+  return { ...cost, 'ms until all acquired': milliseconds }
 }
 
 export async function idle({ directory }) {
   const waiters = 200
   const rows = []
-  for (const paths of [1, 200]) rows.push(await crowd(join(directory, `idle-${paths}`), paths, waiters))
+  for (const paths of [1, 200])
+    rows.push({ name: `paths: ${paths}`, ...(await crowd(directory, paths, waiters)) })
   return { title: `${waiters} calls of one process that wait for 5 s, asynchronously`, rows }
 }

@@ -1,43 +1,36 @@
-// A process of the benchmark: `node worker.mjs KIND PLACE`, with a directory or the URL of a database. Orders and
-// answers are lines; `benches/flock.rs` supports the first two orders:
-//   hold          `asked PID` before it acquires, with the process that will sleep, then `held NS`
-//   release       `released NS`, with the moment just before the release
-//   race JSON     acquires `times` times from `start` on, and holds for `held` ms; `done` with the moments and the CPU time
-//   holdAll N     `done` when it holds N locks; `releaseAll` releases them
-//   waitAll JSON  starts `calls` that wait for N locks, and `done`; `finish`: `done N` when N have acquired and released
-//   beside N      `done` with the times of a pair, of releaseLock(path) and of isHeld beside N held locks, in us
-//   occupyHeld N, occupyWaiting N  `done` with the bytes of each of N held locks, or of each of N waiters of one path
-//   rest MS       `done` with the CPU time and the additional threads of the next MS milliseconds
+// A process of the benchmark: `node worker.mjs KIND PLACE`, with a directory or the URL of a database. Its orders, of
+// which `benches/flock.rs` supports the first two:
+//   hold          prints `asked PID` before it acquires, with the process that will sleep, then `held NS`
+//   release       prints `released NS`, with the moment just before the release
+//   race          acquires `times` times from `start` on, and holds for `held` ms; the moments and the CPU time
+//   holdAll N     holds N locks; `releaseAll` releases them
+//   waitAll       starts calls that wait for N locks; `finish` waits until all have acquired and released
+//   beside N      the times of a pair, of releaseLock(path) and of isHeld beside N held locks
+//   occupyHeld N, occupyWaiting N  the bytes of each of N held locks, or of each of N waiters of one path
+//   rest MS       the CPU time and the additional threads of the next MS milliseconds
 import { spawnSync } from 'node:child_process'
-import { closeSync, openSync, readdirSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { setTimeout } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { measure } from './measure.mjs'
 import { period } from './targets.mjs'
+import { now, print, serve } from './workers.mjs'
 
 const require = createRequire(import.meta.url)
 const [kind, place] = process.argv.slice(2)
-const now = () => process.hrtime.bigint()
-// Synchronous, because the event loop may be blocked next.
-const print = (line) => writeSync(1, `${line}\n`)
+/** Loads the package only in a process that uses it. */
+const api = () => require('reconcile-lock')
 
 const waiting = { cwd: place, timeout: Infinity }
-const own = (options) => () => {
-  const { acquireLock } = require('reconcile-lock')
+const own = (acquireName, releaseName, options) => () => {
+  const acquire = api()[acquireName]
+  const settings = { ...waiting, ...options }
   return async () => {
-    const lock = await acquireLock(options)
-    return () => lock.release()
-  }
-}
-const ownSync = (options) => () => {
-  const { acquireLockSync } = require('reconcile-lock')
-  return () => {
-    const lock = acquireLockSync(options)
-    return () => lock.releaseSync()
+    const lock = await acquire(settings)
+    return () => lock[releaseName]()
   }
 }
 
@@ -49,10 +42,10 @@ async function connected() {
 
 /** Each returns a function that acquires, which returns a function that releases. */
 const kinds = {
-  own: own(waiting),
-  'own-sync': ownSync(waiting),
-  'own-without-legacy': own({ ...waiting, legacy: false }),
-  'own-sync-without-legacy': ownSync({ ...waiting, legacy: false }),
+  own: own('acquireLock', 'release'),
+  'own-sync': own('acquireLockSync', 'releaseSync'),
+  'own-without-legacy': own('acquireLock', 'release', { legacy: false }),
+  'own-sync-without-legacy': own('acquireLockSync', 'releaseSync', { legacy: false }),
   async legacy() {
     const legacy = await import('../../build/__test__/legacy/lock.mjs')
     return async function acquire() {
@@ -107,6 +100,7 @@ const kinds = {
 }
 
 const acquire = await kinds[kind]()
+
 /** The bytes of each of the last three quarters; the first quarter brings what is there once. */
 async function occupied(count, occupy) {
   setFlagsFromString('--expose-gc')
@@ -156,7 +150,7 @@ const orders = {
     return { moments, busy: user + system }
   },
   holdAll(paths) {
-    const { acquireLockSync } = require('reconcile-lock')
+    const { acquireLockSync } = api()
     held = Array.from({ length: paths }, (_, number) => acquireLockSync(lockOf(number, paths)))
     return held.length
   },
@@ -165,11 +159,10 @@ const orders = {
     return held.length
   },
   waitAll({ waiters, paths }) {
-    const { acquireLock } = require('reconcile-lock')
+    const { acquireLock } = api()
     const wait = async (number) => {
-      const lock = await acquireLock(lockOf(number, paths)).finally(() => {
-        settled += 1
-      })
+      const lock = await acquireLock(lockOf(number, paths))
+      settled += 1
       await lock.release()
     }
     calls = Array.from({ length: waiters }, (_, number) => wait(number))
@@ -179,11 +172,14 @@ const orders = {
     const [threads, before, from] = [countThreads(), process.cpuUsage(), performance.now()]
     await setTimeout(milliseconds)
     const { user, system } = process.cpuUsage(before)
-    const percent = (user + system) / 10 / (performance.now() - from)
-    return { percent, threads: Math.max(threads, countThreads()) - threadsBefore, settled }
+    return {
+      'CPU %': (user + system) / 10 / (performance.now() - from),
+      'threads more': Math.max(threads, countThreads()) - threadsBefore,
+      settled,
+    }
   },
   async beside(count) {
-    const { acquireLockSync, releaseLockSync } = require('reconcile-lock')
+    const { acquireLockSync, releaseLockSync } = api()
     orders.holdAll(count)
     const one = { cwd: place, file: 'one' }
     const pair = await measure(() => acquireLockSync(one).releaseSync(), false)
@@ -192,18 +188,18 @@ const orders = {
       releaseLockSync(one)
     }, false)
     const isHeld = await measure(held[0].isHeld, false)
-    return { pair: pair / 1000, byPath: byPath / 1000, isHeld: isHeld / 1000 }
+    return { 'pair us': pair / 1000, 'by path us': byPath / 1000, 'isHeld us': isHeld / 1000 }
   },
   occupyHeld: (count) =>
     occupied(count, (from, to) => {
-      const { acquireLockSync } = require('reconcile-lock')
+      const { acquireLockSync } = api()
       for (let number = from; number < to; number += 1)
         held.push(acquireLockSync({ cwd: place, file: `${number}.lock` }))
     }),
   occupyWaiting(count) {
     orders.holdAll(1)
     return occupied(count, async (from, to) => {
-      const { acquireLock } = require('reconcile-lock')
+      const { acquireLock } = api()
       for (let number = from; number < to; number += 1) calls.push(acquireLock(lockOf(0, 1)))
       // All of them have begun to wait.
       await setTimeout(2000)
@@ -214,12 +210,4 @@ const orders = {
   },
 }
 
-const lines = createInterface({ input: process.stdin })
-lines.on('line', async (line) => {
-  const [order, value = '0'] = line.split(' ')
-  const answer = await orders[order](JSON.parse(value))
-  if (answer !== undefined) print(`done ${JSON.stringify(answer)}`)
-})
-// Ends with the benchmark.
-lines.on('close', () => process.exit(0))
-print(`ready ${now()}`)
+serve(orders)

@@ -1,10 +1,10 @@
-// The processes that the benchmark starts, and the clock that all of them share.
+// The processes that the benchmark starts, their orders, and the clock that all of them share.
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, readFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 
 /** How long an answer may take, in milliseconds: the slowest contender needs 10 s. */
 const deadline = 60_000
@@ -19,12 +19,25 @@ process.on('exit', () => {
 
 export const isInstalled = (command, ...args) => spawnSync(command, args).status === 0
 
+export const makePlace = (parent) => mkdtempSync(join(parent, 'place-'))
+
 /** The command that runs a script of the benchmark. */
-export const script = (name, ...args) => [
-  process.execPath,
-  fileURLToPath(new URL(`${name}.mjs`, import.meta.url)),
-  ...args,
-]
+export const script = (name, ...args) => [process.execPath, join(import.meta.dirname, `${name}.mjs`), ...args]
+
+/** Prints synchronously, because the event loop may be blocked next. */
+export const print = (line) => writeSync(1, `${line}\n`)
+
+/** Answers each order, a line of a word and a value, with the result of its function. Ends with the benchmark. */
+export function serve(orders) {
+  const lines = createInterface({ input: process.stdin })
+  lines.on('line', async (line) => {
+    const [order, value] = line.split(' ')
+    const result = await orders[order](value && JSON.parse(value))
+    if (result !== undefined) print(`done ${JSON.stringify(result)}`)
+  })
+  lines.on('close', () => process.exit(0))
+  print(`ready ${now()}`)
+}
 
 /** A process that reads orders as lines, and answers with lines of a word and a value. */
 export class Worker {
@@ -32,7 +45,6 @@ export class Worker {
   #wake = () => {}
   #name
 
-  /** @param {string[]} command */
   constructor([file, ...args]) {
     this.#name = args.join(' ')
     this.started = now()
@@ -59,14 +71,14 @@ export class Worker {
     return worker
   }
 
-  order(order, value = '') {
-    this.child.stdin.write(`${`${order} ${value}`.trim()}\n`)
+  order(order, value) {
+    this.child.stdin.write(`${order}${value === undefined ? '' : ` ${JSON.stringify(value)}`}\n`)
   }
 
-  /** Sends an order and returns its answer. */
-  ask(order, value, word = 'done') {
+  /** Sends an order and returns its result. */
+  async ask(order, value) {
     this.order(order, value)
-    return this.answer(word)
+    return JSON.parse(await this.answer('done'))
   }
 
   get hasAnswered() {
@@ -91,18 +103,21 @@ export class Worker {
 
   /** Acquires a free lock. */
   async hold() {
-    await this.ask('hold', undefined, 'asked')
+    this.order('hold')
+    await this.answer('asked')
     await this.answer('held')
   }
 
   /** Requests a held lock, and waits until the requesting process sleeps. */
   async wait() {
-    await asleep(Number(await this.ask('hold', undefined, 'asked')))
+    this.order('hold')
+    await asleep(Number(await this.answer('asked')))
   }
 
   /** Returns the moment just before the release. */
   async release() {
-    return BigInt(await this.ask('release', undefined, 'released'))
+    this.order('release')
+    return BigInt(await this.answer('released'))
   }
 
   async kill() {
