@@ -1,8 +1,7 @@
 // `npm run bench`: the cost of a lock and of waiting for it, compared with other locks and the possible minimum.
-import { spawnSync } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
-import { cpus } from 'node:os'
-import { columns, readOptions, wholeFrom } from './cli.mjs'
+import { columns, machine, readOptions, wholeFrom } from './cli.mjs'
 import { cleanUp, openPlace } from './places.mjs'
 import { build, install, root } from './steps.mjs'
 import { compile } from './suite.mjs'
@@ -45,25 +44,17 @@ if (!built) {
 }
 
 /** Builds the native contenders, `benches/*.rs`; returns their paths by name. */
-function buildBenches(names) {
-  if (names.length === 0) return {}
-  const chosen = names.flatMap((name) => ['--bench', name])
-  const args = ['bench', '--locked', ...chosen, '--no-run', '--message-format=json-render-diagnostics']
+function buildBenches() {
+  const args = ['bench', '--locked', '--bench', '*', '--no-run', '--message-format=json-render-diagnostics']
   const stdio = ['ignore', 'pipe', 'inherit']
-  const { status, stdout, error } = spawnSync('cargo', args, {
-    cwd: root,
-    encoding: 'utf8',
-    stdio,
-    maxBuffer: 2 ** 28,
-  })
-  if (status !== 0) throw error ?? new Error(`cargo ${args.join(' ')}: exit code ${status}`)
-  const messages = stdout.split('\n').flatMap((line) => (line.startsWith('{') ? [JSON.parse(line)] : []))
-  const executables = messages.filter(({ executable, target }) => executable && names.includes(target?.name))
+  const printed = execFileSync('cargo', args, { cwd: root, encoding: 'utf8', stdio, maxBuffer: 2 ** 28 })
+  const messages = printed.split('\n').flatMap((line) => (line.startsWith('{') ? [JSON.parse(line)] : []))
+  const executables = messages.filter(({ executable }) => executable)
   return Object.fromEntries(executables.map(({ executable, target }) => [target.name, executable]))
 }
 
-const natives = { pairs: ['floor', 'calls'], handover: ['flock'], killed: ['flock'] }
-const executables = buildBenches([...new Set(only.flatMap((name) => natives[name] ?? []))])
+const needsNative = ['pairs', 'handover', 'killed'].some((name) => only.includes(name))
+const executables = needsNative ? buildBenches() : {}
 process.on('exit', cleanUp)
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1))
 const places = []
@@ -85,7 +76,6 @@ for (const [name, section] of Object.entries(first))
   sections[name] = async (setting) =>
     [await section({ ...setting, ...media[0] })].flat().map((table) => ({ medium: media[0].name, ...table }))
 
-const machine = `Node ${process.versions.node}, ${process.platform} ${process.arch}, ${cpus().length} x ${cpus()[0]?.model}`
 console.log(`\n${machine}`)
 for (const { name, skipped } of places) if (skipped) console.log(`\n${name}: skipped, ${skipped}`)
 if (media.length === 0) throw new Error('there is no place to measure in')

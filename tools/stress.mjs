@@ -2,9 +2,9 @@
 import { randomInt } from 'node:crypto'
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { cpus, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import { readOptions, wholeFrom } from './cli.mjs'
+import { machine, readOptions, wholeFrom } from './cli.mjs'
 import { cleanUp, openPlace, placeNames } from './places.mjs'
 import { installRuntime, runtimes } from './runtimes/install.mjs'
 import { build, install, root } from './steps.mjs'
@@ -109,10 +109,7 @@ for (const signal of ['SIGINT', 'SIGTERM'])
     process.exit(1)
   })
 
-console.log(
-  `\nNode ${process.versions.node}, ${process.platform} ${process.arch}, ${cpus().length} x ${cpus()[0]?.model}`,
-)
-console.log(`seed ${seed}`)
+console.log(`\n${machine}\nseed ${seed}`)
 const { acquireLockSync, resolveLockPath } = createRequire(import.meta.url)('reconcile-lock')
 
 /** Whether the lock can be acquired after the run, and what else is in its directory. */
