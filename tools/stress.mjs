@@ -24,30 +24,25 @@ import { compile } from './suite.mjs'
 const pace = { kill: [60, 180], stop: [60, 180], stopped: [20, 200] }
 const native = { kind: 'native' }
 const legacy = { kind: 'legacy' }
-const processes = (workers, member) => ({ member, processes: workers, threads: 0, pace })
+const processes = (member) => ({ member, processes: workers, threads: 0, pace })
 
-/** @type {Record<string, (workers: number) => import('./stress/driver.mjs').Mix | { skipped: string }>} */
 const variants = {
-  native: (workers) => processes(workers, () => native),
+  native: () => processes(() => native),
   // Fewer kills, because each ends many threads.
-  threads: (workers) => ({
-    ...processes(2, () => ({ kind: 'thread' })),
-    threads: Math.ceil(workers / 2),
+  threads: () => ({
+    ...{ member: () => ({ kind: 'thread' }), processes: 2, threads: Math.ceil(workers / 2) },
     pace: { ...pace, kill: [300, 900], terminate: [60, 180] },
   }),
-  slots: (workers) => ({ ...processes(workers, () => native), slots: 3, atOnce: 3 }),
-  readers: (workers) => ({ ...processes(workers, () => native), readers: true, atOnce: 2 }),
-  bun(workers) {
+  slots: () => ({ ...processes(() => native), slots: 3, atOnce: 3 }),
+  readers: () => ({ ...processes(() => native), readers: true, atOnce: 2 }),
+  bun() {
     const { missing, execPath } = installRuntime(runtimes.find(({ kind }) => kind === 'bun'))
     if (missing) return { skipped: missing }
     // In pairs, because every other native worker waits for the lock.
-    return processes(workers, (place) => (place % 4 < 2 ? native : { kind: 'bun', execPath }))
+    return processes((place) => (place % 4 < 2 ? native : { kind: 'bun', execPath }))
   },
-  legacy: (workers) => ({
-    ...processes(workers, (place) => (place % 3 === 2 ? legacy : native)),
-    logsUnlinks: true,
-  }),
-  control: (workers) => processes(workers, () => legacy),
+  legacy: () => ({ ...processes((place) => (place % 3 === 2 ? legacy : native)), logsUnlinks: true }),
+  control: () => processes(() => legacy),
 }
 
 const help = `Usage: npm run stress -- [options]
@@ -96,16 +91,15 @@ const runs = names.flatMap((name) => (on ?? placeNames.slice(0, 1)).map((place) 
 if (isAll && !on) runs.push(...placeNames.slice(1).map((place) => ({ name: 'native', place })))
 
 let logs
-let isInterrupted = false
 process.on('exit', () => {
   killAll()
   cleanUp()
-  // Processes that were just killed may still write.
-  if (isInterrupted && logs) rmSync(logs, { recursive: true, force: true, maxRetries: 10 })
 })
 for (const signal of ['SIGINT', 'SIGTERM'])
   process.on(signal, () => {
-    isInterrupted = true
+    killAll()
+    // Processes that were just killed may still write.
+    if (logs) rmSync(logs, { recursive: true, force: true, maxRetries: 10 })
     process.exit(1)
   })
 
@@ -116,9 +110,8 @@ const { acquireLockSync, resolveLockPath } = createRequire(import.meta.url)('rec
 function lookAfterwards(cwd, lock, slots = 1) {
   let error
   try {
-    const locks = Array.from({ length: slots }, () =>
-      acquireLockSync({ cwd, slots, timeout: longestAllowed }),
-    )
+    const options = { cwd, slots, timeout: longestAllowed }
+    const locks = Array.from({ length: slots }, () => acquireLockSync(options))
     for (const lock of locks) lock.releaseSync()
   } catch (thrown) {
     error = `${thrown.code}: ${thrown.message}`
@@ -165,7 +158,7 @@ function report(run, overlaps, failures) {
 
 /** Runs a variant in a place; returns its overlaps and failures, or why it was skipped. */
 async function runOne({ name, place }) {
-  const mix = variants[name](workers)
+  const mix = variants[name]()
   if (mix.skipped) return mix
   const { skipped, directory: cwd, filesystem } = await openPlace(place)
   if (skipped) return { skipped }
@@ -176,15 +169,8 @@ async function runOne({ name, place }) {
   const ran = await stress({ mix, lock, cwd, logs, seed: `${seed} ${name} ${place}`, seconds })
   const afterwards = lookAfterwards(cwd, lock, mix.slots)
   cleanUp()
-  const run = {
-    name,
-    place,
-    ...ran,
-    ...collect(logs, ran.processes),
-    control: name === 'control',
-    atOnce: mix.atOnce,
-    afterwards,
-  }
+  const about = { name, place, control: name === 'control', atOnce: mix.atOnce, afterwards }
+  const run = { ...about, ...ran, ...collect(logs, ran.processes) }
   const failures = findFailures(run)
   const overlaps = findOverlaps(run.intervals, run.unlinks)
   console.log(report(run, overlaps, failures))
@@ -192,15 +178,13 @@ async function runOne({ name, place }) {
   return { failures, overlaps: overlaps.filter(isReal).length }
 }
 
-const counts = { passed: 0, failed: 0, skipped: 0 }
-let overlaps = 0
+const counts = { overlaps: 0, passed: 0, failed: 0, skipped: 0 }
 for (const each of runs) {
-  const { skipped, failures = [], overlaps: real = 0 } = await runOne(each)
-  overlaps += real
+  const { skipped, failures = [], overlaps = 0 } = await runOne(each)
+  counts.overlaps += overlaps
   counts[skipped ? 'skipped' : failures.length > 0 ? 'failed' : 'passed'] += 1
   if (skipped) console.log(`\n${each.name} on ${each.place}: skipped: ${skipped}`)
 }
-console.log(
-  `\n${overlaps} overlaps\n${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`,
-)
-process.exit(counts.failed > 0 ? 1 : 0)
+const { overlaps, passed, failed, skipped } = counts
+console.log(`\n${overlaps} overlaps\n${passed} passed, ${failed} failed, ${skipped} skipped`)
+process.exit(failed > 0 ? 1 : 0)

@@ -2,8 +2,8 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { local } from '../steps.mjs'
 import { now, randomFrom } from './random.mjs'
 
@@ -20,22 +20,9 @@ export function killAll() {
 }
 
 /**
- * @typedef {object} Mix The workers
- * @property {(place: number) => { kind: string, execPath?: string }} member
- * @property {number} processes
- * @property {number} threads in each process; 0: the process itself does the work
- * @property {boolean} [logsUnlinks]
- * @property {number} [slots]
- * @property {boolean} [readers] most attempts are in shared mode
- * @property {number} [atOnce] how many must hold the lock at one moment
- * @property {{ kill: number[], stop: number[], stopped: number[], terminate?: number[] }} pace in milliseconds
- */
-
-/**
- * The times at which workers are killed, stopped or terminated, by the seed alone. Each kind has its own stream.
- * @param {string} seed
- * @param {Mix} mix
- * @param {number} seconds
+ * The times at which workers are killed, stopped or terminated, by the seed alone. Each kind has its own stream. `pace`
+ * has the range of the milliseconds between two of a kind. `threads`: how many each process has, or 0 if it does the
+ * work itself.
  */
 export function schedule(seed, { pace, processes, threads }, seconds) {
   const details = {
@@ -62,7 +49,6 @@ class StressTest {
   members = []
   faults = []
   counts = { kills: 0, holdersKilled: 0, stops: 0, terminations: 0 }
-  timers = new Set()
 
   constructor(about) {
     this.about = about
@@ -72,12 +58,11 @@ class StressTest {
     const { mix, cwd, logs, seed } = this.about
     const { kind, execPath = process.execPath } = mix.member(place)
     const name = `w${this.all.length}`
-    const { threads, logsUnlinks = false, slots = 1, readers = false } = mix
-    const setting = { name, kind, index: place, cwd, logs, threads, logsUnlinks, slots, readers, seed }
+    const setting = { ...mix, name, kind, index: place, cwd, logs, seed }
     const spawning = now()
-    const path = fileURLToPath(new URL('worker.mjs', import.meta.url))
     const env = { ...process.env, ...local }
-    const child = fork(path, [JSON.stringify(setting)], { execPath, execArgv: [], env })
+    const options = { execPath, execArgv: [], env }
+    const child = fork(join(import.meta.dirname, 'worker.mjs'), [JSON.stringify(setting)], options)
     running.add(child)
     const worker = { name, kind, place, pid: child.pid, child, isReady: false, isStopped: false }
     worker.ended = once(child, 'exit')
@@ -146,15 +131,13 @@ class StressTest {
   }
 
   stop({ place, lasting }) {
-    const worker = this.next(
-      place,
-      this.targets.filter(({ isStopped }) => !isStopped),
-    )
+    const active = this.targets.filter(({ isStopped }) => !isStopped)
+    const worker = this.next(place, active)
     if (!worker) return
     worker.isStopped = true
     worker.child.kill('SIGSTOP')
     this.counts.stops += 1
-    this.timers.add(setTimeout(() => this.continue(worker), lasting))
+    setTimeout(() => this.continue(worker), lasting)
   }
 
   continue(worker) {
@@ -194,7 +177,6 @@ class StressTest {
 
   /** Stops all workers, and waits until they have ended. */
   async finish() {
-    for (const timer of this.timers) clearTimeout(timer)
     for (const worker of this.members) this.continue(worker)
     this.to = now()
     for (const worker of this.members) this.send(worker, 'stop')
@@ -208,11 +190,9 @@ class StressTest {
   }
 }
 
-/** @param {{ mix: Mix, lock: string, cwd: string, logs: string, seed: string, seconds: number }} about */
 export async function stress({ seconds, ...about }) {
   const test = new StressTest(about)
   await test.run(seconds)
-  const { all, counts, faults, from, to } = test
-  const processes = all.map(({ name, kind, pid, killing, killed }) => ({ name, kind, pid, killing, killed }))
+  const { all: processes, counts, faults, from, to } = test
   return { processes, ...counts, faults, from, to }
 }

@@ -2,24 +2,13 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
-/**
- * @typedef {object} Interval The critical section of one holder, in nanoseconds of CLOCK_MONOTONIC
- * @property {string} worker
- * @property {string} kind
- * @property {number} pid
- * @property {bigint} since the earliest moment at which it may have held the lock
- * @property {bigint} enter a moment after it acquired
- * @property {bigint} exit a moment before it released or was killed
- * @property {bigint} gone when the lock was free again: `exit`, or a moment after the kill
- * @property {boolean} takenOver
- * @property {string} [path] the file of its slot; a legacy worker has the first one
- * @property {boolean} [shared] whether it was acquired in shared mode
- * @property {'released' | 'lost' | 'unknown'} outcome
- *
- * @typedef {{ begin: bigint, end: bigint }} Span when a legacy worker removed the file at the path
- * @typedef {{ name: string, kind: string, pid: number, killing?: bigint, killed?: bigint }} Process its log is
- *   `name.log`, those of its threads are `name.0.log` and so on; `killing` and `killed` enclose its kill
- */
+// An interval is the critical section of one holder, in nanoseconds of CLOCK_MONOTONIC:
+//   since    the earliest moment at which it may have held the lock
+//   enter    a moment after it acquired
+//   exit     a moment before it released or was killed
+//   gone     when the lock was free again: `exit`, or a moment after the kill
+//   path     the file of its slot; a legacy worker has the first one
+//   outcome  released, lost or unknown
 
 /** The events of a log, without the last line, which a kill may have torn. */
 const readLog = (path) =>
@@ -31,7 +20,7 @@ const readLog = (path) =>
       return { ...event, at: BigInt(at), since: BigInt(since) }
     })
 
-/** @returns {Interval[]} */
+/** `killing` and `killed` enclose the kill of the worker. */
 function intervalsOf(events, about, { killing, killed } = {}) {
   const intervals = []
   let open
@@ -68,11 +57,7 @@ function unlinksOf(events, { killed } = {}) {
   return spans
 }
 
-/**
- * Reads all logs in a directory.
- * @param {string} logs
- * @param {Process[]} processes
- */
+/** Reads all logs in a directory: that of a process is `NAME.log`, those of its threads are `NAME.0.log` and so on. */
 export function collect(logs, processes) {
   const all = readdirSync(logs).map((file) => {
     return { name: basename(file, '.log'), events: readLog(join(logs, file)) }
@@ -114,11 +99,7 @@ function isExplained(first, second, unlinks) {
   return !isLegacy(first) && !isLegacy(second) && (removed(first, second) || removed(second, first))
 }
 
-/**
- * All pairs of intervals that overlap for more than a moment.
- * @param {Interval[]} intervals
- * @param {Span[]} unlinks
- */
+/** All pairs of intervals that overlap for more than a moment. `unlinks`: when legacy workers removed the file. */
 export function findOverlaps(intervals, unlinks = []) {
   const found = []
   let inside = []
@@ -170,12 +151,7 @@ export function count(items, name) {
 /** Whether an overlap is the fault of this package. */
 export const isReal = ({ first, second, explained }) => !explained && !isLegacy(first) && !isLegacy(second)
 
-/**
- * Why a run fails; empty if it passes.
- * @param {{ intervals: Interval[], unlinks: Span[], errors: { kind: string, during: string, code: string, message: string }[],
- *   from: bigint, to: bigint, faults: string[], control?: boolean, atOnce?: number, afterwards: { error?: string, left: string[] } }} run
- *   `control`: the run is of a lock that is known to be broken
- */
+/** Why a run fails; empty if it passes. `control`: the run is of a lock that is known to be broken. */
 export function findFailures(run) {
   const { intervals, unlinks, errors, from, to, faults, control, afterwards, atOnce = 0 } = run
   const overlaps = findOverlaps(intervals, unlinks)

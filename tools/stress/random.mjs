@@ -3,17 +3,11 @@ import { createHash } from 'node:crypto'
 
 /** Random numbers that depend only on the names; drawing from one stream does not affect another one. */
 export function randomFrom(...names) {
-  let block = 0
-  let drawn = []
+  let draws = 0
   const next = () => {
-    if (drawn.length === 0) {
-      const hash = createHash('sha256')
-        .update([...names, block].join('\0'))
-        .digest()
-      drawn = [0, 4, 8, 12, 16, 20, 24, 28].map((offset) => hash.readUInt32LE(offset) / 2 ** 32)
-      block += 1
-    }
-    return drawn.pop()
+    draws += 1
+    const hash = createHash('sha256').update([...names, draws].join('\0'))
+    return hash.digest().readUInt32LE() / 2 ** 32
   }
   const between = (low, high) => low + next() * (high - low)
   const whole = (low, high) => Math.floor(between(low, high + 1))
@@ -32,5 +26,4 @@ async function bunClock() {
   }
 }
 
-/** @type {() => bigint} */
 export const now = process.versions.bun ? await bunClock() : () => process.hrtime.bigint()

@@ -9,9 +9,10 @@ import { now, randomFrom } from './random.mjs'
 /**
  * `kind`: `legacy` for the TypeScript lock, anything else for this package. `index`: half of the native workers wait for
  * the lock, the others retry. `logsUnlinks`: legacy workers log their removals, which slows them down in their race.
+ * `readers`: most attempts are in shared mode.
  */
 const setting = isMainThread ? JSON.parse(process.argv[2]) : workerData
-const { kind, index, name, cwd, logs, logsUnlinks, seed, slots, readers, threads } = setting
+const { kind, index, name, cwd, logs, logsUnlinks, seed, slots = 1, readers, threads } = setting
 const file = openSync(`${logs}/${name}.log`, 'a')
 let refused = 0
 let isStopped = false
