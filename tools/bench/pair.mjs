@@ -20,8 +20,8 @@ const facade = () => {
 /** The settings of a call without options: mode 0600, and legacy processes may use the file. */
 const DEFAULTS = 0o1600
 
-/** How many messages were published, and how many pairs ran. */
-const counts = { messages: 0, pairs: 0 }
+let messages = 0
+let pairs = 0
 
 const kinds = {
   binding() {
@@ -41,17 +41,15 @@ const kinds = {
     const path = require.resolve(`${root}dist/shared.js`)
     const shared = require(path)
     const silent = Object.keys(shared).filter((name) => /^publish|Subscribers$/.test(name))
-    require.cache[path].exports = {
-      ...shared,
-      ...Object.fromEntries(silent.map((name) => [name, () => false])),
-    }
+    const replaced = Object.fromEntries(silent.map((name) => [name, () => false]))
+    require.cache[path].exports = { ...shared, ...replaced }
     return facade()
   },
   unheard: facade,
   heard() {
     for (const name of channels)
       subscribe(`reconcile-lock:${name}`, () => {
-        counts.messages += 1
+        messages += 1
       })
     return facade()
   },
@@ -62,46 +60,35 @@ let pair
 const load = () => {
   pair ??= kinds[kind]()
 }
-const counted = () => {
-  counts.pairs += 1
-  pair()
-}
 
 async function measurePairs() {
   load()
-  const mean = await measure(counted, false)
+  const mean = await measure(() => {
+    pairs += 1
+    pair()
+  }, false)
   // `acquired` and `released`, of each pair.
-  const expected = kind === 'heard' ? 2 * counts.pairs : 0
-  if (counts.messages !== expected) throw new Error(`${counts.pairs} pairs, ${counts.messages} messages`)
+  const expected = kind === 'heard' ? 2 * pairs : 0
+  if (messages !== expected) throw new Error(`${pairs} pairs, ${messages} messages`)
   return mean
 }
 
-/** Calls `seen` before each call or read of `object[name]`. */
-function spy(object, name, seen) {
-  const known = Object.getOwnPropertyDescriptor(object, name)
-  const wrapped = (original) =>
-    function (...args) {
-      seen()
-      return original.apply(this, args)
-    }
-  const spied = known.get ? { get: wrapped(known.get) } : { value: wrapped(known.value) }
-  Object.defineProperty(object, name, { ...known, ...spied })
-}
-
-/** The only order of its process: the spies must precede the package, and slow it down. */
+/** The only order of its process: the counters must precede the package, and slow it down. */
 function countReads() {
-  if (pair) throw new Error('the package is loaded and has its clocks')
   const times = 1000
   let reads = 0
-  const seen = () => {
-    reads += 1
-  }
-  spy(process.hrtime, 'bigint', seen)
-  spy(Date, 'now', seen)
+  const counted = (read) =>
+    function (...args) {
+      reads += 1
+      return read.apply(this, args)
+    }
+  process.hrtime.bigint = counted(process.hrtime.bigint)
+  Date.now = counted(Date.now)
   load()
   const lock = require(`${root}dist/index.js`).acquireLockSync(directory)
   lock.releaseSync()
-  spy(Object.getPrototypeOf(lock), 'holder', seen)
+  const { get } = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(lock), 'holder')
+  Object.defineProperty(Object.getPrototypeOf(lock), 'holder', { get: counted(get) })
   reads = 0
   for (let turn = 0; turn < times; turn += 1) pair()
   return reads / times

@@ -95,10 +95,8 @@ export const killed = section(
   'from just before SIGKILL of the holder, a Node.js process, until the waiter holds the lock',
   [
     ...own,
-    ...own.map(({ name, kind, wait }) => ({
-      name: withoutLegacy(name),
-      kind: `${kind}-without-legacy`,
-      wait,
+    ...own.map(({ name, kind }) => ({
+      ...{ name: withoutLegacy(name), kind: `${kind}-without-legacy`, wait: soon },
     })),
     command,
     poller,
