@@ -77,7 +77,6 @@ export function collect(logs, processes) {
     run.unlinks.push(...unlinksOf(events, end))
     for (const { event, count, code, during, message } of events) {
       if (event === 'refused') run.refused += count
-      if (event === 'error' && during === 'acquire' && code === 'E_LOCK_CONTENTION') run.refused += 1
       else if (event === 'error') run.errors.push({ kind, during, code, message })
     }
   }

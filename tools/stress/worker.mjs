@@ -1,5 +1,6 @@
 // A process of the stress test, started by `fork` with its setting as JSON, or a thread of one. It acquires, passes the
 // critical section and releases. It logs each event by one call, so that a kill loses at most one line.
+import { once } from 'node:events'
 import { openSync, writeSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { setImmediate, setTimeout } from 'node:timers/promises'
@@ -52,9 +53,8 @@ async function pass() {
 
 /** All ways to use this package; `enter` and `leave` enclose the critical section. */
 function nativeTurn() {
-  const { acquireLock, acquireLockSync, releaseLock, withLock } = createRequire(import.meta.url)(
-    'reconcile-lock',
-  )
+  const require = createRequire(import.meta.url)
+  const { acquireLock, acquireLockSync, releaseLock, withLock } = require('reconcile-lock')
   const byRelease = (release) => async (options, enter, leave) => {
     const lock = await acquireLock(options)
     enter(lock)
@@ -159,11 +159,7 @@ async function runThreads() {
     const data = { ...setting, name: `${name}.${serial}`, index: serial, hasBegun }
     serial += 1
     const worker = new Worker(new URL(import.meta.url), { workerData: data })
-    running[place] = {
-      worker,
-      name: data.name,
-      ready: new Promise((resolve) => worker.once('message', resolve)),
-    }
+    running[place] = { worker, name: data.name, ready: once(worker, 'message') }
   }
   for (let place = 0; place < threads; place += 1) start(place)
   process.on('message', (message) => {
@@ -177,8 +173,8 @@ async function runThreads() {
       start(message.terminate)
     }
   })
-  const stamps = await Promise.all(running.map(({ ready }) => ready))
-  return stamps.at(-1)
+  const messages = await Promise.all(running.map(({ ready }) => ready))
+  return messages.at(-1)[0]
 }
 
 function stop() {
