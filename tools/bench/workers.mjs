@@ -42,7 +42,7 @@ export function serve(orders) {
 /** A process that reads orders as lines, and answers with lines of a word and a value. */
 export class Worker {
   #answers = []
-  #wake = () => {}
+  #lines
   #name
 
   constructor([file, ...args]) {
@@ -50,14 +50,9 @@ export class Worker {
     this.started = now()
     this.child = spawn(file, args, { stdio: ['pipe', 'pipe', 'inherit'] })
     running.add(this)
-    this.ended = once(this.child, 'exit').then(() => {
-      running.delete(this)
-      this.#wake()
-    })
-    createInterface({ input: this.child.stdout }).on('line', (line) => {
-      this.#answers.push(line)
-      this.#wake()
-    })
+    this.ended = once(this.child, 'exit').then(() => running.delete(this))
+    this.#lines = createInterface({ input: this.child.stdout })
+    this.#lines.on('line', (line) => this.#answers.push(line))
     // A write to a killed process fails; its end is handled elsewhere.
     this.child.stdin.on('error', () => {})
   }
@@ -72,7 +67,8 @@ export class Worker {
   }
 
   order(order, value) {
-    this.child.stdin.write(`${order}${value === undefined ? '' : ` ${JSON.stringify(value)}`}\n`)
+    const line = value === undefined ? order : `${order} ${JSON.stringify(value)}`
+    this.child.stdin.write(`${line}\n`)
   }
 
   /** Sends an order and returns its result. */
@@ -87,14 +83,11 @@ export class Worker {
 
   /** The value of the next answer, which must begin with `word`. */
   async answer(word) {
-    const late = setTimeout(deadline, true, { ref: false })
+    const late = setTimeout(deadline, 'late', { ref: false })
     while (!this.hasAnswered) {
-      const woken = new Promise((resolve) => {
-        this.#wake = () => resolve(false)
-      })
       if (!running.has(this)) throw new Error(`${this.#name} ended without the answer ${word}`)
-      if (await Promise.race([woken, late]))
-        throw new Error(`${this.#name}: no answer ${word} in ${deadline} ms`)
+      const first = await Promise.race([once(this.#lines, 'line'), this.ended, late])
+      if (first === 'late') throw new Error(`${this.#name}: no answer ${word} in ${deadline} ms`)
     }
     const line = this.#answers.shift()
     if (!line.startsWith(`${word} `)) throw new Error(`${this.#name} answered ${line}, not ${word}`)
