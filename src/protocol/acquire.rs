@@ -175,12 +175,19 @@ fn lock_created<S: System>(
         system.set_mode(&file, target.mode).map_err(target.system("fchmod")).map_err(discard)?;
     }
     // 7. Write the record.
-    let record = our_record(system, thread, stat.id, fs);
+    let mut id = stat.id;
+    let mut record = our_record(system, thread, id, fs);
     system.write(&file, &record.encode()).map_err(target.system("write")).map_err(discard)?;
+    if cfg!(target_os = "macos") && fs == FsKind::Shared {
+        // On FAT a file gets its number with its first byte.
+        id = system.stat(&file).map_err(target.system("fstat")).map_err(discard)?.id;
+        record = our_record(system, thread, id, fs);
+        system.write(&file, &record.encode()).map_err(target.system("write")).map_err(discard)?;
+    }
     let (path, holder) = (target.path.clone(), record.into_holder());
     Ok(Attempt::Done(Held {
         file,
-        id: stat.id,
+        id,
         path,
         holder,
         taken_over: None,

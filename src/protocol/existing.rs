@@ -51,6 +51,8 @@ pub(super) fn open_existing<S: System>(
                 return Err(not_a_file(target, FileKind::HardLink));
             }
         }
+        // Windows opens the link itself.
+        (FileKind::Symlink, _) => return Err(Error::Symlink { path: path.clone() }),
         (kind, _) => return Err(not_a_file(target, kind)),
     }
     if !target.trusts_others() && system.is_planted(path, stat.owner) {

@@ -55,7 +55,8 @@ pub(super) fn read_bytes<S: System>(
 }
 
 /// Whether this process cannot remove the file: it is a mount point (`EBUSY`), another user's in a directory with the
-/// sticky bit (`EPERM`), or in a directory without write permission (`EACCES`).
+/// sticky bit (`EPERM`), in a directory without write permission (`EACCES`), or open in another program
+/// of Windows (`EBUSY`).
 pub(super) fn stays(failed: &Failed) -> bool {
     failed.syscall == "unlink"
         && matches!(failed.source.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::PermissionDenied)

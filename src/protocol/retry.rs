@@ -209,6 +209,7 @@ impl RetryBudget {
             Retry::RecordPending => return self.record_pending_error(system, target),
             Retry::BeingCreated => BEING_CREATED,
             Retry::HeldByInspector => SHARED_LOCK,
+            Retry::Leased if cfg!(windows) => "another program has the file open without sharing it",
             Retry::Leased => "another process has a lease on the file",
             Retry::Missing | Retry::Vanished => "other processes acquire and release it",
             Retry::HeldByReaders => return target.contention(None, Some(held_by_readers(system, target))),

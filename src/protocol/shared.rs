@@ -124,6 +124,7 @@ fn open_or_create<S: System>(
         FileKind::File if stat.size > 0 => Err(not_a_file(readers, FileKind::NotALock)),
         FileKind::File if !is_trusted(system, readers, &stat) => Err(not_a_file(readers, FileKind::Planted)),
         FileKind::File => Ok(Attempt::Done((file, stat))),
+        FileKind::Symlink => Err(Error::Symlink { path: readers.path.clone() }),
         kind => Err(not_a_file(readers, kind)),
     }
 }

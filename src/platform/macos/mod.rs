@@ -5,13 +5,11 @@ mod kqueue;
 mod process;
 pub(super) mod source;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::OFlags;
-
-// `fsync(2)` of macOS leaves data in the cache of the drive. `F_FULLFSYNC` is also what `File::sync_data` calls.
-pub(super) use rustix::fs::{fcntl_fullfsync as sync_data, fcntl_fullfsync as sync_directory};
+use rustix::fs::{OFlags, fcntl_fullfsync, fsync};
+use rustix::io::Errno;
 
 pub(super) use self::calls::stat_number;
 #[cfg(all(feature = "node", not(test)))]
@@ -19,6 +17,19 @@ pub(crate) use self::calls::{is_main_thread, keep_loaded};
 pub(crate) use self::process::describe_process;
 pub(super) use self::process::{identity, state};
 use crate::platform::types::FileId;
+
+/// Syncs a file or a directory. `fsync(2)` leaves data in the cache of the drive, so it is only for filesystems without
+/// `F_FULLFSYNC` (`fcntl(2)` names those that have it), as in SQLite and libuv.
+pub(super) fn sync_data(file: impl AsFd) -> rustix::io::Result<()> {
+    match fcntl_fullfsync(&file) {
+        Err(error) if [Errno::NOTTY, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::INVAL].contains(&error) => {
+            fsync(file)
+        }
+        outcome => outcome,
+    }
+}
+
+pub(super) use self::sync_data as sync_directory;
 
 /// macOS does not report which process holds a kernel lock.
 pub(super) fn lock_owner(_: FileId) -> Option<u32> {
@@ -48,9 +59,10 @@ pub(super) fn is_local(file: &OwnedFd) -> bool {
         .is_ok_and(|stat| stat.f_flags & LOCAL != 0 && !is_shared_folder(&stat.f_fstypename))
 }
 
-/// FUSE and the folders that a virtual machine shares with its host report that they are local.
+/// FUSE and the folders that a virtual machine shares with its host report that they are local. FAT does not count as local
+/// either: it numbers a file by its first cluster, so all empty files have one number (`msdosfs_defileid` of Apple).
 fn is_shared_folder(name: &[libc::c_char]) -> bool {
-    const LOCAL: [&str; 5] = ["apfs", "hfs", "msdos", "exfat", "tmpfs"];
+    const LOCAL: [&str; 3] = ["apfs", "hfs", "tmpfs"];
     let bytes = name.iter().take_while(|byte| **byte != 0).map(|byte| byte.cast_unsigned());
     let name: Vec<u8> = bytes.collect();
     !LOCAL.iter().any(|local| local.as_bytes() == name)
@@ -64,7 +76,7 @@ mod tests {
     fn only_known_filesystems_are_local() {
         let name = |text: &str| text.bytes().map(u8::cast_signed).chain([0, 7]).collect::<Vec<_>>();
         assert!(!is_shared_folder(&name("apfs")) && !is_shared_folder(&name("hfs")));
-        for shared in ["macfuse", "smbfs", "nfs", "AppleVirtIOFS", "apf", "apfsx", ""] {
+        for shared in ["macfuse", "msdos", "exfat", "smbfs", "nfs", "AppleVirtIOFS", "apf", "apfsx", ""] {
             assert!(is_shared_folder(&name(shared)), "{shared}");
         }
     }

@@ -97,6 +97,8 @@ impl System for Os {
             Err(Errno::WOULDBLOCK) => Ok(TryLock::WouldBlock),
             // EINVAL and ENOSYS: FUSE and old network filesystems without that operation.
             Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(TryLock::Unsupported),
+            // On macOS it is not EOPNOTSUPP, and the error of a network volume without locks.
+            Err(error) if error == Errno::NOTSUP => Ok(TryLock::Unsupported),
             Err(error) => Err(error.into()),
         }
     }

@@ -161,12 +161,15 @@ fn text(wide: &[u16]) -> String {
 pub(super) fn last_open_met_a_deletion() -> bool {
     /// `ntstatus.h`.
     const STATUS_DELETE_PENDING: u32 = 0xc000_0056;
+    /// As above.
+    const STATUS_FILE_DELETED: u32 = 0xc000_0123;
     #[link(name = "ntdll")]
     unsafe extern "system" {
         fn RtlGetLastNtStatus() -> i32;
     }
     // SAFETY: the call reads a field of this thread.
-    unsafe { RtlGetLastNtStatus() }.cast_unsigned() == STATUS_DELETE_PENDING
+    let status = unsafe { RtlGetLastNtStatus() }.cast_unsigned();
+    status == STATUS_DELETE_PENDING || status == STATUS_FILE_DELETED
 }
 
 /// The properties of a process.

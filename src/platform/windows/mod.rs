@@ -16,9 +16,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::{
-    ERROR_ACCESS_DENIED, ERROR_DELETE_PENDING, ERROR_DIRECTORY, ERROR_FILE_EXISTS, ERROR_FILE_NOT_FOUND,
-    ERROR_INVALID_FUNCTION, ERROR_IO_PENDING, ERROR_LOCK_VIOLATION, ERROR_NO_SYSTEM_RESOURCES,
-    ERROR_NOT_ENOUGH_MEMORY, ERROR_NOT_SUPPORTED, ERROR_PATH_NOT_FOUND, ERROR_TOO_MANY_OPEN_FILES,
+    ERROR_ACCESS_DENIED, ERROR_BUSY, ERROR_DELETE_PENDING, ERROR_DIRECTORY, ERROR_FILE_EXISTS,
+    ERROR_FILE_NOT_FOUND, ERROR_INVALID_FUNCTION, ERROR_IO_PENDING, ERROR_LOCK_VIOLATION,
+    ERROR_NO_SYSTEM_RESOURCES, ERROR_NOT_ENOUGH_MEMORY, ERROR_NOT_SUPPORTED, ERROR_PATH_NOT_FOUND,
+    ERROR_SHARING_VIOLATION, ERROR_TOO_MANY_OPEN_FILES,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     DELETE, FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT, FILE_READ_ATTRIBUTES,
@@ -79,6 +80,25 @@ fn is_going(error: &io::Error) -> bool {
         || (is(error, &[ERROR_ACCESS_DENIED]) && calls::last_open_met_a_deletion())
 }
 
+/// Repeats an open for about 100 ms while another program disturbs it.
+fn repeated(
+    mut open: impl FnMut() -> io::Result<File>,
+    is_disturbed: impl Fn(&io::Error) -> bool,
+) -> io::Result<File> {
+    for _ in 0..10 {
+        match open() {
+            Err(error) if is_disturbed(&error) => thread::sleep(Duration::from_millis(10)),
+            outcome => return outcome,
+        }
+    }
+    open()
+}
+
+/// Whether another program, such as a virus scanner or a backup, has the file open without sharing it.
+fn is_unshared(error: &io::Error) -> bool {
+    is(error, &[ERROR_SHARING_VIOLATION])
+}
+
 /// Whether a call failed because handles or memory have run out, which may pass.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     const SHORT: [u32; 3] = [ERROR_TOO_MANY_OPEN_FILES, ERROR_NOT_ENOUGH_MEMORY, ERROR_NO_SYSTEM_RESOURCES];
@@ -89,7 +109,12 @@ impl System for Os {
     type File = LockFile;
 
     fn create(&self, path: &Path) -> io::Result<Option<LockFile>> {
-        match options().read(true).write(true).create_new(true).open(path) {
+        let create = || options().read(true).write(true).create_new(true).open(path);
+        // A file that another process has just deleted can deny access for a moment longer than it has a name.
+        let is_disturbed = |error: &io::Error| {
+            is(error, &[ERROR_ACCESS_DENIED]) && !is_going(error) && matches!(self.stat_path(path), Ok(None))
+        };
+        match repeated(create, is_disturbed) {
             // The name of a device, such as NUL, stands in every directory of older systems.
             Ok(file) => Ok(calls::is_on_disk(&file).then(|| LockFile(file))),
             Err(error) if is(&error, &[ERROR_FILE_EXISTS]) || is_going(&error) => Ok(None),
@@ -107,6 +132,7 @@ impl System for Os {
             Ok(file) if calls::is_on_disk(&file) => return Ok(Opened::File(LockFile(file))),
             Ok(_) => return Ok(Opened::NotAFile(FileKind::Device)),
             Err(error) if is(&error, &NOTHING_THERE) || is_going(&error) => return Ok(Opened::Missing),
+            Err(error) if is_unshared(&error) => return Ok(Opened::Leased),
             Err(error) => error,
         };
         match self.stat_path(path) {
@@ -185,10 +211,14 @@ impl System for Os {
 
     fn unlink(&self, path: &Path, id: FileId) -> Result<Unlinked, Failed> {
         let failed = |source| Failed { syscall: "unlink", source };
-        match options().access_mode(DELETE | FILE_READ_ATTRIBUTES | FILE_WRITE_ATTRIBUTES).open(path) {
+        let open = || options().access_mode(DELETE | FILE_READ_ATTRIBUTES | FILE_WRITE_ATTRIBUTES).open(path);
+        match repeated(open, is_unshared) {
             Ok(file) if file::described(&file).map_err(failed)?.id != id => Ok(Unlinked::Another),
             Ok(file) => calls::delete(&file).map(|()| Unlinked::Removed).map_err(failed),
             Err(error) if is(&error, &NOTHING_THERE) || is_going(&error) => Ok(Unlinked::Missing),
+            Err(error) if is_unshared(&error) => {
+                Err(failed(io::Error::from_raw_os_error(ERROR_BUSY.cast_signed())))
+            }
             Err(error) => Err(failed(error)),
         }
     }
