@@ -107,7 +107,7 @@ mkdirSync(home, { recursive: true })
 makeMainPackage(home, targets)
 const platforms = targets.map((triple) => join(home, 'npm', platformOf(triple).name))
 for (const [index, each] of platforms.entries()) makePlatformPackage(each, targets[index], artifacts)
-run(process.execPath, [`${root}tools/check-release.mjs`, home, ...(here ? ['--here'] : [])])
+run(process.execPath, [`${root}tools/check-release.mjs`, home])
 const packages = [home, ...platforms]
 run('npm', ['pack', '--ignore-scripts', '--silent', '--pack-destination', out, ...packages], {
   shell: process.platform === 'win32',
