@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { isFor, readBinary } from './binaries.mjs'
+import { faultOf } from './binaries.mjs'
 import { root } from './steps.mjs'
 
 const [home] = process.argv.slice(2)
@@ -31,16 +31,6 @@ function checkLinks() {
   }
 }
 
-/** Checks that the binary of a package is for the platform that npm selects the package by. */
-function checkBinary(path, { os: [os], cpu: [cpu], libc: [libc] = [] }) {
-  if (!existsSync(path)) return fault(`${path} is missing`)
-  const binary = readBinary(path)
-  if (!isFor(binary, { os, cpu })) return fault(`${path} is not a library for ${os} ${cpu}`)
-  if ((libc === 'glibc') !== (binary.glibc !== undefined))
-    fault(`${path} ${binary.glibc ? 'needs' : 'does not need'} glibc`)
-  if (binary.paths.length > 0) fault(`${path} contains ${binary.paths[0]}, a path of its builder`)
-}
-
 /**
  * Compares the files that npm would publish with the lists.
  * @param {Map<string, string[]>} lists by the directory of the package
@@ -67,8 +57,10 @@ const listed = JSON.parse(read(root, 'tools/package-files.json'))
 const lists = new Map([['.', listed.main]])
 for (const name of Object.keys(optionalDependencies)) {
   const directory = `./npm/${basename(name)}`
-  const { main, ...platform } = JSON.parse(read(home, directory, 'package.json'))
-  checkBinary(join(home, directory, main), platform)
+  const { main, os, cpu, libc = [] } = JSON.parse(read(home, directory, 'package.json'))
+  const path = join(home, directory, main)
+  const why = existsSync(path) ? faultOf(path, { os: os[0], cpu: cpu[0], libc: libc[0] }) : 'is missing'
+  if (why !== undefined) fault(`${path} ${why}`)
   lists.set(directory, [...listed.platform, main])
 }
 checkFiles(lists)

@@ -59,8 +59,8 @@ const faults: Record<string, Fault> = {
     /no such file .*darwin-x64.package\.json/,
   ],
   'a binary is empty': [
-    (home) => writeFileSync(binary(home, apple), ''),
-    /darwin-x64\.node is not a library/,
+    (home) => writeFileSync(binary(home, windows), ''),
+    /win32-arm64-msvc\.node is not a library/,
   ],
   'a binary is garbage': [
     (home) => writeFileSync(binary(home, windows), 'garbage'.repeat(100)),
