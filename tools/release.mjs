@@ -5,7 +5,7 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { readOptions } from './cli.mjs'
-import { billOfMaterials, thirdPartyLicenses } from './licenses.mjs'
+import { billOfMaterials, linkedCrates, thirdPartyLicenses } from './licenses.mjs'
 import { bundle, root, run } from './steps.mjs'
 import { platformOf } from './targets.mjs'
 
@@ -39,6 +39,7 @@ const isHere = ({ os, cpu, libc }) =>
 
 const platforms = manifest.napi.targets.map(platformOf).filter(here ? isHere : () => true)
 const source = artifacts ?? root
+const crates = linkedCrates()
 const binaries = readdirSync(source, { recursive: !here })
 
 function writeManifest(directory, content) {
@@ -85,8 +86,8 @@ function makePlatformPackage({ package: name, name: platform, os, cpu, libc }) {
   // The check of the release names what is missing.
   if (binary !== undefined) cpSync(join(source, binary), join(directory, main))
   cpSync(join(root, 'LICENSE'), join(directory, 'LICENSE'))
-  writeFileSync(join(directory, 'THIRD-PARTY-LICENSES.txt'), thirdPartyLicenses())
-  writeFileSync(join(directory, 'sbom.cdx.json'), billOfMaterials(name, version))
+  writeFileSync(join(directory, 'THIRD-PARTY-LICENSES.txt'), thirdPartyLicenses(crates))
+  writeFileSync(join(directory, 'sbom.cdx.json'), billOfMaterials(crates, name, version))
   const readme = `# ${name}\n\n${description}. Install ${manifest.name}, which depends on it.\n`
   writeFileSync(join(directory, 'README.md'), readme)
   return directory
