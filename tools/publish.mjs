@@ -5,13 +5,10 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { differences, unexpected } from './hashes.mjs'
+import { differences } from './hashes.mjs'
 
 const [directory] = process.argv.slice(2)
-if (directory === undefined) {
-  console.error('usage: HASHES=… node tools/publish.mjs DIRECTORY')
-  process.exit(64)
-}
+const { HASHES = '' } = process.env
 
 /** Ends this process if there are faults. */
 function stopAt(faults) {
@@ -38,15 +35,13 @@ function publishedIntegrity(id) {
   throw error ?? new Error(`npm view ${id}: ${stderr}`)
 }
 
-const { HASHES = '' } = process.env
-const files = readdirSync(directory)
-  .filter((name) => name.endsWith('.tgz'))
-  .map((name) => [name, readFileSync(join(directory, name))])
-stopAt(unexpected(files, HASHES))
-const packages = files.map(packageOf)
+const names = readdirSync(directory).filter((name) => name.endsWith('.tgz'))
+const tarballs = names.map((name) => [name, readFileSync(join(directory, name))])
+stopAt(differences(tarballs, HASHES, '.tgz'))
+const packages = tarballs.map(packageOf)
 const binaries = packages.flatMap(({ binary }) => (binary ? [binary] : []))
-stopAt(differences([...files, ...binaries], HASHES))
-const faults = files.length === 0 ? [`${directory} contains no packages`] : []
+stopAt(differences(binaries, HASHES, '.node'))
+const faults = []
 const missing = []
 for (const each of packages) {
   const published = publishedIntegrity(each.id)
@@ -55,8 +50,8 @@ for (const each of packages) {
   else faults.push(`${each.id} is published with other bytes: ${published}, not ${each.integrity}`)
 }
 stopAt(faults)
-const platforms = missing.filter(({ binary }) => binary)
-for (const { path, id } of [...platforms, ...missing.filter(({ binary }) => !binary)]) {
+const platformsFirst = missing.toSorted((a, b) => Number(!a.binary) - Number(!b.binary))
+for (const { path, id } of platformsFirst) {
   execFileSync('npm', ['publish', path, '--access', 'public'], { stdio: 'inherit' })
   console.log(`${id} is published`)
 }
