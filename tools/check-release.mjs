@@ -31,20 +31,17 @@ function checkLinks() {
   }
 }
 
-/**
- * Compares the files that npm would publish with the lists.
- * @param {Map<string, string[]>} lists by the directory of the package
- */
+/** Compares the files that npm would publish with the lists: the directory of each package, and its files. */
 function checkFiles(lists) {
+  const args = ['pack', '--dry-run', '--json', '--ignore-scripts', ...lists.map(([directory]) => directory)]
   // With a shell, because npm is a script on Windows.
   const settings = { cwd: home, encoding: 'utf8', shell: process.platform === 'win32', maxBuffer: 1 << 28 }
-  const args = ['pack', '--dry-run', '--json', '--ignore-scripts', ...lists.keys()]
-  for (const [index, packed] of JSON.parse(execFileSync('npm', args, settings)).entries()) {
-    const { name, size, unpackedSize } = packed
-    const wanted = [...lists.values()][index]
-    const files = packed.files.map(({ path }) => path)
-    for (const file of files.filter((path) => !wanted.includes(path))) fault(`${name} holds ${file}`)
-    for (const file of wanted.filter((path) => !files.includes(path))) fault(`${name} lacks ${file}`)
+  const packages = JSON.parse(execFileSync('npm', args, settings))
+  for (const [index, [, wanted]] of lists.entries()) {
+    const { name, size, unpackedSize, files } = packages[index]
+    const packed = files.map(({ path }) => path)
+    for (const file of packed.filter((path) => !wanted.includes(path))) fault(`${name} holds ${file}`)
+    for (const file of wanted.filter((path) => !packed.includes(path))) fault(`${name} lacks ${file}`)
     console.log(`${name} ${size} bytes packed, ${unpackedSize} unpacked`)
   }
 }
@@ -54,14 +51,14 @@ const [, crate] = /^version = "(.+)"$/m.exec(read(root, 'Cargo.toml'))
 if (version !== crate) fault(`the main package has version ${version}, and Cargo.toml has ${crate}`)
 checkLinks()
 const listed = JSON.parse(read(root, 'tools/package-files.json'))
-const lists = new Map([['.', listed.main]])
+const lists = [['.', listed.main]]
 for (const name of Object.keys(optionalDependencies)) {
   const directory = `./npm/${basename(name)}`
   const { main, os, cpu, libc = [] } = JSON.parse(read(home, directory, 'package.json'))
   const path = join(home, directory, main)
   const why = existsSync(path) ? faultOf(path, { os: os[0], cpu: cpu[0], libc: libc[0] }) : 'is missing'
   if (why !== undefined) fault(`${path} ${why}`)
-  lists.set(directory, [...listed.platform, main])
+  lists.push([directory, [...listed.platform, main]])
 }
 checkFiles(lists)
 if (process.exitCode !== 1) console.log('the release is complete')
