@@ -90,7 +90,7 @@ function dependencies(option) {
     console.log('advisories: skipped, as their database comes from the network: the workflows check them')
 }
 
-/** Checks that a tag names the version, and that the changelog gives it a date and calls nothing unreleased. */
+/** Checks that a tag names the version, and that the published pages call neither it nor a change unreleased. */
 function release(tag, directory = root) {
   const { version } = JSON.parse(readFileSync(join(directory, 'package.json'), 'utf8'))
   if (tag !== `v${version}`) fail(`the tag is ${tag}, and package.json has version ${version}`)
@@ -99,6 +99,9 @@ function release(tag, directory = root) {
   const [newest = ''] = headings
   if (!newest.startsWith(`## [${version}] - `) || !/ - \d{4}-\d\d-\d\d$/.test(newest))
     fail(`the first heading of CHANGELOG.md is not "## [${version}] - YYYY-MM-DD", but "${newest}"`)
+  for (const page of ['README.md', 'CHANGELOG.md'])
+    if (/is not on npm yet|No version has been published/.test(readFileSync(join(directory, page), 'utf8')))
+      fail(`${page} says that no version is published`)
   console.log(`${tag} can be released`)
 }
 

@@ -4,10 +4,11 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { differences } from './hashes.mjs'
 
-const [directory] = process.argv.slice(2)
+// Absolute, because npm takes `packages/a.tgz` for a repository on GitHub.
+const directory = resolve(process.argv[2] ?? 'packages')
 const { HASHES = '' } = process.env
 
 /** Ends this process if there are faults. */
@@ -23,7 +24,7 @@ function packageOf([file, content]) {
   const { name, version, main } = JSON.parse(extract('package.json'))
   const integrity = `sha512-${createHash('sha512').update(content).digest('base64')}`
   const binary = main.endsWith('.node') ? [main, extract(main)] : undefined
-  return { path, id: `${name}@${version}`, integrity, binary }
+  return { path, id: `${name}@${version}`, isPreview: version.includes('-'), integrity, binary }
 }
 
 /** The integrity of a version in the registry; `undefined` if it is not published. */
@@ -36,6 +37,7 @@ function publishedIntegrity(id) {
 }
 
 const names = readdirSync(directory).filter((name) => name.endsWith('.tgz'))
+stopAt(names.length === 0 ? [`${directory} contains no packages`] : [])
 const tarballs = names.map((name) => [name, readFileSync(join(directory, name))])
 stopAt(differences(tarballs, HASHES, '.tgz'))
 const packages = tarballs.map(packageOf)
@@ -51,7 +53,8 @@ for (const each of packages) {
 }
 stopAt(faults)
 const platformsFirst = missing.toSorted((a, b) => Number(!a.binary) - Number(!b.binary))
-for (const { path, id } of platformsFirst) {
-  execFileSync('npm', ['publish', path, '--access', 'public'], { stdio: 'inherit' })
+for (const { path, id, isPreview } of platformsFirst) {
+  const tag = isPreview ? 'next' : 'latest'
+  execFileSync('npm', ['publish', path, '--access', 'public', '--tag', tag], { stdio: 'inherit' })
   console.log(`${id} is published`)
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFile, execFileSync } from 'node:child_process'
 import { appendFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { directory } from '../support/directory.mjs'
 import { root } from '../support/packages.mjs'
@@ -20,8 +20,8 @@ const tarballs = (packed: string) =>
   readdirSync(packed).flatMap((name) => (wanted.includes(name) ? [join(packed, name)] : []))
 
 /** Runs a tool of this project. */
-function run(tool: string, args: string[], env: NodeJS.ProcessEnv = {}): Promise<End> {
-  const settings = { encoding: 'utf8', env: { ...process.env, ...env } } as const
+function run(tool: string, args: string[], env: NodeJS.ProcessEnv = {}, cwd = root): Promise<End> {
+  const settings = { encoding: 'utf8', env: { ...process.env, ...env }, cwd } as const
   return new Promise((resolve) => {
     execFile(process.execPath, [join(root, 'tools', tool), ...args], settings, (error, stdout, stderr) =>
       resolve({ code: error ? Number(error.code ?? -1) : 0, stdout, stderr }),
@@ -47,13 +47,19 @@ const publish = (
   { packed, registry, home }: { packed: string; registry: Registry; home: string },
   expected = built,
 ) =>
-  run('publish.mjs', [packed], {
-    HASHES: expected,
-    NPM_CONFIG_REGISTRY: registry.url,
-    NPM_CONFIG_USERCONFIG: join(home, 'npmrc'),
-    NPM_CONFIG_FETCH_RETRIES: '0',
-    NPM_CONFIG_CACHE: join(home, 'cache'),
-  })
+  run(
+    'publish.mjs',
+    // As the workflow names it.
+    [basename(packed)],
+    {
+      HASHES: expected,
+      NPM_CONFIG_REGISTRY: registry.url,
+      NPM_CONFIG_USERCONFIG: join(home, 'npmrc'),
+      NPM_CONFIG_FETCH_RETRIES: '0',
+      NPM_CONFIG_CACHE: join(home, 'cache'),
+    },
+    dirname(packed),
+  )
 
 test('publish publishes the platforms first and repeats nothing', async (t) => {
   const setting = await prepared(t)
@@ -147,12 +153,19 @@ for (const [what, tag, changelog, said] of [
     `## [${manifest.version}]\n`,
     /the first heading of CHANGELOG\.md is not/,
   ],
+  [
+    'the changelog names no published version',
+    'v',
+    `No version has been published.\n${version}`,
+    /CHANGELOG\.md says that no version is published/,
+  ],
   ['the changelog lacks the version', 'v', '## [0.0.1] - 2026-11-28\n', /the first heading/],
   ['the tag has another version', 'v9', version, /the tag is v9/],
 ] as const) {
   test(`check.mjs release: ${what}`, async (t) => {
     const home = directory(t)
     writeFileSync(join(home, 'CHANGELOG.md'), changelog)
+    writeFileSync(join(home, 'README.md'), '# reconcile-lock\n')
     cpSync(join(root, 'package.json'), join(home, 'package.json'))
     const { code, stdout, stderr } = await run('check.mjs', ['release', `${tag}${manifest.version}`, home])
     assert.equal(code, said.source.includes('can be') ? 0 : 1)
