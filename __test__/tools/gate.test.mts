@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
-import { getPriority } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { directory } from '../support/directory.mjs'
@@ -17,18 +16,23 @@ interface Timed {
   name: string
   seconds: number
 }
-type Result = Counts & { name: string; seconds: number; longest: Timed[]; end?: string }
+type Result = Counts & { name: string; seconds: number; tests: Timed[]; end?: string }
+interface Stage {
+  name: string
+  commands: readonly string[]
+  hasTests?: boolean
+  long?: boolean
+  background?: boolean
+}
 
 interface Gate {
   readOutput(output: string): Counts & { tests: Timed[] }
-  runStage(stage: object, print: (text: string) => void): Promise<Result>
-  runStages(stages: object[], print: (text: string) => void): Promise<Result[]>
+  runStage(stage: Stage, print: (text: string) => void): Promise<Result>
+  runStages(stages: Stage[], print: (text: string) => void): Promise<Result[]>
   table(results: Result[], seconds: number): string
 }
 const { readOutput, runStage, runStages, table }: Gate = await import(join(root, 'tools/gate.mjs'))
-const { stages }: { stages: { name: string; long?: true; background?: true }[] } = await import(
-  join(root, 'tools/stages.mjs')
-)
+const { stages }: { stages: Stage[] } = await import(join(root, 'tools/stages.mjs'))
 
 for (const [what, output, counts, tests] of [
   [
@@ -68,14 +72,14 @@ test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; fini
   })
 }
 
-const node = (...programs: string[]) =>
-  programs.map((program) => ({ command: process.execPath, args: ['-e', program] }))
+/** Lines that run programs without single quotes. */
+const node = (...programs: string[]) => programs.map((program) => `node -e '${program}'`)
 
 for (const [what, stage, failed] of [
   ['whose commands succeed', { commands: node('', 'console.log("1 passed, 0 failed")') }, 0],
   ['whose first command fails', { commands: node('process.exit(3)', '') }, 1],
   ['whose command is killed', { commands: node('process.kill(process.pid, "SIGKILL")') }, 1],
-  ['whose command does not exist', { commands: [{ command: './nothing-there', args: [] }] }, 1],
+  ['whose command does not exist', { commands: ['./nothing-there'] }, 1],
   ['with failed tests, exit code 0', { commands: node('console.log("0 passed, 2 failed")') }, 2],
   ['without its required tests', { hasTests: true, commands: node('') }, 1],
 ] as const) {
@@ -85,65 +89,66 @@ for (const [what, stage, failed] of [
   })
 }
 
+test('a command runs the Node.js that runs the gate', async (t) => {
+  const { PATH } = process.env
+  t.after(() => {
+    process.env.PATH = PATH
+  })
+  process.env.PATH = ''
+  const printed: string[] = []
+  await runStage({ name: 'a stage', commands: node('console.log(process.execPath)') }, (text) =>
+    printed.push(text),
+  )
+  assert.equal(printed.at(-1), `${process.execPath}\n`)
+})
+
 /** A program that waits for a file; it fails after a time in which even a slow machine creates it. */
 const awaitFile = (path: string) =>
   `setInterval(() => fs.existsSync(${JSON.stringify(path)}) && process.exit(0), 10)
   setTimeout(() => process.exit(1), 30_000)`
-const create = (path: string) => `fs.writeFileSync(${JSON.stringify(path)}, '')`
+const create = (path: string) => `fs.writeFileSync(${JSON.stringify(path)}, "")`
 
-test('background stages run beside the others at low priority', async (t) => {
+test('background stages run beside the others', async (t) => {
   const [one, two] = ['one', 'two'].map((name) => join(directory(t), name)) as [string, string]
-  // A child of the command prints, because Cargo's children do the work.
-  const child = `child_process.execFileSync(process.execPath, ['-p', '"priority " + os.getPriority()'], { stdio: 'inherit' })`
-  const stages = [
-    { name: 'short', commands: node('console.log("1 passed, 0 failed")') },
-    {
-      name: 'computes',
-      ...{ long: true, background: true },
-      commands: node(`${create(one)}; console.error('an error')`, awaitFile(two), child),
-    },
-    { name: 'waits', long: true, commands: node(awaitFile(one), create(two)) },
-    { name: 'later', ...{ long: true, background: true }, commands: node('') },
-  ]
+  const background = { long: true, background: true }
+  const programs = [`${create(one)}; console.error("an error")`, awaitFile(two), 'console.log("the end")']
   const printed: string[] = []
-  const results = await runStages(stages, (text) => printed.push(text))
-  assert.deepEqual(
-    results.map(({ name, failed }) => [name, failed]),
+  const results = await runStages(
     [
-      ['short', 0],
-      ['computes', 0],
-      ['waits', 0],
-      ['later', 0],
+      { name: 'short', commands: node('console.log("1 passed, 0 failed")') },
+      { name: 'computes', commands: node(...programs), ...background },
+      { name: 'waits', commands: node(awaitFile(one), create(two)), long: true },
+      { name: 'later', commands: node(''), ...background },
     ],
+    (text) => printed.push(text),
   )
-  const whole = printed.find((text) => text.includes('priority')) ?? ''
-  assert.deepEqual(whole.match(/^(an error|priority.*)$/gm), ['an error', 'priority 19'])
-  assert.ok(whole.startsWith('\n> '), whole)
+  assert.deepEqual(
+    results.map(({ name, failed }) => `${name} ${failed}`),
+    ['short 0', 'computes 0', 'waits 0', 'later 0'],
+  )
+  const whole = printed.find((text) => text.includes('the end')) ?? ''
+  assert.match(whole, /^\n> .*\nan error\n.*\nthe end\n$/s)
 })
 
-test('a background stage that runs alone prints at once', async () => {
-  const printed: string[] = []
-  const stage = {
-    name: 'alone',
-    long: true,
-    background: true,
-    commands: node('console.log(os.getPriority())'),
-  }
-  await runStages([stage], (text) => printed.push(text))
-  assert.deepEqual(printed.slice(1), [`${getPriority()}\n`])
+test('background stages run at low priority', () => {
+  for (const { name, commands } of stages.filter(({ background }) => background))
+    assert.ok(
+      commands.every((command) => command.startsWith('nice -n 19 ')),
+      name,
+    )
 })
 
 test('the output of a failed stage precedes the table', async () => {
-  const fails = node('console.error("a reason"); process.exitCode = 1')
+  const commands = node('console.error("a reason"); process.exitCode = 1')
   const results = await runStages(
     [
-      { name: 'computes', long: true, background: true, commands: fails },
-      { name: 'passes', long: true, commands: node('console.log("all of it")') },
+      { name: 'computes', commands, long: true, background: true },
+      { name: 'passes', commands: node('console.log("all of it")'), long: true },
     ],
     () => {},
   )
   const text = table(results, 1)
-  assert.match(text, /^a reason\ncomputes: .*: 1\n\nstage /)
+  assert.match(text, /^a reason\ncomputes: .*: 1\n\n {2}stage /)
   assert.doesNotMatch(text, /all of it/)
 })
 
@@ -153,7 +158,7 @@ test('the last 80 lines show tests that failed', async () => {
   const text = table([await runStage({ name: 'a stage', commands: node(program) }, () => {})], 1)
   const [end = '', rest] = text.split('\na stage: ')
   assert.deepEqual([end.split('\n').length, end.slice(0, 3)], [80, '21\n'])
-  assert.match(rest ?? '', /^2 failed\n\nstage /)
+  assert.match(rest ?? '', /2 failed\n\n {2}stage /)
 })
 
 for (const background of [true, false]) {
@@ -163,42 +168,33 @@ for (const background of [true, false]) {
     const [fails, ends] = [{ background }, { background: !background }]
     const results = await runStages(
       [
-        { name: 'fails', long: true, ...fails, commands: node('process.exit(1)') },
-        { name: 'after it', long: true, ...fails, commands: node('') },
-        { name: 'ends', long: true, ...ends, commands: node(awaitFile(path)) },
-        { name: 'beside it', long: true, ...ends, commands: node('') },
+        { name: 'fails', commands: node('process.exit(1)'), long: true, ...fails },
+        { name: 'after it', commands: node(''), long: true, ...fails },
+        { name: 'ends', commands: node(awaitFile(path)), long: true, ...ends },
+        { name: 'beside it', commands: node(''), long: true, ...ends },
       ],
-      (text) => text.includes('exit(1): 1') && writeFileSync(path, ''),
+      (text) => text.includes("exit(1)': 1") && writeFileSync(path, ''),
     )
     assert.deepEqual(
-      results.map(({ name, failed }) => [name, failed]),
-      [
-        ['fails', 1],
-        ['ends', 0],
-      ],
+      results.map(({ name, failed }) => `${name} ${failed}`),
+      ['fails 1', 'ends 0'],
     )
   })
 }
 
-test('only long stages are background stages', () => {
-  assert.deepEqual(
-    stages.flatMap(({ name, long, background }) => (background && !long ? [name] : [])),
-    [],
-  )
-})
-
 test('the table shows stages, the longest tests and the sums', () => {
-  const longest = Array.from({ length: 12 }, (_, index) => ({ name: `test ${index}`, seconds: index }))
+  const tests = Array.from({ length: 12 }, (_, index) => ({ name: `test ${index}`, seconds: index }))
   const lines = table(
     [
-      { name: 'build', seconds: 46, passed: 0, failed: 0, skipped: 0, longest: [] },
-      { name: 'core', seconds: 12.34, passed: 88, failed: 1, skipped: 2, longest },
+      { name: 'build', seconds: 46, passed: 0, failed: 0, skipped: 0, tests: [] },
+      { name: 'core', seconds: 12.34, passed: 88, failed: 1, skipped: 2, tests },
     ],
     50,
   ).split('\n')
-  assert.match(lines[1] ?? '', /^build +46\.0 +-$/)
-  assert.match(lines[2] ?? '', /^core +12\.3 +88, 1 FAILED, 2 skipped$/)
-  assert.match(lines[3] ?? '', /^all +50\.0 +88$/)
+  assert.match(lines[0] ?? '', /^ +stage +seconds +passed +failed +skipped$/)
+  assert.match(lines[1] ?? '', /^ +build +46\.0 +0 +0 +0$/)
+  assert.match(lines[2] ?? '', /^ +core +12\.3 +88 +1 +2$/)
+  assert.match(lines[3] ?? '', /^ +all +50\.0 +88 +1 +2$/)
   assert.equal(lines.filter((line) => line.includes('(core)')).length, 10)
   assert.match(lines.find((line) => line.includes('(core)')) ?? '', /^ +11\.0 test 11 \(core\)$/)
   assert.equal(lines.at(-1), '88 passed, 1 failed, 2 skipped')
