@@ -2,10 +2,11 @@
 // with every version of PostgreSQL.
 import { existsSync } from 'node:fs'
 import { readOptions } from './cli.mjs'
+import { installPostgres } from './debian.mjs'
 import { installRuntime, installServer, newest, runtimes, servers } from './runtimes/install.mjs'
 import { runSuite, testArguments } from './runtimes/suite.mjs'
 import { build, install, root } from './steps.mjs'
-import { compile, testNames, testsForRuntimes } from './suite.mjs'
+import { compile, testNames } from './suite.mjs'
 
 const ofServers = process.argv.includes('--servers')
 const help = ofServers
@@ -74,7 +75,10 @@ function* places() {
     const chosen = isNewest ? newest(runtime) : runtime
     const { missing, execPath } = installRuntime(chosen)
     const command = (file, report) => [execPath, ...testArguments[kind](file, report)]
-    yield { name: chosen.name, missing, command, files: named ?? testsForRuntimes(runtime) }
+    const isWanted = ({ development, long }, folder) =>
+      !development && (runtime.long || !long) && (runtime.folders?.includes(folder) ?? true)
+    const files = named ?? testNames(isWanted, { server: installPostgres() })
+    yield { name: chosen.name, missing, command, files }
   }
 }
 

@@ -10,14 +10,10 @@ import { installPostgres } from './debian.mjs'
 import { local, root, run } from './steps.mjs'
 
 /**
- * @typedef {object} Needs of the tests of a folder, in addition to a built addon
- * @property {true} [linux] /proc, signals, strace, mounts, namespaces, terminals, several users, or the wait queue
- * @property {true} [server] PostgreSQL and PgBouncer
- * @property {true} [development] the Node.js version and the packages of the development
- * @property {true} [long] minutes: `npm run test:all` runs them, `npm test` does not
+ * What the tests of each folder need, in addition to a built addon. `linux`: /proc, signals, strace, mounts, namespaces,
+ * terminals, several users, or the wait queue. `server`: PostgreSQL and PgBouncer. `development`: the Node.js version and
+ * the packages of the development. `long`: minutes; `npm run test:all` runs them, `npm test` does not.
  */
-
-/** @type {Record<string, Needs>} */
 export const folders = {
   api: {},
   bundling: { linux: true, development: true, long: true },
@@ -33,42 +29,27 @@ export const folders = {
   tools: { development: true, long: true },
 }
 
-/** Folders of `__test__/` without tests. */
-const SUPPORT = ['legacy', 'support', 'types']
+const ENDING = '.test.mjs'
+export const compiledTest = (name) => `build/__test__/${name}${ENDING}`
 
 /**
- * The compiled tests of the folders that `isWanted` accepts, as `folder/name`.
- * @param {(needs: Needs) => boolean} [isWanted]
+ * The compiled tests of the folders that `isWanted` accepts, as `folder/name`. `missing`: why a need is not met here;
+ * folders with this need are left out, and the reason is printed.
  */
-export function testNames(isWanted = () => true) {
-  const compiled = `${root}build/__test__`
-  const found = readdirSync(compiled).filter((name) => !SUPPORT.includes(name))
-  const unknown = found.find((name) => !(name in folders))
-  if (unknown !== undefined) throw new Error(`tools/suite.mjs does not say what __test__/${unknown}/ needs`)
-  return found.filter((folder) => isWanted(folders[folder])).flatMap((folder) => namesIn(compiled, folder))
-}
-
-function namesIn(compiled, folder) {
-  const ending = '.test.mjs'
-  const files = readdirSync(`${compiled}/${folder}`).filter((name) => name.endsWith(ending))
-  return files.map((name) => `${folder}/${name.slice(0, -ending.length)}`)
-}
-
-/** @param {string} name */
-export const compiledTest = (name) => `build/__test__/${name}.test.mjs`
-
-/** The tests of the addon for another system than the development machine. */
-export const testsFor = (/** @type {NodeJS.Platform} */ system) =>
-  testNames(({ linux, server, development }) => !server && !development && (system === 'linux' || !linux))
-
-/** The tests of the package for another runtime, including PostgreSQL locks if a server is installed. */
-export function testsForRuntimes({ long: withLong, folders: wanted }) {
-  const why = installPostgres()
-  if (why !== undefined) console.log(`SKIPPED, as ${why}: the tests of locks on PostgreSQL`)
-  const isWanted = (/** @type {Needs} */ { server, development, long }) =>
-    !development && (why === undefined || !server) && (withLong || !long)
-  const isOf = (/** @type {string} */ name) => wanted?.includes(name.split('/')[0]) ?? true
-  return testNames(isWanted).filter(isOf)
+export function testNames(isWanted = () => true, missing = {}) {
+  const compiled = readdirSync(`${root}build/__test__`, { recursive: true })
+  const files = compiled.filter((file) => file.endsWith(ENDING))
+  const names = files.map((file) => file.slice(0, -ENDING.length).replaceAll('\\', '/'))
+  const folderOf = (name) => name.split('/')[0]
+  const chosen = [...new Set(names.map(folderOf))].filter((folder) => {
+    const needs = folders[folder]
+    if (needs === undefined) throw new Error(`tools/suite.mjs does not say what __test__/${folder}/ needs`)
+    if (!isWanted(needs, folder)) return false
+    const need = Object.keys(needs).find((each) => missing[each])
+    if (need) console.log(`SKIPPED, as ${missing[need]}: __test__/${folder}/`)
+    return !need
+  })
+  return names.filter((name) => chosen.includes(folderOf(name)))
 }
 
 /** Compiles the tests. */
@@ -78,21 +59,8 @@ export function compile() {
   run(process.execPath, [`${root}node_modules/typescript/bin/tsc`, '-p', 'tsconfig.json'])
 }
 
-/** The tests that can run on this machine; prints why the others cannot. */
-function testsHere(long) {
-  const isLinux = process.platform === 'linux'
-  const withoutServer = installPostgres()
-  const withoutLinux = isLinux ? undefined : `${process.platform} is not Linux`
-  const isLeftOut = (/** @type {Needs} */ { linux, server }) =>
-    (linux && withoutLinux) || (server && withoutServer)
-  const inPart = (/** @type {Needs} */ needs) => (needs.long ?? false) === long
-  for (const [folder, needs] of Object.entries(folders))
-    if (inPart(needs) && isLeftOut(needs)) console.log(`SKIPPED, as ${isLeftOut(needs)}: __test__/${folder}/`)
-  return testNames((needs) => inPart(needs) && !isLeftOut(needs))
-}
-
 /** Runs several test files at once, because tests mostly wait. */
-async function suite(/** @type {string[]} */ names) {
+async function suite(names) {
   const log = join(mkdtempSync(join(tmpdir(), 'reconcile-lock-sleeps-')), 'log')
   process.on('exit', () => rmSync(dirname(log), { recursive: true, force: true }))
   process.env.RECONCILE_TEST_SLEEPS = log
@@ -108,7 +76,7 @@ async function suite(/** @type {string[]} */ names) {
 }
 
 /** How long the tests have slept, by reason. */
-function sleeps(/** @type {string} */ log) {
+function sleeps(log) {
   const all = new Map()
   for (const line of log.split('\n').filter(Boolean)) {
     const { milliseconds, why } = JSON.parse(line)
@@ -126,18 +94,20 @@ const help = `npm run test:suite -- [--long] [FOLDER/NAME ...]
 Compiles the tests and runs them, or those that are named, such as cli/signals. --long runs those of npm run test:all.`
 
 if (process.argv[1] === import.meta.filename) {
-  const options = {
-    compile: { type: 'boolean' },
-    run: { type: 'boolean' },
-    long: { type: 'boolean' },
-    help: { type: 'boolean' },
+  const flags = ['compile', 'run', 'long', 'help'].map((name) => [name, { type: 'boolean', default: false }])
+  const { values, positionals } = parseArgs({ options: Object.fromEntries(flags), allowPositionals: true })
+  if (values.help) {
+    console.log(help)
+    process.exit()
   }
-  const { values, positionals } = parseArgs({ options, allowPositionals: true })
-  if (values.help) console.log(help)
-  else {
-    if (!values.run) compile()
-    const unknown = positionals.find((name) => !testNames().includes(name))
-    if (unknown !== undefined) throw new Error(`there is no test ${unknown}`)
-    if (!values.compile) await suite(positionals.length > 0 ? positionals : testsHere(values.long ?? false))
+  if (!values.run) compile()
+  const unknown = positionals.find((name) => !testNames().includes(name))
+  if (unknown !== undefined) throw new Error(`there is no test ${unknown}`)
+  if (!values.compile) {
+    const linux = process.platform !== 'linux' && `${process.platform} is not Linux`
+    const inPart = ({ long = false }) => long === values.long
+    const chosen =
+      positionals.length > 0 ? positionals : testNames(inPart, { linux, server: installPostgres() })
+    await suite(chosen)
   }
 }

@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { runSuite, testArguments } from '../runtimes/suite.mjs'
 import { bundle, root } from '../steps.mjs'
-import { compile, testsFor } from '../suite.mjs'
+import { compile, testNames } from '../suite.mjs'
 import { output, prepareWine, wineEnvironment, work } from './build.mjs'
 import { makeOnce, systemOf, unpack } from './debian.mjs'
 
@@ -147,7 +147,9 @@ export async function testNode(target, addon) {
     const about = { name: `${name}: the suite under ${node.under}`, ...emulator }
     // Tests that cannot pass there are marked by `knownFailure`.
     const environment = { ...env, RECONCILE_TEST_PLATFORM: platform }
-    return await runSuite({ ...about, env: environment }, testsFor(node.system))
+    const isWanted = ({ linux, server, development }) =>
+      !server && !development && (node.system === 'linux' || !linux)
+    return await runSuite({ ...about, env: environment }, testNames(isWanted))
   } finally {
     rmSync(place)
     // The addon of this machine's own build.
