@@ -1,9 +1,9 @@
 // Checks of the repository: `node tools/check.mjs commits [DIRECTORY]`, `workflows [DIRECTORY]`, `dependencies
 // [--advisories]`, `release TAG [DIRECTORY]`.
 import { spawnSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { directoryFor, installFromPip, makeOnce } from './installers.mjs'
 import { root, run } from './steps.mjs'
 
 /** The limit does not apply to older commits. */
@@ -36,22 +36,13 @@ function commits(directory = root) {
   console.log(`commit subjects: ${lines.length} checked`)
 }
 
-/** Installs the tools of `tools.txt` by hash; returns their directory, `undefined` if pip fails (an error under CI). */
+/** Installs the tools of `tools.txt`; returns their directory, `undefined` if pip fails (an error under CI). */
 function tools() {
-  const list = join(root, 'tools/tools.txt')
-  const version = createHash('sha256').update(readFileSync(list)).digest('hex').slice(0, 12)
-  const home = join(root, 'target/tools', version)
-  if (existsSync(home)) return join(home, 'bin')
-  const unfinished = `${home}.${process.pid}`
-  const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-deps']
-  const args = [...pip, '--only-binary', ':all:', '--require-hashes', '--target', unfinished, '-r', list]
-  const { status, stderr, error } = spawnSync('python3', args, { encoding: 'utf8' })
-  if (status === 0) {
-    renameSync(unfinished, home)
-    return join(home, 'bin')
-  }
-  rmSync(unfinished, { recursive: true, force: true })
-  console.error(`pip cannot install the tools of tools/tools.txt: ${error?.message ?? stderr.trim()}`)
+  const list = 'tools/tools.txt'
+  const home = directoryFor('tools', readFileSync(join(root, list)))
+  const missing = makeOnce(home, (unfinished) => installFromPip(unfinished, list))
+  if (missing === undefined) return join(home, 'bin')
+  console.error(`pip cannot install the tools of ${list}: ${missing}`)
   if (process.env.CI) process.exit(1)
   return undefined
 }

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { file, installPackages } from '../debian.mjs'
+import { installFromPip, makeOnce } from '../installers.mjs'
 import { pathFlags, root, run } from '../steps.mjs'
 
 /** The directory for all files of these checks. */
@@ -41,22 +42,26 @@ const debian = {
   },
 }
 
+const zig = join(work, 'zig')
+
 /** Installs what is missing, or ends this process with the reason. */
 export function installTools(targets) {
   const needed = Object.assign({}, debian.all, ...targets.map(({ link, run = [link] }) => debian[run[0]]))
   const wanted = Object.entries(needed).map(([name, path]) => [name, file(path)])
-  const why = installPackages(Object.fromEntries(wanted))
-  if (why !== undefined) {
-    console.error(why)
-    process.exit(1)
-  }
-  const venv = join(work, 'python')
-  if (existsSync(join(venv, 'bin/cargo-zigbuild'))) return
-  mkdirSync(work, { recursive: true })
-  run('python3', ['-m', 'venv', venv])
   // The same linker as in the workflow that builds the published binaries.
-  run(join(venv, 'bin/pip'), ['install', '--quiet', '--no-deps', '--require-hashes', '-r', '.github/zig.txt'])
+  const installZig = (unfinished) => installFromPip(unfinished, '.github/zig.txt')
+  const why = installPackages(Object.fromEntries(wanted)) ?? makeOnce(zig, installZig)
+  if (why === undefined) return
+  console.error(why)
+  process.exit(1)
 }
+
+/** With zig, as a program and as a module of Python. */
+const zigEnvironment = () => ({
+  ...process.env,
+  PATH: `${join(zig, 'bin')}:${process.env.PATH}`,
+  PYTHONPATH: zig,
+})
 
 /**
  * Without the first two flags each function has an entry in a table that the loader relocates: 65 kB. The last one leaves
@@ -74,8 +79,7 @@ function environment() {
       writeFileSync(join(node, name), name.endsWith('.a') ? '!<arch>\n' : '')
   }
   return {
-    ...process.env,
-    PATH: `${join(work, 'python/bin')}:${process.env.PATH}`,
+    ...zigEnvironment(),
     RUSTC: '/usr/bin/rustc',
     // Enables the unstable option that builds the standard library in Debian's stable compiler.
     RUSTC_BOOTSTRAP: '1',
@@ -89,9 +93,8 @@ function environment() {
 
 /** The directory with zig's C libraries: of the zig here, or of the one that a workflow has installed. */
 export function zigLibrary() {
-  const env = { ...process.env, PATH: `${join(work, 'python/bin')}:${process.env.PATH}` }
   const args = ['-c', 'import ziglang; print(ziglang.__path__[0])']
-  return join(output('python3', args, { env }).trim(), 'lib/libc')
+  return join(output('python3', args, { env: zigEnvironment() }).trim(), 'lib/libc')
 }
 
 /** Writes text stubs of the libraries of macOS: that of zig, and one for the library that the crate `libc` names. */

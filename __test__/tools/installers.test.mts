@@ -1,0 +1,33 @@
+// What is installed below target/ is complete.
+import assert from 'node:assert/strict'
+import { readdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { directory } from '../support/directory.mjs'
+import { root } from '../support/packages.mjs'
+
+interface Installers {
+  makeOnce(directory: string, fill: (unfinished: string) => void): string | undefined
+}
+const { makeOnce }: Installers = await import(join(root, 'tools/installers.mjs'))
+
+test('makeOnce fills a directory once', (t) => {
+  const home = directory(t)
+  const fill = (unfinished: string) => {
+    assert.deepEqual(readdirSync(home), [unfinished.slice(home.length + 1)])
+    writeFileSync(join(unfinished, 'file'), '')
+  }
+  assert.equal(makeOnce(join(home, 'tools'), fill), undefined)
+  assert.equal(makeOnce(join(home, 'tools'), assert.fail), undefined)
+  assert.deepEqual(readdirSync(home, { recursive: true }).sort(), ['tools', 'tools/file'])
+})
+
+test('makeOnce leaves no directory if it fails', (t) => {
+  const home = directory(t)
+  const fill = (unfinished: string) => {
+    writeFileSync(join(unfinished, 'file'), '')
+    throw new Error('a reason')
+  }
+  assert.equal(makeOnce(join(home, 'tools'), fill), 'a reason')
+  assert.deepEqual(readdirSync(home), [])
+})
