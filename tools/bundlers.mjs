@@ -2,7 +2,7 @@
 // them before the tests, which run at the same time.
 import { join } from 'node:path'
 import { directoryFor, installFromNpm, makeOnce } from './installers.mjs'
-import { installRuntime, runtimes } from './runtimes/install.mjs'
+import { installRuntime, runtimesNamed } from './runtimes/install.mjs'
 
 const packages = [
   ...['@electron/asar@4.3.2', '@vercel/ncc@0.45.0', '@vercel/nft@1.11.5', '@yarnpkg/cli-dist@4.18.1'],
@@ -10,11 +10,9 @@ const packages = [
   ...['rollup@4.68.5', 'tsdown@0.23.7', 'tsup@9.0.0', 'webpack@5.112.2'],
 ]
 
-const runtime = (name) => installRuntime(runtimes.find((each) => each.name.startsWith(name)))
-
 /** A Node.js that is new enough for all bundlers. */
-export const installNode = () => runtime('node@24')
-export const installBun = () => runtime('bun@')
+export const installNode = () => installRuntime(runtimesNamed('node@24')[0])
+export const installBun = () => installRuntime(runtimesNamed('bun')[0])
 
 /** Installs the bundlers and package managers; returns their `node_modules`, or why they are missing. */
 export function installBundlers() {
