@@ -13,16 +13,12 @@ export const local = { NODE_EXTRA_CA_CERTS: undefined }
 
 /** Runs a command in the project's directory, shows its output, and ends this process if it fails. */
 export function run(command, args, options = {}) {
-  console.log(`\n> ${[command, ...args].join(' ')}`)
+  const words = [command, ...args].join(' ')
+  console.log(`\n> ${words}`)
   const { status, signal, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit', ...options })
-  if (error) {
-    console.error(`${command}: ${error.message}`)
-    process.exit(1)
-  }
-  if (status !== 0) {
-    console.error(`${command} ${args.join(' ')}: ${signal ? `ended by ${signal}` : `exit code ${status}`}`)
-    process.exit(status ?? 1)
-  }
+  if (status === 0) return
+  console.error(`${words}: ${error?.message ?? (signal ? `ended by ${signal}` : `exit code ${status}`)}`)
+  process.exit(status ?? 1)
 }
 
 /** Installs the packages of `package-lock.json`, unless they are installed. */
@@ -30,16 +26,8 @@ export function install() {
   const installed = `${root}node_modules/.package-lock.json`
   const wanted = `${root}package-lock.json`
   if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(wanted).mtimeMs) return
-  // Not `npm ci`: it refuses a lock file without the packages for other platforms, which a registry may not
-  // have.
+  // Not `npm ci`: it refuses a lock file without the packages for other platforms, which a registry may not have.
   run('npm', ['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund'])
-}
-
-/** Runs a command of napi's own tooling. */
-function napi(args, env) {
-  const manifest = `${root}node_modules/@napi-rs/cli/package.json`
-  const cli = `${root}node_modules/@napi-rs/cli/${JSON.parse(readFileSync(manifest, 'utf8')).bin.napi}`
-  run(process.execPath, [cli, ...args], { env: { ...process.env, ...env } })
 }
 
 /** Checks the types of `lib/` and bundles it: one file for each entry point, and one shared file. */
@@ -52,7 +40,6 @@ export function bundle(out = `${root}dist`) {
 /**
  * Flags of rustc that take the paths of this machine out of a binary, so that builds in different directories have the
  * same bytes: the sources of the crates, of the standard library (if it is built, too) and of this project.
- * @param {string} rustc
  */
 export function pathFlags(rustc = 'rustc') {
   const registries = join(process.env.CARGO_HOME ?? join(homedir(), '.cargo'), 'registry/src')
@@ -69,21 +56,14 @@ export function pathFlags(rustc = 'rustc') {
   return usable.map(([path, name]) => `--remap-path-prefix=${path}=/${name}`).join(' ')
 }
 
+const BUILD = 'build --package reconcile-lock --platform --release --features node --no-js --dts binding.d.ts'
+
 /** Builds the release addon beside `package.json`, with the types of its calls, and bundles the JavaScript. */
 export function build(more = []) {
-  const options = [
-    'build',
-    '--package',
-    'reconcile-lock',
-    '--platform',
-    '--release',
-    '--features',
-    'node',
-    '--no-js',
-    '--dts',
-    'binding.d.ts',
-    ...more,
-  ]
-  napi(options, { RUSTFLAGS: [process.env.RUSTFLAGS, pathFlags()].filter(Boolean).join(' ') })
+  const napi = `${root}node_modules/@napi-rs/cli`
+  const { bin } = JSON.parse(readFileSync(`${napi}/package.json`, 'utf8'))
+  const RUSTFLAGS = [process.env.RUSTFLAGS, pathFlags()].filter(Boolean).join(' ')
+  const env = { ...process.env, RUSTFLAGS }
+  run(process.execPath, [`${napi}/${bin.napi}`, ...BUILD.split(' '), ...more], { env })
   bundle()
 }
