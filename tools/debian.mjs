@@ -3,11 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
 import { run } from './steps.mjs'
 
-/**
- * Installs missing packages.
- * @param {Record<string, () => boolean>} packages checks whether each is installed
- * @returns {string | undefined} why a package is still missing
- */
+/** Installs packages, given by name with a check whether each is there; returns why one is still missing. */
 export function installPackages(packages) {
   const missing = Object.keys(packages).filter((name) => !packages[name]())
   if (missing.length === 0) return undefined
@@ -19,16 +15,15 @@ export function installPackages(packages) {
   return undefined
 }
 
-/** @param {string} path */
 export const file = (path) => () => existsSync(path)
 
 /** Installs the servers that the tests start; returns why they are missing, or exits under CI. */
 export function installPostgres() {
   if (process.platform !== 'linux') return 'the servers are those of Debian'
   const home = '/usr/lib/postgresql'
+  const versions = existsSync(home) ? readdirSync(home) : []
   const why = installPackages({
-    postgresql: () =>
-      existsSync(home) && readdirSync(home).some((version) => existsSync(`${home}/${version}/bin/postgres`)),
+    postgresql: () => versions.some((version) => existsSync(`${home}/${version}/bin/postgres`)),
     pgbouncer: file('/usr/sbin/pgbouncer'),
     iproute2: file('/sbin/ip'),
   })

@@ -114,12 +114,7 @@ process.exit(status ?? 1)\n`,
   },
 }
 
-/**
- * Runs the suite with an addon that was built for another machine.
- * @param {{ name: string, run: string[], node: { under: string, platform: string, system: NodeJS.Platform } }} target
- * @param {string} addon its path
- * @returns {Promise<import('../runtimes/suite.mjs').Counts | { missing: string }>}
- */
+/** Runs the suite with an addon that was built for another machine; returns the counts, or why it cannot run. */
 export async function testNode(target, addon) {
   const { name, node } = target
   const { missing, platform = '', env, ...emulator } = emulators[node.under](target)
@@ -130,12 +125,11 @@ export async function testNode(target, addon) {
   const kept = existsSync(place) ? readFileSync(place) : undefined
   copyFileSync(addon, place)
   try {
-    const about = { name: `${name}: the suite under ${node.under}`, ...emulator }
-    // Tests that cannot pass there are marked by `knownFailure`.
-    const environment = { ...env, RECONCILE_TEST_PLATFORM: platform }
     const isWanted = ({ linux, server, development }) =>
       !server && !development && (node.system === 'linux' || !linux)
-    return await runSuite({ ...about, env: environment }, testNames(isWanted))
+    // Tests that cannot pass there are marked by `knownFailure`.
+    const about = { env: { ...env, RECONCILE_TEST_PLATFORM: platform }, ...emulator }
+    return await runSuite({ name: `${name}: the suite under ${node.under}`, ...about }, testNames(isWanted))
   } finally {
     rmSync(place)
     // The addon of this machine's own build.

@@ -16,18 +16,6 @@ const parser = new XMLParser({
   isArray: (name) => name === 'testcase' || name === 'testsuite',
 })
 
-/**
- * @typedef {{ name: string, state: 'passed' | 'failed' | 'skipped', about: string }} Result `about`: why not passed
- * @typedef {{ passed: number, failed: number, skipped: number }} Counts
- *
- * @typedef {object} Runtime
- * @property {string} name
- * @property {(file: string, report: string) => string[]} command the words that run a file and write a report
- * @property {NodeJS.ProcessEnv} [env]
- * @property {number} [concurrency] how many files run at once
- * @property {number} [deadline] time after which a file is killed, in milliseconds
- */
-
 /** The words after the executable that run a file of tests and write a report. */
 export const testArguments = {
   // The report appears at the end alone; the other reporter says how far a file came that hangs.
@@ -42,22 +30,28 @@ export const testArguments = {
   deno: (file, report) => ['test', '--allow-all', '--no-check', `--junit-path=${report}`, file],
 }
 
+const indent = (text, width) => text.replaceAll('\n', `\n${' '.repeat(width)}`)
+
 /**
- * @param {Runtime} runtime
- * @param {string[]} files as `folder/name`
- * @returns {Promise<Counts & { failures: string[] }>} with the output of each failed test
+ * Runs files, given as `folder/name`; returns the numbers of tests, and the output of each that failed. `command`: the
+ * words that run a file and write a report. `concurrency`: how many files run at once. `deadline`: the milliseconds after
+ * which a file is killed.
  */
-export async function runSuite(runtime, files, print = console.log) {
-  print(`\n# ${runtime.name}`)
+export async function runSuite(
+  { name: runtime, command, env, concurrency = 3 * availableParallelism(), deadline = 10 * 60_000 },
+  files,
+  print = console.log,
+) {
+  print(`\n# ${runtime}`)
   const counts = { passed: 0, failed: 0, skipped: 0 }
   const failures = []
   // The longest files first, so that none runs alone at the end.
-  const isLong = (/** @type {string} */ file) => Number(folders[file.split('/')[0]]?.long ?? false)
-  const waiting = files.toSorted((a, b) => isLong(b) - isLong(a))
+  const isLong = (file) => Number(folders[file.split('/')[0]]?.long ?? false)
+  const waiting = files.toSorted((a, b) => isLong(b) - isLong(a)).values()
   const work = async () => {
-    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+    for (const file of waiting) {
       const began = performance.now()
-      const results = await runFile(runtime, file)
+      const results = await runFile(file, command, env, deadline)
       const seconds = ((performance.now() - began) / 1000).toFixed(1)
       const found = Object.keys(counts).flatMap((state) => {
         const number = results.filter((one) => one.state === state).length
@@ -67,19 +61,17 @@ export async function runSuite(runtime, files, print = console.log) {
       print(`${file.padEnd(28)} ${found.join(', ')} (${seconds} s)`)
       for (const { name, state, about } of results.filter((one) => one.state !== 'passed')) {
         const why = about.trim() || 'the report of this runtime gives no reason; that of npm test does'
-        print(`  ${state}: ${name}\n    ${why.replaceAll('\n', '\n    ')}`)
-        if (state === 'failed')
-          failures.push(`${runtime.name}, ${file}: ${name}\n  ${why.replaceAll('\n', '\n  ')}`)
+        print(`  ${state}: ${name}\n    ${indent(why, 4)}`)
+        if (state === 'failed') failures.push(`${runtime}, ${file}: ${name}\n  ${indent(why, 2)}`)
       }
     }
   }
-  const { concurrency = 3 * availableParallelism() } = runtime
   await Promise.all(Array.from({ length: concurrency }, work))
   return { ...counts, failures }
 }
 
-/** @returns {Promise<Result[]>} */
-async function runFile({ command, env, deadline = 10 * 60_000 }, file) {
+/** The tests of a file, each with its `state`, and in `about` why it has not passed. */
+async function runFile(file, command, env, deadline) {
   const directory = join(root, 'target/runtimes/reports')
   mkdirSync(directory, { recursive: true })
   const report = join(directory, `${file.replace('/', '-')}.xml`)
@@ -118,11 +110,8 @@ function threadsOf(pid) {
   return stdout ?? `its threads are unknown: ${error?.message}`
 }
 
-/**
- * The tests in a JUnit report, including those in suites.
- * @returns {Result[]}
- */
-function readReport(/** @type {string} */ xml) {
+/** The tests in a JUnit report, including those in suites. */
+function readReport(xml) {
   const textOf = (element) => element['#text'] ?? element.message ?? String(element)
   const visit = ({ testcase = [], testsuite = [] }) => [
     ...testcase.map(({ name, failure, error = failure, skipped }) => {
