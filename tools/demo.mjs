@@ -11,22 +11,19 @@ import { build, install } from './steps.mjs'
 install()
 build()
 const example = prepareExample()
-const running = new Set()
+const children = []
 process.on('exit', () => {
-  for (const child of running) child.kill('SIGKILL')
+  for (const child of children) child.kill('SIGKILL')
 })
 
 /** Starts the tool in a data directory and shows its output, each line under `name`. */
 function start(name, dir, ...args) {
   const print = (line) => console.log(`  ${name.padEnd(7)} | ${line}`)
   print(['$ reconcile', ...args].join(' '))
-  const main = join(example, 'dist/src/main.js')
+  const words = [join(example, 'dist/src/main.js'), ...args, '--dir', dir]
   const env = { ...process.env, NODE_DEBUG: args[0] === 'ping' ? 'reconcile-lock' : '' }
-  const child = spawn(process.execPath, [main, ...args, '--dir', dir], {
-    env,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  running.add(child)
+  const child = spawn(process.execPath, words, { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  children.push(child)
   const run = { child, output: '' }
   for (const stream of [child.stdout, child.stderr])
     stream.setEncoding('utf8').on('data', (chunk) => {
@@ -38,7 +35,6 @@ function start(name, dir, ...args) {
       }
     })
   run.ended = once(child, 'close').then(([code, signal]) => {
-    running.delete(child)
     print(`= ended by ${signal ?? `exit code ${code}`}`)
     return signal ?? code
   })
@@ -53,6 +49,13 @@ async function show(expected, ...args) {
 }
 function expect(found, expected) {
   if (String(found) !== String(expected)) throw new Error(`demo: ended by ${found}, not by ${expected}`)
+}
+/** Polls until a condition is true; none of the runs may end before. */
+async function until(isTrue, runs) {
+  while (!isTrue()) {
+    if (runs.some(({ child }) => child.exitCode !== null)) throw new Error('demo: a run ended too early')
+    await setTimeout(5)
+  }
 }
 const section = (title) => console.log(`\n--- ${title}`)
 
@@ -92,10 +95,7 @@ for (const name of ['token.json', 'authority.jsonl']) {
 const { acquireLock } = await import('reconcile-lock')
 const gate = await acquireLock({ cwd: together, file: '.xero-token-refresh.lock' })
 const pings = ['P', 'Q'].map((name) => start(name, together, 'ping'))
-while (!pings.every(({ output }) => output.includes(': waiting '))) {
-  if (pings.some(({ child }) => child.exitCode !== null)) throw new Error('demo: a command did not wait')
-  await setTimeout(5)
-}
+await until(() => pings.every(({ output }) => output.includes(': waiting ')), pings)
 await gate.release()
 expect(await Promise.all(pings.map(({ ended }) => ended)), [0, 0])
 
@@ -103,10 +103,7 @@ section('A run is killed when a posting has arrived and the run does not know it
 const dir = dataDirectory('killed')
 const victim = start('C', dir, '--execute', '--pause-ms', '2000')
 const inDoubt = () => booked(dir).filter((invoice) => !posted(dir).includes(invoice))
-while (posted(dir).length < 2 || inDoubt().length === 0) {
-  if (victim.child.exitCode !== null) throw new Error('demo: the run ended before it was killed')
-  await setTimeout(5)
-}
+await until(() => posted(dir).length >= 2 && inDoubt().length > 0, [victim])
 victim.child.kill('SIGKILL')
 expect(await victim.ended, 'SIGKILL')
 const [doubtful] = inDoubt()
