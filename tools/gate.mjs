@@ -43,26 +43,21 @@ const show = (text) => process.stdout.write(text)
  */
 export async function runStages(stages, print = show) {
   const results = new Map()
-  const runEach = async (chosen, run = runStage) => {
-    for (const stage of chosen)
+  const runEach = async (isWanted, run = runStage) => {
+    for (const stage of stages.filter(isWanted))
       if (!hasFailed([...results.values()])) results.set(stage, await run(stage, print))
   }
   const inBackground = async (stage) => {
     print(`\n${stage.name}: runs in the background\n`)
-    let output = ''
-    const result = await runStage(stage, (text) => {
-      output += text
-    })
-    print(output)
+    const printed = []
+    const result = await runStage(stage, (text) => printed.push(text))
+    print(printed.join(''))
     return result
   }
-  await runEach(stages.filter(({ long }) => !long))
+  await runEach(({ long }) => !long)
   await Promise.all([
-    runEach(stages.filter(({ long, background }) => long && !background)),
-    runEach(
-      stages.filter(({ background }) => background),
-      inBackground,
-    ),
+    runEach(({ long, background }) => long && !background),
+    runEach(({ background }) => background, inBackground),
   ])
   return stages.flatMap((stage) => results.get(stage) ?? [])
 }
