@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { file, installPackages } from '../debian.mjs'
+import { installPackages } from '../debian.mjs'
 import { installFromPip, makeOnce } from '../installers.mjs'
 import { pathFlags, root, run } from '../steps.mjs'
 
@@ -10,47 +10,30 @@ import { pathFlags, root, run } from '../steps.mjs'
 export const work = join(root, 'target/cross')
 const wine = join(work, 'wine')
 
-const QEMU = { 'qemu-user-static': '/usr/bin/qemu-aarch64-static' }
+const QEMU = 'qemu-user-static'
 /** The packages of an emulator and the libraries that Node.js needs under it. */
-const emulator = (architecture, directory) => ({
-  ...QEMU,
-  [`libc6-${architecture}-cross`]: `/usr/${directory}/lib/libc.so.6`,
-  [`libstdc++6-${architecture}-cross`]: `/usr/${directory}/lib/libstdc++.so.6`,
-})
+const emulator = (architecture) => [QEMU, `libc6-${architecture}-cross`, `libstdc++6-${architecture}-cross`]
 
-/** A file of each Debian package, for all targets or by the command that links or runs programs. */
+/** The Debian packages for all targets, or by the command that links or runs programs. */
 const debian = {
-  all: {
-    'rustc-web': '/usr/bin/rustc',
-    'rust-web-src': '/usr/lib/rustlib/src/rust/library/std/Cargo.toml',
-    'rust-web-clippy': '/usr/bin/clippy-driver',
-  },
-  clang: {
-    'clang-19': '/usr/bin/clang-19',
-    'lld-19': '/usr/bin/lld-19',
-    'llvm-19': '/usr/bin/llvm-objdump-19',
-  },
-  'qemu-arm-static': QEMU,
-  'qemu-aarch64-static': emulator('arm64', 'aarch64-linux-gnu'),
-  'qemu-ppc64le-static': emulator('ppc64el', 'powerpc64le-linux-gnu'),
-  'qemu-riscv64-static': QEMU,
-  'qemu-s390x-static': emulator('s390x', 's390x-linux-gnu'),
-  wine: {
-    'gcc-mingw-w64-x86-64': '/usr/bin/x86_64-w64-mingw32-gcc',
-    wine64: '/usr/lib/x86_64-linux-gnu/wine/x86_64-windows/kernelbase.dll',
-    wine: '/usr/bin/wine',
-  },
+  all: ['rustc-web', 'rust-web-src', 'rust-web-clippy'],
+  clang: ['clang-19', 'lld-19', 'llvm-19'],
+  'qemu-arm-static': [QEMU],
+  'qemu-aarch64-static': emulator('arm64'),
+  'qemu-ppc64le-static': emulator('ppc64el'),
+  'qemu-riscv64-static': [QEMU],
+  'qemu-s390x-static': emulator('s390x'),
+  wine: ['gcc-mingw-w64-x86-64', 'wine64', 'wine'],
 }
 
 const zig = join(work, 'zig')
 
 /** Installs what is missing, or ends this process with the reason. */
 export function installTools(targets) {
-  const needed = Object.assign({}, debian.all, ...targets.map(({ link, run = [link] }) => debian[run[0]]))
-  const wanted = Object.entries(needed).map(([name, path]) => [name, file(path)])
+  const needed = targets.flatMap(({ link, run = [link] }) => debian[run[0]] ?? [])
   // The same linker as in the workflow that builds the published binaries.
   const installZig = (unfinished) => installFromPip(unfinished, '.github/zig.txt')
-  const why = installPackages(Object.fromEntries(wanted)) ?? makeOnce(zig, installZig)
+  const why = installPackages([...debian.all, ...new Set(needed)]) ?? makeOnce(zig, installZig)
   if (why === undefined) return
   console.error(why)
   process.exit(1)
