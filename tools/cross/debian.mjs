@@ -26,16 +26,15 @@ export function unpack(architecture, name, directory) {
   const apt = join(work, 'apt', architecture)
   rmSync(apt, { recursive: true, force: true })
   for (const path of ['lists/partial', 'archives/partial']) mkdirSync(join(apt, path), { recursive: true })
-  const [sources, status] = [join(apt, 'sources.list'), join(apt, 'status')]
+  const sources = join(apt, 'sources.list')
   const key = '/usr/share/keyrings/debian-archive-keyring.gpg'
   writeFileSync(sources, `deb [signed-by=${key}] ${archive} ${RELEASE} main\n`)
-  // No package is installed.
-  writeFileSync(status, '')
   const options = [
     `Dir::Etc::SourceList=${sources}`,
     'Dir::Etc::SourceParts=/dev/null',
     `Dir::State::Lists=${join(apt, 'lists')}`,
-    `Dir::State::status=${status}`,
+    // No package is installed.
+    'Dir::State::status=/dev/null',
     `Dir::Cache=${apt}`,
     `APT::Architecture=${architecture}`,
     `APT::Architectures=${architecture}`,
