@@ -67,11 +67,11 @@ export const hasFailed = (results) => results.some(({ failed }) => failed > 0)
 /** Runs a stage to its end or to the first command that fails. A failed command without a failed test counts as one. */
 export async function runStage({ name, hasTests, commands }, print = show) {
   const started = performance.now()
-  const result = { name, seconds: 0, passed: 0, failed: 0, skipped: 0, tests: [] }
+  const result = { name, seconds: 0, passed: 0, failed: 0, skipped: 0, tests: [], failures: [] }
   const fail = (output, reason) => {
     print(`\n${name}: ${reason}\n`)
     result.failed ||= 1
-    result.end = `${output.trimEnd().split('\n').slice(-80).join('\n')}\n${name}: ${reason}`
+    result.failures.push(`${output.trimEnd().split('\n').slice(-80).join('\n')}\n${name}: ${reason}`)
   }
   for (const command of commands) {
     const { output, end } = await runCommand(command, print)
@@ -114,12 +114,12 @@ export function table(results, seconds) {
   const sum = (state) => results.reduce((total, each) => total + each[state], 0)
   const all = { name: 'all', seconds, ...Object.fromEntries(states.map((state) => [state, sum(state)])) }
   const row = (each) => [each.name, each.seconds.toFixed(1), ...states.map((state) => String(each[state]))]
-  const tests = results.flatMap(({ name, tests }) => tests.map((test) => ({ ...test, stage: name })))
+  const tests = results.flatMap(({ name, tests = [] }) => tests.map((test) => ({ ...test, stage: name })))
   const longest = tests.toSorted((a, b) => b.seconds - a.seconds).slice(0, 10)
   return [
-    ...results.flatMap(({ end }) => (end === undefined ? [] : [end, ''])),
-    columns([['stage', 'seconds', ...states], ...[...results, all].map(row)], 1),
-    '\n  the ten longest tests, in seconds',
+    ...results.flatMap(({ failures }) => failures.map((failure) => `${failure}\n`)),
+    columns([['', 'seconds', ...states], ...[...results, all].map(row)], 1),
+    ...(longest.length > 0 ? ['\n  the ten longest tests, in seconds'] : []),
     ...longest.map(({ name, seconds, stage }) => `${seconds.toFixed(1).padStart(9)} ${name} (${stage})`),
     `\n${states.map((state) => `${all[state]} ${state}`).join(', ')}`,
   ].join('\n')

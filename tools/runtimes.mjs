@@ -2,8 +2,9 @@
 // with every version of PostgreSQL.
 import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { columns, readOptions } from './cli.mjs'
+import { readOptions } from './cli.mjs'
 import { installPostgres } from './debian.mjs'
+import { hasFailed, table } from './gate.mjs'
 import { installRuntime, newest, runtimes, runtimesNamed } from './runtimes/install.mjs'
 import { runSuite, testArguments } from './runtimes/suite.mjs'
 import { build, install, root } from './steps.mjs'
@@ -42,7 +43,7 @@ const serverTests =
 /** Runs the tests in a runtime, or in this one with a server. */
 function test({ name, kind, long: withLong, folders, ...runtime }) {
   const { missing, execPath } = installRuntime({ kind, ...runtime })
-  if (missing) return { passed: 0, failed: 1, skipped: 0, failures: [`${name}: ${missing}`] }
+  if (missing) return { passed: 0, failed: 1, skipped: 0, failures: [`failed: ${name}: ${missing}`] }
   if (kind === 'postgres') {
     const command = (file, report) => [process.execPath, ...testArguments.node(file, report)]
     const place = { name, command, env: { RECONCILE_TEST_POSTGRES_BIN: dirname(execPath) } }
@@ -55,9 +56,7 @@ function test({ name, kind, long: withLong, folders, ...runtime }) {
   return runSuite({ name, command }, testNames(isWanted, { server: installPostgres() }))
 }
 
-const total = { passed: 0, failed: 0, skipped: 0 }
-const rows = [['', ...Object.keys(total), 'seconds']]
-const allFailures = []
+const results = []
 const isServer = ({ kind }) => kind === 'postgres'
 for (const runtime of chosen.only ?? runtimes.filter((each) => isServer(each) === chosen.servers)) {
   if (chosen.others && runtime.name === `node@${process.versions.node}`) {
@@ -66,14 +65,8 @@ for (const runtime of chosen.only ?? runtimes.filter((each) => isServer(each) ==
   }
   const tested = chosen.newest ? newest(runtime) : runtime
   const started = performance.now()
-  const { failures, ...counts } = await test(tested)
-  for (const state of Object.keys(total)) total[state] += counts[state]
-  allFailures.push(...failures)
-  const seconds = ((performance.now() - started) / 1000).toFixed(1)
-  rows.push([tested.name, ...Object.keys(total).map((state) => String(counts[state])), seconds])
+  const result = await test(tested)
+  results.push({ name: tested.name, seconds: (performance.now() - started) / 1000, ...result })
 }
-// Once more at the end, because the log is long.
-for (const failure of allFailures) console.log(`\nfailed: ${failure}`)
-console.log(`\n${columns(rows, 1)}`)
-console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`)
-process.exit(total.failed === 0 ? 0 : 1)
+console.log(`\n${table(results, performance.now() / 1000)}`)
+process.exit(hasFailed(results) ? 1 : 0)

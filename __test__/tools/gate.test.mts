@@ -16,7 +16,7 @@ interface Timed {
   name: string
   seconds: number
 }
-type Result = Counts & { name: string; seconds: number; tests: Timed[]; end?: string }
+type Result = Counts & { name: string; seconds: number; tests: Timed[]; failures: string[] }
 interface Stage {
   name: string
   commands: readonly string[]
@@ -148,7 +148,7 @@ test('the output of a failed stage precedes the table', async () => {
     () => {},
   )
   const text = table(results, 1)
-  assert.match(text, /^a reason\ncomputes: .*: 1\n\n {2}stage /)
+  assert.match(text, /^a reason\ncomputes: .*: 1\n\n +seconds /)
   assert.doesNotMatch(text, /all of it/)
 })
 
@@ -158,7 +158,7 @@ test('the last 80 lines show tests that failed', async () => {
   const text = table([await runStage({ name: 'a stage', commands: node(program) }, () => {})], 1)
   const [end = '', rest] = text.split('\na stage: ')
   assert.deepEqual([end.split('\n').length, end.slice(0, 3)], [80, '21\n'])
-  assert.match(rest ?? '', /2 failed\n\n {2}stage /)
+  assert.match(rest ?? '', /2 failed\n\n +seconds /)
 })
 
 for (const background of [true, false]) {
@@ -186,12 +186,12 @@ test('the table shows stages, the longest tests and the sums', () => {
   const tests = Array.from({ length: 12 }, (_, index) => ({ name: `test ${index}`, seconds: index }))
   const lines = table(
     [
-      { name: 'build', seconds: 46, passed: 0, failed: 0, skipped: 0, tests: [] },
-      { name: 'core', seconds: 12.34, passed: 88, failed: 1, skipped: 2, tests },
+      { name: 'build', seconds: 46, passed: 0, failed: 0, skipped: 0, tests: [], failures: [] },
+      { name: 'core', seconds: 12.34, passed: 88, failed: 1, skipped: 2, tests, failures: [] },
     ],
     50,
   ).split('\n')
-  assert.match(lines[0] ?? '', /^ +stage +seconds +passed +failed +skipped$/)
+  assert.match(lines[0] ?? '', /^ +seconds +passed +failed +skipped$/)
   assert.match(lines[1] ?? '', /^ +build +46\.0 +0 +0 +0$/)
   assert.match(lines[2] ?? '', /^ +core +12\.3 +88 +1 +2$/)
   assert.match(lines[3] ?? '', /^ +all +50\.0 +88 +1 +2$/)

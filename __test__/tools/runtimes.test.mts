@@ -63,7 +63,7 @@ test('runSuite counts the tests of nested suites', async (t) => {
   assert.deepEqual(counts, { passed: 1, failed: 1, skipped: 1 })
   assert.match(printed, /failed: bad\n\s+is not 2/)
   assert.match(printed, /skipped: other\n\s+no strace/)
-  assert.deepEqual(failures, ['a runtime, some/file: bad\n  is not 2'])
+  assert.deepEqual(failures, ['failed: a runtime, some/file: bad\n  is not 2'])
 })
 
 test('runSuite prints that a skip has no reason', async (t) => {

@@ -62,7 +62,7 @@ export async function runSuite(
       for (const { name, state, about } of results.filter((one) => one.state !== 'passed')) {
         const why = about.trim() || 'the report of this runtime gives no reason; that of npm test does'
         print(`  ${state}: ${name}\n    ${indent(why, 4)}`)
-        if (state === 'failed') failures.push(`${runtime}, ${file}: ${name}\n  ${indent(why, 2)}`)
+        if (state === 'failed') failures.push(`failed: ${runtime}, ${file}: ${name}\n  ${indent(why, 2)}`)
       }
     }
   }
