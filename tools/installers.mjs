@@ -19,7 +19,8 @@ export function makeOnce(directory, fill) {
     renameSync(unfinished, directory)
     return undefined
   } catch (error) {
-    return error.message
+    // Another process may have made it meanwhile.
+    return existsSync(directory) ? undefined : error.message
   } finally {
     rmSync(unfinished, { recursive: true, force: true })
   }

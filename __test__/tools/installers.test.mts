@@ -1,6 +1,6 @@
 // What is installed below target/ is complete.
 import assert from 'node:assert/strict'
-import { readdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { directory } from '../support/directory.mjs'
@@ -30,4 +30,11 @@ test('makeOnce leaves no directory if it fails', (t) => {
   }
   assert.equal(makeOnce(join(home, 'tools'), fill), 'a reason')
   assert.deepEqual(readdirSync(home), [])
+})
+
+test('makeOnce accepts what another process has made meanwhile', (t) => {
+  const home = directory(t)
+  const fill = () => mkdirSync(join(home, 'tools', 'theirs'), { recursive: true })
+  assert.equal(makeOnce(join(home, 'tools'), fill), undefined)
+  assert.deepEqual(readdirSync(home, { recursive: true }).sort(), ['tools', 'tools/theirs'])
 })
