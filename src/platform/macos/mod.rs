@@ -19,7 +19,7 @@ pub(super) use self::process::{identity, state};
 use crate::platform::types::FileId;
 
 /// Syncs a file or a directory. `fsync(2)` leaves data in the cache of the drive, so it is only for filesystems without
-/// `F_FULLFSYNC` (`fcntl(2)` names those that have it), as in SQLite and libuv.
+/// `F_FULLFSYNC` (`fcntl(2)` names those that have it), as `SQLite` and libuv do.
 pub(super) fn sync_data(file: impl AsFd) -> rustix::io::Result<()> {
     match fcntl_fullfsync(&file) {
         Err(error) if [Errno::NOTTY, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::INVAL].contains(&error) => {
