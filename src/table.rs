@@ -344,11 +344,13 @@ pub(crate) fn release_all(owner: Owner) {
     }
 }
 
-/// Ends an owner: releases its locks, and those that it is still acquiring.
+/// Ends an owner: releases its locks, calls `cancel` to end its waits, and waits for what is under way.
 #[cfg(any(feature = "node", test))]
-pub(crate) fn close_owner(owner: Owner) {
+pub(crate) fn close_owner(owner: Owner, cancel: impl FnOnce()) {
     table().open.retain(|open| *open != owner);
     release_all(owner);
+    cancel();
+    await_what_is_under_way(owner);
 }
 
 #[cfg(test)]

@@ -1,23 +1,14 @@
 import assert from 'node:assert/strict'
-import { fork, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { fileURLToPath } from 'node:url'
-import {
-  acquireLock,
-  acquireLockSync,
-  breakLock,
-  type Holder,
-  inspectLockSync,
-  resolveLockPath,
-} from 'reconcile-lock'
+import { acquireLock, acquireLockSync, type Holder, inspectLockSync, resolveLockPath } from 'reconcile-lock'
 import { send } from '../support/child.mjs'
 import { directory, rejection } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { begun, ended, written } from '../support/program.mjs'
-import { attach, cannotAttach } from '../support/strace.mjs'
 
 const noExitFunction: KnownFailure = {
   runtime: 'bun',
@@ -325,51 +316,5 @@ test(
     setTimeout(() => setImmediate(() => console.log(process.listenerCount('exit'))))`
     const end = ended(t, directory(t), body)
     assert.deepEqual([end.code, end.stdout, end.stderr], [0, '0\n', ''])
-  }),
-)
-
-const lateWorkers: KnownFailure[] = (['bun', 'deno'] as const).map((runtime) => ({
-  runtime,
-  why: 'it ends without waiting for its threads, so their locks may stay as stale files',
-  sometimes: true,
-}))
-
-test(
-  'exit waits for a release of a worker that is under way',
-  { skip: cannotAttach() },
-  knownFailure(lateWorkers, async (t) => {
-    const cwd = directory(t)
-    const worker = `
-    const { parentPort, workerData: [home, cwd] } = require('node:worker_threads')
-    parentPort.on('message', async () => {
-      const lock = await require(home).acquireLock(cwd)
-      lock.release()
-      parentPort.postMessage(0)
-    })`
-    const body = `
-    const { Worker } = require('node:worker_threads')
-    const workerData = [${JSON.stringify(fileURLToPath(new URL('../../../dist/index.js', import.meta.url)))}, cwd]
-    const worker = new Worker(${JSON.stringify(worker)}, { eval: true, workerData })
-    worker.on('online', () => process.send(0)).on('message', () => process.exit())
-    process.on('message', () => worker.postMessage(0))`
-    let isLeft = true
-    // Exit waits for 25 ms, which a busy machine can exceed.
-    for (let round = 0; round < 5 && isLeft; round += 1) {
-      const child = fork(written(t, cwd, body))
-      await once(child, 'message')
-      const detach = await attach(child.pid, [
-        '-f',
-        '-e',
-        'trace=unlinkat',
-        '-e',
-        'inject=unlinkat:delay_enter=20000',
-      ])
-      child.send(0)
-      await once(child, 'exit')
-      await detach('SIGKILL')
-      isLeft = existsSync(resolveLockPath(cwd))
-      if (isLeft) await breakLock(cwd)
-    }
-    assert.equal(isLeft, false)
   }),
 )

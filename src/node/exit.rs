@@ -35,10 +35,7 @@ impl OfThread {
     fn end(&self) {
         if let Some(owner) = self.0.take() {
             // Not the waits: an answer would need the engine, which has gone.
-            quietly(|| {
-                table::close_owner(owner);
-                table::await_what_is_under_way(owner);
-            });
+            quietly(|| table::close_owner(owner, || ()));
         }
     }
 }
@@ -71,9 +68,7 @@ pub(super) fn owner_of_thread() -> Owner {
 /// Ends an environment, on its thread.
 pub(super) fn close_environment(owner: Owner) {
     quietly(|| {
-        table::close_owner(owner);
-        wait::cancel_all(owner);
-        table::await_what_is_under_way(owner);
+        table::close_owner(owner, || wait::cancel_all(owner));
         OWNER.with(|of_thread| of_thread.0.set(None));
     });
     *LAST_EXIT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());

@@ -29,7 +29,7 @@ fn closing_an_owner_releases_only_its_locks() {
     let gone = enter(owner, acquire(&mine), true).expect("entered");
     let stays = enter(other, acquire(&theirs), true).expect("entered");
     assert_eq!(find(other, &mine.path), None, "another owner's lock is not found");
-    close_owner(owner);
+    close_owner(owner, || ());
     assert!(!is_held(gone) && !mine.path.exists());
     assert!(is_held(stays) && theirs.path.exists());
     assert!(release(gone).is_none(), "a second release finds nothing");
@@ -44,7 +44,7 @@ fn an_undelivered_take_over_is_rolled_back() {
     for end in [
         (|_, id| drop(release(id))) as fn(Owner, LockId),
         |owner, _| release_all(owner),
-        |owner, _| close_owner(owner),
+        |owner, _| close_owner(owner, || ()),
     ] {
         std::fs::write(&target.path, "no record").expect("written");
         end(owner, enter(owner, acquire(&target), true).expect("entered"));
@@ -62,7 +62,7 @@ fn an_undelivered_take_over_is_rolled_back() {
 fn a_lock_acquired_for_a_closed_owner_is_released() {
     let directory = tempfile::tempdir().expect("a directory");
     let (target, owner) = (target(directory.path()), open_owner());
-    close_owner(owner);
+    close_owner(owner, || ());
     assert!(!table().open.contains(&owner), "its owner was removed");
     assert_eq!(enter(owner, acquire(&target), true), None);
     assert!(!target.path.exists());
@@ -103,6 +103,20 @@ fn exit_waits_briefly_for_attempts_under_way() {
     drop(attempt);
     waiting.join().expect("woken");
     assert!(!table().under_way.contains(&owner));
+}
+
+#[test]
+fn the_end_of_an_owner_waits_for_what_is_under_way() {
+    let owner = open_owner();
+    let release = UnderWay::begin(owner);
+    let ended = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(5));
+        drop(release);
+    });
+    let is_cancelled = std::cell::Cell::new(false);
+    close_owner(owner, || is_cancelled.set(true));
+    assert!(is_cancelled.get() && !table().under_way.contains(&owner));
+    ended.join().expect("no panic");
 }
 
 #[test]
