@@ -23,6 +23,8 @@ export interface Connection {
   readonly isBorrowed: boolean
   /** Closes the client, or returns it to its pool. */
   close(): Promise<unknown>
+  /** Closes the client; its pool does not lend it again. */
+  end(): Promise<unknown>
   /** Ends the client without waiting for the server. */
   destroy(): void
 }
@@ -46,6 +48,7 @@ async function open(settings: Settings): Promise<Connection> {
     client,
     isBorrowed: false,
     close: () => client.end(),
+    end: () => client.end(),
     destroy: () => {
       client.end().catch(() => {})
       client.connection?.stream?.destroy?.()
@@ -76,12 +79,21 @@ async function borrow(pool: Pool, connectTimeout: number): Promise<Connection> {
       if (client.connectionParameters) client.connectionParameters.query_timeout = timeout
       client.release(error)
     }
-    const destroy = () => {
-      if (isBack) return
-      returnClient(new Error('the lock has given the connection up'))
-      client.connection?.stream?.destroy?.()
+    let isDiscarded = false
+    const discard = () => {
+      isDiscarded ||= !isBack
+      returnClient(new Error('the lock has ended the connection'))
     }
-    return { client, isBorrowed: true, close: async () => returnClient(), destroy }
+    const end = () =>
+      new Promise<void>((resolve) => {
+        client.on('end', resolve)
+        discard()
+      })
+    const destroy = () => {
+      discard()
+      if (isDiscarded) client.connection?.stream?.destroy?.()
+    }
+    return { client, isBorrowed: true, close: async () => returnClient(), end, destroy }
   } catch (error) {
     // A late client goes back to the pool.
     connecting.then((client) => client.release()).catch(() => {})

@@ -133,7 +133,7 @@ export class HeldLock {
       await session.query(this.shared ? unlockShared(key) : unlockWithoutRow(key))
       sessions.checkIn(session)
     } catch {
-      await session.close()
+      await session.discard()
     }
     publishEnded(this)
     throw error
@@ -158,6 +158,6 @@ export class HeldLock {
     publishEnded(mine)
     // If this fails, the next holder gets this process as the previous holder.
     await rows.restore(session, key, recorded).catch(() => {})
-    await session.close()
+    await session.discard()
   }
 }

@@ -177,12 +177,12 @@ export class NameQueue {
       : await this.#connect()
     this.#trouble = undefined
     this.#pause = FIRST_PAUSE_MS
-    if (answer) {
-      this.#graceUntil = undefined
-      await this.#handOver(session)
-      return undefined
-    }
     try {
+      if (answer) {
+        this.#graceUntil = undefined
+        await this.#handOver(session)
+        return undefined
+      }
       await this.#refused(session)
       return session
     } catch (error) {
@@ -292,10 +292,10 @@ export class NameQueue {
     return now < this.#graceUntil
   }
 
-  /** Ends a failed session on the server too, so that it does not hold the lock. */
+  /** Ends a failed session on the server too, because it may hold the lock. */
   async #drop(session: Session): Promise<void> {
     if (session.isEnded) this.#sessions.terminate(session).catch(() => {})
-    else await session.close()
+    else await session.discard()
   }
 
   /** Waiting calls continue when the server is back; the others fail with the error. */

@@ -1,6 +1,6 @@
 import { emitWarning } from 'node:process'
 import { clearTimeout, delay, MAX_TIMER_MS, monotonic, setTimeout } from '../shared/clock.js'
-import { lockError } from '../shared/errors.js'
+import { LockError, lockError } from '../shared/errors.js'
 import { assertDedicatedSession } from './pooler.js'
 import { Session } from './session.js'
 import type { Settings } from './settings.js'
@@ -54,7 +54,7 @@ export class SessionPool {
         return { session: rested, answer: await first(rested) }
       } catch (error) {
         if (!rested.isEnded) {
-          await rested.close()
+          await leave(rested, error)
           throw error
         }
         this.#lost.add(rested)
@@ -67,7 +67,7 @@ export class SessionPool {
     } catch (error) {
       // The server may have run the query although its answer was lost.
       if (session.isEnded) this.terminate(session).catch(() => {})
-      else await session.close()
+      else await leave(session, error)
       throw error
     }
   }
@@ -235,3 +235,7 @@ export class SessionPool {
     await Promise.all([...this.#idle.keys()].map((session) => session.close()))
   }
 }
+
+/** Leaves a session whose first query has failed. It may hold a lock, unless this package has refused the call. */
+const leave = (session: Session, error: unknown): Promise<void> =>
+  error instanceof LockError ? session.close() : session.discard()

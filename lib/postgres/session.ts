@@ -6,7 +6,7 @@ import { type Client, type Connection, connect, isInClear, keepAlive, placeOf } 
 import { coded, SQLSTATE, timedOut } from './errors.js'
 import { responseTimer } from './response-timer.js'
 import type { Settings } from './settings.js'
-import { applySettings, sessionIdentity, sessionSettings } from './sql.js'
+import { applySettings, restoreSettings, sessionIdentity, sessionSettings } from './sql.js'
 
 interface Identity {
   backend: number
@@ -188,26 +188,39 @@ export class Session {
     this.#client.on('notification', ({ channel }) => listener(channel))
   }
 
-  /** Closes the connection; the server ends the session and its locks. A pool gets its client back as it was. */
+  /** Closes the connection, or returns the client to its pool as it was. The session must hold no lock. */
   async close(): Promise<void> {
+    await this.#leave(async () => {
+      if (this.#connection.isBorrowed && this.#before) {
+        keepAlive(this.#client, true)
+        await this.query(restoreSettings, [JSON.stringify(this.#before)])
+      }
+      this.#finish(closed())
+      await this.#connection.close()
+    })
+  }
+
+  /** Closes the connection, also that of a pool: the server ends the session, and the locks that it may hold. */
+  async discard(): Promise<void> {
+    await this.#leave(async () => {
+      this.#finish(closed())
+      await this.#connection.end()
+    })
+  }
+
+  /** If `leave` fails, or the server does not answer, the connection ends without waiting for the server. */
+  async #leave(leave: () => Promise<void>): Promise<void> {
     this.#onEnd = undefined
     if (this.#end) return
-    const { isBorrowed } = this.#connection
     let stop = () => {}
     const silence = new Promise<void>((resolve) => {
       stop = responseTimer(this.#settings.sessionTimeout / 2, () => {
-        this.#connection.destroy()
+        this.destroy()
         resolve()
       })
     })
     try {
-      if (isBorrowed && this.#before) {
-        keepAlive(this.#client, true)
-        const restore = 'SELECT count(set_config(name, value, false))::text AS answer FROM json_each_text($1)'
-        await this.query(restore, [JSON.stringify(this.#before)])
-      }
-      this.#finish(new Error('the connection was closed'))
-      await Promise.race([this.#connection.close(), silence])
+      await Promise.race([leave(), silence])
     } catch {
       this.destroy()
     } finally {
@@ -217,8 +230,7 @@ export class Session {
 
   /** Ends the connection without waiting for the server. */
   destroy(): void {
-    if (this.#end) return
-    this.#ended(new Error('the connection was closed'))
+    this.#ended(closed())
     this.#connection.destroy()
   }
 
@@ -244,6 +256,8 @@ export class Session {
     this.onceEnded()
   }
 }
+
+const closed = () => new Error('the connection was closed')
 
 const changed = () =>
   coded(new Error('a pooler has given the connection another session'), SQLSTATE.connectionFailure) as Error

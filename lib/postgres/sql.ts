@@ -246,3 +246,7 @@ SELECT json_build_object('started', ${MY_START}, 'before', (SELECT json_object_a
   'set', (SELECT count(set_config(name, value, false)) FROM ${wanted} WHERE current_setting(name, true) IS NOT NULL)
 )::text AS answer`
 }
+
+/** Sets the settings of a JSON object. */
+export const restoreSettings =
+  'SELECT count(set_config(name, value, false))::text AS answer FROM json_each_text($1) AS setting (name, value)'

@@ -1,0 +1,182 @@
+// Clients of a pg.Pool: what state they return in, and pools that are full, broken or ended.
+import assert from 'node:assert/strict'
+import type { Socket } from 'node:net'
+import { after, before, type TestContext, test } from 'node:test'
+import pg from 'pg'
+import { type PostgresLocks, type PostgresOptions, postgresLocks } from 'reconcile-lock/postgres'
+import { rejection } from '../support/directory.mjs'
+import { until } from '../support/time.mjs'
+import { Member } from './backend.mjs'
+import { watching } from './client.mjs'
+import { Postgres } from './postgres.mjs'
+
+let postgres: Postgres
+before(async () => {
+  postgres = await Postgres.start()
+})
+after(() => postgres.stop())
+
+type Insides = pg.PoolClient & { connection: { stream: Socket } }
+
+interface Pooled {
+  pool: pg.Pool
+  locks: PostgresLocks
+}
+
+/** The pool has no listener for errors, so an error that reaches it fails the test. */
+function pooled(t: TestContext, config: pg.PoolConfig = {}, options: PostgresOptions = {}): Pooled {
+  const pool = new pg.Pool({ connectionString: postgres.url(), max: 1, ...config })
+  t.after(() => pool.ending || pool.end())
+  return { pool, locks: postgresLocks({ pool, ...options }) }
+}
+
+function others(t: TestContext): PostgresLocks {
+  const locks = postgresLocks({ connectionString: postgres.url() })
+  t.after(() => locks.close())
+  return locks
+}
+
+const superuser = (text: string) => postgres.sql(text, 'ledger', 'postgres')
+
+/** The server process of the only client of a pool, which is borrowed until all calls have returned it. */
+async function backendOf(pool: pg.Pool): Promise<number> {
+  const { rows } = await pool.query('SELECT pg_backend_pid() AS pid')
+  return rows[0].pid
+}
+
+/** The advisory locks of a name, and of its turn, that a session holds. */
+const heldBy = (pid: number) =>
+  superuser(`SELECT mode FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = ${pid}`)
+
+test('calls of each outcome return their client to the pool', async (t) => {
+  const { pool, locks } = pooled(t)
+  const direct = others(t)
+  const pid = await backendOf(pool)
+  const held = await direct.acquireLock('held')
+  const reader = await direct.acquireLock({ name: 'read', shared: true })
+  const abort = new AbortController()
+  const calls: [string, string | undefined, () => Promise<unknown>][] = [
+    ['acquire', undefined, async () => (await locks.acquireLock('free')).release()],
+    ['shared', undefined, async () => (await locks.acquireLock({ name: 'read', shared: true })).release()],
+    ['refused', 'E_LOCK_CONTENTION', () => locks.acquireLock('held')],
+    ['timed out', 'E_LOCK_CONTENTION', () => locks.acquireLock({ name: 'held', timeout: 400 })],
+    ['readers', 'E_LOCK_CONTENTION', () => locks.acquireLock({ name: 'read', timeout: 400 })],
+    ['inspect', undefined, () => locks.inspectLock('held')],
+    ['break', 'E_LOCK_CONTENTION', () => locks.breakLock('held')],
+    ['nothing to break', undefined, () => locks.breakLock('free')],
+    [
+      'aborted',
+      'ABORT_ERR',
+      () => locks.acquireLock({ name: 'held', timeout: 60_000, signal: abort.signal }),
+    ],
+  ]
+  for (const [what, code, call] of calls) {
+    if (what === 'aborted') void postgres.queues(1).then(() => abort.abort())
+    const failure = await call().then(
+      () => undefined,
+      (error) => error,
+    )
+    assert.equal(failure?.code === 20 ? 'ABORT_ERR' : failure?.code, code, what)
+    assert.deepEqual([await backendOf(pool), pool.totalCount], [pid, 1], what)
+    assert.deepEqual(await heldBy(pid), [], what)
+  }
+  await Promise.all([held.release(), reader.release()])
+})
+
+test('a take-over that is rolled back leaves no lock in the pool', async (t) => {
+  const dead = new Member(t, 'postgres', postgres.url())
+  const { holder } = await dead.asks('acquire', { name: 'rolled back' })
+  await dead.ends('SIGKILL')
+  const abort = new AbortController()
+  const Client = watching((text) => {
+    if (text.includes('INSERT')) abort.abort()
+    return undefined
+  })
+  const { pool, locks } = pooled(t, { Client })
+  await rejection(locks.acquireLock({ name: 'rolled back', signal: abort.signal }))
+  await until(() => pool.idleCount === pool.totalCount, 'the pool lends no client')
+  const next = await others(t).acquireLock({ name: 'rolled back', timeout: 2000 })
+  assert.deepEqual(next.takenOver?.holder, holder)
+  await next.release()
+})
+
+test('a wait whose statement is cancelled leaves no turn in the pool', async (t) => {
+  const { pool, locks } = pooled(t)
+  const direct = others(t)
+  const reader = await direct.acquireLock({ name: 'cancelled', shared: true })
+  const pid = await backendOf(pool)
+  const call = rejection(locks.acquireLock({ name: 'cancelled', timeout: 60_000 }))
+  await until(async () => (await heldBy(pid)).length > 0, 'the waiting session has its turn')
+  let isOver = false
+  void call.then(() => {
+    isOver = true
+  })
+  await until(async () => {
+    await superuser(`SELECT pg_cancel_backend(${pid})`)
+    return isOver
+  }, 'a statement is cancelled')
+  assert.equal((await call).code, '57014')
+  await until(() => pool.idleCount === pool.totalCount, 'the pool lends no client')
+  await (await direct.acquireLock({ name: 'cancelled', shared: true, timeout: 2000 })).release()
+  await reader.release()
+})
+
+test('a client that breaks during a wait is replaced', async (t) => {
+  const { pool, locks } = pooled(t)
+  const lock = await others(t).acquireLock('broken')
+  const waiting = locks.acquireLock({ name: 'broken', timeout: 60_000 })
+  const [first] = await postgres.queues(1)
+  await superuser(`SELECT pg_terminate_backend(${first})`)
+  const backends = await until(async () => {
+    const [now] = await postgres.queues(1)
+    return now !== first && [now]
+  }, 'it waits in another session')
+  await lock.release()
+  await (await waiting).release()
+  assert.deepEqual([[await backendOf(pool)], pool.totalCount], [backends, 1])
+})
+
+for (const [what, end] of [
+  ['server', () => postgres.down()],
+  ['network', (client?: pg.PoolClient) => (client as Insides | undefined)?.connection.stream.destroy()],
+] as const)
+  test(`a restore that fails because the ${what} ended removes the client`, async (t) => {
+    let client: pg.PoolClient | undefined
+    let restores = 0
+    let ending: unknown
+    const Client = watching(async (text, isAnswered) => {
+      if (!text.includes('AS setting') || isAnswered) return undefined
+      restores += 1
+      if (restores === 1) {
+        ending = end(client)
+        await ending
+      }
+      return undefined
+    })
+    const { pool, locks } = pooled(t, { Client })
+    pool.once('connect', (connected) => {
+      client = connected
+    })
+    const lock = await locks.acquireLock('restored')
+    await lock.release()
+    await until(() => pool.totalCount === 0, 'the pool has removed the client')
+    assert.equal(restores, 1)
+    await ending
+    if (what === 'server') await postgres.up()
+    await (await locks.acquireLock('restored')).release()
+  })
+
+test('two calls share a pool of one client in turn', async (t) => {
+  const { pool, locks } = pooled(t)
+  for (const names of [
+    ['same', 'same'],
+    ['one', 'two'],
+  ]) {
+    const [first, second] = names.map((name) => locks.acquireLock({ name, timeout: 20_000 }))
+    const lock = await first
+    await lock?.release()
+    await (await second)?.release()
+  }
+  const pid = await backendOf(pool)
+  assert.deepEqual([pool.totalCount, await heldBy(pid)], [1, []])
+})
