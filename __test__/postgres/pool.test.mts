@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import type { Socket } from 'node:net'
 import { after, before, type TestContext, test } from 'node:test'
 import pg from 'pg'
-import { type PostgresLocks, type PostgresOptions, postgresLocks } from 'reconcile-lock/postgres'
+import { lockKey, type PostgresLocks, type PostgresOptions, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
 import { until } from '../support/time.mjs'
 import { Member } from './backend.mjs'
@@ -179,4 +179,32 @@ test('two calls share a pool of one client in turn', async (t) => {
   }
   const pid = await backendOf(pool)
   assert.deepEqual([pool.totalCount, await heldBy(pid)], [1, []])
+})
+
+test('pool.end() waits for the lock, and later calls are refused', async (t) => {
+  const { pool, locks } = pooled(t, { max: 2 })
+  const lock = await locks.acquireLock('last')
+  const end = pool.end()
+  for (const timeout of [0, 60_000]) {
+    const error = await rejection(locks.acquireLock({ name: 'last', timeout }))
+    assert.deepEqual([error.code, error.recoverable], ['ERR_INVALID_STATE', false])
+  }
+  await lock.confirm()
+  await lock.release()
+  await end
+  const [row] = await postgres.sql(`SELECT released_at FROM reconcile_lock WHERE key = ${lockKey('last')}`)
+  assert.ok(row?.released_at)
+  assert.equal((await rejection(locks.inspectLock('last'))).code, 'ERR_INVALID_STATE')
+})
+
+test('a wait ends if its session does and the pool has ended', async (t) => {
+  const { pool, locks } = pooled(t)
+  const lock = await others(t).acquireLock('ended')
+  const waiting = rejection(locks.acquireLock({ name: 'ended', timeout: 60_000 }))
+  const [pid] = await postgres.queues(1)
+  const end = pool.end()
+  await superuser(`SELECT pg_terminate_backend(${pid})`)
+  assert.equal((await waiting).code, 'ERR_INVALID_STATE')
+  await end
+  await lock.release()
 })

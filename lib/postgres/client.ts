@@ -97,8 +97,16 @@ async function borrow(pool: Pool, connectTimeout: number): Promise<Connection> {
   } catch (error) {
     // A late client goes back to the pool.
     connecting.then((client) => client.release()).catch(() => {})
-    throw coded(error, SQLSTATE.cannotConnect)
+    throw isEnded(pool) ? ended(error) : coded(error, SQLSTATE.cannotConnect)
   }
+}
+
+/** Whether `pool.end()` was called: such a pool rejects new calls, and leaves earlier ones pending. */
+const isEnded = (pool: Pool): boolean => (pool as { ending?: unknown }).ending === true
+
+function ended(cause: unknown): Error {
+  const message = 'The pool has no client for the lock, because pool.end() was called'
+  return Object.assign(new Error(message, { cause }), { code: 'ERR_INVALID_STATE', recoverable: false })
 }
 
 /** Makes a client that is not connected yet. */
