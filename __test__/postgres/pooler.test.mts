@@ -109,6 +109,19 @@ test('session pooling supports exclusion, waiting, abort and take-over', async (
   await taken.release()
 })
 
+test('a client of a pg.Pool returns without a listener after the check', async (t) => {
+  const pool = new pg.Pool({ connectionString: await pooled(t, postgres, { pool_mode: 'session' }), max: 2 })
+  t.after(() => pool.end())
+  const clients: pg.PoolClient[] = []
+  pool.on('connect', (client) => clients.push(client))
+  for (const name of ['one', 'two']) await (await postgresLocks({ pool }).acquireLock(name)).release()
+  await until(() => pool.idleCount === 2, 'the clients are back in the pool')
+  assert.deepEqual(
+    clients.map((client) => client.listenerCount('notification')),
+    [0, 0],
+  )
+})
+
 test('a full session pool rejects with its own error', async (t) => {
   const url = await pooled(t, postgres, { pool_mode: 'session', default_pool_size: 1, query_wait_timeout: 1 })
   const error = await rejection(locksOf(t, url).acquireLock())

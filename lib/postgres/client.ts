@@ -11,7 +11,7 @@ interface Insides {
   connectionParameters?: { query_timeout?: unknown }
   /** The process id from the start of the connection: a pooler reports another one than the server. */
   processID?: number | null
-  removeListener?(event: string, listener: (error: Error) => void): unknown
+  removeListener?(event: string, listener: (value: never) => void): unknown
 }
 
 export type Client = PostgresClient & Insides

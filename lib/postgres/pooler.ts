@@ -33,15 +33,20 @@ export async function assertDedicatedSession(session: Session, open: () => Promi
 
 async function receivesNotification(session: Session, other: Session): Promise<boolean> {
   const channel = `reconcile_lock_${randomUUID()}`
+  let stop = () => {}
   const received = new Promise<true>((resolve) => {
-    session.onNotification((name) => name === channel && resolve(true))
+    stop = session.onNotification((name) => name === channel && resolve(true))
   })
-  await session.query(`LISTEN "${channel}"`)
-  await other.query(notify(channel))
-  // The timer need not keep the process running: the connection does.
-  const hasReceived = await Promise.race([received, delay(NOTIFICATION_TIMEOUT_MS, false, { ref: false })])
-  await session.query(`UNLISTEN "${channel}"`)
-  return hasReceived
+  try {
+    await session.query(`LISTEN "${channel}"`)
+    await other.query(notify(channel))
+    // The timer need not keep the process running: the connection does.
+    const hasReceived = await Promise.race([received, delay(NOTIFICATION_TIMEOUT_MS, false, { ref: false })])
+    await session.query(`UNLISTEN "${channel}"`)
+    return hasReceived
+  } finally {
+    stop()
+  }
 }
 
 function refusal(session: Session, why: string) {

@@ -183,9 +183,14 @@ export class Session {
   /** Runs once, when the session has ended for any reason. */
   onceEnded: () => void = () => {}
 
-  /** @param listener is called with the channel of each notification */
-  onNotification(listener: (channel: string) => void): void {
-    this.#client.on('notification', ({ channel }) => listener(channel))
+  /**
+   * @param listener is called with the channel of each notification
+   * @returns a function that removes the listener, as a pool gets its client back
+   */
+  onNotification(listener: (channel: string) => void): () => void {
+    const onMessage = ({ channel }: { channel: string }) => listener(channel)
+    this.#client.on('notification', onMessage)
+    return () => this.#client.removeListener?.('notification', onMessage)
   }
 
   /** Closes the connection, or returns the client to its pool as it was. The session must hold no lock. */
