@@ -341,6 +341,19 @@ for (const kind of kinds) {
     await (await locks.acquireLock({ name })).release()
   })
 
+  both('releaseLock releases a held lock before a lost one', async (_, { locks, name, take }) => {
+    const lost = await locks.acquireLock({ name })
+    await take(name)
+    await until(() => !lost.isHeld(), 'the holder detects the loss')
+    const held = await locks.acquireLock({ name })
+    await locks.releaseLock({ name })
+    assert.equal(held.isHeld(), false)
+    assert.equal((await locks.inspectLock({ name })).state, 'free')
+    assert.equal((await rejection(locks.releaseLock({ name }))).code, 'E_LOCK_LOST')
+    await locks.releaseLock({ name })
+    await lost.release()
+  })
+
   both('inspectLock disturbs no acquire', async (_, { locks, name }) => {
     let isOver = false
     const inspectors = Array.from({ length: 3 }, async () => {

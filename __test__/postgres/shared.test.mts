@@ -1,11 +1,13 @@
 // Shared mode on PostgreSQL: any number of readers, or one owner.
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import pg from 'pg'
 import { lockKey, type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
 import { cli } from '../support/cli.mjs'
 import { directory, rejection } from '../support/directory.mjs'
 import { until } from '../support/time.mjs'
 import { Member } from './backend.mjs'
+import { Line } from './line.mjs'
 import { Postgres } from './postgres.mjs'
 import { quickest } from './quickest.mjs'
 
@@ -56,6 +58,37 @@ test('readers of several processes hold the lock', async (t) => {
   await member.asks('release', { name })
   await (await locks.acquireLock({ name })).release()
 })
+
+/** Ends the only session that holds the key of a name. */
+const end = (name: string) =>
+  postgres.sql(
+    `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
+       AND (classid::bigint << 32 | objid::bigint) = ${lockKey(name)}`,
+    'ledger',
+    'postgres',
+  )
+
+for (const isNoticed of [true, false])
+  test(`a refusal after a loss ${isNoticed ? 'with' : 'without'} notice names the holder`, async (t) => {
+    const name = `lost reader ${isNoticed}`
+    const line = await Line.start(t, postgres.port)
+    const ports = [line.port]
+    const connect = () => new pg.Client(postgres.url('ledger', undefined, undefined, ports.pop()))
+    const locks = postgresLocks({ connect })
+    t.after(() => locks.close())
+    const reader = await locks.acquireLock({ name, shared: true })
+    line.isSilent = !isNoticed
+    await end(name)
+    if (isNoticed) await until(() => reader.signal.aborted, 'the loss is noticed')
+    const member = new Member(t, 'postgres', postgres.url())
+    await until(async () => (await member.asks('acquire', { name })).ok, 'another process holds the lock')
+    assert.equal(reader.isHeld(), !isNoticed)
+    const { code, holder, reason } = await rejection(locks.acquireLock({ name }))
+    assert.deepEqual([code, reason], ['E_LOCK_CONTENTION', undefined])
+    assert.equal((holder as { pid: number }).pid, member.child.pid)
+    line.isSilent = false
+    assert.equal((await rejection(reader.release())).code, 'E_LOCK_LOST')
+  })
 
 test('readers report an owner that did not release', async (t) => {
   const name = 'owned'

@@ -1,5 +1,6 @@
 interface HeldLock {
   readonly shared: boolean
+  isHeld(): boolean
   release(): Promise<void>
   isOf(sessions: unknown, name: string): boolean
 }
@@ -23,8 +24,13 @@ export function untrack(lock: HeldLock): void {
   if (heldLocks.size === 0) process.removeListener('beforeExit', releaseAll)
 }
 
-/** The lock with this name from this pool of sessions. */
+/** The lock with this name from this pool of sessions: one that is held before one that is lost. */
 export function find(sessions: unknown, name: string): HeldLock | undefined {
-  for (const lock of heldLocks) if (lock.isOf(sessions, name)) return lock
-  return undefined
+  let lost: HeldLock | undefined
+  for (const lock of heldLocks) {
+    if (!lock.isOf(sessions, name)) continue
+    if (lock.isHeld()) return lock
+    lost ??= lock
+  }
+  return lost
 }

@@ -257,11 +257,17 @@ export class NameQueue {
     const view = await this.#readState(session)
     this.#awaitsReaders ||= !this.shared && view !== undefined && view.readers.length > 0
     if (view && this.#isInGrace(view)) return
-    const own = !this.shared && held.find(this.#sessions, this.name)?.shared
-    const who = own ? { reason: UPGRADE } : contentionDetails(view)
+    const who = this.#isUpgrade(view) ? { reason: UPGRADE } : contentionDetails(view)
     this.#seen = { path: pathOf(session, this.name), who }
     this.#seenAt = monotonic()
     for (const caller of this.#callers) caller.refuse(this.#seen)
+  }
+
+  /** Whether this process is a reader. If another session owns the lock, the reader has lost it without notice. */
+  #isUpgrade(view: LockView | undefined): boolean {
+    if (this.shared || (view && view.backend !== null)) return false
+    const own = held.find(this.#sessions, this.name)
+    return own?.shared === true && own.isHeld()
   }
 
   #isOver(): boolean {
