@@ -8,6 +8,7 @@ import { replacesImports } from '../support/deno.mjs'
 import { rejection } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
 import { DEADLINE } from '../support/time.mjs'
+import { watched } from './client.mjs'
 import { PASSWORD, Postgres, USER } from './postgres.mjs'
 
 let postgres: Postgres
@@ -31,6 +32,31 @@ test('releaseLock with a lock releases only that lock', async () => {
   const { release, isHeld } = first
   await Promise.resolve().finally(release)
   assert.ok(!isHeld())
+})
+
+test('a release of each form waits for the pending one', async () => {
+  let answer = () => {}
+  const pending = new Promise<undefined>((resolve) => {
+    answer = () => resolve(undefined)
+  })
+  const isRelease = (text: string) => text.includes('COMMIT; SELECT pg_advisory_unlock')
+  const connect = () => watched(postgres.url(), (text) => (isRelease(text) ? pending : undefined))
+  await using locks = postgresLocks({ connect })
+  const lock = await locks.acquireLock('pending')
+  const forms = {
+    'lock.release': () => lock.release(),
+    'releaseLock with a lock': () => locks.releaseLock(lock),
+    'releaseLock with a name': () => locks.releaseLock('pending'),
+    'await using': () => lock[Symbol.asyncDispose](),
+  }
+  const settled: string[] = []
+  const releases = Object.entries(forms).map(([form, release]) => release().then(() => settled.push(form)))
+  assert.equal(lock.isHeld(), false)
+  assert.equal((await locks.inspectLock('pending')).state, 'held')
+  assert.deepEqual(settled, [])
+  answer()
+  await Promise.all(releases)
+  assert.equal((await locks.inspectLock('pending')).state, 'free')
 })
 
 test('arguments other than names, locks and plain objects are refused', async () => {

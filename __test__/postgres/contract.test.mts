@@ -354,6 +354,21 @@ for (const kind of kinds) {
     await lost.release()
   })
 
+  both('a release during a release is the same promise', async (_, { locks, name, take }) => {
+    const lock = await locks.acquireLock({ name })
+    const first = lock.release()
+    assert.equal(lock.release(), first)
+    assert.equal(await first, undefined)
+    await lock.release()
+    const lost = await locks.acquireLock({ name })
+    await take(name)
+    await until(() => !lost.isHeld(), 'the holder detects the loss')
+    const failing = lost.release()
+    assert.equal(lost.release(), failing)
+    assert.equal((await rejection(failing)).code, 'E_LOCK_LOST')
+    await lost.release()
+  })
+
   both('inspectLock disturbs no acquire', async (_, { locks, name }) => {
     let isOver = false
     const inspectors = Array.from({ length: 3 }, async () => {

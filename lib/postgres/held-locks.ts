@@ -24,13 +24,13 @@ export function untrack(lock: HeldLock): void {
   if (heldLocks.size === 0) process.removeListener('beforeExit', releaseAll)
 }
 
-/** The lock with this name from this pool of sessions: one that is held before one that is lost. */
+/** The lock with this name from this pool of sessions: one that is held before one that is lost or being released. */
 export function find(sessions: unknown, name: string): HeldLock | undefined {
-  let lost: HeldLock | undefined
+  let other: HeldLock | undefined
   for (const lock of heldLocks) {
     if (!lock.isOf(sessions, name)) continue
     if (lock.isHeld()) return lock
-    lost ??= lock
+    other ??= lock
   }
-  return lost
+  return other
 }

@@ -39,6 +39,8 @@ export class HeldLock {
   readonly #acquired: Acquired
   readonly #loss = new AbortController()
   #isReleased = false
+  /** The pending release. */
+  #released: Promise<void> | undefined
 
   constructor(acquired: Acquired) {
     const { holder, previousHolder } = acquired.recorded
@@ -67,7 +69,10 @@ export class HeldLock {
   /** The methods are bound to the lock, because programs pass them as callbacks. */
   readonly isHeld = (): boolean => !this.#isReleased && !this.signal.aborted
 
-  readonly release = (): Promise<void> => this.#release()
+  readonly release = (): Promise<void> => {
+    this.#released ??= this.#end()
+    return this.#released
+  }
 
   readonly confirm = (): Promise<void> => this.#confirm()
 
@@ -87,11 +92,6 @@ export class HeldLock {
     this.#loss.abort(lossError(this.path, reason, error))
   }
 
-  #markReleased(): void {
-    this.#isReleased = true
-    held.untrack(this)
-  }
-
   async #confirm(): Promise<void> {
     const { session, key } = this.#acquired
     if (this.#isReleased && !this.signal.aborted) {
@@ -106,9 +106,17 @@ export class HeldLock {
     this.signal.throwIfAborted()
   }
 
+  async #end(): Promise<void> {
+    try {
+      if (!this.#isReleased) await this.#release()
+    } finally {
+      held.untrack(this)
+      this.#released = undefined
+    }
+  }
+
   async #release(): Promise<void> {
-    if (this.#isReleased) return
-    this.#markReleased()
+    this.#isReleased = true
     const { session, sessions, rows, key } = this.#acquired
     if (this.signal.aborted) return this.#terminateSession()
     session.markBusy()
@@ -153,7 +161,8 @@ export class HeldLock {
     const mine = lock as unknown as HeldLock
     const { session, rows, key, recorded } = mine.#acquired
     if (mine.shared || !recorded.previousHolder) return mine.release()
-    mine.#markReleased()
+    mine.#isReleased = true
+    held.untrack(mine)
     session.markBusy()
     publishEnded(mine)
     // If this fails, the next holder gets this process as the previous holder.
