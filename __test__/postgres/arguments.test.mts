@@ -34,6 +34,17 @@ test('releaseLock with a lock releases only that lock', async () => {
   assert.ok(!isHeld())
 })
 
+test('releaseLock ignores a lock of another object', async () => {
+  await using locks = postgresLocks({ connectionString: postgres.url() })
+  await using others = postgresLocks({ connectionString: postgres.url() })
+  const lock = await locks.acquireLock('theirs')
+  for (const target of [lock, 'theirs']) await others.releaseLock(target)
+  assert.equal(lock.isHeld(), true)
+  await lock.confirm()
+  await locks.releaseLock(lock)
+  assert.equal(lock.isHeld(), false)
+})
+
 test('a release of each form waits for the pending one', async () => {
   let answer = () => {}
   const pending = new Promise<undefined>((resolve) => {

@@ -22,7 +22,7 @@ function postgresLocks(options: contract.PostgresOptions): contract.PostgresLock
   return {
     acquireLock,
     releaseLock: async (asked) =>
-      asked instanceof HeldLock ? asked.release() : locks.release(lockRequest(asked)),
+      asked instanceof HeldLock ? locks.releaseHeld(asked) : locks.release(lockRequest(asked)),
     withLock: createWithLock({
       acquireLock,
       rollBack: HeldLock.rollBack,

@@ -62,6 +62,11 @@ export class Locks {
     await held.find(this.#sessions, name)?.release()
   }
 
+  /** Does nothing with a lock that was acquired through another object. */
+  async releaseHeld(lock: HeldLock): Promise<void> {
+    if (lock.isOf(this.#sessions, lock.name)) await lock.release()
+  }
+
   inspect({ name }: Request): Promise<PostgresLockStatus> {
     return this.#sessions.query(async (session) => {
       const view = await this.#readState(session, name)
