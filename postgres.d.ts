@@ -73,6 +73,8 @@ export interface PostgresClient {
 export interface PostgresPool {
   /** Takes a connected client. */
   connect(): Promise<PostgresPoolClient>
+  /** The number of its clients. A client does not have this property. */
+  readonly totalCount: number
 }
 
 /** The part of a client of a `pg.Pool` that this package uses. */
