@@ -77,13 +77,24 @@ test('server errors keep their code and contain no password', async (t) => {
   }
 })
 
-test('an invalid URL is an error without the password', async (t) => {
-  for (const connectionString of ['postgres://u:secret@host:port/d', 'postgres://u:secret@[/d']) {
-    const error = await rejection(locksOf(t, { connectionString }).acquireLock())
+for (const rest of [
+  'u:secret@host:port/d',
+  'u:secret@[/d',
+  'u:secret@localhost:99999/d',
+  'u:secret@localhost/d?port=99999',
+  'u:secret@localhost/d?port=secret',
+  'u:secret@localhost/%',
+  'u:secret@localhost/%ff',
+  'u:secret%ff@localhost/d',
+  'u%ff:secret@localhost/d',
+  'u:secret\ud800@localhost/d e',
+  'u:secret@localhost/d?uselibpqcompat=true&sslmode=verify-ca',
+])
+  test(`the invalid URL ${JSON.stringify(rest)} is refused without the password`, async (t) => {
+    const error = await rejection(locksOf(t, { connectionString: `postgres://${rest}` }).acquireLock())
     assert.equal(error.code, 'ERR_INVALID_ARG_VALUE')
     assert.doesNotMatch(inspect(error), /secret/)
-  }
-})
+  })
 
 test('a refused connection is ECONNREFUSED with a message', async (t) => {
   const port = await freePort()

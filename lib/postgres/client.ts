@@ -1,9 +1,11 @@
 import { isIP, type Socket } from 'node:net'
 import type { PostgresClient } from '../../postgres.js'
 import { clearTimeout, setTimeout } from '../shared/clock.js'
-import { lockError } from '../shared/errors.js'
-import { coded, SQLSTATE, timedOut } from './errors.js'
+import { argumentError, lockError } from '../shared/errors.js'
+import { coded, codeOf, SQLSTATE, timedOut } from './errors.js'
 import type { Settings } from './settings.js'
+
+const MAX_PORT = 65_535
 
 /** Undocumented properties of a client of `pg`; each may be missing. */
 interface Insides {
@@ -154,14 +156,27 @@ async function within<T>(promise: Promise<T>, milliseconds: number, what: string
 
 function fromUrl(connectionString: string | undefined): Client {
   const { Client } = driver()
+  const client = parsed(() => new Client({ connectionString, fallback_application_name: 'reconcile-lock' }))
+  const { port = 0 } = client
+  if (!(port >= 0 && port <= MAX_PORT))
+    wrongUrl(`The port of "options.connectionString" or PGPORT is not between 0 and ${MAX_PORT}`)
+  return client
+}
+
+/** Gives a code to the errors of a URL; those of its files have one. */
+function parsed(parse: () => Client): Client {
   try {
-    return new Client({ connectionString, fallback_application_name: 'reconcile-lock' })
+    return parse()
   } catch (error) {
-    if (!(error instanceof TypeError)) throw error
-    // The message of this error may contain the password.
-    const message = 'The "options.connectionString" argument is not a URL that pg can read'
-    throw Object.assign(new TypeError(message), { code: 'ERR_INVALID_ARG_VALUE' })
+    // By name, because they may be of another realm. Their messages may contain the password.
+    if (/^(Type|URI)Error$/.test((error as Error).name))
+      return wrongUrl('The "options.connectionString" argument is not a URL that pg can read')
+    throw codeOf(error) ? error : Object.assign(error as Error, { code: 'ERR_INVALID_ARG_VALUE' })
   }
+}
+
+function wrongUrl(message: string): never {
+  throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', message)
 }
 
 function driver(): { Client: new (config: object) => Client } {
