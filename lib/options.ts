@@ -150,14 +150,25 @@ function path(name: string, value: unknown): string {
   if (!isUrl(value))
     return typeof value === 'string' ? value : wrongType(name, 'of type string or a file: URL', value)
   if (value.protocol === 'file:') {
-    const { fileURLToPath } = require('node:url') as typeof import('node:url')
-    return fileURLToPath(value.href)
+    return pathOf(name, value.href)
   }
   throw argumentError(
     TypeError,
     'ERR_INVALID_URL_SCHEME',
     `The "${name}" argument must be a file: URL. Received ${value.href}`,
   )
+}
+
+/** Checks the percent escapes: Node.js gives their error no code, and Bun returns another path. */
+function pathOf(name: string, href: string): string {
+  const { fileURLToPath } = require('node:url') as typeof import('node:url')
+  try {
+    decodeURIComponent(new URL(href).pathname)
+  } catch {
+    const message = `The "${name}" argument has a malformed percent escape: ${href}`
+    throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', message)
+  }
+  return fileURLToPath(href)
 }
 
 /** Makes a check by `typeof`. */

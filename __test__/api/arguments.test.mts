@@ -7,7 +7,7 @@ import { pathToFileURL } from 'node:url'
 import { inspect } from 'node:util'
 import { runInNewContext } from 'node:vm'
 import * as lock from 'reconcile-lock'
-import { directory, rejection } from '../support/directory.mjs'
+import { directory, isWindows, rejection } from '../support/directory.mjs'
 
 const {
   acquireLock,
@@ -150,10 +150,23 @@ test('breakLock ignores force on Object.prototype', async (t) => {
   assert.ok(held.isHeld())
 })
 
-test('acquireLock rejects a URL that is not a file: URL', async () => {
-  const error = await rejection(acquireLock(new URL('https://example.org/')))
-  assert.equal(error.code, 'ERR_INVALID_URL_SCHEME')
-})
+const urls = [
+  ['https://example.org/', 'ERR_INVALID_URL_SCHEME'],
+  ['file:///a%2Fb', 'ERR_INVALID_FILE_URL_PATH'],
+  ['file:///a%zz', 'ERR_INVALID_ARG_VALUE'],
+  ['file:///%ff', 'ERR_INVALID_ARG_VALUE'],
+  // Windows has paths with a host.
+  ...(isWindows ? [] : [['file://host/a', 'ERR_INVALID_FILE_URL_HOST'] as const]),
+] as const
+for (const [href, code] of urls)
+  test(`acquireLock rejects the URL ${href}`, async () => {
+    const url = new URL(href)
+    for (const target of [url, { cwd: url }, { file: url }]) {
+      const error = await rejection(acquireLock(target))
+      assert.ok(error instanceof TypeError)
+      assert.equal(error.code, code)
+    }
+  })
 
 for (const [name, release] of [
   ['releaseLock', releaseLock],
