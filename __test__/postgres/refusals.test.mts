@@ -107,6 +107,19 @@ test('a refused connection is ECONNREFUSED with a message', async (t) => {
   }
 })
 
+test('errors of the network have errno and syscall, and no path', async (t) => {
+  const port = await freePort()
+  for (const [host, code, syscall] of [
+    ['127.0.0.1', 'ECONNREFUSED', 'connect'],
+    ['host.invalid', 'ENOTFOUND|EAI_AGAIN', 'getaddrinfo'],
+  ] as const) {
+    const locks = locksOf(t, { connectionString: `postgres://u@${host}:${port}/d` })
+    const error: NodeJS.ErrnoException = await rejection(locks.acquireLock())
+    assert.match(error.code ?? '', new RegExp(code))
+    assert.deepEqual([typeof error.errno, error.syscall, error.path], ['number', syscall, undefined])
+  }
+})
+
 test('connectTimeout ends a call to a silent server', async (t) => {
   const server = createServer(() => {}).listen(0, '127.0.0.1')
   await once(server, 'listening')
