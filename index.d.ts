@@ -255,7 +255,8 @@ export type LockErrorCode =
  *
  * A system error is not a `LockError`. It has the form of Node's own errors, with `code` (`EACCES`, `ENOENT`, `ENOSPC`,
  * …), `errno`, `syscall` and `path`. An invalid argument is a `TypeError` or `RangeError` with `ERR_INVALID_ARG_TYPE`,
- * `ERR_INVALID_ARG_VALUE` or `ERR_OUT_OF_RANGE`, thrown before the filesystem is touched.
+ * `ERR_INVALID_ARG_VALUE` or `ERR_OUT_OF_RANGE`, thrown before the filesystem is touched. For a URL that names no file it
+ * is `ERR_INVALID_URL_SCHEME`, `ERR_INVALID_FILE_URL_HOST` or `ERR_INVALID_FILE_URL_PATH`.
  *
  * A defect of this package is an `Error` with `E_LOCK_INTERNAL`. Please report its `message`. It ends one call, not the
  * process, and the locks that the process holds stay held.

@@ -97,6 +97,21 @@ test('docs/errors.md lists exactly the error codes of index.d.ts', () => {
   for (const code of codes(part('README.md', 'Errors'))) assert.ok(named.includes(code), code)
 })
 
+test('docs/errors.md lists each ERR_ code that lib throws', () => {
+  const named = firstCells(read('docs/errors.md')).join()
+  const sources = ['lib', 'lib/shared', 'lib/postgres'].flatMap((folder) =>
+    readdirSync(join(root, folder)).flatMap((name) =>
+      name.endsWith('.ts') ? [read(`${folder}/${name}`)] : [],
+    ),
+  )
+  const thrown = sources.join().matchAll(/(?:argumentError\(\s*\w+,\s*|\bcode: )'(ERR_\w+)'/g)
+  // `fileURLToPath` throws the last two.
+  const codes = new Set(['ERR_INVALID_FILE_URL_HOST', 'ERR_INVALID_FILE_URL_PATH'])
+  for (const [, code = ''] of thrown) codes.add(code)
+  assert.ok(codes.size >= 8, [...codes].join())
+  for (const code of codes) assert.ok(named.includes(`\`${code}\``), code)
+})
+
 test('the tables of exit codes match the command line', () => {
   const codes: number[] = Object.values(exitCodes)
   const named = (text: string) =>
