@@ -98,7 +98,7 @@ test('E_LOCK_TABLE names an invalid row and its fault', async (t) => {
   await postgres.sql(`UPDATE reconcile_lock SET token = ${2n ** 63n - 1n} WHERE name = 'odd'`)
   const error = await rejection(locks.acquireLock('odd'))
   assert.equal(error.code, 'E_LOCK_TABLE')
-  assert.match(error.message, /row odd .* largest token/)
+  assert.match(error.message, /row odd .* largest possible token/)
   assert.equal((await locks.inspectLock('odd')).state, 'free')
 })
 
