@@ -99,6 +99,24 @@ test('lockInTransaction needs a transaction and a client', async (t) => {
   assert.equal((await locksOf(t).inspectLock('none')).state, 'free')
 })
 
+test('lockInTransaction on a broken client rejects with a code', async (t) => {
+  const closed = await connected(t)
+  await closed.end()
+  const error = await rejection(lockInTransaction(closed, 'broken'))
+  assert.deepEqual([error.code, error.recoverable], ['08006', true])
+  const ended = await connected(t)
+  ended.on('error', () => {})
+  await ended.query('BEGIN')
+  await postgres.sql(
+    `SELECT pg_terminate_backend(${(ended as unknown as { processID: number }).processID})`,
+    'ledger',
+    'postgres',
+  )
+  const { code, recoverable } = await rejection(lockInTransaction(ended, 'broken'))
+  assert.match(String(code), /^(57P01|08006)$/)
+  assert.equal(recoverable, true)
+})
+
 test('lockInTransaction works behind a pooler in transaction mode', async (t) => {
   const url = await pooled(t, postgres, { pool_mode: 'transaction' })
   const client = await connected(t, url)

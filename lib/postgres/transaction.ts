@@ -2,7 +2,7 @@ import type { PostgresClient, TransactionLockOptions } from '../../postgres.js'
 import { delay, monotonic } from '../shared/clock.js'
 import { contention } from '../shared/errors.js'
 import { type Client, placeOf } from './client.js'
-import { codeOf, SQLSTATE } from './errors.js'
+import { coded, codeOf, SQLSTATE } from './errors.js'
 import { lockKey } from './key.js'
 import { transactionRequest } from './options.js'
 import { lockTransaction } from './sql.js'
@@ -46,7 +46,7 @@ async function attempt(client: PostgresClient, key: bigint): Promise<boolean> {
     const { rows } = (results as { rows: { answer: string }[] }[]).at(-1) ?? { rows: [] }
     return rows[0]?.answer === 'true'
   } catch (error) {
-    if (codeOf(error) !== SQLSTATE.noTransaction) throw error
+    if (codeOf(error) !== SQLSTATE.noTransaction) throw coded(error, SQLSTATE.connectionFailure)
     const message = 'The client is not in a transaction, whose end releases the lock: run BEGIN first'
     throw Object.assign(new Error(message), { code: 'ERR_INVALID_STATE', cause: error })
   }
