@@ -27,7 +27,7 @@ export interface PostgresOptions {
   connect?: (() => PostgresClient | Promise<PostgresClient>) | undefined
   /**
    * A `pg.Pool` whose clients are used. Each lock that is held or waited for uses one client alone, and returns it with
-   * its previous settings.
+   * its previous settings. After `pool.end()` calls reject with `ERR_INVALID_STATE`.
    */
   pool?: PostgresPool | undefined
   /**
@@ -192,7 +192,8 @@ export interface PostgresLock {
    */
   readonly confirm: () => Promise<void>
   /**
-   * Releases the lock. A second release does nothing.
+   * Releases the lock. A second call returns the promise of the first one while that is pending, and does nothing after
+   * that.
    *
    * Rejects with a `LockError` `E_LOCK_LOST` if the session had ended before, because another process may have held the
    * lock meanwhile. If the server still has that session, the call ends it first. In both cases this process no longer
