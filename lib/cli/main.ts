@@ -1,5 +1,6 @@
 import { breakCommand } from './break.js'
 import { completion } from './completion.js'
+import { checkEncoding } from './encoding.js'
 import { exitCodes } from './exit-codes.js'
 import { help, version } from './help.js'
 import { type Command, parseCommand, UsageError } from './options.js'
@@ -14,6 +15,7 @@ export async function main(args: string[]): Promise<void> {
   // Standard error has no reader, and a command may be running.
   process.stderr.on('error', () => {})
   try {
+    checkEncoding(args)
     await dispatch(parseCommand(args))
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException

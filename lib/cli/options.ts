@@ -67,7 +67,7 @@ const URL_HINT = 'a URL goes with --postgres'
 /**
  * Whether a word may be a URL with a password, or a part of one. Messages must not repeat it: they end up in logs.
  */
-const isSecret = (word: string): boolean => /:\/\/|@/.test(word)
+export const isSecret = (word: string): boolean => /:\/\/|@/.test(word)
 
 /** The arguments of this program and those of the command that it runs. */
 interface Split {
