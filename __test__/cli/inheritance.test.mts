@@ -129,6 +129,26 @@ test(
   ),
 )
 
+test(
+  'descriptors 3 to 15 end at run, higher ones reach the command',
+  knownFailure(
+    [
+      { runtime: 'bun', why: 'Bun passes on no descriptor of the shell' },
+      { runtime: 'deno', why: 'Deno passes on every descriptor of the shell' },
+    ],
+    (t) => {
+      const cwd = directory(t)
+      const command = 'for n in 3 9 15 200; do if test -e /proc/$$/fd/$n; then echo $n; fi; done'
+      const reached = (redirection: string) => {
+        const line = `exec 3>a 9>a 15>a 200>a; ${shell(['run', 'f', 'sh', '-c', command])} ${redirection}`
+        return spawnSync('bash', ['-c', line], { cwd, encoding: 'utf8' }).stdout
+      }
+      assert.equal(reached(''), '200\n')
+      assert.equal(reached('200>&-'), '')
+    },
+  ),
+)
+
 /** The processor time that a process has used, in milliseconds: `utime` and `stime` of proc(5). */
 function used(pid: number | undefined): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
