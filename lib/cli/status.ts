@@ -39,10 +39,11 @@ function show(found: AnyStatus, json: boolean): void {
 
 function sentenceOf(found: AnyStatus): string {
   const { state, holder, reason, readers = [] } = found
-  const named = readers.flatMap((reader) => ('pid' in reader ? [describeProcess(reader)] : [])).join('; ')
-  // Of a process that has ended no user is known.
-  if (!holder && named && readers.some(({ user }) => user !== undefined))
-    return `held in shared mode by ${named}`
+  const processes = readers.filter((reader) => 'pid' in reader)
+  const named = processes.map(describeProcess).join('; ')
+  // Of an ended reader the system has no user. Its command can hold the lock, which the reason may say.
+  const areAlive = processes.every(({ user }) => user !== undefined)
+  if (!holder && named && areAlive) return `held in shared mode by ${named}`
   const isProven = holder && 'user' in found && found.user !== undefined
   if (!isProven) return `${state}: ${reason}`
   return `${describeHeld(holder, found)}${named && `; it waits for ${named}`}`
