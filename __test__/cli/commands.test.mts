@@ -12,7 +12,7 @@ import {
 import { basename, join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLockSync, inspectLockSync, resolveLockPath } from 'reconcile-lock'
-import { bin, cli, Running, shell, waits } from '../support/cli.mjs'
+import { bin, cli, Running, read, shell, waits } from '../support/cli.mjs'
 import { deadPid, directory, leave, MESSAGE } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { longerCommandLine } from '../support/qemu.mjs'
@@ -523,6 +523,29 @@ test(
     },
   ),
 )
+
+test('a waiting run leaves its output blocking for other writers', async (t) => {
+  const cwd = directory(t)
+  const lock = acquireLockSync({ cwd, file: 'f' })
+  const waiting = new Running(t, cwd, ['run', 'f', 'true'])
+  await until(() => waits(waiting.child.pid), 'run waits')
+  for (const descriptor of [1, 2]) {
+    const [, flags = ''] =
+      /^flags:\s*(\d+)/m.exec(read(`/proc/${waiting.child.pid}/fdinfo/${descriptor}`)) ?? []
+    assert.equal(Number.parseInt(flags, 8) & constants.O_NONBLOCK, 0, `descriptor ${descriptor}`)
+  }
+  lock.releaseSync()
+  assert.equal((await waiting.ends()).code, 0)
+})
+
+test('run writes its errors in full to a full non-blocking pipe', (t) => {
+  const cwd = directory(t)
+  const fill = 'dd if=/dev/zero bs=1000 count=1000 oflag=nonblock 2> /dev/null; touch full'
+  const reader = 'until test -e full; do sleep 0.05; done; sleep 0.5; tr -d "\\0"'
+  const line = `{ ${fill}; ${shell(['walk'])} 2>&1; } | { ${reader}; }`
+  const { stdout } = spawnSync('bash', ['-c', line], { cwd, encoding: 'utf8' })
+  assert.match(stdout, /^reconcile-lock: unknown command [^\n]+\n[^\n]+ shows the usage\n$/)
+})
 
 test('a child of an ended command holds no lock', async (t) => {
   const cwd = directory(t)

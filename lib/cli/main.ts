@@ -4,19 +4,21 @@ import { checkEncoding } from './encoding.js'
 import { exitCodes } from './exit-codes.js'
 import { help, version } from './help.js'
 import { type Command, parseCommand, UsageError } from './options.js'
-import { say } from './output.js'
+import { say, stderrIsTerminal } from './output.js'
 import { run } from './run.js'
 import { sql } from './sql.js'
 import { status } from './status.js'
 
 /** @param args the arguments, without the name of the program */
 export async function main(args: string[]): Promise<void> {
-  process.stdout.on('error', onStdoutError)
-  // Standard error has no reader, and a command may be running.
-  process.stderr.on('error', () => {})
+  // A terminal may be gone, and a command may be running.
+  if (stderrIsTerminal) process.stderr.on('error', () => {})
   try {
     checkEncoding(args)
-    await dispatch(parseCommand(args))
+    const command = parseCommand(args)
+    // run does not write there, and a stream of Node.js would make a pipe non-blocking for the other programs at it.
+    if (command.name !== 'run') process.stdout.on('error', onStdoutError)
+    await dispatch(command)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     const message = textOf(error as Error)

@@ -1,3 +1,5 @@
+import { writeSync } from 'node:fs'
+import { isatty } from 'node:tty'
 import type { Holder, HolderProcess, Reader } from '../../index.js'
 import { now } from '../shared/clock.js'
 
@@ -15,8 +17,31 @@ function escaped(character: string): string {
   return SHORT[character] ?? (code.length > 2 ? `\\u${code.padStart(4, '0')}` : `\\x${code.padStart(2, '0')}`)
 }
 
-/** Prints one line on standard error. */
-export const say = (text: string): boolean => process.stderr.write(`${printable(text)}\n`)
+const STDERR = 2
+
+/** Whether standard error is a terminal. Node.js opens that anew for its stream. */
+export const stderrIsTerminal = isatty(STDERR)
+
+/** How long a write to a full pipe waits until it is retried, in milliseconds. */
+const RETRY_MS = 10
+
+/**
+ * Prints one line on standard error. A stream of Node.js would make a pipe non-blocking for all programs that write to
+ * it, and they could lose output. An error must not end the command of `run`.
+ */
+export function say(text: string): void {
+  const line = Buffer.from(`${printable(text)}\n`)
+  if (stderrIsTerminal) return void process.stderr.write(line)
+  for (let written = 0; written < line.length; ) {
+    try {
+      written += writeSync(STDERR, line, written)
+    } catch (error) {
+      // Another program has made the pipe non-blocking, and it is full.
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS)
+    }
+  }
+}
 
 /** Prints one line on standard output. */
 export const print = (text: string): void => console.log(printable(text))

@@ -3,7 +3,7 @@ import { monotonic, now } from '../shared/clock.js'
 import { DESCRIPTOR, type Inheritable } from '../shared/inherit.js'
 import { exitCodes } from './exit-codes.js'
 import type { RunCommand } from './options.js'
-import { duration, formatProcess, say } from './output.js'
+import { duration, formatProcess, say, stderrIsTerminal } from './output.js'
 import { exitBySignal, Signals } from './signals.js'
 import { type ExitStatus, runCommand } from './spawn.js'
 import { type AnyLock, type Target, withTarget } from './target.js'
@@ -44,7 +44,7 @@ async function acquire(
       timeout,
       slots,
       signal: abort.signal,
-      onWait: process.stderr.isTTY ? (status) => line.show(target, status) : undefined,
+      onWait: stderrIsTerminal ? (status) => line.show(target, status) : undefined,
     })
     line.remove()
     if (lock.takenOver) say(`reconcile-lock: ${formatTakeOver(lock.path, lock.takenOver, shared)}`)
