@@ -5,8 +5,9 @@ import { createRequire } from 'node:module'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 import * as api from 'reconcile-lock'
-import { directory, isWindows, MESSAGE, PRIVATE, rejection } from '../support/directory.mjs'
+import { directory, isLinux, isWindows, MESSAGE, PRIVATE, rejection } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
+import { ended } from '../support/program.mjs'
 import { later } from '../support/time.mjs'
 import { noDeletion } from '../support/wine.mjs'
 
@@ -31,6 +32,17 @@ test('import and require export the documented names', () => {
   const required = createRequire(import.meta.url)('reconcile-lock')
   assert.equal(required.acquireLock, acquireLock)
   assert.deepEqual(Object.keys(required).sort(), names)
+})
+
+test('loading the package leaves the standard streams blocking', {
+  skip: !isLinux && 'only Linux shows the flags of a descriptor',
+}, (t) => {
+  const cwd = directory(t)
+  const body = `const { constants, readFileSync, writeSync } = require('node:fs')
+      lock.acquireLockSync(cwd).releaseSync()
+      const flags = (n) => parseInt(/flags:\\s*(\\d+)/.exec(readFileSync('/proc/self/fdinfo/' + n, 'utf8'))[1], 8)
+      writeSync(1, String([1, 2].map((n) => flags(n) & constants.O_NONBLOCK)))`
+  assert.equal(ended(t, cwd, body).stdout, '0,0')
 })
 
 test('acquireLock uses the default directory, file name and message', async (t) => {

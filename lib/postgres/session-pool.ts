@@ -1,4 +1,3 @@
-import { emitWarning } from 'node:process'
 import { clearTimeout, delay, MAX_TIMER_MS, monotonic, setTimeout } from '../shared/clock.js'
 import { LockError, lockError } from '../shared/errors.js'
 import { assertDedicatedSession } from './pooler.js'
@@ -183,7 +182,7 @@ export class SessionPool {
     if (this.#hasWarned || !session.isInClear) return
     this.#hasWarned = true
     const message = `The connection to ${session.place} is not encrypted: everything on it can be read on the network. sslmode=verify-full protects it`
-    emitWarning(message, { type: 'SecurityWarning', code: 'RECONCILE_LOCK_CLEARTEXT' })
+    process.emitWarning(message, { type: 'SecurityWarning', code: 'RECONCILE_LOCK_CLEARTEXT' })
   }
 
   #takeIdle(): Session | undefined {

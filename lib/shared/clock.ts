@@ -1,10 +1,10 @@
 // Captured when the package loads. Fake timers replace the globals later, and Jest's jsdom has no setImmediate.
-import { hrtime } from 'node:process'
 
 // Not by `import`: each use would read the name from the module again.
 const { clearTimeout, setImmediate, setTimeout } = require('node:timers') as typeof import('node:timers')
 const { now } = Date
-const { bigint } = hrtime
+// Not of node:process: Node.js 20.9 opens the standard streams when that is loaded, and makes pipes non-blocking.
+const { bigint } = process.hrtime
 
 /**
  * Milliseconds of a clock that changes of the system time do not affect. Node.js needs a millisecond to load

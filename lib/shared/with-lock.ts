@@ -1,4 +1,3 @@
-import { emitWarning } from 'node:process'
 import { monotonic } from './clock.js'
 import { argumentError } from './errors.js'
 import { isPlain } from './plain.js'
@@ -104,7 +103,7 @@ async function releaseAfter<T, L extends Releasable>(
   for (const lock of locks.toReversed()) await release(lock).catch((error) => failures.push(error))
   if (failures.length === 0) return result as T
   // The caller gets the first failure; the others must not be lost.
-  for (const error of failures.slice(1)) emitWarning(error as Error)
+  for (const error of failures.slice(1)) process.emitWarning(error as Error)
   throw failures[0]
 }
 
