@@ -87,6 +87,17 @@ test('status reports that a reader ended and its command runs', async (t) => {
   assert.match(cli(cwd, ['run', '-n', 'f', 'true']).stderr, new RegExp(`/f is held: ${reason}\n$`))
 })
 
+test('a command without a terminal outlives SIGKILL of the group', async (t) => {
+  const cwd = directory(t)
+  const running = new Running(t, cwd, ['run', '--', ...COMMAND], ['setsid'])
+  const command = await pidIn(t, join(cwd, 'command'))
+  const pid = Number(running.child.pid)
+  process.kill(-pid, 'SIGKILL')
+  await until(() => !existsSync(`/proc/${pid}`), 'run has ended')
+  assert.ok(isAlive(command))
+  assert.equal(inspectLockSync(cwd).reason, inheritedReason(pid))
+})
+
 test('break --force removes the lock that a command keeps', async (t) => {
   const cwd = directory(t)
   const { command } = await orphan(t, cwd)
