@@ -160,6 +160,12 @@ test(
   ),
 )
 
+test('a command has the hard limit of open files', (t) => {
+  const line = `ulimit -Sn 256; ulimit -Hn 512; ${shell(['run', 'f', 'sh', '-c', 'ulimit -Sn; ulimit -Hn'])}`
+  const { stdout, stderr } = spawnSync('bash', ['-c', line], { cwd: directory(t), encoding: 'utf8' })
+  assert.equal(stdout, '512\n512\n', stderr)
+})
+
 /** The processor time that a process has used, in milliseconds: `utime` and `stime` of proc(5). */
 function used(pid: number | undefined): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')

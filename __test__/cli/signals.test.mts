@@ -173,6 +173,23 @@ test(
   }),
 )
 
+test('nohup has an effect after run, and none before it', async (t) => {
+  const cwd = directory(t)
+  const started = (name: string) =>
+    `echo $$ > ${name}; until test -e end; do sleep 0.05; done; touch ended-${name}`
+  const before = new Running(t, cwd, ['run', 'f', 'sh', '-c', started('before')], ['nohup'])
+  const after = new Running(t, cwd, ['run', 'g', 'nohup', 'sh', '-c', started('after')])
+  for (const name of ['before', 'after']) await until(() => read(join(cwd, name)) !== '', `${name} runs`)
+  for (const { child } of [before, after]) send(child, 'SIGHUP')
+  assert.equal((await before.ends()).signal, 'SIGHUP')
+  writeFileSync(join(cwd, 'end'), '')
+  assert.equal((await after.ends()).code, 0)
+  assert.deepEqual(
+    ['before', 'after'].map((name) => existsSync(join(cwd, `ended-${name}`))),
+    [false, true],
+  )
+})
+
 test('SIGTSTP stops and SIGCONT continues run and its command', async (t) => {
   const cwd = directory(t)
   // The kernel does not stop an orphaned process group, so a shell starts this one.
