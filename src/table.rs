@@ -188,16 +188,10 @@ pub(crate) fn set_delivered(id: LockId, delivered: bool) -> bool {
 /// find it any more.
 #[cfg(any(feature = "node", test))]
 pub(crate) fn claim(owner: Owner, path: &Path) -> Option<(LockId, u64, Option<TakenOver>, bool)> {
-    let is_it = |entry: &Entry| !entry.delivered && entry.claimable;
-    // The disk is asked for another name only if there is a lock to claim.
-    if !table().entries.values().any(|entry| entry.owner == owner && is_it(entry)) {
-        return None;
-    }
-    let id = find_where(owner, path, is_it)?;
     let mut table = table();
-    if !table.entries.get(&id).is_some_and(|entry| is_it(entry)) {
-        return None;
-    }
+    let is_it = |entry: &Entry| entry.owner == owner && !entry.delivered && entry.claimable;
+    // By name alone: a disk that hangs would delay the caller.
+    let (id, _) = table.at(path).find(|(_, entry)| is_it(entry))?;
     let entry = table.remove(id)?;
     let (created_at, taken_over) = (entry.held.holder.created_at, entry.held.taken_over.clone());
     let shared = entry.held.is_shared();
@@ -206,8 +200,9 @@ pub(crate) fn claim(owner: Owner, path: &Path) -> Option<(LockId, u64, Option<Ta
 
 /// Whether the caller, if it waits for the lock of this path on this thread, waits for itself.
 pub(crate) fn is_deadlock(owner: Owner, path: &Path) -> bool {
-    find_where(owner, path, |entry| {
-        entry.delivered && (owner != Owner::PROGRAM || entry.thread == thread::current().id())
+    let thread = thread::current().id();
+    find_where(path, &|entry| {
+        entry.owner == owner && entry.delivered && (owner != Owner::PROGRAM || entry.thread == thread)
     })
     .is_some()
 }
@@ -265,13 +260,16 @@ pub(crate) fn release(id: LockId) -> Option<Result<(), Error>> {
 
 /// The lock that `owner` holds at this path, under this name or under another name of the same file.
 pub(crate) fn find(owner: Owner, path: &Path) -> Option<LockId> {
-    find_where(owner, path, |_| true)
+    find_where(path, &|entry| entry.owner == owner)
 }
 
-fn find_where(owner: Owner, path: &Path, is_wanted: impl Fn(&Entry) -> bool) -> Option<LockId> {
-    let is_it = |entry: &Entry| entry.owner == owner && is_wanted(entry);
+fn find_where(path: &Path, is_it: &dyn Fn(&Entry) -> bool) -> Option<LockId> {
     if let Some(id) = find_named(path, is_it) {
         return Some(id);
+    }
+    // The disk, which may hang, is asked only if there is such a lock under another name.
+    if !table().entries.values().any(|entry| is_it(entry)) {
+        return None;
     }
     let named = |path: &Path| Os::get().stat_path(path).ok().flatten().map(|stat| stat.id);
     // A reader holds the file beside the path.

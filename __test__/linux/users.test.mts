@@ -304,6 +304,11 @@ test("a reader's file of an untrusted user refuses owners", { skip }, async (t) 
     }
     assert.deepEqual(readdirSync(cwd), ['l.readers'])
   }
+  assert.equal(
+    (await new Peer(t, { uid: NOBODY - 1 }).ask({ do: 'force', cwd, options: { file: 'l' } })).value,
+    false,
+  )
+  assert.deepEqual(readdirSync(cwd), ['l.readers'])
   // With a mode that lets others write, this user is trusted.
   const trusting = { file: 'l', mode: 0o666 }
   assertRefused(await new Peer(t, { uid: 0 }).ask({ do: 'acquire', cwd, options: trusting }), undefined)

@@ -1,13 +1,12 @@
 // Synchronous waits block their own thread: it can neither release a lock nor receive one that it acquired.
 import assert from 'node:assert/strict'
-import { readdirSync, symlinkSync } from 'node:fs'
-import { join } from 'node:path'
+import { readdirSync } from 'node:fs'
 import { test } from 'node:test'
 import { acquireLock, acquireLockSync, type Lock } from 'reconcile-lock'
 import { Peer } from '../support/child.mjs'
 import { directory, MESSAGE, rejection } from '../support/directory.mjs'
 import { Thread } from '../support/thread.mjs'
-import { later, until } from '../support/time.mjs'
+import { later } from '../support/time.mjs'
 
 const FOREVER = Number.POSITIVE_INFINITY
 const sync = async (options: Parameters<typeof acquireLockSync>[0]) => acquireLockSync(options)
@@ -78,25 +77,4 @@ test('acquireLockSync succeeds during an asynchronous acquire of its thread', as
     await released
   }
   assert.deepEqual(readdirSync(cwd), [])
-})
-
-test('acquireLockSync claims a lock acquired by another path', {
-  skip: process.platform === 'win32' && 'links to directories need a right',
-}, async (t) => {
-  const cwd = directory(t)
-  const alias = join(directory(t), 'alias')
-  symlinkSync(cwd, alias)
-  const peer = new Peer(t)
-  await peer.acquire(cwd)
-  let waits = false
-  const onWait = () => {
-    waits = true
-  }
-  const waiting = acquireLock({ cwd, timeout: FOREVER, onWait })
-  await until(() => waits, 'the call waits')
-  peer.child.send({ do: 'release', cwd })
-  const first = acquireLockSync({ cwd: alias, timeout: 20_000 })
-  assert.ok(first.isHeld())
-  first.releaseSync()
-  await (await waiting).release()
 })

@@ -200,6 +200,8 @@ export class Session {
         keepAlive(this.#client, true)
         await this.query(restoreSettings, [JSON.stringify(this.#before)])
       }
+      // The server can end the session along with that answer.
+      if (this.#end) return
       this.#finish(closed())
       await this.#connection.close()
     })

@@ -247,6 +247,7 @@ SELECT json_build_object('started', ${MY_START}, 'before', (SELECT json_object_a
 )::text AS answer`
 }
 
-/** Sets the settings of a JSON object. */
+/** Sets the settings of a JSON object, in a session whose `search_path` may be that of the program. */
 export const restoreSettings =
-  'SELECT count(set_config(name, value, false))::text AS answer FROM json_each_text($1) AS setting (name, value)'
+  'SELECT pg_catalog.count(pg_catalog.set_config(name, value, false))::pg_catalog.text AS answer ' +
+  'FROM pg_catalog.json_each_text($1) AS setting (name, value)'

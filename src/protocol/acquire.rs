@@ -1,6 +1,7 @@
 //! Acquire. The numbers are the steps of `docs/design/protocol.md`.
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::time::Duration;
 
 use super::await_readers::{await_readers, check_file};
@@ -176,14 +177,8 @@ fn lock_created<S: System>(
     }
     // 7. Write the record.
     let mut id = stat.id;
-    let mut record = our_record(system, thread, id, fs);
-    system.write(&file, &record.encode()).map_err(target.system("write")).map_err(discard)?;
-    if cfg!(target_os = "macos") && fs == FsKind::Shared {
-        // On FAT a file gets its number with its first byte.
-        id = system.stat(&file).map_err(target.system("fstat")).map_err(discard)?.id;
-        record = our_record(system, thread, id, fs);
-        system.write(&file, &record.encode()).map_err(target.system("write")).map_err(discard)?;
-    }
+    let record =
+        write_record(system, thread, &file, &mut id, fs).map_err(target.system("write")).map_err(discard)?;
     let (path, holder) = (target.path.clone(), record.into_holder());
     Ok(Attempt::Done(Held {
         file,
@@ -203,7 +198,7 @@ fn lock_existing<S: System>(
     target: &Target,
     thread: u32,
     budget: &mut RetryBudget,
-    (file, id): (S::File, FileId),
+    (file, mut id): (S::File, FileId),
 ) -> Result<Attempt<Held<S::File>>, Error> {
     // 4. The kernel lock.
     let kernel_locks = match system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock"))? {
@@ -247,21 +242,23 @@ fn lock_existing<S: System>(
         });
     }
     // 7. Write the record. If that fails, the stale file stays if possible: the next process reports its holder.
-    let record = our_record(system, thread, id, fs);
     if stat.size > RECORD_LEN as u64 {
         system.truncate(&file, RECORD_LEN as u64).map_err(target.system("ftruncate"))?;
     }
-    if let Err(error) = system.write(&file, &record.encode()) {
-        // A partial record may name this process, which is alive, and refuse others.
-        let is_changed = match read(system, target, &file, &stat)? {
-            Content::Record(record) => Some(record.holder(stat.modified)) != previous_holder,
-            _ => previous_holder.is_some(),
-        };
-        if is_changed {
-            let _ = system.truncate(&file, INVALID_RECORD_LEN);
+    let record = match write_record(system, thread, &file, &mut id, fs) {
+        Ok(record) => record,
+        Err(error) => {
+            // A partial record may name this process, which is alive, and refuse others.
+            let is_changed = match read(system, target, &file, &stat)? {
+                Content::Record(record) => Some(record.holder(stat.modified)) != previous_holder,
+                _ => previous_holder.is_some(),
+            };
+            if is_changed {
+                let _ = system.truncate(&file, INVALID_RECORD_LEN);
+            }
+            return Err(target.system("write")(error));
         }
-        return Err(target.system("write")(error));
-    }
+    };
     if stat.mode & 0o7777 != target.mode {
         // Only the owner of the file may do this. The lock is acquired without it.
         let _ = system.set_mode(&file, target.mode);
@@ -321,6 +318,22 @@ fn recreate<S: System>(
 }
 
 /// The record of this process, in this file.
-fn our_record<S: System>(system: &S, thread: u32, file: FileId, fs: FsKind) -> Record {
-    Record::of(system.identity(), thread, system.wall_clock(), fs).in_file(file)
+/// Step 7. On FAT, macOS numbers a file by its first cluster: an empty file changes its `id` with its first byte, and the
+/// record is written again.
+fn write_record<S: System>(
+    system: &S,
+    thread: u32,
+    file: &S::File,
+    id: &mut FileId,
+    fs: FsKind,
+) -> io::Result<Record> {
+    let record = Record::of(system.identity(), thread, system.wall_clock(), fs).in_file(*id);
+    system.write(file, &record.encode())?;
+    if !cfg!(target_os = "macos") || fs == FsKind::Local || system.stat(file)?.id == *id {
+        return Ok(record);
+    }
+    *id = system.stat(file)?.id;
+    let record = record.in_file(*id);
+    system.write(file, &record.encode())?;
+    Ok(record)
 }

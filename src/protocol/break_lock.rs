@@ -1,6 +1,8 @@
 //! Break: removes a stale lock, or with force a held one.
 #![forbid(unsafe_code)]
 
+use std::io::ErrorKind;
+
 use super::await_readers::check_readers;
 use super::error::Error;
 use super::existing::{Classified, classify, classify_busy, open_existing};
@@ -36,10 +38,18 @@ pub fn break_lock<S: System>(system: &S, target: &Target, force: bool) -> Result
 }
 
 fn remove_readers<S: System>(system: &S, target: &Target) -> Result<bool, Error> {
-    let Some(Stat { id, .. }) = stat_readers(system, target)? else { return Ok(false) };
     let readers = target.of_readers();
-    let unlinked = system.unlink(&readers.path, id).map_err(|failed| readers.failed(failed))?;
-    Ok(unlinked == Unlinked::Removed)
+    let found = match stat_readers(system, target) {
+        // Of a path that is too long. The lock itself is gone.
+        Err(Error::System { source, .. }) if source.kind() == ErrorKind::InvalidFilename => None,
+        found => found?,
+    };
+    let Some(Stat { id, owner, .. }) = found else { return Ok(false) };
+    match system.unlink(&readers.path, id) {
+        Ok(unlinked) => Ok(unlinked == Unlinked::Removed),
+        Err(failed) if stays(&failed) && system.is_planted(&readers.path, owner) => Ok(false),
+        Err(failed) => Err(readers.failed(failed)),
+    }
 }
 
 fn break_stale<S: System>(
@@ -112,9 +122,12 @@ fn remove<S: System>(system: &S, target: &Target) -> Result<Attempt<bool>, Error
     if (stat.links > 1 || !target.has_default_name())
         && let Ok(Opened::File(file)) = system.open(path, Access::Read)
     {
-        let content = read(system, target, &file, &stat)?;
-        if stat.links > 1 && !matches!(content, Content::Record(_) | Content::Released) {
-            return Err(not_a_file(target, FileKind::HardLink));
+        match read(system, target, &file, &stat) {
+            Ok(Content::Record(_) | Content::Released) => {}
+            Ok(_) if stat.links > 1 => return Err(not_a_file(target, FileKind::HardLink)),
+            Err(error @ Error::NotAFile { .. }) => return Err(error),
+            // A damaged disk is a reason to use force.
+            _ => {}
         }
     }
     system.unlink(path, stat.id).map(after).map_err(|failed| target.failed(failed))

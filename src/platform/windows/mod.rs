@@ -80,12 +80,13 @@ fn is_going(error: &io::Error) -> bool {
         || (is(error, &[ERROR_ACCESS_DENIED]) && calls::last_open_met_a_deletion())
 }
 
-/// Repeats an open for about 100 ms while another program disturbs it.
+/// Repeats an open every 10 ms while another program disturbs it.
 fn repeated(
+    times: u32,
     mut open: impl FnMut() -> io::Result<File>,
     is_disturbed: impl Fn(&io::Error) -> bool,
 ) -> io::Result<File> {
-    for _ in 0..10 {
+    for _ in 0..times {
         match open() {
             Err(error) if is_disturbed(&error) => thread::sleep(Duration::from_millis(10)),
             outcome => return outcome,
@@ -114,7 +115,7 @@ impl System for Os {
         let is_disturbed = |error: &io::Error| {
             is(error, &[ERROR_ACCESS_DENIED]) && !is_going(error) && matches!(self.stat_path(path), Ok(None))
         };
-        match repeated(create, is_disturbed) {
+        match repeated(2, create, is_disturbed) {
             // The name of a device, such as NUL, stands in every directory of older systems.
             Ok(file) => Ok(calls::is_on_disk(&file).then(|| LockFile(file))),
             Err(error) if is(&error, &[ERROR_FILE_EXISTS]) || is_going(&error) => Ok(None),
@@ -212,7 +213,7 @@ impl System for Os {
     fn unlink(&self, path: &Path, id: FileId) -> Result<Unlinked, Failed> {
         let failed = |source| Failed { syscall: "unlink", source };
         let open = || options().access_mode(DELETE | FILE_READ_ATTRIBUTES | FILE_WRITE_ATTRIBUTES).open(path);
-        match repeated(open, is_unshared) {
+        match repeated(10, open, is_unshared) {
             Ok(file) if file::described(&file).map_err(failed)?.id != id => Ok(Unlinked::Another),
             Ok(file) => calls::delete(&file).map(|()| Unlinked::Removed).map_err(failed),
             Err(error) if is(&error, &NOTHING_THERE) || is_going(&error) => Ok(Unlinked::Missing),
