@@ -4,7 +4,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { postgresLocks } from 'reconcile-lock/postgres'
-import { accounting } from '../src/accounting.js'
+import { accounting, raiseFence } from '../src/accounting.js'
 import { accessToken } from '../src/token/access-token.js'
 import { appears, booked, dataDirectory, start, tool } from './tool.js'
 
@@ -79,6 +79,18 @@ test('the service refuses a late payment of a lost run', withServer, async (t) =
   assert.deepEqual(await booked(dir), ['INV-2'])
 })
 
+test('a run without payments makes the service refuse earlier ones', withServer, async (t) => {
+  const dir = await dataDirectory(t, 1)
+  const lost = start(t, ...run(dir, '--pause-ms', '8000'))
+  await appears(lost, join(dir, 'audit.log'), 'intent')
+  await takesAway(t)
+  assert.match((await tool(t, ...run(dir))).stdout, /^0 of 0 posted, .* 1 held back for a person$/m)
+  assert.equal((await lost.outcome).code, 74)
+  assert.deepEqual(await booked(dir), [])
+  assert.equal((await tool(t, ...run(dir, '--resolve', 'INV-1=retry'))).code, 0)
+  assert.deepEqual(await booked(dir), ['INV-1'])
+})
+
 test('a killed run is stale, and the next takes over', withServer, async (t) => {
   const dir = await dataDirectory(t, 2)
   const killed = start(t, ...run(dir, '--pause-ms', '3600000'))
@@ -105,8 +117,12 @@ test('an unreachable database exits 1 and posts nothing', async (t) => {
 test('the service refuses a lower fence and accepts the same', async (t) => {
   const dir = await dataDirectory(t, 0)
   const token = await accessToken(dir)
+  const refused = { message: /a later run has begun/ }
   for (const invoice of ['A', 'B']) await accounting(dir, 0, 10n)(payment(invoice), token)
-  await assert.rejects(accounting(dir, 0, 9n)(payment('C'), token), { message: /a later run has posted/ })
+  await assert.rejects(accounting(dir, 0, 9n)(payment('C'), token), refused)
+  await raiseFence(dir, 11n)
+  await assert.rejects(accounting(dir, 0, 10n)(payment('C'), token), refused)
+  await assert.rejects(raiseFence(dir, 10n), refused)
   await accounting(dir, 0, 11n)(payment('D'), token)
   assert.deepEqual(await booked(dir), ['A', 'B', 'D'])
 })

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict'
 import { appendFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { accounting } from '../src/accounting.js'
+import { accessToken } from '../src/token/access-token.js'
 import { appears, booked, dataDirectory, start, tool } from './tool.js'
 
 const limit = { timeout: 60_000 }
@@ -78,6 +80,33 @@ test('a doubtful payment waits until a person settles it', limit, async (t) => {
     assert.deepEqual(await booked(dir), expected)
     assert.match((await tool(t, 'status', '--dir', dir)).stdout, /^posted: 2$/m)
   }
+})
+
+test('a late request is not booked beside its retry', limit, async (t) => {
+  const late = { invoice: 'INV-1', transaction: 'T-1', cents: 100 }
+  for (const arrives of ['before', 'after']) {
+    const dir = await dataDirectory(t, 1)
+    await writeFile(join(dir, 'audit.log'), intent('INV-1', 'T-1'))
+    const send = accounting(dir, 0)
+    if (arrives === 'before') await send(late, await accessToken(dir))
+    const { code, stderr } = await tool(t, '--execute', '--dir', dir, '--resolve', 'INV-1=retry')
+    assert.deepEqual([code, stderr], [0, ''])
+    if (arrives === 'after') await send(late, await accessToken(dir))
+    assert.deepEqual(await booked(dir), ['INV-1'], arrives)
+  }
+})
+
+test('another payment with a used key is refused', limit, async (t) => {
+  const dir = await dataDirectory(t, 1)
+  const first = { invoice: 'INV-1', transaction: 'T-9', cents: 100 }
+  await accounting(dir, 0)(first, await accessToken(dir))
+  const { code, stderr } = await tool(t, '--execute', '--dir', dir)
+  assert.deepEqual(
+    [code, stderr],
+    [1, 'the accounting service has booked another payment with the key INV-1\n'],
+  )
+  assert.match((await tool(t, 'status', '--dir', dir)).stdout, /^INV-1 .*a person has to check it/m)
+  assert.deepEqual(await booked(dir), ['INV-1'])
 })
 
 test('a second run is refused while the first one runs', limit, async (t) => {

@@ -65,7 +65,7 @@ export async function booked(dir: string): Promise<string[]> {
   return text
     .split('\n')
     .filter((line) => line !== '')
-    .map((line) => (JSON.parse(line) as { invoice: string }).invoice)
+    .flatMap((line) => (JSON.parse(line) as { invoice?: string }).invoice ?? [])
 }
 
 /** Polls a file until it contains `text`; fails if the run ends before. */

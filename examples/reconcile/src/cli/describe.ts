@@ -10,7 +10,7 @@ export function describe({ invoice, transaction, cents }: Payment): string {
 export function needsDecision(payment: Payment): string {
   return (
     `${describe(payment)}: a person has to check it before it is posted again\n` +
-    `  then: reconcile --execute --resolve ${payment.invoice}=posted (or =retry if it did not arrive)`
+    `  then: reconcile --execute --resolve ${payment.invoice}=posted (or =retry if it did not arrive, and cannot any more)`
   )
 }
 

@@ -12,7 +12,8 @@ Options:
                                Set a password by PGPASSWORD: all users of the machine can read a command line
   --pause-ms N                 simulated time of one posting at the accounting service (default: 0)
   --resolve INVOICE=posted     a run died while posting it, and the accounting service has it
-  --resolve INVOICE=retry      a run died while posting it, and the accounting service does not have it
+  --resolve INVOICE=retry      a run died while posting it, and the accounting service does not have it:
+                               safe if that request cannot arrive any more, or with idempotency keys
   --help                       show this
 
 Exit codes: 0 done, 1 failure, 64 wrong arguments, 65 wrong data, 74 the lock was lost, so that

@@ -1,4 +1,4 @@
-import { accounting } from '../accounting.js'
+import { accounting, raiseFence } from '../accounting.js'
 import type { Resolution } from '../cli/args.js'
 import { describe, needsDecision } from '../cli/describe.js'
 import { StopRequest } from '../cli/stop.js'
@@ -24,6 +24,7 @@ export async function execute(options: ExecuteOptions): Promise<number> {
       const holder = takenOver.holder ? `process ${takenOver.holder.pid}` : 'an unknown process'
       console.error(`took over the lock of ${holder}: ${takenOver.reason}`)
     }
+    if (lock.token !== undefined) await raiseFence(options.dir, lock.token)
     const books = await Books.open(options.dir, lock.token)
     try {
       return await postAll(books, options, lock, stop)

@@ -3,7 +3,7 @@ import { isPayment, type Payment } from './payment.js'
 
 /**
  * One line of the audit log. `intent` precedes the call to the accounting service and `posted` follows it;
- * `retry` means that a person has checked that the posting did not arrive.
+ * `retry` means that a person has checked that the posting did not arrive and cannot arrive any more.
  */
 export interface AuditEvent extends Payment {
   event: 'intent' | 'posted' | 'retry'
