@@ -1,5 +1,6 @@
 // docs/migrating.md: how this lock and other locks interact, and that its code type-checks.
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { existsSync, mkdirSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -10,6 +11,7 @@ import * as old from '../legacy/lock.mjs'
 import { blocksOf, complaints } from '../support/blocks.mjs'
 import { Peer } from '../support/child.mjs'
 import { deadPid, directory, leave, rejection } from '../support/directory.mjs'
+import { root } from '../support/packages.mjs'
 import { until } from '../support/time.mjs'
 
 const HOUR = 3600
@@ -113,6 +115,37 @@ test('a symbolic link to the directory names the same lock', async (t) => {
   await lock.release()
 })
 
+/** Runs the block of docs/migrating.md that contains `word`, after `change`. Its `work` is the body `work`. */
+function runBlock(cwd: string, word: string, work: string, change = (code: string) => code): Promise<string> {
+  const code = blocksOf('docs/migrating.md').find((block) => block.includes(word))
+  assert.ok(code, `no block contains ${word}`)
+  for (const [name, path] of [
+    ['reconcile-lock', root],
+    ['proper-lockfile', join(root, 'node_modules/proper-lockfile')],
+  ] as const) {
+    mkdirSync(join(cwd, 'node_modules'), { recursive: true })
+    symlinkSync(path, join(cwd, 'node_modules', name), 'junction')
+  }
+  writeFileSync(join(cwd, 'block.mjs'), `${change(code)}\nasync function work() { ${work} }\n`)
+  return new Promise((resolve) => {
+    execFile(process.execPath, ['block.mjs'], { cwd }, (_, stdout, stderr) => resolve(stdout + stderr))
+  })
+}
+
+test('the recipe with realpath follows a link to the file', async (t) => {
+  const { cwd, data } = target(t)
+  const link = join(cwd, 'link.csv')
+  symlinkSync('data.csv', link)
+  const release = await properLockfile.lock(data)
+  assert.equal((await rejection(properLockfile.lock(link))).code, 'ELOCKED')
+  await release()
+  const lock = await acquireLock({ file: `${data}.lock` })
+  await (await acquireLock({ file: `${link}.lock` })).release()
+  const change = (code: string) => code.replace('data.csv', 'link.csv').replace('30_000', '0')
+  assert.match(await runBlock(cwd, 'realpath', 'console.log("works")', change), /E_LOCK_CONTENTION/)
+  await lock.release()
+})
+
 test('an empty lockfile file is taken over after 2 s', async (t) => {
   const file = join(directory(t), 'data.lock')
   const before = Date.now()
@@ -165,7 +198,7 @@ test('the code of docs/migrating.md type-checks', (t) => {
   const parts = blocksOf('docs/migrating.md')
     .flatMap((code) => code.split(/^\/\/ (?:before|after)$/m))
     .filter((code) => code.trim() !== '')
-  assert.equal(parts.length, 7)
+  assert.equal(parts.length, 8)
   const declared = 'declare function work(): Promise<void>\ndeclare function workSync(): void\nexport {}\n'
   const blocks = parts.map((code) => `${code.replace('./state/lock.js', './lock.mjs')}\n${declared}`)
   const old = 'export { acquireLock, releaseLock } from "reconcile-lock"\n'
