@@ -1,7 +1,7 @@
 // docs/migrating.md: how this lock and other locks interact, and that its code type-checks.
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { existsSync, mkdirSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import * as lockfile from 'lockfile'
@@ -12,7 +12,7 @@ import { blocksOf, complaints } from '../support/blocks.mjs'
 import { Peer } from '../support/child.mjs'
 import { deadPid, directory, leave, rejection } from '../support/directory.mjs'
 import { root } from '../support/packages.mjs'
-import { until } from '../support/time.mjs'
+import { sleep, until } from '../support/time.mjs'
 
 const HOUR = 3600
 
@@ -191,6 +191,27 @@ test('holding both locks excludes old and new processes', async (t) => {
   assert.equal((await rejection(both(async () => {}))).code, 'ELOCKED')
   assert.equal(inspectLockSync({ file }).state, 'free', 'its own lock is released')
   await release()
+})
+
+test('the recipe for both locks waits for a long `stale`', async (t) => {
+  const { cwd, data, file } = target(t)
+  const blocks = blocksOf('docs/migrating.md').filter((code) =>
+    code.includes('{ retries: 5, stale: 60_000 }'),
+  )
+  assert.equal(blocks.length, 2, 'the old code and the recipe have the same options')
+  // An old process that lives and updates its lock every 30 s.
+  mkdirSync(file)
+  const time = Date.now() / 1000 - 20
+  utimesSync(file, time, time)
+  writeFileSync(join(cwd, 'old'), '')
+  const work = 'console.log((await import("node:fs")).existsSync("old") ? "both work" : "works alone")'
+  const said = runBlock(cwd, 'data.new.lock', work)
+  await until(() => existsSync(join(cwd, 'data.new.lock')), 'the new process has its own lock')
+  await sleep(500, 'a take-over would end within that time')
+  rmSync(join(cwd, 'old'))
+  rmSync(file, { recursive: true })
+  assert.equal(await said, 'works alone\n')
+  await (await properLockfile.lock(data))()
 })
 
 test('the code of docs/migrating.md type-checks', (t) => {
