@@ -219,6 +219,34 @@ for (const [what, shell, code] of [
     assert.deepEqual([status, log], [what === 'a descriptor' ? 1 : 75, done])
   })
 
+test('the parts of the migration page report a failed command alike', (t) => {
+  if (!hasFlock(t)) return
+  for (const errexit of ['', 'set -e\n']) {
+    const outcomes = [
+      ['sh', before],
+      ['sh', errexit ? after.replace(' -c ', ' -ec ') : after],
+      ['bash', errexit ? part.replace(' -c ', ' -ec ') : part],
+    ].map(([shell = '', code]) => {
+      const { cwd, env } = prepare(t)
+      writeFileSync(join(cwd, 'post.sh'), '#!/bin/sh\nexit 3\n')
+      const { status } = spawnSync(shell, ['-c', `${errexit}month=11\n${code}`], { cwd, env })
+      return [status, read(join(cwd, 'log'))]
+    })
+    const expected = errexit ? [3, ''] : [0, 'report.sh 11\n']
+    assert.deepEqual(outcomes, [expected, expected, expected])
+  }
+})
+
+test('the first run takes over the empty file of flock(1)', (t) => {
+  if (!hasFlock(t)) return
+  const { cwd } = prepare(t)
+  spawnSync('flock', ['payments.lock', 'true'], { cwd })
+  for (const reported of [true, false]) {
+    const { code, stderr } = cli(cwd, ['run', '-n', 'payments.lock', 'true'])
+    assert.deepEqual([code, stderr.includes('took over')], [0, reported], stderr)
+  }
+})
+
 test('docs/migrating.md locks a whole script', async (t) => {
   const { cwd, env } = prepare(t)
   writeFileSync(join(cwd, 'whole.sh'), `#!/bin/sh\n${script}\necho "$@" >> log\nread x\nexit 3\n`, {
