@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path'
 import { homepage, name as packageName, repository, version } from '../package.json'
@@ -21,7 +21,7 @@ export function load(): Native {
   const target = currentTarget()
   const override = process.env.NAPI_RS_NATIVE_LIBRARY_PATH
   const places = candidates(target)
-  const path = override ? resolve(override) : places.find((place) => existsSync(place))
+  const path = override ? resolve(override) : (places.find(exists) ?? hoisted(target))
   const { native, error } = tryRequire(target, path)
   if (native?.VERSION === version) return native
   const { why, fix = reinstall(target) } = native
@@ -65,8 +65,28 @@ function pnpPath(target: string): string | undefined {
   const { findPnpApi } = require('node:module') as {
     findPnpApi?(path: string): { resolveRequest(name: string, from: string): string }
   }
+  return attempt(() => findPnpApi?.(__filename)?.resolveRequest(scoped(target), __filename))
+}
+
+/**
+ * The binary in the `node_modules` of a project that contains the project of this package, such as the root of its
+ * workspace. In a directory with the sticky bit, such as `/tmp`, another user can create that project. A user who can
+ * do so in another directory can also replace this package. On Windows the mode does not show that.
+ */
+function hoisted(target: string): string | undefined {
+  if (isBundled || process.platform === 'win32') return undefined
+  return parents(root)
+    .filter((path) => exists(join(path, 'package.json')) && attempt(() => statSync(path).mode & 0o1000) === 0)
+    .map((path) => join(path, 'node_modules', scoped(target), fileOf(target)))
+    .find(exists)
+}
+
+const exists = (path: string): boolean => attempt(() => existsSync(path)) ?? false
+
+/** With the permission model of Node.js even `existsSync` can throw. */
+function attempt<T>(read: () => T): T | undefined {
   try {
-    return findPnpApi?.(__filename)?.resolveRequest(scoped(target), __filename)
+    return read()
   } catch {
     return undefined
   }
@@ -111,7 +131,7 @@ function allowAddons(): string {
   return `start Node.js ${options}`
 }
 
-const isClone = (): boolean => !isBundled && existsSync(join(root, 'Cargo.toml'))
+const isClone = (): boolean => !isBundled && exists(join(root, 'Cargo.toml'))
 
 function reinstall(target: string): string {
   if (isClone()) return 'npm run build, in this clone'

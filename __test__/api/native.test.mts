@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import {
+  chmodSync,
   copyFileSync,
   mkdirSync,
   readFileSync,
@@ -190,6 +191,21 @@ const layouts: Record<string, (modules: string, home: string, scope: string) => 
   'of a workspace': (modules) => {
     move(join(modules, '../node_modules'), join(modules, '../../node_modules'))
   },
+  // The root depends on another version of this package. The mode of a directory of Windows does not show its users.
+  ...(process.platform !== 'win32' && {
+    'of a workspace, with a hoisted binary': (modules: string, _: string, scope: string) =>
+      hoist(modules, scope),
+  }),
+}
+
+/** Moves the binary to the project that contains the project of `modules`, and returns the directory of that. */
+function hoist(modules: string, scope: string): string {
+  const parent = join(modules, '../..')
+  move(scope, join(parent, 'node_modules/@reconcile-lock'))
+  writeFileSync(join(parent, 'package.json'), '{ "workspaces": ["project"] }')
+  // Deno requires the one of each member.
+  writeFileSync(join(modules, '../package.json'), '{}')
+  return parent
 }
 
 for (const [what, change] of Object.entries(layouts)) {
@@ -212,6 +228,17 @@ test(
     const project = join(parent, 'project')
     layOut(project, here)
     move(join(project, 'node_modules/@reconcile-lock'), join(parent, 'node_modules/@reconcile-lock'))
+    assertFailure(failure(project), here, /is not installed/)
+  }),
+)
+
+test(
+  '`node_modules` of a directory with the sticky bit is not searched',
+  knownFailure(onWine, (t) => {
+    const project = join(directory(t), 'project')
+    layOut(project, here)
+    const parent = hoist(join(project, 'node_modules'), join(project, 'node_modules/@reconcile-lock'))
+    chmodSync(parent, 0o1777)
     assertFailure(failure(project), here, /is not installed/)
   }),
 )

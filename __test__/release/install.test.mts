@@ -1,14 +1,22 @@
 // A release as users install it: by npm from a registry, with only the binary of their machine.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, type TestContext, test } from 'node:test'
 import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
 import { directory } from '../support/directory.mjs'
 import { root } from '../support/packages.mjs'
-import { here, layOut, makeRelease, manifest, platforms, tarballOf } from '../support/release.mjs'
+import {
+  here,
+  installedBinary,
+  layOut,
+  makeRelease,
+  manifest,
+  platforms,
+  tarballOf,
+} from '../support/release.mjs'
 import { npm, type Registry, serve } from './registry.mjs'
 
 const release = makeRelease()
@@ -125,6 +133,28 @@ test('the error names the npm command that installs the binary', async (t) => {
   const again = await npm(registry, project, command.split(' '))
   assert.equal(again.code, 0, again.stderr)
   node(project, '-e', lockOnce)
+})
+
+test('npm hoists the binary of a workspace to its root', async (t) => {
+  const project = directory(t)
+  const write = (path: string, content: object) => {
+    mkdirSync(join(project, path), { recursive: true })
+    writeFileSync(join(project, path, 'package.json'), JSON.stringify(content))
+  }
+  // Without `workspaces` npm links a dependency in the project in the same way.
+  for (const root of [{ workspaces: ['app'] }, { dependencies: { app: 'file:./app' } }]) {
+    write('other', { name: manifest.name, version: '0.0.1' })
+    write('app', { name: 'app', version: '1.0.0', dependencies: { [manifest.name]: manifest.version } })
+    const dependencies = { ...root.dependencies, [manifest.name]: 'file:./other' }
+    write('.', { name: 'root', private: true, ...root, dependencies })
+    for (const path of ['node_modules', 'app/node_modules', 'package-lock.json'])
+      rmSync(join(project, path), { recursive: true, force: true })
+    const { code, stderr } = await npm(registry, project, ['install'])
+    assert.equal(code, 0, stderr)
+    assert.ok(existsSync(installedBinary(project)))
+    assert.ok(existsSync(join(project, 'app/node_modules', manifest.name)))
+    node(join(project, 'app'), '-e', lockOnce)
+  }
 })
 
 for (const [flags, fix] of [
