@@ -20,20 +20,26 @@ const requireFile = createRequire(isBundled ? process.execPath : __filename)
 export function load(): Native {
   const target = currentTarget()
   const override = process.env.NAPI_RS_NATIVE_LIBRARY_PATH
-  const places = candidates(target)
-  const path = override ? resolve(override) : (places.find(exists) ?? hoisted(target))
-  const { native, error } = tryRequire(target, path)
-  if (native?.VERSION === version) return native
-  const { why, fix = reinstall(target) } = native
-    ? {
-        why: `${path ?? 'the bundled binary'} is of version ${native.VERSION ?? 'unknown'}, and ${packageName} of ${version}`,
-      }
-    : diagnose(target, path, error)
+  const places = override ? [override] : candidates(target)
+  const path = override || (places.find(exists) ?? hoisted(target))
+  const loaded = override && !isAbsolute(override) ? {} : tryRequire(target, path)
+  if (isBinding(loaded.native) && loaded.native.VERSION === version) return loaded.native
+  const { why, fix } = diagnose(target, places, path, loaded)
   const [causedBy, remedy] = override
-    ? [`NAPI_RS_NATIVE_LIBRARY_PATH is set; ${why}`, 'unset NAPI_RS_NATIVE_LIBRARY_PATH']
-    : [why, fix]
-  throw nativeError(target, path ?? join(root, fileOf(target)), causedBy, remedy, error)
+    ? [`NAPI_RS_NATIVE_LIBRARY_PATH is set; ${why}`, `unset NAPI_RS_NATIVE_LIBRARY_PATH, or ${setTo(target)}`]
+    : [why, reinstall(target, path !== undefined)]
+  throw nativeError(
+    target,
+    resolve(path ?? join(root, fileOf(target))),
+    causedBy,
+    fix ?? remedy,
+    loaded.error,
+  )
 }
+
+/** A program can set the variable to another addon or to a module. */
+const isBinding = (native: Native | null | undefined): native is Native =>
+  typeof native?.acquire === 'function'
 
 /**
  * The files that can be the binary. Node.js would search `node_modules` of every parent directory, but an unrelated
@@ -97,7 +103,13 @@ function parents(path: string): string[] {
   return parent === path ? [] : [parent, ...parents(parent)]
 }
 
-function tryRequire(target: string, path: string | undefined): { native?: Native; error?: unknown } {
+interface Loaded {
+  /** A file that is not an addon can export anything. */
+  native?: Native | null
+  error?: unknown
+}
+
+function tryRequire(target: string, path: string | undefined): Loaded {
   if (path === undefined) return isBundled && isPublished(target) ? requireBundled(target) : {}
   try {
     return { native: requireFile(path) }
@@ -106,23 +118,56 @@ function tryRequire(target: string, path: string | undefined): { native?: Native
   }
 }
 
-/** @param error from `require`, if it was called */
-function diagnose(target: string, path: string | undefined, error: unknown): { why: string; fix?: string } {
+/**
+ * @param places the files that could be the binary
+ * @param path the file that was loaded
+ */
+function diagnose(
+  target: string,
+  places: string[],
+  path: string | undefined,
+  loaded: Loaded,
+): { why: string; fix?: string } {
+  const { native, error } = loaded
   const { code, message = '' } = (error ?? {}) as Partial<NodeJS.ErrnoException>
-  const [said = ''] = message.split('\n')
+  const [said = ''] = (path === undefined ? message : message.replaceAll(path, oneLine(path))).split('\n')
   if (code === 'ERR_DLOPEN_DISABLED') return { why: said, fix: allowAddons() }
-  if (path !== undefined) return { why: said }
-  if (!isPublished(target)) {
-    const source = repository.url.replace(/^git\+|\.git$/g, '')
-    return {
-      why: `no binary is published for ${target}`,
-      fix: `build it with npm run build in a clone of ${source}`,
-    }
+  if (code === 'ERR_ACCESS_DENIED') return { why: said, fix: allowReading() }
+  if ('native' in loaded) {
+    const isOf = isBinding(native)
+      ? `is of version ${native.VERSION}, and ${packageName} of ${version}`
+      : `is not an addon of ${packageName}`
+    return { why: `${path ?? 'the bundled binary'} ${isOf}` }
   }
+  if (path !== undefined) {
+    if (!isAbsolute(path)) return { why: `${path} is not an absolute path` }
+    if (DENIED.test(said)) return { why: said, fix: allowAccess(path) }
+    return /\bGLIBC_\d/.test(said) ? { why: said, fix: build(target) } : { why: said }
+  }
+  if (!isPublished(target)) return { why: `no binary is published for ${target}`, fix: build(target) }
+  const denied = places.map(accessError).find((error) => error !== undefined)
+  if (denied) return denied
   if (isBundled) return { why: `the program was bundled without ${fileOf(target)}: ${said}` }
   if (isClone()) return { why: `${fileOf(target)} was not built` }
+  const damaged = places.find((place) => dirname(place) !== root && exists(dirname(place)))
+  if (damaged !== undefined) return { why: `${damaged} is missing`, fix: reinstall(target, true) }
   const reason = 'optional dependencies were omitted, or node_modules was installed for another platform'
   return { why: `${scoped(target)} is not installed: ${reason}` }
+}
+
+/** Messages of loaders about a file that may not be read or mapped. */
+const DENIED = /permission denied|not permitted|access is denied|failed to map segment(?!.*allocate memory)/i
+
+/** The reason why it is unknown whether a file exists. */
+function accessError(path: string): { why: string; fix: string } | undefined {
+  try {
+    statSync(path)
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    if (code === 'ERR_ACCESS_DENIED') return { why: `${path}: ${message}`, fix: allowReading() }
+    if (code === 'EACCES' || code === 'EPERM') return { why: message, fix: allowAccess(path) }
+  }
+  return undefined
 }
 
 /** Options of Node.js that disable addons. */
@@ -131,17 +176,37 @@ function allowAddons(): string {
   return `start Node.js ${options}`
 }
 
+const allowReading = (): string =>
+  `start Node.js with --allow-fs-read for the directories of ${packageName} and of its binary`
+
+const allowAccess = (path: string): string =>
+  `make ${path} readable for this user, on a filesystem that allows execution (noexec and SELinux can forbid it)`
+
 const isClone = (): boolean => !isBundled && exists(join(root, 'Cargo.toml'))
 
-function reinstall(target: string): string {
+const setTo = (target: string): string =>
+  `set NAPI_RS_NATIVE_LIBRARY_PATH to the absolute path of ${fileOf(target)}`
+
+function build(target: string): string {
+  const source = repository.url.replace(/^git\+|\.git$/g, '')
+  return `build it with npm run build in a clone of ${source}, and ${setTo(target)} there`
+}
+
+/** npm does not repair an installed package, because it reads only its `package.json`. */
+function reinstall(target: string, isDamaged: boolean): string {
   if (isClone()) return 'npm run build, in this clone'
   if (!isBundled && !('pkg' in process))
-    return 'npm install --include=optional, or what your package manager calls that, on this machine'
+    return isDamaged
+      ? 'npm ci --include=optional, or remove node_modules and install again, on this machine'
+      : 'npm install --include=optional, or what your package manager calls that, on this machine'
   const page = `${homepage.replace('#readme', '')}/blob/v${version}/docs/bundling.md`
   const copy =
     isBundled && bundleDirectory !== undefined ? `copy ${fileOf(target)} to ${bundleDirectory}, or ` : ''
-  return `${copy}set NAPI_RS_NATIVE_LIBRARY_PATH to the path of ${fileOf(target)}; see ${page}`
+  return `${copy}${setTo(target)}; see ${page}`
 }
+
+/** A path can contain line breaks, which separate the parts of the message. */
+const oneLine = (text: string): string => text.replaceAll('\n', '\\n')
 
 function nativeError(target: string, path: string, why: string, fix: string, cause: unknown): LockError {
   const { bun, deno, node } = process.versions
@@ -150,8 +215,8 @@ function nativeError(target: string, path: string, why: string, fix: string, cau
   const message = [
     `${packageName} has no native binary that works here: ${process.platform} ${process.arch}${libc}, ${runtime}`,
     `  package: ${scoped(target)}`,
-    `  cause: ${why}`,
-    `  fix: ${fix}`,
+    `  cause: ${oneLine(why)}`,
+    `  fix: ${oneLine(fix)}`,
   ].join('\n')
   return lockError('E_LOCK_NATIVE', path, message, { cause })
 }

@@ -11,9 +11,9 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { test } from 'node:test'
-import { directory } from '../support/directory.mjs'
+import { directory, mounted } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { fileOf, here, installedBinary, layOut, manifest } from '../support/release.mjs'
 import { ofFutureGlibc, ofMusl } from './libraries.mjs'
@@ -61,7 +61,13 @@ const ways = {
 }
 
 /** Loads the package in a new process and returns the error that it throws. */
-function failure(project: string, way: keyof typeof ways = 'require', env = {}, pretended = ''): LoadFailure {
+function failure(
+  project: string,
+  way: keyof typeof ways = 'require',
+  env = {},
+  pretended = '',
+  uid?: number,
+): LoadFailure {
   const print = `({ name, message, code, path, recoverable, cause }) => console.log(JSON.stringify({
     name, message, code, path, recoverable, cause: cause && { message: cause.message, code: cause.code } }))`
   const program = `${pretended};(async () => ${ways[way]})().then(() => console.log('{}'), ${print})`
@@ -70,10 +76,15 @@ function failure(project: string, way: keyof typeof ways = 'require', env = {}, 
     encoding: 'utf8',
     env: { ...process.env, ...env },
     timeout: LIMIT,
+    ...(uid !== undefined && { uid }),
   })
   assert.deepEqual([status, signal], [0, null], stderr)
   return JSON.parse(stdout)
 }
+
+const REINSTALL = /^ {2}fix: npm ci --include=optional, or remove node_modules and install again, /
+const BUILD =
+  /^ {2}fix: build it with npm run build in a clone of https:\S+, and set NAPI_RS_NATIVE_LIBRARY_PATH to /
 
 /** Asserts the content that all these errors have. */
 function assertFailure(
@@ -255,7 +266,7 @@ for (const place of ['package', 'beside']) {
       writeFileSync(path, 'garbage '.repeat(512))
       const failed = failure(project)
       const [text = ''] = failed.cause?.message.split('\n') ?? []
-      assertFailure(failed, here, /cause: ./)
+      assertFailure(failed, here, /cause: ./, REINSTALL)
       assert.ok(failed.message.includes(`  cause: ${text}\n`), failed.message)
       assert.equal(failed.path, path)
       assert.equal(failed.cause?.code, REFUSED)
@@ -263,9 +274,9 @@ for (const place of ['package', 'beside']) {
   )
 }
 
-for (const [what, made, cause] of [
-  ['a newer glibc', ofFutureGlibc, /GLIBC_9\.\d+/],
-  ['musl', ofMusl, /libc\.musl-\w+\.so/],
+for (const [what, made, cause, remedy] of [
+  ['a newer glibc', ofFutureGlibc, /GLIBC_9\.\d+/, BUILD],
+  ['musl', ofMusl, /libc\.musl-\w+\.so/, REINSTALL],
 ] as const) {
   test(
     `the loader's message about ${what} is reported`,
@@ -275,11 +286,58 @@ for (const [what, made, cause] of [
       layOut(project, here)
       copyFileSync(made(t), installedBinary(project))
       const failed = failure(project)
-      assertFailure(failed, here, cause)
+      assertFailure(failed, here, cause, remedy)
       assert.equal(failed.cause?.code, REFUSED)
     }),
   )
 }
+
+for (const [what, denied, cause] of [
+  ['binary', fileOf(here), /Permission denied$/],
+  ['package of the binary', '', /EACCES: permission denied, stat /],
+  ['scope of the binary', '..', /EACCES: permission denied, stat /],
+] as const)
+  test(
+    `an unreadable ${what} is reported`,
+    { skip: process.getuid?.() !== 0 && 'only root can act as another user' },
+    knownFailure(onWine, (t) => {
+      const project = directory(t)
+      layOut(project, here)
+      chmodSync(project, 0o755)
+      chmodSync(join(dirname(installedBinary(project)), denied), 0o600)
+      const failed = failure(project, 'require', {}, '', 65_534)
+      assertFailure(
+        failed,
+        here,
+        cause,
+        /^ {2}fix: make \S+\.node readable for this user, .*noexec and SELinux/,
+      )
+    }),
+  )
+
+test('a binary on a filesystem without execution is reported', {
+  skip: process.platform !== 'linux' && 'the test mounts a filesystem',
+}, (t) => {
+  const path = mounted(t, 'size=32m,noexec')
+  if (path === undefined) return
+  layOut(path, here)
+  const remedy = /^ {2}fix: make \S+\.node readable .* on a filesystem that allows execution \(noexec /
+  assertFailure(failure(path), here, /failed to map segment|not permitted|Permission denied/, remedy)
+})
+
+test('a path with a line break stays on its line', {
+  skip: process.platform === 'win32' && 'Windows has no such names',
+}, (t) => {
+  const project = join(directory(t), 'new\nline')
+  layOut(project, here)
+  const binary = installedBinary(project)
+  writeFileSync(binary, 'garbage '.repeat(512))
+  const failed = failure(project)
+  assertFailure(failed, here, /new\\nline\/.+: ./, REINSTALL)
+  assert.equal(failed.path, binary)
+  rmSync(binary)
+  assertFailure(failure(project), here, /new\\nline\/.+ is missing$/, REINSTALL)
+})
 
 /** Makes a process detect musl by the content of its ldd. */
 const musl = `
@@ -341,12 +399,9 @@ for (const [platform, arch, name] of [
       Object.defineProperty(process, 'platform', { value: '${platform}' })
       Object.defineProperty(process, 'arch', { value: '${arch}' })`
       const failed = failure(project, 'require', {}, pretended)
-      assertFailure(
-        failed,
-        name,
-        new RegExp(`no binary is published for ${name}$`),
-        /^ {2}fix: build it with npm run build in a clone of https:/,
-      )
+      assertFailure(failed, name, new RegExp(`no binary is published for ${name}$`), BUILD)
+      const NAPI_RS_NATIVE_LIBRARY_PATH = installedBinary(project)
+      assert.deepEqual(failure(project, 'require', { NAPI_RS_NATIVE_LIBRARY_PATH }, pretended), {})
     }),
   )
 }
@@ -358,7 +413,7 @@ test(
     layOut(project)
     const failed = failure(project, 'require', {}, 'process.pkg = {}')
     const remedy =
-      /^ {2}fix: set NAPI_RS_NATIVE_LIBRARY_PATH to the path of \S+\.node; see https:\S+\/bundling\.md$/
+      /^ {2}fix: set NAPI_RS_NATIVE_LIBRARY_PATH to the absolute path of \S+\.node; see https:\S+\/bundling\.md$/
     assertFailure(failed, here, /is not installed/, remedy)
   }),
 )
@@ -370,7 +425,7 @@ test(
     layOut(project, here)
     rmSync(installedBinary(project))
     const failed = failure(project)
-    assertFailure(failed, here, /is not installed/)
+    assertFailure(failed, here, /reconcile-lock\S+\.node is missing$/, REINSTALL)
   }),
 )
 
@@ -395,10 +450,14 @@ test(
       failed,
       here,
       new RegExp(`is of version ${manifest.version}, and reconcile-lock of 0\\.9\\.9$`),
+      REINSTALL,
     )
     assert.equal(failed.path, installedBinary(project))
   }),
 )
+
+const UNSET =
+  /^ {2}fix: unset NAPI_RS_NATIVE_LIBRARY_PATH, or set NAPI_RS_NATIVE_LIBRARY_PATH to the absolute path of \S+\.node$/
 
 test(
   'NAPI_RS_NATIVE_LIBRARY_PATH is reported as the cause',
@@ -408,7 +467,38 @@ test(
     const nowhere = join(project, 'nowhere.node')
     const failed = failure(project, 'require', { NAPI_RS_NATIVE_LIBRARY_PATH: nowhere })
     const isSet = /NAPI_RS_NATIVE_LIBRARY_PATH is set; .*nowhere\.node/
-    assertFailure(failed, here, isSet, /^ {2}fix: unset NAPI_RS_NATIVE_LIBRARY_PATH$/)
+    assertFailure(failed, here, isSet, UNSET)
     assert.equal(failed.path, nowhere)
+  }),
+)
+
+for (const [what, content] of [
+  ['a module with its version', `exports.VERSION = '${manifest.version}'`],
+  ['an empty module', ''],
+  ['a module without exports', 'module.exports = undefined'],
+] as const)
+  test(
+    `NAPI_RS_NATIVE_LIBRARY_PATH with ${what} is reported`,
+    knownFailure(onWine, (t) => {
+      const project = directory(t)
+      layOut(project, here)
+      const path = join(project, 'addon.js')
+      writeFileSync(path, content)
+      const failed = failure(project, 'require', { NAPI_RS_NATIVE_LIBRARY_PATH: path })
+      assertFailure(failed, here, /addon\.js is not an addon of reconcile-lock$/, UNSET)
+    }),
+  )
+
+test(
+  'NAPI_RS_NATIVE_LIBRARY_PATH has to be absolute',
+  knownFailure(onWine, (t) => {
+    const project = directory(t)
+    layOut(project, here)
+    const path = relative(project, installedBinary(project))
+    for (const named of [path, `./${path}`]) {
+      const failed = failure(project, 'require', { NAPI_RS_NATIVE_LIBRARY_PATH: named })
+      assertFailure(failed, here, /is set; .+\.node is not an absolute path$/, UNSET)
+      assert.equal(failed.path, installedBinary(project))
+    }
   }),
 )

@@ -135,6 +135,20 @@ test('the error names the npm command that installs the binary', async (t) => {
   node(project, '-e', lockOnce)
 })
 
+for (const [what, damage] of [
+  ['damaged', (path: string) => writeFileSync(path, 'garbage '.repeat(512))],
+  ['removed', (path: string) => rmSync(path)],
+] as const)
+  test(`the error names the npm command that replaces a ${what} binary`, async (t) => {
+    const project = await installed(t)
+    damage(installedBinary(project))
+    const { stderr } = spawnSync(process.execPath, ['-e', lockOnce], { cwd: project, encoding: 'utf8' })
+    const [, command = ''] = /fix: npm (ci --include=optional), /.exec(stderr) ?? []
+    const again = await npm(registry, project, command.split(' '))
+    assert.equal(again.code, 0, again.stderr)
+    node(project, '-e', lockOnce)
+  })
+
 test('npm hoists the binary of a workspace to its root', async (t) => {
   const project = directory(t)
   const write = (path: string, content: object) => {
@@ -155,6 +169,22 @@ test('npm hoists the binary of a workspace to its root', async (t) => {
     assert.ok(existsSync(join(project, 'app/node_modules', manifest.name)))
     node(join(project, 'app'), '-e', lockOnce)
   }
+})
+
+test('a denied permission to read the binary is reported', (t) => {
+  const project = directory(t)
+  const home = layOut(project, here)
+  const flags = ['--experimental-permission', '--allow-addons', `--allow-fs-read=${home}/*`]
+  const { status, stderr } = spawnSync(process.execPath, [...flags, '-e', lockOnce], {
+    cwd: project,
+    encoding: 'utf8',
+  })
+  assert.equal(status, 1)
+  assert.match(stderr, /code: 'E_LOCK_NATIVE'/)
+  assert.match(
+    stderr,
+    /^ {2}fix: start Node\.js with --allow-fs-read for the directories of reconcile-lock and /m,
+  )
 })
 
 for (const [flags, fix] of [
