@@ -144,6 +144,11 @@ function diagnose(
     if (DENIED.test(said)) return { why: said, fix: allowAccess(path) }
     return /\bGLIBC_\d/.test(said) ? { why: said, fix: build(target) } : { why: said }
   }
+  if (!['linux', 'darwin', 'win32'].includes(process.platform))
+    return {
+      why: `${packageName} does not support ${process.platform}`,
+      fix: `use Linux, macOS or Windows; ${packageName}/postgres needs no binary`,
+    }
   if (!isPublished(target)) return { why: `no binary is published for ${target}`, fix: build(target) }
   const denied = places.map(accessError).find((error) => error !== undefined)
   if (denied) return denied

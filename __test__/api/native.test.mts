@@ -384,11 +384,9 @@ for (const [arch, name] of [
   })
 
 for (const [platform, arch, name] of [
-  ['freebsd', 'x64', 'freebsd-x64'],
   ['linux', 'ia32', `linux-ia32-${isMusl ? 'musl' : 'gnu'}`],
   ['linux', 'loong64', `linux-loong64-${isMusl ? 'musl' : 'gnu'}`],
   ['win32', 'ia32', 'win32-ia32-msvc'],
-  ['sunos', 'x64', 'sunos-x64'],
 ] as const) {
   test(
     `the error reports that ${name} has no binary`,
@@ -405,6 +403,25 @@ for (const [platform, arch, name] of [
     }),
   )
 }
+
+for (const [platform, arch] of [
+  ['freebsd', 'x64'],
+  ['android', 'arm64'],
+  ['sunos', 'x64'],
+] as const)
+  test(
+    `the error reports that ${platform} is not supported`,
+    knownFailure(onWine, (t) => {
+      const project = directory(t)
+      layOut(project, here)
+      const pretended = `
+      Object.defineProperty(process, 'platform', { value: '${platform}' })
+      Object.defineProperty(process, 'arch', { value: '${arch}' })`
+      const failed = failure(project, 'require', {}, pretended)
+      const why = new RegExp(`reconcile-lock does not support ${platform}$`)
+      assertFailure(failed, `${platform}-${arch}`, why, /^ {2}fix: use Linux, macOS or Windows; /)
+    }),
+  )
 
 test(
   'an executable of pkg gets no npm command',
