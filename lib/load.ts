@@ -16,83 +16,96 @@ const root = isBundled ? (bundleDirectory ?? process.cwd()) : join(__dirname, '.
 /** Takes absolute paths. Not `require`, because a bundler warns that it cannot follow such a call. */
 const requireFile = createRequire(isBundled ? process.execPath : __filename)
 
+interface Loaded {
+  path?: string
+  /** A file that is not an addon can export anything. */
+  native?: Native | null
+  error?: unknown
+}
+
 /** Loads the addon: the file that the environment names, or the one of this installation or bundle. */
 export function load(): Native {
   const target = currentTarget()
   const override = process.env.NAPI_RS_NATIVE_LIBRARY_PATH
-  const places = override ? [override] : candidates(target)
-  const path = override || (places.find(exists) ?? hoisted(target))
-  const loaded = override && !isAbsolute(override) ? {} : tryRequire(target, path)
-  if (isBinding(loaded.native) && loaded.native.VERSION === version) return loaded.native
-  const { why, fix } = diagnose(target, places, path, loaded)
-  const [causedBy, remedy] = override
+  const loaded = override ? requireNamed(override) : search(target)
+  const { path = join(root, fileOf(target)), native, error } = loaded
+  if (isBinding(native) && native.VERSION === version) return native
+  const { why, fix } = diagnose(target, loaded)
+  const [cause, remedy] = override
     ? [`NAPI_RS_NATIVE_LIBRARY_PATH is set; ${why}`, `unset NAPI_RS_NATIVE_LIBRARY_PATH, or ${setTo(target)}`]
-    : [why, reinstall(target, path !== undefined)]
-  throw nativeError(
-    target,
-    resolve(path ?? join(root, fileOf(target))),
-    causedBy,
-    fix ?? remedy,
-    loaded.error,
-  )
+    : [why, fix ?? reinstall(target, loaded.path !== undefined)]
+  throw nativeError(target, resolve(path), cause, (override && fix) || remedy, error)
 }
 
 /** A program can set the variable to another addon or to a module. */
 const isBinding = (native: Native | null | undefined): native is Native =>
   typeof native?.acquire === 'function'
 
+function requireNamed(path: string): Loaded {
+  if (!isAbsolute(path)) return { path, error: new Error(`${path} is not an absolute path`) }
+  try {
+    return { path, native: requireFile(path) }
+  } catch (error) {
+    return { path, error }
+  }
+}
+
+/** Loads the first file of the candidates. One that may not be read is not skipped. */
+function search(target: string): Loaded {
+  let damaged: string | undefined
+  for (const path of candidates(target)) {
+    try {
+      if (statSync(path, { throwIfNoEntry: false })) return requireNamed(path)
+      if (dirname(path) !== root && existsSync(dirname(path))) damaged ??= path
+    } catch (error) {
+      if (codeOf(error) !== 'ENOTDIR') return { path, error }
+    }
+  }
+  if (damaged !== undefined) return { path: damaged, error: new Error(`${damaged} is missing`) }
+  return isBundled && isPublished(target) ? requireBundled(target) : {}
+}
+
 /**
  * The files that can be the binary. Node.js would search `node_modules` of every parent directory, but an unrelated
  * parent such as `/tmp` may belong to another user.
  */
-function candidates(target: string): string[] {
+function* candidates(target: string): Generator<string> {
   const file = fileOf(target)
-  if (isBundled) return bundleDirectory === undefined ? [] : [join(bundleDirectory, file)]
+  if (isBundled) {
+    if (bundleDirectory !== undefined) yield join(bundleDirectory, file)
+    return
+  }
   const installed = pnpPath(target)
-  if (installed !== undefined) return [installed]
-  const modules = [
-    join(root, 'node_modules'),
-    ...parents(root).filter((path) => basename(path) === 'node_modules'),
-  ]
-  const places = [...modules.map((path) => join(path, scoped(target))), ...cached(target)]
-  return [join(root, file), ...places.map((path) => join(path, file))]
+  if (installed !== undefined) return yield installed
+  yield join(root, file)
+  const name = scoped(target)
+  yield join(root, 'node_modules', name, file)
+  for (const path of parents(root)) if (basename(path) === 'node_modules') yield join(path, name, file)
+  // The caches of Deno (`NAME/VERSION`) and Bun (`NAME@VERSION…`) need no `node_modules`.
+  const [parent, entry] = [dirname(root), basename(root)]
+  if (entry === version) yield join(dirname(parent), name, entry, file)
+  if (entry.startsWith(`${packageName}@${version}`))
+    yield join(parent, entry.replace(packageName, name), file)
+  for (const path of parents(root).filter(isProject)) yield join(path, 'node_modules', name, file)
 }
 
-/** The place in the caches of Deno (`NAME/VERSION`) and Bun (`NAME@VERSION…`), which need no `node_modules`. */
-function cached(target: string): string[] {
-  const [parent, entry] = [dirname(root), basename(root)]
-  if (entry === version) return [join(dirname(parent), scoped(target), entry)]
-  const name = `${packageName}@${version}`
-  return entry.startsWith(name) ? [join(parent, entry.replace(packageName, scoped(target)))] : []
-}
+/**
+ * Whether a directory contains the project of this package and is one, such as the root of its workspace. In a directory
+ * with the sticky bit, such as `/tmp`, another user can create that project. A user who can do so in another directory
+ * can also replace this package. On Windows the mode does not show that.
+ */
+const isProject = (path: string): boolean =>
+  process.platform !== 'win32' &&
+  existsSync(join(path, 'package.json')) &&
+  (statSync(path).mode & 0o1000) === 0
 
 /** The path in an installation of Yarn Plug'n'Play, which has no `node_modules` and declares every dependency. */
 function pnpPath(target: string): string | undefined {
   const { findPnpApi } = require('node:module') as {
     findPnpApi?(path: string): { resolveRequest(name: string, from: string): string }
   }
-  return attempt(() => findPnpApi?.(__filename)?.resolveRequest(scoped(target), __filename))
-}
-
-/**
- * The binary in the `node_modules` of a project that contains the project of this package, such as the root of its
- * workspace. In a directory with the sticky bit, such as `/tmp`, another user can create that project. A user who can
- * do so in another directory can also replace this package. On Windows the mode does not show that.
- */
-function hoisted(target: string): string | undefined {
-  if (isBundled || process.platform === 'win32') return undefined
-  return parents(root)
-    .filter((path) => exists(join(path, 'package.json')) && attempt(() => statSync(path).mode & 0o1000) === 0)
-    .map((path) => join(path, 'node_modules', scoped(target), fileOf(target)))
-    .find(exists)
-}
-
-const exists = (path: string): boolean => attempt(() => existsSync(path)) ?? false
-
-/** With the permission model of Node.js even `existsSync` can throw. */
-function attempt<T>(read: () => T): T | undefined {
   try {
-    return read()
+    return findPnpApi?.(__filename)?.resolveRequest(scoped(target), __filename)
   } catch {
     return undefined
   }
@@ -103,91 +116,47 @@ function parents(path: string): string[] {
   return parent === path ? [] : [parent, ...parents(parent)]
 }
 
-interface Loaded {
-  /** A file that is not an addon can export anything. */
-  native?: Native | null
-  error?: unknown
-}
+const codeOf = (error: unknown): string | undefined => (error as NodeJS.ErrnoException | undefined)?.code
 
-function tryRequire(target: string, path: string | undefined): Loaded {
-  if (path === undefined) return isBundled && isPublished(target) ? requireBundled(target) : {}
-  try {
-    return { native: requireFile(path) }
-  } catch (error) {
-    return { error }
-  }
-}
+/** Messages about a file that may not be read or mapped. */
+const DENIED = /permission denied|not permitted|access is denied|failed to map segment(?!.*allocate memory)/i
 
-/**
- * @param places the files that could be the binary
- * @param path the file that was loaded
- */
-function diagnose(
-  target: string,
-  places: string[],
-  path: string | undefined,
-  loaded: Loaded,
-): { why: string; fix?: string } {
-  const { native, error } = loaded
-  const { code, message = '' } = (error ?? {}) as Partial<NodeJS.ErrnoException>
+function diagnose(target: string, { path, native, error }: Loaded): { why: string; fix?: string } {
+  const message = error instanceof Error ? error.message : ''
   const [said = ''] = (path === undefined ? message : message.replaceAll(path, oneLine(path))).split('\n')
-  if (code === 'ERR_DLOPEN_DISABLED') return { why: said, fix: allowAddons() }
-  if (code === 'ERR_ACCESS_DENIED') return { why: said, fix: allowReading() }
-  if ('native' in loaded) {
-    const isOf = isBinding(native)
-      ? `is of version ${native.VERSION}, and ${packageName} of ${version}`
-      : `is not an addon of ${packageName}`
-    return { why: `${path ?? 'the bundled binary'} ${isOf}` }
+  const code = codeOf(error)
+  if (code === 'ERR_DLOPEN_DISABLED') {
+    const options =
+      'permission' in process ? 'with --allow-addons beside --permission' : 'without --no-addons'
+    return { why: said, fix: `start Node.js ${options}` }
   }
-  if (path !== undefined) {
-    if (!isAbsolute(path)) return { why: `${path} is not an absolute path` }
-    if (DENIED.test(said)) return { why: said, fix: allowAccess(path) }
-    return /\bGLIBC_\d/.test(said) ? { why: said, fix: build(target) } : { why: said }
+  if (code === 'ERR_ACCESS_DENIED') {
+    const where = `the directories of ${packageName} and of its binary`
+    return { why: `${path}: ${said}`, fix: `start Node.js with --allow-fs-read for ${where}` }
   }
+  if (path !== undefined && DENIED.test(said)) {
+    const where = 'on a filesystem that allows execution (noexec and SELinux can forbid it)'
+    return { why: said, fix: `make ${path} readable for this user, ${where}` }
+  }
+  if (/\bGLIBC_\d/.test(said)) return { why: said, fix: build(target) }
+  if (isBinding(native))
+    return {
+      why: `${path ?? 'the bundled binary'} is of version ${native.VERSION}, and ${packageName} of ${version}`,
+    }
+  if (path !== undefined) return { why: said || `${path} is not an addon of ${packageName}` }
   if (!['linux', 'darwin', 'win32'].includes(process.platform))
     return {
       why: `${packageName} does not support ${process.platform}`,
       fix: `use Linux, macOS or Windows; ${packageName}/postgres needs no binary`,
     }
   if (!isPublished(target)) return { why: `no binary is published for ${target}`, fix: build(target) }
-  const denied = places.map(accessError).find((error) => error !== undefined)
-  if (denied) return denied
   if (isBundled) return { why: `the program was bundled without ${fileOf(target)}: ${said}` }
   if (isClone()) return { why: `${fileOf(target)} was not built` }
-  const damaged = places.find((place) => dirname(place) !== root && exists(dirname(place)))
-  if (damaged !== undefined) return { why: `${damaged} is missing`, fix: reinstall(target, true) }
   const reason = 'optional dependencies were omitted, or node_modules was installed for another platform'
   return { why: `${scoped(target)} is not installed: ${reason}` }
 }
 
-/** Messages of loaders about a file that may not be read or mapped. */
-const DENIED = /permission denied|not permitted|access is denied|failed to map segment(?!.*allocate memory)/i
-
-/** The reason why it is unknown whether a file exists. */
-function accessError(path: string): { why: string; fix: string } | undefined {
-  try {
-    statSync(path)
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException
-    if (code === 'ERR_ACCESS_DENIED') return { why: `${path}: ${message}`, fix: allowReading() }
-    if (code === 'EACCES' || code === 'EPERM') return { why: message, fix: allowAccess(path) }
-  }
-  return undefined
-}
-
-/** Options of Node.js that disable addons. */
-function allowAddons(): string {
-  const options = 'permission' in process ? 'with --allow-addons beside --permission' : 'without --no-addons'
-  return `start Node.js ${options}`
-}
-
-const allowReading = (): string =>
-  `start Node.js with --allow-fs-read for the directories of ${packageName} and of its binary`
-
-const allowAccess = (path: string): string =>
-  `make ${path} readable for this user, on a filesystem that allows execution (noexec and SELinux can forbid it)`
-
-const isClone = (): boolean => !isBundled && exists(join(root, 'Cargo.toml'))
+const isClone = (): boolean => !isBundled && existsSync(join(root, 'Cargo.toml'))
 
 const setTo = (target: string): string =>
   `set NAPI_RS_NATIVE_LIBRARY_PATH to the absolute path of ${fileOf(target)}`
