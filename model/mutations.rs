@@ -125,7 +125,7 @@ pub const MUTATIONS: &[Mutation] = &[
         about: "the file of a holder that has ended is taken over although its child has the kernel lock",
         edits: &[(
             "            let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
-            return classify_busy(system, target, budget, &file, &stat);
+            return Ok(classify_busy(system, target, budget, &file, &stat)?.cast());
         }
         TryLock::Unsupported => false,
     };
@@ -135,7 +135,7 @@ pub const MUTATIONS: &[Mutation] = &[
             let record = if let Content::Record(record) = content { Some(record) } else { None };
             let record = record.filter(|record| !super::holder::is_foreign(system, record));
             if !record.is_some_and(|record| system.process(record.pid) == crate::platform::ProcessState::Dead) {
-                return classify_busy(system, target, budget, &file, &stat);
+                return Ok(classify_busy(system, target, budget, &file, &stat)?.cast());
             }
             true
         }
@@ -255,7 +255,7 @@ pub const MUTATIONS: &[Mutation] = &[
         about: "a stale file is broken without its kernel lock",
         edits: &[(
             "        TryLock::Acquired => true,
-        TryLock::WouldBlock => return classify_busy(system, target, budget, &file, &stat),
+        TryLock::WouldBlock => return Ok(classify_busy(system, target, budget, &file, &stat)?.cast()),
         TryLock::Unsupported => false,
     };
     let Some(current)",

@@ -154,7 +154,7 @@ fn lock_created<S: System>(
         system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock")).map_err(discard)?;
     let stat = system.stat(&file).map_err(target.system("fstat"));
     if lock == TryLock::WouldBlock {
-        return classify_busy(system, target, budget, &file, &stat?);
+        return Ok(classify_busy(system, target, budget, &file, &stat?)?.cast());
     }
     let stat = stat.map_err(discard)?;
     // 5. A new file has one name, the path, until it is unlinked. Network filesystems rename a file that is
@@ -205,7 +205,7 @@ fn lock_existing<S: System>(
         TryLock::Acquired => true,
         TryLock::WouldBlock => {
             let stat = system.stat(&file).map_err(target.system("fstat"))?;
-            return classify_busy(system, target, budget, &file, &stat);
+            return Ok(classify_busy(system, target, budget, &file, &stat)?.cast());
         }
         TryLock::Unsupported => false,
     };

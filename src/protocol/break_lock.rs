@@ -68,7 +68,7 @@ fn break_stale<S: System>(
     }
     let kernel_locks = match system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock"))? {
         TryLock::Acquired => true,
-        TryLock::WouldBlock => return classify_busy(system, target, budget, &file, &stat),
+        TryLock::WouldBlock => return Ok(classify_busy(system, target, budget, &file, &stat)?.cast()),
         TryLock::Unsupported => false,
     };
     let Some(current) = stat_if_current(system, target, stat.id)? else {

@@ -1,6 +1,8 @@
 //! A file that exists: opening it, judging it, and classifying a busy kernel lock.
 #![forbid(unsafe_code)]
 
+use std::convert::Infallible;
+
 use super::error::Error;
 use super::file::{not_a_file, read, read_bytes, stat_if_current};
 use super::holder::{author, is_foreign};
@@ -102,30 +104,30 @@ pub(super) fn classify<S: System>(
 }
 
 /// Classifies a busy kernel lock: that of an inspector, or of an owner.
-pub(super) fn classify_busy<S: System, T>(
+pub(super) fn classify_busy<S: System>(
     system: &S,
     target: &Target,
     budget: &mut RetryBudget,
     file: &S::File,
     stat: &Stat,
-) -> Result<Attempt<T>, Error> {
+) -> Result<Attempt<Infallible>, Error> {
     // An inspector holds the lock in shared mode, so a shared lock succeeds.
     if system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? == TryLock::Acquired {
         return Ok(Attempt::Retry(Retry::HeldByInspector));
     }
-    classify_owner(system, target, budget, file, stat, |record| system.process_exists(record.pid))
+    classify_owner(system, target, budget, file, stat, &|record| system.process_exists(record.pid))
 }
 
 /// Classifies the holder of the exclusive kernel lock: an owner, or a process that is about to write its record or to
 /// break the lock.
-pub(super) fn classify_owner<S: System, T>(
+pub(super) fn classify_owner<S: System>(
     system: &S,
     target: &Target,
     budget: &mut RetryBudget,
     file: &S::File,
     stat: &Stat,
-    runs: impl FnOnce(&Record) -> bool,
-) -> Result<Attempt<T>, Error> {
+    runs: &dyn Fn(&Record) -> bool,
+) -> Result<Attempt<Infallible>, Error> {
     (budget.locked, budget.ended) = (Some(stat.id), None);
     let Content::Record(record) = read(system, target, file, stat)? else {
         return Ok(Attempt::Retry(Retry::RecordPending));

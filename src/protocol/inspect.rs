@@ -11,7 +11,7 @@ use super::file::{read, stat_if_current};
 use super::holder::{describe, is_foreign, is_running, without_record};
 use super::judge::Verdict;
 use super::readers::{describe_readers, readers};
-use super::record::{Content, Holder};
+use super::record::{Content, Holder, Record};
 use super::retry::{Attempt, BEING_CREATED, Refusal, Retry, RetryBudget};
 use super::target::Target;
 use crate::platform::{Access, LockMode, ProcessDetails, Stat, System, TryLock};
@@ -135,7 +135,8 @@ fn inspect_open_file<S: System>(
             true
         }
         TryLock::WouldBlock => {
-            return classify_owner(system, target, budget, file, stat, |record| is_running(system, record));
+            let runs = |record: &Record| is_running(system, record);
+            return Ok(classify_owner(system, target, budget, file, stat, &runs)?.cast());
         }
         TryLock::Unsupported => false,
     };

@@ -1,6 +1,7 @@
 //! Attempts: why one is repeated, how often, and for how long.
 #![forbid(unsafe_code)]
 
+use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
@@ -56,6 +57,16 @@ pub(super) enum Attempt<T> {
     Done(T),
     Refused(Refusal),
     Retry(Retry),
+}
+
+impl Attempt<Infallible> {
+    pub(super) fn cast<T>(self) -> Attempt<T> {
+        match self {
+            Self::Done(never) => match never {},
+            Self::Refused(refusal) => Attempt::Refused(refusal),
+            Self::Retry(retry) => Attempt::Retry(retry),
+        }
+    }
 }
 
 pub(super) struct Refusal {
