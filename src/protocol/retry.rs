@@ -244,27 +244,28 @@ impl RetryBudget {
         target: &Target,
         mut attempt: impl FnMut(&mut Self) -> Result<Attempt<T>, Error>,
     ) -> Result<T, Error> {
-        let budget = self;
         loop {
-            let retry = match attempt(budget)? {
+            match attempt(self)? {
                 Attempt::Done(done) => return Ok(done),
                 Attempt::Refused(Refusal { holder, reason }) => return Err(target.contention(holder, reason)),
-                Attempt::Retry(retry) => retry,
-            };
-            if retry == Retry::BeingCreated
-                && let Some(reason) = budget.locked_without_record(system, target)
-            {
-                return Err(target.contention(None, Some(reason)));
-            }
-            let pause = budget.next(retry, system.monotonic());
-            if pause == Some(Duration::ZERO) {
-                continue;
-            }
-            match pause.filter(|_| !budget.pause_limit.has_ended(system, retry)) {
-                Some(pause) => system.pause(pause),
-                None => return Err(budget.give_up(system, target, retry)),
+                Attempt::Retry(retry) => self.pause(system, target, retry)?,
             }
         }
+    }
+
+    /// Pauses before the next attempt, or returns the reason why there is none.
+    fn pause<S: System>(&mut self, system: &S, target: &Target, retry: Retry) -> Result<(), Error> {
+        if retry == Retry::BeingCreated
+            && let Some(reason) = self.locked_without_record(system, target)
+        {
+            return Err(target.contention(None, Some(reason)));
+        }
+        match self.next(retry, system.monotonic()) {
+            Some(Duration::ZERO) => {}
+            Some(pause) if !self.pause_limit.has_ended(system, retry) => system.pause(pause),
+            _ => return Err(self.give_up(system, target, retry)),
+        }
+        Ok(())
     }
 }
 
