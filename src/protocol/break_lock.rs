@@ -115,7 +115,6 @@ fn remove<S: System>(system: &S, target: &Target) -> Result<Attempt<bool>, Error
     };
     match stat.kind {
         FileKind::File => {}
-        FileKind::Symlink => return Err(Error::Symlink { path: path.clone() }),
         kind => return Err(not_a_file(target, kind)),
     }
     // Under the default name any content is a lock's.

@@ -24,7 +24,6 @@ pub(super) fn open_existing<S: System>(
         Ok(Opened::File(file)) => file,
         Ok(Opened::Missing) => return Ok(Attempt::Retry(Retry::Missing)),
         Ok(Opened::Leased) => return Ok(Attempt::Retry(Retry::Leased)),
-        Ok(Opened::NotAFile(FileKind::Symlink)) => return Err(Error::Symlink { path: path.clone() }),
         Ok(Opened::NotAFile(kind)) => return Err(not_a_file(target, kind)),
         Err(error) => {
             // A umask can make a new file unreadable until its creator has set the mode.
@@ -53,8 +52,6 @@ pub(super) fn open_existing<S: System>(
                 return Err(not_a_file(target, FileKind::HardLink));
             }
         }
-        // Windows opens the link itself.
-        (FileKind::Symlink, _) => return Err(Error::Symlink { path: path.clone() }),
         (kind, _) => return Err(not_a_file(target, kind)),
     }
     if !target.trusts_others() && system.is_planted(path, stat.owner) {

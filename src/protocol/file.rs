@@ -13,7 +13,11 @@ use crate::platform::{Failed, FileId, FileKind, Stat, System};
 pub(super) const INVALID_RECORD_LEN: u64 = 1;
 
 pub(super) fn not_a_file(target: &Target, kind: FileKind) -> Error {
-    Error::NotAFile { path: target.path.clone(), kind }
+    let path = target.path.clone();
+    match kind {
+        FileKind::Symlink => Error::Symlink { path },
+        kind => Error::NotAFile { path, kind },
+    }
 }
 
 /// Describes the path if it names the file `id`.

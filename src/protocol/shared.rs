@@ -111,7 +111,6 @@ fn open_or_create<S: System>(
         Ok(Opened::File(file)) => file,
         Ok(Opened::Missing) => return Ok(Attempt::Retry(Retry::Missing)),
         Ok(Opened::Leased) => return Ok(Attempt::Retry(Retry::Leased)),
-        Ok(Opened::NotAFile(FileKind::Symlink)) => return Err(Error::Symlink { path: readers.path.clone() }),
         Ok(Opened::NotAFile(kind)) => return Err(not_a_file(readers, kind)),
         Err(error) if budget.repeats_denied(system, readers, &error) => {
             return Ok(Attempt::Retry(Retry::BeingCreated));
@@ -124,7 +123,6 @@ fn open_or_create<S: System>(
         FileKind::File if stat.size > 0 => Err(not_a_file(readers, FileKind::NotALock)),
         FileKind::File if !is_trusted(system, readers, &stat) => Err(not_a_file(readers, FileKind::Planted)),
         FileKind::File => Ok(Attempt::Done((file, stat))),
-        FileKind::Symlink => Err(Error::Symlink { path: readers.path.clone() }),
         kind => Err(not_a_file(readers, kind)),
     }
 }
