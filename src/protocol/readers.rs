@@ -24,9 +24,8 @@ const PATH_MAX: usize = if cfg!(windows) {
 /// another one may be.
 pub(super) fn find_readers<S: System>(system: &S, target: &Target) -> Result<Option<FileId>, Error> {
     let Some(stat) = stat_readers(system, target)? else { return Ok(None) };
-    let readers = target.of_readers();
-    if !target.trusts_others() && system.is_planted(&readers.path, stat.owner) {
-        return Err(not_a_file(&readers, FileKind::Planted));
+    if !target.trusts_others() && system.is_planted(&target.path, stat.owner) {
+        return Err(not_a_file(&target.of_readers(), FileKind::Planted));
     }
     Ok(Some(stat.id))
 }

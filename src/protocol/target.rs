@@ -123,7 +123,7 @@ impl LockOptions {
         }
         let path = cwd.join(&self.file);
         let path = if path.is_absolute() { path } else { current_directory()?.join(path) };
-        if !path.is_absolute() {
+        if cfg!(windows) && !path.is_absolute() {
             return Err(Error::InvalidArgument(format!(
                 "The path of a lock must not be relative to the current directory of a drive. Received '{}'",
                 path.display()
