@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 
 use super::error::Error;
 use super::file::not_a_file;
+use super::holder::inherited;
 use super::target::{Target, readers_of, system_error};
 use crate::platform::{FileId, FileKind, Stat, System};
 
@@ -72,9 +73,7 @@ pub(super) fn held_by_readers<S: System>(system: &S, target: &Target) -> String 
 pub(super) fn describe_readers<S: System>(system: &S, readers: &[u32]) -> String {
     match readers {
         [] => "another process holds it in shared mode".to_owned(),
-        [pid] if !system.process_exists(*pid) => {
-            format!("process {pid} ended, but a process that inherited its lock in shared mode still runs")
-        }
+        [pid] if !system.process_exists(*pid) => inherited(*pid),
         [pid] => format!("process {pid} holds it in shared mode"),
         pids => {
             let named: Vec<_> = pids.iter().take(MAX_NAMED).map(u32::to_string).collect();
