@@ -82,7 +82,7 @@ test('status reports that a reader ended and its command runs', async (t) => {
   t.after(() => process.kill(Number(reader.stdout), 'SIGKILL'))
   reader.child.kill('SIGKILL')
   await until(() => !existsSync(`/proc/${pid}`), 'run has ended')
-  const reason = inheritedReason(pid)
+  const reason = inheritedReason(pid ?? 0)
   assert.match(cli(cwd, ['status', '--file', 'f']).stdout, new RegExp(`/f: held: ${reason}\n$`))
   assert.match(cli(cwd, ['run', '-n', 'f', 'true']).stderr, new RegExp(`/f is held: ${reason}\n$`))
 })

@@ -45,7 +45,7 @@ const UNRECORDED_HOLDER_WAIT_MS = 100
 
 /** Why a call without `shared` waits for its own process. */
 const UPGRADE =
-  'this process holds it in shared mode. Release it first: an upgrade in place is refused, because two of them would wait for each other'
+  'this process holds it in shared mode. Release it first: an upgrade in place is refused, because two of them would deadlock'
 
 /** The locks of a queue. */
 type Named = Pick<Request, 'name' | 'shared'>

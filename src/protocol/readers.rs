@@ -63,7 +63,7 @@ pub(super) fn held_by_readers<S: System>(system: &S, target: &Target) -> String 
         && system.holds(id)
     {
         return "this process holds it in shared mode. Release it first: an upgrade in place is refused, because two of \
-                them would wait for each other"
+                them would deadlock"
             .to_owned();
     }
     describe_readers(system, &readers(system, target))
