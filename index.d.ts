@@ -366,8 +366,9 @@ export function inspectLockSync(target?: LockTarget): LockStatus
  * Removes a stale lock, and resolves to whether it removed a file. {@link acquireLock} takes over stale locks itself,
  * so this is for clean-up by people and for locks that are refused with `E_LOCK_STALE`.
  *
- * With `force` it removes a held lock too. It does not stop the holder, whose release then fails with `E_LOCK_LOST`. If
- * the lock changes its holder during the call, the file of the new holder may be the one that is removed.
+ * With `force` it removes a held lock too, and a file at the path that is not a lock file. It does not stop the holder,
+ * whose release then fails with `E_LOCK_LOST`. If the lock changes its holder during the call, the file of the new holder
+ * may be the one that is removed.
  *
  * @throws {LockError} `E_LOCK_CONTENTION` if a process holds the lock and `force` is not set; otherwise the errors of
  *   {@link acquireLock} except `E_LOCK_STALE`.

@@ -45,19 +45,6 @@ test('breakLock removes a stale lock and returns false without one', async (t) =
   lock.releaseSync()
 })
 
-test('breakLock with force refuses a file that is no lock', async (t) => {
-  const cwd = directory(t)
-  for (const content of ['precious data', 'x'.repeat(10_000), '#!/bin/sh\n', '{"a":1}']) {
-    const file = join(cwd, 'ledger.csv')
-    writeFileSync(file, content)
-    for (const force of [false, true]) {
-      const { code, path } = await rejection(breakLock({ file, force }))
-      assert.deepEqual([code, path], ['E_LOCK_NOT_A_FILE', file])
-    }
-    assert.equal(readFileSync(file, 'utf8'), content)
-  }
-})
-
 type Holding = { pid: number | undefined; thread: number; end: () => Promise<unknown> }
 
 /** Holders; `end` releases and returns the code of the error. */

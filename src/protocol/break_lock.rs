@@ -106,8 +106,7 @@ fn after(unlinked: Unlinked) -> Attempt<bool> {
     }
 }
 
-/// Removes the file, also if it is held. It needs no more permission than `unlink(2)`: a file that this user cannot read is
-/// removed unread.
+/// Removes the file, also if it is held, whatever it contains. It needs no more permission than `unlink(2)`.
 fn remove<S: System>(system: &S, target: &Target) -> Result<Attempt<bool>, Error> {
     let path = &target.path;
     let Some(stat) = system.stat_path(path).map_err(target.system("lstat"))? else {
@@ -117,17 +116,11 @@ fn remove<S: System>(system: &S, target: &Target) -> Result<Attempt<bool>, Error
         FileKind::File => {}
         kind => return Err(not_a_file(target, kind)),
     }
-    // Under the default name any content is a lock's.
-    if (stat.links > 1 || !target.has_default_name())
+    if stat.links > 1
         && let Ok(Opened::File(file)) = system.open(path, Access::Read)
+        && !matches!(read(system, target, &file, &stat), Ok(Content::Record(_) | Content::Released))
     {
-        match read(system, target, &file, &stat) {
-            Ok(Content::Record(_) | Content::Released) => {}
-            Ok(_) if stat.links > 1 => return Err(not_a_file(target, FileKind::HardLink)),
-            Err(error @ Error::NotAFile { .. }) => return Err(error),
-            // A damaged disk is a reason to use force.
-            _ => {}
-        }
+        return Err(not_a_file(target, FileKind::HardLink));
     }
     system.unlink(path, stat.id).map(after).map_err(|failed| target.failed(failed))
 }
