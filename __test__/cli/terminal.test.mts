@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLockSync, inspectLockSync } from 'reconcile-lock'
@@ -68,6 +68,7 @@ test(
     // Its main thread; strace keeps the one that hangs.
     await until(() => processState(pid) === 'Z', 'its main thread has ended')
     assert.ok(performance.now() - before < 1000)
+    assert.ok(readdirSync(`/proc/${pid}/task`).length > 1, 'an inspection hangs')
     lock.releaseSync()
   }),
 )

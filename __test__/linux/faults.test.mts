@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { constants } from 'node:os'
 import { join } from 'node:path'
@@ -33,7 +33,10 @@ const known: KnownFailure[] = [
   tracedEmulator,
 ]
 
-/** Runs `program` with `cwd` and the package's functions in scope, and returns the JSON that it prints. */
+/**
+ * Runs `program` with `cwd` and the package's functions in scope, and returns the JSON that it prints. Asserts that strace
+ * delayed a call or made one fail.
+ */
 function traced(cwd: string, inject: string, program: string, more: string[] = []): Record<string, unknown> {
   const text = `
     const cwd = ${JSON.stringify(cwd)}
@@ -41,12 +44,15 @@ function traced(cwd: string, inject: string, program: string, more: string[] = [
     const summary = ({ code, message, syscall, errno, holder }) => ({ code, message, syscall, errno, holder })
     ;(async () => {${program}})().then((printed) => console.log(JSON.stringify(printed ?? {})))`
   const paths = [resolveLockPath(cwd), ...more].flatMap((path) => ['-P', path])
-  const strace = ['-f', '-qq', '-o', '/dev/null', ...paths, '-e', `inject=${inject}`]
+  const log = `${cwd}.log`
+  const strace = ['-f', '-qq', '-o', log, ...paths, '-e', `inject=${inject}`]
   const { stdout, stderr, status } = spawnSync('strace', [...strace, process.execPath, '-e', text], {
     encoding: 'utf8',
     timeout: 50_000,
   })
   assert.equal(status, 0, stderr)
+  assert.match(readFileSync(log, 'utf8'), /\((INJECTED|DELAYED)\)/, inject)
+  rmSync(log)
   return JSON.parse(stdout)
 }
 
@@ -62,7 +68,6 @@ test(
       'flock:error=ENOLCK',
       `const lock = await acquireLock(cwd)
      const refused = await acquireLock(cwd).catch(summary)
-     process.kill(process.pid, 0)
      await lock.release()
      return { refused, free: (await inspectLock(cwd)).state }`,
     )
@@ -70,7 +75,7 @@ test(
     assert.equal(printed.free, 'free')
 
     const killed = await acquireLock(cwd)
-    const record = JSON.parse((await import('node:fs')).readFileSync(killed.path, 'utf8'))
+    const record = JSON.parse(readFileSync(killed.path, 'utf8'))
     await killed.release()
     leave(cwd, { ...record, pid: deadPid() })
     const stale = traced(

@@ -9,7 +9,7 @@ import { acquireLock, type Lock, resolveLockPath } from 'reconcile-lock'
 import { bin } from '../support/cli.mjs'
 import { directory } from '../support/directory.mjs'
 import { written } from '../support/program.mjs'
-import { attach, cannotAttach } from '../support/strace.mjs'
+import { attach, cannotAttach, isDelayed } from '../support/strace.mjs'
 import { sleep, until } from '../support/time.mjs'
 import { processState, Waiter } from '../support/waiter.mjs'
 
@@ -29,12 +29,23 @@ async function hung(
   return { waiter, hanging, healthy, lock }
 }
 
-/** Delays these calls of a process on these paths by `ms` milliseconds. */
-async function slow(t: TestContext, pid: number | undefined, paths: string[], calls: string, ms: number) {
+/**
+ * Delays these calls of a process on these paths by `ms` milliseconds; returns a function that waits for the end of one.
+ * A test that would also pass without a delay needs that function.
+ */
+async function slow(
+  t: TestContext,
+  pid: number | undefined,
+  paths: string[],
+  calls: string,
+  ms: number,
+): Promise<() => Promise<boolean>> {
+  const log = join(directory(t), 'log')
   const named = paths.flatMap((path) => ['-P', path])
   const inject = ['-e', `trace=${calls}`, '-e', `inject=${calls}:delay_enter=${ms * 1000}`]
-  const detach = await attach(pid, ['-f', ...named, ...inject])
+  const detach = await attach(pid, ['-f', '-o', log, ...named, ...inject])
   t.after(() => detach('SIGKILL'))
+  return () => until(() => isDelayed(log), `strace has delayed ${calls}`)
 }
 
 const skip = cannotAttach()
@@ -118,7 +129,8 @@ test('a hanging disk does not delay other locks', { skip }, async (t) => {
   await lock.release()
   assert.equal((await next).ok, true)
   assert.ok(performance.now() - before < SOON)
-  assert.equal((await stuck).ok, true)
+  const { ok, took: hungFor } = await stuck
+  assert.ok(ok && hungFor >= HANG, `the disk hung for ${hungFor} ms`)
 })
 
 for (const form of ['async', 'sync'] as const) {
@@ -127,7 +139,8 @@ for (const form of ['async', 'sync'] as const) {
     const waiter = new Waiter(t)
     await waiter.wait({ cwd: directory(t), timeout: 0 })
     await slow(t, waiter.pid, [resolveLockPath(cwd)], 'openat', 60)
-    assert.equal((await waiter.wait({ cwd, timeout: 1, form })).ok, true)
+    const { ok, took } = await waiter.wait({ cwd, timeout: 1, form })
+    assert.ok(ok && took >= 60, `${took} ms`)
   })
 }
 
@@ -136,7 +149,7 @@ test('a call that readers refuse leaves no lock file', { skip }, async (t) => {
   const reader = await acquireLock({ file, shared: true })
   const waiter = new Waiter(t)
   await waiter.wait({ cwd: directory(t), timeout: 0 })
-  await slow(t, waiter.pid, [dirname(file)], 'unlinkat', 10)
+  const delayed = await slow(t, waiter.pid, [dirname(file)], 'unlinkat', 10)
   let isLeft = true
   // An answer waits 25 ms for the rollback, which may take longer on a busy machine.
   for (let round = 0; round < 5 && isLeft; round += 1) {
@@ -146,6 +159,7 @@ test('a call that readers refuse leaves no lock file', { skip }, async (t) => {
     await until(() => !existsSync(file), 'the path is free')
   }
   assert.equal(isLeft, false)
+  await delayed()
   await reader.release()
 })
 
@@ -160,7 +174,7 @@ for (const [role, left, timeout] of [
     if (role === 'successor') for (const path of paths) await acquireLock(dirname(path))
     const waiter = new Waiter(t)
     await waiter.wait({ cwd: directory(t), timeout: 0 })
-    await slow(t, waiter.pid, paths, 'openat', 60)
+    const delayed = await slow(t, waiter.pid, paths, 'openat', 60)
     for (const path of paths) writeFileSync(path, left)
     const refused = paths.map((path) => waiter.wait({ cwd: dirname(path), timeout }))
     await sleep(400, 'the attempts are under way')
@@ -169,6 +183,7 @@ for (const [role, left, timeout] of [
       await sleep(20, 'each record is written at another point of its attempt')
     }
     for (const { holder } of await Promise.all(refused)) assert.equal(holder?.pid, process.pid)
+    await delayed()
   })
 }
 
@@ -188,9 +203,10 @@ test('a lock whose loss is watched delays no other on a hanging disk', { skip },
   const child = fork(written(t, cwd, body))
   t.after(() => child.kill('SIGKILL'))
   await once(child, 'message')
-  await slow(t, child.pid, [join(cwd, 'hangs')], 'fstat', HANG)
+  const delayed = await slow(t, child.pid, [join(cwd, 'hangs')], 'fstat', HANG)
   await sleep(1000, 'losses are checked four times a second')
   child.send(0)
   const [longest] = await once(child, 'message')
   assert.ok(longest < SOON, `${longest} ms`)
+  await delayed()
 })

@@ -18,7 +18,7 @@ import { acquireLock, acquireLockSync, breakLock, inspectLockSync, resolveLockPa
 import { Peer } from '../support/child.mjs'
 import { cli } from '../support/cli.mjs'
 import { deadPid, directory, leave, rejection } from '../support/directory.mjs'
-import { attach, cannotAttach } from '../support/strace.mjs'
+import { attach, cannotAttach, isDelayed } from '../support/strace.mjs'
 import { until } from '../support/time.mjs'
 
 const isRoot = process.getuid?.() === 0
@@ -93,6 +93,7 @@ test('release in a swapped directory removes no other lock', {
   renameSync(project, join(parent, 'moved'))
   symlinkSync(other, project)
   assert.equal((await released).ok, true)
+  await until(() => isDelayed(log), 'the removal was delayed')
   assert.ok(held.isHeld(), 'the other lock stays')
   assert.ok(!existsSync(resolveLockPath(join(parent, 'moved'))), 'its own lock file is removed')
   held.releaseSync()

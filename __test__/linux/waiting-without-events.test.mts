@@ -79,7 +79,7 @@ for (const [what, injections] of FAULTS) {
     const waiter = new Waiter(t)
     await waiter.usage()
     const log = join(root, 'log')
-    const calls = injections.map((injection) => injection.split(':')[0])
+    const calls = injections.map((injection) => injection.split(':')[0] ?? '')
     const inject = injections.flatMap((injection) => ['-e', `inject=${injection}`])
     const detach = await attach(waiter.pid, ['-f', '-o', log, '-e', `trace=${calls},openat`, ...inject])
     const waits = await Promise.all(all.map(({ cwd }) => waiter.begin({ cwd, timeout: LONG })))
@@ -96,10 +96,14 @@ for (const [what, injections] of FAULTS) {
     )
     await detach()
     t.diagnostic(`${asked} attempts in ${took.toFixed(0)} ms for ${all.length} locks; ${latencies}`)
-    assert.ok(
-      lines().some((line) => line.includes('(INJECTED)')),
-      'no call was made to fail',
-    )
+    const injected = lines().filter((line) => line.includes('(INJECTED)'))
+    for (const names of calls) {
+      const ofThese = new RegExp(`\\b(${names.replaceAll(',', '|')})\\b`)
+      assert.ok(
+        injected.some((line) => ofThese.test(line)),
+        `no call of ${names} was made to fail`,
+      )
+    }
     // A pause is at least 25 ms after the first few.
     assert.ok(asked <= (all.length * took) / 20, `${asked} attempts in ${took} ms`)
   })

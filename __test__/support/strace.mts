@@ -104,6 +104,9 @@ export async function attach(
   }
 }
 
+/** Whether the log of strace has a call that it delayed; such a call is marked when it ends. */
+export const isDelayed = (log: string): boolean => readFileSync(log, 'utf8').includes('(DELAYED)')
+
 /** A process that strace attaches to for single calls, which is faster than a start of Node.js for each. */
 export class Subject {
   readonly child: ChildProcess
