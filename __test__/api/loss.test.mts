@@ -87,7 +87,7 @@ test('events report most losses at once', {
     await end
     clearInterval(running)
     times.push(performance.now() - before)
-    assert.throws(lock.releaseSync)
+    assert.throws(lock.releaseSync, { code: 'E_LOCK_LOST' })
   }
   const median = times.sort((a, b) => a - b)[7] ?? 0
   t.diagnostic(`p50 ${median.toFixed(2)} ms`)
@@ -115,7 +115,7 @@ test(
     const lock = await acquireLock(cwd)
     rmSync(lock.path)
     await until(() => lost.length > 0, 'the loss is published')
-    await rejection(lock.release())
+    assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
     assert.deepEqual(
       lost.map(({ path }) => path),
       [lock.path],

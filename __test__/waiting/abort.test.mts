@@ -192,19 +192,19 @@ test('every outcome removes the listener and keeps onabort', async (t) => {
   }
   const lock = await acquireLock({ cwd, signal })
   check('success')
-  await rejection(acquireLock({ cwd, signal }))
-  check('contention')
-  await rejection(acquireLock({ cwd, signal, timeout: 20 }))
-  check('contention after a wait')
-  await rejection(acquireLock({ cwd: `${cwd}/nowhere`, signal, timeout: 20 }))
-  check('a system error')
-  await rejection(acquireLock({ cwd, signal, timeout: -1 }))
-  check('a wrong argument')
   const failing = () => {
-    throw new Error('mine')
+    throw Object.assign(new Error('mine'), { code: 'MINE' })
   }
-  await rejection(acquireLock({ cwd, signal, timeout: LONG, onWait: failing }))
-  check('an onWait that throws')
+  for (const [what, options, code] of [
+    ['contention', {}, 'E_LOCK_CONTENTION'],
+    ['contention after a wait', { timeout: 20 }, 'E_LOCK_CONTENTION'],
+    ['a system error', { cwd: `${cwd}/nowhere`, timeout: 20 }, 'ENOENT'],
+    ['a wrong argument', { timeout: -1 }, 'ERR_OUT_OF_RANGE'],
+    ['an onWait that throws', { timeout: LONG, onWait: failing }, 'MINE'],
+  ] as const) {
+    assert.equal((await rejection(acquireLock({ cwd, signal, ...options }))).code, code, what)
+    check(what)
+  }
   const { waiting } = await begin({ cwd, signal })
   assert.equal(listeners(signal), before + 1, 'the control: a listener during the wait')
   await lock.release()
@@ -334,8 +334,13 @@ test('an aborted wait does not acquire the lock even briefly', async (t) => {
   for (const end = performance.now() + 300; performance.now() < end; ) acquireLockSync(cwd).releaseSync()
 })
 
-/** Races between acquiring the lock and ending the wait. */
-const RACES: [string, (cwd: string, holder: Lock, round: number) => Promise<Lock>][] = [
+/** Races between acquiring the lock and ending the wait, whether a wait may win, and its error if it loses. */
+const RACES: [
+  name: string,
+  race: (cwd: string, holder: Lock, round: number) => Promise<Lock>,
+  canWin: boolean,
+  error: string,
+][] = [
   [
     'release and abort',
     async (cwd, holder, round) => {
@@ -356,6 +361,8 @@ const RACES: [string, (cwd: string, holder: Lock, round: number) => Promise<Lock
       }
       return waiting
     },
+    true,
+    'AbortError',
   ],
   ...calls.slice(0, 2).map(([name, acquire]): (typeof RACES)[0] => [
     `release and throwing onWait (${name})`,
@@ -367,9 +374,11 @@ const RACES: [string, (cwd: string, holder: Lock, round: number) => Promise<Lock
       }
       return acquire({ cwd, timeout: LONG, onWait })
     },
+    false,
+    'Error',
   ]),
 ]
-for (const [name, race] of RACES) {
+for (const [name, race, canWin, expected] of RACES) {
   test(`no lock stays after concurrent ${name}`, async (t) => {
     const cwd = directory(t)
     // A synchronous call does not wait for a lock of its own thread, but for one of another copy.
@@ -377,8 +386,9 @@ for (const [name, race] of RACES) {
     const rounds = 300
     let [won, late] = [0, 0]
     for (let round = 0; round < rounds; round += 1) {
-      const outcome = await race(cwd, other.acquireLockSync(cwd), round).catch(() => undefined)
-      if (outcome) {
+      const outcome = await race(cwd, other.acquireLockSync(cwd), round).catch((error: Error) => error)
+      if (outcome instanceof Error) assert.equal(outcome.name, expected)
+      else {
         won += 1
         assert.equal(outcome.isHeld(), true)
         await outcome.release()
@@ -392,6 +402,7 @@ for (const [name, race] of RACES) {
       }
       await third?.release()
     }
+    assert.ok(canWin ? won > 0 && won < rounds : won === 0, `${won} of ${rounds} won`)
     t.diagnostic(`${won} of ${rounds} won; ${late} times the lock was free only a moment later`)
     assert.ok(late <= rounds / 20, `${late} times the lock was not free at once`)
     assert.deepEqual(readdirSync(cwd), [])

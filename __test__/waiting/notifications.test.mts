@@ -81,7 +81,7 @@ for (const [name, acquire] of calls) {
     const cwd = directory(t)
     const onWait = () => assert.fail('onWait was called')
     const lock = await acquireLock({ cwd, timeout: 1000, onWait })
-    await rejection(acquire({ cwd, onWait }))
+    assert.equal((await rejection(acquire({ cwd, onWait }))).code, 'E_LOCK_CONTENTION')
     await lock.release()
     const again = await acquire({ cwd, timeout: 1000, onWait })
     await again.release()

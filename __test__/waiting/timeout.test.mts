@@ -108,8 +108,11 @@ for (const timeout of [1e300, Number.MAX_VALUE, 2 ** 53, 1e12, Number.POSITIVE_I
     ])
     assert.equal(first, undefined, 'a wait ended early')
     await peer.ask({ do: 'release', cwd })
-    const outcomes = [sync.outcome.then(() => waiter.release(cwd)), waiting.then((lock) => lock.release())]
-    await Promise.all(outcomes)
+    const released = async () => {
+      assert.equal((await sync.outcome).ok, true)
+      await waiter.release(cwd)
+    }
+    await Promise.all([released(), waiting.then((lock) => lock.release())])
   })
 }
 
