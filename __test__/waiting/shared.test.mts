@@ -1,6 +1,6 @@
 // Shared mode: any number of readers, or one owner.
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -37,8 +37,13 @@ function options(t: TestContext) {
 /** A process that holds the lock. */
 async function held(t: TestContext, { file, ...more }: AcquireOptions & { file: string }) {
   const peer = new Peer(t)
-  const takenOver = await peer.ask({ do: 'acquire', cwd: dirname(file), options: { file: 'l', ...more } })
-  return { peer, takenOver }
+  const { ok, message } = await peer.ask({
+    do: 'acquire',
+    cwd: dirname(file),
+    options: { file: 'l', ...more },
+  })
+  assert.equal(ok, true, message)
+  return { peer }
 }
 
 for (const [form, acquire] of Object.entries(FORMS)) {
@@ -249,7 +254,10 @@ test('inspectLock counts the readers and names them', async (t) => {
     readers?.map(({ pid }) => pid),
     pids,
   )
-  for (const { command, user } of readers ?? []) assert.match(`${command} ${user}`, /peer\.mjs \w+/)
+  for (const { command, user } of readers ?? []) {
+    assert.match(String(command), /peer\.mjs/)
+    assert.equal(user, execFileSync('id', ['-un'], { encoding: 'utf8' }).trim())
+  }
 })
 
 test('inspectLock reports an owner that waits for readers', async (t) => {
