@@ -92,6 +92,8 @@ test('the file option resolves against cwd and names independent locks', async (
 
 test('a contention error has the configured message and the holder', async (t) => {
   const cwd = directory(t)
+  const limit = Error.stackTraceLimit
+  assert.ok(limit > 0)
   const before = Date.now()
   const lock = await acquireLock(cwd)
   const { pid, createdAt, host, thread } = lock.holder
@@ -114,7 +116,7 @@ test('a contention error has the configured message and the holder', async (t) =
       assert.deepEqual(error.holder, lock.holder)
     }
   }
-  assert.equal(Error.stackTraceLimit > 0, true, 'creating an error does not change Error.stackTraceLimit')
+  assert.equal(Error.stackTraceLimit, limit, 'creating an error does not change Error.stackTraceLimit')
   await lock.release()
 })
 

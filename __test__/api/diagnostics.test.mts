@@ -73,6 +73,7 @@ for (const [kind, acquire, release] of calls) {
       { name: 'contended', path, holder },
       { name: 'waiting', path, holder },
     ])
+    assert.equal(times.length, 1, 'waiting has a time')
     assert.ok(times.every((time) => time >= 0 && time < 500))
   })
 

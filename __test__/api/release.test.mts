@@ -1,5 +1,6 @@
 // Releasing a lock, and what happens if its file was removed or replaced.
 import assert from 'node:assert/strict'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -55,10 +56,17 @@ for (const [name, release] of Object.entries(ways)) {
 
 test('concurrent releases succeed and release once', async (t) => {
   const cwd = directory(t)
+  let released = 0
+  const count = () => {
+    released += 1
+  }
+  subscribe('reconcile-lock:released', count)
+  t.after(() => unsubscribe('reconcile-lock:released', count))
   for (let round = 0; round < 50; round += 1) {
     const lock = await acquireLock(cwd)
     await Promise.all([lock.release(), releaseLock(cwd), lock.release(), lock[Symbol.asyncDispose]()])
     assert.deepEqual(fs.readdirSync(cwd), [])
+    assert.equal(released, round + 1)
   }
 })
 
