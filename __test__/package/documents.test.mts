@@ -94,7 +94,9 @@ test('docs/errors.md lists exactly the error codes of index.d.ts', () => {
   const codes = (text: string) => [...new Set(text.match(/\bE_LOCK_\w+/g))].sort()
   const named = codes(firstCells(read('docs/errors.md')).join())
   assert.deepEqual(named, codes(read('index.d.ts')))
-  for (const code of codes(part('README.md', 'Errors'))) assert.ok(named.includes(code), code)
+  const ofReadme = codes(part('README.md', 'Errors'))
+  assert.ok(ofReadme.length > 0)
+  for (const code of ofReadme) assert.ok(named.includes(code), code)
 })
 
 test('docs/errors.md lists each ERR_ code that lib throws', () => {
@@ -119,16 +121,19 @@ test('the tables of exit codes match the command line', () => {
       .filter((cell) => /^[\d, ]+$/.test(cell))
       .flatMap((cell) => cell.split(', ').map(Number))
   assert.deepEqual(named(part('docs/cli.md', 'Exit codes')).sort(), codes.sort())
-  for (const code of named(part('README.md', 'Use it in cron or CI')))
-    assert.ok(codes.includes(code), `${code}`)
+  const ofReadme = named(part('README.md', 'Use it in cron or CI'))
+  assert.ok(ofReadme.length > 0)
+  for (const code of ofReadme) assert.ok(codes.includes(code), `${code}`)
 })
 
 test('docs/cli.md lists every option of the command line', () => {
   const text = part('docs/cli.md', 'Commands')
   for (const topic of ['run', 'status', 'break', 'sql', 'completion']) {
     const { stdout } = spawnSync(process.execPath, [join(root, 'bin/reconcile-lock.js'), topic, '--help'])
-    for (const [option] of String(stdout).matchAll(/(?<=^ {2}(?:-\w, )?)--[\w-]+/gm))
-      assert.ok(option === '--help' || text.includes(option), option)
+    const listed = Array.from(String(stdout).matchAll(/(?<=^ {2}(?:-\w, )?)--[\w-]+/gm), ([option]) => option)
+    assert.ok(listed.includes('--help'), topic)
+    for (const option of listed)
+      assert.ok(option === '--help' || new RegExp(`${option}(?![\\w-])`).test(text), option)
   }
 })
 

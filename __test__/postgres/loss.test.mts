@@ -35,8 +35,10 @@ function locksOf(
 }
 
 const superuser = (text: string) => postgres.sql(text, 'ledger', 'postgres')
-const terminate = (name: string) =>
-  superuser(`SELECT pg_terminate_backend(backend) FROM reconcile_lock WHERE name = '${name}'`)
+const END_SESSION = 'SELECT pg_terminate_backend(backend) AS was FROM reconcile_lock WHERE name'
+async function terminate(name: string): Promise<void> {
+  assert.deepEqual(await superuser(`${END_SESSION} = '${name}'`), [{ was: true }], 'a session was ended')
+}
 
 const untilAborted = (lock: PostgresLock) => until(() => lock.signal.aborted, 'lock.signal is aborted')
 
@@ -148,9 +150,14 @@ function terminateUnread(name: string): void {
   const program = `const { Client } = require('pg')
     const client = new Client(${JSON.stringify(postgres.url('ledger', 'postgres'))})
     client.connect()
-      .then(() => client.query("SELECT pg_terminate_backend(backend) FROM reconcile_lock WHERE name = '${name}'"))
+      .then(() => client.query("${END_SESSION} = '${name}'"))
+      .then(({ rows }) => console.log(JSON.stringify(rows)))
       .then(() => client.end())`
-  execFileSync(process.execPath, ['-e', program], { cwd: import.meta.dirname })
+  const printed = execFileSync(process.execPath, ['-e', program], {
+    cwd: import.meta.dirname,
+    encoding: 'utf8',
+  })
+  assert.deepEqual(JSON.parse(printed), [{ was: true }], 'a session was ended')
 }
 
 test('an idle session with an unread end fails no call', async (t) => {

@@ -131,7 +131,9 @@ test('background stages run beside the others', async (t) => {
 })
 
 test('background stages run at low priority', () => {
-  for (const { name, commands } of stages.filter(({ background }) => background))
+  const inBackground = stages.filter(({ background }) => background)
+  assert.ok(inBackground.length > 0)
+  for (const { name, commands } of inBackground)
     assert.ok(
       commands.every((command) => command.startsWith('nice -n 19 ')),
       name,
