@@ -106,14 +106,22 @@ fn explore(name: &str, scenario: &Scenario, expected: &[Violation]) {
     assert_eq!(found, expected, "exactly the expected violations are found");
 }
 
-/// Explores a mutant until the checker finds this violation.
+/// Explores a mutant until the checker finds this violation, which the protocol itself does not have in this scenario.
 #[cfg(feature = "mutants")]
 fn is_caught(name: &str, mut scenario: Scenario, violation: Violation) {
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let expected = Violation::NAMES[violation as usize];
+    let started = Instant::now();
+    let control = scenario.clone();
+    let control = control.explore(&[violation]);
+    assert!(
+        control.found.iter().all(|(found, _)| *found != expected),
+        "{name}: without the fault, there is {expected} too"
+    );
+    print_line!("control of {name}: {} states, {:.1} s", control.states, started.elapsed().as_secs_f64());
     let mutant = mutant(name);
     scenario.protocol = &mutant.protocol;
     let outcome = scenario.explore(&[violation]);
-    let expected = Violation::NAMES[violation as usize];
     let schedule = outcome.found.iter().find(|(found, _)| *found == expected).map(|(_, schedule)| schedule);
     let Some(schedule) = schedule else {
         panic!("{name}: no {expected} in {} states", outcome.states);
