@@ -5,9 +5,10 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { acquireLock, acquireLockSync, resolveLockPath } from 'reconcile-lock'
-import { directory } from '../support/directory.mjs'
+import { directory, rejection } from '../support/directory.mjs'
 import { until } from '../support/time.mjs'
 import { now, type Outcome, processState, ThreadWaiter, Waiter } from '../support/waiter.mjs'
+import { asleep, begin } from '../support/waits.mjs'
 import { queued, watches } from './queue.mjs'
 
 const LONG = 60_000
@@ -119,6 +120,27 @@ test('two processes acquire in arrival order', async (t) => {
     const [one, two] = await Promise.all([acquired(first, early.outcome), acquired(second, late.outcome)])
     return { first: one, second: two }
   })
+})
+
+test('a wait that begins when another one is aborted enters the queue', async (t) => {
+  const cwd = directory(t)
+  let controller = new AbortController()
+  // The last moment before the second wait begins.
+  const abort = () => controller.abort()
+  t.after(() => unsubscribe('reconcile-lock:contended', abort))
+  for (let round = 0; round < 10; round += 1) {
+    const holder = acquireLockSync(cwd)
+    controller = new AbortController()
+    const { waiting } = await begin({ cwd, signal: controller.signal })
+    await asleep()
+    subscribe('reconcile-lock:contended', abort)
+    const next = acquireLock({ cwd, timeout: LONG })
+    assert.equal((await rejection(waiting)).name, 'AbortError')
+    unsubscribe('reconcile-lock:contended', abort)
+    await until(() => queued(cwd) === 1, `the second wait of round ${round} is in the queue`)
+    holder.releaseSync()
+    await (await next).release()
+  }
 })
 
 test('a newcomer with a long timeout does not overtake waiters', async (t) => {

@@ -87,6 +87,16 @@ impl<P: Platform> PathWaiters<P> {
         !self.waiters.is_empty()
     }
 
+    /// Whether it rests, and other processes cannot see its waiters.
+    #[cfg(test)]
+    pub(super) fn rests_without_place(&self) -> bool {
+        self.has_waiters() && matches!(self.state, State::Held(_)) && !self.has_asked_for_place()
+    }
+
+    fn has_asked_for_place(&self) -> bool {
+        !matches!(self.queue, Queue::Unknown)
+    }
+
     /// Removes a waiter.
     pub(super) fn take(&mut self, id: WaiterId) -> Option<Waiter<P>> {
         let taken = self.waiters.remove(id);
@@ -261,7 +271,9 @@ impl<P: Platform> PathWaiters<P> {
                     self.on_event(event, now.time);
                 }
             }
-            (Done::Observed(Observed::Held(observation)), _) if observation.is_provable() => {
+            (Done::Observed(Observed::Held(observation)), _)
+                if observation.is_provable() && self.has_asked_for_place() =>
+            {
                 self.held(observation, now);
             }
             (Done::Observed(observed), _) => {
@@ -279,7 +291,8 @@ impl<P: Platform> PathWaiters<P> {
     }
 
     fn rechecked(&mut self, observation: Observation<P>, is_same: bool, now: Now) {
-        if is_same {
+        // A waiter that came during the check, after the others had left, has no place in the queue yet.
+        if is_same && self.has_asked_for_place() {
             self.rest_at(observation, now);
         } else {
             self.open(now.time);

@@ -118,6 +118,7 @@ fn a_cancelled_wait_leaves_the_queue_at_once() {
         until_refused(id);
         // The checks that follow a refusal are over.
         thread::sleep(Duration::from_millis(20));
+        assert!(place.has_others(), "it is in the queue");
         let started = Instant::now();
         cancel(id);
         while place.has_others() {

@@ -264,6 +264,11 @@ impl Run {
     }
 
     fn check(&mut self) {
+        for path in 0..PATHS {
+            let rests_without_place =
+                self.paths.at(&name_of(path)).is_some_and(|waiters| waiters.rests_without_place());
+            assert!(!rests_without_place, "the waiters of {path} rest without a place in the queue");
+        }
         let mut world = self.world.borrow_mut();
         for (path, file) in world.files.iter_mut().enumerate() {
             let is_wanted = self.calls.values().any(|call| call.path == path);
