@@ -278,7 +278,9 @@ test(
       const cwd = directory(t)
       const log = join(directory(t), 'log')
       const exits = (release: string, inject: string[]) => {
-        const program = written(t, cwd, `lock.acquireLockSync(cwd).${release}(); process.exit()`)
+        // The exit itself would make a release that has not begun.
+        const pause = 'Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5)'
+        const program = written(t, cwd, `lock.acquireLockSync(cwd).${release}(); ${pause}; process.exit()`)
         const options = ['-f', '-qq', '-ttt', '-o', log, '-e', 'trace=unlink,unlinkat,exit_group', ...inject]
         const { status, stderr } = spawnSync('strace', [...options, process.execPath, program], {
           encoding: 'utf8',
@@ -286,9 +288,11 @@ test(
         assert.equal(status, 0, stderr)
         const files = readdirSync(cwd)
         for (const file of files) rmSync(join(cwd, file))
-        const times = readFileSync(log, 'utf8').matchAll(/^\d+ +(\d+\.\d+) (unlink|exit_group)/gm)
-        const at = new Map(Array.from(times, ([, time, call = '']) => [call, Number(time) * 1e6]))
-        return { left: files.length, took: Math.round((at.get('exit_group') ?? 0) - (at.get('unlink') ?? 0)) }
+        const calls = readFileSync(log, 'utf8').matchAll(/^(\d+) +(\d+\.\d+) (unlink|exit_group)/gm)
+        const [removal, exit] = Array.from(calls, ([, thread, time]) => ({ thread, at: Number(time) * 1e6 }))
+        assert.ok(removal && exit)
+        assert.equal(removal.thread === exit.thread, release === 'releaseSync', 'the thread that removes')
+        return { left: files.length, took: Math.round(exit.at - removal.at) }
       }
       // Longer than the exit alone takes, and shorter than that plus the 25 ms for which it waits.
       const delay = Math.min(...Array.from({ length: 5 }, () => exits('releaseSync', []).took)) + 12_000
