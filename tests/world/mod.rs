@@ -53,12 +53,34 @@ struct State {
 }
 
 /// The state that all processes share.
-#[derive(Clone, Default)]
-pub struct World(Arc<Mutex<State>>);
+#[derive(Default)]
+pub struct World(Arc<Mutex<State>>, IsOfTest);
+
+/// Whether a world is that of the test. Files that a test forgets keep other clones.
+#[derive(Default)]
+struct IsOfTest(bool);
+
+impl Clone for World {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0), IsOfTest(false))
+    }
+}
+
+impl Drop for World {
+    /// An action that did not run has checked nothing.
+    fn drop(&mut self) {
+        if self.1.0 && !std::thread::panicking() {
+            let left: Vec<_> =
+                self.state().before.drain().filter(|(_, actions)| !actions.is_empty()).collect();
+            let calls: Vec<_> = left.iter().map(|(call, actions)| (*call, actions.len())).collect();
+            assert!(calls.is_empty(), "these calls did not come: {calls:?}");
+        }
+    }
+}
 
 impl World {
     pub fn new() -> Self {
-        let world = Self::default();
+        let world = Self(Arc::default(), IsOfTest(true));
         world.state().clock = 1_000_000;
         world
     }
@@ -180,7 +202,14 @@ impl World {
         self.state().open_files
     }
 
-    /// Runs an action before the next call of this name. Several actions of one name run one per call.
+    /// Drops the actions that have not run.
+    pub fn clear_actions(&self) {
+        let actions = std::mem::take(&mut self.state().before);
+        drop(actions);
+    }
+
+    /// Runs an action before the next call of this name. Several actions of one name run one per call. The test fails if
+    /// one does not run.
     pub fn before(&self, call: &'static str, action: impl FnOnce(&World) + Send + 'static) {
         self.state().before.entry(call).or_default().push(Box::new(action));
     }
