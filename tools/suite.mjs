@@ -59,17 +59,22 @@ export function compile() {
   run(process.execPath, [`${root}node_modules/typescript/bin/tsc`, '-p', 'tsconfig.json'])
 }
 
-/** Runs several test files at once, because tests mostly wait. */
-async function suite(names) {
+/** Runs several test files at once, because tests mostly wait. A failed test, or a file without one, sets the exit code. */
+export async function suite(files) {
   const log = join(mkdtempSync(join(tmpdir(), 'reconcile-lock-sleeps-')), 'log')
   process.on('exit', () => rmSync(dirname(log), { recursive: true, force: true }))
   process.env.RECONCILE_TEST_SLEEPS = log
   for (const name of Object.keys(local)) delete process.env[name]
-  const files = names.map((name) => join(root, compiledTest(name)))
   // The timeout reports a test that hangs by its name; otherwise the gate would hang.
   const stream = runTests({ files, concurrency: 2 * availableParallelism(), timeout: 600_000 })
   stream.on('test:fail', ({ todo }) => {
     if (todo === undefined || todo === false) process.exitCode = 1
+  })
+  // A file without a test counts as a test of its name that has passed.
+  stream.on('test:pass', ({ name, file }) => {
+    if (name !== file) return
+    console.error(`${file}: it contains no test`)
+    process.exitCode = 1
   })
   await pipeline(stream, new spec(), process.stdout, { end: false })
   console.log(sleeps(existsSync(log) ? readFileSync(log, 'utf8') : ''))
@@ -108,6 +113,6 @@ if (process.argv[1] === import.meta.filename) {
     const inPart = ({ long = false }) => long === values.long
     const chosen =
       positionals.length > 0 ? positionals : testNames(inPart, { linux, server: installPostgres() })
-    await suite(chosen)
+    await suite(chosen.map((name) => join(root, compiledTest(name))))
   }
 }

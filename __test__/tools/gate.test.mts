@@ -1,9 +1,10 @@
 // The driver of `npm test` reads the output of the runners, and counts no failure as passed.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { pathToFileURL } from 'node:url'
 import { directory } from '../support/directory.mjs'
 import { root } from '../support/packages.mjs'
 
@@ -200,6 +201,33 @@ test('the table shows stages, the longest tests and the sums', () => {
   assert.equal(lines.filter((line) => line.includes('(core)')).length, 10)
   assert.match(lines.find((line) => line.includes('(core)')) ?? '', /^ +11\.0 test 11 \(core\)$/)
   assert.equal(lines.at(-1), '88 passed, 1 failed, 2 skipped')
+})
+
+for (const [what, text, status] of [
+  ['without a test', '', 1],
+  ['with a test', "import { test } from 'node:test'\ntest('it', () => {})", 0],
+] as const)
+  test(`the suite ends with ${status} for a file ${what}`, (t) => {
+    const home = directory(t)
+    const [file, program] = [join(home, 'some.test.mjs'), join(home, 'program.mjs')]
+    writeFileSync(file, text)
+    const suite = JSON.stringify(pathToFileURL(join(root, 'tools/suite.mjs')))
+    writeFileSync(program, `import { suite } from ${suite}; await suite([${JSON.stringify(file)}])`)
+    const run = spawnSync(process.execPath, [program], {
+      encoding: 'utf8',
+      env: { ...process.env, NODE_TEST_CONTEXT: undefined },
+    })
+    assert.equal(run.status, status, run.stdout + run.stderr)
+    assert.equal(run.stderr, status === 0 ? '' : `${file}: it contains no test\n`)
+  })
+
+test('the tests of the model that stages name exist', () => {
+  const commands = stages.flatMap((stage) => stage.commands).filter((command) => command.includes('-model '))
+  const named = commands.flatMap((command) => [...command.matchAll(/(?:--exact|--skip) (\w+(?: \w+)*)/g)])
+  const names = named.flatMap(([, words = '']) => words.split(' '))
+  assert.ok(names.length >= 4, names.join())
+  const text = readFileSync(join(root, 'model/tests/model.rs'), 'utf8')
+  for (const name of names) assert.ok(text.includes(`#[test]\nfn ${name}()`), name)
 })
 
 test('every stage has a unique name', () => {
