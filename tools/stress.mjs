@@ -169,7 +169,8 @@ async function runOne({ name, place }) {
   const ran = await stress({ mix, lock, cwd, logs, seed: `${seed} ${name} ${place}`, seconds })
   const afterwards = lookAfterwards(cwd, lock, mix.slots)
   cleanUp()
-  const about = { name, place, control: name === 'control', atOnce: mix.atOnce, afterwards }
+  const terminates = mix.pace.terminate !== undefined
+  const about = { name, place, control: name === 'control', atOnce: mix.atOnce, terminates, afterwards }
   const run = { ...about, ...ran, ...collect(logs, ran.processes) }
   const failures = findFailures(run)
   const overlaps = findOverlaps(run.intervals, run.unlinks)

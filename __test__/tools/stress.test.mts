@@ -35,6 +35,9 @@ interface Run {
   faults: string[]
   control?: boolean
   atOnce?: number
+  kills: number
+  terminations: number
+  terminates?: boolean
   afterwards: { error?: string; left: string[] }
 }
 interface Event {
@@ -178,6 +181,7 @@ test('collect turns logs into intervals', (t) => {
 const calm: Run = {
   intervals: [held(0, 5), held(5, 10)],
   ...{ unlinks: [], errors: [], from: 0n, to: ms(10), faults: [], afterwards: { left: [] } },
+  ...{ kills: 1, terminations: 0 },
 }
 const error = (kind: string, during: string, code: string) => ({ kind, during, code, message: 'no' })
 const legacy = held(5, 10, { kind: 'legacy' })
@@ -211,6 +215,9 @@ for (const [what, run, expected] of [
   ],
   ['a gap of 2.6 s', { intervals: [held(0, 5), held(2605, 2610)], to: ms(2610) }, /2600 ms/],
   ['no holder', { intervals: [] }, /no worker acquired/],
+  ['no kill', { kills: 0 }, /no worker was killed/],
+  ['no terminated thread', { terminates: true }, /no thread was terminated/],
+  ['a terminated thread', { terminates: true, terminations: 1 }, undefined],
   ['a worker that ended by itself', { faults: ['w1 ended'] }, /^w1 ended$/],
   ['a lock held afterwards', { afterwards: { error: 'E', left: [] } }, /afterwards/],
   ['a remaining file', { afterwards: { left: ['x'] } }, /left: x/],

@@ -153,6 +153,7 @@ export const isReal = ({ first, second, explained }) => !explained && !isLegacy(
 /** Why a run fails; empty if it passes. `control`: the run is of a lock that is known to be broken. */
 export function findFailures(run) {
   const { intervals, unlinks, errors, from, to, faults, control, afterwards, atOnce = 0 } = run
+  const { kills, terminations, terminates } = run
   const overlaps = findOverlaps(intervals, unlinks)
   const failures = [...faults]
   if (intervals.length === 0) failures.push('no worker acquired the lock')
@@ -160,6 +161,8 @@ export function findFailures(run) {
     if (overlaps.length === 0) failures.push('the legacy lock showed no overlap: this test proves nothing')
     return failures
   }
+  if (kills === 0) failures.push('no worker was killed: this test proves nothing')
+  if (terminates && terminations === 0) failures.push('no thread was terminated: this test proves nothing')
   const real = overlaps.filter(isReal).length
   if (real > 0) failures.push(`${real} overlaps`)
   // Legacy workers may remove the lock of another worker.
