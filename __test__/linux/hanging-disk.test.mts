@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { existsSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { acquireLock, type Lock, resolveLockPath } from 'reconcile-lock'
+import { acquireLock, inspectLockSync, type Lock, resolveLockPath } from 'reconcile-lock'
 import { bin } from '../support/cli.mjs'
 import { directory } from '../support/directory.mjs'
 import { written } from '../support/program.mjs'
@@ -141,6 +141,18 @@ for (const form of ['async', 'sync'] as const) {
     await slow(t, waiter.pid, [resolveLockPath(cwd)], 'openat', 60)
     const { ok, took } = await waiter.wait({ cwd, timeout: 1, form })
     assert.ok(ok && took >= 60, `${took} ms`)
+  })
+}
+
+for (const form of ['async', 'sync'] as const) {
+  test(`a lock acquired after the timeout is rolled back: ${form}`, { skip }, async (t) => {
+    const cwd = directory(t)
+    const waiter = new Waiter(t)
+    await waiter.wait({ cwd: directory(t), timeout: 0 })
+    const delayed = await slow(t, waiter.pid, [resolveLockPath(cwd)], 'openat', 600)
+    assert.equal((await waiter.wait({ cwd, timeout: 300, form })).code, 'E_LOCK_CONTENTION')
+    await delayed()
+    await until(() => inspectLockSync(cwd).state === 'free', 'the lock is free')
   })
 }
 

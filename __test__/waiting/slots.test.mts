@@ -80,6 +80,20 @@ for (const [form, acquire] of Object.entries(FORMS)) {
     assert.deepEqual(readdirSync(cwd).sort(), ['l', 'l.slot1'])
   })
 
+  test(`${form} waits for no other slot when it has one`, async (t) => {
+    const peer = new Peer(t)
+    const { options } = await slots(t, 0, 30_000)
+    const cwd = join(options.file, '..')
+    const files = ['l', 'l.slot1', 'l.slot2']
+    for (const file of files)
+      assert.equal((await peer.ask({ do: 'acquire', cwd, options: { file } })).ok, true)
+    const own = await acquire({ ...options, onWait: () => peer.child.kill('SIGKILL') })
+    for (const file of files.filter((file) => file !== basename(own.path)))
+      await (await acquireLock({ cwd, file, timeout: 1000 })).release()
+    await own.release()
+    assert.deepEqual(readdirSync(cwd), [])
+  })
+
   test(`a listener that throws ends the wait of ${form} for every slot`, async (t) => {
     const peer = new Peer(t)
     const { options } = await slots(t, 0, 30_000)
@@ -95,16 +109,6 @@ for (const [form, acquire] of Object.entries(FORMS)) {
     assert.deepEqual(readdirSync(cwd), [])
   })
 }
-
-test('a call with a slot waits for no other', async (t) => {
-  const { options, locks } = await slots(t, 3, 30_000)
-  const releaseAll = () => {
-    for (const lock of locks) lock.releaseSync()
-  }
-  const own = await acquireLock({ ...options, onWait: releaseAll })
-  for (const { path } of locks.filter(({ path }) => path !== own.path))
-    await acquireLock({ file: path, timeout: 1000 })
-})
 
 test('acquireLockSync waits for a slot beside one of its thread', async (t) => {
   const peer = new Peer(t)
