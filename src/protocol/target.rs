@@ -231,13 +231,18 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 pub(crate) fn system_error(syscall: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    move |source| {
-        let path = path.to_owned();
-        if source.kind() == io::ErrorKind::Unsupported && source.raw_os_error().is_none() {
-            return Error::Unsupported { path, reason: "this operating system has no implementation" };
-        }
-        Error::System { syscall, path, source }
+    move |source| failed_call(syscall, path, source)
+}
+
+/// One copy for all calls.
+#[cold]
+#[inline(never)]
+fn failed_call(syscall: &'static str, path: &Path, source: io::Error) -> Error {
+    let path = path.to_owned();
+    if source.kind() == io::ErrorKind::Unsupported && source.raw_os_error().is_none() {
+        return Error::Unsupported { path, reason: "this operating system has no implementation" };
     }
+    Error::System { syscall, path, source }
 }
 
 fn current_directory() -> Result<PathBuf, Error> {
