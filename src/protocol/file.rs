@@ -12,6 +12,8 @@ use crate::platform::{Failed, FileId, FileKind, Stat, System};
 /// period.
 pub(super) const INVALID_RECORD_LEN: u64 = 1;
 
+#[cold]
+#[inline(never)]
 pub(super) fn not_a_file(target: &Target, kind: FileKind) -> Error {
     let path = target.path.clone();
     match kind {

@@ -200,6 +200,8 @@ impl Target {
         self.mode & 0o022 != 0
     }
 
+    #[cold]
+    #[inline(never)]
     pub(crate) fn contention(&self, holder: Option<Holder>, reason: Option<String>) -> Error {
         Error::Contention {
             message: self.message.clone().into_owned(),
