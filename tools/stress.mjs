@@ -69,8 +69,8 @@ whether two ever held it at once.
   --help               show this
 
 What this machine cannot do is skipped, with the reason. It exits with 1 if two held the lock at once, no worker held it
-for more than 2.5 s, an error was not one that the documentation names, or a file was left. A failed run keeps
-its logs.`
+for more than 2.5 s, an error was not one that the documentation names, a file was left, or no worker was killed. A
+failed run keeps its logs.`
 
 const { seconds, workers, variant, on, seed, built } = readOptions(help, {
   seconds: { default: '60', read: wholeFrom(1) },
