@@ -38,7 +38,7 @@ if (!chosen.built || !existsSync(`${root}build/__test__`)) compile()
 
 /** The other tests depend on the client, PgBouncer and the network, not on the server. */
 const serverTests =
-  'abort confirm connections contract failover hostile loss refusals server shared waiting'.split(' ')
+  'abort confirm connections contract failover hostile loss pool refusals server shared waiting'.split(' ')
 
 /** Runs the tests in a runtime, or in this one with a server. */
 function test({ name, kind, long: withLong, folders, ...runtime }) {

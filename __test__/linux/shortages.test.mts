@@ -49,28 +49,25 @@ test('a waiter retries while descriptors are short', async (t) => {
   assert.equal(await program.answer(), 'acquired')
 })
 
-test(
-  'a call behind a waiter retries while descriptors are short',
-  knownFailure(short, async (t) => {
-    const cwd = directory(t)
-    const lock = acquireLockSync(cwd)
-    const program = begin(
-      t,
-      cwd,
-      `lock.acquireLock({ cwd, timeout: 30_000, onWait: () => say('waits') }).then((mine) => mine.release())
+test('a call behind a waiter retries while descriptors are short', async (t) => {
+  const cwd = directory(t)
+  const lock = acquireLockSync(cwd)
+  const program = begin(
+    t,
+    cwd,
+    `lock.acquireLock({ cwd, timeout: 30_000, onWait: () => say('waits') }).then((mine) => mine.release())
     process.stdin.once('data', () => lock.acquireLock({ cwd, timeout: 30_000, onWait: () => say('waits too') })
       .then((mine) => { say('acquired'); return mine.release() })
       .catch((error) => say(error.code)))`,
-    )
-    assert.equal(await program.answer(), 'waits')
-    program.limit(5)
-    program.go()
-    assert.equal(await program.answer(), 'waits too')
-    program.limit(1024)
-    await lock.release()
-    assert.equal(await program.answer(), 'acquired')
-  }),
-)
+  )
+  assert.equal(await program.answer(), 'waits')
+  program.limit(5)
+  program.go()
+  assert.equal(await program.answer(), 'waits too')
+  program.limit(1024)
+  await lock.release()
+  assert.equal(await program.answer(), 'acquired')
+})
 
 for (const code of ['ENFILE', 'ENOMEM']) {
   test(`a waiter retries after ${code}`, { skip: cannotAttach() }, async (t) => {
