@@ -29,7 +29,7 @@ export type Order = { inThread?: boolean } & (
 /** How a wait ended. */
 export interface Outcome {
   ok: boolean
-  /** When the call ended, as `Date.now()` with a finer resolution. */
+  /** When the call ended, by {@link now}. */
   at: number
   /** How long the call took, in milliseconds. */
   took: number
@@ -55,8 +55,8 @@ interface Asked {
   reject: (error: Error) => void
 }
 
-/** When `performance.now()` was 0. `performance.timeOrigin` is wrong by the delay of a delayed start. */
-const origin = Math.max(...Array.from({ length: 3 }, atNextTick))
+/** When `performance.now()` was 0, by a clock that can be set and that a busy machine reads late. */
+const origin = (): number => Math.max(...Array.from({ length: 3 }, atNextTick))
 
 function atNextTick(): number {
   const last = Date.now()
@@ -65,8 +65,16 @@ function atNextTick(): number {
   return now - performance.now()
 }
 
+function sharedClock(): () => number {
+  const { bun, deno } = process.versions
+  // Of Node.js it is the clock of the system.
+  if (!bun && !deno) return () => Number(process.hrtime.bigint()) / 1e6
+  const start = origin()
+  return () => start + performance.now()
+}
+
 /** The time in milliseconds, which all processes of a machine share. */
-export const now = (): number => origin + performance.now()
+export const now = sharedClock()
 
 /** Sends concurrent orders to another process or thread, and returns their answers. */
 class Line {

@@ -185,10 +185,13 @@ test('an owner that lost its file while waiting acquires again', async (t) => {
 test('a synchronous upgrade is a deadlock', async (t) => {
   const { one, shared } = options(t)
   const lock = acquireLockSync(shared)
-  for (const timeout of [5, 30_000]) {
-    const { code } = await rejection(FORMS.acquireLockSync({ ...one, timeout }))
-    assert.equal(code, 'E_LOCK_DEADLOCK')
-  }
+  const codeWithin = async (timeout: number) =>
+    (await rejection(FORMS.acquireLockSync({ ...one, timeout }))).code
+  assert.equal(await codeWithin(30_000), 'E_LOCK_DEADLOCK')
+  const codes: unknown[] = []
+  // A busy machine can take longer, but not each time.
+  while (codes.length < 5 && !codes.includes('E_LOCK_DEADLOCK')) codes.push(await codeWithin(10))
+  assert.ok(codes.includes('E_LOCK_DEADLOCK'), String(codes))
   assert.ok(lock.isHeld())
 })
 
