@@ -38,6 +38,10 @@ const isHere = ({ os, cpu, libc }) =>
   (libc === 'glibc') === (process.report.getReport().header.glibcVersionRuntime !== undefined)
 
 const platforms = manifest.napi.targets.map(platformOf).filter(here ? isHere : () => true)
+if (platforms.length === 0) {
+  console.error('No package is published for this machine: docs/platforms.md describes the build from source')
+  process.exit(1)
+}
 const source = artifacts ?? root
 const crates = linkedCrates()
 const binaries = readdirSync(source, { recursive: !here })

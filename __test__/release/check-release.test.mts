@@ -38,6 +38,15 @@ test('check-release prints its usage without a directory', () => {
   assert.match(stderr, /^usage: /)
 })
 
+test('a release of a machine without a published package is refused', (t) => {
+  const pretended = "Object.defineProperty(process, 'arch', { value: 'ppc64' })"
+  const args = ['--import', `data:text/javascript,${encodeURIComponent(pretended)}`]
+  const tool = [join(root, 'tools/release.mjs'), '--here', '--out', directory(t)]
+  const { status, stderr } = spawnSync(process.execPath, [...args, ...tool], { encoding: 'utf8' })
+  assert.equal(status, 1)
+  assert.match(stderr, /^No package is published for this machine/)
+})
+
 const musl = 'linux-arm64-musl'
 const windows = 'win32-arm64-msvc'
 const apple = 'darwin-x64'
