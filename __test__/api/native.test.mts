@@ -383,6 +383,10 @@ for (const [arch, name] of [
     assertFailure(failed, name, /is not installed: .* was installed for another platform$/)
   })
 
+const pretend = (platform: string, arch: string) => `
+  Object.defineProperty(process, 'platform', { value: '${platform}' })
+  Object.defineProperty(process, 'arch', { value: '${arch}' })`
+
 for (const [platform, arch, name] of [
   ['linux', 'ia32', `linux-ia32-${isMusl ? 'musl' : 'gnu'}`],
   ['linux', 'loong64', `linux-loong64-${isMusl ? 'musl' : 'gnu'}`],
@@ -393,9 +397,7 @@ for (const [platform, arch, name] of [
     knownFailure(onWine, (t) => {
       const project = directory(t)
       layOut(project, here)
-      const pretended = `
-      Object.defineProperty(process, 'platform', { value: '${platform}' })
-      Object.defineProperty(process, 'arch', { value: '${arch}' })`
+      const pretended = pretend(platform, arch)
       const failed = failure(project, 'require', {}, pretended)
       assertFailure(failed, name, new RegExp(`no binary is published for ${name}$`), BUILD)
       const NAPI_RS_NATIVE_LIBRARY_PATH = installedBinary(project)
@@ -414,9 +416,7 @@ for (const [platform, arch] of [
     knownFailure(onWine, (t) => {
       const project = directory(t)
       layOut(project, here)
-      const pretended = `
-      Object.defineProperty(process, 'platform', { value: '${platform}' })
-      Object.defineProperty(process, 'arch', { value: '${arch}' })`
+      const pretended = pretend(platform, arch)
       const failed = failure(project, 'require', {}, pretended)
       const why = new RegExp(`reconcile-lock does not support ${platform}$`)
       assertFailure(failed, `${platform}-${arch}`, why, /^ {2}fix: use Linux, macOS or Windows; /)
