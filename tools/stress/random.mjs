@@ -1,5 +1,6 @@
 // Shared by the driver and the workers: random numbers by seed, and one clock.
 import { createHash } from 'node:crypto'
+import { createRequire } from 'node:module'
 
 /** Random numbers that depend only on the names; drawing from one stream does not affect another one. */
 export function randomFrom(...names) {
@@ -16,8 +17,8 @@ export function randomFrom(...names) {
 }
 
 /** CLOCK_MONOTONIC in nanoseconds; Bun's own clocks count from the start of its process. */
-async function bunClock() {
-  const { dlopen } = await import('bun:ffi')
+function bunClock() {
+  const { dlopen } = createRequire(import.meta.url)('bun:ffi')
   const { symbols } = dlopen('libc.so.6', { clock_gettime: { args: ['i32', 'ptr'], returns: 'i32' } })
   const time = new BigInt64Array(2)
   return () => {
@@ -26,4 +27,4 @@ async function bunClock() {
   }
 }
 
-export const now = process.versions.bun ? await bunClock() : () => process.hrtime.bigint()
+export const now = process.versions.bun ? bunClock() : () => process.hrtime.bigint()

@@ -193,10 +193,16 @@ const begun = new Promise((resolve) => {
 })
 // The parent may have been killed.
 if (isMainThread) process.on('disconnect', () => isStopped || process.exit(1))
-if (isMainThread) {
-  const ready = threads > 0 ? await runThreads() : String(now())
-  // The test may end before the threads have started.
-  if (process.connected) process.send({ ready })
-} else parentPort.postMessage(String(now()))
-if (!setting.hasBegun) await begun
-if (threads === 0 || !isMainThread) await loop()
+
+/** A function, because V8 ends the process when a thread is terminated during a top-level `await`. */
+async function main() {
+  if (isMainThread) {
+    const ready = threads > 0 ? await runThreads() : String(now())
+    // The test may end before the threads have started.
+    if (process.connected) process.send({ ready })
+  } else parentPort.postMessage(String(now()))
+  if (!setting.hasBegun) await begun
+  if (threads === 0 || !isMainThread) await loop()
+}
+
+main()
