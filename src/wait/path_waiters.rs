@@ -132,6 +132,11 @@ impl<P: Platform> PathWaiters<P> {
         None
     }
 
+    /// Whether an earlier call waits too: its first attempt took longer, so it came during the attempt of this waiter.
+    pub(super) fn is_overtaking(&self, id: WaiterId) -> bool {
+        self.waiters.first().is_some_and(|first| first.id < id)
+    }
+
     pub(super) fn is_attempted_by(&self, id: WaiterId) -> bool {
         matches!(self.state, State::Attempting(attempting) if attempting == id)
     }

@@ -247,7 +247,7 @@ fn dispatch(watcher: &Watcher, batch: Batch) {
 
 /// Runs jobs, each with the jobs of its path that follow immediately.
 #[inline(never)]
-fn run(watcher: &Watcher, batch: Batch) {
+pub(super) fn run(watcher: &Watcher, batch: Batch) {
     for (path, job) in batch {
         let mut next = Some(job);
         while let Some(job) = next {
@@ -304,6 +304,11 @@ fn attempt_for(
     let (attempted, queue) = done.unwrap_or_else(|panic| (Attempted::Answer(Err(panic)), Queue::Unknown));
     let outcome = match attempted {
         Attempted::Not(outcome) => outcome,
+        // The next attempt is for the earlier call.
+        Attempted::Answer(answer @ Ok(Ok(_))) if is_overtaking(path, id) => {
+            files::roll_back(answer);
+            Outcome::Over
+        }
         Attempted::Answer(Ok(Ok(held))) if held.has_readers => {
             await_readers(path, id, held);
             Outcome::Over
@@ -340,6 +345,10 @@ fn wanted(path: &Path, id: WaiterId) -> Option<Wanted> {
         empty_since: *empty_since,
         under_way,
     })
+}
+
+fn is_overtaking(path: &Path, id: WaiterId) -> bool {
+    service().paths.at(path).is_some_and(|path| path.is_overtaking(id))
 }
 
 /// Removes a waiter, if it still waits.

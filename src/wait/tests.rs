@@ -5,9 +5,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::request::{HeldHere, Refused};
+use super::job::Waiter;
+use super::request::{HeldHere, PendingCall, Refused};
+use super::service::{run, service};
 use super::*;
-use crate::platform::Os;
+use crate::platform::{Arrival, Os, Watcher};
 use crate::protocol::{
     self,
     error::Error,
@@ -46,11 +48,14 @@ fn release(held: HeldHere) {
     protocol::release(Os::get(), held).expect("released");
 }
 
+fn order(owner: Owner, target: &Target, timeout: Duration) -> AcquireRequest {
+    AcquireRequest { owner, thread: 0, target: target.clone(), timeout, only_creator: false }
+}
+
 fn waiting(owner: Owner, target: &Target, timeout: Duration) -> (WaiterId, mpsc::Receiver<Answer>) {
     let (sender, receiver) = mpsc::channel();
-    let order = AcquireRequest { owner, thread: 0, target: target.clone(), timeout, only_creator: false };
     let id = WaiterId::next();
-    start(id, order, Box::new(move |answer| drop(sender.send(answer))));
+    start(id, order(owner, target, timeout), Box::new(move |answer| drop(sender.send(answer))));
     (id, receiver)
 }
 
@@ -79,6 +84,32 @@ fn a_waiter_acquires_after_release_and_knows_its_holder() {
     release(held);
     release(answer(&receiver).expect("acquired"));
     assert_eq!(refused(id), None);
+}
+
+#[test]
+fn an_earlier_call_that_comes_during_an_attempt_is_first() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let target = target(&directory);
+    let earlier = WaiterId::next();
+    let (sender, later_answer) = mpsc::channel();
+    let request = PendingCall {
+        order: order(Owner::PROGRAM, &target, Duration::MAX),
+        empty_file: None,
+        empty_since: None,
+        answer: Box::new(move |answer| drop(sender.send(answer))),
+        path: None,
+    };
+    let (id, arrival) = (WaiterId::next(), Arrival::now());
+    let later = Waiter { id, request, arrival, deadline: None, is_cancelled: false, is_last: false };
+    let job = service().paths.start(target.path.clone(), later, Instant::now(), 0).expect("an attempt");
+    let (sender, earlier_answer) = mpsc::channel();
+    let order = order(Owner::PROGRAM, &target, Duration::MAX);
+    start(earlier, order, Box::new(move |answer| drop(sender.send(answer))));
+    run(&Watcher::new(), vec![(target.path.clone(), job)]);
+    let held = answer(&earlier_answer).expect("acquired");
+    assert!(later_answer.try_recv().is_err(), "it waits");
+    release(held);
+    release(answer(&later_answer).expect("acquired"));
 }
 
 #[test]

@@ -55,6 +55,8 @@ struct Run {
     acquired: BTreeSet<WaiterId>,
     until: Option<Instant>,
     next: u64,
+    /// A call whose first attempt takes longer than those of later calls.
+    slow: Option<WaiterId>,
 }
 
 const fn disk_of(path: usize) -> usize {
@@ -94,6 +96,7 @@ impl Run {
             acquired: BTreeSet::new(),
             until: None,
             next: 0,
+            slow: None,
         }
     }
 
@@ -112,7 +115,12 @@ impl Run {
 
     fn call(&mut self) {
         self.next += 1;
-        let (id, path) = (WaiterId(self.next), self.random.index(PATHS));
+        let path = self.random.index(PATHS);
+        let mut id = WaiterId(self.next);
+        if self.random.one_in(4) {
+            let Some(slow) = self.slow.replace(id) else { return };
+            id = slow;
+        }
         let timeout = match self.random.below(3) {
             0 => None,
             1 => Some(self.random.millis(30)),
@@ -227,8 +235,11 @@ impl Run {
 
     /// The lock is free: the waiter acquires it, unless it does not wait any more.
     fn acquire(&mut self, path: usize, id: WaiterId) {
-        let waiter = self.paths.at(&name_of(path)).and_then(|path| path.take(id));
-        let Some(waiter) = waiter else { return };
+        let Some(waiters) = self.paths.at(&name_of(path)) else { return };
+        if waiters.is_overtaking(id) {
+            return;
+        }
+        let Some(waiter) = waiters.take(id) else { return };
         if waiter.is_cancelled {
             return self.answered(id, false);
         }
