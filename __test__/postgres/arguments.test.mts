@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { after, before, mock, test } from 'node:test'
 import pg from 'pg'
-import { type PostgresLock, postgresLocks } from 'reconcile-lock/postgres'
+import { lockInTransaction, type PostgresLock, postgresLocks } from 'reconcile-lock/postgres'
 import { replacesImports } from '../support/deno.mjs'
 import { rejection } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
@@ -76,6 +76,27 @@ test('arguments other than names, locks and plain objects are refused', async ()
     for (const call of [locks.acquireLock, locks.releaseLock, locks.inspectLock, locks.breakLock])
       assert.equal((await rejection(call(value as never))).code, 'ERR_INVALID_ARG_TYPE')
   }
+})
+
+test('an argument after the name or options is refused', async () => {
+  await using locks = postgresLocks({ connectionString: postgres.url() })
+  const more = (call: unknown) => (call as (...args: unknown[]) => Promise<unknown>)('n', { timeout: 5 })
+  const client = new pg.Client()
+  for (const [name, call] of Object.entries({
+    acquireLock: locks.acquireLock,
+    releaseLock: locks.releaseLock,
+    inspectLock: locks.inspectLock,
+    breakLock: locks.breakLock,
+    withLock: (...args: never[]) => locks.withLock(() => {}, ...args),
+    lockInTransaction: (...args: never[]) => lockInTransaction(client, ...args),
+  })) {
+    const error = await rejection(more(call))
+    assert.ok(error instanceof TypeError, name)
+    assert.equal(error.code, 'ERR_INVALID_ARG_VALUE', name)
+    assert.match(error.message, /takes (one argument,|a client and) a name or options/)
+  }
+  const unset = locks.acquireLock as (...args: unknown[]) => Promise<PostgresLock>
+  await (await unset('n', undefined)).release()
 })
 
 test('connect must return a new client', async (t) => {

@@ -5,7 +5,7 @@ import { lockKey } from './key.js'
 import { HeldLock } from './lock.js'
 import { LockTable } from './lock-table.js'
 import { Locks } from './locks.js'
-import { acquireRequest, breakRequest, lockRequest, schemaOf, settingsOf } from './options.js'
+import { acquireRequest, breakRequest, lockRequest, onlyArgument, schemaOf, settingsOf } from './options.js'
 import { SessionPool } from './session-pool.js'
 import { createTable, tableName } from './sql.js'
 import { lockInTransaction } from './transaction.js'
@@ -17,20 +17,22 @@ function postgresLocks(options: contract.PostgresOptions): contract.PostgresLock
   const table = new LockTable(settings.schema)
   const locks = new Locks(new SessionPool(settings), table)
   const close = () => locks.close()
-  const acquireLock = async (asked?: string | contract.AcquireOptions): Promise<contract.PostgresLock> =>
-    locks.acquire(acquireRequest(asked))
+  const acquireLock: contract.PostgresLocks['acquireLock'] = async (...args) =>
+    locks.acquire(acquireRequest(onlyArgument('acquireLock', args)))
   return {
     acquireLock,
-    releaseLock: async (asked) =>
-      asked instanceof HeldLock ? locks.releaseHeld(asked) : locks.release(lockRequest(asked)),
+    releaseLock: async (...args) => {
+      const asked = onlyArgument('releaseLock', args)
+      return asked instanceof HeldLock ? locks.releaseHeld(asked) : locks.release(lockRequest(asked))
+    },
     withLock: createWithLock({
       acquireLock,
       rollBack: HeldLock.rollBack,
       shorthand: 'name',
       identify: async (options: contract.AcquireOptions) => ({ key: acquireRequest(options).name, options }),
     }) as contract.PostgresLocks['withLock'],
-    inspectLock: async (asked) => locks.inspect(lockRequest(asked)),
-    breakLock: async (asked) => locks.break(breakRequest(asked)),
+    inspectLock: async (...args) => locks.inspect(lockRequest(onlyArgument('inspectLock', args))),
+    breakLock: async (...args) => locks.break(breakRequest(onlyArgument('breakLock', args))),
     close,
     [Symbol.asyncDispose]: close,
   }

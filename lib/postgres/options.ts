@@ -152,6 +152,14 @@ function request(options: unknown, known: Record<string, Check>): Request {
   return { name: NAME, message: MESSAGE, shared: false, timeout: 0, force: false, ...unset, ...values }
 }
 
+/** The argument of a call. A second one, such as options after a name, is refused, because it would have no effect. */
+export function onlyArgument<T>(call: string, args: readonly T[], before = 'one argument,'): T | undefined {
+  const [asked, ...more] = args
+  if (more.some((value) => value !== undefined))
+    wrongValue(`${call} takes ${before} a name or options such as { name, timeout }. Received more`)
+  return asked
+}
+
 export const lockRequest = (options?: LockTarget): Request => request(options, ofAcquire)
 export const breakRequest = (options?: LockTarget | PostgresBreakOptions): Request =>
   request(options, ofBreak)
@@ -163,11 +171,14 @@ export function acquireRequest(options?: string | AcquireOptions): Request {
   return asked
 }
 
-export function transactionRequest(client: unknown, options?: string | TransactionLockOptions): Request {
+export function transactionRequest(
+  client: unknown,
+  args: [options?: string | TransactionLockOptions],
+): Request {
   const isLike =
     typeof client === 'object' && client !== null && 'query' in client && !('totalCount' in client)
   if (!isLike) wrongType('client', 'a Client of pg', client)
-  return request(options, ofTransaction)
+  return request(onlyArgument('lockInTransaction', args, 'a client and'), ofTransaction)
 }
 
 /** Variables from which `pg` completes a URL; any of them replaces `connectionString`. */

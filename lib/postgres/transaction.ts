@@ -14,9 +14,9 @@ const MAX_PAUSE_MS = 250
 /** See `postgres.d.ts`. */
 export async function lockInTransaction(
   client: PostgresClient,
-  options?: string | TransactionLockOptions,
+  ...args: [options?: string | TransactionLockOptions]
 ): Promise<void> {
-  const { name, message, timeout, signal } = transactionRequest(client, options)
+  const { name, message, timeout, signal } = transactionRequest(client, args)
   const end = monotonic() + timeout
   let wake = () => {}
   const onAbort = () => wake()
