@@ -77,8 +77,8 @@ export interface PostgresPool {
   readonly totalCount: number
 }
 
-/** The part of a client of a `pg.Pool` that this package uses. */
-export interface PostgresPoolClient extends PostgresClient {
+/** The part of a client of a `pg.Pool` that this package uses. Older types of `pg` give it no `end`. */
+export interface PostgresPoolClient extends Omit<PostgresClient, 'end'> {
   /** Returns the client to the pool. With an error, the pool does not use it again. */
   release(error?: Error | boolean): void
 }
@@ -302,6 +302,6 @@ export function lockKey(name: string): bigint
  * await lockInTransaction(client, 'reconcile')
  */
 export function lockInTransaction(
-  client: PostgresClient,
+  client: Omit<PostgresClient, 'end'>,
   options?: string | TransactionLockOptions,
 ): Promise<void>

@@ -1,6 +1,11 @@
 // What a TypeScript program may pass to locks on PostgreSQL; compiled, not run.
 import pg from 'pg'
-import { type PostgresPool, type PostgresPoolClient, postgresLocks } from 'reconcile-lock/postgres'
+import {
+  lockInTransaction,
+  type PostgresPool,
+  type PostgresPoolClient,
+  postgresLocks,
+} from 'reconcile-lock/postgres'
 
 postgresLocks({ connectionString: 'postgres://localhost' })
 postgresLocks({ connect: () => new pg.Client() })
@@ -13,3 +18,15 @@ postgresLocks({ pool })
 postgresLocks({ pool: { connect } })
 // @ts-expect-error a client is no pool
 postgresLocks({ pool: new pg.Client() })
+
+// Until 8.20.1 `@types/pg` had no `end` for a client of a pool.
+type Older = Omit<pg.PoolClient, 'end'>
+declare const client: Older
+declare const older: { connect(): Promise<Older>; readonly totalCount: number }
+postgresLocks({ pool: older })
+await lockInTransaction(client, 'reconcile')
+await lockInTransaction(new pg.Client(), 'reconcile')
+// @ts-expect-error the run time refuses a pool
+await lockInTransaction(new pg.Pool(), 'reconcile')
+// @ts-expect-error the run time refuses a client of a pool, and would not end it
+postgresLocks({ connect: async () => client })

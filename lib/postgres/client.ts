@@ -16,7 +16,8 @@ interface Insides {
   removeListener?(event: string, listener: (value: never) => void): unknown
 }
 
-export type Client = PostgresClient & Insides
+export type Client = Omit<PostgresClient, 'end'> & Insides
+type NewClient = PostgresClient & Insides
 
 /** A connected client, and the ways to end it. */
 export interface Connection {
@@ -112,7 +113,7 @@ function ended(cause: unknown): Error {
 }
 
 /** Makes a client that is not connected yet. */
-async function newClient({ connect, connectionString, connectTimeout }: Settings): Promise<Client> {
+async function newClient({ connect, connectionString, connectTimeout }: Settings): Promise<NewClient> {
   if (!connect) return fromUrl(connectionString)
   const returned = await within(
     Promise.resolve(connect()),
@@ -154,7 +155,7 @@ async function within<T>(promise: Promise<T>, milliseconds: number, what: string
   }
 }
 
-function fromUrl(connectionString: string | undefined): Client {
+function fromUrl(connectionString: string | undefined): NewClient {
   const { Client } = driver()
   const client = parsed(() => new Client({ connectionString, fallback_application_name: 'reconcile-lock' }))
   const { port = 0 } = client
@@ -164,7 +165,7 @@ function fromUrl(connectionString: string | undefined): Client {
 }
 
 /** Gives a code to the errors of a URL; those of its files have one. */
-function parsed(parse: () => Client): Client {
+function parsed(parse: () => NewClient): NewClient {
   try {
     return parse()
   } catch (error) {
@@ -179,7 +180,7 @@ function wrongUrl(message: string): never {
   throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', message)
 }
 
-function driver(): { Client: new (config: object) => Client } {
+function driver(): { Client: new (config: object) => NewClient } {
   try {
     return require('pg')
   } catch (error) {

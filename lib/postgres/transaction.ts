@@ -1,4 +1,4 @@
-import type { PostgresClient, TransactionLockOptions } from '../../postgres.js'
+import type { TransactionLockOptions } from '../../postgres.js'
 import { delay, monotonic } from '../shared/clock.js'
 import { contention } from '../shared/errors.js'
 import { type Client, placeOf } from './client.js'
@@ -13,7 +13,7 @@ const MAX_PAUSE_MS = 250
 
 /** See `postgres.d.ts`. */
 export async function lockInTransaction(
-  client: PostgresClient,
+  client: Client,
   ...args: [options?: string | TransactionLockOptions]
 ): Promise<void> {
   const { name, message, timeout, signal } = transactionRequest(client, args)
@@ -27,7 +27,7 @@ export async function lockInTransaction(
       if (await attempt(client, lockKey(name))) return
       const left = end - monotonic()
       if (left <= 0) {
-        const path = `${placeOf(client as Client)}#${encodeURIComponent(name)}`
+        const path = `${placeOf(client)}#${encodeURIComponent(name)}`
         throw contention(message, { path, reason: 'a session or a transaction of the database holds it' })
       }
       const aborted = new Promise<void>((resolve) => {
@@ -40,7 +40,7 @@ export async function lockInTransaction(
   }
 }
 
-async function attempt(client: PostgresClient, key: bigint): Promise<boolean> {
+async function attempt(client: Client, key: bigint): Promise<boolean> {
   try {
     const results: unknown = await client.query(lockTransaction(key))
     const { rows } = (results as { rows: { answer: string }[] }[]).at(-1) ?? { rows: [] }
