@@ -169,6 +169,18 @@ test('break removes a stale lock, a held one with --force', async (t) => {
   await assert.rejects(lock.release(), { code: 'E_LOCK_LOST' })
 })
 
+test('break suggests --force only if that removes the lock', async (t) => {
+  const cwd = directory(t)
+  const reader = await database.locks(t).acquireLock({ name: t.name, shared: true })
+  for (const force of [[], ['--force']]) {
+    const { code, stderr } = cli(cwd, on(t, 'break', ...force))
+    assert.equal(code, 75)
+    assert.match(stderr, /\nnot removed: process \d+ of the server .* holds it in shared mode/)
+    assert.ok(!stderr.includes('--force removes it'), stderr)
+  }
+  await reader.release()
+})
+
 test('run sends SIGTERM after a lost lock and exits 74', async (t) => {
   const cwd = directory(t)
   const listener = new Listener(cwd, ['SIGTERM'])

@@ -6,10 +6,14 @@ import { type Target, withSlots } from './target.js'
 
 export const breakCommand = ({ force, ...names }: BreakCommand): Promise<void> =>
   withSlots(names, async (slots) => {
-    for (const slot of slots) await breakSlot(slot, force, slots.length > 1)
+    const of = { force, onServer: names.postgres !== undefined, isOneOfSeveral: slots.length > 1 }
+    for (const slot of slots) await breakSlot(slot, of)
   })
 
-async function breakSlot(slot: Target, force: boolean, isOneOfSeveral: boolean): Promise<void> {
+async function breakSlot(
+  slot: Target,
+  { force, onServer, isOneOfSeveral }: { force: boolean; onServer: boolean; isOneOfSeveral: boolean },
+): Promise<void> {
   const path = await slot.path()
   try {
     print((await slot.break(force)) ? `${path}: removed` : `${path}: there is no lock`)
@@ -17,9 +21,10 @@ async function breakSlot(slot: Target, force: boolean, isOneOfSeveral: boolean):
     const { code, message, holder, reason } = error as LockError
     if (code !== 'E_LOCK_CONTENTION') throw error
     say(message)
-    say(
-      `${isOneOfSeveral ? `${path} ` : ''}not removed: ${reason ?? (holder ? describe(holder) : 'a process holds it')}; --force removes it`,
-    )
+    const name = isOneOfSeveral ? `${path} ` : ''
+    // On a server it ends only a holder that the table names.
+    const hint = force || (onServer && !holder) ? '' : '; --force removes it'
+    say(`${name}not removed: ${reason ?? (holder ? describe(holder) : 'a process holds it')}${hint}`)
     process.exitCode = exitCodes.contention
   }
 }
