@@ -1,4 +1,4 @@
-import { lstatSync } from 'node:fs'
+import { accessSync, constants, lstatSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { getSystemErrorMap } from 'node:util'
 import type { Holder, LockErrorCode } from '../index.js'
@@ -51,14 +51,29 @@ function explainDenial(path: string): string {
   const user = process.geteuid?.()
   if (user === undefined) return ''
   const file = ownerOf(path)
+  const directory = dirname(path)
+  const canAcquire = file === undefined ? isAllowed(directory, W_OK | X_OK) : isAllowed(path, R_OK | W_OK)
+  if (canAcquire && !isAllowed(directory, R_OK))
+    return `; user ${user} may not read the directory, which a durable lock requires`
   if (file !== undefined)
     return file === user
       ? '; this user owns the file, but its mode denies access: run chmod u+rw on it'
       : `; the file belongs to user ${file}, and this process is user ${user}: run it as that user, or break the lock with force`
-  const directory = ownerOf(dirname(path))
-  return directory === undefined
+  const owner = ownerOf(directory)
+  return owner === undefined
     ? ''
-    : `; the directory belongs to user ${directory}, and this process, user ${user}, may not create files in it`
+    : `; the directory belongs to user ${owner}, and this process, user ${user}, may not create files in it`
+}
+
+const { R_OK, W_OK, X_OK } = constants
+
+function isAllowed(path: string, mode: number): boolean {
+  try {
+    accessSync(path, mode)
+    return true
+  } catch {
+    return false
+  }
 }
 
 function ownerOf(path: string): number | undefined {

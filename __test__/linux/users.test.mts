@@ -238,6 +238,19 @@ test('1777: another user cannot unlink a file of root', { skip }, async (t) => {
   assert.equal(statSync(path).mode & 0o7777, 0o600, 'the owner has set the mode')
 })
 
+test('a durable lock needs permission to read the directory', { skip }, async (t) => {
+  const { cwd, path, nobody } = place(t, 0o733)
+  const options = { durable: true }
+  const text = `EACCES: permission denied, open '${path}'; user ${NOBODY} may not read the directory, which a durable lock requires`
+  const denied = { ok: false, name: 'Error', code: 'EACCES', syscall: 'open', path, message: text }
+  assert.deepEqual(await nobody.ask({ do: 'acquire', cwd, options }), denied)
+  const pid = deadPid()
+  leave(cwd, { pid, createdAt: 1 })
+  chownSync(path, NOBODY, NOBODY)
+  assert.deepEqual(await nobody.ask({ do: 'acquire', cwd, options }), denied, 'after a take-over')
+  assertAcquired(await nobody.acquire(cwd), pid)
+})
+
 test('a lock of root refuses the owner of the directory', {
   skip,
 }, async (t) => {

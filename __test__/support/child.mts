@@ -24,7 +24,7 @@ export interface Command {
   lock?: 'native' | 'old'
   cwd: string
   /** Further options, for the calls of this package. */
-  options?: Pick<AcquireOptions, 'file' | 'legacy' | 'mode' | 'shared' | 'timeout'>
+  options?: Pick<AcquireOptions, 'durable' | 'file' | 'legacy' | 'mode' | 'shared' | 'timeout'>
   /** The `Date.now()` at which to start, so that many processes start together. */
   at?: number
 }
