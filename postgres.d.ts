@@ -274,7 +274,7 @@ export function postgresLocks(options: PostgresOptions): PostgresLocks
 
 /**
  * The SQL that creates the table, if the role that holds locks may not create it. That role needs `SELECT`, `INSERT`
- * and `UPDATE` on the table.
+ * and `UPDATE` on the table, which must belong to it, to a role that it is a member of, or to a superuser.
  *
  * @param schema As in {@link PostgresOptions.schema}.
  */

@@ -166,7 +166,8 @@ table itself. Does not connect to a server.
 Usage: reconcile-lock sql | psql DATABASE
 
 The role that holds locks needs CONNECT on the database, USAGE on the schema,
-and SELECT, INSERT and UPDATE on the table.
+and SELECT, INSERT and UPDATE on the table. The table must belong to that role,
+to a role that it is a member of, or to a superuser.
 
 Options:
 ${optionsFor('sql')}
