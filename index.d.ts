@@ -139,9 +139,9 @@ export interface LockStatus extends HolderProcess {
   /** The absolute path of the lock file. */
   path: string
   /**
-   * `free`: there is no lock file, or one whose lock was released. `held`: a process holds the lock, or this host cannot exclude that. `stale`: there
-   * is a lock file, and its holder has ended. {@link acquireLock} takes it over if this process may write the file
-   * and its filesystem has kernel locks.
+   * `free`: there is no lock file, or one whose lock was released. `held`: a process holds the lock, or this host
+   * cannot exclude that. `stale`: there is a lock file, and its holder has ended. {@link acquireLock} takes it over if
+   * this process may write the file and its filesystem has kernel locks.
    */
   state: 'free' | 'held' | 'stale'
   /** The holder, or the last one of a stale lock, if the lock file has a readable record. */
