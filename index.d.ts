@@ -398,9 +398,12 @@ export interface LockChannels {
   'reconcile-lock:contended': ContendedMessage
   /** A call waits for the holder. Published when the wait begins, and at most once a second after that. */
   'reconcile-lock:waiting': WaitingMessage
-  /** A stale lock was taken over. `acquired` follows. */
+  /** A lock was acquired whose {@link Lock.takenOver} is set: a reader reports a stale lock too. `acquired` follows. */
   'reconcile-lock:takenover': TakenOverMessage
-  /** A lock was released, by a call or by the exit of the process. */
+  /**
+   * A lock was released, by a call or by the exit of the process. On PostgreSQL `process.exit()` and an uncaught error
+   * end the session instead, without a message.
+   */
   'reconcile-lock:released': ReleasedMessage
   /** A held lock was found lost: at once if its `signal` was read or this channel had a subscriber, else by its release. */
   'reconcile-lock:lost': LostMessage
