@@ -339,6 +339,14 @@ test('options may come before the command', (t) => {
   assert.equal(JSON.parse(cli(cwd, ['--json', 'status', '--file', 'mine']).stdout).path, join(cwd, 'mine'))
 })
 
+test('run --shared names --no-legacy under the default name', (t) => {
+  const cwd = directory(t)
+  const { code, stderr } = cli(cwd, ['run', '--shared', '--', 'true'])
+  assert.equal(code, 73)
+  assert.match(stderr, /another file name, or --no-legacy if no such process uses it\n$/)
+  assert.equal(cli(cwd, ['run', '--shared', '--no-legacy', '--', 'true']).code, 0)
+})
+
 test('an unusable lock file exits 73 with the reason', (t) => {
   const cwd = directory(t)
   symlinkSync('/nowhere', resolveLockPath(cwd))

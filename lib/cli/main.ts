@@ -31,8 +31,9 @@ export async function main(args: string[]): Promise<void> {
   }
 }
 
-/** `pg` reports its own code if a server requires a password and none is set. */
-function textOf({ message }: Error): string {
+/** `pg` reports its own code if a server requires a password and none is set. The library names its option. */
+function textOf({ code, message }: NodeJS.ErrnoException): string {
+  if (code === 'E_LOCK_UNSUPPORTED') return message.replace('or legacy: false if', 'or --no-legacy if')
   if (!message.endsWith('client password must be a string')) return message
   return 'the server asks for a password, and neither the URL nor PGPASSWORD nor ~/.pgpass has one'
 }
