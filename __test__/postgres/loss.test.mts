@@ -149,9 +149,13 @@ test('an idle session that ended fails no later call', async (t) => {
 function terminateUnread(name: string): void {
   const program = `const { Client } = require('pg')
     const client = new Client(${JSON.stringify(postgres.url('ledger', 'postgres'))})
+    const isGone = () =>
+      client.query("SELECT FROM pg_stat_activity AS s JOIN reconcile_lock ON s.pid = backend WHERE name = '${name}'")
+        .then(({ rows }) => rows.length === 0 || isGone())
     client.connect()
       .then(() => client.query("${END_SESSION} = '${name}'"))
       .then(({ rows }) => console.log(JSON.stringify(rows)))
+      .then(isGone)
       .then(() => client.end())`
   const printed = execFileSync(process.execPath, ['-e', program], {
     cwd: import.meta.dirname,
@@ -173,6 +177,25 @@ test('a release that detects the loss rejects with E_LOCK_LOST', async (t) => {
   const error = await rejection(lock.release())
   assert.equal(error, lock.signal.reason)
   assert.equal(error.code, 'E_LOCK_LOST')
+})
+
+test('a session that ends with its record holds no lock', async (t) => {
+  class Ending extends pg.Client {
+    override query(...args: unknown[]): never {
+      const answer = super.query(...(args as [string]))
+      // The answer and the end are then read at once.
+      if ((args[0] as pg.QueryConfig).text?.includes('INSERT')) terminateUnread('along')
+      return answer as never
+    }
+  }
+  const connect = () => new Ending({ connectionString: postgres.url() })
+  const locks = postgresLocks({ connect, ...BY_MESSAGE })
+  t.after(() => locks.close())
+  const { code, recoverable } = await rejection(locks.acquireLock('along'))
+  assert.deepEqual([code, recoverable], ['57P01', true])
+  const next = await locksOf(t).acquireLock('along')
+  assert.equal(next.takenOver?.holder.pid, process.pid)
+  await next.release()
 })
 
 test('a waiter whose session ends waits in another one', async (t) => {

@@ -146,9 +146,11 @@ export class Session {
 
   /**
    * Sends only a query now and then, to detect the end of the session. The session does not keep the process
-   * running.
+   * running. Throws if the session has ended.
    */
   monitor(onEnd: (error: Error) => void): void {
+    // The server can end the session along with its last answer.
+    if (this.#end) throw this.#end
     this.#onEnd = onEnd
     keepAlive(this.#client, false)
     this.#listen()
