@@ -1,6 +1,7 @@
 // Sessions that end while a lock is held or waited for.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import type { Socket } from 'node:net'
 import { after, before, type TestContext, test } from 'node:test'
 import pg from 'pg'
 import type { WaitStatus } from 'reconcile-lock'
@@ -8,6 +9,7 @@ import { type PostgresLock, type PostgresLocks, postgresLocks } from 'reconcile-
 import { rejection } from '../support/directory.mjs'
 import { sleep, until } from '../support/time.mjs'
 import { Member } from './backend.mjs'
+import { watched } from './client.mjs'
 import { Line } from './line.mjs'
 import { Postgres } from './postgres.mjs'
 import { quickest } from './quickest.mjs'
@@ -179,6 +181,8 @@ test('a release that detects the loss rejects with E_LOCK_LOST', async (t) => {
   assert.equal(error.code, 'E_LOCK_LOST')
 })
 
+type Insides = { connection: { stream: Socket } }
+
 test('a session that ends with its record holds no lock', async (t) => {
   class Ending extends pg.Client {
     override query(...args: unknown[]): never {
@@ -196,6 +200,30 @@ test('a session that ends with its record holds no lock', async (t) => {
   const next = await locksOf(t).acquireLock('along')
   assert.equal(next.takenOver?.holder.pid, process.pid)
   await next.release()
+})
+
+test('a lost session is ended although the first attempt fails', async (t) => {
+  const line = await Line.start(t, postgres.port)
+  const ports = [line.port]
+  let attempts = 0
+  const connect = () => {
+    const client = watched(postgres.url('ledger', undefined, undefined, ports.pop()), (text) => {
+      if (!text.includes('pg_terminate_backend')) return undefined
+      attempts += 1
+      if (attempts === 1) (client as unknown as Insides).connection.stream.destroy()
+      return undefined
+    })
+    return client
+  }
+  const locks = postgresLocks({ connect, sessionTimeout: SESSION_TIMEOUT })
+  t.after(() => locks.close())
+  const lock = await locks.acquireLock('again')
+  line.isSilent = true
+  await untilAborted(lock)
+  assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
+  await until(() => attempts === 1, 'an attempt fails')
+  await (await locks.acquireLock('again')).release()
+  assert.ok(attempts > 1)
 })
 
 test('a waiter whose session ends waits in another one', async (t) => {

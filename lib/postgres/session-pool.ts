@@ -226,7 +226,14 @@ export class SessionPool {
     for (const lost of this.#lost) {
       this.#lost.delete(lost)
       const which = [lost.backend, lost.started]
-      while ((await session.query<boolean>(endSession, which)) && monotonic() < end) await delay(END_CHECK_MS)
+      try {
+        while ((await session.query<boolean>(endSession, which)) && monotonic() < end)
+          await delay(END_CHECK_MS)
+      } catch (error) {
+        // The next connection tries again.
+        if (session.isEnded) this.#lost.add(lost)
+        throw error
+      }
     }
   }
 
