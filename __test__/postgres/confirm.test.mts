@@ -1,10 +1,12 @@
 // Checks just before a step that cannot be undone: `confirm` and `lockInTransaction`.
 import assert from 'node:assert/strict'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { after, before, type TestContext, test } from 'node:test'
 import pg from 'pg'
 import { lockInTransaction, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
 import { later } from '../support/time.mjs'
+import { watched } from './client.mjs'
 import { Line } from './line.mjs'
 import { pooled } from './pgbouncer.mjs'
 import { Postgres } from './postgres.mjs'
@@ -33,6 +35,26 @@ test('confirm rejects after the server has ended the session', async (t) => {
   assert.equal((await rejection(confirm())).code, 'E_LOCK_LOST')
   assert.equal(lock.signal.aborted, true)
   await rejection(lock.release())
+})
+
+test('a loss that confirm detects is published once', async (t) => {
+  const connect = () =>
+    watched(postgres.url(), (text) =>
+      text.startsWith('SELECT EXISTS') ? { rows: [{ answer: 'false' }] } : undefined,
+    )
+  const locks = postgresLocks({ connect })
+  t.after(() => locks.close())
+  let losses = 0
+  const count = () => {
+    losses += 1
+  }
+  subscribe('reconcile-lock:lost', count)
+  t.after(() => unsubscribe('reconcile-lock:lost', count))
+  const lock = await locks.acquireLock('published')
+  for (const { code } of await Promise.all([lock.confirm(), lock.confirm()].map(rejection)))
+    assert.equal(code, 'E_LOCK_LOST')
+  assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
+  assert.equal(losses, 1)
 })
 
 test('confirm rejects without an answer and after a release', async (t) => {

@@ -87,6 +87,7 @@ export class HeldLock {
   }
 
   #markLost(error: Error): void {
+    if (this.signal.aborted) return
     const reason = `its session has ended (${error.message})`
     publishEnded(this, { reason })
     this.#loss.abort(lossError(this.path, reason, error))
