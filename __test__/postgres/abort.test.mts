@@ -1,5 +1,8 @@
 // Aborts in the middle of an acquire; a client that reports its queries makes each moment reproducible.
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { text } from 'node:stream/consumers'
 import { after, before, test } from 'node:test'
 import pg from 'pg'
 import { type PostgresOptions, postgresLocks } from 'reconcile-lock/postgres'
@@ -148,3 +151,34 @@ test('an abort while waiting opens no second connection', async () => {
   await next.release()
   await Promise.all([locks.close(), holder.close()])
 })
+
+/** Runs a program; returns the signal that ended it, SIGTERM if it does not end by itself, and its output. */
+async function outcomeOf(program: string): Promise<[signal: NodeJS.Signals | null, output: string]> {
+  const child = spawn(process.execPath, ['-e', program], { cwd: import.meta.dirname, timeout: 20_000 })
+  const [[, signal], output] = await Promise.all([once(child, 'close'), text(child.stdout)])
+  return [signal, output]
+}
+
+for (const [what, listen] of [
+  ['another onWait', `onWait = () => abort.abort()`],
+  [
+    'a subscriber',
+    `require('node:diagnostics_channel').subscribe('reconcile-lock:contended', () => abort.abort())`,
+  ],
+] as const)
+  test(`a process ends after an abort by ${what}`, async () => {
+    const holder = postgresLocks({ connectionString: postgres.url() })
+    const lock = await holder.acquireLock('first refusal')
+    const program = `const { postgresLocks } = require('reconcile-lock/postgres')
+      const locks = postgresLocks({ connectionString: ${JSON.stringify(postgres.url())} })
+      const abort = new AbortController()
+      let onWait
+      ${listen}
+      const options = { name: 'first refusal', timeout: 60_000, signal: abort.signal }
+      const calls = [{ onWait }, {}, { signal: undefined, timeout: 500 }]
+        .map((more) => locks.acquireLock({ ...options, ...more }).catch(({ name }) => name))
+      Promise.all(calls).then((names) => console.log(names.join()))`
+    assert.deepEqual(await outcomeOf(program), [null, 'AbortError,AbortError,LockError\n'])
+    await lock.release()
+    await holder.close()
+  })

@@ -88,13 +88,15 @@ export class Acquisition implements Caller {
   }
 
   refuse(seen: Seen): void {
+    // A listener of another call can have aborted this one.
+    if (this.isAborted) return
     this.#refused = seen
     const isLate = monotonic() >= this.deadline
     if (!this.hasWaited) publishContended(this.#refusal(seen))
     const isFirst = !this.hasWaited
     this.hasWaited = true
     if (isLate) this.fail(this.#refusal(seen))
-    else if (isFirst) this.#notify()
+    else if (isFirst && !this.isAborted) this.#notify()
   }
 
   #notify(): void {
