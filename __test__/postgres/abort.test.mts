@@ -182,3 +182,15 @@ for (const [what, listen] of [
     await lock.release()
     await holder.close()
   })
+
+test('an aborted call beyond maxConnections lets the process end', async () => {
+  const program = `const { postgresLocks } = require('reconcile-lock/postgres')
+    const locks = postgresLocks({ connectionString: ${JSON.stringify(postgres.url())}, maxConnections: 1 })
+    const abort = new AbortController()
+    locks.acquireLock('only').then(() => {
+      const options = { name: 'more', timeout: 60_000, signal: abort.signal }
+      locks.acquireLock(options).catch(({ name }) => console.log(name))
+      abort.abort()
+    })`
+  assert.deepEqual(await outcomeOf(program), [null, 'AbortError\n'])
+})

@@ -85,8 +85,8 @@ export class NameQueue {
   readonly #onEmpty: () => void
   #callers: Caller[] = []
   #isRunning = false
-  /** Whether the queue waits for a free session. */
-  #isInLine = false
+  /** Ends the wait for a free session, if the queue waits for one. */
+  #leaveLine: (() => void) | undefined
   #seen: Seen | undefined
   #seenAt = 0
   /** Why the connection is lost now. */
@@ -119,6 +119,7 @@ export class NameQueue {
     // The next call queries again.
     this.#forget()
     this.#wake()
+    this.#leaveLine?.()
     await this.#stepping
   }
 
@@ -131,7 +132,7 @@ export class NameQueue {
 
   /** The error of a call that has timed out for another reason than a holder. */
   get trouble(): Error | undefined {
-    return this.#trouble ?? (this.#isInLine ? this.#sessions.exhausted() : undefined)
+    return this.#trouble ?? (this.#leaveLine ? this.#sessions.exhausted() : undefined)
   }
 
   #forget(): void {
@@ -148,7 +149,7 @@ export class NameQueue {
         this.#stepping = step.catch(() => {})
         session = await step
       } catch (error) {
-        this.#isInLine = false
+        this.#leaveLine = undefined
         if (session) await this.#drop(session)
         session = undefined
         await this.#failed(error)
@@ -194,8 +195,8 @@ export class NameQueue {
   #connect(): Promise<{ session: Session; answer: boolean }> {
     const latest = this.#callers.reduce((most, { deadline }) => Math.max(most, deadline), 0)
     const first = (session: Session) => this.#try(session)
-    return this.#sessions.checkOut(first, Math.max(0, latest - monotonic()), (isInLine) => {
-      this.#isInLine = isInLine
+    return this.#sessions.checkOut(first, Math.max(0, latest - monotonic()), (leave) => {
+      this.#leaveLine = leave
     })
   }
 

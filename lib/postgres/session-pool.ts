@@ -18,6 +18,8 @@ interface Turn {
   take(session: Session | undefined): void
 }
 
+type OnLine = (leave?: () => void) => void
+
 /** The sessions of one database: at most `maxConnections`. A few stay idle, as opening one costs more than a lock. */
 export class SessionPool {
   readonly #settings: Settings
@@ -37,17 +39,15 @@ export class SessionPool {
   /**
    * Returns a session that has answered the first query, as an idle one may have ended. It must be checked in again.
    * @param milliseconds how long to wait if `maxConnections` are in use
-   * @param onLine is called with whether the call must wait, and with `false` when the wait is over
+   * @param onLine is called with a function that ends the wait if the call must wait, and without when it is over
    */
   async checkOut<T>(
     first: (session: Session) => Promise<T>,
     milliseconds: number,
-    onLine: (isInLine: boolean) => void = () => {},
+    onLine: OnLine = () => {},
   ): Promise<{ session: Session; answer: T }> {
-    const turn = this.#turn(milliseconds)
-    onLine(turn instanceof Promise)
-    const rested = await turn
-    onLine(false)
+    const rested = await this.#turn(milliseconds, onLine)
+    onLine()
     if (rested) {
       try {
         return { session: rested, answer: await first(rested) }
@@ -79,7 +79,7 @@ export class SessionPool {
   }
 
   /** An idle session, or `undefined` as permission to open one. */
-  #turn(milliseconds: number): Promise<Session | undefined> | Session | undefined {
+  #turn(milliseconds: number, onLine: OnLine): Promise<Session | undefined> | Session | undefined {
     const rested = this.#line.size === 0 ? this.#takeIdle() : undefined
     if (rested) return rested
     if (this.#line.size === 0 && this.#open < this.#settings.maxConnections) {
@@ -88,6 +88,7 @@ export class SessionPool {
     }
     return new Promise((resolve, reject) => {
       const refuse = () => {
+        clearTimeout(timer)
         this.#line.delete(turn)
         reject(this.exhausted())
       }
@@ -99,6 +100,7 @@ export class SessionPool {
         },
       }
       this.#line.add(turn)
+      onLine(refuse)
     })
   }
 
