@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { after, before, type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { inspect } from 'node:util'
+import { runInNewContext } from 'node:vm'
 import pg from 'pg'
 import { LockError, lockKey, type PostgresOptions, postgresLocks, tableSql } from 'reconcile-lock/postgres'
 import { directory, rejection } from '../support/directory.mjs'
@@ -105,6 +106,16 @@ test('a refused connection is ECONNREFUSED with a message', async (t) => {
     assert.equal(error.code, 'ECONNREFUSED')
     assert.match(error.message, new RegExp(`ECONNREFUSED .*:${port}`))
   }
+})
+
+test('an error of another realm is recoverable, as in Jest', async (t) => {
+  const refused = runInNewContext(`
+    Object.assign(new AggregateError([new Error('no'), new Error('never')]), { code: 'ECONNREFUSED' })`)
+  const connect = () =>
+    Object.assign(new pg.Client(postgres.url()), { connect: () => Promise.reject(refused) })
+  const error = await rejection(locksOf(t, { connect }).acquireLock())
+  assert.equal(error, refused)
+  assert.deepEqual([error.recoverable, error.message], [true, 'no, never'])
 })
 
 test('errors of the network have errno and syscall, and no path', async (t) => {

@@ -1,4 +1,5 @@
 // Errors of the driver, the server and the system: each gets a code, and whether a retry can succeed.
+import { types } from 'node:util'
 
 /** Condition names of PostgreSQL: https://www.postgresql.org/docs/current/errcodes-appendix.html */
 export const SQLSTATE = {
@@ -27,11 +28,13 @@ export const isTransient = (error: unknown): boolean => TRANSIENT.test(codeOf(er
 
 /** Adds `recoverable` to an error, and a `code` if it has none, as most errors of the driver. */
 export function coded(error: unknown, code: string): unknown {
-  if (!(error instanceof Error)) return error
+  // In Jest, errors of the network are of another realm.
+  if (!(error instanceof Error || types.isNativeError(error))) return error
   const about = error as Error & { code?: unknown; recoverable?: unknown }
   // If Node.js has tried several addresses, only their own errors have a message.
-  if (error instanceof AggregateError && error.message === '')
-    error.message = error.errors.map((each: Error) => each.message).join(', ')
+  const { errors } = error as Partial<AggregateError>
+  if (Array.isArray(errors) && error.message === '')
+    error.message = errors.map((each: Error) => each.message).join(', ')
   about.code ??= code
   about.recoverable ??= isTransient(error)
   return error
