@@ -54,6 +54,15 @@ test('errors are those of this realm', async () => {
   expect(await refusal(lock.acquireLock({ cwd: path.join(cwd, 'missing') }))).toBeInstanceOf(Error)
 })
 
+test('after a loss withLock rejects with the error of fn', async () => {
+  const mine = new Error('mine')
+  const failed = (held) => {
+    fs.rmSync(held.path)
+    throw mine
+  }
+  expect(await refusal(lock.withLock(failed, cwd))).toBe(mine)
+})
+
 test('fake timers do not delay calls', async () => {
   jest.useFakeTimers()
   try {
@@ -96,7 +105,7 @@ test('the package works in Jest with and without setImmediate', (t) => {
     encoding: 'utf8',
     timeout: 120_000,
   })
-  assert.match(stderr, /^Tests: +10 passed, 10 total$/m)
+  assert.match(stderr, /^Tests: +12 passed, 12 total$/m)
   assert.equal(status, 0, stderr)
   const left = readdirSync(locks, { recursive: true }).filter((name) => String(name).endsWith('left'))
   assert.deepEqual(left, [], 'the exit of Jest releases the locks that tests left held')

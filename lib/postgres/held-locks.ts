@@ -1,3 +1,5 @@
+import { warn } from '../shared/errors.js'
+
 interface HeldLock {
   readonly shared: boolean
   isHeld(): boolean
@@ -10,7 +12,7 @@ const heldLocks = new Set<HeldLock>()
 
 /** Held locks do not keep the process running, but these releases at its end do. */
 function releaseAll(): void {
-  for (const lock of [...heldLocks]) lock.release().catch((error) => process.emitWarning(error))
+  for (const lock of [...heldLocks]) lock.release().catch(warn)
 }
 
 /** A process that has nothing left to do releases its locks; after any other end, the server does. */

@@ -82,5 +82,16 @@ export function lockError(
 export const lossError = (path: string, reason: string, cause?: unknown): LockError =>
   lockError('E_LOCK_LOST', path, `lost the lock ${path} while holding it: ${reason}`, { reason, cause })
 
+/** Emits an error as a process warning. */
+export function warn(error: unknown): void {
+  try {
+    process.emitWarning(error as Error)
+  } catch {
+    // Node.js refuses an error of another realm, such as that of Jest.
+    const { name: type, message, code } = error as NodeJS.ErrnoException
+    process.emitWarning(message, { type, ...(typeof code === 'string' && { code }) })
+  }
+}
+
 export const isContention = (error: unknown): error is LockError =>
   error instanceof LockError && error.code === 'E_LOCK_CONTENTION'

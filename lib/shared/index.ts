@@ -27,6 +27,7 @@ import {
   lockError,
   lossError,
   MESSAGE,
+  warn,
   withoutStack,
 } from './errors.js'
 import type * as inherit from './inherit.js'
@@ -71,6 +72,7 @@ export = {
   setTimeout,
   slotPaths,
   thisHost,
+  warn,
   withoutStack,
 } satisfies typeof abort &
   typeof abortableModule &

@@ -1,5 +1,5 @@
 import { monotonic } from './clock.js'
-import { argumentError } from './errors.js'
+import { argumentError, warn } from './errors.js'
 import { isPlain } from './plain.js'
 
 interface Releasable {
@@ -103,7 +103,7 @@ async function releaseAfter<T, L extends Releasable>(
   for (const lock of locks.toReversed()) await release(lock).catch((error) => failures.push(error))
   if (failures.length === 0) return result as T
   // The caller gets the first failure; the others must not be lost.
-  for (const error of failures.slice(1)) process.emitWarning(error as Error)
+  for (const error of failures.slice(1)) warn(error)
   throw failures[0]
 }
 
