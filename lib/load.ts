@@ -122,7 +122,8 @@ const codeOf = (error: unknown): string | undefined => (error as NodeJS.ErrnoExc
 const DENIED = /permission denied|not permitted|access is denied|failed to map segment(?!.*allocate memory)/i
 
 function diagnose(target: string, { path, native, error }: Loaded): { why: string; fix?: string } {
-  const message = error instanceof Error ? error.message : ''
+  // In Jest, errors of the loader are of another realm.
+  const message = String((error as Error | null | undefined)?.message ?? '')
   const [said = ''] = (path === undefined ? message : message.replaceAll(path, oneLine(path))).split('\n')
   const code = codeOf(error)
   if (code === 'ERR_DLOPEN_DISABLED') {

@@ -63,6 +63,18 @@ test('after a loss withLock rejects with the error of fn', async () => {
   expect(await refusal(lock.withLock(failed, cwd))).toBe(mine)
 })
 
+test('the error of the loader is reported', () => {
+  const file = path.join(cwd, 'garbage.node')
+  fs.writeFileSync(file, 'garbage '.repeat(512))
+  process.env.NAPI_RS_NATIVE_LIBRARY_PATH = file
+  try {
+    jest.isolateModules(() => expect(() => require('reconcile-lock')).toThrow(/cause: [^\\n]+garbage\\.node: /))
+  } finally {
+    delete process.env.NAPI_RS_NATIVE_LIBRARY_PATH
+    fs.rmSync(file)
+  }
+})
+
 test('fake timers do not delay calls', async () => {
   jest.useFakeTimers()
   try {
@@ -105,7 +117,7 @@ test('the package works in Jest with and without setImmediate', (t) => {
     encoding: 'utf8',
     timeout: 120_000,
   })
-  assert.match(stderr, /^Tests: +12 passed, 12 total$/m)
+  assert.match(stderr, /^Tests: +14 passed, 14 total$/m)
   assert.equal(status, 0, stderr)
   const left = readdirSync(locks, { recursive: true }).filter((name) => String(name).endsWith('left'))
   assert.deepEqual(left, [], 'the exit of Jest releases the locks that tests left held')
