@@ -1,12 +1,15 @@
 // Faults around the command line: commands that cannot be started, output that cannot be written.
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { chmodSync, closeSync, existsSync, openSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
 import { inspectLockSync } from 'reconcile-lock'
-import { cli } from '../support/cli.mjs'
+import { cli, shell } from '../support/cli.mjs'
 import { deadPid, directory, leave } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
+import { until } from '../support/time.mjs'
 
 const unable: [what: string, command: string, code: number, reason: string][] = [
   ['is not in the PATH', 'no-such-command', 127, 'command not found'],
@@ -84,4 +87,18 @@ test('run completes if stderr cannot be written', (t) => {
   const command = 'trap "" TERM; sleep 0.3; rm .xero-reconcile-lock.json; touch ran; exit 7'
   const { code } = cli(cwd, ['run', '--', 'sh', '-c', command], '', ['pipe', 'pipe', descriptor])
   assert.deepEqual([code, existsSync(join(cwd, 'ran'))], [74, true])
+})
+
+test('a loss ends the command while nothing reads stderr', async (t) => {
+  const cwd = directory(t)
+  // dd fills the pipe, and does not wait for its reader.
+  const command = `trap 'touch ended; exit' TERM
+    dd if=/dev/zero bs=1000 count=1000 oflag=nonblock >&2 2> /dev/null
+    rm .xero-reconcile-lock.json
+    while test -e "$PWD"; do sleep 0.05; done`
+  const reader = 'while test -e "$PWD" && ! test -e ended; do sleep 0.05; done; tr -d "\\0"'
+  const line = `{ ${shell(['run', '--', 'sh', '-c', command])} 2>&1; echo $?; } | { ${reader}; }`
+  const piped = spawn('bash', ['-c', line], { cwd, stdio: ['ignore', 'pipe', 'inherit'] })
+  await until(() => existsSync(join(cwd, 'ended')), 'the command gets SIGTERM')
+  assert.match(await text(piped.stdout), /sending SIGTERM to process \d+\n74\n$/)
 })

@@ -41,13 +41,14 @@ export function runCommand(
       else child.kill(signal)
     }
     const onLoss = () => {
-      reportLoss(loss.reason, child.pid)
+      // The signal first: a message waits for the reader of a full pipe.
       send('SIGTERM')
+      reportLoss(loss.reason, child.pid)
       if (killAfter === Number.POSITIVE_INFINITY) return
       killer = setTimeout(
         () => {
-          say(`reconcile-lock: process ${child.pid} has not ended; sending SIGKILL`)
           send('SIGKILL')
+          say(`reconcile-lock: process ${child.pid} has not ended; sending SIGKILL`)
         },
         Math.min(killAfter, MAX_TIMER_MS),
       )
