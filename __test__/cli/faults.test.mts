@@ -1,12 +1,12 @@
 // Faults around the command line: commands that cannot be started, output that cannot be written.
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { chmodSync, closeSync, existsSync, openSync, symlinkSync, writeFileSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import { chmodSync, closeSync, existsSync, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
 import { inspectLockSync } from 'reconcile-lock'
-import { cli, shell } from '../support/cli.mjs'
+import { bin, cli } from '../support/cli.mjs'
 import { deadPid, directory, leave } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { until } from '../support/time.mjs'
@@ -89,6 +89,16 @@ test('run completes if stderr cannot be written', (t) => {
   assert.deepEqual([code, existsSync(join(cwd, 'ran'))], [74, true])
 })
 
+/** The arguments of `bash` for a script, in which "$@" is the program. */
+const scripted = (script: string, args: string[]) => ['-c', script, 'bash', process.execPath, bin, ...args]
+
+test('run completes with NODE_DEBUG if stderr has no reader', (t) => {
+  const cwd = directory(t)
+  const script = '{ sleep 0.3; NODE_DEBUG=reconcile-lock "$@"; echo $? > code; } 2>&1 | true; sleep 1'
+  spawnSync('bash', scripted(script, ['run', '--', 'sh', '-c', 'sleep 0.3; exit 7']), { cwd })
+  assert.equal(readFileSync(join(cwd, 'code'), 'utf8'), '7\n')
+})
+
 test('a loss ends the command while nothing reads stderr', async (t) => {
   const cwd = directory(t)
   // dd fills the pipe, and does not wait for its reader.
@@ -97,8 +107,9 @@ test('a loss ends the command while nothing reads stderr', async (t) => {
     rm .xero-reconcile-lock.json
     while test -e "$PWD"; do sleep 0.05; done`
   const reader = 'while test -e "$PWD" && ! test -e ended; do sleep 0.05; done; tr -d "\\0"'
-  const line = `{ ${shell(['run', '--', 'sh', '-c', command])} 2>&1; echo $?; } | { ${reader}; }`
-  const piped = spawn('bash', ['-c', line], { cwd, stdio: ['ignore', 'pipe', 'inherit'] })
+  const script = `{ "$@" 2>&1; echo $?; } | { ${reader}; }`
+  const args = scripted(script, ['run', '--', 'sh', '-c', command])
+  const piped = spawn('bash', args, { cwd, stdio: ['ignore', 'pipe', 'inherit'] })
   await until(() => existsSync(join(cwd, 'ended')), 'the command gets SIGTERM')
   assert.match(await text(piped.stdout), /sending SIGTERM to process \d+\n74\n$/)
 })

@@ -11,8 +11,8 @@ import { status } from './status.js'
 
 /** @param args the arguments, without the name of the program */
 export async function main(args: string[]): Promise<void> {
-  // A terminal may be gone, and a command may be running.
-  if (stderrIsTerminal) process.stderr.on('error', () => {})
+  // A terminal, or the reader of NODE_DEBUG, may be gone, and a command may be running.
+  if (stderrIsTerminal || process.env.NODE_DEBUG) process.stderr.on('error', () => {})
   try {
     checkEncoding(args)
     const command = parseCommand(args)
