@@ -161,7 +161,8 @@ function path(name: string, value: unknown): string {
 
 /** Checks the percent escapes: Node.js gives their error no code, and Bun returns another path. */
 function pathOf(name: string, href: string): string {
-  const { fileURLToPath } = require('node:url') as typeof import('node:url')
+  // Not the global URL, which tests of programs replace.
+  const { fileURLToPath, URL } = require('node:url') as typeof import('node:url')
   try {
     decodeURIComponent(new URL(href).pathname)
   } catch {

@@ -169,6 +169,18 @@ for (const [href, code] of urls)
     }
   })
 
+test('a file: URL is read without the global URL', (t) => {
+  const url = pathToFileURL(directory(t))
+  const path = lock.resolveLockPath(url)
+  const { URL } = globalThis
+  Object.assign(globalThis, { URL: { createObjectURL() {} } })
+  try {
+    assert.equal(lock.resolveLockPath(url), path)
+  } finally {
+    Object.assign(globalThis, { URL })
+  }
+})
+
 for (const [name, release] of [
   ['releaseLock', releaseLock],
   ['releaseLockSync', async (target: lock.Lock) => releaseLockSync(target)],
