@@ -7,7 +7,7 @@ import pg from 'pg'
 import type { WaitStatus } from 'reconcile-lock'
 import { type PostgresLock, type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
-import { sleep, until } from '../support/time.mjs'
+import { DEADLINE, sleep, until } from '../support/time.mjs'
 import { Member } from './backend.mjs'
 import { watched } from './client.mjs'
 import { Line } from './line.mjs'
@@ -225,6 +225,32 @@ test('a lost session is ended although the first attempt fails', async (t) => {
   await (await locks.acquireLock('again')).release()
   assert.ok(attempts > 1)
 })
+
+for (const [what, query, act] of [
+  ['a rolled back take-over', 'INSERT', 'abort'],
+  ['a failed release', 'pg_advisory_unlock', 'refuse'],
+] as const)
+  test(`${what} frees the lock despite silence`, async (t) => {
+    const dead = new Member(t, 'postgres', postgres.url())
+    await dead.asks('acquire', { name: what })
+    await dead.ends('SIGKILL')
+    const line = await Line.start(t, postgres.port)
+    const ports = [line.port]
+    const abort = new AbortController()
+    const connect = () =>
+      watched(postgres.url('ledger', undefined, undefined, ports.pop()), (text, isAnswered) => {
+        if (!text.includes(query) || isAnswered !== (act === 'abort') || line.isSilent) return undefined
+        line.isSilent = true
+        if (act === 'refuse') throw Object.assign(new Error('the row is locked'), { code: '55P03' })
+        abort.abort()
+        return undefined
+      })
+    const locks = postgresLocks({ connect, sessionTimeout: SESSION_TIMEOUT })
+    t.after(() => locks.close())
+    const call = locks.acquireLock({ name: what, signal: abort.signal, timeout: DEADLINE })
+    await rejection(act === 'abort' ? call : call.then((lock) => lock.release()))
+    await (await locksOf(t).acquireLock({ name: what, timeout: 3000 })).release()
+  })
 
 test('a waiter whose session ends waits in another one', async (t) => {
   const locks = locksOf(t)

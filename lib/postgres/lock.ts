@@ -142,7 +142,7 @@ export class HeldLock {
       await session.query(this.shared ? unlockShared(key) : unlockWithoutRow(key))
       sessions.checkIn(session)
     } catch {
-      await session.discard()
+      await sessions.drop(session)
     }
     publishEnded(this)
     throw error
@@ -160,7 +160,7 @@ export class HeldLock {
   /** Rolls back an acquire whose call is rejected. */
   static async rollBack(lock: PostgresLock): Promise<void> {
     const mine = lock as unknown as HeldLock
-    const { session, rows, key, recorded } = mine.#acquired
+    const { session, sessions, rows, key, recorded } = mine.#acquired
     if (mine.shared || !recorded.previousHolder) return mine.release()
     mine.#isReleased = true
     held.untrack(mine)
@@ -168,6 +168,6 @@ export class HeldLock {
     publishEnded(mine)
     // If this fails, the next holder gets this process as the previous holder.
     await rows.restore(session, key, recorded).catch(() => {})
-    await session.discard()
+    await sessions.drop(session)
   }
 }

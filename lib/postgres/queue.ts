@@ -150,7 +150,7 @@ export class NameQueue {
         session = await step
       } catch (error) {
         this.#leaveLine = undefined
-        if (session) await this.#drop(session)
+        if (session) await this.#sessions.drop(session)
         session = undefined
         await this.#failed(error)
       }
@@ -166,7 +166,7 @@ export class NameQueue {
       this.#sessions.checkIn(session)
     } catch {
       // The end of the session also ends its turn.
-      await this.#drop(session)
+      await this.#sessions.drop(session)
     }
     this.#awaitsReaders = false
   }
@@ -187,7 +187,7 @@ export class NameQueue {
       await this.#refused(session)
       return session
     } catch (error) {
-      if (!waiting) await this.#drop(session)
+      if (!waiting) await this.#sessions.drop(session)
       throw error
     }
   }
@@ -297,12 +297,6 @@ export class NameQueue {
     const now = monotonic()
     this.#graceUntil ??= now + (holder ? DEAD_HOLDER_WAIT_MS : UNRECORDED_HOLDER_WAIT_MS)
     return now < this.#graceUntil
-  }
-
-  /** Ends a failed session on the server too, because it may hold the lock. */
-  async #drop(session: Session): Promise<void> {
-    if (session.isEnded) this.#sessions.terminate(session).catch(() => {})
-    else await session.discard()
   }
 
   /** Waiting calls continue when the server is back; the others fail with the error. */

@@ -223,6 +223,12 @@ export class SessionPool {
     await other.close()
   }
 
+  /** Ends a failed session on the server too, because it may hold a lock. */
+  async drop(session: Session): Promise<void> {
+    if (session.isEnded) this.terminate(session).catch(() => {})
+    else await session.discard()
+  }
+
   async #endLost(session: Session): Promise<void> {
     const end = monotonic() + END_TIMEOUT_MS
     for (const lost of this.#lost) {
