@@ -292,7 +292,10 @@ fn attempt_for(
         (wanted.only_creator, wanted.empty_file, wanted.empty_since);
     // An empty file that is found later is another one: a process puts one after the other at the path.
     let is_late = empty_since.is_some_and(|since| Os::get().monotonic() >= since + CREATION_GRACE);
-    let is_refused = |error: &Error| only_creator && (is_late || !protocol::is_creation_grace(error));
+    // Readers have until the deadline of `await_readers`.
+    let is_refused = |error: &Error| {
+        only_creator && wanted.held_file.is_none() && (is_late || !protocol::is_creation_grace(error))
+    };
     let done =
         pool::catch_panic(|| files::attempt(watcher, path, &wanted, attempt, &mut empty_file, is_refused));
     if empty_file.is_some()

@@ -253,3 +253,32 @@ fn a_change_without_an_event_is_noticed() {
     release(answer(&receiver).expect("acquired"));
     drop(held);
 }
+
+#[test]
+fn a_wait_for_a_creator_outlasts_a_reader_that_leaves() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let target = target(&directory);
+    let shared = Target { shared: true, legacy: false, ..target.clone() };
+    let wait_beside_a_reader = || {
+        let reader = hold(&shared);
+        let (sender, receiver) = mpsc::channel();
+        let order = AcquireRequest {
+            owner: Owner::PROGRAM,
+            thread: 0,
+            target: target.clone(),
+            timeout: LONG,
+            only_creator: true,
+        };
+        let id = WaiterId::next();
+        start(id, order, Box::new(move |answer| drop(sender.send(answer))));
+        // Until the reader has refused it, or it has ended.
+        while refused(id).is_some_and(|refused| refused.reason.is_none()) {
+            thread::yield_now();
+        }
+        release(reader);
+        answer(&receiver).map(release)
+    };
+    // On a busy machine the reader may leave too late, but not each time.
+    let outcomes: Vec<_> = (0..20).map(|_| wait_beside_a_reader()).collect();
+    assert!(outcomes.iter().any(Result::is_ok), "{outcomes:?}");
+}
