@@ -23,6 +23,8 @@ const NAMES: Record<number, string> = {
   126: 'ENOENT',
   145: 'ENOTEMPTY',
   161: 'ENOENT',
+  // `src/platform/windows/mod.rs` converts 32 to this one, which libuv does not name.
+  170: 'EBUSY',
   183: 'EEXIST',
   206: 'ENAMETOOLONG',
   267: 'ENOENT',

@@ -5,6 +5,7 @@ import * as fs from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { getSystemErrorMap } from 'node:util'
 import {
   acquireLock,
   acquireLockSync,
@@ -13,6 +14,7 @@ import {
   inspectLockSync,
   resolveLockPath,
 } from 'reconcile-lock'
+import { fromWin32 } from '../../lib/win32-errors.js'
 import { directory, isWindows, leave, PRIVATE, rejection } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
 import { noLinks } from '../support/wine.mjs'
@@ -148,4 +150,10 @@ test('a legacy record may use any JSON formatting', async (t) => {
     const error = await rejection(acquireLock(cwd))
     assert.equal((error.holder as { pid: number }).pid, process.ppid)
   }
+})
+
+test('a file that a program of Windows does not share is EBUSY', () => {
+  const errors = getSystemErrorMap()
+  // ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION and ERROR_BUSY.
+  for (const error of [32, 33, 170]) assert.equal(errors.get(-fromWin32(error, errors))?.[0], 'EBUSY')
 })
