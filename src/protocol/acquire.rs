@@ -317,7 +317,6 @@ fn recreate<S: System>(
     Ok(entered)
 }
 
-/// The record of this process, in this file.
 /// Step 7. On FAT, macOS numbers a file by its first cluster: an empty file changes its `id` with its first byte, and the
 /// record is written again.
 fn write_record<S: System>(
