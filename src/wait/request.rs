@@ -91,13 +91,18 @@ const ROLLBACK_GRACE: Duration = Duration::from_millis(25);
 
 impl PendingCall {
     pub(super) fn refuse(self, Refused { holder, reason, shortage }: Refused) {
-        let target = self.order.target;
+        let target = &self.order.target;
         let error = match shortage {
             Some((syscall, code)) => target.system(syscall)(io::Error::from_raw_os_error(code)),
             None => target.contention(holder, reason),
         };
+        self.end(Ok(Err(error)));
+    }
+
+    /// Answers, after the rollback of a path that the call holds.
+    pub(super) fn end(self, outcome: Answer) {
         let answer = self.answer;
-        let Some(path) = self.path else { return answer(Ok(Err(error))) };
+        let Some(path) = self.path else { return answer(outcome) };
         let (sender, receiver) = oneshot::channel();
         pool::submit_detached(Box::new(move || {
             drop(path);
@@ -105,7 +110,7 @@ impl PendingCall {
         }));
         pool::submit_detached(Box::new(move || {
             let _ = receiver.recv_timeout(ROLLBACK_GRACE);
-            answer(Ok(Err(error)));
+            answer(outcome);
         }));
     }
 }

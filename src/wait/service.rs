@@ -409,9 +409,9 @@ fn acquire_again(path: &Path, id: WaiterId) {
     drop(lost);
 }
 
-fn deliver(path: &Path, id: WaiterId, answer: Answer) {
+pub(super) fn deliver(path: &Path, id: WaiterId, answer: Answer) {
     match taken(path, id) {
-        Some(waiter) if !waiter.is_cancelled => (waiter.request.answer)(answer),
+        Some(waiter) if !waiter.is_cancelled => waiter.request.end(answer),
         // Its wait was cancelled, or its deadline has come, meanwhile.
         waiter => {
             files::roll_back(answer);

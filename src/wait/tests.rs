@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use super::job::Waiter;
 use super::request::{HeldHere, PendingCall, Refused};
-use super::service::{run, service};
+use super::service::{deliver, run, service};
 use super::*;
 use crate::platform::{Arrival, Os, Watcher};
 use crate::protocol::{
     self,
     error::Error,
-    target::{LockOptions, Target},
+    target::{LockOptions, Target, readers_of},
 };
 use crate::table::{Owner, open_owner};
 
@@ -254,31 +254,54 @@ fn a_change_without_an_event_is_noticed() {
     drop(held);
 }
 
+/// Starts a wait beside a reader, and waits until the reader has refused it or it has ended.
+fn wait_beside_a_reader(
+    target: &Target,
+    only_creator: bool,
+    answer: impl FnOnce(Answer) + Send + 'static,
+) -> WaiterId {
+    let id = WaiterId::next();
+    let order = AcquireRequest { only_creator, ..order(Owner::PROGRAM, target, LONG) };
+    start(id, order, Box::new(answer));
+    let beside_reader = |reason: String| reason.contains("holds it in shared mode");
+    while refused(id).is_some_and(|refused| !refused.reason.is_some_and(beside_reader)) {
+        thread::yield_now();
+    }
+    id
+}
+
 #[test]
 fn a_wait_for_a_creator_outlasts_a_reader_that_leaves() {
     let directory = tempfile::tempdir().expect("a directory");
     let target = target(&directory);
     let shared = Target { shared: true, legacy: false, ..target.clone() };
-    let wait_beside_a_reader = || {
+    let outcome = |_| {
         let reader = hold(&shared);
         let (sender, receiver) = mpsc::channel();
-        let order = AcquireRequest {
-            owner: Owner::PROGRAM,
-            thread: 0,
-            target: target.clone(),
-            timeout: LONG,
-            only_creator: true,
-        };
-        let id = WaiterId::next();
-        start(id, order, Box::new(move |answer| drop(sender.send(answer))));
-        // Until the reader has refused it, or it has ended.
-        while refused(id).is_some_and(|refused| refused.reason.is_none()) {
-            thread::yield_now();
-        }
+        wait_beside_a_reader(&target, true, move |answer| drop(sender.send(answer)));
         release(reader);
         answer(&receiver).map(release)
     };
     // On a busy machine the reader may leave too late, but not each time.
-    let outcomes: Vec<_> = (0..20).map(|_| wait_beside_a_reader()).collect();
+    let outcomes: Vec<_> = (0..20).map(outcome).collect();
     assert!(outcomes.iter().any(Result::is_ok), "{outcomes:?}");
+}
+
+#[test]
+fn an_error_beside_readers_follows_the_rollback_of_the_path() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let target = target(&directory);
+    let reader = hold(&Target { shared: true, legacy: false, ..target.clone() });
+    let is_left = |_| {
+        let (sender, receiver) = mpsc::channel();
+        let path = target.path.clone();
+        let id = wait_beside_a_reader(&target, false, move |_| sender.send(path.exists()).expect("awaited"));
+        assert!(target.path.exists(), "it holds the path");
+        let error = target.system("open")(std::io::ErrorKind::PermissionDenied.into());
+        deliver(&readers_of(&target.path), id, Ok(Err(error)));
+        receiver.recv_timeout(LONG).expect("an answer")
+    };
+    // On a busy machine the rollback may take longer than the answer waits, but not each time.
+    assert!(!(0..20).all(is_left));
+    release(reader);
 }
