@@ -251,19 +251,20 @@ for (const call of ['acquireLock(cwd)', 'acquireLock({ cwd, timeout: 1000 })']) 
         const cwd = directory(t)
         const log = join(directory(t), 'log')
         const inject = ['-f', '-qq', '-o', log, '-e', 'trace=flock', '-e', 'inject=flock:delay_enter=3000']
-        // An exit waits 25 ms for an attempt, which may take longer on a busy machine.
-        const left = Array.from({ length: 5 }, () => {
+        const rounds: { left: number; isTried: boolean }[] = []
+        // An exit waits 25 ms for an attempt, which may begin later or take longer on a busy machine.
+        const isRolledBack = () => rounds.some(({ left, isTried }) => left === 0 && isTried)
+        while (rounds.length < 100 && !isRolledBack()) {
           const program = written(t, cwd, `lock.${call}.catch(() => {}); process.exit()`)
           const { status, stderr } = spawnSync('strace', [...inject, process.execPath, program], {
             encoding: 'utf8',
           })
           assert.equal(status, 0, stderr)
-          assert.match(readFileSync(log, 'utf8'), /flock\(/, 'the exit came before the attempt')
           const files = readdirSync(cwd)
           for (const file of files) rmSync(join(cwd, file))
-          return files.length
-        })
-        assert.ok(left.includes(0), 'every exit left a file')
+          rounds.push({ left: files.length, isTried: readFileSync(log, 'utf8').includes('flock(') })
+        }
+        assert.ok(isRolledBack(), JSON.stringify(rounds))
       },
     ),
   )
@@ -290,9 +291,9 @@ test(
         for (const file of files) rmSync(join(cwd, file))
         const calls = readFileSync(log, 'utf8').matchAll(/^(\d+) +(\d+\.\d+) (unlink|exit_group)/gm)
         const [removal, exit] = Array.from(calls, ([, thread, time]) => ({ thread, at: Number(time) * 1e6 }))
-        assert.ok(removal && exit)
-        const isOwn = removal.thread === exit.thread
-        return { left: files.length, took: Math.round(exit.at - removal.at), isOwn }
+        // On a busy machine the process can end before the removal begins.
+        const took = removal && exit ? Math.round(exit.at - removal.at) : 0
+        return { left: files.length, took, isOwn: removal?.thread === exit?.thread }
       }
       // Longer than the exit alone takes, and shorter than that plus the 25 ms for which it waits.
       const delay = Math.min(...Array.from({ length: 5 }, () => exits('releaseSync', []).took)) + 12_000
@@ -300,7 +301,7 @@ test(
       const rounds: ReturnType<typeof exits>[] = []
       // On a busy machine the release can begin late, or take longer.
       const hasWaited = () => rounds.some(({ left, took, isOwn }) => left === 0 && took >= delay && !isOwn)
-      while (rounds.length < 30 && !hasWaited()) rounds.push(exits('release', inject))
+      while (rounds.length < 100 && !hasWaited()) rounds.push(exits('release', inject))
       assert.ok(hasWaited(), `with an unlink of ${delay} us: ${JSON.stringify(rounds)}`)
     },
   ),
