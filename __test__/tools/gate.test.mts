@@ -230,6 +230,16 @@ test('the tests of the model that stages name exist', () => {
   for (const name of names) assert.ok(text.includes(`#[test]\nfn ${name}()`), name)
 })
 
+test('the workflow runs every long stage but sizes', () => {
+  const workflow = readFileSync(join(root, '.github/workflows/ci.yml'), 'utf8')
+  const [, only = ''] = /npm run test:all -- --only "(.+)"/.exec(workflow) ?? []
+  const expected = stages.filter(({ name, long }) => long && name !== 'sizes')
+  assert.deepEqual(
+    only.split(','),
+    expected.map(({ name }) => name),
+  )
+})
+
 test('every stage has a unique name', () => {
   assert.equal(new Set(stages.map(({ name }) => name)).size, stages.length)
 })
