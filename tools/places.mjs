@@ -24,8 +24,9 @@ export function cleanUp() {
 const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` }
 const call = (command, ...args) =>
   execFileSync(command, args, { env, encoding: 'utf8', stdio: 'pipe' }).trim()
-// ext2, ext3 and ext4 share a magic number.
-export const filesystem = (path) => call('stat', '-f', '-c', '%T', path).replace('ext2/ext3', 'ext4')
+/** Elsewhere `stat` has other options. ext2, ext3 and ext4 share a magic number. */
+export const filesystem = (path) =>
+  process.platform === 'linux' ? call('stat', '-f', '-c', '%T', path).replace('ext2/ext3', 'ext4') : 'unknown'
 
 /** Makes an empty directory that `cleanUp` removes. */
 function makeDirectory(parent = tmpdir()) {

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { directory } from '../support/directory.mjs'
 import { root } from '../support/packages.mjs'
+import { fileOf, here } from '../support/release.mjs'
 import { until } from '../support/time.mjs'
 
 interface Interval {
@@ -242,14 +243,45 @@ test('a seed determines the schedule, also of a longer run', () => {
   assert.deepEqual(kills(schedule('7', { ...mix, pace: { ...pace, stop: [1, 2] } }, 5)), kills(short))
 })
 
+const words = [script, '--no-build', '--workers', '8']
+
 /** Runs the command line with temporary files in `tmp`. */
 function command(tmp: string, ...args: string[]) {
   const env = { ...process.env, TMPDIR: tmp }
-  return spawnSync(process.execPath, [script, '--no-build', '--workers', '8', ...args], {
-    env,
-    encoding: 'utf8',
+  return spawnSync(process.execPath, [...words, ...args], { env, encoding: 'utf8' })
+}
+
+// As in the workflow. The programs of Linux are missing there.
+for (const [platform, stops] of [
+  ['darwin', '[1-9]'],
+  ['win32', '0'],
+] as const) {
+  test(`a stress test runs on ${platform}`, (t) => {
+    const tmp = directory(t)
+    const pretended = `Object.defineProperty(process, 'platform', { value: '${platform}' })`
+    const args = ['--import', `data:text/javascript,${encodeURIComponent(pretended)}`, ...words]
+    const { status, stdout, stderr } = spawnSync(
+      process.execPath,
+      [...args, '--seconds', '2', '--on', 'disk'],
+      {
+        env: { PATH: tmp, TEMP: tmp, TMPDIR: tmp, NAPI_RS_NATIVE_LIBRARY_PATH: join(root, fileOf(here)) },
+        encoding: 'utf8',
+      },
+    )
+    assert.equal(status, 0, stdout + stderr)
+    assert.match(stdout, new RegExp(`^ +stops +${stops}`, 'm'))
+    assert.match(stdout, /^1 passed, 0 failed, 0 skipped$/m)
   })
 }
+
+test('a stress test fails if it skips everything', (t) => {
+  const tmp = directory(t)
+  const env = { PATH: tmp, TMPDIR: tmp }
+  const args = [...words, '--seconds', '1', '--on', 'disk']
+  const { status, stdout } = spawnSync(process.execPath, args, { env, encoding: 'utf8' })
+  assert.equal(status, 1)
+  assert.match(stdout, /^native on disk: skipped: .*\n\n0 overlaps\n0 passed, 0 failed, 1 skipped$/m)
+})
 
 test('native workers acquire and take over, and do not overlap', (t) => {
   const tmp = directory(t)
@@ -276,7 +308,7 @@ test('the control finds overlaps of the legacy lock', (t) => {
 
 test('a filesystem is unmounted or skipped with a reason', (t) => {
   const tmp = directory(t)
-  const { status, stdout } = command(tmp, '--seconds', '1', '--on', 'overlayfs,nfs')
+  const { status, stdout } = command(tmp, '--seconds', '1', '--on', 'disk,overlayfs,nfs')
   assert.equal(status, 0, stdout)
   assert.deepEqual(readdirSync(tmp), [])
   assert.ok(!readFileSync('/proc/mounts', 'utf8').includes(tmp))

@@ -177,7 +177,7 @@ class StressTest {
 
   /** Stops all workers, and waits until they have ended. */
   async finish() {
-    for (const worker of this.members) this.continue(worker)
+    for (const worker of this.members) if (worker.isStopped) this.continue(worker)
     this.to = now()
     for (const worker of this.members) this.send(worker, 'stop')
     const ended = Promise.all(this.all.map((worker) => worker.ended))
