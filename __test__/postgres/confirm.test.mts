@@ -70,6 +70,14 @@ test('confirm rejects without an answer and after a release', async (t) => {
   assert.match((await rejection(other.confirm())).message, /was released before/)
 })
 
+test('confirm beside a release rejects without an answer', async (t) => {
+  const line = await Line.start(t, postgres.port)
+  const lock = await locksOf(t, postgres.url('ledger', undefined, undefined, line.port)).acquireLock('beside')
+  line.isSilent = true
+  for (const { code } of await Promise.all([lock.confirm(), lock.release()].map(rejection)))
+    assert.equal(code, 'E_LOCK_LOST')
+})
+
 async function connected(t: TestContext, connectionString = postgres.url()): Promise<pg.Client> {
   const client = new pg.Client({ connectionString })
   await client.connect()

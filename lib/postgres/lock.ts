@@ -103,6 +103,8 @@ export class HeldLock {
       if (this.isHeld() && !(await session.query<boolean>(holds, halves(key)))) this.#markLost(UNKNOWN)
     } catch (error) {
       if (!session.isEnded) throw error
+      // A release that is under way has turned off the monitor.
+      this.#markLost(error as Error)
     }
     this.signal.throwIfAborted()
   }
