@@ -1,6 +1,7 @@
 // Sessions that end while a lock is held or waited for.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { Socket } from 'node:net'
 import { after, before, type TestContext, test } from 'node:test'
 import pg from 'pg'
@@ -224,6 +225,27 @@ test('a lost session is ended although the first attempt fails', async (t) => {
   await until(() => attempts === 1, 'an attempt fails')
   await (await locks.acquireLock('again')).release()
   assert.ok(attempts > 1)
+})
+
+test('a rolled back lock that was lost is not released', async (t) => {
+  const [locks, others] = [locksOf(t, BY_MESSAGE), locksOf(t)]
+  const dead = new Member(t, 'postgres', postgres.url())
+  await dead.asks('acquire', { name: 'a' })
+  await dead.ends('SIGKILL')
+  const held = await others.acquireLock('b')
+  const ends: string[] = []
+  const listeners = ['lost', 'released'].map((end) => {
+    const count = (message: unknown) => (message as { path: string }).path.endsWith('#a') && ends.push(end)
+    return [`reconcile-lock:${end}`, count] as const
+  })
+  for (const [channel, count] of listeners) subscribe(channel, count)
+  t.after(() => listeners.map(([channel, count]) => unsubscribe(channel, count)))
+  const call = rejection(locks.withLock(() => assert.fail('it has both'), ['a', 'b'], { timeout: 1000 }))
+  await postgres.queues(1)
+  await terminate('a')
+  assert.equal((await call).code, 'E_LOCK_CONTENTION')
+  assert.deepEqual(ends, ['lost'])
+  await held.release()
 })
 
 for (const [what, query, act] of [
