@@ -121,6 +121,49 @@ test('a wait whose statement is cancelled leaves no turn in the pool', async (t)
   await reader.release()
 })
 
+for (const shared of [false, true])
+  test(`a wait cancelled at its grant keeps no turn: ${shared ? 'reader' : 'owner'}`, async (t) => {
+    let cancels = 0
+    class Counting extends pg.Client {
+      override query(...args: unknown[]): never {
+        const answer = super.query(...(args as [string])) as Promise<unknown> | undefined
+        answer?.catch(({ code }) => {
+          if (code === '57014') cancels += 1
+        })
+        return answer as never
+      }
+    }
+    const { locks } = pooled(t, { Client: Counting })
+    const name = `granted ${shared}`
+    const mode = shared ? '' : '_shared'
+    const key = lockKey(name)
+    const other = new pg.Client({ connectionString: postgres.url() })
+    await other.connect()
+    t.after(() => other.end())
+    const attempt = async () => {
+      await other.query(`SELECT pg_advisory_lock${mode}(${key})`)
+      cancels = 0
+      const call = locks.acquireLock({ name, shared, timeout: 60_000 }).catch(() => undefined)
+      const pid = await until(async () => {
+        const [waiting] = await postgres.queues(1)
+        return (await heldBy(Number(waiting))).length > 0 && waiting
+      }, 'it waits with its turn')
+      // The waiting statement gets the lock and its cancellation at once.
+      await other.query(`SELECT pg_advisory_unlock${mode}(${key}), pg_cancel_backend(${pid})`)
+      const lock = await call
+      return lock && { lock, pid }
+    }
+    const granted = await until(async () => {
+      const outcome = await attempt()
+      if (cancels > 0) return outcome
+      await outcome?.lock.release()
+      return undefined
+    }, 'a cancelled statement has got the lock')
+    const held = await heldBy(Number(granted?.pid))
+    await granted?.lock.release()
+    assert.deepEqual(held, [{ mode: shared ? 'ShareLock' : 'ExclusiveLock' }])
+  })
+
 test('a client that breaks during a wait is replaced', async (t) => {
   const { pool, locks } = pooled(t)
   const lock = await others(t).acquireLock('broken')

@@ -162,13 +162,19 @@ export class NameQueue {
 
   async #leaveServer(session: Session): Promise<void> {
     try {
-      if (this.#awaitsReaders) await session.query(endTurn(this.#turn))
+      if (this.#awaitsReaders) await this.#endTurn(session)
       this.#sessions.checkIn(session)
     } catch {
       // The end of the session also ends its turn.
       await this.#sessions.drop(session)
     }
     this.#awaitsReaders = false
+  }
+
+  #endTurn(session: Session): Promise<unknown> {
+    return session.query(
+      endTurn(this.#turn, this.shared ? 'pg_advisory_unlock_shared' : 'pg_advisory_unlock'),
+    )
   }
 
   /** One attempt to lock. Returns the session if it continues to wait. */
@@ -232,7 +238,10 @@ export class NameQueue {
     } catch (error) {
       if (session.isEnded) throw error
       // The statement may have acquired the lock before it ended.
-      if (await session.query<boolean>(holds, halves(this.key))) return true
+      if (await session.query<boolean>(holds, halves(this.key))) {
+        await this.#endTurn(session)
+        return true
+      }
       const code = codeOf(error)
       if (code !== SQLSTATE.insufficientPrivilege && code !== SQLSTATE.undefinedObject) throw error
       // This role may not use PL/pgSQL, or the database does not have it.
