@@ -1,12 +1,14 @@
 // Connections: how many are open, their limit, and those of a pool.
 import assert from 'node:assert/strict'
 import type { EventEmitter } from 'node:events'
+import type { Socket } from 'node:net'
 import { after, before, type TestContext, test } from 'node:test'
 import pg from 'pg'
 import type { WaitStatus } from 'reconcile-lock'
 import { type PostgresOptions, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
 import { until } from '../support/time.mjs'
+import { watched } from './client.mjs'
 import { Postgres, USER } from './postgres.mjs'
 
 let postgres: Postgres
@@ -66,6 +68,52 @@ test('calls beyond maxConnections wait until their timeout', async (t) => {
   await Promise.all(again.map((lock) => lock.release()))
 })
 
+test('a call that is late before the line is refused', async (t) => {
+  const locks = locksOf(t, { connectionString: postgres.url(), maxConnections: 1 })
+  const abort = new AbortController()
+  const { signal } = abort
+  const first = locks.acquireLock('late')
+  let code: unknown
+  void rejection(locks.acquireLock('late')).then((error) => {
+    code = error.code
+  })
+  const endless = rejection(locks.acquireLock({ name: 'late', timeout: Number.POSITIVE_INFINITY, signal }))
+  const lock = await first
+  await until(() => code, 'the second call is refused')
+  assert.equal(code, 'E_LOCK_CONNECTIONS')
+  abort.abort()
+  await endless
+  await lock.release()
+})
+
+test('a call leaves the line after an idle session ended', async (t) => {
+  let tries = 0
+  const connect = () => {
+    const client = watched(postgres.url(), (text, isAnswered) => {
+      if (!text.includes('pg_try_advisory_lock') || isAnswered) return undefined
+      tries += 1
+      if (tries === 2) (client as unknown as Insides).connection.stream.destroy()
+      return undefined
+    })
+    return client
+  }
+  const locks = locksOf(t, { connect, maxConnections: 1 })
+  await (await locks.acquireLock('rested')).release()
+  const abort = new AbortController()
+  const { signal } = abort
+  const endless = rejection(locks.acquireLock({ name: 'one', timeout: Number.POSITIVE_INFINITY, signal }))
+  const lock = await locks.acquireLock({ name: 'two', timeout: 20_000 })
+  let code: unknown
+  void rejection(locks.acquireLock({ name: 'one', timeout: 100 })).then((error) => {
+    code = error.code
+  })
+  await until(() => code, 'the call ends at its timeout')
+  assert.equal(code, 'E_LOCK_CONNECTIONS')
+  abort.abort()
+  await endless
+  await lock.release()
+})
+
 test('onWait reports the holder without a second connection', async (t) => {
   await postgres.sql(`ALTER ROLE ${USER} CONNECTION LIMIT 2`, 'ledger', 'postgres')
   t.after(() => postgres.sql(`ALTER ROLE ${USER} CONNECTION LIMIT -1`, 'ledger', 'postgres'))
@@ -102,7 +150,7 @@ async function stateOf(client: pg.PoolClient) {
 }
 
 interface Insides {
-  connection: EventEmitter
+  connection: EventEmitter & { stream: Socket }
   connectionParameters: { query_timeout: number }
   processID: number
 }

@@ -203,7 +203,16 @@ export class NameQueue {
     const first = (session: Session) => this.#try(session)
     return this.#sessions.checkOut(first, Math.max(0, latest - monotonic()), (leave) => {
       this.#leaveLine = leave
+      if (leave) this.#enterLine(leave)
     })
+  }
+
+  /** Fails the calls whose deadline has passed before: they have no alarm any more. */
+  #enterLine(leave: () => void): void {
+    const now = monotonic()
+    for (const caller of this.#callers) if (caller.deadline <= now) caller.fail(this.#sessions.exhausted())
+    // All calls may have left before.
+    if (this.#callers.length === 0) leave()
   }
 
   #try(session: Session): Promise<boolean> {

@@ -57,7 +57,7 @@ export class SessionPool {
           throw error
         }
         this.#lost.add(rested)
-        return this.checkOut(first, milliseconds)
+        return this.checkOut(first, milliseconds, onLine)
       }
     }
     const session = await this.#fill()
