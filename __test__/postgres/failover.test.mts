@@ -1,7 +1,8 @@
 // A failover to a standby by streaming replication.
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { postgresLocks } from 'reconcile-lock/postgres'
+import pg from 'pg'
+import { lockInTransaction, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
 import { until } from '../support/time.mjs'
 import { watched } from './client.mjs'
@@ -70,6 +71,20 @@ test('calls on a standby reject with E_LOCK_STANDBY', async (t) => {
     const { code, recoverable } = await rejection(call(REPLICATED))
     assert.deepEqual([code, recoverable], ['E_LOCK_STANDBY', true], call.name)
   }
+})
+
+test('lockInTransaction on a standby rejects with E_LOCK_STANDBY', async (t) => {
+  const server = await primary(t)
+  const standby = await server.standby()
+  t.after(() => standby.stop())
+  await using locks = postgresLocks({ connectionString: server.url() })
+  await using held = await locks.acquireLock(REPLICATED)
+  const client = new pg.Client({ connectionString: standby.url() })
+  await client.connect()
+  await client.query('BEGIN')
+  const { code, recoverable } = await rejection(lockInTransaction(client, REPLICATED))
+  assert.deepEqual([code, recoverable, held.isHeld()], ['E_LOCK_STANDBY', true, true])
+  await client.end()
 })
 
 test('a promotion does not notify holders on the old primary', async (t) => {

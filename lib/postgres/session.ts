@@ -53,7 +53,7 @@ export class Session {
       const { backend, schema, path, isStandby } = await session.query<Identity>(sessionIdentity)
       Object.assign(session, { backend, schema })
       session.#before = { search_path: path }
-      if (isStandby) throw session.#isStandby()
+      if (isStandby) throw standby(session.place)
       return session
     } catch (error) {
       session.destroy()
@@ -80,13 +80,6 @@ export class Session {
 
   get isInClear(): boolean {
     return isInClear(this.#client)
-  }
-
-  #isStandby() {
-    const message =
-      'The server is a standby, which has neither locks of its own nor those of its primary: ' +
-      'connect to the primary, as with target_session_attrs or the name of its service'
-    return lockError('E_LOCK_STANDBY', this.place, message, { recoverable: true })
   }
 
   /** Applies the settings that a lock needs to the session. */
@@ -264,6 +257,14 @@ export class Session {
     }
     this.onceEnded()
   }
+}
+
+/** The error of a call on a standby. */
+export function standby(place: string) {
+  const message =
+    'The server is a standby, which has neither locks of its own nor those of its primary: ' +
+    'connect to the primary, as with target_session_attrs or the name of its service'
+  return lockError('E_LOCK_STANDBY', place, message, { recoverable: true })
 }
 
 const closed = () => new Error('the connection was closed')

@@ -157,7 +157,8 @@ export const unlockShared = (key: bigint): string =>
 /** For a transaction of the program, with its own `search_path`. Outside a transaction the savepoint fails. */
 export const lockTransaction = (key: bigint): string =>
   `SAVEPOINT reconcile_lock; RELEASE SAVEPOINT reconcile_lock;
-SELECT pg_catalog.pg_try_advisory_xact_lock(${key})::pg_catalog.text AS answer`
+SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'standby'
+  ELSE pg_catalog.pg_try_advisory_xact_lock(${key})::pg_catalog.text END AS answer`
 
 /**
  * Waits for the lock, and returns whether the session holds it. PL/pgSQL catches the timeout, which the server would

@@ -5,6 +5,7 @@ import { type Client, placeOf } from './client.js'
 import { coded, codeOf, SQLSTATE } from './errors.js'
 import { lockKey } from './key.js'
 import { transactionRequest } from './options.js'
+import { standby } from './session.js'
 import { lockTransaction } from './sql.js'
 
 /** The pauses between two attempts, in milliseconds; they double. */
@@ -41,13 +42,16 @@ export async function lockInTransaction(
 }
 
 async function attempt(client: Client, key: bigint): Promise<boolean> {
+  let answer: string | undefined
   try {
     const results: unknown = await client.query(lockTransaction(key))
     const { rows } = (results as { rows: { answer: string }[] }[]).at(-1) ?? { rows: [] }
-    return rows[0]?.answer === 'true'
+    answer = rows[0]?.answer
   } catch (error) {
     if (codeOf(error) !== SQLSTATE.noTransaction) throw coded(error, SQLSTATE.connectionFailure)
     const message = 'The client is not in a transaction, whose end releases the lock: run BEGIN first'
     throw Object.assign(new Error(message), { code: 'ERR_INVALID_STATE', cause: error })
   }
+  if (answer === 'standby') throw standby(placeOf(client))
+  return answer === 'true'
 }
