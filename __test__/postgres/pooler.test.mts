@@ -1,5 +1,6 @@
 // A real PgBouncer in front of the server.
 import assert from 'node:assert/strict'
+import type { Socket } from 'node:net'
 import { after, before, type TestContext, test } from 'node:test'
 import { inspect } from 'node:util'
 import pg from 'pg'
@@ -120,6 +121,7 @@ test('a client of a pg.Pool returns without a listener after the check', async (
     clients.map((client) => client.listenerCount('notification')),
     [0, 0],
   )
+  assert.deepEqual(await postgres.sql("SELECT FROM pg_locks WHERE locktype = 'advisory'"), [])
 })
 
 test('a full session pool rejects with its own error', async (t) => {
@@ -176,4 +178,35 @@ test('a lock behind session pooling is lost with its session', async (t) => {
   await postgres.sql(`SELECT pg_terminate_backend(backend) FROM reconcile_lock WHERE name = 'later'`)
   await until(() => lock.signal.aborted, 'the lock is lost')
   assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
+})
+
+test('a late release spares the next client of its session', async (t) => {
+  const url = await pooled(t, postgres, { pool_mode: 'session' })
+  const clients: pg.Client[] = []
+  const connect = () => {
+    const client = new pg.Client({ connectionString: url })
+    clients.push(client)
+    return client
+  }
+  const [locks, others] = [postgresLocks({ connect }), locksOf(t, url)]
+  t.after(() => locks.close())
+  const lock = await locks.acquireLock('left')
+  const [{ backend } = { backend: 0 }] = await postgres.sql<{ backend: number }>(
+    "SELECT backend FROM reconcile_lock WHERE name = 'left'",
+  )
+  ;(clients[0] as unknown as { connection: { stream: Socket } }).connection.stream.destroy()
+  await until(() => lock.signal.aborted, 'the lock is lost')
+  // The pooler lends the sessions that are free before it opens one.
+  const next = await others.acquireLock({ name: 'left', timeout: DEADLINE })
+  const more = await others.acquireLock('more')
+  const rows = await postgres.sql('SELECT backend FROM reconcile_lock WHERE released_at IS NULL')
+  assert.ok(
+    rows.some((row) => row.backend === backend),
+    'the pooler has lent the session again',
+  )
+  assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
+  for (const held of [next, more]) {
+    await held.confirm()
+    await held.release()
+  }
 })

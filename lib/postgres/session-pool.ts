@@ -3,7 +3,7 @@ import { LockError, lockError } from '../shared/errors.js'
 import { assertDedicatedSession } from './pooler.js'
 import { Session } from './session.js'
 import type { Settings } from './settings.js'
-import { endSession } from './sql.js'
+import { endMarkedSession, endSession } from './sql.js'
 
 /** How long an idle session stays open, in milliseconds, and how many do. */
 const IDLE_TIMEOUT_MS = 5000
@@ -233,9 +233,10 @@ export class SessionPool {
     const end = monotonic() + END_TIMEOUT_MS
     for (const lost of this.#lost) {
       this.#lost.delete(lost)
-      const which = [lost.backend, lost.started]
+      const { marks } = lost
+      const statement = marks.length > 2 ? endMarkedSession : endSession
       try {
-        while ((await session.query<boolean>(endSession, which)) && monotonic() < end)
+        while ((await session.query<boolean>(statement, marks)) && monotonic() < end)
           await delay(END_CHECK_MS)
       } catch (error) {
         // The next connection tries again.

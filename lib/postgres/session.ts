@@ -4,9 +4,10 @@ import { clearTimeout, setTimeout } from '../shared/clock.js'
 import { lockError } from '../shared/errors.js'
 import { type Client, type Connection, connect, isInClear, keepAlive, placeOf } from './client.js'
 import { coded, SQLSTATE, timedOut } from './errors.js'
+import { halves } from './key.js'
 import { responseTimer } from './response-timer.js'
 import type { Settings } from './settings.js'
-import { applySettings, restoreSettings, sessionIdentity, sessionSettings } from './sql.js'
+import { applySettings, restoreSettings, sessionIdentity, sessionSettings, tryLock, unlock } from './sql.js'
 
 interface Identity {
   backend: number
@@ -35,6 +36,8 @@ export class Session {
   /** Unique, because an earlier client of this session may have prepared statements. */
   readonly #prefix = `reconcile_lock_${randomBytes(6).toString('hex')}`
   #before: Record<string, string> | undefined
+  /** A random key that the session locks behind a pooler, which may lend the server process to another client. */
+  #mark: bigint | undefined
   #lastQuery: Promise<unknown> = Promise.resolve()
   #end: Error | undefined
   #onEnd: ((error: Error) => void) | undefined
@@ -78,6 +81,11 @@ export class Session {
     return this.#client.processID !== this.backend
   }
 
+  /** What identifies the session to another one. */
+  get marks(): unknown[] {
+    return [this.backend, this.started, ...(this.#mark === undefined ? [] : halves(this.#mark))]
+  }
+
   get isInClear(): boolean {
     return isInClear(this.#client)
   }
@@ -88,6 +96,10 @@ export class Session {
     const { started, before } = await this.query<Applied>(applySettings(sessionSettings(sessionTimeout)))
     this.started = started
     this.#before = { ...before, ...this.#before }
+    if (!this.hasPooler) return
+    const mark = randomBytes(8).readBigInt64BE()
+    await this.query(tryLock, [mark])
+    this.#mark = mark
   }
 
   /**
@@ -193,6 +205,7 @@ export class Session {
     await this.#leave(async () => {
       if (this.#connection.isBorrowed && this.#before) {
         keepAlive(this.#client, true)
+        if (this.#mark !== undefined) await this.query(unlock, [this.#mark])
         await this.query(restoreSettings, [JSON.stringify(this.#before)])
       }
       // The server can end the session along with that answer.

@@ -133,6 +133,10 @@ WHERE relname = 'reconcile_lock' AND relnamespace = (SELECT oid FROM pg_namespac
 export const endSession = `SELECT coalesce(bool_or(pg_terminate_backend(pid)), false)::text AS answer
 FROM pg_stat_activity WHERE pid = $1::int AND ${STARTED} = $2`
 
+/** As {@link endSession}, if the session still has its mark: a pooler resets it before it lends it to another client. */
+export const endMarkedSession = `${endSession}
+  AND EXISTS (SELECT FROM ${locks('$3', '$4')} AND pg_locks.pid = $1::int)`
+
 /** Ends the session that the table names as the holder, if it still is that session. */
 export const endHolder = `SELECT json_build_object('isHeld', count(*) > 0,
   'isHidden', coalesce(bool_or(started IS NULL AND $4::text IS NOT NULL), false),
