@@ -86,6 +86,25 @@ test('a call that is late before the line is refused', async (t) => {
   await lock.release()
 })
 
+test('calls in succession share one connection', async (t) => {
+  const holder = await locksOf(t).acquireLock('held')
+  const pool = new pg.Pool({ connectionString: postgres.url(), max: 1 })
+  t.after(() => pool.end())
+  for (const options of [{ connectionString: postgres.url() }, { pool }]) {
+    const locks = locksOf(t, { ...options, maxConnections: 1 })
+    const round = async () => {
+      await locks.inspectLock('free')
+      const lock = await locks.acquireLock('held').catch(() => locks.acquireLock('free'))
+      await lock.release()
+      await (await locks.acquireLock('free')).release()
+      return true
+    }
+    // On a busy machine a connection may return late.
+    await until(() => round().catch(({ code }) => assert.equal(code, 'E_LOCK_CONNECTIONS')), 'a round')
+  }
+  await holder.release()
+})
+
 test('a call leaves the line after an idle session ended', async (t) => {
   let tries = 0
   const connect = () => {

@@ -1,4 +1,4 @@
-import { delay, monotonic } from '../shared/clock.js'
+import { clearTimeout, delay, monotonic, setTimeout } from '../shared/clock.js'
 import { codeOf, isTransient, SQLSTATE } from './errors.js'
 import * as held from './held-locks.js'
 import { halves, lockKey, turnKey } from './key.js'
@@ -36,6 +36,9 @@ const MAX_PAUSE_MS = 2000
 
 /** The maximum age of the details of a refusal, in milliseconds. */
 const FRESH_MS = 1000
+
+/** How long a call waits for a session that another call has just finished with, in milliseconds. */
+const RETURN_GRACE_MS = 25
 
 /** How long the server may take to detect that a process of this machine has ended, in milliseconds. */
 const DEAD_HOLDER_WAIT_MS = 1000
@@ -87,6 +90,9 @@ export class NameQueue {
   #isRunning = false
   /** Ends the wait for a free session, if the queue waits for one. */
   #leaveLine: (() => void) | undefined
+  #lineAlarm: NodeJS.Timeout | undefined
+  /** Whether it has waited for longer than a session takes to return. */
+  #isExhausted = false
   #seen: Seen | undefined
   #seenAt = 0
   /** Why the connection is lost now. */
@@ -132,7 +138,7 @@ export class NameQueue {
 
   /** The error of a call that has timed out for another reason than a holder. */
   get trouble(): Error | undefined {
-    return this.#trouble ?? (this.#leaveLine ? this.#sessions.exhausted() : undefined)
+    return this.#trouble ?? (this.#isExhausted ? this.#sessions.exhausted() : undefined)
   }
 
   #forget(): void {
@@ -149,7 +155,7 @@ export class NameQueue {
         this.#stepping = step.catch(() => {})
         session = await step
       } catch (error) {
-        this.#leaveLine = undefined
+        this.#onLine()
         if (session) await this.#sessions.drop(session)
         session = undefined
         await this.#failed(error)
@@ -201,18 +207,25 @@ export class NameQueue {
   #connect(): Promise<{ session: Session; answer: boolean }> {
     const latest = this.#callers.reduce((most, { deadline }) => Math.max(most, deadline), 0)
     const first = (session: Session) => this.#try(session)
-    return this.#sessions.checkOut(first, Math.max(0, latest - monotonic()), (leave) => {
-      this.#leaveLine = leave
-      if (leave) this.#enterLine(leave)
-    })
+    const wait = Math.max(RETURN_GRACE_MS, latest - monotonic())
+    return this.#sessions.checkOut(first, wait, (leave) => this.#onLine(leave))
+  }
+
+  #onLine(leave?: () => void): void {
+    clearTimeout(this.#lineAlarm)
+    this.#leaveLine = leave
+    this.#isExhausted = false
+    if (!leave) return
+    this.#lineAlarm = setTimeout(() => this.#exhausted(), RETURN_GRACE_MS)
+    // All calls may have left before.
+    if (this.#callers.length === 0) leave()
   }
 
   /** Fails the calls whose deadline has passed before: they have no alarm any more. */
-  #enterLine(leave: () => void): void {
+  #exhausted(): void {
+    this.#isExhausted = true
     const now = monotonic()
     for (const caller of this.#callers) if (caller.deadline <= now) caller.fail(this.#sessions.exhausted())
-    // All calls may have left before.
-    if (this.#callers.length === 0) leave()
   }
 
   #try(session: Session): Promise<boolean> {
