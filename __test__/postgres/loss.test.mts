@@ -289,6 +289,30 @@ test('a waiter whose session ends waits in another one', async (t) => {
   await (await waiting).release()
 })
 
+test('a call that has just joined a wait keeps waiting', async (t) => {
+  const lock = await locksOf(t).acquireLock('joined')
+  const asked = { name: 'joined', timeout: 60_000 }
+  let second: Promise<PostgresLock> | undefined
+  const connect = () => {
+    const client = watched(postgres.url(), (text) => {
+      if (!text.includes('PERFORM') || second) return undefined
+      second = locks.acquireLock(asked)
+      second.catch(() => {})
+      ;(client as unknown as Insides).connection.stream.destroy()
+      return undefined
+    })
+    return client
+  }
+  const locks = postgresLocks({ connect })
+  t.after(() => locks.close())
+  const first = locks.acquireLock(asked)
+  await until(() => second !== undefined, 'the first call waits')
+  await postgres.queues(1)
+  await lock.release()
+  await (await first).release()
+  await (await second)?.release()
+})
+
 test('a killed waiter leaves the queue without the lock', async (t) => {
   const locks = locksOf(t)
   const lock = await locks.acquireLock('queue')

@@ -156,7 +156,10 @@ export class NameQueue {
         session = await step
       } catch (error) {
         this.#onLine()
-        if (session) await this.#sessions.drop(session)
+        if (session) {
+          this.#refuseNew()
+          await this.#sessions.drop(session)
+        }
         session = undefined
         await this.#failed(error)
       }
@@ -164,6 +167,13 @@ export class NameQueue {
     this.#isRunning = false
     this.#onEmpty()
     if (session) await this.#leaveServer(session)
+  }
+
+  /** Calls that have joined a wait since the last refusal wait, too. */
+  #refuseNew(): void {
+    const { seen } = this
+    if (!seen) return
+    for (const caller of this.#callers) if (!caller.hasWaited) caller.refuse(seen)
   }
 
   async #leaveServer(session: Session): Promise<void> {
