@@ -291,7 +291,8 @@ export function lockKey(name: string): bigint
 /**
  * Acquires the lock of a name until the end of the transaction of `client`. It excludes the locks that
  * {@link postgresLocks} acquires under that name, and also works through a pooler in transaction mode. It writes no
- * row: there is no token, and other processes cannot read the holder.
+ * row: there is no token, and other processes cannot read the holder. `ROLLBACK TO` an earlier savepoint releases it.
+ * At the isolation level `REPEATABLE READ` and above the transaction reads the data as of its first statement.
  *
  * @param client A client of `pg` after `BEGIN`.
  * @param options A name stands for `{ name }`.

@@ -105,6 +105,31 @@ test('lockInTransaction holds the lock until the transaction ends', async (t) =>
   await (await locks.acquireLock('booked')).release()
 })
 
+test('a savepoint and REPEATABLE READ limit lockInTransaction as documented', async (t) => {
+  const [one, two] = [await connected(t), await connected(t)]
+  await one.query('BEGIN; SAVEPOINT before')
+  await lockInTransaction(one, 'limits')
+  await one.query('ROLLBACK TO before')
+  await two.query('CREATE TABLE limits (n integer)')
+  await two.query('BEGIN')
+  await lockInTransaction(two, 'limits')
+  await one.query('ROLLBACK')
+  const counts: unknown[] = []
+  for (const level of ['REPEATABLE READ', 'READ COMMITTED']) {
+    await one.query(`BEGIN ISOLATION LEVEL ${level}`)
+    assert.equal((await rejection(lockInTransaction(one, 'limits'))).code, 'E_LOCK_CONTENTION')
+    await two.query('INSERT INTO limits VALUES (1)')
+    await two.query('COMMIT')
+    await lockInTransaction(one, 'limits')
+    counts.push((await one.query('SELECT FROM limits')).rowCount)
+    await one.query('COMMIT')
+    await two.query('BEGIN')
+    await lockInTransaction(two, 'limits')
+  }
+  await two.query('ROLLBACK')
+  assert.deepEqual(counts, [0, 2])
+})
+
 test('an abort ends the wait of lockInTransaction', async (t) => {
   const [client, lock] = [await connected(t), await locksOf(t).acquireLock('aborted')]
   await client.query('BEGIN')
