@@ -142,6 +142,23 @@ test('an abort ends the wait of lockInTransaction', async (t) => {
   await lock.release()
 })
 
+test('calls of lockInTransaction share a signal without a warning', async (t) => {
+  const lock = await locksOf(t).acquireLock('shared signal')
+  const warnings: unknown[] = []
+  const note = ({ name }: Error) => warnings.push(name)
+  process.on('warning', note)
+  t.after(() => process.off('warning', note))
+  const abort = new AbortController()
+  const clients = await Promise.all(Array.from({ length: 11 }, () => connected(t)))
+  await Promise.all(clients.map((client) => client.query('BEGIN')))
+  const options = { name: 'shared signal', timeout: 60_000, signal: abort.signal }
+  const calls = clients.map((client) => rejection(lockInTransaction(client, options)))
+  later(50, 'the transactions wait', () => abort.abort())
+  for (const { name } of await Promise.all(calls)) assert.equal(name, 'AbortError')
+  assert.deepEqual(warnings, [])
+  await lock.release()
+})
+
 test('lockInTransaction needs a transaction and a client', async (t) => {
   const client = await connected(t)
   const error = await rejection(lockInTransaction(client, 'none'))

@@ -1,4 +1,5 @@
 import type { TransactionLockOptions } from '../../postgres.js'
+import { onAbort } from '../shared/abort.js'
 import { delay, monotonic } from '../shared/clock.js'
 import { contention } from '../shared/errors.js'
 import { type Client, placeOf } from './client.js'
@@ -20,8 +21,8 @@ export async function lockInTransaction(
   const { name, message, timeout, signal } = transactionRequest(client, args)
   const end = monotonic() + timeout
   let wake = () => {}
-  const onAbort = () => wake()
-  signal?.addEventListener('abort', onAbort)
+  signal?.throwIfAborted()
+  const removeCallback = signal && onAbort(signal, () => wake())
   try {
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, MAX_PAUSE_MS)) {
       signal?.throwIfAborted()
@@ -37,7 +38,7 @@ export async function lockInTransaction(
       await Promise.race([delay(Math.min(pause, left)), aborted])
     }
   } finally {
-    signal?.removeEventListener('abort', onAbort)
+    removeCallback?.()
   }
 }
 
