@@ -24,6 +24,8 @@ export interface Wait {
 /** The state of one call: its start, its first refusal, and whether it was aborted. */
 export class AcquireCall {
   isAborted = false
+  /** The listener has thrown, perhaps the refusal of another call. */
+  hasThrown = false
   /** Orders the queue by the calls, not by their first refusals. */
   readonly id: number
   /** The files of the slots, if there are several. */

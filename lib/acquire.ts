@@ -124,7 +124,7 @@ function waitSync(call: AcquireCall, remaining: number, options: Options): JsLoc
   } catch (error) {
     call.cancelWaits()
     held.releaseExitHook()
-    throw call.withLastKnownHolder(error)
+    throw error
   }
 }
 
@@ -164,7 +164,7 @@ function waitInSlices(call: AcquireCall, waits: Wait[], signal: AbortSignal | un
         waiting = waiting.filter((other) => other !== wait)
       }
     }
-    if (waiting.length === 0) throw refusals.error
+    if (waiting.length === 0) throw call.withLastKnownHolder(refusals.error)
   }
 }
 
@@ -264,6 +264,7 @@ async function wait(call: AcquireCall, remaining: number): Promise<JsLock> {
   } catch (error) {
     // Only needed if the listener failed: otherwise the wait has ended.
     await endWaits(call, locks)
+    if (call.hasThrown) throw error
     // A synchronous call of this thread has claimed the lock that this call had acquired.
     if (isContention(error) && call.remaining > 0) return wait(call, call.remaining)
     throw call.withLastKnownHolder(error)
@@ -296,6 +297,7 @@ async function waitWithNotifications(call: AcquireCall, lock: Promise<JsLock>): 
         // A timer may be a millisecond early.
         timer = setTimeout(notify, NOTIFY_INTERVAL_MS + 1)
       } catch (error) {
+        call.hasThrown = true
         reject(error)
       }
     }

@@ -7,6 +7,7 @@ import {
   type AcquireOptions,
   acquireLock,
   acquireLockSync,
+  LockError,
   resolveLockPath,
   type WaitStatus,
   withLock,
@@ -105,7 +106,9 @@ for (const [name, acquire] of calls) {
   test(`an error thrown by onWait ends the wait (${name})`, async (t) => {
     const [cwd, peer] = [directory(t), new Peer(t)]
     await peer.acquire(cwd)
-    for (const thrown of [new Error('mine'), 'a string', undefined]) {
+    const about = { code: 'E_LOCK_CONTENTION', path: '/other', recoverable: true } as const
+    const ofAnother = new LockError('of another lock', about)
+    for (const thrown of [new Error('mine'), ofAnother, 'a string', undefined]) {
       const before = performance.now()
       const failing = () => {
         throw thrown
