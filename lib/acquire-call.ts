@@ -87,6 +87,11 @@ export class AcquireCall {
     return Math.max(this.remaining, FIRST_ANSWERS_MS - (monotonic() - this.#started))
   }
 
+  /** Whether the time for the first attempts is over: the disk hangs. */
+  get isLate(): boolean {
+    return this.#timeout > 0 && this.remainingForAnswers <= 0
+  }
+
   abort(rolledBack: Promise<unknown>): void {
     this.isAborted = true
     this.cancelWaits()

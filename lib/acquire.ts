@@ -59,6 +59,7 @@ function attemptWithinSync(options: Options, call: AcquireCall): JsLock | Lock {
       } catch (error) {
         refusals.add(error)
       }
+      if (call.isLate) break
     }
     throw refusals.error
   } catch (error) {
@@ -208,7 +209,7 @@ async function attemptSlots(options: Options, call: AcquireCall): Promise<JsLock
     } catch (error) {
       refusals.add(error)
     }
-    if (call.isAborted) break
+    if (call.isAborted || call.isLate) break
   }
   throw refusals.error
 }
