@@ -3,7 +3,7 @@ import type { Holder } from '../index.js'
 import { native } from './native.js'
 import { hasEndSubscribers, hasLossSubscribers, publishEnded } from './shared/channels.js'
 import { setImmediate } from './shared/clock.js'
-import { LockError, lossError } from './shared/errors.js'
+import { LockError, lossError, warn } from './shared/errors.js'
 
 export interface HeldLock {
   readonly path: string
@@ -61,7 +61,13 @@ function removeExitHook(): void {
 
 function track(id: number, lock: HeldLock): void {
   heldLocks.set(id, lock)
-  if (hasLossSubscribers()) watch(id, lock)
+  if (!hasLossSubscribers()) return
+  try {
+    watch(id, lock)
+  } catch (error) {
+    // The system refuses the thread that watches. The lock is held, and its release finds a loss, too.
+    warn(error)
+  }
 }
 
 /** Whether a value is a lock that is or was held. */
@@ -85,11 +91,10 @@ function lossOf(lock: HeldLock): AbortController {
 
 /** Returns the signal that is aborted when the lock is lost. */
 function watch(id: number, lock: HeldLock): AbortSignal {
-  const isWatched = losses.has(lock)
-  const { signal } = lossOf(lock)
-  if (!isWatched && heldLocks.has(id))
+  // First, because it can throw: the next call then tries again.
+  if (!losses.has(lock) && heldLocks.has(id))
     native.reportLoss(id, (reason) => markLost(lock, lossError(lock.path, reason)))
-  return signal
+  return lossOf(lock).signal
 }
 
 function markLost(lock: HeldLock, error: LockError): void {

@@ -1,11 +1,11 @@
 // Descriptors that run out during a wait.
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
-import { mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { type TestContext, test } from 'node:test'
-import { acquireLockSync } from 'reconcile-lock'
+import { acquireLockSync, resolveLockPath } from 'reconcile-lock'
 import { directory } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { written } from '../support/program.mjs'
@@ -14,6 +14,7 @@ import { sleep } from '../support/time.mjs'
 import { Waiter } from '../support/waiter.mjs'
 
 const short: KnownFailure = { runtime: 'deno', why: 'Deno panics if it has no descriptor' }
+const threads: KnownFailure = { runtime: 'deno', why: 'Deno ends if the system refuses it a thread' }
 
 /** Starts a program that prints one answer at a time. */
 function begin(t: TestContext, cwd: string, body: string) {
@@ -24,6 +25,7 @@ function begin(t: TestContext, cwd: string, body: string) {
   t.after(() => child.exitCode === null && child.kill('SIGKILL'))
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   return {
+    child,
     answer: async () => JSON.parse((await lines.next()).value),
     go: () => child.stdin.end('go\n'),
     /** Sets its limit of descriptors. */
@@ -85,6 +87,42 @@ for (const code of ['ENFILE', 'ENOMEM']) {
     assert.ok(readFileSync(log, 'utf8').includes(`${code} `), 'an attempt failed')
   })
 }
+
+test(
+  'a lock that no thread can watch is acquired',
+  { skip: cannotAttach() },
+  knownFailure(threads, async (t) => {
+    const cwd = directory(t)
+    const program = begin(
+      t,
+      cwd,
+      `require('node:diagnostics_channel').subscribe('reconcile-lock:lost', () => say('lost'))
+    process.on('warning', ({ message }) => say(message))
+    process.stdin.once('data', () => {
+      try {
+        const held = lock.acquireLockSync(cwd)
+        process.on('SIGUSR2', () => held.signal)
+        say(held.isHeld())
+      } catch (error) {
+        say(error.message)
+      }
+    })
+    setInterval(() => {}, 1000)
+    say('ready')`,
+    )
+    assert.equal(await program.answer(), 'ready')
+    const inject = ['-e', 'trace=clone,clone3', '-e', 'inject=clone,clone3:error=EAGAIN']
+    const detach = await attach(program.child.pid, ['-f', '-o', join(directory(t), 'log'), ...inject])
+    program.go()
+    assert.equal(await program.answer(), true)
+    assert.match(await program.answer(), /temporarily unavailable/)
+    await detach()
+    // The next use of its signal watches it.
+    program.child.kill('SIGUSR2')
+    rmSync(resolveLockPath(cwd))
+    assert.equal(await program.answer(), 'lost')
+  }),
+)
 
 test(
   'a wait without descriptors times out with EMFILE',
