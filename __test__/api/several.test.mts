@@ -105,6 +105,22 @@ test('several locks share one timeout', async (t) => {
   assert.ok(performance.now() - ended < 1000)
 })
 
+test('withLock ignores a timeout on Object.prototype', async (t) => {
+  const cwd = directory(t)
+  const a = await acquireLock({ cwd, file: 'a' })
+  const prototype = Object.prototype as { timeout?: number }
+  const started = performance.now()
+  prototype.timeout = 20_000
+  try {
+    const error = await rejection(withLock(never, files('a', 'b'), { cwd }))
+    assert.deepEqual([error.code, error.path], ['E_LOCK_CONTENTION', a.path])
+  } finally {
+    delete prototype.timeout
+  }
+  assert.ok(performance.now() - started < 10_000)
+  await a.release()
+})
+
 test('an abort releases the locks that withLock has acquired', async (t) => {
   const cwd = directory(t)
   const b = await acquireLock({ cwd, file: 'b' })

@@ -64,7 +64,8 @@ async function acquireAll<O extends { timeout?: number | undefined }, L extends 
   const sorted: L[] = []
   try {
     for (const { index, options } of wanted) {
-      const { timeout } = options
+      // An option counts only as an own property.
+      const timeout = Object.hasOwn(options, 'timeout') ? options.timeout : undefined
       // Not 0, by which a call waits for the creator of an empty file.
       const remaining = timeout && { timeout: Math.max(1, timeout - (monotonic() - started)) }
       const lock = await kind.acquireLock({ ...options, ...(remaining || {}) })
