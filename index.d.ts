@@ -304,8 +304,8 @@ export function acquireLock(target?: string | URL | AcquireOptions): Promise<Loc
  * {@link acquireLock} as a synchronous call. With a `timeout` the thread sleeps. The reason of a `signal` that is
  * already aborted is thrown. During the call only `onWait` and subscribers of {@link LockChannels} can abort it.
  *
- * If an asynchronous call of this thread has acquired the lock under the same path and its promise is not settled yet, a
- * call with a `timeout` gets that lock. The asynchronous call then attempts again, within its own `timeout`.
+ * If an asynchronous call of this thread has acquired the lock and its promise is not settled yet, a call with a
+ * `timeout` gets that lock. The asynchronous call then attempts again, within its own `timeout`.
  *
  * @throws {LockError} The codes of {@link acquireLock}, and `E_LOCK_DEADLOCK` if a call with a `timeout` would wait for a
  *   lock of its own thread.

@@ -62,7 +62,7 @@ static WORK_READY: Condvar = Condvar::new();
 /// Whether work waits, for threads that poll without the mutex. Set under it.
 static HAS_WORK: AtomicBool = AtomicBool::new(false);
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -68,6 +68,12 @@ struct Entry {
 }
 
 impl Entry {
+    /// Whether a synchronous call of the owner may take it.
+    #[cfg(any(feature = "node", test))]
+    fn is_claimable(&self, owner: Owner) -> bool {
+        self.owner == owner && !self.delivered && self.claimable
+    }
+
     fn end(self) -> Result<(), Error> {
         let end = if self.delivered { protocol::release } else { protocol::rollback };
         end(Os::get(), self.held)
@@ -185,17 +191,36 @@ pub(crate) fn set_delivered(id: LockId, delivered: bool) -> bool {
 }
 
 /// Gives a new id to a lock that was acquired for `owner` and not delivered yet. The call that acquired it does not
-/// find it any more.
+/// find it any more. `other` is one that [`find_claimable`] has found.
 #[cfg(any(feature = "node", test))]
-pub(crate) fn claim(owner: Owner, path: &Path) -> Option<(LockId, u64, Option<TakenOver>, bool)> {
+pub(crate) fn claim(
+    owner: Owner,
+    path: &Path,
+    other: Option<LockId>,
+) -> Option<(LockId, u64, Option<TakenOver>, bool)> {
     let mut table = table();
-    let is_it = |entry: &Entry| entry.owner == owner && !entry.delivered && entry.claimable;
     // By name alone: a disk that hangs would delay the caller.
-    let (id, _) = table.at(path).find(|(_, entry)| is_it(entry))?;
-    let entry = table.remove(id)?;
+    let named = table.at(path).find(|(_, entry)| entry.is_claimable(owner)).map(|(id, _)| id);
+    let is_it = |id: &LockId| table.entries.get(id).is_some_and(|entry| entry.is_claimable(owner));
+    let id = named.or(other.filter(is_it))?;
+    let mut entry = table.remove(id)?;
+    // From now on it is held under the name that its new call has given.
+    path.clone_into(&mut entry.held.path);
     let (created_at, taken_over) = (entry.held.holder.created_at, entry.held.taken_over.clone());
     let shared = entry.held.is_shared();
     Some((table.insert(entry), created_at, taken_over, shared))
+}
+
+/// Whether `owner` has a lock to claim under any name.
+#[cfg(all(feature = "node", not(test)))]
+pub(crate) fn has_claimable(owner: Owner) -> bool {
+    table().entries.values().any(|entry| entry.is_claimable(owner))
+}
+
+/// The lock to [`claim`] at this path, under this name or under another name of the same file.
+#[cfg(any(feature = "node", test))]
+pub(crate) fn find_claimable(owner: Owner, path: &Path) -> Option<LockId> {
+    find_where(path, &|entry| entry.is_claimable(owner))
 }
 
 /// Whether the caller, if it waits for the lock of this path on this thread, waits for itself.
@@ -268,15 +293,18 @@ fn find_where(path: &Path, is_it: &dyn Fn(&Entry) -> bool) -> Option<LockId> {
         return Some(id);
     }
     // The disk, which may hang, is asked only if there is such a lock under another name.
-    if !table().entries.values().any(|entry| is_it(entry)) {
-        return None;
-    }
+    let last = {
+        let table = table();
+        table.entries.values().any(|entry| is_it(entry)).then_some(table.last)?
+    };
     let named = |path: &Path| Os::get().stat_path(path).ok().flatten().map(|stat| stat.id);
     // A reader holds the file beside the path.
     let (file, readers) = (named(path), named(&readers_of(path)));
     let table = table();
     let is_named = |held: &Held<_>| Some(held.file_id()) == if held.is_shared() { readers } else { file };
-    table.entries.iter().find(|(_, entry)| is_it(entry) && is_named(&entry.held)).map(|(id, _)| *id)
+    // The file of a later lock may have the number of one that was removed meanwhile.
+    let is_same = |id: LockId, entry: &Entry| id.0 <= last && is_it(entry) && is_named(&entry.held);
+    table.entries.iter().find(|(id, entry)| is_same(**id, entry)).map(|(id, _)| *id)
 }
 
 /// As [`find`], but only under this name: it reads no disk, which may hang.

@@ -1,12 +1,13 @@
 // Synchronous waits block their own thread: it can neither release a lock nor receive one that it acquired.
 import assert from 'node:assert/strict'
-import { readdirSync } from 'node:fs'
+import { readdirSync, symlinkSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
-import { acquireLock, acquireLockSync, type Lock } from 'reconcile-lock'
+import { acquireLock, acquireLockSync, type Lock, releaseLock } from 'reconcile-lock'
 import { Peer } from '../support/child.mjs'
 import { directory, MESSAGE, rejection } from '../support/directory.mjs'
 import { Thread } from '../support/thread.mjs'
-import { later } from '../support/time.mjs'
+import { later, sleep } from '../support/time.mjs'
 
 const FOREVER = Number.POSITIVE_INFINITY
 const sync = async (options: Parameters<typeof acquireLockSync>[0]) => acquireLockSync(options)
@@ -60,6 +61,23 @@ test('acquireLockSync acquires before a waiting call of its thread', async (t) =
   const second: Lock = await waiting
   assert.deepEqual([first.isHeld(), second.isHeld()], [false, true])
   await second.release()
+})
+
+test('acquireLockSync claims a lock under another name of the directory', async (t) => {
+  const [real, links] = [directory(t), directory(t)]
+  const link = join(links, 'link')
+  symlinkSync(real, link, 'junction')
+  const peer = new Peer(t)
+  await peer.acquire(real)
+  const waiting = acquireLock({ cwd: real, timeout: FOREVER })
+  await sleep(50, 'the call waits')
+  peer.child.send({ do: 'release', cwd: real })
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200)
+  const first = acquireLockSync({ cwd: link, timeout: 10_000 })
+  assert.ok(first.isHeld() && first.path.startsWith(link))
+  await releaseLock(link)
+  await (await waiting).release()
+  assert.deepEqual(readdirSync(real), [])
 })
 
 test('acquireLockSync succeeds during an asynchronous acquire of its thread', async (t) => {

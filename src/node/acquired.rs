@@ -46,8 +46,8 @@ impl Acquired {
     }
 
     /// A lock that an asynchronous call of this thread has acquired, and that was not delivered as the thread waits.
-    pub(super) fn claim(owner: Owner, target: &Target) -> Option<Self> {
-        let (id, created_at, taken_over, shared) = table::claim(owner, &target.path)?;
+    pub(super) fn claim(owner: Owner, target: &Target, other: Option<LockId>) -> Option<Self> {
+        let (id, created_at, taken_over, shared) = table::claim(owner, &target.path, other)?;
         let target = Target { shared, ..target.clone() };
         Some(Self { id, target, created_at, taken_over, delivered: false })
     }

@@ -1,6 +1,7 @@
 //! The state of one Node.js environment: the main thread or one worker.
 
 use std::cell::RefCell;
+use std::sync::{Arc, Mutex};
 
 use napi::bindgen_prelude::Function;
 use napi::{Env, Error, Result};
@@ -15,12 +16,20 @@ use super::outcome::Outcome;
 use crate::map::Map;
 use crate::platform::{self, Os, System};
 use crate::protocol::target::Target;
-use crate::table::Owner;
+use crate::table::{LockId, Owner};
 
 /// A synchronous wait of the JavaScript thread.
 pub(super) struct SyncWait {
     pub(super) answer: Receiver<Outcome>,
     pub(super) target: Target,
+    /// The lock to claim under another name of its directory, as the last search has found it.
+    pub(super) other: Arc<Mutex<Option<LockId>>>,
+}
+
+impl SyncWait {
+    pub(super) fn new(answer: Receiver<Outcome>, target: Target) -> Self {
+        Self { answer, target, other: Arc::default() }
+    }
 }
 
 /// The owner of the locks of one environment. Copies of the JavaScript in one thread share it, or at least its owner.

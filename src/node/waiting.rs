@@ -1,5 +1,6 @@
 //! Waiting for a holder to release: as a promise, or slice by slice on the JavaScript thread.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use napi::bindgen_prelude::{Null, ToNapiValue, Unknown};
@@ -18,7 +19,7 @@ use super::state::{State, SyncWait};
 use crate::pool;
 use crate::protocol::error::Error;
 use crate::protocol::target::Target;
-use crate::table;
+use crate::table::{self, Owner};
 use crate::wait::{self, AcquireRequest, WaiterId};
 
 /// How long the attempt of a cancelled wait may block its thread: a disk may block it.
@@ -49,7 +50,7 @@ pub(super) fn attempt_sync<'env>(
         Err(job) => {
             let (sender, receiver) = oneshot::channel();
             job.when_done(move |outcome| drop(sender.send(outcome)));
-            state.waits.borrow_mut().insert(named(id).0, SyncWait { answer: receiver, target });
+            state.waits.borrow_mut().insert(named(id).0, SyncWait::new(receiver, target));
             Null.into_unknown(env)
         }
     }
@@ -108,7 +109,7 @@ pub fn wait_sync<'env>(
         let (sender, receiver) = oneshot::channel();
         let settle = Box::new(move |outcome| drop(sender.send(outcome)));
         start(state, named(id), target.clone(), left, false, settle);
-        state.waits.borrow_mut().insert(named(id).0, SyncWait { answer: receiver, target });
+        state.waits.borrow_mut().insert(named(id).0, SyncWait::new(receiver, target));
         Null.into_unknown(env)
     })
 }
@@ -125,7 +126,7 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
         let slice = if exit::is_exit_likely() { slice.min(EXIT_SLICE) } else { slice };
         let State { owner, waits, .. } = State::of(env)?;
         let mut waits = waits.borrow_mut();
-        let claimed = waits.get(&id.0).and_then(|wait| Acquired::claim(*owner, &wait.target));
+        let claimed = waits.get(&id.0).and_then(|wait| claim(*owner, wait));
         // Its record may not be synced, or it is of the other mode: dropping a claim rolls it back, and the wait then
         // acquires by itself.
         let is_wanted = |acquired: &Acquired| {
@@ -148,6 +149,22 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
         waits.remove(&id.0);
         finished(env, outcome, None)
     })
+}
+
+/// Claims the lock of a wait, if an asynchronous call of this thread has acquired it. A thread that a disk may block
+/// searches it under other names of its directory; a later slice claims what it finds.
+fn claim(owner: Owner, SyncWait { target, other, .. }: &SyncWait) -> Option<Acquired> {
+    let found = pool::locked(other).take();
+    let claimed = Acquired::claim(owner, target, found);
+    // One search at a time.
+    if claimed.is_none() && Arc::strong_count(other) == 1 && table::has_claimable(owner) {
+        let (other, path) = (Arc::clone(other), target.path.clone());
+        pool::submit_detached(Box::new(move || {
+            let found = table::find_claimable(owner, &path);
+            *pool::locked(&other) = found;
+        }));
+    }
+    claimed
 }
 
 /// Cancels a wait. It does not acquire the lock, and its promise is rejected; `waitSync` is over when this returns.

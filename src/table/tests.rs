@@ -73,12 +73,12 @@ fn an_undelivered_lock_is_claimed_once() {
     let directory = tempfile::tempdir().expect("a directory");
     let (target, owner) = (target(directory.path()), open_owner());
     let first = enter(owner, acquire(&target), true).expect("entered");
-    assert!(claim(open_owner(), &target.path).is_none(), "not for another owner");
-    let (id, ..) = claim(owner, &target.path).expect("it was not delivered");
+    assert!(claim(open_owner(), &target.path, Some(first)).is_none(), "not for another owner");
+    let (id, ..) = claim(owner, &target.path, None).expect("it was not delivered");
     assert!(!set_delivered(first, true) && release(first).is_none(), "its own call does not find it");
     assert!(is_held(id) && !is_deadlock(owner, &target.path));
     assert!(set_delivered(id, true) && is_deadlock(owner, &target.path));
-    assert!(claim(owner, &target.path).is_none(), "the program has it");
+    assert!(claim(owner, &target.path, Some(id)).is_none(), "the program has it");
     release_all(owner);
     assert!(!target.path.exists());
 }
@@ -88,7 +88,7 @@ fn the_lock_of_a_synchronous_call_is_not_claimed() {
     let directory = tempfile::tempdir().expect("a directory");
     let (target, owner) = (target(directory.path()), open_owner());
     let id = enter(owner, acquire(&target), false).expect("entered");
-    assert!(claim(owner, &target.path).is_none(), "its own call waits for it");
+    assert!(claim(owner, &target.path, Some(id)).is_none(), "its own call waits for it");
     assert!(release(id).is_some());
 }
 
@@ -138,6 +138,26 @@ fn find_matches_another_name_of_the_directory() {
     let id = enter(owner, acquire(&target(&real)), true);
     assert_eq!(find(owner, &target(&link).path), id);
     release_all(owner);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_lock_is_claimed_under_another_name_of_its_directory() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+    std::fs::create_dir(&real).expect("made");
+    std::os::unix::fs::symlink(&real, &link).expect("linked");
+    let (real, link, owner) = (target(&real), target(&link), open_owner());
+    let first = enter(owner, acquire(&real), true).expect("entered");
+    assert!(claim(owner, &link.path, None).is_none(), "no disk is read");
+    let found = find_claimable(owner, &link.path);
+    assert_eq!(found, Some(first));
+    let (id, ..) = claim(owner, &link.path, found).expect("it was not delivered");
+    assert!(set_delivered(id, true) && is_held(id));
+    assert_eq!(location(id).expect("held").0, link.path);
+    assert_eq!(find_claimable(owner, &link.path), None, "the program has it");
+    release(id).expect("held").expect("released");
+    assert!(!real.path.exists());
 }
 
 #[test]
