@@ -145,7 +145,7 @@ const keep = (acquired: JsLock): void => void undelivered.add(acquired)
  */
 function claim(path: string, acquired?: JsLock): JsLock | undefined {
   const claimed = acquired ?? [...undelivered].find((kept) => kept.path === path)
-  return claimed && undelivered.delete(claimed) ? claimed : undefined
+  return claimed && undelivered.delete(claimed) && native.deliver(claimed.id) ? claimed : undefined
 }
 
 const own = {

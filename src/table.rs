@@ -283,9 +283,10 @@ pub(crate) fn release(id: LockId) -> Option<Result<(), Error>> {
     Some(entry.end())
 }
 
-/// The lock that `owner` holds at this path, under this name or under another name of the same file.
+/// The lock that `owner` holds at this path, under this name or under another name of the same file. It is not one that
+/// a call has acquired and not returned yet.
 pub(crate) fn find(owner: Owner, path: &Path) -> Option<LockId> {
-    find_where(path, &|entry| entry.owner == owner)
+    find_where(path, &|entry| entry.owner == owner && entry.delivered)
 }
 
 fn find_where(path: &Path, is_it: &dyn Fn(&Entry) -> bool) -> Option<LockId> {
@@ -310,7 +311,7 @@ fn find_where(path: &Path, is_it: &dyn Fn(&Entry) -> bool) -> Option<LockId> {
 /// As [`find`], but only under this name: it reads no disk, which may hang.
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) fn find_at(owner: Owner, path: &Path) -> Option<LockId> {
-    find_named(path, |entry| entry.owner == owner)
+    find_named(path, |entry| entry.owner == owner && entry.delivered)
 }
 
 fn find_named(path: &Path, is_it: impl Fn(&Entry) -> bool) -> Option<LockId> {

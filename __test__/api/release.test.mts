@@ -83,6 +83,17 @@ test('release returns its first promise, and releaseLock waits for it', async (t
   }
 })
 
+test('releaseLockSync does not release for a pending acquireLock', async (t) => {
+  const cwd = directory(t)
+  for (let round = 0; round < 20; round += 1) {
+    const pending = acquireLock(cwd)
+    releaseLockSync(cwd)
+    const lock = await pending
+    assert.ok(lock.isHeld())
+    await lock.release()
+  }
+})
+
 test('await using releases and rethrows the error of the block', async (t) => {
   const cwd = directory(t)
   const failure = new Error('mine')

@@ -7,9 +7,9 @@ import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { acquireLock, acquireLockSync, resolveLockPath } from 'reconcile-lock'
 import { send } from '../support/child.mjs'
-import { directory, withoutSignals } from '../support/directory.mjs'
+import { deadPid, directory, leave, withoutSignals } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
-import { begun } from '../support/program.mjs'
+import { begun, ended } from '../support/program.mjs'
 import { sleep } from '../support/time.mjs'
 import { type Outcome, ThreadWaiter, Waiter } from '../support/waiter.mjs'
 import { median, within } from '../support/within.mjs'
@@ -169,6 +169,24 @@ test('a process that exits while acquiring leaves no lock', async (t) => {
     await lock.release()
   }
   assert.ok(median(times) < PROMPT, `the next process had to wait: ${times.join(' ')} ms`)
+})
+
+test('a take-over that an exit cuts off is reported again', async (t) => {
+  const cwd = directory(t)
+  const holder = { pid: deadPid(), createdAt: 1_700_000_000_000 }
+  for (let round = 0; round < 5; round += 1) {
+    leave(cwd, holder)
+    const body = `
+      lock.acquireLock({ cwd, file: 'other' }).then(async (other) => {
+        await other.release()
+        lock.acquireLock({ cwd, legacy: false })
+        process.exit()
+      })`
+    assert.equal(ended(t, cwd, body).code, 0)
+    const lock = await acquireLock(cwd)
+    assert.deepEqual(lock.takenOver?.holder, holder)
+    await lock.release()
+  }
 })
 
 test('threads terminated while acquiring leave no lock', async (t) => {

@@ -57,9 +57,10 @@ impl Acquired {
     }
 
     /// The lock for JavaScript, unless a synchronous call of the same thread has claimed it: then the call is refused.
-    pub(super) fn into_lock(mut self) -> std::result::Result<JsLock, Error> {
+    /// `is_delivered`: the program gets it now.
+    pub(super) fn into_lock(mut self, is_delivered: bool) -> std::result::Result<JsLock, Error> {
         self.delivered = true;
-        if !table::set_delivered(self.id, true) {
+        if !table::set_delivered(self.id, is_delivered) {
             return Err(self.target.contention(None, None));
         }
         Ok(JsLock {
@@ -83,6 +84,8 @@ pub(super) type CreateLock<'env> =
 pub(super) struct Create<'env> {
     pub(super) lock: CreateLock<'env>,
     pub(super) failure: CreateFailure<'env>,
+    /// Whether the program gets the lock when the call returns, and not in a later turn of the event loop.
+    pub(super) delivers: bool,
 }
 
 impl JsLock {

@@ -58,6 +58,15 @@ fn released(id: f64) -> Answer {
     table::release(LockId::from_number(id)).transpose().map(|released| Value::Flag(released.is_some()))
 }
 
+/// Marks a lock as one that the program has; `false`: another call has claimed it, or it was rolled back.
+///
+/// # Errors
+/// `E_LOCK_INTERNAL` alone.
+#[napi(catch_unwind)]
+pub fn deliver(env: &Env, id: f64) -> Result<bool> {
+    guarded(env, || Ok(table::set_delivered(LockId::from_number(id), true)))
+}
+
 /// Rolls back a lock that was not delivered, so that the next process reports the previous holder.
 ///
 /// # Errors

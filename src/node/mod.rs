@@ -55,7 +55,8 @@ fn attempt(owner: Owner, thread: u32, target: Target, timeout: Duration, claimab
     })
 }
 
-/// One attempt to acquire, which does not wait for a holder; `timeout` bounds its other pauses.
+/// One attempt to acquire, which does not wait for a holder; `timeout` bounds its other pauses. A lock that it returns
+/// without a promise is the program's after `deliver`.
 ///
 /// # Errors
 /// `E_LOCK_INTERNAL` alone; otherwise it returns a failure, as do all functions here.
@@ -89,7 +90,7 @@ pub fn acquire<'env>(
             wait::start_for_creator(owner, thread, target, Box::new(answer));
         };
         let go_on: Option<GoOn> = if timeout.is_zero() { Some(Box::new(go_on)) } else { None };
-        promised_or(env, work, go_on, Some(&Create { lock, failure }))
+        promised_or(env, work, go_on, Some(&Create { lock, failure, delivers: false }))
     })
 }
 
@@ -121,7 +122,8 @@ pub fn acquire_sync<'env>(
         if timeout.is_zero() {
             let held = protocol::acquire(Os::get(), &target, thread);
             let acquired = held.and_then(|held| Acquired::enter(owner, held, target, false));
-            return returned(env, acquired.map(Value::Lock), Some(&Create { lock, failure }));
+            let create = Create { lock, failure, delivers: true };
+            return returned(env, acquired.map(Value::Lock), Some(&create));
         }
         waiting::attempt_sync(env, state, id, target.clone(), attempt(owner, thread, target, timeout, false))
     })

@@ -37,8 +37,9 @@ pub(super) fn returned<'env>(
     answer: Answer,
     create: Option<&Create<'env>>,
 ) -> Result<Unknown<'env>> {
+    let delivers = create.is_none_or(|create| create.delivers);
     match answer {
-        Ok(Value::Lock(acquired)) => match (acquired.into_lock(), create) {
+        Ok(Value::Lock(acquired)) => match (acquired.into_lock(delivers), create) {
             (Ok(lock), Some(create)) => lock.created_by(&create.lock),
             (Ok(lock), None) => lock.into_unknown(env),
             (Err(error), _) => to_js(env, error),
