@@ -56,10 +56,17 @@ impl Acquired {
         self.target.shared
     }
 
+    /// Ends the way of the lock: the engine has taken it, or it is rolled back.
+    pub(super) fn was_given(&mut self, is_taken: bool) {
+        self.delivered = is_taken;
+        if !is_taken {
+            table::set_delivered(self.id, false);
+        }
+    }
+
     /// The lock for JavaScript, unless a synchronous call of the same thread has claimed it: then the call is refused.
     /// `is_delivered`: the program gets it now.
-    pub(super) fn into_lock(mut self, is_delivered: bool) -> std::result::Result<JsLock, Error> {
-        self.delivered = true;
+    pub(super) fn give(&mut self, is_delivered: bool) -> std::result::Result<JsLock, Error> {
         if !table::set_delivered(self.id, is_delivered) {
             return Err(self.target.contention(None, None));
         }

@@ -39,10 +39,17 @@ pub(super) fn returned<'env>(
 ) -> Result<Unknown<'env>> {
     let delivers = create.is_none_or(|create| create.delivers);
     match answer {
-        Ok(Value::Lock(acquired)) => match (acquired.into_lock(delivers), create) {
-            (Ok(lock), Some(create)) => lock.created_by(&create.lock),
-            (Ok(lock), None) => lock.into_unknown(env),
-            (Err(error), _) => to_js(env, error),
+        Ok(Value::Lock(mut acquired)) => match acquired.give(delivers) {
+            Ok(lock) => {
+                let lock = match create {
+                    Some(create) => lock.created_by(&create.lock),
+                    None => lock.into_unknown(env),
+                };
+                // The engine refuses it in a thread that is being terminated, for example.
+                acquired.was_given(lock.is_ok());
+                lock
+            }
+            Err(error) => to_js(env, error),
         },
         Ok(Value::Flag(flag)) => flag.into_unknown(env),
         Ok(Value::Id(id)) => id.into_unknown(env),
