@@ -142,6 +142,21 @@ test(
 )
 
 test(
+  'Ctrl-C reaches a command in its own process group',
+  knownFailure(asksOnTerminal, async (t) => {
+    if (!hasTerminal(t)) return
+    const cwd = directory(t)
+    // It leaves the foreground group, and handles SIGINT.
+    const command = ['timeout', '20', 'sh', '-c', 'touch ready; exec sleep 20']
+    const terminal = new Terminal(t, shell(['run', '--', ...command]), cwd)
+    await until(exists(join(cwd, 'ready')), 'the command runs')
+    terminal.type(CTRL_C)
+    assert.equal(await terminal.ends(), 130)
+    assert.equal(inspectLockSync(cwd).state, 'free')
+  }),
+)
+
+test(
   'Ctrl-C just before the command starts is not lost',
   knownFailure(asksOnTerminal, async (t) => {
     if (!hasTerminal(t)) return

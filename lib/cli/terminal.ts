@@ -14,7 +14,7 @@ const TERMINAL_SIGNALS = new Set<NodeJS.Signals>(['SIGINT', 'SIGQUIT', 'SIGTSTP'
  * @param pid the pid of the command
  */
 export function isAlreadyDelivered(signal: NodeJS.Signals, pid: number | undefined): boolean {
-  return TERMINAL_SIGNALS.has(signal) && isInForeground() && hasHandler(pid, signal)
+  return TERMINAL_SIGNALS.has(signal) && isInForeground() && isInThisGroup(pid) && hasHandler(pid, signal)
 }
 
 /** This process group and the foreground one; -1: no terminal, 0: a group of another pid namespace. */
@@ -22,9 +22,18 @@ function groups(): [group: number, foreground: number] | undefined {
   // qemu makes up the second file, in which there is a terminal. The first has the same numbers.
   const stat = read(`/proc/self/task/${process.pid}/stat`) ?? read('/proc/self/stat')
   if (stat === undefined) return undefined
-  // proc(5): after the name in parentheses state, ppid, pgrp, session, tty_nr, tpgid.
-  const [, , group, , , foreground] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  const [, , group, , , foreground] = fieldsOf(stat)
   return [Number(group), Number(foreground)]
+}
+
+/** The fields of proc(5) after the name in parentheses: state, ppid, pgrp, session, tty_nr, tpgid and more. */
+const fieldsOf = (stat: string): string[] => stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+
+/** Whether a process is in the group of this one, unlike `timeout`, which makes one of its own; true if unknown. */
+function isInThisGroup(pid: number | undefined): boolean {
+  const [group] = groups() ?? []
+  const stat = read(`/proc/${pid}/stat`)
+  return stat === undefined || Number(fieldsOf(stat)[2]) === group
 }
 
 function isInForeground(): boolean {
