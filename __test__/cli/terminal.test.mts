@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -153,6 +153,47 @@ test(
     terminal.type(CTRL_C)
     assert.equal(await terminal.ends(), 130)
     assert.equal(inspectLockSync(cwd).state, 'free')
+  }),
+)
+
+/** As sigwait(3): SIGINT stays blocked and has no handler, but at the moment when it is taken. */
+const WAIT_FOR_SIGNAL = `
+  use POSIX;
+  my $set = POSIX::SigSet->new(SIGINT);
+  sigprocmask(SIG_BLOCK, $set);
+  my $taken = 0;
+  sub record { open(my $file, '>', 'taking'); print $file $taken; close($file); rename('taking', 'taken') }
+  record();
+  until (-e 'end') {
+    my $pending = POSIX::SigSet->new;
+    sigpending($pending);
+    if ($pending->ismember(SIGINT)) {
+      local $SIG{INT} = sub { $taken++ };
+      sigprocmask(SIG_UNBLOCK, $set);
+      sigprocmask(SIG_BLOCK, $set);
+      record();
+    }
+    select(undef, undef, undef, 0.0002);
+  }`
+
+test(
+  'Ctrl-C reaches a command that waits for it once',
+  knownFailure(asksOnTerminal, async (t) => {
+    if (!hasTerminal(t)) return
+    if (spawnSync('perl', ['-MPOSIX', '-e', '0']).status !== 0) return t.skip('perl is not installed')
+    const cwd = directory(t)
+    const terminal = new Terminal(t, shell(['run', '--', 'perl', '-e', WAIT_FOR_SIGNAL]), cwd)
+    const taken = () => read(join(cwd, 'taken'))
+    await until(() => taken() === '0', 'the command waits')
+    // More than once: two signals that arrive together count as one.
+    for (const count of ['1', '2', '3', '4', '5']) {
+      terminal.type(CTRL_C)
+      await until(() => taken() !== String(Number(count) - 1), `the command takes the signal ${count}`)
+      await sleep(200, 'a second copy of the signal would come')
+      assert.equal(taken(), count)
+    }
+    writeFileSync(join(cwd, 'end'), '')
+    assert.equal(await terminal.ends(), 0)
   }),
 )
 

@@ -54,11 +54,11 @@ export function isInBackground(): boolean {
   return foreground > 0 && group !== foreground
 }
 
-/** Whether a process has a handler for a signal; true if unknown. */
+/** Whether a process has a handler for a signal, or blocks it, as for sigwait(3); true if unknown. */
 function hasHandler(pid: number | undefined, signal: NodeJS.Signals): boolean {
-  const caught = /^SigCgt:\s*([0-9a-f]+)$/m.exec(read(`/proc/${pid}/status`) ?? '')?.[1]
-  if (caught === undefined) return true
-  return ((BigInt(`0x${caught}`) >> BigInt(constants.signals[signal] - 1)) & 1n) === 1n
+  const masks = [...(read(`/proc/${pid}/status`) ?? '').matchAll(/^Sig(?:Blk|Cgt):\s*([0-9a-f]+)$/gm)]
+  const bit = 1n << BigInt(constants.signals[signal] - 1)
+  return masks.length === 0 || masks.some(([, mask]) => (BigInt(`0x${mask}`) & bit) !== 0n)
 }
 
 /** @param path a file that may be missing on another system or in a container */
