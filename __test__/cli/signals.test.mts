@@ -144,6 +144,26 @@ test(
   }),
 )
 
+test(
+  'run as process 1 does not wait for zombies',
+  knownFailure({ runtime: 'deno', why: 'Deno crashes as process 1', sometimes: true }, (t) => {
+    const cwd = directory(t)
+    const within = ['--pid', '--fork', '--mount-proc', '--kill-child']
+    const tried = spawnSync('unshare', [...within, 'true'], { encoding: 'utf8' })
+    if (tried.status !== 0) return t.skip(`there is no pid namespace: ${tried.stderr || tried.error}`)
+    const command = ['sh', '-c', 'sleep 60 & rm .xero-reconcile-lock.json; wait']
+    const args = [...within, process.execPath, bin, 'run', '--', ...command]
+    const { status, stderr } = spawnSync('unshare', args, {
+      cwd,
+      encoding: 'utf8',
+      timeout: 30_000,
+      killSignal: 'SIGKILL',
+    })
+    assert.equal(status, 74, stderr)
+    assert.doesNotMatch(stderr, /SIGKILL/)
+  }),
+)
+
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR2'] as const) {
   test(`${signal} ends a wait without acquiring`, async (t) => {
     const cwd = directory(t)

@@ -5,7 +5,7 @@ import { clearTimeout, delay, MAX_TIMER_MS, setTimeout } from '../shared/clock.j
 import { exitCodes } from './exit-codes.js'
 import { say } from './output.js'
 import type { Signals } from './signals.js'
-import { hasTerminal, isAlreadyDelivered } from './terminal.js'
+import { areZombies, hasTerminal, isAlreadyDelivered } from './terminal.js'
 
 /** An exit code, or the signal that ended the command. */
 export type ExitStatus = number | NodeJS.Signals
@@ -55,7 +55,7 @@ export function runCommand(
     }
     const onEnd = async (end: ExitStatus) => {
       loss.removeEventListener('abort', onLoss)
-      while (killer && detached && signalGroup(child.pid, 0)) await delay(GROUP_CHECK_MS)
+      while (killer && detached && isRunning(child.pid)) await delay(GROUP_CHECK_MS)
       clearTimeout(killer)
       resolve(end)
     }
@@ -96,6 +96,10 @@ function signalGroup(pid: number | undefined, signal: NodeJS.Signals | 0): boole
     return false
   }
 }
+
+/** Whether a process of a group runs. The second look finds what a process has started just before its end. */
+const isRunning = (group: number | undefined): boolean =>
+  signalGroup(group, 0) && !(areZombies(group) && areZombies(group))
 
 /**
  * The streams of this process. The descriptor of a lock file keeps its number: scripts redirect lower ones, such as 3,

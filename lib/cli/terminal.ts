@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { isatty } from 'node:tty'
 
@@ -52,6 +52,23 @@ export function hasTerminal(): boolean {
 export function isInBackground(): boolean {
   const [group, foreground = 0] = groups() ?? []
   return foreground > 0 && group !== foreground
+}
+
+/** Whether all processes of a group are zombies, which process 1 of a container may never reap; false if unknown. */
+export function areZombies(group: number | undefined): boolean {
+  const members = pids()
+    .map((pid) => fieldsOf(read(`/proc/${pid}/stat`) ?? ''))
+    .filter((fields) => Number(fields[2]) === group)
+  // The first thread may have ended before the others, whose number is the field 20 of proc(5).
+  return members.length > 0 && members.every((fields) => fields[0] === 'Z' && Number(fields[17]) <= 1)
+}
+
+function pids(): string[] {
+  try {
+    return readdirSync('/proc').filter((name) => /^\d+$/.test(name))
+  } catch {
+    return []
+  }
 }
 
 /** Whether a process has a handler for a signal, or blocks it, as for sigwait(3); true if unknown. */
