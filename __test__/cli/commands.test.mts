@@ -369,6 +369,13 @@ test('run reports a lost lock and exits 74', (t) => {
   }
 })
 
+test('a loss gives 74 though the file comes back', (t) => {
+  const cwd = directory(t)
+  const command = `trap 'touch lost' TERM; mv l away; until test -e lost; do sleep 0.05; done; mv away l`
+  const { code, stderr } = cli(cwd, ['run', '--file', 'l', '--', 'sh', '-c', command])
+  assert.equal(code, 74, stderr)
+})
+
 test('run reports a take-over with the previous holder and reason', (t) => {
   const cwd = directory(t)
   const pid = deadPid()

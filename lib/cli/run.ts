@@ -94,5 +94,6 @@ async function runUnder(
     if (!isLossReported) say(`reconcile-lock: ${(error as Error).message}`)
     return exitCodes.ioError
   }
-  return end
+  // The file may be back.
+  return isLossReported ? exitCodes.ioError : end
 }
