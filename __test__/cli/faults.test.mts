@@ -113,3 +113,35 @@ test('a loss ends the command while nothing reads stderr', async (t) => {
   await until(() => existsSync(join(cwd, 'ended')), 'the command gets SIGTERM')
   assert.match(await text(piped.stdout), /sending SIGTERM to process \d+\n74\n$/)
 })
+
+const waitsForReader: KnownFailure = {
+  runtime: 'deno',
+  why: 'a write to standard error blocks the event loop of Deno',
+}
+
+for (const [kind, fill, known] of [
+  ['blocking', '(cat /dev/zero >&2 &); sleep 0.5; exec 2> /dev/null', waitsForReader],
+  ['non-blocking', 'dd if=/dev/zero bs=1000 count=1000 oflag=nonblock >&2 2> /dev/null', []],
+] as const)
+  test(
+    `a full ${kind} stderr delays no signal`,
+    knownFailure(known as KnownFailure | [], async (t) => {
+      const cwd = directory(t)
+      const command = `trap 'touch lost' TERM; trap 'touch passed' USR1; echo $PPID > run; echo $$ > command
+      ${fill}
+      rm .xero-reconcile-lock.json
+      while test -e "$PWD"; do sleep 0.05; done`
+      const reader = 'while test -e "$PWD" && ! test -e read; do sleep 0.05; done; tr -d "\\0"'
+      const script = `{ "$@" 2>&1; echo $?; } | { ${reader}; }`
+      const args = scripted(script, ['run', '--kill-after', '3', '--', 'sh', '-c', command])
+      const piped = spawn('bash', args, { cwd, stdio: ['ignore', 'pipe', 'inherit'] })
+      const pidIn = (name: string) => Number(readFileSync(join(cwd, name), 'utf8'))
+      await until(() => existsSync(join(cwd, 'lost')), 'the command gets SIGTERM')
+      process.kill(pidIn('run'), 'SIGUSR1')
+      await until(() => existsSync(join(cwd, 'passed')), 'the command gets SIGUSR1')
+      await until(() => !existsSync(`/proc/${pidIn('command')}`), 'SIGKILL ends the command')
+      writeFileSync(join(cwd, 'read'), '')
+      const messages = / lost the lock .*\n.* sending SIGTERM to process \d+\n.*; sending SIGKILL\n74\n$/
+      assert.match(await text(piped.stdout), messages)
+    }),
+  )

@@ -1,7 +1,8 @@
-import { writeSync } from 'node:fs'
+import { write, writeSync } from 'node:fs'
 import { isatty } from 'node:tty'
+import { promisify } from 'node:util'
 import type { Holder, HolderProcess, Reader } from '../../index.js'
-import { now } from '../shared/clock.js'
+import { delay, now } from '../shared/clock.js'
 
 /** C0, DEL and C1 controls, line separators of Unicode, and marks that change the direction of text. */
 const UNPRINTABLE = /[\p{Cc}\u2028\u2029\p{Bidi_Control}]/gu
@@ -30,7 +31,7 @@ const RETRY_MS = 10
  * it, and they could lose output. An error must not end the command of `run`.
  */
 export function say(text: string): void {
-  const line = Buffer.from(`${printable(text)}\n`)
+  const line = lineOf(text)
   if (stderrIsTerminal) return void process.stderr.write(line)
   for (let written = 0; written < line.length; ) {
     try {
@@ -39,6 +40,31 @@ export function say(text: string): void {
       // Another program has made the pipe non-blocking, and it is full.
       if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS)
+    }
+  }
+}
+
+const lineOf = (text: string): Buffer => Buffer.from(`${printable(text)}\n`)
+
+/** The lines of `sayLater`, one after the other. */
+let lastLine = Promise.resolve()
+
+/** As `say`, while the command runs: another thread waits for the reader of a full pipe. */
+export function sayLater(text: string): void {
+  const line = lineOf(text)
+  lastLine = lastLine.then(() => writeWhole(line))
+}
+
+/** Resolves when the lines of `sayLater` are written. */
+export const said = (): Promise<void> => lastLine
+
+async function writeWhole(line: Buffer): Promise<void> {
+  for (let written = 0; written < line.length; ) {
+    try {
+      written += (await promisify(write)(STDERR, line, written)).bytesWritten
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return
+      await delay(RETRY_MS)
     }
   }
 }

@@ -3,7 +3,7 @@ import { monotonic, now } from '../shared/clock.js'
 import { DESCRIPTOR, type Inheritable } from '../shared/inherit.js'
 import { exitCodes } from './exit-codes.js'
 import type { RunCommand } from './options.js'
-import { duration, formatProcess, say, stderrIsTerminal } from './output.js'
+import { duration, formatProcess, said, say, sayLater, stderrIsTerminal } from './output.js'
 import { exitBySignal, Signals } from './signals.js'
 import { type ExitStatus, runCommand } from './spawn.js'
 import { type AnyLock, type Target, withTarget } from './target.js'
@@ -91,8 +91,11 @@ async function runUnder(
   try {
     await lock.release()
   } catch (error) {
-    if (!isLossReported) say(`reconcile-lock: ${(error as Error).message}`)
+    if (!isLossReported) sayLater(`reconcile-lock: ${(error as Error).message}`)
     return exitCodes.ioError
+  } finally {
+    // After the release: nobody may read them.
+    await said()
   }
   // The file may be back.
   return isLossReported ? exitCodes.ioError : end

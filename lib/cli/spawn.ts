@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { getSystemErrorMap } from 'node:util'
 import { clearTimeout, delay, MAX_TIMER_MS, setTimeout } from '../shared/clock.js'
 import { exitCodes } from './exit-codes.js'
-import { say } from './output.js'
+import { say, sayLater } from './output.js'
 import type { Signals } from './signals.js'
 import { areZombies, hasTerminal, isAlreadyDelivered } from './terminal.js'
 
@@ -41,14 +41,13 @@ export function runCommand(
       else child.kill(signal)
     }
     const onLoss = () => {
-      // The signal first: a message waits for the reader of a full pipe.
       send('SIGTERM')
       reportLoss(loss.reason, child.pid)
       if (killAfter === Number.POSITIVE_INFINITY) return
       killer = setTimeout(
         () => {
           send('SIGKILL')
-          say(`reconcile-lock: process ${child.pid} has not ended; sending SIGKILL`)
+          sayLater(`reconcile-lock: process ${child.pid} has not ended; sending SIGKILL`)
         },
         Math.min(killAfter, MAX_TIMER_MS),
       )
@@ -71,7 +70,7 @@ export function runCommand(
     child.on('error', (error) => {
       if (child.pid === undefined) return void onSpawnFailure(error)
       // The command runs as another user now: it continues, and so does the lock.
-      say(`reconcile-lock: cannot send a signal to process ${child.pid}: ${textOf(error)}`)
+      sayLater(`reconcile-lock: cannot send a signal to process ${child.pid}: ${textOf(error)}`)
     })
     child.once('exit', (code, signal) => void onEnd(signal ?? code ?? exitCodes.ok))
     signals.listen((signal) => {
@@ -92,7 +91,7 @@ function signalGroup(pid: number | undefined, signal: NodeJS.Signals | 0): boole
   } catch (error) {
     const failure = error as NodeJS.ErrnoException
     if (failure.code !== 'ESRCH' && signal !== 0)
-      say(`reconcile-lock: cannot send ${signal} to process group ${pid}: ${textOf(failure)}`)
+      sayLater(`reconcile-lock: cannot send ${signal} to process group ${pid}: ${textOf(failure)}`)
     return false
   }
 }
@@ -112,8 +111,8 @@ function streams(descriptor: number | undefined): StdioOptions {
 }
 
 function reportLoss({ message }: Error, pid: number | undefined): void {
-  say(`reconcile-lock: ${message}`)
-  say(`reconcile-lock: another process may hold the lock now; sending SIGTERM to process ${pid}`)
+  sayLater(`reconcile-lock: ${message}`)
+  sayLater(`reconcile-lock: another process may hold the lock now; sending SIGTERM to process ${pid}`)
 }
 
 function reportSpawnFailure(command: string, error: NodeJS.ErrnoException): number {
