@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -369,6 +370,25 @@ test(
     assert.equal(await terminal.ends(), 130)
     assert.equal(existsSync(join(cwd, 'went-on')), false)
     assert.equal(inspectLockSync(cwd).state, 'free')
+  }),
+)
+
+test(
+  'run without its terminal exits as its command does',
+  knownFailure(asksOnTerminal, async (t) => {
+    if (!hasTerminal(t)) return
+    const cwd = directory(t)
+    const command = `trap '' HUP; touch ready; while test -e "$PWD" && ! test -e gone; do sleep 0.05; done; exit 7`
+    const line = `trap '' HUP; ${shell(['run', 'f', 'sh', '-c', command])}; echo $? > code`
+    const args = ['-q', '-c', `sh -c ${quoted([line])}`, '/dev/null']
+    const script = spawn('script', args, { cwd, stdio: ['pipe', 'ignore', 'inherit'] })
+    t.after(() => script.kill('SIGKILL'))
+    await until(exists(join(cwd, 'ready')), 'the command runs')
+    script.kill('SIGKILL')
+    await once(script, 'exit')
+    writeFileSync(join(cwd, 'gone'), '')
+    await until(() => read(join(cwd, 'code')) !== '', 'run has ended')
+    assert.equal(read(join(cwd, 'code')), '7\n')
   }),
 )
 

@@ -7,6 +7,7 @@ import { duration, formatProcess, said, say, sayLater, stderrIsTerminal } from '
 import { exitBySignal, Signals } from './signals.js'
 import { type ExitStatus, runCommand } from './spawn.js'
 import { type AnyLock, type Target, withTarget } from './target.js'
+import { leaveTerminal } from './terminal.js'
 import { WaitingLine } from './waiting-line.js'
 
 /** The signals that end a wait. */
@@ -20,6 +21,7 @@ export async function run(options: RunCommand): Promise<void> {
     return typeof lock === 'object' ? runUnder(lock, options, signals) : lock
   })
   signals.end()
+  leaveTerminal()
   if (typeof end === 'string') exitBySignal(end)
   // Otherwise the pending inspection would keep this process running.
   else if (line.isInspecting) process.exit(end)

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { closeSync, readdirSync, readFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { isatty } from 'node:tty'
 
@@ -52,6 +52,22 @@ export function hasTerminal(): boolean {
 export function isInBackground(): boolean {
   const [group, foreground = 0] = groups() ?? []
   return foreground > 0 && group !== foreground
+}
+
+/** The standard streams that were a terminal at the start. */
+const terminals = [0, 1, 2].filter((descriptor) => isatty(descriptor))
+
+/**
+ * Leaves the terminal as it is at the end of this process. Node.js would set it as it was at the start, also from the
+ * background, and abort if the terminal is gone. It skips a closed stream.
+ */
+export function leaveTerminal(): void {
+  if (process.platform === 'win32') return
+  process.once('exit', () => {
+    try {
+      for (const descriptor of terminals) closeSync(descriptor)
+    } catch {}
+  })
 }
 
 /** Whether all processes of a group are zombies, which process 1 of a container may never reap; false if unknown. */
