@@ -259,3 +259,11 @@ test('a daemon does not keep the lock after a release', async (t) => {
   assert.equal(inspectLockSync(inner).state, 'free')
   await (await acquireLock(inner)).release()
 })
+
+test('run holds the lock for setsid --wait', (t) => {
+  if (spawnSync('setsid', ['--wait', 'true']).status !== 0) return t.skip('setsid has no option --wait')
+  const cwd = directory(t)
+  const command = ['sh', '-c', 'sleep 0.3; cp f copy; exit 7']
+  assert.equal(cli(cwd, ['run', 'f', 'setsid', '--wait', ...command]).code, 7)
+  assert.equal(existsSync(join(cwd, 'copy')), true)
+})
