@@ -66,7 +66,9 @@ export function leaveTerminal(): void {
   process.once('exit', () => {
     try {
       for (const descriptor of terminals) closeSync(descriptor)
-    } catch {}
+    } catch {
+      // A stream is closed already.
+    }
   })
 }
 
