@@ -56,7 +56,7 @@ impl Acquired {
         self.target.shared
     }
 
-    /// Ends the way of the lock: the engine has taken it, or it is rolled back.
+    /// Keeps the lock if the engine has taken it; otherwise dropping this rolls it back.
     pub(super) fn was_given(&mut self, is_taken: bool) {
         self.delivered = is_taken;
         if !is_taken {
