@@ -45,8 +45,8 @@ export interface LockOptions {
 export interface AcquireOptions extends LockOptions {
   /**
    * Acquires in shared mode: any number of calls can hold the lock in shared mode at once, but none while a call without
-   * `shared` holds it. Default: `false`. Calls of both modes are served in the order of their arrival: a call that waits
-   * for the readers refuses new ones. An upgrade in place is refused: release the lock first. The readers share the empty
+   * `shared` holds it. Default: `false`. A call without `shared` that waits for the readers refuses new ones. On a local
+   * filesystem of Linux calls that wait are served in the order of their arrival, in both modes. An upgrade in place is refused: release the lock first. The readers share the empty
    * file `PATH.readers`. The default file name needs `legacy: false` too, because a legacy process does not read that
    * file. Otherwise, and on network filesystems or those without kernel locks, the call is refused with
    * `E_LOCK_UNSUPPORTED`. `slots` and `durable` do not go with it.
@@ -155,7 +155,10 @@ export interface LockStatus extends HolderProcess {
   readers?: Reader[]
 }
 
-/** A process that holds a lock in shared mode. */
+/**
+ * A process that holds a lock in shared mode, as the system lists it. `command` and `user` are those of the process that
+ * has this pid now: if the reader has ended and its child keeps the lock, that can be another process.
+ */
 export interface Reader extends HolderProcess {
   /** The process id. */
   pid: number
@@ -170,8 +173,9 @@ export interface TakenOver {
 }
 
 /**
- * A lock that this process holds until it releases it or ends. Garbage collection of this object does not release the
- * lock. Its methods do not need `this`: `work().finally(lock.release)` works.
+ * A lock that is held until it is released, or the process or worker thread that acquired it ends. Garbage collection
+ * of this object does not release it. In {@link AcquireOptions.shared} mode its file is `PATH.readers`, which the last
+ * reader removes, and no holder is recorded. Its methods do not need `this`: `work().finally(lock.release)` works.
  */
 export interface Lock {
   /** The absolute path of the lock file. */
@@ -285,7 +289,7 @@ export class LockError extends Error {
  * holder. The lock is not reentrant: a second acquire of the same process is refused too.
  *
  * A stale lock is taken over, and {@link Lock.takenOver} describes it. An empty file less than 2 s old belongs to its
- * creator, so the call waits until the file has a record or is 2 s old.
+ * creator, so the call waits until the file has a record or is 2 s old, or until a `timeout` that is not 0.
  *
  * @throws {LockError} `E_LOCK_CONTENTION`, `E_LOCK_SYMLINK`, `E_LOCK_NOT_A_FILE`, `E_LOCK_STALE`,
  *   `E_LOCK_UNSUPPORTED`. System errors and invalid arguments: see {@link LockError}.
@@ -405,7 +409,10 @@ export interface LockChannels {
    * end the session instead, without a message.
    */
   'reconcile-lock:released': ReleasedMessage
-  /** A held lock was found lost: at once if its `signal` was read or this channel had a subscriber, else by its release. */
+  /**
+   * A held lock was found lost: as {@link Lock.signal} reports it if that was read, or if this channel had a subscriber
+   * when the lock was acquired; otherwise by its release.
+   */
   'reconcile-lock:lost': LostMessage
 }
 
@@ -458,6 +465,6 @@ export interface ReleasedMessage extends LockMessage {
 
 /** See {@link LockChannels}. */
 export interface LostMessage extends ReleasedMessage {
-  /** What was found at the path. */
+  /** Why the lock counts as lost, such as `the path names another file now`. */
   reason: string
 }

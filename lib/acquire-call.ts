@@ -6,7 +6,7 @@ import { type Options, settingsOf } from './options.js'
 import { hasWaitSubscribers, publishContended, publishWaiting } from './shared/channels.js'
 import { monotonic } from './shared/clock.js'
 import { deadlockReason } from './shared/deadlock.js'
-import { isContention, type LockError } from './shared/errors.js'
+import { contention, isContention, type LockError, MESSAGE } from './shared/errors.js'
 import { slotPaths } from './shared/slots.js'
 
 /** How often a wait notifies its observers, in milliseconds. */
@@ -24,12 +24,17 @@ export interface Wait {
 /** The state of one call: its start, its first refusal, and whether it was aborted. */
 export class AcquireCall {
   isAborted = false
+  /** A first attempt got no answer in its time: the disk hangs. */
+  isUnanswered = false
   /** The listener has thrown, perhaps the refusal of another call. */
   hasThrown = false
   /** Orders the queue by the calls, not by their first refusals. */
   readonly id: number
-  /** The files of the slots, if there are several. */
-  readonly slots: string[] | undefined
+  /**
+   * The locks that the call acquires one of, by their absolute paths: the process may change its current directory. Unset
+   * for a call that does not wait, which leaves it to the addon.
+   */
+  readonly files: string[] | undefined
   readonly message: string | undefined
   readonly settings: number
   readonly #started: number
@@ -40,7 +45,7 @@ export class AcquireCall {
 
   constructor(options: Options) {
     const { cwd, file, message, slots, timeout, onWait } = options
-    this.slots = slots > 1 ? slotPaths(resultOf(native.resolvePath(cwd, file)), slots) : undefined
+    if (timeout || slots > 1) this.files = slotPaths(resultOf(native.resolvePath(cwd, file)), slots)
     this.id = timeout ? native.nextWait() : 0
     this.message = message
     this.settings = settingsOf(options)
@@ -49,16 +54,20 @@ export class AcquireCall {
     this.#started = monotonic()
   }
 
-  /** The locks to wait for, by their absolute paths: the process may have changed its current directory. */
   beginWaits(): Wait[] {
-    const files = this.slots ?? [this.#firstRefusal?.path as string]
+    const { files = [] } = this
     this.#waits = files.map((file, index) => ({ id: index === 0 ? this.id : native.nextWait(), file }))
     return this.#waits
   }
 
   /** Cancels the waits. It is harmless for those that are over. */
   cancelWaits(): void {
-    for (const { id } of this.#waits) native.cancelWait(id)
+    for (const { id } of this.#waits.splice(0)) native.cancelWait(id)
+  }
+
+  /** Whether a wait has begun and was not cancelled. */
+  get isWaiting(): boolean {
+    return this.#waits.length > 0
   }
 
   /** How long the call has been waiting for a holder, in milliseconds. */
@@ -87,9 +96,10 @@ export class AcquireCall {
     return Math.max(this.remaining, FIRST_ANSWERS_MS - (monotonic() - this.#started))
   }
 
-  /** Whether the time for the first attempts is over: the disk hangs. */
-  get isLate(): boolean {
-    return this.#timeout > 0 && this.remainingForAnswers <= 0
+  /** The refusal if a first attempt has got no answer. */
+  unanswered(path: string): LockError {
+    this.isUnanswered = true
+    return contention(this.message ?? MESSAGE, { path, reason: 'the filesystem has not answered' })
   }
 
   abort(rolledBack: Promise<unknown>): void {
@@ -135,7 +145,8 @@ export class AcquireCall {
 
   /** The holder is that of one slot. */
   #addReason(refusal: LockError): void {
-    if (this.slots) refusal.reason ??= `all ${this.slots.length} slots are held`
+    const { length } = this.files ?? []
+    if (length > 1) refusal.reason ??= `all ${length} slots are held`
   }
 }
 

@@ -16,8 +16,8 @@ import {
 import { acquireOptions, explain, type Options, type Settings, settingsOf } from './options.js'
 import { abortable, releaseLateAcquire } from './shared/abortable.js'
 import { publishAcquired, publishContended } from './shared/channels.js'
-import { clearTimeout, MAX_TIMER_MS, monotonic, setTimeout } from './shared/clock.js'
-import { contention, isContention, type LockError, MESSAGE } from './shared/errors.js'
+import { clearTimeout, MAX_TIMER_MS, monotonic, setImmediate, setTimeout } from './shared/clock.js'
+import { isContention, type LockError } from './shared/errors.js'
 
 /** How long a synchronous wait may block the engine from terminating its thread, in milliseconds. */
 const SYNC_WAIT_SLICE_MS = 20
@@ -51,15 +51,14 @@ function attemptSync(options: Options): JsLock {
 /** @returns a `Lock` after a wait, or a `JsLock` that the caller must count */
 function attemptWithinSync(options: Options, call: AcquireCall): JsLock | Lock {
   try {
-    if (!call.slots) return firstAttemptSync(options, call)
     const refusals = new Refusals()
-    for (const file of call.slots) {
+    for (const file of call.files ?? []) {
       try {
-        return firstAttemptSync({ ...options, cwd: undefined, file }, call)
+        return firstAttemptSync({ ...options, file }, call)
       } catch (error) {
         refusals.add(error)
       }
-      if (call.isLate) break
+      if (call.isUnanswered) break
     }
     throw refusals.error
   } catch (error) {
@@ -68,13 +67,10 @@ function attemptWithinSync(options: Options, call: AcquireCall): JsLock | Lock {
   }
 }
 
-function firstAttemptSync(options: Options, call: AcquireCall): JsLock {
-  const { cwd, file, message, timeout } = options
-  return (
-    resultOf(
-      native.acquireSync(cwd, file, message, settingsOf(options), timeout, call.id, toJsLock, toFailure),
-    ) ?? awaitFirstAnswer(options, call)
-  )
+function firstAttemptSync({ file, message, timeout }: Options & { file: string }, call: AcquireCall): JsLock {
+  const { id, settings } = call
+  const acquired = native.acquireSync(undefined, file, message, settings, timeout, id, toJsLock, toFailure)
+  return resultOf(acquired) ?? awaitFirstAnswer(file, call)
 }
 
 /** The refusals of several slots. */
@@ -100,14 +96,14 @@ function claim(path: string, { durable, shared }: Options): JsLock | undefined {
 }
 
 /** Waits until the deadline for the first attempt, which a slow disk delays. */
-function awaitFirstAnswer(options: Options, call: AcquireCall): JsLock {
+function awaitFirstAnswer(file: string, call: AcquireCall): JsLock {
   const end = monotonic() + call.remainingForAnswers
   for (let left = end - monotonic(); left > 0; left = end - monotonic()) {
     const acquired = resultOf(native.waitSlice(call.id, Math.min(SYNC_WAIT_SLICE_MS, left)))
     if (acquired) return acquired
   }
   native.cancelWait(call.id)
-  throw unanswered(options)
+  throw call.unanswered(file)
 }
 
 function waitSync(call: AcquireCall, remaining: number, options: Options): JsLock | Lock {
@@ -201,15 +197,15 @@ async function acquire(options: Options, call: AcquireCall): Promise<Lock> {
 }
 
 async function attemptSlots(options: Options, call: AcquireCall): Promise<JsLock> {
-  if (!call.slots) return attempt(options, call)
+  if (!call.files) return attempt(options, call)
   const refusals = new Refusals()
-  for (const file of call.slots) {
+  for (const file of call.files) {
     try {
       return await attempt({ ...options, cwd: undefined, file }, call)
     } catch (error) {
       refusals.add(error)
     }
-    if (call.isAborted || call.isLate) break
+    if (call.isAborted || call.isUnanswered) break
   }
   throw refusals.error
 }
@@ -220,7 +216,7 @@ async function attempt(options: Attempt, call: AcquireCall): Promise<JsLock> {
   if (isPromise(outcome)) {
     const lock = settled(outcome)
     if (!timeout || timeout > MAX_TIMER_MS) return lock
-    return within(lock, call.remainingForAnswers, () => unanswered(options))
+    return within(lock, call.remainingForAnswers, () => call.unanswered(file as string))
   }
   if (Array.isArray(outcome)) return settled<JsLock>(outcome as never)
   held.keep(outcome)
@@ -232,31 +228,31 @@ async function attempt(options: Attempt, call: AcquireCall): Promise<JsLock> {
 
 type Attempt = Settings & Pick<Options, 'cwd' | 'file' | 'message' | 'timeout'>
 
-/** The refusal of a call whose first attempt is not over at its deadline. */
-const unanswered = ({ cwd, file, message = MESSAGE }: Attempt): LockError =>
-  contention(message, {
-    path: resultOf(native.resolvePath(cwd, file)),
-    reason: 'the file system has not answered',
-  })
-
 /** A slow disk may delay a first attempt beyond the deadline. A lock that it acquires after that is rolled back. */
 function within(lock: Promise<JsLock>, milliseconds: number, lateError: () => Error): Promise<JsLock> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
+    let isAnswered = false
+    const onLate = () => {
+      if (isAnswered) return
       reject(lateError())
       unrefCall(lock.then(({ id }) => settled(native.rollBack(id)))).catch(() => {})
-    }, milliseconds)
+    }
+    // After a pause of the event loop its timers are late too: the answer may be there, and is read before the immediate.
+    const timer = setTimeout(() => setImmediate(onLate), milliseconds)
     // The lock keeps the process alive, unless its call was aborted.
     timer.unref()
-    lock.then(resolve, reject).finally(() => clearTimeout(timer))
+    lock.then(resolve, reject).finally(() => {
+      isAnswered = true
+      clearTimeout(timer)
+    })
   })
 }
 
 async function wait(call: AcquireCall, remaining: number): Promise<JsLock> {
-  const { message, settings } = call
-  const locks = call
-    .beginWaits()
-    .map(({ id, file }) => settled(native.wait(id, file, message, settings, remaining)))
+  const locks = call.beginWaits().map((wait, _, { length }) => {
+    const lock = begin(call, wait, remaining)
+    return length > 1 ? lock.catch((error) => beginAgain(call, wait, error)) : lock
+  })
   const lock = firstOf(locks)
   try {
     const acquired = await (call.hasObserver ? waitWithNotifications(call, lock) : lock)
@@ -266,10 +262,20 @@ async function wait(call: AcquireCall, remaining: number): Promise<JsLock> {
     // Only needed if the listener failed: otherwise the wait has ended.
     await endWaits(call, locks)
     if (call.hasThrown) throw error
-    // A synchronous call of this thread has claimed the lock that this call had acquired.
+    // As in `beginAgain`, without a promise more for each waiter.
     if (isContention(error) && call.remaining > 0) return wait(call, call.remaining)
     throw call.withLastKnownHolder(error)
   }
+}
+
+const begin = ({ message, settings }: AcquireCall, { id, file }: Wait, remaining: number): Promise<JsLock> =>
+  settled(native.wait(id, file, message, settings, remaining))
+
+/** Waits again if a synchronous call of this thread has claimed the lock that this call had acquired. */
+function beginAgain(call: AcquireCall, wait: Wait, error: unknown): Promise<JsLock> {
+  const { isWaiting, remaining } = call
+  if (!isContention(error) || !isWaiting || remaining <= 0) throw error
+  return begin(call, wait, remaining).catch((again) => beginAgain(call, wait, again))
 }
 
 /** Cancels the waits, and rolls back each lock but `acquired`. */

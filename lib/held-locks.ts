@@ -22,6 +22,9 @@ const BRAND = Symbol('lock')
 /** Locks that asynchronous calls have acquired and return in the next turn of the event loop. */
 const undelivered = new Set<JsLock>()
 
+/** The locks whose asynchronous release is under way: the addon no longer finds them. */
+const releasing = new Set<HeldLock>()
+
 /** How many locks are held or being acquired. */
 let activeCount = 0
 
@@ -128,9 +131,11 @@ function releaseAll(): void {
   const ends = hasEndSubscribers()
     ? [...heldLocks.values()]
         .filter(isUnreported)
-        .map((lock) => ({ lock, lost: lock.isHeld() ? undefined : { reason } }))
+        .map((lock) => ({ lock, lost: lock.isHeld() || releasing.has(lock) ? undefined : { reason } }))
     : []
   native.releaseAll()
+  // A later listener that releases a lock publishes nothing.
+  heldLocks.clear()
   for (const { lock, lost } of ends) publishEnded(lock, lost)
 }
 
@@ -157,6 +162,7 @@ const own = {
   watch,
   findIdByPath,
   get,
+  releasing,
   isLock,
   keep,
   claim,

@@ -3,13 +3,16 @@ import type { JsStatus } from '../binding.js'
 import type * as contract from '../index.js'
 import { acquireLock, acquireLockSync } from './acquire.js'
 import { Lock, releaseLock, releaseLockSync, withoutNulls } from './lock.js'
-import { native, resultOf, settled } from './native.js'
+import { native, resultOf, settled, unrefCall } from './native.js'
 import { acquireOptions, breakOptions, settingsOf, targetOptions } from './options.js'
 import { LockError as SharedLockError } from './shared/errors.js'
 import { createWithLock } from './shared/with-lock.js'
 
 const LockError: typeof contract.LockError = SharedLockError
-const kind = { acquireLock, rollBack: Lock.rollBack, shorthand: 'cwd', identify }
+/** The process may end before: its exit waits a moment for pending work. */
+const rollBack = async (lock: contract.Lock) => void (await unrefCall(Lock.rollBack(lock)))
+
+const kind = { acquireLock, rollBack, shorthand: 'cwd', identify }
 const withLock = createWithLock(kind) as typeof contract.withLock
 
 /** A lock has one path in its real directory. */

@@ -63,6 +63,7 @@ class Lock implements PublicLock {
   }
 
   async #end() {
+    held.releasing.add(this)
     try {
       await settled(native.releaseHeld(this.#id))
       held.untrack(this.#id)
@@ -70,6 +71,7 @@ class Lock implements PublicLock {
       held.untrack(this.#id, error)
       throw error
     } finally {
+      held.releasing.delete(this)
       this.#released = undefined
     }
   }
@@ -77,8 +79,9 @@ class Lock implements PublicLock {
   get releaseSync() {
     this.#releaseSync ??= () => {
       try {
-        resultOf(native.releaseHeldSync(this.#id))
-        held.untrack(this.#id)
+        const isReleased = resultOf(native.releaseHeldSync(this.#id))
+        // A pending release finds out how it ends.
+        if (isReleased || !this.#released) held.untrack(this.#id)
       } catch (error) {
         held.untrack(this.#id, error)
         throw error
@@ -142,11 +145,18 @@ function idOfFailed(error: unknown): number | undefined {
 const lockIn = ([first, ...more]: unknown[]): HeldLock | undefined =>
   held.isLock(first) && more.length === 0 ? first : undefined
 
+/** The lock at a path whose release is under way. */
+function releasingAt(cwd: string | undefined, file: string | undefined): HeldLock | undefined {
+  if (held.releasing.size === 0) return undefined
+  const path = resultOf(native.resolvePath(cwd, file))
+  return [...held.releasing].find((lock) => lock.path === path)
+}
+
 async function releaseLock(...args: unknown[]): Promise<void> {
   const lock = lockIn(args)
   if (lock) return lock.release()
   const { cwd, file } = targetOptions('releaseLock', args)
-  const known = held.get(resultOf(native.findHeld(cwd, file)))
+  const known = held.get(resultOf(native.findHeld(cwd, file))) ?? releasingAt(cwd, file)
   if (known) return known.release()
   try {
     held.untrack((await settled(native.release(cwd, file))) ?? undefined)

@@ -117,7 +117,7 @@ export const options = {
     of: ['status'],
   },
   watch: {
-    help: 'print a line now and at each change of the state or the holder, until SIGINT or SIGTERM',
+    help: 'print a line now and at each change of the state or the holder, until SIGINT, SIGTERM or an error',
     of: ['status'],
   },
   force: {

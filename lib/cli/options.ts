@@ -65,9 +65,10 @@ const DESCRIPTOR_HINT =
 const URL_HINT = 'a URL goes with --postgres'
 
 /**
- * Whether a word may be a URL with a password, or a part of one. Messages must not repeat it: they end up in logs.
+ * Whether a word may contain a password: a URL or a part of one, or the value of a variable. Messages must not repeat it:
+ * they end up in logs.
  */
-export const isSecret = (word: string): boolean => /:\/\/|@/.test(word)
+export const isSecret = (word: string): boolean => /:\/\/|@|^\w+=/.test(word)
 
 /** The arguments of this program and those of the command that it runs. */
 interface Split {

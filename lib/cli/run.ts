@@ -11,17 +11,29 @@ import { leaveTerminal } from './terminal.js'
 import { WaitingLine } from './waiting-line.js'
 
 /** The signals that end a wait. */
-const FATAL = new Set<NodeJS.Signals>(['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'])
+const FATAL = new Set<NodeJS.Signals>([
+  'SIGINT',
+  'SIGTERM',
+  'SIGHUP',
+  'SIGQUIT',
+  'SIGUSR1',
+  'SIGUSR2',
+  'SIGBREAK',
+])
 
 export async function run(options: RunCommand): Promise<void> {
   const signals = new Signals()
   const line = new WaitingLine()
-  const end = await withTarget(options, async (target) => {
-    const lock = await acquire(target, options, signals, line)
-    return typeof lock === 'object' ? runUnder(lock, options, signals) : lock
-  })
-  signals.end()
-  leaveTerminal()
+  let end: ExitStatus
+  try {
+    end = await withTarget(options, async (target) => {
+      const lock = await acquire(target, options, signals, line)
+      return typeof lock === 'object' ? runUnder(lock, options, signals) : lock
+    })
+  } finally {
+    signals.end()
+    leaveTerminal()
+  }
   if (typeof end === 'string') exitBySignal(end)
   // Otherwise the pending inspection would keep this process running.
   else if (line.isInspecting) process.exit(end)

@@ -12,6 +12,8 @@ const FORWARDED: NodeJS.Signals[] = [
   'SIGWINCH',
   'SIGTSTP',
   'SIGCONT',
+  // Ctrl-Break on Windows; an event without a source elsewhere.
+  'SIGBREAK',
 ]
 
 /** Signals whose default action also writes a core file. */

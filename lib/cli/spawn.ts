@@ -10,6 +10,9 @@ import { areZombies, hasTerminal, isAlreadyDelivered } from './terminal.js'
 /** An exit code, or the signal that ended the command. */
 export type ExitStatus = number | NodeJS.Signals
 
+/** Signals for the command alone: the default action, as of the programs that a script runs, is to end. */
+const OF_COMMAND = new Set<NodeJS.Signals>(['SIGUSR1', 'SIGUSR2'])
+
 /** How often a process group that should end is checked, in milliseconds. */
 const GROUP_CHECK_MS = 20
 
@@ -30,14 +33,15 @@ export function runCommand(
   args: string[],
   { signals, loss, killAfter, descriptor }: RunOptions,
 ): Promise<ExitStatus> {
-  // Without a terminal, the command gets its own session, so that its descendants end with it.
+  // Without a terminal the command gets its own session, so that signals reach its descendants.
   const detached = !hasTerminal()
   return new Promise((resolve) => {
     let child: ChildProcess
     let killer: NodeJS.Timeout | undefined
     const send = (signal: NodeJS.Signals) => {
       // The kernel does not stop a process group of its own session by SIGTSTP.
-      if (detached) signalGroup(child.pid, signal === 'SIGTSTP' ? 'SIGSTOP' : signal)
+      if (detached && !OF_COMMAND.has(signal))
+        signalGroup(child.pid, signal === 'SIGTSTP' ? 'SIGSTOP' : signal)
       else child.kill(signal)
     }
     const onLoss = () => {
@@ -53,8 +57,10 @@ export function runCommand(
       )
     }
     const onEnd = async (end: ExitStatus) => {
+      // After a signal, the processes that the command has started may still work under the lock.
+      const canLeaveWork = () => loss.aborted || typeof end === 'string'
+      while (canLeaveWork() && detached && isRunning(child.pid)) await delay(GROUP_CHECK_MS)
       loss.removeEventListener('abort', onLoss)
-      while (killer && detached && isRunning(child.pid)) await delay(GROUP_CHECK_MS)
       clearTimeout(killer)
       resolve(end)
     }
@@ -119,8 +125,8 @@ function reportSpawnFailure(command: string, error: NodeJS.ErrnoException): numb
   const isMissing = error.code === 'ENOENT'
   const hasFile = isMissing && command.includes('/') && existsSync(command)
   const missing = hasFile ? 'the interpreter in its first line was not found' : 'command not found'
-  // A mistyped command line may contain a URL with a password here.
-  const shown = command.includes('://') ? 'the command' : command
+  // A mistyped command line may have a password here, in a URL or as the value of a variable.
+  const shown = /:\/\/|^\w+=/.test(command) ? 'the command' : command
   say(`reconcile-lock: ${shown}: ${isMissing ? missing : textOf(error)}`)
   return isMissing ? exitCodes.notFound : exitCodes.notExecutable
 }

@@ -14,6 +14,8 @@ const TERMINAL_SIGNALS = new Set<NodeJS.Signals>(['SIGINT', 'SIGQUIT', 'SIGTSTP'
  * @param pid the pid of the command
  */
 export function isAlreadyDelivered(signal: NodeJS.Signals, pid: number | undefined): boolean {
+  // All processes of a console get its events, and no other signal reaches a handler.
+  if (process.platform === 'win32') return true
   return TERMINAL_SIGNALS.has(signal) && isInForeground() && isInThisGroup(pid) && hasHandler(pid, signal)
 }
 
@@ -38,7 +40,7 @@ function isInThisGroup(pid: number | undefined): boolean {
 
 function isInForeground(): boolean {
   const [group, foreground] = groups() ?? []
-  return group === undefined ? isatty(0) : group === foreground
+  return group === undefined ? hasTerminal() : group === foreground
 }
 
 /** Whether a terminal controls this process; true on Windows, where a process has no group. */

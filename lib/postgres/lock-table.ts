@@ -118,10 +118,11 @@ export class LockTable {
     const { owner, user, kind, isTrusted } = found
     if (!isTrusted || kind !== 'r') {
       const table = tableName(schema)
-      const what = kind === 'r' ? 'The table' : 'What is no table, but has its name,'
       const message =
-        `${what} ${table} belongs to the role ${owner}, who could make it run statements with the rights of ${user}. ` +
-        `Unless that is meant (ALTER TABLE ${table} OWNER TO ${user}), have it dropped or use another schema`
+        kind === 'r'
+          ? `The table ${table} belongs to the role ${owner}, which could run statements with the rights of ${user}. ` +
+            `If that is intended, run ALTER TABLE ${table} OWNER TO ${user}; otherwise drop it, or use another schema`
+          : `${table} is not a table, and belongs to the role ${owner}. Drop it, or use another schema`
       throw lockError('E_LOCK_TABLE', session.place, message)
     }
     session.trusted = schema

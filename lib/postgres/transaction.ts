@@ -26,7 +26,9 @@ export async function lockInTransaction(
   try {
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, MAX_PAUSE_MS)) {
       signal?.throwIfAborted()
-      if (await attempt(client, lockKey(name))) return
+      const isAcquired = await attempt(client, lockKey(name))
+      signal?.throwIfAborted()
+      if (isAcquired) return
       const left = end - monotonic()
       if (left <= 0) {
         const path = `${placeOf(client)}#${encodeURIComponent(name)}`

@@ -1,12 +1,24 @@
 import { addAbortListener } from 'node:events'
 
-const callbacksBySignal = new WeakMap<AbortSignal, Set<() => void>>()
+interface Listening {
+  readonly callbacks: Set<() => void>
+  readonly listener: () => void
+}
 
-function runCallbacks({ target }: Event): void {
-  const signal = target as AbortSignal
-  const callbacks = callbacksBySignal.get(signal) ?? []
-  callbacksBySignal.delete(signal)
-  for (const callback of callbacks) callback()
+const listening = new WeakMap<AbortSignal, Listening>()
+
+/** Adds the one listener of a signal. It does not use the event, whose target some polyfills do not set. */
+function listen(signal: AbortSignal): Listening {
+  const callbacks = new Set<() => void>()
+  const listener = () => {
+    listening.delete(signal)
+    for (const callback of callbacks) callback()
+  }
+  // Unlike `addEventListener`, its listener runs even if an earlier one has called `stopImmediatePropagation`.
+  addAbortListener(signal, listener)
+  const added = { callbacks, listener }
+  listening.set(signal, added)
+  return added
 }
 
 /**
@@ -15,17 +27,13 @@ function runCallbacks({ target }: Event): void {
  * @returns a function that removes the callback
  */
 export function onAbort(signal: AbortSignal, callback: () => void): () => void {
-  const callbacks = callbacksBySignal.get(signal) ?? new Set()
-  if (callbacks.size === 0) {
-    callbacksBySignal.set(signal, callbacks)
-    // Unlike `addEventListener`, its listener runs even if an earlier one has called `stopImmediatePropagation`.
-    addAbortListener(signal, runCallbacks as (event: unknown) => void)
-  }
+  const own = listening.get(signal) ?? listen(signal)
+  const { callbacks, listener } = own
   callbacks.add(callback)
   return () => {
-    if (callbacks.delete(callback) && callbacks.size === 0 && callbacksBySignal.get(signal) === callbacks) {
-      callbacksBySignal.delete(signal)
-      signal.removeEventListener('abort', runCallbacks)
+    if (callbacks.delete(callback) && callbacks.size === 0 && listening.get(signal) === own) {
+      listening.delete(signal)
+      signal.removeEventListener('abort', listener)
     }
   }
 }

@@ -1,3 +1,4 @@
+import { releaseLateAcquire } from './abortable.js'
 import { monotonic } from './clock.js'
 import { argumentError, warn } from './errors.js'
 import { isPlain } from './plain.js'
@@ -73,7 +74,11 @@ async function acquireAll<O extends { timeout?: number | undefined }, L extends 
       sorted.push(lock)
     }
   } catch (error) {
-    return releaseAfter(sorted, () => Promise.reject(error), kind.rollBack)
+    return releaseAfter(
+      sorted,
+      () => Promise.reject(error),
+      (lock) => releaseLateAcquire(kind.rollBack(lock)),
+    )
   }
   return { named, sorted }
 }
@@ -88,11 +93,11 @@ function optionsOf(shorthand: string, target: unknown, index: number, common: ob
   return { ...common, ...Object.fromEntries(given) }
 }
 
-/** Releases the locks, the last one first, when `work` has settled. */
+/** Releases the locks, the last one first, when `work` has settled. No release waits for another, as a disk may hang. */
 async function releaseAfter<T, L extends Releasable>(
   locks: L[],
   work: () => T | Promise<T>,
-  release = (lock: L) => lock.release(),
+  release: (lock: L) => Promise<void> = (lock) => lock.release(),
 ): Promise<T> {
   const failures: unknown[] = []
   let result: T | undefined
@@ -101,7 +106,8 @@ async function releaseAfter<T, L extends Releasable>(
   } catch (error) {
     failures.push(error)
   }
-  for (const lock of locks.toReversed()) await release(lock).catch((error) => failures.push(error))
+  for (const end of await Promise.allSettled(locks.toReversed().map(release)))
+    if (end.status === 'rejected') failures.push(end.reason)
   if (failures.length === 0) return result as T
   // The caller gets the first failure; the others must not be lost.
   for (const error of failures.slice(1)) warn(error)
