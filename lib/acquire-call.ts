@@ -15,6 +15,9 @@ export const NOTIFY_INTERVAL_MS = 1000
 /** The minimum time for the first attempts of a call, in milliseconds: only a holder may refuse it, not a busy machine. */
 const FIRST_ANSWERS_MS = 200
 
+/** The minimum time for each of them, in milliseconds, as the first slots may have taken all of the call's time. */
+const FIRST_ANSWER_MS = 25
+
 /** The wait for one lock. */
 export interface Wait {
   id: number
@@ -42,6 +45,7 @@ export class AcquireCall {
   readonly #onWait: Options['onWait']
   #waits: Wait[] = []
   #firstRefusal: LockError | undefined
+  #notified = Number.NEGATIVE_INFINITY
 
   constructor(options: Options) {
     const { cwd, file, message, slots, timeout, onWait } = options
@@ -91,9 +95,9 @@ export class AcquireCall {
     return this.isAborted ? 0 : this.#timeout - (monotonic() - this.#started)
   }
 
-  /** How long the call may wait for the answers to its first attempts, in milliseconds. */
+  /** How long the call may wait for the answer to a first attempt, in milliseconds. */
   get remainingForAnswers(): number {
-    return Math.max(this.remaining, FIRST_ANSWERS_MS - (monotonic() - this.#started))
+    return Math.max(this.remaining, FIRST_ANSWERS_MS - (monotonic() - this.#started), FIRST_ANSWER_MS)
   }
 
   /** The refusal if a first attempt has got no answer. */
@@ -113,6 +117,11 @@ export class AcquireCall {
     return this.#onWait !== undefined || hasWaitSubscribers()
   }
 
+  /** How long the next notification must wait, in milliseconds. */
+  get notificationPause(): number {
+    return this.#notified + NOTIFY_INTERVAL_MS - monotonic()
+  }
+
   notify(): void {
     const { path = '', holder, reason: known } = this.#currentRefusal() ?? {}
     const reason = known ?? deadlockReason(holder)
@@ -123,6 +132,7 @@ export class AcquireCall {
       waited: this.waited(),
     }
     const onWait = this.#onWait
+    this.#notified = monotonic()
     onWait?.(status)
     if (hasWaitSubscribers()) publishWaiting(status)
   }

@@ -256,7 +256,11 @@ async function wait(call: AcquireCall, remaining: number): Promise<JsLock> {
   const lock = firstOf(locks)
   try {
     const acquired = await (call.hasObserver ? waitWithNotifications(call, lock) : lock)
-    if (locks.length > 1) await endWaits(call, locks, acquired)
+    if (locks.length > 1) {
+      await endWaits(call, locks, acquired)
+      // Meanwhile `releaseLock` may have released it.
+      if (!native.deliver(acquired.id)) return wait(call, Math.max(call.remaining, 1))
+    }
     return acquired
   } catch (error) {
     // Only needed if the listener failed: otherwise the wait has ended.
@@ -294,7 +298,7 @@ function firstOf(locks: Promise<JsLock>[]): Promise<JsLock> {
   })
 }
 
-/** Notifies the listener; ends the wait if it throws. */
+/** Notifies the listener, also after a wait that was begun again; ends the wait if it throws. */
 async function waitWithNotifications(call: AcquireCall, lock: Promise<JsLock>): Promise<JsLock> {
   let timer: NodeJS.Timeout | undefined
   const failed = new Promise<never>((_, reject) => {
@@ -308,7 +312,9 @@ async function waitWithNotifications(call: AcquireCall, lock: Promise<JsLock>): 
         reject(error)
       }
     }
-    notify()
+    const { notificationPause } = call
+    if (notificationPause > 0) timer = setTimeout(notify, notificationPause + 1)
+    else notify()
   })
   try {
     return await Promise.race([lock, failed])

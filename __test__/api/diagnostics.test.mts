@@ -189,6 +189,18 @@ test(
   }),
 )
 
+test('an exit publishes each release once', (t) => {
+  const program = `
+    const { subscribe } = require('node:diagnostics_channel')
+    for (const name of ['released', 'lost'])
+      subscribe('reconcile-lock:' + name, ({ path }) => console.error(name, path.at(-1)))
+    const [a, b] = ['a', 'b'].map((file) => lock.acquireLockSync({ cwd, file }))
+    process.on('exit', () => b.releaseSync())
+    a.release()
+    process.exit()`
+  assert.deepEqual(printed(t, program).trim().split('\n').toSorted(), ['released a', 'released b'])
+})
+
 test('no message is created without a subscriber', (t) => {
   // Only `ownHolder` reads the record of this process, and every message except `contended` needs it.
   const program = `

@@ -305,6 +305,8 @@ const secrets: [args: string[], hint: RegExp][] = [
   [['run', 'psql', URL], /-- and the command to run are missing: reconcile-lock run -- COMMAND/],
   [['run', URL, 'true'], /run takes a path before the command, not a URL; a URL goes with --postgres/],
   [['run', URL], /reconcile-lock run -- COMMAND/],
+  [['run', '--file', 'f', 'PGPASSWORD=SECRET', 'true'], /reconcile-lock run -- COMMAND/],
+  [['PGPASSWORD=SECRET'], /unknown command; commands: run/],
   [['run', '-E', URL, 'a', 'true'], /--conflict-exit-code: expected/],
   [['run', '--wait', URL, '--', 'true'], /--wait: expected a number of seconds/],
   [['run', `--wait=${URL}`, '--', 'true'], /--wait: expected a number of seconds/],
@@ -328,10 +330,11 @@ for (const [args, hint] of secrets)
     assert.doesNotMatch(stderr, /SEC|RET/)
   })
 
-test('run does not print a URL given as command', (t) => {
-  const { code, stderr } = cli(directory(t), ['run', '--', URL])
-  assert.deepEqual([code, stderr], [127, 'reconcile-lock: the command: command not found\n'])
-})
+for (const word of [URL, 'PGPASSWORD=SECRET'])
+  test(`run does not print the missing command ${word}`, (t) => {
+    const { code, stderr } = cli(directory(t), ['run', '--', word])
+    assert.deepEqual([code, stderr], [127, 'reconcile-lock: the command: command not found\n'])
+  })
 
 test('options may come before the command', (t) => {
   const cwd = directory(t)

@@ -12,12 +12,13 @@ import {
 import { constants } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { acquireLockSync, inspectLockSync } from 'reconcile-lock'
+import { acquireLockSync, inspectLockSync, resolveLockPath } from 'reconcile-lock'
 import { send } from '../support/child.mjs'
 import {
   bin,
   cli,
   exists,
+  hideProc,
   Listener,
   publicProgram,
   Running,
@@ -28,7 +29,7 @@ import {
 } from '../support/cli.mjs'
 import { directory } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
-import { until } from '../support/time.mjs'
+import { sleep, until } from '../support/time.mjs'
 
 const wrongEnd: KnownFailure = {
   runtime: 'deno',
@@ -94,14 +95,11 @@ for (const [name, number] of Object.entries(constants.signals).filter(([name]) =
   )
 }
 
-/** Hides /proc from the command that follows; only root can. */
-const hide = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs none /proc && exec "$@"', 'sh']
-
 const missing: Record<string, { env?: NodeJS.ProcessEnv; within?: string[]; known?: KnownFailure | [] }> = {
   'there are prlimit and /proc': {},
   'there is no prlimit': { env: { PATH: '/nowhere' } },
   'there is no /proc': {
-    within: hide,
+    within: hideProc,
     known: { runtime: 'bun', why: 'Bun does not start the command without /proc' },
   },
 }
@@ -316,12 +314,12 @@ test(
       { platform: 'qemu', why: 'qemu does not end without /proc' },
     ],
     async (t) => {
-      const [command = '', ...args] = hide
+      const [command = '', ...args] = hideProc
       const tried = spawnSync(command, [...args, 'true'], { encoding: 'utf8' })
       if (tried.status !== 0)
         return t.skip(`/proc cannot be hidden here: ${tried.stderr?.trim() || tried.error}`)
       const cwd = directory(t)
-      const running = new Running(t, cwd, ['run', '--', 'sh', '-c', 'touch ready; exec sleep 30'], hide)
+      const running = new Running(t, cwd, ['run', '--', 'sh', '-c', 'touch ready; exec sleep 30'], hideProc)
       await until(exists(join(cwd, 'ready')), 'the command runs')
       send(running.child, 'SIGINT')
       const { signal, stderr } = await running.ends()
@@ -329,3 +327,71 @@ test(
     },
   ),
 )
+
+/** A shell that SIGTERM ends, and in its group a process that it does not; that ends if the file `end` exists. */
+const PIPELINE = [
+  'sh',
+  '-c',
+  'echo $$ > shell; sh -c "$0" | cat',
+  `trap 'touch finishing' TERM
+    touch ready; until test -e end || ! test -e "$PWD"; do sleep 0.05; done`,
+]
+
+/** Waits until the shell of `PIPELINE` has ended, and longer than `run` takes to notice that. */
+async function shellEnds(cwd: string): Promise<void> {
+  await until(exists(join(cwd, 'finishing')), 'the other process has got SIGTERM')
+  await until(() => !existsSync(`/proc/${read(join(cwd, 'shell')).trim()}`), 'the shell has ended')
+  await sleep(300, 'run would release the lock by then')
+}
+
+test('run holds the lock for the group of an ended command', async (t) => {
+  const cwd = directory(t)
+  const running = new Running(t, cwd, ['run', '--', ...PIPELINE], ['setsid'])
+  await until(exists(join(cwd, 'ready')), 'the command runs')
+  send(running.child, 'SIGTERM')
+  await shellEnds(cwd)
+  assert.equal(inspectLockSync(cwd).state, 'held')
+  writeFileSync(join(cwd, 'end'), '')
+  assert.equal((await running.ends()).signal, 'SIGTERM')
+  assert.equal(inspectLockSync(cwd).state, 'free')
+})
+
+test('run awaits the group after a loss without SIGKILL', async (t) => {
+  const cwd = directory(t)
+  const running = new Running(t, cwd, ['run', '--kill-after', 'forever', '--', ...PIPELINE], ['setsid'])
+  await until(exists(join(cwd, 'ready')), 'the command runs')
+  unlinkSync(resolveLockPath(cwd))
+  await shellEnds(cwd)
+  assert.equal(running.child.exitCode, null)
+  writeFileSync(join(cwd, 'end'), '')
+  assert.equal((await running.ends()).code, 74)
+})
+
+test('run holds the lock for a process of another user', async (t) => {
+  const cwd = directory(t)
+  const root = becomesRoot(t, cwd)
+  if (root === undefined) return
+  chmodSync(cwd, 0o777)
+  const inner = 'touch ready; until test -e end || ! test -e "$PWD"; do sleep 0.05; done'
+  const command = ['sh', '-c', '"$@"; true', 'sh', root, '--reuid', '0', 'sh', '-c', inner]
+  const running = new Running(t, cwd, ['run', '--', ...command], ['setpriv', ...asNobody], publicProgram())
+  await until(exists(join(cwd, 'ready')), 'the command runs')
+  send(running.child, 'SIGTERM')
+  await sleep(500, 'run would release the lock by then')
+  assert.equal(inspectLockSync(cwd).state, 'held')
+  writeFileSync(join(cwd, 'end'), '')
+  assert.equal((await running.ends()).signal, 'SIGTERM')
+})
+
+test('SIGUSR1 reaches the command alone without a terminal', async (t) => {
+  const cwd = directory(t)
+  const script = `trap 'touch got' USR1; touch ready; sleep 1 && touch slept || touch interrupted`
+  const running = new Running(t, cwd, ['run', '--', 'sh', '-c', script], ['setsid'])
+  await until(exists(join(cwd, 'ready')), 'the command runs')
+  send(running.child, 'SIGUSR1')
+  assert.equal((await running.ends()).code, 0)
+  assert.deepEqual(
+    ['got', 'slept', 'interrupted'].map((name) => existsSync(join(cwd, name))),
+    [true, true, false],
+  )
+})

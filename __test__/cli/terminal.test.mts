@@ -1,13 +1,24 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLockSync, inspectLockSync } from 'reconcile-lock'
 import { duration } from '../../lib/cli/output.js'
 import { fitting } from '../../lib/cli/waiting-line.js'
-import { bin, cli, exists, hasHandledAll, Listener, read, shell, stateOf, waits } from '../support/cli.mjs'
+import {
+  bin,
+  cli,
+  exists,
+  hasHandledAll,
+  hideProc,
+  Listener,
+  read,
+  shell,
+  stateOf,
+  waits,
+} from '../support/cli.mjs'
 import { directory, leave } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { lostStop } from '../support/qemu.mjs'
@@ -390,6 +401,59 @@ test(
     await until(() => read(join(cwd, 'code')) !== '', 'run has ended')
     assert.equal(read(join(cwd, 'code')), '7\n')
   }),
+)
+
+test(
+  'run without its terminal exits 73 after an error',
+  knownFailure(asksOnTerminal, async (t) => {
+    if (!hasTerminal(t)) return
+    const cwd = directory(t)
+    const lock = acquireLockSync({ cwd, file: 'f' })
+    // A background job gets no SIGHUP.
+    const job = shell(['run', '--wait', 'forever', 'f', 'true'])
+    const line = `trap '' HUP; set -m; ${job} & echo $! > pid; wait $!; echo $? > code`
+    const args = ['-q', '-c', `bash -c ${quoted([line])}`, '/dev/null']
+    const script = spawn('script', args, { cwd, stdio: ['pipe', 'ignore', 'inherit'] })
+    t.after(() => script.kill('SIGKILL'))
+    await until(() => waits(Number(read(join(cwd, 'pid')))), 'run waits')
+    script.kill('SIGKILL')
+    await once(script, 'exit')
+    symlinkSync('/nowhere', join(cwd, 'link'))
+    renameSync(join(cwd, 'link'), lock.path)
+    await until(() => read(join(cwd, 'code')) !== '', 'run has ended')
+    assert.equal(read(join(cwd, 'code')), '73\n')
+  }),
+)
+
+test(
+  'Ctrl-C reaches a command once without /proc',
+  knownFailure(
+    [
+      asksOnTerminal,
+      { runtime: 'bun', why: 'Bun does not start the command without /proc' },
+      { platform: 'qemu', why: 'qemu does not end without /proc' },
+    ],
+    async (t) => {
+      if (!hasTerminal(t)) return
+      const [command = '', ...rest] = hideProc
+      const tried = spawnSync(command, [...rest, 'true'], { encoding: 'utf8' })
+      if (tried.status !== 0)
+        return t.skip(`/proc cannot be hidden here: ${tried.stderr?.trim() || tried.error}`)
+      const cwd = directory(t)
+      const listener = new Listener(cwd, ['SIGINT'])
+      const words = [...hideProc, process.execPath, bin, 'run', '--', ...listener.command]
+      const terminal = new Terminal(t, `sh -c ${quoted([`exec ${quoted(words)} < /dev/null`])}`, cwd)
+      await listener.pid()
+      for (const received of ['SIGINT', 'SIGINT,SIGINT', 'SIGINT,SIGINT,SIGINT']) {
+        terminal.type(CTRL_C)
+        await listener.receives(received)
+        await sleep(200, 'a second copy would come')
+        assert.equal(listener.received(), received)
+      }
+      writeFileSync(join(cwd, 'end'), '')
+      assert.equal(await terminal.ends(), 9)
+    },
+  ),
 )
 
 test('the line is cut to the width of the terminal', () => {

@@ -1,8 +1,8 @@
 // A hanging disk, simulated by strace: calls on one lock file take three seconds.
 import assert from 'node:assert/strict'
-import { fork, spawn } from 'node:child_process'
+import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { acquireLock, inspectLockSync, type Lock, resolveLockPath } from 'reconcile-lock'
@@ -218,10 +218,98 @@ test('a lock whose loss is watched delays no other on a hanging disk', { skip },
   const child = fork(written(t, cwd, body))
   t.after(() => child.kill('SIGKILL'))
   await once(child, 'message')
-  const { delayed } = await slow(t, child.pid, [join(cwd, 'hangs')], 'fstat', HANG)
+  const { delayed } = await slow(t, child.pid, [join(cwd, 'hangs')], 'fstat,newfstatat', HANG)
   await sleep(1000, 'losses are checked four times a second')
   child.send(0)
   const [longest] = await once(child, 'message')
   assert.ok(longest < SOON, `${longest} ms`)
+  await delayed()
+})
+
+/** A process that answers a message by what `body` sends; it has loaded the package as `lock`. */
+async function program(t: TestContext, cwd: string, before: string, body: string): Promise<ChildProcess> {
+  const script = `${before}\nprocess.send(0)\nprocess.on('message', async () => {\n${body}\n})`
+  const child = fork(written(t, cwd, script))
+  t.after(() => child.kill('SIGKILL'))
+  await once(child, 'message')
+  return child
+}
+
+async function answer(child: ChildProcess): Promise<unknown> {
+  child.send(0)
+  const [message] = await once(child, 'message')
+  return message
+}
+
+test('a call without an answer keeps its directory', { skip }, async (t) => {
+  const [here, there] = [directory(t), directory(t)]
+  const body = `
+    const pending = lock.acquireLock({ file: 'l', timeout: 300.9 })
+    process.chdir(${JSON.stringify(there)})
+    process.send(await pending.then(({ path }) => 'acquired ' + path, ({ path }) => path))`
+  const child = await program(t, here, `process.chdir(${JSON.stringify(here)})`, body)
+  await slow(t, child.pid, [join(here, 'l')], 'openat', HANG)
+  assert.equal(await answer(child), join(here, 'l'))
+})
+
+test('releaseLock waits for a release that is under way', { skip }, async (t) => {
+  const cwd = directory(t)
+  const body = `
+    held.release()
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50)
+    await lock.releaseLock({ cwd, file: 'l' })
+    process.send(require('node:fs').existsSync(held.path))`
+  const child = await program(t, cwd, `const held = lock.acquireLockSync({ cwd, file: 'l' })`, body)
+  const { delayed } = await slow(t, child.pid, [cwd], 'unlink,unlinkat', 500)
+  assert.equal(await answer(child), false)
+  await delayed()
+})
+
+test('a loss during a release is published by that release', { skip }, async (t) => {
+  const cwd = directory(t)
+  const before = `
+    const held = lock.acquireLockSync({ cwd, file: 'l' })
+    const events = []
+    for (const name of ['released', 'lost'])
+      require('node:diagnostics_channel').subscribe('reconcile-lock:' + name, () => events.push(name))`
+  const body = `
+    const first = held.release()
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50)
+    held.releaseSync()
+    await first.catch(() => {})
+    process.send(events)`
+  const child = await program(t, cwd, before, body)
+  rmSync(join(cwd, 'l'))
+  const { delayed } = await slow(t, child.pid, [cwd, join(cwd, 'l')], 'newfstatat', 500)
+  assert.deepEqual(await answer(child), ['lost'])
+  await delayed()
+})
+
+test('withLock is refused while a disk delays the rollback', { skip }, async (t) => {
+  const cwd = directory(t)
+  const lock = await acquireLock({ cwd, file: 'b' })
+  const body = `
+    const started = performance.now()
+    const call = lock.withLock(() => {}, [{ file: 'a' }, { file: 'b' }], { cwd, timeout: 300 })
+    process.send(await call.catch(({ code }) => [code, performance.now() - started]))`
+  const child = await program(t, cwd, '', body)
+  const { delayed } = await slow(t, child.pid, [cwd], 'unlink,unlinkat', HANG)
+  const [code, took] = (await answer(child)) as [string, number]
+  assert.equal(code, 'E_LOCK_CONTENTION')
+  assert.ok(took < SOON, `${took} ms`)
+  await delayed()
+  await lock.release()
+})
+
+test('withLock releases a lock while another one hangs', { skip }, async (t) => {
+  const cwd = directory(t)
+  const [healthy, hanging] = [join(cwd, 'a'), join(cwd, 'b')]
+  for (const each of [healthy, hanging]) mkdirSync(each)
+  const body = `await lock.withLock(() => process.send(0), ${JSON.stringify([healthy, hanging])})`
+  const child = await program(t, cwd, '', body)
+  const { delayed } = await slow(t, child.pid, [hanging], 'unlink,unlinkat', HANG)
+  await answer(child)
+  await until(() => inspectLockSync(healthy).state === 'free', 'the healthy one is released')
+  assert.equal(inspectLockSync(hanging).state, 'held')
   await delayed()
 })

@@ -80,6 +80,9 @@ export class Running {
   }
 }
 
+/** Hides /proc from the command that follows; only root can. */
+export const hideProc = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs none /proc && exec "$@"', 'sh']
+
 export const exists = (path: string) => (): boolean => existsSync(path)
 
 /** A command that records which of these signals it receives, and exits with 9 if the file `end` exists. */

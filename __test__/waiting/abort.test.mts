@@ -445,3 +445,18 @@ for (const [what, options, took] of [
     await holder.release()
   })
 }
+
+test('an abort event without a target ends a wait', async (t) => {
+  const cwd = directory(t)
+  const held = await acquireLock(cwd)
+  const signal = Object.assign(new EventTarget(), { aborted: false, reason: 'stopped' })
+  // Polyfills call the listeners by themselves.
+  const added = t.mock.method(signal, 'addEventListener')
+  const waiting = rejection(acquireLock({ cwd, timeout: LONG, signal: signal as never }))
+  const [call] = added.mock.calls
+  const listener = call?.arguments[1] as (event: Event) => void
+  signal.aborted = true
+  listener(new Event('abort'))
+  assert.equal(await waiting, 'stopped')
+  await held.release()
+})

@@ -3,11 +3,12 @@ import assert from 'node:assert/strict'
 import { readdirSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { acquireLock, acquireLockSync, type Lock, releaseLock } from 'reconcile-lock'
+import { acquireLock, acquireLockSync, type Lock, releaseLock, resolveLockPath } from 'reconcile-lock'
 import { Peer } from '../support/child.mjs'
 import { directory, MESSAGE, rejection } from '../support/directory.mjs'
 import { Thread } from '../support/thread.mjs'
-import { later, sleep } from '../support/time.mjs'
+import { later, sleep, until } from '../support/time.mjs'
+import { begin } from '../support/waits.mjs'
 
 const FOREVER = Number.POSITIVE_INFINITY
 const sync = async (options: Parameters<typeof acquireLockSync>[0]) => acquireLockSync(options)
@@ -95,4 +96,35 @@ test('acquireLockSync succeeds during an asynchronous acquire of its thread', as
     await released
   }
   assert.deepEqual(readdirSync(cwd), [])
+})
+
+test('a call waits again for a slot that was claimed', async (t) => {
+  const cwd = directory(t)
+  const file = resolveLockPath(cwd)
+  const peer = new Peer(t)
+  await peer.acquire(cwd)
+  const other = await acquireLock({ file: `${file}.slot1` })
+  const { waiting } = await begin({ file, slots: 2 })
+  peer.child.send({ do: 'release', cwd })
+  acquireLockSync({ file, timeout: 10_000 }).releaseSync()
+  const lock = await waiting
+  assert.equal(lock.path, file)
+  await Promise.all([lock.release(), other.release()])
+})
+
+test('onWait is called once a second after a claim', async (t) => {
+  const cwd = directory(t)
+  const peer = new Peer(t)
+  await peer.acquire(cwd)
+  const calls: number[] = []
+  const waiting = acquireLock({ cwd, timeout: 20_000, onWait: () => calls.push(performance.now()) })
+  await until(() => calls.length > 0, 'the call waits')
+  peer.child.send({ do: 'release', cwd })
+  const first = acquireLockSync({ cwd, timeout: 10_000 })
+  await until(() => calls.length > 1, 'it waits again')
+  first.releaseSync()
+  await (await waiting).release()
+  const [one = 0, two = 0] = calls
+  // The first time is read a moment after the call has begun.
+  assert.ok(two - one > 999, `${two - one} ms`)
 })

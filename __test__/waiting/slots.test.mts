@@ -11,11 +11,13 @@ import {
   acquireLockSync,
   type Holder,
   type Lock,
+  releaseLockSync,
   withLock,
 } from 'reconcile-lock'
 import { Peer } from '../support/child.mjs'
 import { directory, isWindows, rejection } from '../support/directory.mjs'
 import { sleep } from '../support/time.mjs'
+import { begin } from '../support/waits.mjs'
 
 const FORMS = {
   acquireLock,
@@ -174,4 +176,27 @@ test('never more processes than slots, also after kills', async (t) => {
   const most = outputs.slice(0, 4).map((output) => Number(/^l: at most (\d+)\n$/.exec(output)?.[1]))
   // A busy machine may start one process after the other.
   assert.ok(Math.max(...most) <= 3, outputs.join())
+})
+
+test('releaseLock cannot release a slot before its call ends', async (t) => {
+  for (let round = 0; round < 5; round += 1) {
+    const cwd = directory(t)
+    const files = ['l', 'l.slot1']
+    const peers = files.map(() => new Peer(t))
+    for (const [index, file] of files.entries())
+      await peers[index]?.ask({ do: 'acquire', cwd, options: { file } })
+    const { waiting } = await begin({ cwd, file: 'l', slots: 2 })
+    let isOver = false
+    const sweep = () => {
+      if (isOver) return
+      for (const file of files) releaseLockSync({ cwd, file })
+      setImmediate(sweep)
+    }
+    sweep()
+    for (const { child } of peers) child.kill('SIGKILL')
+    const lock = await waiting
+    isOver = true
+    assert.ok(lock.isHeld())
+    await lock.release()
+  }
 })

@@ -12,7 +12,7 @@ import {
   withLock,
 } from 'reconcile-lock'
 import { Peer } from '../support/child.mjs'
-import { directory, leave, MESSAGE, rejection } from '../support/directory.mjs'
+import { deadPid, directory, leave, MESSAGE, rejection } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
 import { moreProcessorTime, noNanoseconds } from '../support/qemu.mjs'
 import { sleep, until } from '../support/time.mjs'
@@ -239,3 +239,24 @@ test(
     await lock.release()
   }),
 )
+
+/** Blocks the event loop. */
+const block = (milliseconds: number) =>
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
+
+test('a blocked event loop refuses no stale lock', async (t) => {
+  const cwd = directory(t)
+  leave(cwd, { pid: deadPid(), createdAt: 1 })
+  const waiting = acquireLock({ cwd, timeout: 300 })
+  block(600)
+  await (await waiting).release()
+})
+
+test('a blocked event loop refuses no free slot', async (t) => {
+  const cwd = directory(t)
+  const first = await acquireLock({ cwd, file: 'l' })
+  const waiting = acquireLock({ cwd, file: 'l', slots: 2, timeout: 100 })
+  block(400)
+  const second = await waiting
+  await Promise.all([first.release(), second.release()])
+})

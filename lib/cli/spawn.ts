@@ -88,7 +88,7 @@ export function runCommand(
 
 /**
  * @param pid the id of the group, which is the pid of its first process
- * @returns whether a process of that group exists and got the signal
+ * @returns whether a process of that group exists; it may be of another user
  */
 function signalGroup(pid: number | undefined, signal: NodeJS.Signals | 0): boolean {
   if (pid === undefined) return false
@@ -98,7 +98,7 @@ function signalGroup(pid: number | undefined, signal: NodeJS.Signals | 0): boole
     const failure = error as NodeJS.ErrnoException
     if (failure.code !== 'ESRCH' && signal !== 0)
       sayLater(`reconcile-lock: cannot send ${signal} to process group ${pid}: ${textOf(failure)}`)
-    return false
+    return failure.code === 'EPERM'
   }
 }
 

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { closeSync, readdirSync, readFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { isatty } from 'node:tty'
@@ -35,7 +36,10 @@ const fieldsOf = (stat: string): string[] => stat.slice(stat.lastIndexOf(')') + 
 function isInThisGroup(pid: number | undefined): boolean {
   const [group] = groups() ?? []
   const stat = read(`/proc/${pid}/stat`)
-  return stat === undefined || Number(fieldsOf(stat)[2]) === group
+  if (stat !== undefined) return Number(fieldsOf(stat)[2]) === group
+  const { stdout } = spawnSync('ps', ['-o', 'pgid=', '-p', `${process.pid},${pid}`], { encoding: 'utf8' })
+  const [ours, theirs = ours] = stdout?.trim().split(/\s+/) ?? []
+  return ours === theirs
 }
 
 function isInForeground(): boolean {
