@@ -328,16 +328,16 @@ test(
   ),
 )
 
-/** A shell that SIGTERM ends, and in its group a process that it does not; that ends if the file `end` exists. */
-const PIPELINE = [
+/** A shell, and in its group a process that SIGTERM does not end; that ends if the file `end` exists. */
+const group = (script: string) => [
   'sh',
   '-c',
-  'echo $$ > shell; sh -c "$0" | cat',
+  `echo $$ > shell; ${script}`,
   `trap 'touch finishing' TERM
     touch ready; until test -e end || ! test -e "$PWD"; do sleep 0.05; done`,
 ]
 
-/** Waits until the shell of `PIPELINE` has ended, and longer than `run` takes to notice that. */
+/** Waits until the shell of `group` has ended, and longer than `run` takes to notice that. */
 async function shellEnds(cwd: string): Promise<void> {
   await until(exists(join(cwd, 'finishing')), 'the other process has got SIGTERM')
   await until(() => !existsSync(`/proc/${read(join(cwd, 'shell')).trim()}`), 'the shell has ended')
@@ -346,7 +346,7 @@ async function shellEnds(cwd: string): Promise<void> {
 
 test('run holds the lock for the group of an ended command', async (t) => {
   const cwd = directory(t)
-  const running = new Running(t, cwd, ['run', '--', ...PIPELINE], ['setsid'])
+  const running = new Running(t, cwd, ['run', '--', ...group('sh -c "$0" | cat')], ['setsid'])
   await until(exists(join(cwd, 'ready')), 'the command runs')
   send(running.child, 'SIGTERM')
   await shellEnds(cwd)
@@ -358,7 +358,8 @@ test('run holds the lock for the group of an ended command', async (t) => {
 
 test('run awaits the group after a loss without SIGKILL', async (t) => {
   const cwd = directory(t)
-  const running = new Running(t, cwd, ['run', '--kill-after', 'forever', '--', ...PIPELINE], ['setsid'])
+  const command = group('trap "exit 0" TERM; sh -c "$0" & wait')
+  const running = new Running(t, cwd, ['run', '--kill-after', 'forever', '--', ...command], ['setsid'])
   await until(exists(join(cwd, 'ready')), 'the command runs')
   unlinkSync(resolveLockPath(cwd))
   await shellEnds(cwd)
