@@ -70,7 +70,7 @@ whether two ever held it at once.
   --no-build           the addon and the tests are built already
   --help               show this
 
-What this machine cannot do is skipped, with the reason. It exits with 1 if two held the lock at once, no worker held it
+A variant that this machine cannot run is skipped, with the reason. It exits with 1 if two held the lock at once, no worker held it
 for more than 2.5 s, an error was not one that the documentation names, a file was left, no worker was killed, or all
 was skipped. A failed run keeps its logs.`
 

@@ -1,7 +1,7 @@
 import type { LockError } from '../../index.js'
 import { exitCodes } from './exit-codes.js'
 import type { BreakCommand } from './options.js'
-import { describe, print, say } from './output.js'
+import { describe, print, printError } from './output.js'
 import { type Target, withSlots } from './target.js'
 
 export const breakCommand = ({ force, ...names }: BreakCommand): Promise<void> =>
@@ -20,11 +20,11 @@ async function breakSlot(
   } catch (error) {
     const { code, message, holder, reason } = error as LockError
     if (code !== 'E_LOCK_CONTENTION') throw error
-    say(message)
+    printError(message)
     const name = isOneOfSeveral ? `${path} ` : ''
     // On a server it ends only a holder that the table names.
     const hint = force || (onServer && !holder) ? '' : '; --force removes it'
-    say(`${name}not removed: ${reason ?? (holder ? describe(holder) : 'a process holds it')}${hint}`)
+    printError(`${name}not removed: ${reason ?? (holder ? describe(holder) : 'a process holds it')}${hint}`)
     process.exitCode = exitCodes.contention
   }
 }

@@ -4,7 +4,7 @@ import { checkEncoding } from './encoding.js'
 import { exitCodes } from './exit-codes.js'
 import { help, version } from './help.js'
 import { type Command, parseCommand, UsageError } from './options.js'
-import { say, stderrIsTerminal } from './output.js'
+import { printError, stderrIsTerminal } from './output.js'
 import { run } from './run.js'
 import { sql } from './sql.js'
 import { status } from './status.js'
@@ -24,9 +24,9 @@ export async function main(args: string[]): Promise<void> {
     const message = textOf(error as Error)
     const isUsage = error instanceof UsageError || code === 'ERR_INVALID_ARG_VALUE'
     // That message already begins with the name and has several lines.
-    if (code === 'E_LOCK_NATIVE') message.split(/\n(?= {2}(?:package|cause|fix): )/).forEach(say)
-    else say(`reconcile-lock: ${message}`)
-    if (isUsage) say('reconcile-lock --help shows the usage')
+    if (code === 'E_LOCK_NATIVE') message.split(/\n(?= {2}(?:package|cause|fix): )/).forEach(printError)
+    else printError(`reconcile-lock: ${message}`)
+    if (isUsage) printError('reconcile-lock --help shows the usage')
     process.exitCode = isUsage ? exitCodes.usage : exitCodes.cannotLock
   }
 }
@@ -60,6 +60,6 @@ async function dispatch(command: Command): Promise<void> {
 /** A reader that closes early, such as `head`, is not an error; any other lost output is. */
 function onStdoutError({ code, message }: NodeJS.ErrnoException): void {
   if (code === 'EPIPE') return
-  say(`reconcile-lock: cannot write to standard output: ${message}`)
+  printError(`reconcile-lock: cannot write to standard output: ${message}`)
   process.exitCode = exitCodes.ioError
 }

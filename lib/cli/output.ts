@@ -30,7 +30,7 @@ const RETRY_MS = 10
  * Prints one line on standard error. A stream of Node.js would make a pipe non-blocking for all programs that write to
  * it, and they could lose output. An error must not end the command of `run`.
  */
-export function say(text: string): void {
+export function printError(text: string): void {
   const line = lineOf(text)
   if (stderrIsTerminal) return void process.stderr.write(line)
   for (let written = 0; written < line.length; ) {
@@ -46,17 +46,17 @@ export function say(text: string): void {
 
 const lineOf = (text: string): Buffer => Buffer.from(`${printable(text)}\n`)
 
-/** The lines of `sayLater`, one after the other. */
+/** The lines of `printErrorLater`, one after the other. */
 let lastLine = Promise.resolve()
 
-/** As `say`, while the command runs: another thread waits for the reader of a full pipe. */
-export function sayLater(text: string): void {
+/** As `printError`, while the command runs: another thread waits for the reader of a full pipe. */
+export function printErrorLater(text: string): void {
   const line = lineOf(text)
   lastLine = lastLine.then(() => writeWhole(line))
 }
 
-/** Resolves when the lines of `sayLater` are written. */
-export const said = (): Promise<void> => lastLine
+/** Resolves when the lines of `printErrorLater` are written. */
+export const errorsPrinted = (): Promise<void> => lastLine
 
 async function writeWhole(line: Buffer): Promise<void> {
   for (let written = 0; written < line.length; ) {

@@ -3,7 +3,14 @@ import { monotonic, now } from '../shared/clock.js'
 import { DESCRIPTOR, type Inheritable } from '../shared/inherit.js'
 import { exitCodes } from './exit-codes.js'
 import type { RunCommand } from './options.js'
-import { duration, formatProcess, said, say, sayLater, stderrIsTerminal } from './output.js'
+import {
+  duration,
+  errorsPrinted,
+  formatProcess,
+  printError,
+  printErrorLater,
+  stderrIsTerminal,
+} from './output.js'
 import { exitBySignal, Signals } from './signals.js'
 import { type ExitStatus, runCommand } from './spawn.js'
 import { type AnyLock, type Target, withTarget } from './target.js'
@@ -61,8 +68,8 @@ async function acquire(
       onWait: stderrIsTerminal ? (status) => line.show(target, status) : undefined,
     })
     line.remove()
-    if (lock.takenOver) say(`reconcile-lock: ${formatTakeOver(lock.path, lock.takenOver, shared)}`)
-    if (verbose) say(`reconcile-lock: acquired ${lock.path} after ${duration(monotonic() - started)}`)
+    if (lock.takenOver) printError(`reconcile-lock: ${formatTakeOver(lock.path, lock.takenOver, shared)}`)
+    if (verbose) printError(`reconcile-lock: acquired ${lock.path} after ${duration(monotonic() - started)}`)
     return lock
   } catch (error) {
     line.remove()
@@ -70,8 +77,8 @@ async function acquire(
     const { code, message } = error as LockError
     if (code !== 'E_LOCK_CONTENTION') throw error
     // A program may compare the message, so it is on a separate line.
-    say(message)
-    say(`reconcile-lock: ${formatRefusal(error as LockError)}`)
+    printError(message)
+    printError(`reconcile-lock: ${formatRefusal(error as LockError)}`)
     return conflictExitCode
   }
 }
@@ -105,11 +112,11 @@ async function runUnder(
   try {
     await lock.release()
   } catch (error) {
-    if (!isLossReported) sayLater(`reconcile-lock: ${(error as Error).message}`)
+    if (!isLossReported) printErrorLater(`reconcile-lock: ${(error as Error).message}`)
     return exitCodes.ioError
   } finally {
-    // After the release: nobody may read them.
-    await said()
+    // After the release, because the reader of standard error may be stopped.
+    await errorsPrinted()
   }
   // The file may be back.
   return isLossReported ? exitCodes.ioError : end

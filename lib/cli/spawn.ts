@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { getSystemErrorMap } from 'node:util'
 import { clearTimeout, delay, MAX_TIMER_MS, setTimeout } from '../shared/clock.js'
 import { exitCodes } from './exit-codes.js'
-import { say, sayLater } from './output.js'
+import { printError, printErrorLater } from './output.js'
 import type { Signals } from './signals.js'
 import { areZombies, hasTerminal, isAlreadyDelivered } from './terminal.js'
 
@@ -51,7 +51,7 @@ export function runCommand(
       killer = setTimeout(
         () => {
           send('SIGKILL')
-          sayLater(`reconcile-lock: process ${child.pid} has not ended; sending SIGKILL`)
+          printErrorLater(`reconcile-lock: process ${child.pid} has not ended; sending SIGKILL`)
         },
         Math.min(killAfter, MAX_TIMER_MS),
       )
@@ -76,7 +76,7 @@ export function runCommand(
     child.on('error', (error) => {
       if (child.pid === undefined) return void onSpawnFailure(error)
       // The command runs as another user now: it continues, and so does the lock.
-      sayLater(`reconcile-lock: cannot send a signal to process ${child.pid}: ${textOf(error)}`)
+      printErrorLater(`reconcile-lock: cannot send a signal to process ${child.pid}: ${textOf(error)}`)
     })
     child.once('exit', (code, signal) => void onEnd(signal ?? code ?? exitCodes.ok))
     signals.listen((signal) => {
@@ -97,12 +97,14 @@ function signalGroup(pid: number | undefined, signal: NodeJS.Signals | 0): boole
   } catch (error) {
     const failure = error as NodeJS.ErrnoException
     if (failure.code !== 'ESRCH' && signal !== 0)
-      sayLater(`reconcile-lock: cannot send ${signal} to process group ${pid}: ${textOf(failure)}`)
+      printErrorLater(`reconcile-lock: cannot send ${signal} to process group ${pid}: ${textOf(failure)}`)
     return failure.code === 'EPERM'
   }
 }
 
-/** Whether a process of a group runs. The second look finds what a process has started just before its end. */
+/**
+ * Whether a process of a group runs. The second check finds a process that another one has started just before its end.
+ */
 const isRunning = (group: number | undefined): boolean =>
   signalGroup(group, 0) && !(areZombies(group) && areZombies(group))
 
@@ -117,8 +119,8 @@ function streams(descriptor: number | undefined): StdioOptions {
 }
 
 function reportLoss({ message }: Error, pid: number | undefined): void {
-  sayLater(`reconcile-lock: ${message}`)
-  sayLater(`reconcile-lock: another process may hold the lock now; sending SIGTERM to process ${pid}`)
+  printErrorLater(`reconcile-lock: ${message}`)
+  printErrorLater(`reconcile-lock: another process may hold the lock now; sending SIGTERM to process ${pid}`)
 }
 
 function reportSpawnFailure(command: string, error: NodeJS.ErrnoException): number {
@@ -127,7 +129,7 @@ function reportSpawnFailure(command: string, error: NodeJS.ErrnoException): numb
   const missing = hasFile ? 'the interpreter in its first line was not found' : 'command not found'
   // A mistyped command line may have a password here, in a URL or as the value of a variable.
   const shown = /:\/\/|^\w+=/.test(command) ? 'the command' : command
-  say(`reconcile-lock: ${shown}: ${isMissing ? missing : textOf(error)}`)
+  printError(`reconcile-lock: ${shown}: ${isMissing ? missing : textOf(error)}`)
   return isMissing ? exitCodes.notFound : exitCodes.notExecutable
 }
 

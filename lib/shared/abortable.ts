@@ -6,7 +6,7 @@ const ROLLBACK_GRACE_MS = 25
 
 export interface AbortableCall {
   isAborted: boolean
-  /** @param rolledBack when nothing of the call is under way any more */
+  /** @param rolledBack resolves when the call has no pending operation */
   abort(rolledBack: Promise<unknown>): void
 }
 
