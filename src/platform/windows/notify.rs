@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use windows_sys::Win32::Foundation::{
-    ERROR_NOTIFY_ENUM_DIR, ERROR_OPERATION_ABORTED, HANDLE, INVALID_HANDLE_VALUE, NO_ERROR,
+    ERROR_NOTIFY_ENUM_DIR, ERROR_OPERATION_ABORTED, HANDLE, INVALID_HANDLE_VALUE, NO_ERROR, STATUS_CANCELLED,
+    STATUS_NOTIFY_ENUM_DIR,
 };
 use windows_sys::Win32::Globalization::{CSTR_EQUAL, CompareStringOrdinal};
 use windows_sys::Win32::Storage::FileSystem::{
@@ -120,6 +121,16 @@ fn read(pending: Box<Pending>) -> io::Result<()> {
     outcome
 }
 
+/// The outcomes after which the next read reports changes: success, the thread that made the request has ended, and there
+/// were too many changes. Windows passes the status here, and wine the error code that the documentation describes.
+const GOES_ON: [u32; 5] = [
+    NO_ERROR,
+    STATUS_CANCELLED.cast_unsigned(),
+    ERROR_OPERATION_ABORTED,
+    STATUS_NOTIFY_ENUM_DIR.cast_unsigned(),
+    ERROR_NOTIFY_ENUM_DIR,
+];
+
 /// Runs on a thread of the system.
 unsafe extern "system" fn on_read(error: u32, length: u32, overlapped: *mut OVERLAPPED) {
     // SAFETY: this is the first field of the structure that `read` has given away, and the operation is over.
@@ -129,9 +140,7 @@ unsafe extern "system" fn on_read(error: u32, length: u32, overlapped: *mut OVER
         return;
     }
     let names = names(pending.buffer.get(..length as usize).unwrap_or_default());
-    // Aborted: the thread that made the request has ended. The other one: there were too many changes.
-    let goes_on = [NO_ERROR, ERROR_OPERATION_ABORTED, ERROR_NOTIFY_ENUM_DIR].contains(&error);
-    if !goes_on || read(pending).is_err() {
+    if !GOES_ON.contains(&error) || read(pending).is_err() {
         return (reading.report)(&Change::Over);
     }
     (reading.report)(&if names.is_empty() { Change::Unknown } else { Change::Of(names) });
@@ -225,6 +234,15 @@ unsafe extern "system" fn on_end(context: *mut c_void, _: bool) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, OpenOptions};
+    use std::os::windows::fs::OpenOptionsExt;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use windows_sys::Win32::Storage::FileSystem::{
+        FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OVERLAPPED, FILE_LIST_DIRECTORY,
+    };
+
     use super::*;
 
     fn wide(text: &str) -> Vec<u16> {
@@ -244,6 +262,28 @@ mod tests {
         // An offset or a length that leads out of the buffer ends the sequence.
         assert_eq!(names(&entry(4000, "b")), [wide("b")]);
         assert_eq!(names(&entry(0, "c")[..13]), [wide("")]);
+    }
+
+    #[test]
+    fn changes_go_on_after_an_overflow() {
+        const SOON: Duration = Duration::from_secs(20);
+        let directory = tempfile::tempdir().expect("a directory");
+        let flags = FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OVERLAPPED;
+        let mut options = OpenOptions::new();
+        let opened = options.access_mode(FILE_LIST_DIRECTORY).custom_flags(flags).open(directory.path());
+        let (sender, changes) = mpsc::channel();
+        let report = move |change: &Change| drop(sender.send(format!("{change:?}")));
+        let reading = DirectoryChanges::begin(opened.expect("open"), Box::new(report)).expect("reads");
+        for status in [STATUS_NOTIFY_ENUM_DIR, STATUS_CANCELLED] {
+            let buffer = [0; BUFFER as usize];
+            let pending = Pending { overlapped: OVERLAPPED::default(), buffer, reading: reading.0.clone() };
+            // SAFETY: the structure is given away, and no read is under way that uses it.
+            unsafe { on_read(status.cast_unsigned(), 0, Box::into_raw(Box::new(pending)).cast()) };
+            assert_eq!(changes.recv_timeout(SOON).as_deref(), Ok("Unknown"), "{status:#x}");
+        }
+        fs::write(directory.path().join("l"), "").expect("written");
+        let name = format!("{:?}", Change::Of(vec![wide("l")]));
+        assert_eq!(changes.recv_timeout(SOON), Ok(name));
     }
 
     #[test]
