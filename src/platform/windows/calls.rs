@@ -37,6 +37,7 @@ use windows_sys::Win32::System::Threading::{
     PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SYNCHRONIZE, WaitForSingleObject,
 };
 
+use super::is;
 use crate::platform::types::FileId;
 
 pub(super) fn succeeded(outcome: i32) -> io::Result<()> {
@@ -68,20 +69,16 @@ pub(super) fn unlock(file: &File) {
 
 /// Removes the file's name: immediately if the filesystem can, otherwise with the last handle.
 pub(super) fn delete(file: &File) -> io::Result<()> {
-    let flags = FILE_DISPOSITION_FLAG_DELETE
-        | FILE_DISPOSITION_FLAG_POSIX_SEMANTICS
-        | FILE_DISPOSITION_FLAG_IGNORE_READONLY_ATTRIBUTE;
-    let Err(error) = set(file, FileDispositionInfoEx, &FILE_DISPOSITION_INFO_EX { Flags: flags }) else {
-        return Ok(());
-    };
-    let unknown = [ERROR_INVALID_PARAMETER, ERROR_NOT_SUPPORTED, ERROR_INVALID_FUNCTION];
-    match error.raw_os_error() {
-        // FAT, shares and Windows before version 1809 do not support that.
-        Some(code) if unknown.contains(&code.cast_unsigned()) => {
-            set(file, FileDispositionInfo, &FILE_DISPOSITION_INFO { DeleteFile: true })
+    const UNKNOWN: [u32; 3] = [ERROR_INVALID_PARAMETER, ERROR_NOT_SUPPORTED, ERROR_INVALID_FUNCTION];
+    const IMMEDIATELY: u32 = FILE_DISPOSITION_FLAG_DELETE | FILE_DISPOSITION_FLAG_POSIX_SEMANTICS;
+    // Windows before version 1809 refuses all flags with this one. FAT and shares support neither.
+    for flags in [IMMEDIATELY | FILE_DISPOSITION_FLAG_IGNORE_READONLY_ATTRIBUTE, IMMEDIATELY] {
+        match set(file, FileDispositionInfoEx, &FILE_DISPOSITION_INFO_EX { Flags: flags }) {
+            Err(error) if is(&error, &UNKNOWN) => {}
+            outcome => return outcome,
         }
-        _ => Err(error),
     }
+    set(file, FileDispositionInfo, &FILE_DISPOSITION_INFO { DeleteFile: true })
 }
 
 fn set<T>(file: &File, class: FILE_INFO_BY_HANDLE_CLASS, value: &T) -> io::Result<()> {
