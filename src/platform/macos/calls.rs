@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "each call has its reason beside it")]
 
 use std::ffi::{CStr, c_void};
-use std::mem::{self, MaybeUninit};
+use std::mem::{self, MaybeUninit, offset_of};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
 
@@ -10,6 +10,33 @@ use std::ptr;
 pub(in crate::platform) fn stat_number(number: RawFd) -> rustix::io::Result<rustix::fs::Stat> {
     // SAFETY: the kernel checks the number, and the call changes no file, whichever has it.
     rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+/// `struct kinfo_proc` of `sys/sysctl.h`.
+#[repr(C)]
+pub(super) struct ProcessEntry {
+    pub(super) start: libc::timeval,
+    _addresses: [usize; 2],
+    _flags: i32,
+    pub(super) status: u8,
+    _rest: [u8; 611],
+}
+
+const _: () = assert!(offset_of!(ProcessEntry, status) == 36 && size_of::<ProcessEntry>() == 648);
+
+/// `KERN_PROC_PID` of `sysctl(3)`, for a process of any user, also for a zombie; `None` if there is no such process.
+pub(super) fn process_entry(pid: u32) -> Option<ProcessEntry> {
+    let pid = i32::try_from(pid).ok()?;
+    let mut name = [libc::CTL_KERN, libc::KERN_PROC, libc::KERN_PROC_PID, pid];
+    let mut entry = MaybeUninit::<ProcessEntry>::uninit();
+    let mut length = size_of::<ProcessEntry>();
+    let into = entry.as_mut_ptr().cast::<c_void>();
+    // SAFETY: the name has four parts, and the buffer has the length that is passed.
+    let outcome = unsafe { libc::sysctl(name.as_mut_ptr(), 4, into, &raw mut length, ptr::null_mut(), 0) };
+    // Nothing is written if there is no such process.
+    let is_written = outcome == 0 && length == size_of::<ProcessEntry>();
+    // SAFETY: the call has filled the whole structure, which has no invalid values.
+    is_written.then(|| unsafe { entry.assume_init() })
 }
 
 /// The result of `proc_pidinfo` (`libproc.h`), also for a zombie; `None` if there is no such process of this user.
