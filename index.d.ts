@@ -130,7 +130,10 @@ export interface HolderProcess {
    * passwords that were given as arguments. On macOS it ends before the first argument of the form `NAME=value`.
    */
   command?: string
-  /** The name of the effective user, or its number if the system has no name for it. */
+  /**
+   * The name of the effective user, or its number if the system has no name for it. macOS and Windows can ask a directory
+   * service on the network for the name.
+   */
   user?: string
 }
 

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::kqueue::{Event, Queue};
 use crate::platform::events::HolderEvents;
+use crate::pool;
 
 /// How long to sleep at most where nothing can wake us: descriptors have run out.
 const WITHOUT_QUEUE: Duration = Duration::from_millis(10);
@@ -29,12 +30,16 @@ pub(in crate::platform) struct Source(Option<Arc<Queue>>);
 #[derive(Debug)]
 pub(in crate::platform) struct FileSource {
     queue: Arc<Queue>,
-    file: OwnedFd,
+    /// `None` after the drop has begun.
+    file: Option<OwnedFd>,
 }
 
 impl Drop for FileSource {
     fn drop(&mut self) {
-        self.queue.remove_file(&self.file);
+        let Some(file) = self.file.take() else { return };
+        self.queue.remove_file(&file);
+        // The caller may have a mutex. A close can free the blocks of a removed file, and a disk can hang.
+        pool::submit_detached(Box::new(move || drop(file)));
     }
 }
 
@@ -71,7 +76,7 @@ impl Source {
         let queue = self.0.clone()?;
         let file = openat(CWD, path, flags, Mode::empty()).ok()?;
         queue.add_file(&file, number).ok()?;
-        Some(FileSource { queue, file })
+        Some(FileSource { queue, file: Some(file) })
     }
 
     /// Reports the end of a process. `None`: it has ended.
