@@ -143,8 +143,7 @@ fn lock_created<S: System>(
     let discard = |error| {
         // An empty file would delay the next process by the creation grace period. The path may name another
         // file now, if a program outside the protocol removed this one: that file stays.
-        let stat = system.stat(&file).ok().or_else(|| system.stat_path(&target.path).ok().flatten());
-        if stat.is_none_or(|stat| system.unlink(&target.path, stat.id).is_err()) {
+        if !system.stat(&file).is_ok_and(|stat| system.unlink(&target.path, stat.id).is_ok()) {
             let _ = system.truncate(&file, INVALID_RECORD_LEN);
         }
         error

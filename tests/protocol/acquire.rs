@@ -55,7 +55,7 @@ fn an_acquire_pauses_until_its_limit() {
 
 #[test]
 fn a_failed_fresh_acquire_leaves_no_file() {
-    for (call, named) in [("create", "open"), ("flock", "flock"), ("fstat", "fstat"), ("write", "write")] {
+    for (call, named) in [("create", "open"), ("flock", "flock"), ("write", "write")] {
         let world = World::new();
         world.fail(call, EIO);
         assert!(is_system(acquire(&world.process(1), &target(), 0), named, EIO), "{call}");
@@ -66,12 +66,14 @@ fn a_failed_fresh_acquire_leaves_no_file() {
     world.fail("fchmod", EIO);
     assert!(is_system(acquire(&world.process(1), &target(), 0), "fchmod", EIO));
     assert_eq!(world.content(), None);
-    let world = World::new();
-    world.share();
-    world.fail("lstat", EIO);
-    assert!(is_system(acquire(&world.process(1), &target(), 0), "lstat", EIO));
-    // A file whose identity is unknown is not removed but marked, so that the next process takes it over.
-    assert_eq!(world.content(), Some(vec![0]));
+    for call in ["fstat", "lstat"] {
+        let world = World::new();
+        world.share();
+        world.fail(call, EIO);
+        assert!(is_system(acquire(&world.process(1), &target(), 0), call, EIO));
+        // A file whose identity is unknown is not removed but marked, so that the next process takes it over.
+        assert_eq!(world.content(), Some(vec![0]), "{call}");
+    }
 }
 
 #[test]
@@ -82,6 +84,21 @@ fn a_failed_acquire_does_not_remove_another_file() {
     world.before("write", |world| world.put(b"another's", 0));
     assert!(is_system(acquire(&one, &target(), 0), "write", ENOSPC));
     assert_eq!(world.content().unwrap(), b"another's");
+}
+
+#[test]
+fn a_failed_fstat_does_not_remove_another_lock() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    world.before("flock", move |world| {
+        world.remove();
+        mem::forget(acquire(&two, &target(), 0).unwrap());
+        world.fail("flock", EIO);
+        world.fail("fstat", EIO);
+    });
+    assert!(is_system(acquire(&one, &target(), 0), "flock", EIO));
+    world.clear_failures();
+    assert!(is_contention(acquire(&one, &target(), 0), Some(2)));
 }
 
 #[test]
