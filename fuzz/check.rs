@@ -228,17 +228,13 @@ fn expected(evidence: &Evidence<'_>) -> Expected {
     if !evidence.kernel_locks {
         return stale_if(is_dead_on_this_boot(evidence));
     }
-    let ends_with_its_process = || stale_if(!is_alive(evidence.process));
     let is_local_to_both = record.fs.as_deref() == Some("local") && evidence.fs == FsKind::Local;
     match (&record.boot_id, &evidence.identity.boot) {
         // A legacy record.
-        (None, _) => ends_with_its_process(),
+        (None, _) if record.v.is_none() => stale_if(!is_alive(evidence.process)),
         (Some(theirs), Some(ours)) if theirs == ours => stale_if(!may_be_the_holder(evidence)),
         (Some(_), Some(_)) => stale_if(is_local_to_both),
-        // The table does not cover an unknown boot of ours. A local filesystem has one kernel, so a process
-        // that does not exist has ended, in each boot.
-        (Some(_), None) if is_local_to_both => ends_with_its_process(),
-        (Some(_), None) => Expected::Held,
+        _ => stale_if(is_local_to_both && !may_be_the_holder(evidence)),
     }
 }
 
@@ -250,7 +246,8 @@ fn may_be_the_holder(evidence: &Evidence<'_>) -> bool {
         (Some(record), ProcessState::Replaced) if !evidence.kernel_locks => (record, None),
         _ => return false,
     };
-    is_this_boot(record, evidence.identity)
+    let has_boots = record.boot_id.is_some() && evidence.identity.boot.is_some();
+    (!has_boots || is_this_boot(record, evidence.identity))
         && is_this_namespace(record, evidence.identity)
         && !is_copy(record, evidence)
         && (record.start_time == start || record.start_time.is_none() || start.is_none())

@@ -50,11 +50,13 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
         return without_record(evidence);
     };
     match (record.boot_id.as_deref(), evidence.identity.boot.as_deref()) {
-        (None, _) => legacy_record(record, evidence),
+        (None, _) if record.v.is_none() => legacy_record(record, evidence),
         (Some(theirs), Some(ours)) if theirs == ours => same_boot(record, evidence),
         (Some(_), Some(_)) => other_boot(record, evidence),
-        (Some(_), None) if both_local(record, evidence) => legacy_record(record, evidence),
-        (Some(_), None) => foreign_holder(record),
+        // `/proc/sys` is hidden. The kernel is the same, so its kernel lock is proof on every boot.
+        _ if both_local(record, evidence) && evidence.kernel_locks => same_boot(record, evidence),
+        _ if both_local(record, evidence) => legacy_record(record, evidence),
+        _ => foreign_holder(record),
     }
 }
 

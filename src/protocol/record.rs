@@ -43,7 +43,7 @@ pub struct Record {
     pub created_at: Option<u64>,
     /// The holder's host.
     pub host: Option<String>,
-    /// The boot that the holder runs on; `None` in a legacy record.
+    /// The boot that the holder runs on; `None` in a legacy record, or if the system hides it.
     pub boot_id: Option<String>,
     /// When the holder started, in its system's own unit counted from boot.
     pub start_time: Option<u64>,

@@ -184,11 +184,23 @@ fn another_boot_on_a_shared_filesystem_is_held() {
 }
 
 #[test]
-fn a_local_record_without_boot_id_is_judged_by_pid() {
-    let identity = ProcessIdentity { boot: None, ..identity() };
-    assert!(Case { identity: identity.clone(), ..case(Some(native()), DEAD) }.stale("ended"));
-    assert!(Case { identity: identity.clone(), ..case(Some(native()), ALIVE) }.held());
-    assert!(Case { identity, fs: FsKind::Shared, ..case(Some(native()), DEAD) }.held());
+fn a_hidden_boot_id_counts_as_equal_on_a_local_filesystem() {
+    let hidden = ProcessIdentity { boot: None, ..identity() };
+    let nameless = Record { boot_id: None, ..native() };
+    for (record, identity) in
+        [(native(), hidden.clone()), (nameless.clone(), identity()), (nameless.clone(), hidden)]
+    {
+        let local = |process| Case { identity: identity.clone(), ..case(Some(record.clone()), process) };
+        assert!(local(ALIVE).held());
+        assert!(local(HIDDEN).held());
+        assert!(local(DEAD).stale("ended"));
+        assert!(local(REUSED).stale("another process has its pid"));
+        assert!(local(ProcessState::Replaced).stale("did not release the lock"));
+        let elsewhere = Record { pid_ns: Some(6), ..record.clone() };
+        assert!(Case { record: Some(elsewhere), ..local(ALIVE) }.stale("another pid namespace"));
+        assert!(Case { kernel_locks: false, ..local(DEAD) }.held(), "it may run on another boot");
+        assert!(Case { fs: FsKind::Shared, ..local(DEAD) }.held(), "it may run on another machine");
+    }
 }
 
 #[test]
