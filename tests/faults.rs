@@ -92,6 +92,7 @@ fn errors_of(call: &str) -> &'static [i32] {
         "flock" => &[4, 5, 9, 12],
         "fstat" | "lstat" => &[5, 9, 12, 13, 14, 20, 36, 40, 75],
         "read" => &[4, 5, 9, 11, 12, 14, 21, 22],
+        "flush" => &[5, 9, 28, 122],
         "write" => &[1, 4, 5, 9, 11, 14, 22, 27, 28, 32, 122],
         "ftruncate" => &[1, 4, 5, 9, 13, 22, 26, 27, 30],
         "fdatasync" | "fsync" => &[4, 5, 9, 22, 28, 30, 122],
@@ -106,6 +107,7 @@ fn errors_of(call: &str) -> &'static [i32] {
 fn named(call: &str) -> &str {
     match call.trim_end_matches(" readers") {
         "create" => "open",
+        "flush" => "write",
         call => call,
     }
 }

@@ -89,6 +89,14 @@ pub trait System: HeldFiles {
     /// The system's errors, such as a full disk.
     fn write(&self, file: &Self::File, bytes: &[u8]) -> io::Result<()>;
 
+    /// Sends what was written from the cache of a network filesystem to its server.
+    ///
+    /// # Errors
+    /// The system's errors of the write.
+    fn flush(&self, _: &Self::File) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Cuts the file to `length` bytes.
     ///
     /// # Errors

@@ -316,7 +316,9 @@ fn recreate<S: System>(
     Ok(entered)
 }
 
-/// Step 7. On FAT, macOS numbers a file by its first cluster: an empty file changes its `id` with its first byte, and the
+/// Step 7. Other clients of a network filesystem do not read what is in the cache of this one.
+///
+/// On FAT, macOS numbers a file by its first cluster: an empty file changes its `id` with its first byte, and the
 /// record is written again.
 fn write_record<S: System>(
     system: &S,
@@ -327,11 +329,16 @@ fn write_record<S: System>(
 ) -> io::Result<Record> {
     let record = Record::of(system.identity(), thread, system.wall_clock(), fs).in_file(*id);
     system.write(file, &record.encode())?;
-    if !cfg!(target_os = "macos") || fs == FsKind::Local || system.stat(file)?.id == *id {
+    if fs == FsKind::Local {
+        return Ok(record);
+    }
+    system.flush(file)?;
+    if !cfg!(target_os = "macos") || system.stat(file)?.id == *id {
         return Ok(record);
     }
     *id = system.stat(file)?.id;
     let record = record.in_file(*id);
     system.write(file, &record.encode())?;
+    system.flush(file)?;
     Ok(record)
 }

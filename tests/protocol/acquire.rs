@@ -77,6 +77,25 @@ fn a_failed_fresh_acquire_leaves_no_file() {
 }
 
 #[test]
+fn a_record_on_a_network_filesystem_is_flushed() {
+    for is_stale in [false, true] {
+        for shares in [false, true] {
+            let world = World::new();
+            if shares {
+                world.share();
+            }
+            if is_stale {
+                world.put(LEGACY_DEAD, 0);
+            }
+            drop(acquire(&world.process(1), &target(), 0).unwrap());
+            let calls = world.calls();
+            let last = |name| calls.iter().rposition(|call| *call == name);
+            assert_eq!(last("flush"), last("write").filter(|_| shares).map(|at| at + 1), "{calls:?}");
+        }
+    }
+}
+
+#[test]
 fn a_failed_acquire_does_not_remove_another_file() {
     let world = World::new();
     let one = world.process(1);

@@ -432,6 +432,10 @@ impl System for Process {
         room.map_or(Ok(()), |_| Err(io::Error::from_raw_os_error(27)))
     }
 
+    fn flush(&self, _: &File) -> io::Result<()> {
+        self.world.call("flush")
+    }
+
     fn truncate(&self, file: &File, length: u64) -> io::Result<()> {
         self.world.call("ftruncate")?;
         self.world.state().inodes[file.inode].data.resize(usize::try_from(length).unwrap(), 0);

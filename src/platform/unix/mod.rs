@@ -167,6 +167,14 @@ impl System for Os {
         Ok(())
     }
 
+    fn flush(&self, file: &OwnedFd) -> io::Result<()> {
+        match retried(|| fs::fsync(file)) {
+            // The filesystem has no such operation.
+            Err(Errno::INVAL) => Ok(()),
+            outcome => Ok(outcome?),
+        }
+    }
+
     fn truncate(&self, file: &OwnedFd, length: u64) -> io::Result<()> {
         Ok(retried(|| fs::ftruncate(file, length))?)
     }
