@@ -245,16 +245,33 @@ impl RetryBudget {
         mut attempt: impl FnMut(&mut Self) -> Result<Attempt<T>, Error>,
     ) -> Result<T, Error> {
         loop {
-            match attempt(self)? {
-                Attempt::Done(done) => return Ok(done),
-                Attempt::Refused(Refusal { holder, reason }) => return Err(target.contention(holder, reason)),
-                Attempt::Retry(retry) => self.pause(system, target, retry)?,
-            }
+            let failed = match attempt(self) {
+                Ok(Attempt::Done(done)) => return Ok(done),
+                Ok(Attempt::Refused(Refusal { holder, reason })) => {
+                    return Err(target.contention(holder, reason));
+                }
+                Ok(Attempt::Retry(retry)) => Ok(retry),
+                Err(error) => Err(error),
+            };
+            self.pause(system, target, failed)?;
         }
     }
 
     /// Pauses before the next attempt, or returns the reason why there is none.
-    fn pause<S: System>(&mut self, system: &S, target: &Target, retry: Retry) -> Result<(), Error> {
+    fn pause<S: System>(
+        &mut self,
+        system: &S,
+        target: &Target,
+        failed: Result<Retry, Error>,
+    ) -> Result<(), Error> {
+        let retry = match &failed {
+            Ok(retry) => *retry,
+            // Another client of NFS has removed the file.
+            Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::StaleNetworkFileHandle => {
+                Retry::Vanished
+            }
+            Err(_) => return failed.map(drop),
+        };
         if retry == Retry::BeingCreated
             && let Some(reason) = self.locked_without_record(system, target)
         {
@@ -263,7 +280,7 @@ impl RetryBudget {
         match self.next(retry, system.monotonic()) {
             Some(Duration::ZERO) => {}
             Some(pause) if !self.pause_limit.has_ended(system, retry) => system.pause(pause),
-            _ => return Err(self.give_up(system, target, retry)),
+            _ => return Err(failed.err().unwrap_or_else(|| self.give_up(system, target, retry))),
         }
         Ok(())
     }

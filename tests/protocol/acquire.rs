@@ -329,6 +329,22 @@ fn a_lock_that_keeps_changing_hands_is_contention() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_file_that_another_nfs_client_removed_is_retried() {
+    use crate::ESTALE;
+    for call in ["open", "flock", "fstat", "lstat", "read"] {
+        let world = World::new();
+        let one = world.process(1);
+        world.put(LEGACY_DEAD, 0);
+        world.before(call, move |world| world.fail(call, ESTALE));
+        world.before(call, World::clear_failures);
+        assert!(acquire(&one, &target(), 0).unwrap().taken_over.is_some(), "{call}");
+        world.fail(call, ESTALE);
+        assert!(is_system(acquire(&one, &target(), 0), call, ESTALE), "{call}: the mount is stale");
+    }
+}
+
+#[test]
 fn a_time_after_the_year_9999_is_clamped() {
     for created_at in [253_402_300_800_000, u64::MAX] {
         let world = World::new();

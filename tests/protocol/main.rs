@@ -19,6 +19,8 @@ use world::{World, target};
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 const EACCES: i32 = 13;
+#[cfg(unix)]
+const ESTALE: i32 = if cfg!(target_os = "macos") { 70 } else { 116 };
 const EBUSY: i32 = 16;
 const LEGACY_DEAD: &[u8] = br#"{"pid":77,"createdAt":5}"#;
 
