@@ -52,6 +52,23 @@ fn rollback_restores_the_previous_record() {
 }
 
 #[test]
+fn a_rollback_of_a_linked_file_blocks_no_process() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    world.put(LEGACY_DEAD, 60_000);
+    let held = acquire(&one, &target(), 0).unwrap();
+    world.link();
+    world.calls();
+    rollback(&one, held).unwrap();
+    let calls = world.calls();
+    assert!(
+        !calls.contains(&"write") && !calls.contains(&"ftruncate"),
+        "a snapshot is not written: {calls:?}"
+    );
+    assert!(acquire(&two, &target(), 0).is_ok(), "the record of process 1 stayed");
+}
+
+#[test]
 fn a_failed_take_over_leaves_the_stale_file() {
     for call in ["create", "open", "fstat", "flock", "lstat", "read", "write"] {
         let world = World::new();
