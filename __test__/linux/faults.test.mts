@@ -485,6 +485,21 @@ for (const [what, order, injections] of [
 }
 
 test(
+  'a kernel lock of SMB, which denies reads, is contention',
+  { skip: unattachable },
+  knownFailure(known, async (t) => {
+    const { subject, all } = dissect(t)
+    const intact = await Promise.all(all.map((cwd) => bring(cwd, 'held', 0)))
+    // The type of the filesystem is that of `smb2` in `linux/magic.h`.
+    const smb = ['fstatfs:poke_exit=@arg2=424d53fe00000000', 'flock,pread64:error=EACCES']
+    assert.deepEqual(code(await subject.traced('acquire', smb)), [CONTENTION, CONTENTION])
+    const { report } = await subject.traced('inspect', smb)
+    assert.deepEqual([report.sync?.value, report.async?.value], ['held', 'held'])
+    for (const check of intact) await check()
+  }),
+)
+
+test(
   'an empty write is EIO and leaves no file',
   { skip: unattachable },
   knownFailure(known, async (t) => {

@@ -25,6 +25,9 @@ const MAX_DENIED: u32 = 2;
 const SHARED_LOCK: &str = "another process holds the kernel lock in shared mode: an inspector, or a program other \
                            than reconcile-lock";
 
+/// On SMB: `flock(2)`.
+const UNREADABLE: &str = "another process holds the kernel lock, which denies reads of the record on SMB";
+
 pub(super) const BEING_CREATED: &str = "a process is creating it right now";
 
 /// How long a call may pause for other processes, by [`System::monotonic`].
@@ -264,13 +267,18 @@ impl RetryBudget {
         target: &Target,
         failed: Result<Retry, Error>,
     ) -> Result<(), Error> {
-        let retry = match &failed {
-            Ok(retry) => *retry,
+        let kind = match &failed {
+            Err(Error::System { syscall, source, .. }) => Some((*syscall, source.kind())),
+            _ => None,
+        };
+        let (retry, error) = match (failed, kind) {
+            (Ok(retry), _) => (retry, None),
             // Another client of NFS has removed the file.
-            Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::StaleNetworkFileHandle => {
-                Retry::Vanished
+            (Err(error), Some((_, io::ErrorKind::StaleNetworkFileHandle))) => (Retry::Vanished, Some(error)),
+            (Err(_), Some(("read", io::ErrorKind::PermissionDenied))) => {
+                (Retry::RecordPending, Some(target.contention(None, Some(UNREADABLE.to_owned()))))
             }
-            Err(_) => return failed.map(drop),
+            (Err(error), _) => return Err(error),
         };
         if retry == Retry::BeingCreated
             && let Some(reason) = self.locked_without_record(system, target)
@@ -280,7 +288,7 @@ impl RetryBudget {
         match self.next(retry, system.monotonic()) {
             Some(Duration::ZERO) => {}
             Some(pause) if !self.pause_limit.has_ended(system, retry) => system.pause(pause),
-            _ => return Err(failed.err().unwrap_or_else(|| self.give_up(system, target, retry))),
+            _ => return Err(error.unwrap_or_else(|| self.give_up(system, target, retry))),
         }
         Ok(())
     }

@@ -5,7 +5,8 @@ use reconcile_lock::{Access, Error, LockMode, LockState, Opened, System};
 
 use crate::world::{self, World, target};
 use crate::{
-    LEGACY_DEAD, acquire_and_forget, break_and_forget, is_contention, locked_by_another_program, refusals,
+    EACCES, LEGACY_DEAD, acquire_and_forget, break_and_forget, is_contention, locked_by_another_program,
+    refusals,
 };
 
 const EWOULDBLOCK: i32 = 11;
@@ -148,6 +149,19 @@ fn without_kernel_locks_a_release_in_between_is_not_stale() {
             world.kill(1);
         });
         call(&two);
+    }
+}
+
+#[test]
+fn a_kernel_lock_that_denies_reads_is_contention() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    world.share();
+    let _held = acquire(&two, &target(), 0).unwrap();
+    world.fail("read", EACCES);
+    for (holder, reason) in refusals(&one) {
+        assert_eq!(holder, None);
+        assert!(reason.contains("SMB"), "{reason}");
     }
 }
 

@@ -5,13 +5,23 @@ use std::os::fd::OwnedFd;
 
 /// Whether this kernel alone has the file's filesystem mounted.
 pub(in crate::platform) fn is_local(file: &OwnedFd) -> bool {
+    has_type(file, is_local_type)
+}
+
+/// Whether `flock(2)` of the file fails with EACCES if another process has the lock: SMB since Linux 5.5.
+pub(in crate::platform) fn is_smb(file: &OwnedFd) -> bool {
+    // `cifs` and `smb2` of `linux/magic.h`.
+    has_type(file, |magic| [0xFF53_4D42, 0xFE53_4D42].contains(&magic))
+}
+
+fn has_type(file: &OwnedFd, is_it: fn(u32) -> bool) -> bool {
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         clippy::unnecessary_cast,
         reason = "the width and the sign of `f_type` differ by architecture, its low 32 bits do not"
     )]
-    rustix::fs::fstatfs(file).is_ok_and(|stat| is_local_type(stat.f_type as u32))
+    rustix::fs::fstatfs(file).is_ok_and(|stat| is_it(stat.f_type as u32))
 }
 
 /// Filesystems that one kernel alone has mounted, by `f_type` of `statfs(2)` (`linux/magic.h` and the

@@ -31,6 +31,11 @@ pub(super) fn sync_data(file: impl AsFd) -> rustix::io::Result<()> {
 
 pub(super) use self::sync_data as sync_directory;
 
+/// Whether `flock(2)` of the file fails with EACCES if another process has the lock. macOS documents no such error.
+pub(super) fn is_smb(_: &OwnedFd) -> bool {
+    false
+}
+
 /// macOS does not report which process holds a kernel lock.
 pub(super) fn lock_owner(_: FileId) -> Option<u32> {
     None

@@ -95,6 +95,7 @@ impl System for Os {
         match retried(|| fs::flock(file, operation)) {
             Ok(()) => Ok(TryLock::Acquired),
             Err(Errno::WOULDBLOCK) => Ok(TryLock::WouldBlock),
+            Err(Errno::ACCESS) if own::is_smb(file) => Ok(TryLock::WouldBlock),
             // EINVAL and ENOSYS: FUSE and old network filesystems without that operation.
             Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(TryLock::Unsupported),
             // On macOS it is not EOPNOTSUPP, and the error of a network volume without locks.
