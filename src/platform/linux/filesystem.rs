@@ -27,7 +27,7 @@ fn has_type(file: &OwnedFd, is_it: fn(u32) -> bool) -> bool {
 /// Filesystems that one kernel alone has mounted, by `f_type` of `statfs(2)` (`linux/magic.h` and the
 /// filesystems' own headers). FUSE and 9p can be anything, so they are not here.
 fn is_local_type(magic: u32) -> bool {
-    const LOCAL: [u32; 17] = [
+    const LOCAL: [u32; 19] = [
         0xEF53,      // ext2, ext3, ext4
         0x5846_5342, // xfs
         0x9123_683E, // btrfs
@@ -45,6 +45,8 @@ fn is_local_type(magic: u32) -> bool {
         0x5265_4973, // reiserfs
         0x3434,      // nilfs2
         0xE0F5_E1E2, // erofs
+        0x2405_1905, // ubifs
+        0x72B6,      // jffs2
     ];
     LOCAL.contains(&magic)
 }
@@ -85,6 +87,10 @@ mod tests {
         for (name, magic) in NOT_LOCAL {
             assert!(!is_local_type(magic), "{name}");
         }
-        assert!(is_local_type(0xEF53) && is_local_type(0x0102_1994), "ext4 and tmpfs are");
+        for (name, magic) in
+            [("ext4", 0xEF53), ("tmpfs", 0x0102_1994), ("ubifs", 0x2405_1905), ("jffs2", 0x72B6)]
+        {
+            assert!(is_local_type(magic), "{name}");
+        }
     }
 }
