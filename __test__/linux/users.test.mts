@@ -110,7 +110,7 @@ test('1777: a file of another user is refused', { skip }, async (t) => {
 })
 
 test('1777: a file of root or the owner is accepted', { skip }, async (t) => {
-  for (const owner of [0, NOBODY]) {
+  for (const owner of [0, NOBODY - 1]) {
     const { cwd, path, nobody, root } = place(t, 0o1777)
     chownSync(cwd, owner, owner)
     leave(cwd, { pid: deadPid(), createdAt: 1 })
@@ -268,15 +268,14 @@ const HIDING =
   'mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$0" "$@"'
 const hiding = ['unshare', '--mount', 'sh', '-c', HIDING]
 
-/** Why such a `/proc` cannot be mounted here. */
-function withoutHiding(): string | false {
+/** Why no process can be started by this command here. */
+function without([command = '', ...args]: string[]): string | false {
   if (process.versions.deno) return 'Deno cannot connect to a process started by unshare'
-  const [command = '', ...args] = hiding
   const { status, stderr } = spawnSync(command, [...args, 'true'], { encoding: 'utf8' })
-  return status !== 0 && `/proc cannot be mounted anew: ${stderr.trim()}`
+  return status !== 0 && `${command} fails: ${stderr.trim()}`
 }
 
-test('a process hidden in /proc still holds its lock', { skip: skip || withoutHiding() }, async (t) => {
+test('a process hidden in /proc still holds its lock', { skip: skip || without(hiding) }, async (t) => {
   const { cwd, path, root } = place(t, 0o777)
   assertAcquired(await root.acquire(cwd))
   const record = readRecord(path)
@@ -288,6 +287,22 @@ test('a process hidden in /proc still holds its lock', { skip: skip || withoutHi
   assertRefused(await hidden.acquire(cwd), root.child.pid)
   await root.ends('SIGKILL')
   assertAcquired(await hidden.acquire(cwd), Number(record.pid))
+})
+
+const IN_USER_NAMESPACE = ['unshare', '--user', '--map-root-user']
+
+test('1777: a file of an unmapped user is refused', {
+  skip: skip || without(IN_USER_NAMESPACE),
+}, async (t) => {
+  const { cwd, path } = place(t, 0o1777)
+  chownSync(cwd, NOBODY - 1, NOBODY - 1)
+  leave(cwd, { pid: deadPid(), createdAt: 1 })
+  chmodSync(path, 0o666)
+  chownSync(path, NOBODY - 2, NOBODY - 2)
+  // Both owners have the overflow uid there.
+  const inside = new Peer(t, { uid: 0, within: IN_USER_NAMESPACE })
+  for (const what of ['acquire', 'inspect', 'break'] as const)
+    assert.equal((await inside.ask({ do: what, cwd })).code, 'E_LOCK_NOT_A_FILE')
 })
 
 test('a waiter is denied when its directory becomes unreadable', { skip }, async (t) => {

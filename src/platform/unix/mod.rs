@@ -213,6 +213,8 @@ impl System for Os {
     }
 
     fn is_planted(&self, path: &Path, owner: u32) -> bool {
+        /// Stands for each user that a user namespace does not map: `overflowuid` of `proc_sys_kernel(5)`.
+        const OVERFLOW: u32 = 65_534;
         if owner == 0 || owner == rustix::process::geteuid().as_raw() {
             return false;
         }
@@ -221,7 +223,7 @@ impl System for Os {
             let mode = Mode::from_raw_mode(directory.st_mode);
             mode.contains(Mode::SVTX)
                 && mode.intersects(Mode::from_raw_mode(0o022))
-                && owner != directory.st_uid
+                && (owner != directory.st_uid || owner == OVERFLOW)
         })
     }
 
