@@ -17,9 +17,9 @@ pub(super) fn author<S: System>(system: &S, record: &Record, file: FileId) -> Pr
 }
 
 /// Whether the process of a record runs: it is no zombie, and no other process has its pid.
-pub(crate) fn is_running<S: System>(system: &S, record: &Record) -> bool {
-    let ProcessState::Alive { start } = system.process(record.pid) else { return false };
-    start.is_none() || record.start_time.is_none_or(|recorded| Some(recorded) == start)
+pub(crate) fn is_running<S: System>(system: &S, pid: u32, recorded_start: Option<u64>) -> bool {
+    let ProcessState::Alive { start } = system.process(pid) else { return false };
+    start.is_none() || recorded_start.is_none_or(|recorded| Some(recorded) == start)
 }
 
 /// Whether the pid of a record is of another pid namespace or another kernel, so that it means nothing here.

@@ -135,7 +135,7 @@ fn inspect_open_file<S: System>(
             true
         }
         TryLock::WouldBlock => {
-            let runs = |record: &Record| is_running(system, record);
+            let runs = |record: &Record| is_running(system, record.pid, record.start_time);
             return Ok(classify_owner(system, target, budget, file, stat, &runs)?.cast());
         }
         TryLock::Unsupported => false,

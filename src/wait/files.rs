@@ -177,8 +177,8 @@ pub(super) fn observe_file(watcher: &Watcher, path: &Path) -> Observed<Files> {
 
 fn observed(path: &Path, file: WatchedFile, watch: Watch, is_held: bool) -> Observed<Files> {
     let (process, sees_file, was_locked) = (watch.process(), watch.watches_file(), file.was_locked());
-    // A change before the watch was set sends no event.
-    if recheck(path, &file, is_held) {
+    // A change, or the end of the holder, before the watch was set sends no event.
+    if recheck(path, &file, is_held) && file.has_process() {
         Observed::Held(Observation { file, watch, process, sees_file, was_locked })
     } else {
         Observed::Changed
@@ -202,6 +202,23 @@ pub(super) fn roll_back(answer: Answer) {
 mod tests {
     use super::*;
     use crate::protocol::target::LockOptions;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn another_process_with_the_pid_of_the_holder_is_not_watched() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("l");
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a process");
+        std::fs::write(&path, format!(r#"{{"pid":{},"createdAt":1}}"#, child.id())).expect("written");
+        let file = WatchedFile::open(&path).expect("a local file");
+        child.kill().expect("killed");
+        child.wait().expect("waited for");
+        let watcher = Watcher::new();
+        // No process can be given the pid of another one, so this one stands for it.
+        let watching = watcher.watch(&path, Some(std::process::id()), false);
+        let Watching::Yes(watch) = watching else { panic!("{watching:?}") };
+        assert!(matches!(observed(&path, file, watch, true), Observed::Changed));
+    }
 
     #[test]
     fn a_refusal_by_an_earlier_holder_is_not_kept() {

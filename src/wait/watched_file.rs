@@ -18,6 +18,8 @@ pub(crate) struct WatchedFile {
     /// The pid that its record names, and when that process acquired the lock.
     holder: (u32, u64),
     pid: Option<u32>,
+    /// When the holder's process started, by its record.
+    start: Option<u64>,
     was_locked: bool,
     /// The mode in which the kernel lock is tried: readers share it.
     mode: LockMode,
@@ -52,11 +54,13 @@ impl WatchedFile {
         let length = os.read(&file, &mut buffer).ok()?;
         let record = Record::parse(&buffer[..length.min(RECORD_LEN)])?;
         // Another process may have the pid of the holder now. The lock does not end with it.
-        let is_seen = !holder::is_foreign(os, &record) && holder::is_running(os, &record);
+        let is_seen =
+            !holder::is_foreign(os, &record) && holder::is_running(os, record.pid, record.start_time);
         let pid = is_seen.then_some(record.pid);
         let holder = (record.pid, record.created_at.unwrap_or(stat.modified));
         let mode = LockMode::Shared;
-        Some(Self { state: stat.into(), holder, pid, was_locked: is_locked(os, &file, mode), mode })
+        let was_locked = is_locked(os, &file, mode);
+        Some(Self { state: stat.into(), holder, pid, start: record.start_time, was_locked, mode })
     }
 
     /// As `open`, for the file whose kernel lock readers hold.
@@ -65,7 +69,14 @@ impl WatchedFile {
         let (file, stat) = open_file(os, path)?;
         let mode = LockMode::Exclusive;
         let is_held = stat.size == 0 && os.fs_kind(&file) == FsKind::Local && is_locked(os, &file, mode);
-        is_held.then(|| Self { state: stat.into(), holder: (0, 0), pid: None, was_locked: true, mode })
+        is_held.then(|| Self {
+            state: stat.into(),
+            holder: (0, 0),
+            pid: None,
+            start: None,
+            was_locked: true,
+            mode,
+        })
     }
 
     /// As `open`, for a file whose kernel lock is held by any process.
@@ -77,7 +88,14 @@ impl WatchedFile {
         let is_recorded = stat.size > 0;
         let mode = LockMode::Shared;
         let is_held = is_recorded && is_locked(os, &file, mode);
-        is_held.then(|| Self { state: stat.into(), holder: (0, 0), pid: None, was_locked: true, mode })
+        is_held.then(|| Self {
+            state: stat.into(),
+            holder: (0, 0),
+            pid: None,
+            start: None,
+            was_locked: true,
+            mode,
+        })
     }
 
     /// Whether its record is that of this holder.
@@ -88,6 +106,11 @@ impl WatchedFile {
     /// The holder's process, if it runs, in this kernel and pid namespace.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.pid
+    }
+
+    /// Whether `pid` is still the holder's process. Another process may have got that pid since.
+    pub(crate) fn has_process(&self) -> bool {
+        self.pid.is_none_or(|pid| holder::is_running(Os::get(), pid, self.start))
     }
 
     /// Whether the holder's process, whose end is an event, still holds the lock. Only a pidfd is known to lose no event.
