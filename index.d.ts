@@ -194,13 +194,14 @@ export interface Lock {
   readonly takenOver?: TakenOver | undefined
   /**
    * Whether the path still names the lock file of this process. It reads and changes nothing. On a network filesystem
-   * it does not report a kernel lock that the server has dropped.
+   * it does not report a kernel lock that the server has dropped, and on NFS a change by another client up to 60 s late.
    */
   readonly isHeld: () => boolean
   /**
    * Aborted with `E_LOCK_LOST` when the lock is lost: its path names another file or none, although it was not released.
    * On a local filesystem of Linux that takes a few milliseconds, except for a directory that was moved; otherwise up to
-   * 250 ms. It begins to watch when it is first read, and does not keep the process alive.
+   * 250 ms, and for a change by another client of NFS up to 60 s. It begins to watch when it is first read, and does not
+   * keep the process alive.
    */
   readonly signal: AbortSignal
   /**
