@@ -86,11 +86,12 @@ class Refusals {
 }
 
 /** Claims a lock that an asynchronous call of this thread has acquired and not returned yet. */
-function claim(path: string, { durable, shared }: Options): JsLock | undefined {
+function claim(path: string, { durable, legacy, shared }: Options): JsLock | undefined {
   for (;;) {
     const claimed = held.claim(path)
-    if (!claimed || (!durable && claimed.shared === shared)) return claimed
-    // Its record may not be synced, or it is of the other mode: roll it back, for this call to acquire by itself.
+    if (!claimed || (!durable && claimed.shared === shared && !(legacy && claimed.takenOver))) return claimed
+    // Its record may not be synced, it is of the other mode, or its take-over may not have paused: roll it back, for
+    // this call to acquire by itself.
     unrefCall(settled(native.rollBack(claimed.id))).catch(() => {})
   }
 }

@@ -6,6 +6,7 @@ import { test } from 'node:test'
 import { type AcquireOptions, acquireLock, acquireLockSync, type Lock } from 'reconcile-lock'
 import { parseCommand } from '../../lib/cli/options.js'
 import { deadPid, directory, leave } from '../support/directory.mjs'
+import { sleep } from '../support/time.mjs'
 
 const PAUSE = 5
 
@@ -70,5 +71,32 @@ for (const [name, take, acquire] of [
     for (let round = 0; round < 100 && least >= PAUSE; round += 1)
       least = Math.min(least, await take(acquire, { cwd, legacy: false }))
     assert.ok(least < PAUSE, `${least} ms with legacy: false`)
+  })
+}
+
+for (const waits of [false, true]) {
+  const which = waits ? 'a waiting' : 'an immediate'
+  test(`acquireLockSync pauses despite ${which} take-over without legacy`, async (t) => {
+    const cwd = directory(t)
+    const path = leave(cwd, STALE)
+    const stale = `${path}.stale`
+    if (waits) {
+      renameSync(path, stale)
+      leave(cwd, { pid: process.pid, createdAt: 1 })
+    }
+    const pending = acquireLock({ cwd, legacy: false, timeout: 20_000 })
+    if (waits) {
+      await sleep(50, 'the call waits')
+      renameSync(stale, path)
+      // The other call takes over meanwhile, and cannot return.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200)
+    }
+    const started = performance.now()
+    const lock = acquireLockSync({ cwd, timeout: 20_000 })
+    const took = performance.now() - started
+    assert.equal(lock.takenOver?.holder?.pid, STALE.pid)
+    lock.releaseSync()
+    await (await pending).release()
+    assert.ok(took >= PAUSE, `${took} ms`)
   })
 }

@@ -56,6 +56,10 @@ impl Acquired {
         self.target.shared
     }
 
+    pub(super) fn is_taken_over(&self) -> bool {
+        self.taken_over.is_some()
+    }
+
     /// Keeps the lock if the engine has taken it; otherwise dropping this rolls it back.
     pub(super) fn was_given(&mut self, is_taken: bool) {
         self.delivered = is_taken;

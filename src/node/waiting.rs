@@ -127,11 +127,13 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
         let State { owner, waits, .. } = State::of(env)?;
         let mut waits = waits.borrow_mut();
         let claimed = waits.get(&id.0).and_then(|wait| claim(*owner, wait));
-        // Its record may not be synced, or it is of the other mode: dropping a claim rolls it back, and the wait then
-        // acquires by itself.
+        // Its record may not be synced, it is of the other mode, or its take-over may not have paused: dropping a claim
+        // rolls it back, and the wait then acquires by itself.
         let is_wanted = |acquired: &Acquired| {
             waits.get(&id.0).is_some_and(|SyncWait { target, .. }| {
-                !target.durable && target.shared == acquired.is_shared()
+                !target.durable
+                    && target.shared == acquired.is_shared()
+                    && !(target.legacy && acquired.is_taken_over())
             })
         };
         if let Some(acquired) = claimed.filter(is_wanted) {
