@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict'
 import { closeSync, existsSync, fstatSync, openSync, readdirSync, readlinkSync } from 'node:fs'
 import { test } from 'node:test'
-import { acquireLockSync, inspectLockSync, resolveLockPath } from 'reconcile-lock'
+import { acquireLock, acquireLockSync, inspectLockSync, resolveLockPath } from 'reconcile-lock'
 import { directory, rejection } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
+import { DEADLINE, sleep } from '../support/time.mjs'
 
 const onlyItsOwn: KnownFailure = {
   runtime: 'deno',
@@ -66,6 +67,28 @@ for (const [what, release] of [
       }),
     )
   }
+}
+
+for (const [when, waitsBefore] of [
+  ['before', true],
+  ['after', false],
+] as const) {
+  test(
+    `a call that waits ${when} a lock's descriptor is closed acquires it`,
+    knownFailure(onlyItsOwn, async (t) => {
+      const cwd = directory(t)
+      const lock = acquireLockSync(cwd)
+      const close = () => closeSync(descriptorOf(lock.path))
+      if (!waitsBefore) close()
+      const waited = acquireLock({ cwd, timeout: DEADLINE })
+      await sleep(50, 'the call waits')
+      if (waitsBefore) close()
+      assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
+      const next = await waited
+      assert.match(next.takenOver?.reason ?? '', /did not release the lock/)
+      await next.release()
+    }),
+  )
 }
 
 test(

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::platform::{
-    Access, FileId, FileKind, FsKind, LockMode, Opened, Os, ProcessState, Stat, System, TryLock,
+    Access, FileId, FileKind, FsKind, HeldFiles, LockMode, Opened, Os, ProcessState, Stat, System, TryLock,
 };
 use crate::protocol::holder;
 use crate::protocol::record::{Holder, RECORD_LEN, Record};
@@ -20,6 +20,8 @@ pub(crate) struct WatchedFile {
     pid: Option<u32>,
     /// When the holder's process started, by its record.
     start: Option<u64>,
+    /// Whether the holder is this process, of which no event reports that other code has closed the file.
+    is_own: bool,
     was_locked: bool,
     /// The mode in which the kernel lock is tried: readers share it.
     mode: LockMode,
@@ -56,11 +58,13 @@ impl WatchedFile {
         // Another process may have the pid of the holder now. The lock does not end with it.
         let is_seen =
             !holder::is_foreign(os, &record) && holder::is_running(os, record.pid, record.start_time);
-        let pid = is_seen.then_some(record.pid);
+        // A legacy record has no start time: its lock is not in the table of this process.
+        let is_own = is_seen && record.pid == os.identity().pid && record.start_time.is_some();
+        let pid = (is_seen && (!is_own || os.holds(stat.id))).then_some(record.pid);
         let holder = (record.pid, record.created_at.unwrap_or(stat.modified));
         let mode = LockMode::Shared;
         let was_locked = is_locked(os, &file, mode);
-        Some(Self { state: stat.into(), holder, pid, start: record.start_time, was_locked, mode })
+        Some(Self { state: stat.into(), holder, pid, start: record.start_time, is_own, was_locked, mode })
     }
 
     /// As `open`, for the file whose kernel lock readers hold.
@@ -69,14 +73,7 @@ impl WatchedFile {
         let (file, stat) = open_file(os, path)?;
         let mode = LockMode::Exclusive;
         let is_held = stat.size == 0 && os.fs_kind(&file) == FsKind::Local && is_locked(os, &file, mode);
-        is_held.then(|| Self {
-            state: stat.into(),
-            holder: (0, 0),
-            pid: None,
-            start: None,
-            was_locked: true,
-            mode,
-        })
+        is_held.then(|| Self::locked(stat, mode))
     }
 
     /// As `open`, for a file whose kernel lock is held by any process.
@@ -88,14 +85,19 @@ impl WatchedFile {
         let is_recorded = stat.size > 0;
         let mode = LockMode::Shared;
         let is_held = is_recorded && is_locked(os, &file, mode);
-        is_held.then(|| Self {
+        is_held.then(|| Self::locked(stat, mode))
+    }
+
+    fn locked(stat: Stat, mode: LockMode) -> Self {
+        Self {
             state: stat.into(),
             holder: (0, 0),
             pid: None,
             start: None,
+            is_own: false,
             was_locked: true,
             mode,
-        })
+        }
     }
 
     /// Whether its record is that of this holder.
@@ -115,7 +117,11 @@ impl WatchedFile {
 
     /// Whether the holder's process, whose end is an event, still holds the lock. Only a pidfd is known to lose no event.
     pub(crate) fn has_holder(&self, path: &Path) -> bool {
-        let is_alive = |pid| matches!(Os::get().process(pid), ProcessState::Alive { .. });
+        let os = Os::get();
+        if self.is_own && !self.state.id.is_some_and(|id| os.holds(id)) {
+            return false;
+        }
+        let is_alive = |pid| matches!(os.process(pid), ProcessState::Alive { .. });
         cfg!(target_os = "linux") || self.pid.is_none_or(is_alive) && self.is_locked_as_before(path)
     }
 
