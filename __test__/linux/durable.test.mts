@@ -265,7 +265,7 @@ test('a durable synchronous call keeps what it acquires', (t) => {
       acquired += 1
     } catch (error) {
       // A busy machine may stop this process for longer than a first attempt has.
-      assert.equal((error as LockError).reason, 'the file system has not answered')
+      assert.equal((error as LockError).reason, 'the filesystem has not answered')
     }
   }
   assert.ok(acquired > rounds / 2, `${acquired} of ${rounds} acquired`)

@@ -129,7 +129,7 @@ fn first_attempt(target: &Target, thread: u32, timeout: Duration) -> Result<Held
     match done {
         Some(Ok(outcome)) => outcome,
         Some(Err(panic)) => panic::resume_unwind(panic),
-        None => Err(target.contention(None, Some("the file system has not answered".to_owned()))),
+        None => Err(target.contention(None, Some("the filesystem has not answered".to_owned()))),
     }
 }
 
