@@ -1,10 +1,10 @@
-// Many calls at the same time on empty files, each in its creation grace period of 2 s.
+// Calls on empty files, each in its creation grace period of 2 s.
 import assert from 'node:assert/strict'
 import { readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLock } from 'reconcile-lock'
-import { directory } from '../support/directory.mjs'
+import { directory, leave, rejection } from '../support/directory.mjs'
 import { sleep } from '../support/time.mjs'
 
 const CALLS = 1000
@@ -42,4 +42,21 @@ test(`${CALLS} calls on empty files acquire with few threads`, async (t) => {
   assert.ok(most <= MAX_THREADS + took / STUCK_MS, `${most} threads more`)
   assert.ok(took > 1900 && took < 20_000, `${took} ms`)
   for (const lock of locks) lock.releaseSync()
+})
+
+test('a waiter does not delay a call without a timeout', async (t) => {
+  const cwd = directory(t)
+  const path = leave(cwd, '', 0)
+  const end = new AbortController()
+  const waiting = rejection(acquireLock({ cwd, timeout: 60_000, signal: end.signal }))
+  await sleep(60, 'the first call waits')
+  const refused = rejection(acquireLock(cwd))
+  await sleep(100, 'the second call waits for the creator, too')
+  writeFileSync(path, JSON.stringify({ pid: process.pid, createdAt: Date.now() }))
+  const began = performance.now()
+  assert.equal((await refused).code, 'E_LOCK_CONTENTION')
+  const took = performance.now() - began
+  end.abort()
+  await waiting
+  assert.ok(took < 3000, `${took} ms`)
 })

@@ -235,7 +235,7 @@ pub(super) fn milliseconds(number: f64) -> Duration {
     })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "at a million waits a second, 285 years")]
+#[expect(clippy::cast_precision_loss, reason = "at a million waits a second, 142 years")]
 fn number(id: WaiterId) -> f64 {
     id.0 as f64
 }

@@ -181,5 +181,5 @@ pub(crate) fn start_for_creator(
     answer: Box<dyn FnOnce(Answer) + Send>,
 ) {
     let order = AcquireRequest { owner, thread, target, timeout: CREATION, only_creator: true };
-    start(WaiterId::next(), order, answer);
+    start(WaiterId::for_creator(), order, answer);
 }

@@ -35,6 +35,8 @@ pub(super) struct PathWaiters<P: Platform> {
     /// The place of the first waiter, unless an attempt is using it.
     queue: Queue<P::Ticket>,
     state: State<P>,
+    /// The waiter of the last attempt.
+    attempted: WaiterId,
     /// The next moment to act, unless a job is under way.
     due: Instant,
     /// Since when the lock may be free.
@@ -59,6 +61,7 @@ impl<P: Platform> PathWaiters<P> {
             refused: Refused::default(),
             queue: Queue::Unknown,
             state: State::Open,
+            attempted: WaiterId(0),
             due: now,
             vacant_since: None,
             has_yielded: false,
@@ -223,6 +226,10 @@ impl<P: Platform> PathWaiters<P> {
             return None;
         }
         let (id, arrival, deadline) = (waiter.id, waiter.arrival, waiter.deadline);
+        if id < self.attempted {
+            // An earlier call that came later may not wait for a holder.
+            self.state = State::Open;
+        }
         match mem::replace(&mut self.state, State::Open) {
             State::Held(observation) if observation.is_provable() => {
                 let (file, sees_process) = (observation.file.clone(), observation.process.is_some());
@@ -262,7 +269,7 @@ impl<P: Platform> PathWaiters<P> {
                 }
             }
         }
-        self.state = State::Attempting(id);
+        (self.state, self.attempted) = (State::Attempting(id), id);
         let queue = mem::replace(&mut self.queue, Queue::Unknown);
         let has_waited = since >= QUEUE_YIELD;
         Some(Job::Attempt(Attempt { id, arrival, queue, has_time, has_waited, ended: self.ended }))

@@ -19,14 +19,22 @@ pub(super) type HeldHere = Held<<Os as System>::File>;
 /// The answer to a waiter, which may be a panic.
 pub(crate) type Answer = thread::Result<Result<HeldHere, Error>>;
 
-/// The id of one waiter in this process. Ids are given in arrival order.
+/// The id of one waiter in this process. Ids are given in arrival order, but those for a creator come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WaiterId(pub(crate) u64);
 
+/// JavaScript numbers are exact up to twice this.
+const FIRST_ID: u64 = 1 << 52;
+
 impl WaiterId {
     pub(crate) fn next() -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
+        static LAST: AtomicU64 = AtomicU64::new(FIRST_ID);
         Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// For a call that waits for the creator of an empty file: a waiter before it would delay its answer.
+    pub(super) fn for_creator() -> Self {
+        Self(Self::next().0 - FIRST_ID)
     }
 }
 

@@ -222,6 +222,23 @@ fn arrival_order_is_that_of_the_ids() {
 }
 
 #[test]
+fn a_holder_refuses_a_wait_for_a_creator_beside_a_waiter() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let target = target(&directory);
+    let held = hold(&target);
+    let (id, receiver) = waiting(Owner::PROGRAM, &target, Duration::MAX);
+    until_refused(id);
+    let (sender, of_creator) = mpsc::channel();
+    let started = Instant::now();
+    let answered = Box::new(move |answer| drop(sender.send(answer)));
+    start_for_creator(Owner::PROGRAM, 0, target.clone(), answered);
+    assert!(matches!(answer(&of_creator), Err(Error::Contention { holder: Some(_), .. })));
+    assert!(started.elapsed() < LONG / 4, "{:?}", started.elapsed());
+    release(held);
+    release(answer(&receiver).expect("acquired"));
+}
+
+#[test]
 #[cfg(unix)]
 fn an_error_is_reported_to_every_waiter() {
     let directory = tempfile::tempdir().expect("a directory");
