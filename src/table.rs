@@ -83,7 +83,7 @@ impl Entry {
 #[derive(Default)]
 struct Table {
     last: u64,
-    /// Environments that have not ended.
+    /// The owner of each environment that has not ended.
     open: Vec<Owner>,
     /// Boxed, because a map has room for up to twice as many.
     entries: Map<LockId, Box<Entry>>,
@@ -170,6 +170,23 @@ pub(crate) fn open_owner() -> Owner {
     let owner = Owner(table.next());
     table.open.push(owner);
     owner
+}
+
+/// The owner, for one environment more.
+#[cfg(any(feature = "node", test))]
+pub(crate) fn share_owner(owner: Owner) -> Owner {
+    table().open.push(owner);
+    owner
+}
+
+/// Removes an environment of an owner. Returns whether others remain.
+#[cfg(any(feature = "node", test))]
+pub(crate) fn unshare_owner(owner: Owner) -> bool {
+    let open = &mut table().open;
+    if let Some(index) = open.iter().position(|other| *other == owner) {
+        open.swap_remove(index);
+    }
+    open.contains(&owner)
 }
 
 /// Adds a lock that is not delivered yet. If its owner has ended, the lock is rolled back.

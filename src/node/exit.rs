@@ -28,7 +28,7 @@ thread_local! {
     static OWNER: OfThread = const { OfThread(Cell::new(None)) };
 }
 
-/// The owner of the locks of this thread, until its environment ends.
+/// The owner of the locks of this thread, until its last environment ends: windows of Electron can share a thread.
 struct OfThread(Cell<Option<Owner>>);
 
 impl OfThread {
@@ -54,22 +54,24 @@ extern "C" fn end_this_thread() {
     let _ = OWNER.try_with(OfThread::end);
 }
 
-/// The owner of this thread's locks, whose end comes with that of its environment or of the process.
+/// The owner of this thread's locks, for one environment more. It ends with the last of these, or with the process.
 pub(super) fn owner_of_thread() -> Owner {
     #[cfg(target_env = "musl")]
     super::at_exit::call(end_this_thread);
-    OWNER.with(|owner| {
-        let of_thread = owner.0.get().unwrap_or_else(table::open_owner);
-        owner.0.set(Some(of_thread));
-        of_thread
+    OWNER.with(|of_thread| {
+        let owner = of_thread.0.get().map_or_else(table::open_owner, table::share_owner);
+        of_thread.0.set(Some(owner));
+        owner
     })
 }
 
 /// Ends an environment, on its thread.
 pub(super) fn close_environment(owner: Owner) {
     quietly(|| {
-        table::close_owner(owner, || wait::cancel_all(owner));
-        OWNER.with(|of_thread| of_thread.0.set(None));
+        if !table::unshare_owner(owner) {
+            table::close_owner(owner, || wait::cancel_all(owner));
+            OWNER.with(|of_thread| of_thread.0.set(None));
+        }
     });
     *LAST_EXIT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
 }

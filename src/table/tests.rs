@@ -93,6 +93,20 @@ fn the_lock_of_a_synchronous_call_is_not_claimed() {
 }
 
 #[test]
+fn an_owner_is_open_until_its_last_environment_ends() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (target, owner) = (target(directory.path()), open_owner());
+    assert_eq!(share_owner(owner), owner);
+    assert!(unshare_owner(owner), "one remains");
+    assert!(enter(owner, acquire(&target), true).is_some_and(|id| release(id).is_some()));
+    assert!(!unshare_owner(owner), "it was the last one");
+    assert!(enter(owner, acquire(&target), true).is_none());
+    assert_eq!(share_owner(share_owner(owner)), owner);
+    close_owner(owner, || ());
+    assert!(enter(owner, acquire(&target), true).is_none(), "its thread has ended");
+}
+
+#[test]
 fn exit_waits_briefly_for_attempts_under_way() {
     let owner = open_owner();
     let attempt = UnderWay::begin(owner);
