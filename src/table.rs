@@ -89,8 +89,8 @@ struct Table {
     entries: Map<LockId, Box<Entry>>,
     /// The first lock of the list for each hash of a path: readers of one lock have one path.
     by_path: Map<u64, LockId>,
-    /// The owner of each attempt and each release that is under way.
-    under_way: Vec<Owner>,
+    /// The owner of each pending attempt and each pending release.
+    pending: Vec<Owner>,
     /// How many exits wait for those.
     exits: usize,
 }
@@ -100,14 +100,14 @@ static TABLE: Mutex<Table> = Mutex::new(Table {
     open: Vec::new(),
     entries: Map::with_hasher(HASHER),
     by_path: Map::with_hasher(HASHER),
-    under_way: Vec::new(),
+    pending: Vec::new(),
     exits: 0,
 });
 
 /// An attempt or a release is over.
 static SETTLED: Condvar = Condvar::new();
 
-/// How long an exit waits for attempts and releases that are under way: a disk may hang.
+/// How long an exit waits for pending attempts and releases: a disk may hang.
 #[cfg(any(feature = "node", test))]
 const EXIT_GRACE: Duration = Duration::from_millis(25);
 
@@ -250,20 +250,20 @@ pub(crate) fn is_deadlock(owner: Owner, path: &Path) -> bool {
 }
 
 /// An attempt to acquire, from its begin until its lock is in the table or rolled back; or a release.
-pub(crate) struct UnderWay(Owner);
+pub(crate) struct PendingWork(Owner);
 
-impl UnderWay {
+impl PendingWork {
     pub(crate) fn begin(owner: Owner) -> Self {
-        table().under_way.push(owner);
+        table().pending.push(owner);
         Self(owner)
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for PendingWork {
     fn drop(&mut self) {
         let mut table = table();
-        if let Some(index) = table.under_way.iter().position(|owner| *owner == self.0) {
-            table.under_way.swap_remove(index);
+        if let Some(index) = table.pending.iter().position(|owner| *owner == self.0) {
+            table.pending.swap_remove(index);
         }
         // To notify is a system call, even if no thread waits.
         if table.exits > 0 {
@@ -272,15 +272,15 @@ impl Drop for UnderWay {
     }
 }
 
-/// Waits until no attempt and no release of an owner is under way, but not for long: an attempt that is cut off by the
+/// Waits until no attempt and no release of an owner is pending, but not for long: an attempt that is cut off by the
 /// end of the process leaves an empty file, which delays the next process by two seconds, and a release leaves a lock
 /// to take over.
 #[cfg(any(feature = "node", test))]
-pub(crate) fn await_what_is_under_way(owner: Owner) {
+pub(crate) fn await_pending(owner: Owner) {
     let end = Instant::now() + EXIT_GRACE;
     let mut table = table();
     table.exits += 1;
-    while table.under_way.contains(&owner) {
+    while table.pending.contains(&owner) {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
@@ -294,9 +294,9 @@ pub(crate) fn await_what_is_under_way(owner: Owner) {
 pub(crate) fn release(id: LockId) -> Option<Result<(), Error>> {
     let mut table = table();
     let entry = table.remove(id)?;
-    table.under_way.push(entry.owner);
+    table.pending.push(entry.owner);
     drop(table);
-    let _under_way = UnderWay(entry.owner);
+    let _pending = PendingWork(entry.owner);
     Some(entry.end())
 }
 
@@ -388,13 +388,13 @@ pub(crate) fn release_all(owner: Owner) {
     }
 }
 
-/// Ends an owner: releases its locks, calls `cancel` to end its waits, and waits for what is under way.
+/// Ends an owner: releases its locks, calls `cancel` to end its waits, and waits for its pending work.
 #[cfg(any(feature = "node", test))]
 pub(crate) fn close_owner(owner: Owner, cancel: impl FnOnce()) {
     table().open.retain(|open| *open != owner);
     release_all(owner);
     cancel();
-    await_what_is_under_way(owner);
+    await_pending(owner);
 }
 
 #[cfg(test)]

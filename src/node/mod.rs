@@ -30,7 +30,7 @@ use crate::api;
 use crate::platform::Os;
 use crate::protocol;
 use crate::protocol::target::Target;
-use crate::table::{self, LockId, Owner, UnderWay};
+use crate::table::{self, LockId, Owner, PendingWork};
 use crate::wait;
 
 use acquired::{Acquired, Create, CreateLock};
@@ -46,11 +46,11 @@ use status::JsStatus;
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn attempt(owner: Owner, thread: u32, target: Target, timeout: Duration, claimable: bool) -> Work {
-    let under_way = UnderWay::begin(owner);
+    let pending = PendingWork::begin(owner);
     Box::new(move || {
         let held = wait::try_once(&target, thread, timeout)?;
         let acquired = Acquired::enter(owner, held, target, claimable);
-        drop(under_way);
+        drop(pending);
         acquired.map(Value::Lock)
     })
 }
@@ -266,7 +266,7 @@ pub fn release_all(env: &Env) -> Result<()> {
     guarded(env, || {
         let owner = State::of(env)?.owner;
         wait::cancel_all(owner);
-        table::await_what_is_under_way(owner);
+        table::await_pending(owner);
         table::release_all(owner);
         Ok(())
     })

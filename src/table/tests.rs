@@ -107,23 +107,23 @@ fn an_owner_is_open_until_its_last_environment_ends() {
 }
 
 #[test]
-fn exit_waits_briefly_for_attempts_under_way() {
+fn exit_waits_briefly_for_pending_attempts() {
     let owner = open_owner();
-    let attempt = UnderWay::begin(owner);
+    let attempt = PendingWork::begin(owner);
     let started = Instant::now();
-    await_what_is_under_way(owner);
+    await_pending(owner);
     assert!(started.elapsed() >= EXIT_GRACE);
-    let waiting = thread::spawn(move || await_what_is_under_way(owner));
+    let waiting = thread::spawn(move || await_pending(owner));
     drop(attempt);
     waiting.join().expect("woken");
-    assert!(!table().under_way.contains(&owner));
+    assert!(!table().pending.contains(&owner));
 }
 
 #[test]
-fn the_end_of_an_owner_waits_for_what_is_under_way() {
+fn the_end_of_an_owner_waits_for_pending_work() {
     let waits = |_| {
         let owner = open_owner();
-        let rollback = UnderWay::begin(owner);
+        let rollback = PendingWork::begin(owner);
         // The end of a wait begins its rollback.
         let mut ended = None;
         let cancel = || {
@@ -133,7 +133,7 @@ fn the_end_of_an_owner_waits_for_what_is_under_way() {
             }));
         };
         close_owner(owner, cancel);
-        let is_over = !table().under_way.contains(&owner);
+        let is_over = !table().pending.contains(&owner);
         ended.expect("cancelled").join().expect("no panic");
         is_over
     };

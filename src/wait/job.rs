@@ -11,7 +11,7 @@ pub(super) trait Platform {
     /// The request of a waiter, and how to answer it.
     type Request;
     type Arrival: Copy;
-    /// A place in the queue of all processes.
+    /// A ticket in the queue of all processes.
     type Ticket: Ticket<Self::Arrival>;
     /// The state of a file, for a later comparison.
     type File: Clone;
@@ -25,7 +25,7 @@ pub(super) trait Watch {
     fn missed(&self) -> Option<HolderEvent>;
 }
 
-/// A place in the queue of all processes. No disk blocks its operations.
+/// A ticket in the queue of all processes. No disk blocks its operations.
 pub(super) trait Ticket<A> {
     fn take(&mut self, arrival: A);
     fn is_first(&self) -> bool;
@@ -33,7 +33,7 @@ pub(super) trait Ticket<A> {
     fn ahead(&self, most: u32) -> u32;
 }
 
-/// The place in the queue of all processes.
+/// The queue of all processes.
 pub(super) enum Queue<T> {
     /// Not requested yet.
     Unknown,

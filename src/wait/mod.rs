@@ -3,7 +3,7 @@
 //! One thread sleeps for all waiters of this process until something can have changed (`service.rs`). A state machine
 //! decides the next step of each path (`path_waiters.rs`). Threads that a disk may block do the file operations
 //! (`files.rs`), so a deadline is met whatever the disk does, and a slow disk delays no lock of another one. Waiters of
-//! one path are served in arrival order. Among processes, the first waiter of each has a place in a queue, and lets
+//! one path are served in arrival order. Among processes, the first waiter of each has a ticket in a queue, and lets
 //! those before it attempt first, for a few milliseconds.
 //!
 //! All of this decides when to attempt. The protocol alone decides whether an attempt succeeds.

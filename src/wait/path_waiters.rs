@@ -32,7 +32,7 @@ enum State<P: Platform> {
 pub(super) struct PathWaiters<P: Platform> {
     waiters: Waiters<P>,
     pub(super) refused: Refused,
-    /// The place of the first waiter, unless an attempt is using it.
+    /// The ticket of the first waiter, unless an attempt is using it.
     queue: Queue<P::Ticket>,
     state: State<P>,
     /// The waiter of the last attempt.
@@ -92,11 +92,11 @@ impl<P: Platform> PathWaiters<P> {
 
     /// Whether it rests, and other processes cannot see its waiters.
     #[cfg(test)]
-    pub(super) fn rests_without_place(&self) -> bool {
-        self.has_waiters() && matches!(self.state, State::Held(_)) && !self.has_asked_for_place()
+    pub(super) fn rests_without_ticket(&self) -> bool {
+        self.has_waiters() && matches!(self.state, State::Held(_)) && !self.has_requested_ticket()
     }
 
-    fn has_asked_for_place(&self) -> bool {
+    fn has_requested_ticket(&self) -> bool {
         !matches!(self.queue, Queue::Unknown)
     }
 
@@ -284,7 +284,7 @@ impl<P: Platform> PathWaiters<P> {
                 }
             }
             (Done::Observed(Observed::Held(observation)), _)
-                if observation.is_provable() && self.has_asked_for_place() =>
+                if observation.is_provable() && self.has_requested_ticket() =>
             {
                 self.held(observation, now);
             }
@@ -303,8 +303,8 @@ impl<P: Platform> PathWaiters<P> {
     }
 
     fn rechecked(&mut self, observation: Observation<P>, is_same: bool, now: Now) {
-        // A waiter that came during the check, after the others had left, has no place in the queue yet.
-        if is_same && self.has_asked_for_place() {
+        // A waiter that came during the check, after the others had left, has no ticket yet.
+        if is_same && self.has_requested_ticket() {
             self.rest_at(observation, now);
         } else {
             self.open(now.time);

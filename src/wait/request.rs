@@ -12,7 +12,7 @@ use crate::protocol::error::Error;
 use crate::protocol::record::Holder;
 use crate::protocol::target::Target;
 use crate::protocol::{self, EmptyFile, Held};
-use crate::table::{Owner, UnderWay};
+use crate::table::{Owner, PendingWork};
 
 pub(super) type HeldHere = Held<<Os as System>::File>;
 
@@ -82,7 +82,7 @@ pub(super) struct PendingCall {
 pub(super) struct HeldPath {
     pub(super) held: Option<HeldHere>,
     /// An exit waits for the rollback.
-    pub(super) _under_way: UnderWay,
+    pub(super) _pending: PendingWork,
 }
 
 impl Drop for HeldPath {
@@ -132,5 +132,5 @@ pub(super) struct Wanted {
     pub(super) held_file: Option<FileId>,
     pub(super) empty_file: EmptyFile,
     pub(super) empty_since: Option<Duration>,
-    pub(super) under_way: UnderWay,
+    pub(super) pending: PendingWork,
 }

@@ -22,7 +22,7 @@ use crate::pool::{self, Asleep};
 use crate::protocol::error::Error;
 use crate::protocol::target::readers_of;
 use crate::protocol::{self, CREATION_GRACE, Held};
-use crate::table::{self, LockId, Owner, UnderWay};
+use crate::table::{self, LockId, Owner, PendingWork};
 
 /// How long the thread exists without waiters.
 const IDLE: Duration = Duration::from_secs(1);
@@ -251,7 +251,7 @@ pub(super) fn run(watcher: &Watcher, batch: Batch) {
     for (path, job) in batch {
         let mut next = Some(job);
         while let Some(job) = next {
-            let (done, _under_way) = perform(watcher, &path, job);
+            let (done, _pending) = perform(watcher, &path, job);
             let mut service = service();
             let now = Instant::now();
             next = service.paths.on_done(&path, done, now);
@@ -262,7 +262,7 @@ pub(super) fn run(watcher: &Watcher, batch: Batch) {
 }
 
 /// Runs one job. The second value lives until the path has the result.
-fn perform(watcher: &Watcher, path: &Path, job: Job<Files>) -> (Done<Files>, Option<UnderWay>) {
+fn perform(watcher: &Watcher, path: &Path, job: Job<Files>) -> (Done<Files>, Option<PendingWork>) {
     match job {
         Job::Attempt(attempt) => attempt_for(watcher, path, attempt),
         Job::Recheck { file, sees_process } => {
@@ -282,7 +282,7 @@ fn attempt_for(
     watcher: &Watcher,
     path: &Path,
     attempt: job::Attempt<Files>,
-) -> (Done<Files>, Option<UnderWay>) {
+) -> (Done<Files>, Option<PendingWork>) {
     let id = attempt.id;
     let Some(wanted) = wanted(path, id) else {
         refuse_all(taken(path, id), CANCELLED);
@@ -329,7 +329,7 @@ fn attempt_for(
             Outcome::Over
         }
     };
-    (Done::Attempted { queue, outcome }, Some(wanted.under_way))
+    (Done::Attempted { queue, outcome }, Some(wanted.pending))
 }
 
 /// The parameters of a waiter's attempt, if it still waits.
@@ -337,7 +337,7 @@ fn wanted(path: &Path, id: WaiterId) -> Option<Wanted> {
     let mut service = service();
     let waiter = service.paths.at(path)?.waiter(id).filter(|waiter| !waiter.is_cancelled)?;
     let PendingCall { order, empty_file, empty_since, path, .. } = &waiter.request;
-    let (target, under_way) = (order.target.clone(), UnderWay::begin(order.owner));
+    let (target, pending) = (order.target.clone(), PendingWork::begin(order.owner));
     let (thread, only_creator) = (order.thread, order.only_creator);
     Some(Wanted {
         target,
@@ -346,7 +346,7 @@ fn wanted(path: &Path, id: WaiterId) -> Option<Wanted> {
         held_file: path.as_ref().and_then(|path| path.held.as_ref()).map(Held::file_id),
         empty_file: *empty_file,
         empty_since: *empty_since,
-        under_way,
+        pending,
     })
 }
 
@@ -377,7 +377,7 @@ fn await_readers(path: &Path, id: WaiterId, held: HeldHere) {
         // The call waits for no holder, and a reader that acquires at the same time leaves within microseconds.
         waiter.deadline = Some(now + READER_GRACE);
     }
-    *held_path = Some(Box::new(HeldPath { held: Some(held), _under_way: UnderWay::begin(order.owner) }));
+    *held_path = Some(Box::new(HeldPath { held: Some(held), _pending: PendingWork::begin(order.owner) }));
     add(service, readers_of(path), waiter, now);
 }
 

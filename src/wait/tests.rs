@@ -143,17 +143,17 @@ fn a_cancelled_wait_leaves_the_queue_at_once() {
     let directory = tempfile::tempdir().expect("a directory");
     let target = target(&directory);
     let held = hold(&target);
-    let place = crate::platform::QueueTicket::at(&target.path).expect("a local directory");
+    let ticket = crate::platform::QueueTicket::at(&target.path).expect("a local directory");
     let took = || {
         let (id, receiver) = waiting(Owner::PROGRAM, &target, Duration::MAX);
         until_refused(id);
         // The checks that follow a refusal are over.
         thread::sleep(Duration::from_millis(20));
-        assert!(place.has_others(), "it is in the queue");
+        assert!(ticket.has_others(), "it is in the queue");
         let started = Instant::now();
         cancel(id);
-        while place.has_others() {
-            assert!(started.elapsed() < LONG, "it keeps its place");
+        while ticket.has_others() {
+            assert!(started.elapsed() < LONG, "it keeps its ticket");
             thread::sleep(Duration::from_micros(100));
         }
         drop(receiver);

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use self::world::{File, Holder, Place, Random, Shared, Simulated, Watch, World};
+use self::world::{File, Holder, Random, Shared, Simulated, SimulatedTicket, Watch, World};
 use crate::platform::HolderEvent;
 use crate::wait::intervals::{CANCEL_GRACE, MAX_BACKOFF, QUEUE_YIELD};
 use crate::wait::job::{Done, Job, Observation, Observed, Outcome, Queue, Waiter};
@@ -212,7 +212,7 @@ impl Run {
             Job::Observe => Done::Observed(self.observe(path, false)),
             Job::Attempt(attempt) => {
                 let is_unknown = matches!(attempt.queue, Queue::Unknown);
-                let queue = Queue::Ticket(Place { path, world: Rc::clone(&self.world) });
+                let queue = Queue::Ticket(SimulatedTicket { path, world: Rc::clone(&self.world) });
                 let (holder, ahead) = {
                     let world = self.world.borrow();
                     (world.files[path].holder, world.files[path].others_ahead)
@@ -276,9 +276,9 @@ impl Run {
 
     fn check(&mut self) {
         for path in 0..PATHS {
-            let rests_without_place =
-                self.paths.at(&name_of(path)).is_some_and(|waiters| waiters.rests_without_place());
-            assert!(!rests_without_place, "the waiters of {path} rest without a place in the queue");
+            let rests_without_ticket =
+                self.paths.at(&name_of(path)).is_some_and(|waiters| waiters.rests_without_ticket());
+            assert!(!rests_without_ticket, "the waiters of {path} rest without a ticket");
         }
         let mut world = self.world.borrow_mut();
         for (path, file) in world.files.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! The system of a simulation: files, watches, places of other processes, and chance.
+//! The system of a simulation: files, watches, tickets of other processes, and chance.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -86,12 +86,12 @@ impl job::Watch for Watch {
     }
 }
 
-pub(super) struct Place {
+pub(super) struct SimulatedTicket {
     pub(super) path: usize,
     pub(super) world: Shared,
 }
 
-impl Ticket<u64> for Place {
+impl Ticket<u64> for SimulatedTicket {
     fn take(&mut self, _: u64) {}
 
     fn is_first(&self) -> bool {
@@ -108,7 +108,7 @@ pub(super) struct Simulated;
 impl Platform for Simulated {
     type Request = usize;
     type Arrival = u64;
-    type Ticket = Place;
+    type Ticket = SimulatedTicket;
     type File = u64;
     type Watch = Watch;
 }

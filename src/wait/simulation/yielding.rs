@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Run;
-use super::world::{Place, Simulated, Watch};
+use super::world::{Simulated, SimulatedTicket, Watch};
 use crate::platform::HolderEvent;
 use crate::wait::job::{Done, Job, Now, Observation, Observed, Outcome, Queue, Waiter};
 use crate::wait::path_waiters::PathWaiters;
@@ -19,7 +19,7 @@ fn path_with_others(run: &Run, start: Instant, ahead: u32, deadline: Option<u64>
     assert!(matches!(path.next_job(start), Some(Job::Attempt(_))));
     let watch = Watch { id: 1, world: Rc::clone(&run.world) };
     let observation = Observation { file: 0, watch, process: Some(1), sees_file: true, was_locked: true };
-    let queue = Queue::Ticket(Place { path: 0, world: Rc::clone(&run.world) });
+    let queue = Queue::Ticket(SimulatedTicket { path: 0, world: Rc::clone(&run.world) });
     let outcome = Outcome::Refused(Refused::default(), Observed::Held(observation));
     path.on_done(Done::Attempted { queue, outcome }, Now { time: start, epoch: start, paths: 1 });
     run.world.borrow_mut().files[0].others_ahead = ahead;
@@ -68,7 +68,7 @@ fn a_waiter_that_only_queued_attempts_at_its_deadline() {
     let now = |millis| Now { time: at(millis), epoch: start, paths: 1 };
     let run = Run::new(0);
     run.world.borrow_mut().files[0].others_ahead = 1;
-    let queue = || Queue::Ticket(Place { path: 0, world: Rc::clone(&run.world) });
+    let queue = || Queue::Ticket(SimulatedTicket { path: 0, world: Rc::clone(&run.world) });
     let mut path = PathWaiters::<Simulated>::new(start, 1);
     let deadline = Some(at(30));
     let waiter =
