@@ -297,7 +297,7 @@ export function lockKey(name: string): bigint
  * @param client A client of `pg` after `BEGIN`.
  * @param options A name stands for `{ name }`.
  * @throws `LockError` `E_LOCK_CONTENTION` if another session holds the lock for longer than `timeout`, 0 ms by default.
- *   The transaction continues. `E_LOCK_STANDBY`. `ERR_INVALID_STATE` if there is no transaction.
+ *   The transaction continues. `E_LOCK_STANDBY`, `E_LOCK_UNSUPPORTED`. `ERR_INVALID_STATE` if there is no transaction.
  * @example
  * await client.query('BEGIN')
  * await lockInTransaction(client, 'reconcile')

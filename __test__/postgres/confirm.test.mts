@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { after, before, type TestContext, test } from 'node:test'
 import pg from 'pg'
-import { lockInTransaction, postgresLocks } from 'reconcile-lock/postgres'
+import { lockInTransaction, lockKey, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
 import { later } from '../support/time.mjs'
 import { watched } from './client.mjs'
@@ -157,6 +157,20 @@ test('calls of lockInTransaction share a signal without a warning', async (t) =>
   for (const { name } of await Promise.all(calls)) assert.equal(name, 'AbortError')
   assert.deepEqual(warnings, [])
   await lock.release()
+})
+
+test('lockInTransaction refuses a server whose locks do nothing', async (t) => {
+  const client = await connected(t)
+  await client.query('BEGIN')
+  const key = lockKey('nothing')
+  const without = {
+    query: (text: string) =>
+      client.query(text.replace(`pg_catalog.pg_try_advisory_xact_lock(${key})`, 'true')),
+  }
+  const error = await rejection(lockInTransaction(without as never, 'nothing'))
+  assert.equal(error.code, 'E_LOCK_UNSUPPORTED')
+  assert.match(String(error.path), /#nothing$/)
+  assert.match(error.message, /PostgreSQL itself/)
 })
 
 test('lockInTransaction needs a transaction and a client', async (t) => {

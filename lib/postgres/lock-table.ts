@@ -75,7 +75,7 @@ export class LockTable {
       throw rowError(session, name, error)
     }
     if (recorded) return recorded
-    throw unsupported(session, name)
+    throw unsupported(pathOf(session, name))
   }
 
   /** The holder of a lock in shared mode, which has no row. Needs no table. */
@@ -91,7 +91,7 @@ export class LockTable {
           )
       : await session.query<Recorded>(recordSharedWithoutTable, [...own, ...halves(key)])
     if (recorded) return recorded
-    throw unsupported(session, name)
+    throw unsupported(pathOf(session, name))
   }
 
   #schemaOf(session: Session): string {
@@ -184,10 +184,10 @@ export class LockTable {
   }
 }
 
-function unsupported(session: Session, name: string) {
+export function unsupported(path: string) {
   const message =
     'The server has granted the lock, and its pg_locks does not show it: advisory locks do nothing there. Locks need PostgreSQL itself'
-  return lockError('E_LOCK_UNSUPPORTED', pathOf(session, name), message)
+  return lockError('E_LOCK_UNSUPPORTED', path, message)
 }
 
 function raise(error: unknown): never {

@@ -286,6 +286,6 @@ const changed = () =>
   coded(new Error('a pooler has given the connection another session'), SQLSTATE.connectionFailure) as Error
 
 /** The path of a lock in errors and diagnostics. */
-export function pathOf(session: Session, name: string): string {
-  return `${session.place}#${encodeURIComponent(name)}`
+export function pathOf({ place }: Pick<Session, 'place'>, name: string): string {
+  return `${place}#${encodeURIComponent(name)}`
 }

@@ -159,10 +159,15 @@ export const tryLockShared = (key: bigint, turn: bigint): string => `SELECT (CAS
 export const unlockShared = (key: bigint): string =>
   `SELECT pg_advisory_unlock_shared(${key})::text AS answer`
 /** For a transaction of the program, with its own `search_path`. Outside a transaction the savepoint fails. */
-export const lockTransaction = (key: bigint): string =>
+export const lockTransaction = (key: bigint, [classid, objid]: [string, string]): string =>
   `SAVEPOINT reconcile_lock; RELEASE SAVEPOINT reconcile_lock;
 SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'standby'
-  ELSE pg_catalog.pg_try_advisory_xact_lock(${key})::pg_catalog.text END AS answer`
+  WHEN NOT pg_catalog.pg_try_advisory_xact_lock(${key}) THEN 'false'
+  WHEN EXISTS (SELECT FROM pg_catalog.pg_locks WHERE granted AND locktype OPERATOR(pg_catalog.=) 'advisory'
+    AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND objsubid OPERATOR(pg_catalog.=) 1
+    AND classid OPERATOR(pg_catalog.=) '${classid}'::pg_catalog.oid
+    AND objid OPERATOR(pg_catalog.=) '${objid}'::pg_catalog.oid) THEN 'true'
+  ELSE 'unsupported' END AS answer`
 
 /**
  * Waits for the lock, and returns whether the session holds it. PL/pgSQL catches the timeout, which the server would

@@ -4,9 +4,10 @@ import { delay, monotonic } from '../shared/clock.js'
 import { contention } from '../shared/errors.js'
 import { type Client, placeOf } from './client.js'
 import { coded, codeOf, SQLSTATE } from './errors.js'
-import { lockKey } from './key.js'
+import { halves, lockKey } from './key.js'
+import { unsupported } from './lock-table.js'
 import { transactionRequest } from './options.js'
-import { standby } from './session.js'
+import { pathOf, standby } from './session.js'
 import { lockTransaction } from './sql.js'
 
 /** The pauses between two attempts, in milliseconds; they double. */
@@ -20,20 +21,19 @@ export async function lockInTransaction(
 ): Promise<void> {
   const { name, message, timeout, signal } = transactionRequest(client, args)
   const end = monotonic() + timeout
+  const path = pathOf({ place: placeOf(client) }, name)
   let wake = () => {}
   signal?.throwIfAborted()
   const removeCallback = signal && onAbort(signal, () => wake())
   try {
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, MAX_PAUSE_MS)) {
       signal?.throwIfAborted()
-      const isAcquired = await attempt(client, lockKey(name))
+      const isAcquired = await attempt(client, lockKey(name), path)
       signal?.throwIfAborted()
       if (isAcquired) return
       const left = end - monotonic()
-      if (left <= 0) {
-        const path = `${placeOf(client)}#${encodeURIComponent(name)}`
+      if (left <= 0)
         throw contention(message, { path, reason: 'a session or a transaction of the database holds it' })
-      }
       const aborted = new Promise<void>((resolve) => {
         wake = resolve
       })
@@ -44,10 +44,10 @@ export async function lockInTransaction(
   }
 }
 
-async function attempt(client: Client, key: bigint): Promise<boolean> {
+async function attempt(client: Client, key: bigint, path: string): Promise<boolean> {
   let answer: string | undefined
   try {
-    const results: unknown = await client.query(lockTransaction(key))
+    const results: unknown = await client.query(lockTransaction(key, halves(key)))
     const { rows } = (results as { rows: { answer: string }[] }[]).at(-1) ?? { rows: [] }
     answer = rows[0]?.answer
   } catch (error) {
@@ -56,5 +56,6 @@ async function attempt(client: Client, key: bigint): Promise<boolean> {
     throw Object.assign(new Error(message), { code: 'ERR_INVALID_STATE', cause: error })
   }
   if (answer === 'standby') throw standby(placeOf(client))
+  if (answer === 'unsupported') throw unsupported(path)
   return answer === 'true'
 }
