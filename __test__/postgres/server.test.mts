@@ -56,6 +56,15 @@ for (const [what, statement] of [
     await next.release()
   })
 
+test('the index of names has the collation C', async (t) => {
+  await (await locksOf(t).acquireLock('sorted')).release()
+  const columns = await postgres.sql(
+    `SELECT collname FROM pg_attribute JOIN pg_collation ON pg_collation.oid = attcollation
+      WHERE attrelid = 'reconcile_lock_pkey'::regclass`,
+  )
+  assert.deepEqual(columns, [{ collname: 'C' }])
+})
+
 test('a wait continues while the table is locked', async (t) => {
   const [locks, client] = [locksOf(t, { sessionTimeout: 4000 }), await connected(t)]
   const lock = await locks.acquireLock('unread')

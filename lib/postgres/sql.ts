@@ -50,9 +50,10 @@ export function tableName(schema?: string): string {
   return schema === undefined ? 'reconcile_lock' : `${quoted(schema)}.reconcile_lock`
 }
 
+/** The collation of the database can change with the system; then its index would miss names. */
 export function createTable(table: string): string {
   return `CREATE TABLE IF NOT EXISTS ${table} (
-  name text PRIMARY KEY,
+  name text COLLATE "C" PRIMARY KEY,
   key bigint NOT NULL UNIQUE,
   token bigint NOT NULL,
   pid bigint NOT NULL,
