@@ -12,7 +12,7 @@ import { DEADLINE, sleep, until } from '../support/time.mjs'
 import { Member } from './backend.mjs'
 import { watched } from './client.mjs'
 import { Line } from './line.mjs'
-import { Postgres } from './postgres.mjs'
+import { Postgres, USER } from './postgres.mjs'
 import { quickest } from './quickest.mjs'
 
 let postgres: Postgres
@@ -115,6 +115,36 @@ for (const [name, how, why] of [
     assert.equal(next.takenOver?.holder.pid, process.pid)
     await next.release()
     await isLost(lock, why)
+  })
+
+test('a wait on a Unix socket survives a server restart', async (t) => {
+  const [row] = await superuser('SHOW unix_socket_directories')
+  const where = { host: row?.unix_socket_directories, port: postgres.port, user: USER, database: 'ledger' }
+  const locks = postgresLocks({ connect: () => new pg.Client(where), ...BY_MESSAGE })
+  t.after(() => locks.close())
+  const lock = await locks.acquireLock('socket')
+  const waiting = locks.acquireLock({ name: 'socket', timeout: DEADLINE })
+  await postgres.queues(1)
+  await postgres.down('SIGINT')
+  const { code, recoverable } = await rejection(locks.acquireLock('socket alone'))
+  await sleep(500, 'the wait finds no socket several times')
+  await postgres.up()
+  assert.deepEqual([code, recoverable], ['ENOENT', true])
+  await (await waiting).release()
+  await isLost(lock, /terminating connection due to administrator command|has ended/)
+})
+
+for (const [code, syscall, expected] of [
+  ['EAGAIN', 'connect', true],
+  ['EADDRNOTAVAIL', 'connect', true],
+  ['ENOENT', 'open', false],
+] as const)
+  test(`${code} of ${syscall} is ${expected ? '' : 'not '}recoverable`, async (t) => {
+    const failed = Object.assign(new Error(`${syscall} ${code}`), { code, syscall })
+    const connect = () => Object.assign(new pg.Client(), { connect: () => Promise.reject(failed) })
+    const locks = postgresLocks({ connect })
+    t.after(() => locks.close())
+    assert.equal((await rejection(locks.acquireLock('socket'))).recoverable, expected)
   })
 
 test('a silent connection is lost before the session timeout', async (t) => {

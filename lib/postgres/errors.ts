@@ -23,13 +23,14 @@ export const codeOf = (error: unknown): string | undefined => {
   return typeof code === 'string' ? code : undefined
 }
 
-/** A server that is down has no Unix socket. */
-const isMissingSocket = (error: unknown): boolean =>
-  codeOf(error) === 'ENOENT' && (error as NodeJS.ErrnoException).syscall === 'connect'
+/** Of `connect` alone: the server is down and has no Unix socket, the queue of the socket is full, no port is free. */
+const isFailedConnect = (error: unknown): boolean =>
+  /^(ENOENT|EAGAIN|EADDRNOTAVAIL)$/.test(codeOf(error) ?? '') &&
+  (error as NodeJS.ErrnoException).syscall === 'connect'
 
 /** Whether the same call can succeed later without a change to the program or the database. */
 export const isTransient = (error: unknown): boolean =>
-  TRANSIENT.test(codeOf(error) ?? '') || isMissingSocket(error)
+  TRANSIENT.test(codeOf(error) ?? '') || isFailedConnect(error)
 
 /** Adds `recoverable` to an error, and a `code` if it has none, as most errors of the driver. */
 export function coded(error: unknown, code: string): unknown {
