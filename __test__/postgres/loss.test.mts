@@ -376,6 +376,20 @@ test('a waiter on a silent connection keeps its deadline', async (t) => {
   await (await later).release()
 })
 
+test('a silent idle session does not outlive a call', async (t) => {
+  const line = await Line.start(t, postgres.port)
+  const url = postgres.url('ledger', undefined, undefined, line.port)
+  const locks = locksOf(t, { url, sessionTimeout: 120_000, connectTimeout: 1000 })
+  await (await locks.acquireLock('idle and silent')).release()
+  line.isSilent = true
+  const start = performance.now()
+  const { code, recoverable, message } = await rejection(locks.acquireLock('idle and silent'))
+  assert.deepEqual([code, recoverable], ['ETIMEDOUT', true])
+  assert.match(message, /^The database did not answer within 2000 ms$/)
+  // A quarter of the session timeout is 30 s.
+  assert.ok(performance.now() - start < 15_000, 'in time')
+})
+
 for (const [what, program] of [
   ['holds a lock', `locks.acquireLock('alive')`],
   ['has released a lock', `locks.acquireLock('alive').then((lock) => lock.release())`],

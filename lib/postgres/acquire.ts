@@ -2,9 +2,11 @@ import type { PostgresLock } from '../../postgres.js'
 import { hasWaitSubscribers, publishAcquired, publishContended, publishWaiting } from '../shared/channels.js'
 import { clearTimeout, MAX_TIMER_MS, monotonic, setTimeout } from '../shared/clock.js'
 import { contention } from '../shared/errors.js'
+import { timedOut } from './errors.js'
 import { HeldLock } from './lock.js'
 import type { LockTable } from './lock-table.js'
-import type { Caller, NameQueue, Seen } from './queue.js'
+import { type Caller, DEAD_HOLDER_WAIT_MS, type NameQueue, type Seen } from './queue.js'
+import { responseTimer } from './response-timer.js'
 import { pathOf, type Session } from './session.js'
 import type { SessionPool } from './session-pool.js'
 import type { Request } from './settings.js'
@@ -30,6 +32,7 @@ export class Acquisition implements Caller {
   #reject: (error: unknown) => void = () => {}
   #alarm: NodeJS.Timeout | undefined
   #notifyTimer: NodeJS.Timeout | undefined
+  #stopAwaiting = () => {}
   #refused: Seen | undefined
   #isGranted = false
 
@@ -69,6 +72,7 @@ export class Acquisition implements Caller {
   #leave(): Promise<void> {
     clearTimeout(this.#alarm)
     clearTimeout(this.#notifyTimer)
+    this.#stopAwaiting()
     return this.#queue.leave(this)
   }
 
@@ -84,7 +88,14 @@ export class Acquisition implements Caller {
     const { trouble, seen = this.#refused } = this.#queue
     if (trouble) this.fail(trouble)
     else if (seen) this.refuse(seen)
-    // Otherwise the first connection decides; it has its own timeout.
+    else this.#awaitAnswer()
+  }
+
+  /** A connection may be under way; an open one may be silent, which its session notices later. */
+  #awaitAnswer(): void {
+    const left = this.#sessions.connectTimeout + DEAD_HOLDER_WAIT_MS
+    const end = () => this.fail(timedOut('The database did not answer', left))
+    this.#stopAwaiting = responseTimer(left, end)
   }
 
   refuse(seen: Seen): void {

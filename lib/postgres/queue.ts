@@ -41,7 +41,7 @@ const FRESH_MS = 1000
 const RETURN_GRACE_MS = 25
 
 /** How long the server may take to detect that a process of this machine has ended, in milliseconds. */
-const DEAD_HOLDER_WAIT_MS = 1000
+export const DEAD_HOLDER_WAIT_MS = 1000
 
 /** How long a session may hold the lock before it records its holder, in milliseconds. */
 const UNRECORDED_HOLDER_WAIT_MS = 100

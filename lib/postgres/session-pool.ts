@@ -36,6 +36,10 @@ export class SessionPool {
     this.#settings = settings
   }
 
+  get connectTimeout(): number {
+    return this.#settings.connectTimeout
+  }
+
   /**
    * Returns a session that has answered the first query, as an idle one may have ended. It must be checked in again.
    * @param milliseconds how long to wait if `maxConnections` are in use
