@@ -1,11 +1,14 @@
 // Shared mode on PostgreSQL: any number of readers, or one owner.
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import pg from 'pg'
 import { lockKey, type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
 import { cli } from '../support/cli.mjs'
 import { directory, rejection } from '../support/directory.mjs'
-import { until } from '../support/time.mjs'
+import { DEADLINE, until } from '../support/time.mjs'
 import { Member } from './backend.mjs'
 import { Line } from './line.mjs'
 import { Postgres } from './postgres.mjs'
@@ -165,6 +168,52 @@ test('a wait for readers that ends lets new ones in', async () => {
   await others.close()
   await reader.release()
   await (await locks.acquireLock({ name })).release()
+})
+
+/** Whether a session that waits for readers has its turn. No other session owns a lock then. */
+const hasTurn = async () => {
+  const turn = `SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ExclusiveLock'`
+  return (await postgres.sql(turn)).length === 1
+}
+
+test('a stopped waiter loses its turn, and waits on when continued', async (t) => {
+  if (postgres.version < 14) return t.skip('the server has no idle_session_timeout')
+  const name = 'stopped'
+  const reader = await locks.acquireLock({ name, shared: true })
+  const program = `const { postgresLocks } = require('reconcile-lock/postgres')
+    postgresLocks({ connectionString: ${JSON.stringify(postgres.url())}, sessionTimeout: 4000 })
+      .acquireLock({ name: '${name}', timeout: 120_000 }).then((lock) => lock.release())`
+  const child = spawn(process.execPath, ['-e', program], { cwd: import.meta.dirname, stdio: 'inherit' })
+  t.after(() => child.kill('SIGKILL'))
+  const exit = once(child, 'exit')
+  await until(hasTurn, 'the waiter has its turn')
+  child.kill('SIGSTOP')
+  await until(() => /\) T /.test(readFileSync(`/proc/${child.pid}/stat`, 'utf8')), 'the waiter is stopped')
+  await postgres.queues(0)
+  await reader.release()
+  await (await locks.acquireLock({ name, shared: true, timeout: DEADLINE })).release()
+  child.kill('SIGCONT')
+  assert.deepEqual(await exit, [0, null])
+})
+
+test('a turn leaves no setting in the session', async (t) => {
+  if (postgres.version < 14) return t.skip('the server has no idle_session_timeout')
+  const name = 'setting'
+  const pool = new pg.Pool({ connectionString: postgres.url(), max: 1 })
+  t.after(() => pool.end())
+  const client = await pool.connect()
+  await client.query("SET idle_session_timeout = '1h'")
+  client.release()
+  const setting = async () => (await client.query('SHOW idle_session_timeout')).rows[0].idle_session_timeout
+  const reader = await locks.acquireLock({ name, shared: true })
+  const waiting = postgresLocks({ pool }).acquireLock({ name, timeout: DEADLINE })
+  await until(hasTurn, 'the waiter has its turn')
+  await reader.release()
+  const lock = await waiting
+  assert.equal(await setting(), '0')
+  await lock.release()
+  await until(() => pool.idleCount === 1, 'the client is back in the pool')
+  assert.equal(await setting(), '1h')
 })
 
 test('inspectLock and breakLock report the readers', async () => {

@@ -13,8 +13,8 @@ import { pathOf, type Session } from './session.js'
 import type { SessionPool } from './session-pool.js'
 import type { Request } from './settings.js'
 import {
-  endTurn,
   holds,
+  leaveTurn,
   lockInTurnWithin,
   lockSharedWithin,
   lockWithin,
@@ -189,7 +189,7 @@ export class NameQueue {
 
   #endTurn(session: Session): Promise<unknown> {
     return session.query(
-      endTurn(this.#turn, this.shared ? 'pg_advisory_unlock_shared' : 'pg_advisory_unlock'),
+      leaveTurn(this.#turn, this.shared ? 'pg_advisory_unlock_shared' : 'pg_advisory_unlock'),
     )
   }
 
@@ -261,9 +261,10 @@ export class NameQueue {
     // Random, because two processes in step would always alternate in the same order.
     const slice = STATEMENT_SLICE_MS * (0.8 + 0.4 * Math.random())
     const milliseconds = Math.ceil(Math.max(1, Math.min(slice, next - now)))
+    const { sessionTimeout } = this.#sessions.settings
     try {
       return await session.query<boolean>(
-        this.#lockWithin(this.key, halves(this.key), milliseconds, this.#turn),
+        this.#lockWithin(this.key, halves(this.key), milliseconds, this.#turn, sessionTimeout),
         undefined,
         milliseconds,
       )

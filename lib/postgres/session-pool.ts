@@ -22,7 +22,7 @@ type OnLine = (leave?: () => void) => void
 
 /** The sessions of one database: at most `maxConnections`. A few stay idle, as opening one costs more than a lock. */
 export class SessionPool {
-  readonly #settings: Settings
+  readonly settings: Settings
   readonly #idle = new Map<Session, NodeJS.Timeout>()
   readonly #line = new Set<Turn>()
   /** Lost sessions that the server may still have. */
@@ -33,11 +33,7 @@ export class SessionPool {
   #first: Promise<void> | undefined
 
   constructor(settings: Settings) {
-    this.#settings = settings
-  }
-
-  get connectTimeout(): number {
-    return this.#settings.connectTimeout
+    this.settings = settings
   }
 
   /**
@@ -77,7 +73,7 @@ export class SessionPool {
 
   /** Runs one query in a session, and checks the session in again. */
   async query<T>(first: (session: Session) => Promise<T>): Promise<T> {
-    const { session, answer } = await this.checkOut(first, this.#settings.connectTimeout)
+    const { session, answer } = await this.checkOut(first, this.settings.connectTimeout)
     this.checkIn(session)
     return answer
   }
@@ -86,7 +82,7 @@ export class SessionPool {
   #turn(milliseconds: number, onLine: OnLine): Promise<Session | undefined> | Session | undefined {
     const rested = this.#line.size === 0 ? this.#takeIdle() : undefined
     if (rested) return rested
-    if (this.#line.size === 0 && this.#open < this.#settings.maxConnections) {
+    if (this.#line.size === 0 && this.#open < this.settings.maxConnections) {
       this.#open += 1
       return undefined
     }
@@ -110,7 +106,7 @@ export class SessionPool {
 
   /** The error of a call that found no free session. */
   exhausted() {
-    const { maxConnections } = this.#settings
+    const { maxConnections } = this.settings
     const message = `All ${maxConnections} connections are in use by locks that are held or waited for: release some, or raise "maxConnections"`
     return lockError('E_LOCK_CONNECTIONS', 'postgresql:', message, { recoverable: true })
   }
@@ -161,7 +157,7 @@ export class SessionPool {
   }
 
   async #openNext(): Promise<Session> {
-    const session = await Session.open(this.#settings)
+    const session = await Session.open(this.settings)
     try {
       if (session.hasPooler) await this.#proveSessions(session)
       await session.prepare()
@@ -176,7 +172,7 @@ export class SessionPool {
 
   /** One proof about the pooler holds for all connections through it. */
   #proveSessions(session: Session): Promise<void> {
-    const proof = this.#keepsSessions ?? assertDedicatedSession(session, () => Session.open(this.#settings))
+    const proof = this.#keepsSessions ?? assertDedicatedSession(session, () => Session.open(this.settings))
     this.#keepsSessions = proof
     proof.catch(() => {
       this.#keepsSessions = undefined
@@ -209,7 +205,7 @@ export class SessionPool {
   }
 
   #keepIdle(session: Session): void {
-    if (this.#idle.size >= MAX_IDLE || this.#settings.pool) return void session.close()
+    if (this.#idle.size >= MAX_IDLE || this.settings.pool) return void session.close()
     session.markIdle()
     const timer = setTimeout(() => void session.close(), IDLE_TIMEOUT_MS)
     this.#idle.set(session, timer.unref())

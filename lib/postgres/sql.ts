@@ -194,22 +194,36 @@ EXCEPTION WHEN lock_not_available THEN NULL; END$$;
 ${endTurn(turn, 'pg_advisory_unlock_shared')};
 SELECT ${HOLDS(classid, objid)}::text AS answer`
 
-/** As {@link lockWithin}, for a lock that readers hold. The session keeps its turn until it has the lock. */
+/**
+ * As {@link lockWithin}, for a lock that readers hold. The session keeps its turn until it has the lock, or is idle for
+ * longer than `idle`: a waiter that is stopped must not keep readers out.
+ */
 export const lockInTurnWithin = (
   key: bigint,
   [classid, objid]: [string, string],
   milliseconds: number,
   turn: bigint,
+  idle: number,
 ): string => `SET LOCAL lock_timeout = ${milliseconds};
 DO $$BEGIN
   IF NOT ${HOLDS(...(halves(turn) as [string, string]))} THEN PERFORM pg_advisory_lock(${turn}); END IF;
   PERFORM pg_advisory_lock(${key});
 EXCEPTION WHEN lock_not_available THEN NULL; END$$;
 ${endTurn(turn, 'pg_advisory_unlock', HOLDS(classid, objid))};
+${limitIdle(`CASE WHEN ${HOLDS(...(halves(turn) as [string, string]))} THEN '${Math.round(idle)}' ELSE '0' END`)};
 SELECT ${HOLDS(classid, objid)}::text AS answer`
 
+/** Servers below 14 lack the setting. */
+const limitIdle = (milliseconds: string): string =>
+  `SELECT set_config('idle_session_timeout', ${milliseconds}, false)
+WHERE current_setting('idle_session_timeout', true) IS NOT NULL`
+
+/** Ends a turn in which the lock was not acquired. */
+export const leaveTurn = (turn: bigint, unlock: string): string =>
+  `${limitIdle("'0'")}; ${endTurn(turn, unlock)}`
+
 /** Unlocks the turn if this session has it: the server warns otherwise. */
-export function endTurn(turn: bigint, unlock = 'pg_advisory_unlock', condition = 'true'): string {
+function endTurn(turn: bigint, unlock = 'pg_advisory_unlock', condition = 'true'): string {
   const isHeld = `${HOLDS(...(halves(turn) as [string, string]))} AND ${condition}`
   return `SELECT (CASE WHEN ${isHeld} THEN ${unlock}(${turn}) END)::text AS answer`
 }
