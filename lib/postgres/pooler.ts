@@ -1,17 +1,23 @@
-import { randomUUID } from 'node:crypto'
-import { delay } from '../shared/clock.js'
+import { randomBytes, randomUUID } from 'node:crypto'
+import { delay, monotonic } from '../shared/clock.js'
 import { lockError } from '../shared/errors.js'
+import { responseTimer } from './response-timer.js'
 import type { Session } from './session.js'
-import { notify, sessionIdentity } from './sql.js'
+import { notify, sessionIdentity, tryLock, unlock } from './sql.js'
 
-/** How long a notification may take, in milliseconds. */
-const NOTIFICATION_TIMEOUT_MS = 2000
+/** How long a notification, and the end of a client, may take, in milliseconds. */
+const PROOF_TIMEOUT_MS = 2000
+
+/** How often to check for the end of a client, in milliseconds. */
+const END_CHECK_MS = 5
 
 /**
  * Refuses a connection that does not keep its session, such as one through a pooler in transaction mode.
  *
  * Two server process ids on one connection, or one on two connections, prove that. A pooler with spare sessions may
  * show neither, so the idle connection must also receive a notification from another one, which needs a session.
+ *
+ * A pooler that keeps sessions must also unlock the keys of a client that leaves, as one that crashes does.
  */
 export async function assertDedicatedSession(session: Session, open: () => Promise<Session>): Promise<void> {
   const other = await open().catch((error) => {
@@ -26,6 +32,8 @@ export async function assertDedicatedSession(session: Session, open: () => Promi
       throw refusal(session, 'its statements run in different processes of the server')
     if (!(await receivesNotification(session, other)))
       throw refusal(session, 'it does not receive notifications')
+    if (!(await unlocksKeys(session, other)))
+      throw refusal(session, 'it does not unlock the keys of a client that has left')
   } finally {
     await other.close()
   }
@@ -34,24 +42,39 @@ export async function assertDedicatedSession(session: Session, open: () => Promi
 async function receivesNotification(session: Session, other: Session): Promise<boolean> {
   const channel = `reconcile_lock_${randomUUID()}`
   let stop = () => {}
+  let stopTimer = () => {}
   const received = new Promise<true>((resolve) => {
     stop = session.onNotification((name) => name === channel && resolve(true))
   })
   try {
     await session.query(`LISTEN "${channel}"`)
     await other.query(notify(channel))
-    // The timer need not keep the process running: the connection does.
-    const hasReceived = await Promise.race([received, delay(NOTIFICATION_TIMEOUT_MS, false, { ref: false })])
+    const late = new Promise<false>((resolve) => {
+      stopTimer = responseTimer(PROOF_TIMEOUT_MS, () => resolve(false))
+    })
+    const hasReceived = await Promise.race([received, late])
     await session.query(`UNLISTEN "${channel}"`)
     return hasReceived
   } finally {
     stop()
+    stopTimer()
   }
+}
+
+async function unlocksKeys(session: Session, other: Session): Promise<boolean> {
+  const key = randomBytes(8).readBigInt64BE()
+  await other.query(tryLock, [key])
+  await other.discard()
+  for (const end = monotonic() + PROOF_TIMEOUT_MS; !(await session.query<boolean>(tryLock, [key])); ) {
+    if (monotonic() >= end) return false
+    await delay(END_CHECK_MS)
+  }
+  return session.query<boolean>(unlock, [key])
 }
 
 function refusal(session: Session, why: string) {
   const message =
     `The connection goes through a pooler that keeps no session for it: ${why}. A lock needs a session of its own: ` +
-    'connect to PostgreSQL itself, or to a pool in session mode'
+    'connect to PostgreSQL itself, or to a pool in session mode that resets a session before it lends it again'
   return lockError('E_LOCK_POOLER', session.place, message)
 }

@@ -148,8 +148,9 @@ FROM (SELECT pid FROM ${locks('$1', '$2')} AND pid = $3::int) AS holder
 
 /** Whether this session holds the lock. */
 export const holds = `SELECT ${HOLDS('$1', '$2')}::text AS answer`
-export const tryLock = 'SELECT pg_try_advisory_lock($1)::text AS answer'
-export const unlock = 'SELECT pg_advisory_unlock($1)::text AS answer'
+/** Also for sessions whose `search_path` is that of the program. */
+export const tryLock = 'SELECT pg_catalog.pg_try_advisory_lock($1)::pg_catalog.text AS answer'
+export const unlock = 'SELECT pg_catalog.pg_advisory_unlock($1)::pg_catalog.text AS answer'
 export const unlockWithoutRow = (key: bigint): string =>
   `ROLLBACK; SELECT pg_advisory_unlock(${key})::text AS answer`
 /** Readers try their turn first: a call that waits for readers holds it. */
