@@ -408,6 +408,34 @@ for (const [what, program] of [
     assert.ok(row?.released_at, 'it was released, not dropped')
   })
 
+test('a long session timeout leaves no minute without traffic', () => {
+  const text = `const timers = require('node:timers')
+    const { setTimeout } = timers
+    const delays = []
+    // The package reads the function when it loads.
+    timers.setTimeout = (act, delay) => {
+      delays.push(delay)
+      return setTimeout(act, delay)
+    }
+    const { Client } = require('pg')
+    const connect = () => {
+      const client = new Client(${JSON.stringify(postgres.url())})
+      client.connection.stream.setKeepAlive = (...args) => console.log(JSON.stringify(args))
+      return client
+    }
+    const { postgresLocks } = require('reconcile-lock/postgres')
+    postgresLocks({ connect, sessionTimeout: 3_600_000 }).acquireLock('long').then((lock) => {
+      console.log(JSON.stringify(delays.at(-1)))
+      return lock.release()
+    })`
+  const printed = execFileSync(process.execPath, ['-e', text], {
+    cwd: import.meta.dirname,
+    encoding: 'utf8',
+    timeout: DEADLINE,
+  })
+  assert.deepEqual(printed.trim().split('\n'), ['[true,60000]', '60000'])
+})
+
 test('a child that outlives its parent keeps no lock', async (t) => {
   const text = `
     const { postgresLocks } = require('reconcile-lock/postgres')

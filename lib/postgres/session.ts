@@ -2,7 +2,15 @@ import { randomBytes } from 'node:crypto'
 import type { PostgresStatement } from '../../postgres.js'
 import { clearTimeout, setTimeout } from '../shared/clock.js'
 import { lockError } from '../shared/errors.js'
-import { type Client, type Connection, connect, isInClear, keepAlive, placeOf } from './client.js'
+import {
+  type Client,
+  type Connection,
+  connect,
+  isInClear,
+  keepAlive,
+  MAX_SILENCE_MS,
+  placeOf,
+} from './client.js'
 import { coded, SQLSTATE, timedOut } from './errors.js'
 import { halves } from './key.js'
 import { responseTimer } from './response-timer.js'
@@ -162,7 +170,7 @@ export class Session {
   }
 
   #listen(): void {
-    const period = this.#settings.sessionTimeout / 4
+    const period = Math.min(this.#settings.sessionTimeout / 4, MAX_SILENCE_MS)
     this.#heartbeat = setTimeout(async () => {
       try {
         const { backend } = await this.query<Identity>(sessionIdentity)
