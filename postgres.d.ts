@@ -151,7 +151,7 @@ export interface PostgresLockStatus extends Omit<FileLockStatus, 'holder' | 'com
 
 /** A session that holds a lock in shared mode. The server hides the sessions of other roles from some roles. */
 export interface PostgresReader {
-  /** The process of the server. */
+  /** The process of the server, or 0 for a prepared transaction. */
   backend: number
   /** The role of the session. */
   user?: string

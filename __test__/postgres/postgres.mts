@@ -170,6 +170,7 @@ export class Postgres {
       `listen_addresses=${this.#addresses}`,
       `unix_socket_directories=${this.#home}`,
       'max_connections=200',
+      'max_prepared_transactions=2',
       'log_min_messages=fatal',
       'shared_buffers=32MB',
       `fsync=${this.#fsync}`,

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, type TestContext, test } from 'node:test'
 import pg from 'pg'
-import { lockKey, type PostgresOptions, postgresLocks } from 'reconcile-lock/postgres'
+import { lockInTransaction, lockKey, type PostgresOptions, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
 import { until } from '../support/time.mjs'
 import { Member } from './backend.mjs'
@@ -54,6 +54,25 @@ for (const [what, statement] of [
     const next = await locks.acquireLock('locked')
     assert.equal(next.takenOver?.holder.pid, process.pid, 'the row still says that it is held')
     await next.release()
+  })
+
+for (const shared of [false, true])
+  test(`a prepared transaction ${shared ? 'reads' : 'holds'} the lock`, async (t) => {
+    const [locks, client] = [locksOf(t), await connected(t)]
+    const name = `prepared ${shared}`
+    await client.query('BEGIN')
+    if (shared) await client.query('SELECT pg_advisory_xact_lock_shared($1)', [lockKey(name)])
+    else await lockInTransaction(client, name)
+    await client.query(`PREPARE TRANSACTION '${name}'`)
+    const { state, reason } = await locks.inspectLock(name)
+    const refused = [locks.acquireLock(name), locks.breakLock({ name, force: true })]
+    const errors = await Promise.all(refused.map(rejection))
+    await client.query(`ROLLBACK PREPARED '${name}'`)
+    assert.equal(state, 'held')
+    for (const { code } of errors) assert.equal(code, 'E_LOCK_CONTENTION')
+    for (const why of [reason, ...errors.map((error) => error.reason)])
+      assert.match(String(why), /^a prepared transaction holds it/)
+    await (await locks.acquireLock(name)).release()
   })
 
 test('the index of names has the collation C', async (t) => {

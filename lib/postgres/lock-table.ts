@@ -22,7 +22,7 @@ export type Row = PostgresHolder & { backend: number; started: string | null; to
 export interface LockView {
   holder: Row | null
   isReleased: boolean | null
-  /** The session that owns the advisory lock. */
+  /** The session that owns the advisory lock; 0 for a prepared transaction. */
   backend: number | null
   /** The sessions that hold it in shared mode. */
   readers: ReaderRow[]
@@ -231,7 +231,12 @@ export function holderOf({ holder, isReleased, backend }: LockView): PostgresHol
 }
 
 /** The reason if the session that has the lock has not written its row. */
-export const UNKNOWN = 'a session of the database holds it, and no row of the table names its holder'
+const UNKNOWN = 'a session of the database holds it, and no row of the table names its holder'
+
+const PREPARED = 'a prepared transaction holds it: end it by COMMIT PREPARED or ROLLBACK PREPARED'
+
+export const describeUnknown = (view: LockView | undefined): string =>
+  view?.backend === 0 ? PREPARED : UNKNOWN
 
 /** The holder, or why it is unknown, for a contention error. */
 export function contentionDetails(
@@ -239,7 +244,7 @@ export function contentionDetails(
 ): { holder: PostgresHolder } | { reason: string } {
   const holder = view && holderOf(view)
   if (holder) return { holder }
-  return { reason: view && view.readers.length > 0 ? describeReaders(view.readers) : UNKNOWN }
+  return { reason: view && view.readers.length > 0 ? describeReaders(view.readers) : describeUnknown(view) }
 }
 
 /** How many readers a reason names. */
@@ -255,6 +260,7 @@ export function describeReaders(readers: ReaderRow[]): string {
 }
 
 function describeReader({ backend, application }: ReaderRow): string {
+  if (backend === 0) return 'a prepared transaction'
   return `process ${backend} of the server${application ? ` (${printable(application)})` : ''}`
 }
 

@@ -11,12 +11,12 @@ import {
   contentionDetails,
   describeReaders,
   describeStaleHolder,
+  describeUnknown,
   holderOf,
   type LockTable,
   type LockView,
   publicHolder,
   publicReader,
-  UNKNOWN,
 } from './lock-table.js'
 import { NameQueue } from './queue.js'
 import { pathOf, type Session } from './session.js'
@@ -105,7 +105,7 @@ export class Locks {
         throw contention(message, { path, reason: `${describeReaders(view.readers)}${end}` })
       }
       if (view.backend === null) return isStale(view) && this.#clear(session, name)
-      if (!force) throw contention(message, { path, ...contentionDetails(view) })
+      if (!force || view.backend === 0) throw contention(message, { path, ...contentionDetails(view) })
       if (!(await this.#endHolder(session, name, view))) {
         const reason = `process ${view.backend} of the server has the lock's key, and the table does not say that it holds this lock: it may be another program's advisory lock`
         throw contention(message, { path, reason })
@@ -177,7 +177,7 @@ function stateOf(view: LockView): Pick<PostgresLockStatus, 'state' | 'holder' | 
     return { state: 'held', reason: describeReaders(view.readers) }
   if (view.backend === null) return { state: 'free', reason: 'no session holds the lock' }
   const holder = holderOf(view)
-  if (!holder) return { state: 'held', reason: UNKNOWN }
+  if (!holder) return { state: 'held', reason: describeUnknown(view) }
   const since = new Date(holder.createdAt).toISOString()
   return {
     state: 'held',

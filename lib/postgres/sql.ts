@@ -27,12 +27,15 @@ const locks = (
 const HOLDS = (classid: string, objid: string) =>
   `EXISTS (SELECT FROM ${locks(classid, objid)} AND pid = pg_backend_pid())`
 
-/** The session that owns the lock, and those that hold it in shared mode. Other roles are hidden from some. */
+/**
+ * The session that owns the lock, and those that hold it in shared mode. Other roles are hidden from some. A prepared
+ * transaction has no process, and counts as process 0.
+ */
 const SESSIONS = (classid: string, objid: string) => `
-  'backend', (SELECT pid FROM ${locks(classid, objid)} AND mode = 'ExclusiveLock' LIMIT 1),
+  'backend', (SELECT coalesce(pid, 0) FROM ${locks(classid, objid)} AND mode = 'ExclusiveLock' LIMIT 1),
   'readers', (SELECT coalesce(json_agg(json_build_object('backend', pid, 'user', usename,
       'application', application_name) ORDER BY pid), '[]')
-    FROM (SELECT pid FROM ${locks(classid, objid)} AND mode = 'ShareLock') AS reader
+    FROM (SELECT coalesce(pid, 0) AS pid FROM ${locks(classid, objid)} AND mode = 'ShareLock') AS reader
       LEFT JOIN pg_stat_activity USING (pid))`
 
 /** A holder in shared mode, which no row names. */
