@@ -142,6 +142,16 @@ test('an abort ends the wait of lockInTransaction', async (t) => {
   await lock.release()
 })
 
+test('an abort during an attempt rejects lockInTransaction', async (t) => {
+  const abort = new AbortController()
+  const client = watched(postgres.url(), (text) => void (text.includes('xact_lock') && abort.abort()))
+  await client.connect()
+  t.after(() => client.end())
+  await client.query('BEGIN')
+  const call = lockInTransaction(client, { name: 'during', signal: abort.signal })
+  assert.equal(await rejection(call), abort.signal.reason)
+})
+
 test('calls of lockInTransaction share a signal without a warning', async (t) => {
   const lock = await locksOf(t).acquireLock('shared signal')
   const warnings: unknown[] = []
