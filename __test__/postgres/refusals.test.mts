@@ -214,6 +214,19 @@ test('concurrent calls create the table without an error', async (t) => {
   await Promise.all(locks.map(async (each, index) => (await each.acquireLock(`n${index}`)).release()))
 })
 
+test('a table dropped under an idle session is created again', async (t) => {
+  const locks = locksOf(t)
+  const drop = () => superuser('DROP TABLE reconcile_lock')
+  await (await locks.acquireLock('dropped')).release()
+  await drop()
+  await (await locks.acquireLock('dropped')).release()
+  await drop()
+  assert.equal((await locks.inspectLock('dropped')).state, 'free')
+  await (await locks.acquireLock('dropped')).release()
+  await drop()
+  await (await locks.acquireLock({ name: 'dropped', shared: true })).release()
+})
+
 test('a name with the key of another name is refused', async (t) => {
   const locks = locksOf(t)
   await (await locks.acquireLock('first')).release()

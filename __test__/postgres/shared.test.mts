@@ -176,7 +176,7 @@ const hasTurn = async () => {
   return (await postgres.sql(turn)).length === 1
 }
 
-test('a stopped waiter loses its turn, and waits on when continued', async (t) => {
+test('a stopped waiter loses its turn, and waits on', async (t) => {
   if (postgres.version < 14) return t.skip('the server has no idle_session_timeout')
   const name = 'stopped'
   const reader = await locks.acquireLock({ name, shared: true })
