@@ -152,7 +152,7 @@ test('a legacy record may use any JSON formatting', async (t) => {
   }
 })
 
-test('a file that a program of Windows does not share is EBUSY', () => {
+test('a file that another program does not share is EBUSY', () => {
   const errors = getSystemErrorMap()
   // ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION and ERROR_BUSY.
   for (const error of [32, 33, 170]) assert.equal(errors.get(-fromWin32(error, errors))?.[0], 'EBUSY')

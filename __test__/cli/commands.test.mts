@@ -556,7 +556,7 @@ test('a waiting run leaves its output blocking for other writers', async (t) => 
   assert.equal((await waiting.ends()).code, 0)
 })
 
-test('run writes its errors in full to a full non-blocking pipe', (t) => {
+test('run writes whole errors to a full non-blocking pipe', (t) => {
   const cwd = directory(t)
   const fill = 'dd if=/dev/zero bs=1000 count=1000 oflag=nonblock 2> /dev/null; touch full'
   const reader = 'until test -e full; do sleep 0.05; done; sleep 0.5; tr -d "\\0"'

@@ -219,7 +219,7 @@ for (const [what, shell, code] of [
     assert.deepEqual([status, log], [what === 'a descriptor' ? 1 : 75, done])
   })
 
-test('the parts of the migration page report a failed command alike', (t) => {
+test('parts of the migration page report failed commands alike', (t) => {
   if (!hasFlock(t)) return
   for (const errexit of ['', 'set -e\n']) {
     const outcomes = [

@@ -202,7 +202,7 @@ for (const [role, left, timeout] of [
   })
 }
 
-test('a lock whose loss is watched delays no other on a hanging disk', { skip }, async (t) => {
+test('a watched lock on a hanging disk delays no other', { skip }, async (t) => {
   const cwd = directory(t)
   const body = `
     const held = lock.acquireLockSync({ cwd, file: 'hangs' })

@@ -122,7 +122,7 @@ test('two processes acquire in arrival order', async (t) => {
   })
 })
 
-test('a wait that begins when another one is aborted enters the queue', async (t) => {
+test("a wait that begins at another's abort is queued", async (t) => {
   const cwd = directory(t)
   let controller = new AbortController()
   // The last moment before the second wait begins.

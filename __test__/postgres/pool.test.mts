@@ -83,7 +83,7 @@ test('calls of each outcome return their client to the pool', async (t) => {
   await Promise.all([held.release(), reader.release()])
 })
 
-test('a take-over that is rolled back leaves no lock in the pool', async (t) => {
+test('a take-over that is rolled back leaves the pool unlocked', async (t) => {
   const dead = new Member(t, 'postgres', postgres.url())
   const { holder } = await dead.asks('acquire', { name: 'rolled back' })
   await dead.ends('SIGKILL')
@@ -100,7 +100,7 @@ test('a take-over that is rolled back leaves no lock in the pool', async (t) => 
   await next.release()
 })
 
-test('a wait whose statement is cancelled leaves no turn in the pool', async (t) => {
+test('a cancelled wait statement leaves no turn in the pool', async (t) => {
   const { pool, locks } = pooled(t)
   const direct = others(t)
   const reader = await direct.acquireLock({ name: 'cancelled', shared: true })
@@ -240,7 +240,7 @@ test('pool.end() waits for the lock, and later calls are refused', async (t) => 
   assert.equal((await rejection(locks.inspectLock('last'))).code, 'ERR_INVALID_STATE')
 })
 
-test('a wait ends if its session does and the pool has ended', async (t) => {
+test('a wait ends with its session after pool.end()', async (t) => {
   const { pool, locks } = pooled(t)
   const lock = await others(t).acquireLock('ended')
   const waiting = rejection(locks.acquireLock({ name: 'ended', timeout: 60_000 }))

@@ -118,7 +118,7 @@ test('session pooling that unlocks no keys is refused', async (t) => {
   assert.match(message, /it does not unlock the keys of a client that has left/)
 })
 
-test('a client of a pg.Pool returns without a listener after the check', async (t) => {
+test("a client of a pg.Pool returns without the check's listener", async (t) => {
   const pool = new pg.Pool({ connectionString: await pooled(t, postgres, { pool_mode: 'session' }), max: 2 })
   t.after(() => pool.end())
   const clients: pg.PoolClient[] = []

@@ -118,7 +118,7 @@ test('an error of another realm is recoverable, as in Jest', async (t) => {
   assert.deepEqual([error.recoverable, error.message], [true, 'no, never'])
 })
 
-test('errors of the network have errno and syscall, and no path', async (t) => {
+test('network errors have errno and syscall, but not path', async (t) => {
   const port = await freePort()
   for (const [host, code, syscall] of [
     ['127.0.0.1', 'ECONNREFUSED', 'connect'],

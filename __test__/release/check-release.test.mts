@@ -38,7 +38,7 @@ test('check-release prints its usage without a directory', () => {
   assert.match(stderr, /^usage: /)
 })
 
-test('a release of a machine without a published package is refused', (t) => {
+test('a release without a published platform package is refused', (t) => {
   const pretended = "Object.defineProperty(process, 'arch', { value: 'ppc64' })"
   const args = ['--import', `data:text/javascript,${encodeURIComponent(pretended)}`]
   const tool = [join(root, 'tools/release.mjs'), '--here', '--out', directory(t)]

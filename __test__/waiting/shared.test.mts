@@ -209,7 +209,7 @@ test("releaseLock finds a reader's lock by another path", {
   assert.equal(lock.isHeld(), false)
 })
 
-test('an owner whose path is too long for readers is refused', {
+test('an owner is refused a path too long for readers', {
   skip: process.platform !== 'linux' && 'the length is that of Linux',
 }, async (t) => {
   const { cwd } = options(t)

@@ -120,7 +120,7 @@ fn exit_waits_briefly_for_pending_attempts() {
 }
 
 #[test]
-fn the_end_of_an_owner_waits_for_pending_work() {
+fn the_end_of_an_owner_awaits_its_pending_work() {
     let waits = |_| {
         let owner = open_owner();
         let rollback = PendingWork::begin(owner);

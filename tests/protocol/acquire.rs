@@ -247,7 +247,7 @@ fn a_reader_waits_for_the_mode_of_the_readers_file() {
 
 #[test]
 #[cfg(unix)]
-fn only_a_mode_repeats_a_denied_open_of_an_old_file() {
+fn only_a_mode_repeats_a_denied_open() {
     for (target, pauses) in [(target(), 0), (shared_target(), 2)] {
         let world = World::new();
         let one = world.process(1);
