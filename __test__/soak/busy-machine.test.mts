@@ -12,7 +12,8 @@ const ROUNDS = 60
 test('busy processes do not block the event loop', async (t) => {
   const cwd = directory(t)
   for (let number = 0; number < 4 * availableParallelism(); number += 1) {
-    const busy = spawn('sh', ['-c', 'echo begun; while :; do :; done'], {
+    // The limit ends it if this file is killed.
+    const busy = spawn('sh', ['-c', 'ulimit -t 30; echo begun; while :; do :; done'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     t.after(() => busy.kill('SIGKILL'))
