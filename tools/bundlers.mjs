@@ -23,4 +23,7 @@ export function installBundlers() {
 
 if (process.argv[1] === import.meta.filename)
   for (const { missing } of [installNode(), installBun(), installBundlers()])
-    if (missing !== undefined) console.log(`SKIPPED, as ${missing}: tests in __test__/bundling/`)
+    if (missing !== undefined) {
+      console.log(`SKIPPED, as ${missing}: tests in __test__/bundling/`)
+      if (process.env.CI) process.exitCode = 1
+    }

@@ -1,6 +1,7 @@
 // What is installed below target/ is complete.
 import assert from 'node:assert/strict'
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { cpSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { directory } from '../support/directory.mjs'
@@ -37,4 +38,19 @@ test('makeOnce accepts what another process has made meanwhile', (t) => {
   const fill = () => mkdirSync(join(home, 'tools', 'theirs'), { recursive: true })
   assert.equal(makeOnce(join(home, 'tools'), fill), undefined)
   assert.deepEqual(readdirSync(home, { recursive: true }).sort(), ['tools', 'tools/theirs'])
+})
+
+test('missing bundlers are skipped, and fail a run under CI', (t) => {
+  const home = directory(t)
+  cpSync(join(root, 'tools'), join(home, 'tools'), { recursive: true })
+  for (const [CI, expected] of [
+    ['', 0],
+    ['true', 1],
+  ] as const) {
+    // Without npm.
+    const options = { env: { PATH: home, CI }, encoding: 'utf8' } as const
+    const { status, stdout } = spawnSync(process.execPath, [join(home, 'tools/bundlers.mjs')], options)
+    assert.match(stdout, /^SKIPPED, as npm: /m)
+    assert.equal(status, expected)
+  }
 })
