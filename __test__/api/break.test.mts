@@ -140,7 +140,7 @@ test('breakLock waits for the record of a lock being created', async (t) => {
   assert.deepEqual([error.code, error.holder], ['E_LOCK_CONTENTION', { pid: process.ppid, createdAt: 5 }])
 })
 
-const skip = cannotAttach()
+const skip = await cannotAttach()
 
 for (const [when, call] of [
   ['before', 'flock:delay_enter=400000'],

@@ -62,7 +62,7 @@ test(
 test(
   'a wait times out while its inspection hangs',
   knownFailure(asksOnTerminal, async (t) => {
-    const why = cannotAttach()
+    const why = await cannotAttach()
     if (why) return t.skip(why)
     if (!hasTerminal(t)) return
     const cwd = directory(t)

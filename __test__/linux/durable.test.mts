@@ -22,7 +22,7 @@ import { begun, ended, written } from '../support/program.mjs'
 import { tracedEmulator } from '../support/qemu.mjs'
 import { cannotAttach, type Order, Subject } from '../support/strace.mjs'
 
-const unattachable = cannotAttach()
+const unattachable = await cannotAttach()
 const missing = spawnSync('strace', ['-V']).status !== 0 && 'strace is not installed'
 
 const known: KnownFailure[] = [

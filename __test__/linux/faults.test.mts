@@ -22,7 +22,7 @@ import {
 
 const main = createRequire(import.meta.url).resolve('reconcile-lock')
 const missing = spawnSync('strace', ['-V']).status !== 0 && 'strace is not installed'
-const unattachable = cannotAttach()
+const unattachable = await cannotAttach()
 
 const known: KnownFailure[] = [
   {

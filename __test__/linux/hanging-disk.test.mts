@@ -48,7 +48,7 @@ async function slow(
   return { log, delayed: () => until(() => isDelayed(log), `strace has delayed ${calls}`) }
 }
 
-const skip = cannotAttach()
+const skip = await cannotAttach()
 
 for (const form of ['async', 'sync'] as const) {
   test(`acquireLock times out on a hanging disk: ${form}`, { skip }, async (t) => {

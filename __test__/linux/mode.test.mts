@@ -112,7 +112,7 @@ for (const [where, { bits, mode }] of Object.entries(kinds)) {
 }
 
 test('an open denied before the mode was set is repeated', { skip }, async (t) => {
-  const unable = cannotAttach()
+  const unable = await cannotAttach()
   if (unable) return t.skip(unable)
   const { path, one, two } = users(t, 0o777, 0o666)
   takenFrom(await one.ask('acquire'))

@@ -71,8 +71,10 @@ test('a call behind a waiter retries while descriptors are short', async (t) => 
   assert.equal(await program.answer(), 'acquired')
 })
 
+const skip = await cannotAttach()
+
 for (const code of ['ENFILE', 'ENOMEM']) {
-  test(`a waiter retries after ${code}`, { skip: cannotAttach() }, async (t) => {
+  test(`a waiter retries after ${code}`, { skip }, async (t) => {
     const cwd = directory(t)
     const log = join(directory(t), 'log')
     const lock = acquireLockSync(cwd)
@@ -90,7 +92,7 @@ for (const code of ['ENFILE', 'ENOMEM']) {
 
 test(
   'a lock that no thread can watch is acquired',
-  { skip: cannotAttach() },
+  { skip },
   knownFailure(threads, async (t) => {
     const cwd = directory(t)
     const program = begin(

@@ -14,7 +14,7 @@ import { sleep, until } from '../support/time.mjs'
 import { now, type Outcome, Waiter } from '../support/waiter.mjs'
 import { addonThreads } from './queue.mjs'
 
-const skip = cannotAttach()
+const skip = await cannotAttach()
 const LONG = 30_000
 /** A timer takes at most a quarter of a second; the rest is for a busy machine and for strace. */
 const BOUND = 5000

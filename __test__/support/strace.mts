@@ -73,13 +73,19 @@ function site(call: string, args: string, nth: number): Site {
 }
 
 /** Why strace cannot be attached to a process here. */
-export function cannotAttach(): string | false {
+export async function cannotAttach(): Promise<string | false> {
   if (spawnSync('strace', ['-V']).status !== 0) return 'strace is not installed'
-  const sleeper = spawn('sleep', ['30'], { stdio: 'ignore' })
-  const options = { encoding: 'utf8', timeout: 2000 } as const
-  const tried = spawnSync('timeout', ['0.5', 'strace', '-p', String(sleeper.pid)], options)
-  sleeper.kill('SIGKILL')
-  return !/ attached\n/.test(tried.stderr) && `strace may not attach here: ${tried.stderr.trim()}`
+  // It ends with this process.
+  const sleeper = spawn('cat', { stdio: ['pipe', 'ignore', 'ignore'] })
+  try {
+    const detach = await attach(sleeper.pid, [])
+    await detach()
+    return false
+  } catch (error) {
+    return `strace may not attach here: ${(error as Error).message.trim()}`
+  } finally {
+    sleeper.kill('SIGKILL')
+  }
 }
 
 /** Attaches strace to a running process; returns a function that detaches it. */
@@ -94,7 +100,7 @@ export async function attach(
       said += text
       if (/ attached/.test(said)) resolve()
     })
-    strace.on('exit', () => reject(new Error(`strace has ended: ${said}`)))
+    strace.on('close', () => reject(new Error(`strace has ended: ${said}`)))
   })
   return async (signal = 'SIGTERM') => {
     if (strace.exitCode !== null || strace.signalCode !== null) return
