@@ -7,6 +7,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   rmSync,
   statSync,
   utimesSync,
@@ -34,7 +35,8 @@ export const PRIVATE = isWindows ? 0o666 : 0o600
 
 /** Creates an empty directory that is removed after the test. */
 export function directory(t: TestContext, parent = tmpdir()): string {
-  const path = mkdtempSync(join(parent, 'reconcile-lock-'))
+  // The package and Node.js report real paths; /tmp of macOS is a symbolic link.
+  const path = mkdtempSync(join(realpathSync(parent), 'reconcile-lock-'))
   // Other users must be able to enter it, as some tests act as another user.
   chmodSync(path, 0o755)
   t.after(() => {
@@ -59,7 +61,7 @@ export async function emptied(path: string): Promise<void> {
 
 /** Mounts a tmpfs; if that is not allowed, skips the test with the reason and returns `undefined`. */
 export function mounted(t: TestContext, options: string): string | undefined {
-  const path = mkdtempSync(join(tmpdir(), 'reconcile-lock-'))
+  const path = mkdtempSync(join(realpathSync(tmpdir()), 'reconcile-lock-'))
   try {
     execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', path], { stdio: 'pipe' })
   } catch (error) {

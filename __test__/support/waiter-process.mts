@@ -5,6 +5,7 @@ import * as fs from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { parentPort, Worker } from 'node:worker_threads'
 import type { LockChannels, LockError, WaitStatus } from 'reconcile-lock'
+import { isLinux } from './directory.mjs'
 import { lock } from './lock.mjs'
 import { sleep } from './time.mjs'
 import { type Message, now, type Order, type Outcome, type Usage } from './waiter.mjs'
@@ -60,12 +61,10 @@ async function takeTurns({ cwd, turns, log }: Extract<Order, { do: 'turns' }>): 
 
 function usage(): Usage {
   const { user, system } = process.cpuUsage()
+  const cpu = (user + system) / 1000
+  if (!isLinux) return { cpu, threads: Number.NaN, descriptors: Number.NaN }
   const [, threads] = /^Threads:\s+(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? []
-  return {
-    cpu: (user + system) / 1000,
-    threads: Number(threads),
-    descriptors: readdirSync('/proc/self/fd').length,
-  }
+  return { cpu, threads: Number(threads), descriptors: readdirSync('/proc/self/fd').length }
 }
 
 /** Starts and ends waits in a loop, and returns the longest time that the event loop was blocked. */

@@ -1,10 +1,11 @@
-import { type ChildProcess, fork } from 'node:child_process'
+import { type ChildProcess, fork, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import type { AcquireOptions, Holder, TakenOver, WaitStatus } from 'reconcile-lock'
+import { isLinux } from './directory.mjs'
 
 const fixture = fileURLToPath(new URL('waiter-process.mjs', import.meta.url))
 
@@ -43,6 +44,7 @@ export interface Outcome {
 export interface Usage {
   /** Processor time, in milliseconds. */
   cpu: number
+  /** Only on Linux, as are the descriptors. */
   threads: number
   descriptors: number
 }
@@ -230,7 +232,8 @@ export class ThreadWaiter {
   }
 }
 
-/** The state of a process in `/proc`: `T` if it is stopped, `Z` if it is a zombie. */
+/** The state of a process: `T` if it is stopped, `Z` if it is a zombie. */
 export function processState(pid: number): string | undefined {
+  if (!isLinux) return spawnSync('ps', ['-o', 'state=', '-p', String(pid)], { encoding: 'utf8' }).stdout[0]
   return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').pop()?.[0]
 }
