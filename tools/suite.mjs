@@ -11,8 +11,9 @@ import { local, root, run } from './steps.mjs'
 
 /**
  * What the tests of each folder need, in addition to a built addon. `linux`: /proc, signals, strace, mounts, namespaces,
- * terminals, several users, or the wait queue. `server`: PostgreSQL and PgBouncer. `development`: the Node.js version and
- * the packages of the development. `long`: minutes; `npm run test:all` runs them, `npm test` does not.
+ * terminals, several users, or the wait queue. `unix`: npm as a program, or `/` between the parts of a path. `server`:
+ * PostgreSQL and PgBouncer. `development`: the Node.js version and the packages of the development. `long`: minutes;
+ * `npm run test:all` runs them, `npm test` does not.
  */
 export const folders = {
   api: {},
@@ -22,7 +23,7 @@ export const folders = {
   linux: { linux: true },
   cli: { linux: true },
   postgres: { linux: true, server: true },
-  package: { development: true },
+  package: { unix: true, development: true },
   release: { development: true, long: true },
   soak: { linux: true, long: true },
   stress: { linux: true, server: true, development: true, long: true },
@@ -110,9 +111,10 @@ if (process.argv[1] === import.meta.filename) {
   if (unknown !== undefined) throw new Error(`there is no test ${unknown}`)
   if (!values.compile) {
     const linux = process.platform !== 'linux' && `${process.platform} is not Linux`
+    const unix = process.platform === 'win32' && 'Windows has npm as a script'
     const inPart = ({ long = false }) => long === values.long
     const chosen =
-      positionals.length > 0 ? positionals : testNames(inPart, { linux, server: installPostgres() })
+      positionals.length > 0 ? positionals : testNames(inPart, { linux, unix, server: installPostgres() })
     await suite(chosen.map((name) => join(root, compiledTest(name))))
   }
 }
