@@ -70,9 +70,9 @@ whether two ever held it at once.
   --no-build           the addon and the tests are built already
   --help               show this
 
-A variant that this machine cannot run is skipped, with the reason. It exits with 1 if two held the lock at once, no worker held it
-for more than 2.5 s, an error was not one that the documentation names, a file was left, no worker was killed, or all
-was skipped. A failed run keeps its logs.`
+A variant that this machine cannot run is skipped, with the reason. It exits with 1 if two held the lock at once, no
+worker held it for more than 2.5 s, an error was not one that the documentation names, a file was left, no worker was
+killed, no lock was taken over, or all was skipped. A failed run keeps its logs.`
 
 const { seconds, workers, variant, on, seed, built } = readOptions(help, {
   seconds: { default: '60', read: wholeFrom(1) },

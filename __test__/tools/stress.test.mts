@@ -68,7 +68,7 @@ let serial = 0
 function held(enter: number, exit: number, about: Partial<Interval> = {}): Interval {
   serial += 1
   const [since, gone] = [ms(enter), ms(exit)]
-  const fixed = { worker: `w${serial}`, pid: serial, takenOver: false, outcome: 'released' as const }
+  const fixed = { worker: `w${serial}`, pid: serial, takenOver: true, outcome: 'released' as const }
   return { ...fixed, kind: 'native', since, enter: since, exit: gone, gone, ...about }
 }
 const span = (begin: number, end: number): Span => ({ begin: ms(begin), end: ms(end) })
@@ -217,6 +217,7 @@ for (const [what, run, expected] of [
   ['a gap of 2.6 s', { intervals: [held(0, 5), held(2605, 2610)], to: ms(2610) }, /2600 ms/],
   ['no holder', { intervals: [] }, /no worker acquired/],
   ['no kill', { kills: 0 }, /no worker was killed/],
+  ['no take-over', { intervals: [held(0, 5, { takenOver: false })] }, /no lock was taken over/],
   ['no terminated thread', { terminates: true }, /no thread was terminated/],
   ['a terminated thread', { terminates: true, terminations: 1 }, undefined],
   ['a worker that ended by itself', { faults: ['w1 ended'] }, /^w1 ended$/],

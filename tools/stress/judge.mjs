@@ -162,6 +162,8 @@ export function findFailures(run) {
     return failures
   }
   if (kills === 0) failures.push('no worker was killed: this test proves nothing')
+  if (intervals.length > 0 && !intervals.some(({ takenOver }) => takenOver))
+    failures.push('no lock was taken over: this test proves nothing')
   if (terminates && terminations === 0) failures.push('no thread was terminated: this test proves nothing')
   const real = overlaps.filter(isReal).length
   if (real > 0) failures.push(`${real} overlaps`)
