@@ -1,10 +1,12 @@
-// Other code of the program closes the descriptor of a lock file.
+// Other code of the program closes the descriptor of a lock file, and what the open of a lock file changes.
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { closeSync, existsSync, fstatSync, openSync, readdirSync, readlinkSync } from 'node:fs'
 import { test } from 'node:test'
 import { acquireLock, acquireLockSync, inspectLockSync, resolveLockPath } from 'reconcile-lock'
 import { directory, rejection } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
+import { written } from '../support/program.mjs'
 import { DEADLINE, sleep } from '../support/time.mjs'
 
 const onlyItsOwn: KnownFailure = {
@@ -106,3 +108,26 @@ test(
     closeSync(other)
   }),
 )
+
+// The first terminal that a process of a new session opens becomes its controlling one.
+const IN_A_SESSION = `
+import os, pty, subprocess, sys
+name = os.ttyname(pty.openpty()[1])
+subprocess.run([*sys.argv[1:], name], start_new_session=True, stdin=subprocess.DEVNULL, check=True)`
+
+test('a terminal at the path does not become the controlling one', (t) => {
+  const program = written(
+    t,
+    directory(t),
+    `const file = process.argv[2]
+    const codes = [lock.acquireLockSync, lock.inspectLockSync].map((call) => {
+      try { return call({ file }) } catch ({ code }) { return code }
+    })
+    const stat = require('node:fs').readFileSync('/proc/self/stat', 'utf8')
+    const terminal = stat.slice(stat.lastIndexOf(')')).split(' ')[5]
+    process.stdout.write([...codes, terminal].join())`,
+  )
+  const args = ['-c', IN_A_SESSION, process.execPath, program]
+  const { stdout, stderr } = spawnSync('python3', args, { encoding: 'utf8' })
+  assert.deepEqual([stdout, stderr], ['E_LOCK_NOT_A_FILE,E_LOCK_NOT_A_FILE,0', ''])
+})
