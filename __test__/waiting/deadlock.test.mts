@@ -64,6 +64,22 @@ test('acquireLockSync acquires before a waiting call of its thread', async (t) =
   await second.release()
 })
 
+test('a call whose lock was claimed keeps its directory', async (t) => {
+  const before = process.cwd()
+  t.after(() => process.chdir(before))
+  const [here, there] = [directory(t), directory(t)]
+  for (let round = 0; round < 20; round += 1) {
+    process.chdir(here)
+    const pending = acquireLock()
+    acquireLockSync({ timeout: 20_000 }).releaseSync()
+    process.chdir(there)
+    // The synchronous call may acquire first; otherwise it claims the lock.
+    const lock = await pending.catch(({ code }) => assert.equal(code, 'E_LOCK_CONTENTION'))
+    assert.equal(lock?.path ?? resolveLockPath(here), resolveLockPath(here))
+    await lock?.release()
+  }
+})
+
 test('acquireLockSync claims a lock under another name of the directory', async (t) => {
   const [real, links] = [directory(t), directory(t)]
   const link = join(links, 'link')
