@@ -22,6 +22,7 @@ import { deadPid, directory, isLinux, rejection } from '../support/directory.mjs
 import { knownFailure } from '../support/known-failure.mjs'
 import { until } from '../support/time.mjs'
 import { noDeletion } from '../support/wine.mjs'
+import { within } from '../support/within.mjs'
 
 const FORMS = {
   acquireLock,
@@ -86,15 +87,20 @@ for (const [form, acquire] of Object.entries(FORMS)) {
   test(`${form} rolls back its wait for readers at the deadline`, async (t) => {
     const { cwd, one, shared } = options(t)
     const { peer } = await held(t, shared)
-    const started = performance.now()
-    const { code, reason } = await rejection(acquire({ ...one, timeout: 300 }))
-    const waited = performance.now() - started
-    assert.ok(waited >= 299 && waited < 800, `${waited} ms`)
     const named = isLinux
       ? `process ${peer.child.pid} holds it in shared mode`
       : 'another process holds it in shared mode'
-    assert.deepEqual([code, reason], ['E_LOCK_CONTENTION', named])
-    assert.deepEqual(readdirSync(cwd), ['l.readers'])
+    await within(800, async () => {
+      const started = performance.now()
+      const { code, reason } = await rejection(acquire({ ...one, timeout: 300 }))
+      const waited = performance.now() - started
+      assert.ok(waited >= 299, `${waited} ms`)
+      // The attempt of a busy machine may not end before the deadline.
+      if (reason === 'the filesystem has not answered') return Number.POSITIVE_INFINITY
+      assert.deepEqual([code, reason], ['E_LOCK_CONTENTION', named])
+      assert.deepEqual(readdirSync(cwd), ['l.readers'])
+      return waited
+    })
     await acquire(shared)
   })
 }
