@@ -46,10 +46,10 @@ export interface AcquireOptions extends LockOptions {
   /**
    * Acquires in shared mode: any number of calls can hold the lock in shared mode at once, but none while a call without
    * `shared` holds it. Default: `false`. A call without `shared` that waits for the readers refuses new ones. On a local
-   * filesystem of Linux calls that wait are served in the order of their arrival, in both modes. An upgrade in place is refused: release the lock first. The readers share the empty
-   * file `PATH.readers`. The default file name needs `legacy: false` too, because a legacy process does not read that
-   * file. Otherwise, and on network filesystems or those without kernel locks, the call is refused with
-   * `E_LOCK_UNSUPPORTED`. `slots` and `durable` do not go with it.
+   * filesystem of Linux calls that wait are served in the order of their arrival, in both modes. An upgrade in place is
+   * refused: release the lock first. The readers share the empty file `PATH.readers`. The default file name needs
+   * `legacy: false` too, because a legacy process does not read that file. Otherwise, and on network filesystems or
+   * those without kernel locks, the call is refused with `E_LOCK_UNSUPPORTED`. `slots` and `durable` do not go with it.
    */
   shared?: boolean | undefined
   /**

@@ -15,8 +15,8 @@ export const NOTIFY_INTERVAL_MS = 1000
 /** The minimum time for the first attempts of a call, in milliseconds: only a holder may refuse it, not a busy machine. */
 const FIRST_ANSWERS_MS = 200
 
-/** The minimum time for each of them, in milliseconds, as the first slots may have taken all of the call's time. */
-const FIRST_ANSWER_MS = 25
+/** The time for further slots if the first ones have taken all of the call's time, in milliseconds. */
+const FURTHER_ANSWERS_MS = 100
 
 /** The wait for one lock. */
 export interface Wait {
@@ -46,6 +46,8 @@ export class AcquireCall {
   #waits: Wait[] = []
   #firstRefusal: LockError | undefined
   #notified = Number.NEGATIVE_INFINITY
+  /** The end of the time for further slots. */
+  #answersEnd: number | undefined
 
   constructor(options: Options) {
     const { cwd, file, message, slots, timeout, onWait } = options
@@ -97,7 +99,15 @@ export class AcquireCall {
 
   /** How long the call may wait for the answer to a first attempt, in milliseconds. */
   get remainingForAnswers(): number {
-    return Math.max(this.remaining, FIRST_ANSWERS_MS - (monotonic() - this.#started), FIRST_ANSWER_MS)
+    const left = Math.max(this.remaining, FIRST_ANSWERS_MS - (monotonic() - this.#started))
+    if (left >= FURTHER_ANSWERS_MS) return left
+    this.#answersEnd ??= monotonic() + FURTHER_ANSWERS_MS
+    return Math.max(left, this.#answersEnd - monotonic())
+  }
+
+  /** Whether the time for the first attempts is over. */
+  get isLate(): boolean {
+    return this.#timeout > 0 && this.remainingForAnswers <= 0
   }
 
   /** The refusal if a first attempt has got no answer. */

@@ -53,12 +53,13 @@ function attemptWithinSync(options: Options, call: AcquireCall): JsLock | Lock {
   try {
     const refusals = new Refusals()
     for (const file of call.files ?? []) {
+      if (call.isLate) throw call.unanswered(file)
       try {
         return firstAttemptSync({ ...options, file }, call)
       } catch (error) {
         refusals.add(error)
+        if (call.isUnanswered) throw error
       }
-      if (call.isUnanswered) break
     }
     throw refusals.error
   } catch (error) {
@@ -201,12 +202,14 @@ async function attemptSlots(options: Options, call: AcquireCall): Promise<JsLock
   if (!call.files) return attempt(options, call)
   const refusals = new Refusals()
   for (const file of call.files) {
+    if (call.isLate) throw call.unanswered(file)
     try {
       return await attempt({ ...options, cwd: undefined, file }, call)
     } catch (error) {
       refusals.add(error)
+      if (call.isUnanswered) throw error
     }
-    if (call.isAborted || call.isUnanswered) break
+    if (call.isAborted) break
   }
   throw refusals.error
 }

@@ -129,15 +129,21 @@ const get = (id: number | null): HeldLock | undefined => (id === null ? undefine
 function releaseAll(): void {
   const reason = 'the path does not name its file now'
   const ends = hasEndSubscribers()
-    ? [...heldLocks.values()]
-        .filter(isUnreported)
-        .map((lock) => ({ lock, lost: lock.isHeld() || releasing.has(lock) ? undefined : { reason } }))
+    ? [...heldLocks]
+        .filter(([, lock]) => isUnreported(lock))
+        .map(([id, lock]) => ({ lock, lost: lock.isHeld() || !isInAddon(id) ? undefined : { reason } }))
     : []
-  native.releaseAll()
+  // Electron emits `exit` for each window, and windows of one origin share a thread with all of its locks.
+  if ((process as { type?: string }).type === 'renderer')
+    for (const id of heldLocks.keys()) native.releaseHeldSync(id)
+  else native.releaseAll()
   // A later listener that releases a lock publishes nothing.
   heldLocks.clear()
   for (const { lock, lost } of ends) publishEnded(lock, lost)
 }
+
+/** Whether the addon has a lock: not one whose release or rollback is under way. */
+const isInAddon = (id: number): boolean => native.deliver(id)
 
 const isUnreported = (lock: HeldLock): boolean => !losses.get(lock)?.signal.aborted
 

@@ -306,6 +306,7 @@ const secrets: [args: string[], hint: RegExp][] = [
   [['run', URL, 'true'], /run takes a path before the command, not a URL; a URL goes with --postgres/],
   [['run', URL], /reconcile-lock run -- COMMAND/],
   [['run', '--file', 'f', 'PGPASSWORD=SECRET', 'true'], /reconcile-lock run -- COMMAND/],
+  [['run', 'PGPASSWORD=SECRET', 'true'], /run takes a path before the command, not a variable: put env/],
   [['PGPASSWORD=SECRET'], /unknown command; commands: run/],
   [['run', '-E', URL, 'a', 'true'], /--conflict-exit-code: expected/],
   [['run', '--wait', URL, '--', 'true'], /--wait: expected a number of seconds/],

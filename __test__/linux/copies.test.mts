@@ -204,3 +204,16 @@ test(
     ])
   }),
 )
+
+test('a window of Electron releases its own locks alone', (t) => {
+  const body = `
+    process.type = 'renderer'
+    const other = lock.acquireLockSync({ cwd, file: 'other' })
+    process.removeAllListeners('exit')
+    for (const path of Object.keys(require.cache)) delete require.cache[path]
+    const own = require(${JSON.stringify(root)}).acquireLockSync({ cwd, file: 'own' })
+    process.emit('exit')
+    console.log(own.isHeld(), other.isHeld())`
+  const { stdout, stderr } = ended(t, directory(t), body)
+  assert.equal(stdout, 'false true\n', stderr)
+})

@@ -83,6 +83,26 @@ for (const form of ['async', 'sync'] as const) {
   })
 }
 
+for (const form of ['async', 'sync'] as const) {
+  test(`a slow disk delays the refusal by all slots little: ${form}`, { skip }, async (t) => {
+    const cwd = directory(t)
+    const slots = 60
+    const path = resolveLockPath(cwd)
+    const paths = Array.from({ length: slots }, (_, slot) => (slot === 0 ? path : `${path}.slot${slot}`))
+    const locks = await Promise.all(paths.map((file) => acquireLock({ file })))
+    const waiter = new Waiter(t)
+    await waiter.wait({ cwd: directory(t), timeout: 1 })
+    await slow(t, waiter.pid, paths, 'openat', 20)
+    // Attempts at all slots would take 1.2 s.
+    await within(800, async () => {
+      const { ok, reason, took } = await waiter.wait({ cwd, slots, timeout: 300, form })
+      assert.deepEqual([ok, reason], [false, 'the filesystem has not answered'])
+      return took
+    })
+    await Promise.all(locks.map((lock) => lock.release()))
+  })
+}
+
 test('an abort ends a wait on a hanging disk', { skip }, async (t) => {
   await within(SOON, async () => {
     const { waiter, hanging, lock } = await hung(t)
@@ -319,6 +339,26 @@ test('withLock is refused while a disk delays the rollback', { skip }, async (t)
     await lock.release()
     return took
   })
+})
+
+test('a rollback at the exit is published as a release', { skip }, async (t) => {
+  const cwd = directory(t)
+  const lock = await acquireLock({ cwd, file: 'b' })
+  const log = join(cwd, 'log')
+  const before = `
+    const { appendFileSync } = require('node:fs')
+    for (const name of ['released', 'lost'])
+      require('node:diagnostics_channel').subscribe('reconcile-lock:' + name, ({ path }) =>
+        appendFileSync(${JSON.stringify(log)}, name + path.at(-1)))`
+  const body = `
+    await lock.withLock(() => {}, [{ file: 'a' }, { file: 'b' }], { cwd, timeout: 300 }).catch(() => {})
+    process.exit()`
+  const child = await program(t, cwd, before, body)
+  await slow(t, child.pid, [cwd], 'unlink,unlinkat', HANG)
+  child.send(0)
+  await until(() => existsSync(log), 'the exit has published it')
+  assert.equal(readFileSync(log, 'utf8'), 'releaseda')
+  await lock.release()
 })
 
 test('withLock releases a lock while another one hangs', { skip }, async (t) => {

@@ -42,8 +42,8 @@ async function wait({ form, options, abortAfter, quiet }: Wait, number: number):
     const { takenOver } = await acquire({ ...options, signal, onWait })
     return { ok: true, at: now(), took: performance.now() - before, takenOver }
   } catch (error) {
-    const { code, message, holder } = error as LockError
-    return { ok: false, at: now(), took: performance.now() - before, code, message, holder }
+    const { code, message, reason, holder } = error as LockError
+    return { ok: false, at: now(), took: performance.now() - before, code, message, reason, holder }
   }
 }
 

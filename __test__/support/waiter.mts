@@ -37,6 +37,7 @@ export interface Outcome {
   takenOver?: TakenOver | undefined
   code?: string | undefined
   message?: string | undefined
+  reason?: string | undefined
   holder?: Holder | undefined
 }
 

@@ -102,7 +102,8 @@ Exit codes: that of the command, or
   127  command not found
 
 If a signal kills the command, the same signal ends this process, without a core
-file of its own.
+file of its own. Without a terminal it waits until the process group of the
+command has ended, and holds the lock until then.
 
 In the foreground of a terminal, run does not pass on SIGINT, SIGQUIT, SIGTSTP,
 SIGCONT and SIGWINCH to a command that handles them: the terminal sends them to

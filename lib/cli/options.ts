@@ -68,7 +68,10 @@ const URL_HINT = 'a URL goes with --postgres'
  * Whether a word may contain a password: a URL or a part of one, or the value of a variable. Messages must not repeat it:
  * they end up in logs.
  */
-export const isSecret = (word: string): boolean => /:\/\/|@|^\w+=/.test(word)
+export const isSecret = (word: string): boolean => /:\/\/|@/.test(word) || isAssignment(word)
+
+/** As at the beginning of a command of a shell. */
+export const isAssignment = (word: string): boolean => /^\w+=/.test(word)
 
 /** The arguments of this program and those of the command that it runs. */
 interface Split {
@@ -187,6 +190,10 @@ function commandAfter(place: string, values: ParsedValues, rest: string[]): stri
     throw new UsageError(`-- and the command to run are missing: reconcile-lock run -- ${example}`)
   }
   if (place === '') throw new UsageError('the path of the lock file is empty')
+  if (isAssignment(place))
+    throw new UsageError(
+      'run takes a path before the command, not a variable: put env and the variable after the path',
+    )
   if (place.includes('://'))
     throw new UsageError(`run takes a path before the command, not a URL; ${URL_HINT}`)
   if (first === undefined || values.command !== undefined)

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { getSystemErrorMap } from 'node:util'
 import { clearTimeout, delay, MAX_TIMER_MS, setTimeout } from '../shared/clock.js'
 import { exitCodes } from './exit-codes.js'
+import { isAssignment } from './options.js'
 import { printError, printErrorLater } from './output.js'
 import type { Signals } from './signals.js'
 import { areZombies, hasTerminal, isAlreadyDelivered } from './terminal.js'
@@ -13,8 +14,9 @@ export type ExitStatus = number | NodeJS.Signals
 /** Signals for the command alone: the default action, as of the programs that a script runs, is to end. */
 const OF_COMMAND = new Set<NodeJS.Signals>(['SIGUSR1', 'SIGUSR2'])
 
-/** How often a process group that should end is checked, in milliseconds. */
-const GROUP_CHECK_MS = 20
+/** The pauses between two checks of a process group that should end, in milliseconds; they double. */
+const FIRST_CHECK_MS = 20
+const MAX_CHECK_MS = 500
 
 interface RunOptions {
   /** The signals to forward to the command. */
@@ -59,7 +61,11 @@ export function runCommand(
     const onEnd = async (end: ExitStatus) => {
       // After a signal, the processes that the command has started may still work under the lock.
       const canLeaveWork = () => loss.aborted || typeof end === 'string'
-      while (canLeaveWork() && detached && isRunning(child.pid)) await delay(GROUP_CHECK_MS)
+      for (let pause = FIRST_CHECK_MS; canLeaveWork() && detached && isRunning(child.pid); pause *= 2) {
+        await delay(Math.min(pause, MAX_CHECK_MS))
+        if (pause < MAX_CHECK_MS && 2 * pause >= MAX_CHECK_MS)
+          printErrorLater(`reconcile-lock: the command has ended; waiting for its process group ${child.pid}`)
+      }
       loss.removeEventListener('abort', onLoss)
       clearTimeout(killer)
       resolve(end)
@@ -128,7 +134,7 @@ function reportSpawnFailure(command: string, error: NodeJS.ErrnoException): numb
   const hasFile = isMissing && command.includes('/') && existsSync(command)
   const missing = hasFile ? 'the interpreter in its first line was not found' : 'command not found'
   // A mistyped command line may have a password here, in a URL or as the value of a variable.
-  const shown = /:\/\/|^\w+=/.test(command) ? 'the command' : command
+  const shown = command.includes('://') || isAssignment(command) ? 'the command' : command
   printError(`reconcile-lock: ${shown}: ${isMissing ? missing : textOf(error)}`)
   return isMissing ? exitCodes.notFound : exitCodes.notExecutable
 }

@@ -77,7 +77,7 @@ async function acquireAll<O extends { timeout?: number | undefined }, L extends 
     return releaseAfter(
       sorted,
       () => Promise.reject(error),
-      (lock) => releaseLateAcquire(kind.rollBack(lock)),
+      (lock) => releaseLateAcquire(kind.rollBack(lock).catch(warn)),
     )
   }
   return { named, sorted }
