@@ -42,9 +42,10 @@ export function runCommand(
     let killer: NodeJS.Timeout | undefined
     const send = (signal: NodeJS.Signals) => {
       // The kernel does not stop a process group of its own session by SIGTSTP.
-      if (detached && !OF_COMMAND.has(signal))
-        signalGroup(child.pid, signal === 'SIGTSTP' ? 'SIGSTOP' : signal)
-      else child.kill(signal)
+      if (detached) {
+        const target = OF_COMMAND.has(signal) ? child.pid : groupOf(child.pid)
+        kill(target, signal === 'SIGTSTP' ? 'SIGSTOP' : signal)
+      } else child.kill(signal)
     }
     const onLoss = () => {
       send('SIGTERM')
@@ -92,18 +93,19 @@ export function runCommand(
   })
 }
 
-/**
- * @param pid the id of the group, which is the pid of its first process
- * @returns whether a process of that group exists; it may be of another user
- */
-function signalGroup(pid: number | undefined, signal: NodeJS.Signals | 0): boolean {
+/** How kill(2) names a process group, whose id is the pid of its first process. */
+const groupOf = (pid: number | undefined): number | undefined => pid && -pid
+
+/** @returns whether a process with that pid, or of that group, exists; it may be of another user */
+function kill(pid: number | undefined, signal: NodeJS.Signals | 0): boolean {
   if (pid === undefined) return false
   try {
-    return process.kill(-pid, signal)
+    return process.kill(pid, signal)
   } catch (error) {
     const failure = error as NodeJS.ErrnoException
+    const what = pid < 0 ? `process group ${-pid}` : `process ${pid}`
     if (failure.code !== 'ESRCH' && signal !== 0)
-      printErrorLater(`reconcile-lock: cannot send ${signal} to process group ${pid}: ${textOf(failure)}`)
+      printErrorLater(`reconcile-lock: cannot send ${signal} to ${what}: ${textOf(failure)}`)
     return failure.code === 'EPERM'
   }
 }
@@ -112,7 +114,7 @@ function signalGroup(pid: number | undefined, signal: NodeJS.Signals | 0): boole
  * Whether a process of a group runs. The second check finds a process that another one has started just before its end.
  */
 const isRunning = (group: number | undefined): boolean =>
-  signalGroup(group, 0) && !(areZombies(group) && areZombies(group))
+  kill(groupOf(group), 0) && !(areZombies(group) && areZombies(group))
 
 /**
  * The streams of this process. The descriptor of a lock file keeps its number: scripts redirect lower ones, such as 3,
