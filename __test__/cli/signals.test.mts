@@ -37,25 +37,31 @@ const wrongEnd: KnownFailure = {
   sometimes: true,
 }
 
-test('run passes on each signal once and outlives the command', async (t) => {
-  const cwd = directory(t)
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'] as const
-  const listener = new Listener(cwd, [...signals, 'SIGCONT'])
-  const running = new Running(t, cwd, ['run', '--', ...listener.command])
-  await listener.pid()
-  const sent: string[] = []
-  for (const signal of [...signals, 'SIGCONT', 'SIGINT'] as const) {
-    send(running.child, signal)
-    sent.push(signal)
-    await listener.receives(sent.join())
-  }
-  assert.equal(inspectLockSync(cwd).state, 'held')
-  writeFileSync(join(cwd, 'end'), '')
-  const { code, stderr } = await running.ends()
-  assert.deepEqual([code, stderr], [9, ''])
-  assert.equal(listener.received(), sent.join())
-  assert.equal(inspectLockSync(cwd).state, 'free')
-})
+test(
+  'run passes on each signal once and outlives the command',
+  knownFailure(
+    { runtime: 'deno', why: 'Deno may open its inspector at SIGUSR1', sometimes: true },
+    async (t) => {
+      const cwd = directory(t)
+      const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'] as const
+      const listener = new Listener(cwd, [...signals, 'SIGCONT'])
+      const running = new Running(t, cwd, ['run', '--', ...listener.command])
+      await listener.pid()
+      const sent: string[] = []
+      for (const signal of [...signals, 'SIGCONT', 'SIGINT'] as const) {
+        send(running.child, signal)
+        sent.push(signal)
+        await listener.receives(sent.join())
+      }
+      assert.equal(inspectLockSync(cwd).state, 'held')
+      writeFileSync(join(cwd, 'end'), '')
+      const { code, stderr } = await running.ends()
+      assert.deepEqual([code, stderr], [9, ''])
+      assert.equal(listener.received(), sent.join())
+      assert.equal(inspectLockSync(cwd).state, 'free')
+    },
+  ),
+)
 
 const unknownToBun: KnownFailure = {
   runtime: 'bun',

@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { acquireLock, inspectLockSync, type Lock, resolveLockPath } from 'reconcile-lock'
-import { bin } from '../support/cli.mjs'
+import { bin, read } from '../support/cli.mjs'
 import { directory } from '../support/directory.mjs'
 import { written } from '../support/program.mjs'
 import { attach, cannotAttach, isDelayed } from '../support/strace.mjs'
@@ -356,8 +356,8 @@ test('a rollback at the exit is published as a release', { skip }, async (t) => 
   const child = await program(t, cwd, before, body)
   await slow(t, child.pid, [cwd], 'unlink,unlinkat', HANG)
   child.send(0)
-  await until(() => existsSync(log), 'the exit has published it')
-  assert.equal(readFileSync(log, 'utf8'), 'releaseda')
+  await until(() => read(log) !== '', 'the exit has published it')
+  assert.equal(read(log), 'releaseda')
   await lock.release()
 })
 
