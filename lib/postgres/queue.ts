@@ -216,7 +216,10 @@ export class NameQueue {
 
   #connect(): Promise<{ session: Session; answer: boolean }> {
     const latest = this.#callers.reduce((most, { deadline }) => Math.max(most, deadline), 0)
-    const first = (session: Session) => this.#try(session)
+    const { sessionTimeout, connectTimeout } = this.#sessions.settings
+    // A silent session must not keep the queue from a new connection: the attempt does not wait for the lock.
+    const limit = Math.min(sessionTimeout / 4, connectTimeout)
+    const first = (session: Session) => this.#try(session, limit)
     const wait = Math.max(RETURN_GRACE_MS, latest - monotonic())
     return this.#sessions.checkOut(first, wait, (leave) => this.#onLine(leave))
   }
@@ -238,10 +241,10 @@ export class NameQueue {
     for (const caller of this.#callers) if (caller.deadline <= now) caller.fail(this.#sessions.exhausted())
   }
 
-  #try(session: Session): Promise<boolean> {
+  #try(session: Session, limit?: number): Promise<boolean> {
     return this.shared
-      ? session.query<boolean>(tryLockShared(this.key, this.#turn))
-      : session.query<boolean>(tryLock, [this.key])
+      ? session.query<boolean>(tryLockShared(this.key, this.#turn), undefined, 0, limit)
+      : session.query<boolean>(tryLock, [this.key], 0, limit)
   }
 
   /** The statement that waits. */

@@ -114,10 +114,15 @@ export class Session {
    * Returns the result of one statement, or `undefined` if it has no row. If the server does not answer in time, the
    * session is lost.
    * @param milliseconds how long the statement itself may take, in addition
+   * @param silence how long the server may not answer
    */
-  query<T>(text: string, values?: unknown[], milliseconds = 0): Promise<T> {
-    const limit = milliseconds + this.#settings.sessionTimeout / 4
-    const answer = this.#lastQuery.then(() => this.#send<T>(text, values, limit))
+  query<T>(
+    text: string,
+    values?: unknown[],
+    milliseconds = 0,
+    silence = this.#settings.sessionTimeout / 4,
+  ): Promise<T> {
+    const answer = this.#lastQuery.then(() => this.#send<T>(text, values, milliseconds + silence))
     this.#lastQuery = answer.catch(() => {})
     return answer
   }
