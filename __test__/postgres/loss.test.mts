@@ -134,18 +134,31 @@ test('a wait on a Unix socket survives a server restart', async (t) => {
   await isLost(lock, /terminating connection due to administrator command|has ended/)
 })
 
+const systemError = (code: string, syscall: string) =>
+  Object.assign(new Error(`${syscall} ${code}`), { code, syscall })
+
+async function isRecoverable(t: TestContext, failed: Error): Promise<unknown> {
+  const connect = () => Object.assign(new pg.Client(), { connect: () => Promise.reject(failed) })
+  const locks = postgresLocks({ connect })
+  t.after(() => locks.close())
+  return (await rejection(locks.acquireLock('unreachable'))).recoverable
+}
+
 for (const [code, syscall, expected] of [
   ['EAGAIN', 'connect', true],
   ['EADDRNOTAVAIL', 'connect', true],
   ['ENOENT', 'open', false],
 ] as const)
   test(`${code} of ${syscall} is ${expected ? '' : 'not '}recoverable`, async (t) => {
-    const failed = Object.assign(new Error(`${syscall} ${code}`), { code, syscall })
-    const connect = () => Object.assign(new pg.Client(), { connect: () => Promise.reject(failed) })
-    const locks = postgresLocks({ connect })
-    t.after(() => locks.close())
-    assert.equal((await rejection(locks.acquireLock('socket'))).recoverable, expected)
+    assert.equal(await isRecoverable(t, systemError(code, syscall)), expected)
   })
+
+test('a failed connect to several addresses is recoverable', async (t) => {
+  const errors = ['EACCES', 'EADDRNOTAVAIL'].map((code) => systemError(code, 'connect'))
+  // Node.js gives it the code of the first one.
+  const failed = Object.assign(new AggregateError(errors), { code: 'EACCES' })
+  assert.equal(await isRecoverable(t, failed), true)
+})
 
 test('a silent connection is lost before the session timeout', async (t) => {
   const line = await Line.start(t, postgres.port)

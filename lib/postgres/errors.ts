@@ -28,19 +28,26 @@ const isFailedConnect = (error: unknown): boolean =>
   /^(ENOENT|EAGAIN|EADDRNOTAVAIL)$/.test(codeOf(error) ?? '') &&
   (error as NodeJS.ErrnoException).syscall === 'connect'
 
+/** The errors of each address if Node.js has tried several. */
+const addressErrors = (error: unknown): Error[] => {
+  const { errors } = (error ?? {}) as Partial<AggregateError>
+  return Array.isArray(errors) ? errors : []
+}
+
 /** Whether the same call can succeed later without a change to the program or the database. */
 export const isTransient = (error: unknown): boolean =>
-  TRANSIENT.test(codeOf(error) ?? '') || isFailedConnect(error)
+  TRANSIENT.test(codeOf(error) ?? '') || isFailedConnect(error) || addressErrors(error).some(isTransient)
 
 /** Adds `recoverable` to an error, and a `code` if it has none, as most errors of the driver. */
 export function coded(error: unknown, code: string): unknown {
   // In Jest, errors of the network are of another realm.
   if (!(error instanceof Error || types.isNativeError(error))) return error
   const about = error as Error & { code?: unknown; recoverable?: unknown }
-  // If Node.js has tried several addresses, only their own errors have a message.
-  const { errors } = error as Partial<AggregateError>
-  if (Array.isArray(errors) && error.message === '')
-    error.message = errors.map((each: Error) => each.message).join(', ')
+  // Node.js gives a message to them alone.
+  if (error.message === '')
+    error.message = addressErrors(error)
+      .map(({ message }) => message)
+      .join(', ')
   about.code ??= code
   about.recoverable ??= isTransient(error)
   return error
