@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import { delay, monotonic } from '../shared/clock.js'
+import { delay } from '../shared/clock.js'
 import { lockError } from '../shared/errors.js'
 import { responseTimer } from './response-timer.js'
 import type { Session } from './session.js'
@@ -65,11 +65,19 @@ async function unlocksKeys(session: Session, other: Session): Promise<boolean> {
   const key = randomBytes(8).readBigInt64BE()
   await other.query(tryLock, [key])
   await other.discard()
-  for (const end = monotonic() + PROOF_TIMEOUT_MS; !(await session.query<boolean>(tryLock, [key])); ) {
-    if (monotonic() >= end) return false
-    await delay(END_CHECK_MS)
+  let isLate = false
+  const stopTimer = responseTimer(PROOF_TIMEOUT_MS, () => {
+    isLate = true
+  })
+  try {
+    while (!(await session.query<boolean>(tryLock, [key]))) {
+      if (isLate) return false
+      await delay(END_CHECK_MS)
+    }
+    return await session.query<boolean>(unlock, [key])
+  } finally {
+    stopTimer()
   }
-  return session.query<boolean>(unlock, [key])
 }
 
 function refusal(session: Session, why: string) {
