@@ -259,6 +259,16 @@ export function describeReaders(readers: ReaderRow[]): string {
   return `${readers.length} sessions hold it in shared mode: ${named}${more}`
 }
 
+/** What an operator has to do to end the readers. */
+export function howToEnd(readers: ReaderRow[]): string {
+  const ways = [
+    readers.some(({ backend }) => backend > 0) && 'their processes with pg_terminate_backend',
+    readers.some(({ backend }) => backend === 0) &&
+      'prepared transactions by COMMIT PREPARED or ROLLBACK PREPARED',
+  ]
+  return `end ${ways.filter(Boolean).join(', and ')}`
+}
+
 function describeReader({ backend, application }: ReaderRow): string {
   if (backend === 0) return 'a prepared transaction'
   return `process ${backend} of the server${application ? ` (${printable(application)})` : ''}`

@@ -13,6 +13,7 @@ import {
   describeStaleHolder,
   describeUnknown,
   holderOf,
+  howToEnd,
   type LockTable,
   type LockView,
   publicHolder,
@@ -99,9 +100,7 @@ export class Locks {
       const view = await this.#readState(session, name)
       const path = pathOf(session, name)
       if (view.readers.length > 0) {
-        const end = force
-          ? '. The table does not name them: end their processes with pg_terminate_backend'
-          : ''
+        const end = force ? `. The table does not name them: ${howToEnd(view.readers)}` : ''
         throw contention(message, { path, reason: `${describeReaders(view.readers)}${end}` })
       }
       if (view.backend === null) return isStale(view) && this.#clear(session, name)
