@@ -29,9 +29,9 @@ export async function assertDedicatedSession(session: Session, open: () => Promi
     const backendOf = async (of: Session) => (await of.query<{ backend: number }>(sessionIdentity)).backend
     const ids = [await backendOf(other), await backendOf(session)]
     if (ids[0] === session.backend || ids[1] !== session.backend || ids[0] !== other.backend)
-      throw refusal(session, 'its statements run in different processes of the server')
+      throw refusal(session, 'the statements of a connection run in different processes of the server')
     if (!(await receivesNotification(session, other)))
-      throw refusal(session, 'it does not receive notifications')
+      throw refusal(session, 'a connection does not receive notifications')
     if (!(await unlocksKeys(session, other)))
       throw refusal(session, 'it does not unlock the keys of a client that has left')
   } finally {
@@ -82,7 +82,7 @@ async function unlocksKeys(session: Session, other: Session): Promise<boolean> {
 
 function refusal(session: Session, why: string) {
   const message =
-    `The connection goes through a pooler that keeps no session for it: ${why}. A lock needs a session of its own: ` +
-    'connect to PostgreSQL itself, or to a pool in session mode that resets a session before it lends it again'
+    `The pooler cannot keep locks: ${why}. Connect to PostgreSQL itself, or to a pool in session mode ` +
+    'that resets a session before it lends it again'
   return lockError('E_LOCK_POOLER', session.place, message)
 }
