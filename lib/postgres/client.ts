@@ -7,9 +7,6 @@ import type { Settings } from './settings.js'
 
 const MAX_PORT = 65_535
 
-/** The longest silence on a connection, in milliseconds: NAT and load balancers drop those that are silent for minutes. */
-export const MAX_SILENCE_MS = 60_000
-
 /** Undocumented properties of a client of `pg`; each may be missing. */
 interface Insides {
   connection?: { stream?: Partial<Socket> & { encrypted?: boolean } }
@@ -39,7 +36,8 @@ export interface Connection {
 export async function connect(settings: Settings): Promise<Connection> {
   const { connectTimeout, sessionTimeout, pool } = settings
   const connection = pool ? await borrow(pool, connectTimeout) : await open(settings)
-  connection.client.connection?.stream?.setKeepAlive?.(true, Math.min(sessionTimeout / 2, MAX_SILENCE_MS))
+  // Not earlier: Node.js sends a probe each second, and ten without an answer end the connection of a blocked holder.
+  connection.client.connection?.stream?.setKeepAlive?.(true, sessionTimeout / 2)
   return connection
 }
 

@@ -2,20 +2,15 @@ import { randomBytes } from 'node:crypto'
 import type { PostgresStatement } from '../../postgres.js'
 import { clearTimeout, setTimeout } from '../shared/clock.js'
 import { lockError } from '../shared/errors.js'
-import {
-  type Client,
-  type Connection,
-  connect,
-  isInClear,
-  keepAlive,
-  MAX_SILENCE_MS,
-  placeOf,
-} from './client.js'
+import { type Client, type Connection, connect, isInClear, keepAlive, placeOf } from './client.js'
 import { coded, SQLSTATE, timedOut } from './errors.js'
 import { halves } from './key.js'
 import { responseTimer } from './response-timer.js'
 import type { Settings } from './settings.js'
 import { applySettings, restoreSettings, sessionIdentity, sessionSettings, tryLock, unlock } from './sql.js'
+
+/** The longest silence on a connection, in milliseconds: NAT and load balancers drop those that are silent for minutes. */
+const MAX_SILENCE_MS = 60_000
 
 interface Identity {
   backend: number
