@@ -400,7 +400,7 @@ test('a silent idle session does not outlive a call', async (t) => {
   const start = performance.now()
   const { code, recoverable, message } = await rejection(locks.acquireLock('idle and silent'))
   assert.deepEqual([code, recoverable], ['ETIMEDOUT', true])
-  assert.match(message, /^The database did not answer within 2000 ms$/)
+  assert.match(message, /^The lock was neither acquired nor refused within 2000 ms$/)
   line.isSilent = false
   const next = () => locks.acquireLock('idle and silent').catch(() => null)
   const acquired = await until(next, 'the lock is acquired')

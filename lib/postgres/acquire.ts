@@ -94,7 +94,7 @@ export class Acquisition implements Caller {
   /** A connection may be under way; an open one may be silent, which its session notices later. */
   #awaitAnswer(): void {
     const left = this.#sessions.settings.connectTimeout + DEAD_HOLDER_WAIT_MS
-    const end = () => this.fail(timedOut('The database did not answer', left))
+    const end = () => this.fail(timedOut('The lock was neither acquired nor refused', left))
     this.#stopAwaiting = responseTimer(left, end)
   }
 
