@@ -43,7 +43,10 @@ export interface PostgresOptions {
    * 3600000. Default: 20000.
    */
   sessionTimeout?: number | undefined
-  /** How long a connection attempt may take, in milliseconds. Default: 10000. */
+  /**
+   * How long a connection attempt may take, in milliseconds, and the first answer after the `timeout` of a call.
+   * Default: 10000.
+   */
   connectTimeout?: number | undefined
 }
 
@@ -292,7 +295,8 @@ export function lockKey(name: string): bigint
  * Acquires the lock of a name until the end of the transaction of `client`. It excludes the locks that
  * {@link postgresLocks} acquires under that name, and also works through a pooler in transaction mode. It writes no
  * row: there is no token, and other processes cannot read the holder. `ROLLBACK TO` an earlier savepoint releases it.
- * At the isolation level `REPEATABLE READ` and above the transaction reads the data as of its first statement.
+ * At the isolation level `REPEATABLE READ` and above the transaction reads the data as of its first statement. After an
+ * abort, roll back: the last attempt can have acquired the lock.
  *
  * @param client A client of `pg` after `BEGIN`.
  * @param options A name stands for `{ name }`.
