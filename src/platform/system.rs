@@ -80,7 +80,7 @@ pub trait System: HeldFiles {
     /// Reads from the file's beginning, at most the buffer's length.
     ///
     /// # Errors
-    /// The system's errors.
+    /// The system's errors; [`io::ErrorKind::ResourceBusy`] if a kernel lock denies it.
     fn read(&self, file: &Self::File, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// Writes all of `bytes` at the file's beginning, by one call where the system takes it whole.

@@ -275,7 +275,7 @@ impl RetryBudget {
             (Ok(retry), _) => (retry, None),
             // Another client of NFS has removed the file.
             (Err(error), Some((_, io::ErrorKind::StaleNetworkFileHandle))) => (Retry::Vanished, Some(error)),
-            (Err(_), Some(("read", io::ErrorKind::PermissionDenied))) => {
+            (Err(_), Some(("read", io::ErrorKind::ResourceBusy))) => {
                 (Retry::RecordPending, Some(target.contention(None, Some(UNREADABLE.to_owned()))))
             }
             (Err(error), _) => return Err(error),

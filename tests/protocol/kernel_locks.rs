@@ -5,8 +5,8 @@ use reconcile_lock::{Access, Error, LockMode, LockState, Opened, System};
 
 use crate::world::{self, World, target};
 use crate::{
-    EACCES, LEGACY_DEAD, acquire_and_forget, break_and_forget, is_contention, locked_by_another_program,
-    refusals,
+    EACCES, EPERM, LEGACY_DEAD, acquire_and_forget, break_and_forget, is_contention, is_system,
+    locked_by_another_program, refusals,
 };
 
 const EWOULDBLOCK: i32 = 11;
@@ -153,15 +153,36 @@ fn without_kernel_locks_a_release_in_between_is_not_stale() {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_kernel_lock_that_denies_reads_is_contention() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     world.share();
     let _held = acquire(&two, &target(), 0).unwrap();
-    world.fail("read", EACCES);
+    world.fail("read", crate::EBUSY);
     for (holder, reason) in refusals(&one) {
         assert_eq!(holder, None);
         assert!(reason.contains("SMB"), "{reason}");
+    }
+}
+
+#[test]
+fn a_denied_read_is_not_contention() {
+    for (is_shared, is_held) in [(false, true), (true, true), (false, false), (true, false)] {
+        let world = World::new();
+        let (one, two) = (world.process(1), world.process(2));
+        if is_shared {
+            world.share();
+        }
+        // Otherwise the call reads under its own kernel lock.
+        let _held = acquire(&two, &target(), 0).unwrap();
+        if !is_held {
+            world.put(LEGACY_DEAD, 60_000);
+        }
+        for errno in [EACCES, EPERM] {
+            world.fail("read", errno);
+            assert!(is_system(acquire(&one, &target(), 0), "read", errno));
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use reconcile_lock::protocol::{acquire, break_lock, inspect};
 use reconcile_lock::{Access, Error, LockMode, LockState, Opened, System, TryLock};
 use world::{World, target};
 
+const EPERM: i32 = 1;
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 const EACCES: i32 = 13;

@@ -4,9 +4,7 @@ use reconcile_lock::protocol::{acquire, inspect, is_held, release, rollback};
 use reconcile_lock::{Error, LockState, System};
 
 use crate::world::{World, target};
-use crate::{EACCES, EBUSY, EIO, is_contention, is_system};
-
-const EPERM: i32 = 1;
+use crate::{EACCES, EBUSY, EIO, EPERM, is_contention, is_system};
 
 #[test]
 #[cfg(unix)]

@@ -148,9 +148,11 @@ impl System for Os {
         let mut length = 0;
         while length < buffer.len() {
             let at = length as u64;
-            match retried(|| rustix::io::pread(file, &mut buffer[length..], at))? {
-                0 => break,
-                more => length += more,
+            match retried(|| rustix::io::pread(file, &mut buffer[length..], at)) {
+                Ok(0) => break,
+                Ok(more) => length += more,
+                Err(Errno::ACCESS) if own::is_smb(file) => return Err(Errno::BUSY.into()),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(length)
