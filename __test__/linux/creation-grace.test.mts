@@ -1,11 +1,13 @@
 // Calls on empty files, each in its creation grace period of 2 s.
 import assert from 'node:assert/strict'
-import { readdirSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { acquireLock } from 'reconcile-lock'
+import { acquireLock, type Holder } from 'reconcile-lock'
+import { Peer } from '../support/child.mjs'
 import { directory, leave, rejection } from '../support/directory.mjs'
-import { sleep } from '../support/time.mjs'
+import { sleep, until } from '../support/time.mjs'
+import { processState, Waiter } from '../support/waiter.mjs'
 
 const CALLS = 1000
 /** The limit of the pool, and 16 for threads that end a moment later. */
@@ -58,5 +60,37 @@ test('a waiter does not delay a call without a timeout', async (t) => {
   const took = performance.now() - began
   end.abort()
   await waiting
+  assert.ok(took < 3000, `${took} ms`)
+})
+
+/** Waits until so many processes are in the queues of the locks of a directory. */
+async function queued(cwd: string, count: number): Promise<void> {
+  const directory = `:${statSync(cwd).ino} `
+  const tickets = () => readFileSync('/proc/locks', 'latin1').split(directory).length - 1
+  await until(() => tickets() === count, `${count} processes wait`)
+}
+
+test('a waiter of another process does not delay such a call', async (t) => {
+  const cwd = directory(t)
+  const peer = new Peer(t)
+  assert.equal((await peer.ask({ do: 'acquire', cwd, options: { file: 'other' } })).ok, true)
+  const waiter = new Waiter(t)
+  // Its start may take longer than the grace period.
+  await waiter.usage()
+  const path = leave(cwd, '', 0)
+  await waiter.begin({ cwd })
+  await queued(cwd, 1)
+  // It would attempt, which sends an event to the other call.
+  waiter.child.kill('SIGSTOP')
+  await until(() => processState(waiter.pid) === 'T', 'the waiter is stopped')
+  const refused = rejection(acquireLock(cwd))
+  await queued(cwd, 2)
+  // The kernel lock and the record come at one moment.
+  renameSync(join(cwd, 'other'), path)
+  const began = performance.now()
+  const { code, holder } = await refused
+  const took = performance.now() - began
+  assert.equal(code, 'E_LOCK_CONTENTION')
+  assert.equal((holder as Holder | undefined)?.pid, peer.child.pid)
   assert.ok(took < 3000, `${took} ms`)
 })

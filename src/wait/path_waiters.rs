@@ -244,7 +244,10 @@ impl<P: Platform> PathWaiters<P> {
             self.vacant_since = Some(now.checked_sub(LATER_QUEUE_YIELD).unwrap_or(now));
         }
         let since = now.saturating_duration_since(*self.vacant_since.get_or_insert(now));
-        let has_time = since < QUEUE_YIELD && deadline.is_none_or(|deadline| deadline > now + QUEUE_YIELD);
+        // A call that waits for a creator is refused by a holder, so it does not queue.
+        let has_time = !id.is_for_creator()
+            && since < QUEUE_YIELD
+            && deadline.is_none_or(|deadline| deadline > now + QUEUE_YIELD);
         if let Queue::Ticket(ticket) = &mut self.queue {
             ticket.take(arrival);
             let counted = several_ahead.filter(|(before, _)| has_time && *before < MAX_COUNTED);

@@ -24,7 +24,7 @@ pub(crate) type Answer = thread::Result<Result<HeldHere, Error>>;
 pub(crate) struct WaiterId(pub(crate) u64);
 
 /// JavaScript numbers are exact up to twice this.
-const FIRST_ID: u64 = 1 << 52;
+pub(super) const FIRST_ID: u64 = 1 << 52;
 
 impl WaiterId {
     pub(crate) fn next() -> Self {
@@ -35,6 +35,10 @@ impl WaiterId {
     /// For a call that waits for the creator of an empty file: a waiter before it would delay its answer.
     pub(super) fn for_creator() -> Self {
         Self(Self::next().0 - FIRST_ID)
+    }
+
+    pub(super) fn is_for_creator(self) -> bool {
+        self.0 < FIRST_ID
     }
 }
 

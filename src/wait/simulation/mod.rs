@@ -20,7 +20,7 @@ use crate::platform::HolderEvent;
 use crate::wait::intervals::{CANCEL_GRACE, MAX_BACKOFF, QUEUE_YIELD};
 use crate::wait::job::{Done, Job, Observation, Observed, Outcome, Queue, Waiter};
 use crate::wait::paths::Paths;
-use crate::wait::request::{Refused, WaiterId};
+use crate::wait::request::{FIRST_ID, Refused, WaiterId};
 
 const PATHS: usize = 4;
 const DISKS: usize = 2;
@@ -116,7 +116,7 @@ impl Run {
     fn call(&mut self) {
         self.next += 1;
         let path = self.random.index(PATHS);
-        let mut id = WaiterId(self.next);
+        let mut id = WaiterId(FIRST_ID + self.next);
         if self.random.one_in(4) {
             let Some(slow) = self.slow.replace(id) else { return };
             id = slow;
