@@ -16,7 +16,7 @@ pub(super) fn author<S: System>(system: &S, record: &Record, file: FileId) -> Pr
     if is_this_process && !system.holds(file) { ProcessState::Replaced } else { state }
 }
 
-/// Whether the process of a record runs: it is no zombie, and no other process has its pid.
+/// Whether the process of a record runs: it is not a zombie, and no other process has its pid.
 pub(crate) fn is_running<S: System>(system: &S, pid: u32, recorded_start: Option<u64>) -> bool {
     let ProcessState::Alive { start } = system.process(pid) else { return false };
     start.is_none() || recorded_start.is_none_or(|recorded| Some(recorded) == start)
@@ -25,7 +25,7 @@ pub(crate) fn is_running<S: System>(system: &S, pid: u32, recorded_start: Option
 /// Whether the pid of a record is of another pid namespace or another kernel, so that it means nothing here.
 pub(crate) fn is_foreign<S: System>(system: &S, record: &Record) -> bool {
     let identity = system.identity();
-    record.boot_id.is_some() && (record.boot_id != identity.boot || record.pid_ns != identity.pid_namespace)
+    record.v.is_some() && (record.boot_id != identity.boot || record.pid_ns != identity.pid_namespace)
 }
 
 /// The process that holds the kernel lock of a file that was closed. If the path does not name that file, its number

@@ -101,6 +101,18 @@ fn a_kernel_lock_of_another_program_is_not_inherited() {
 }
 
 #[test]
+fn a_foreign_pid_with_a_hidden_boot_id_is_believed() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(br#"{"pid":77,"createdAt":5,"pidNs":6,"fs":"local","v":1}"#, 60_000);
+    let _locked = locked_by_another_program(&world);
+    for (holder, reason) in refusals(&one) {
+        assert_eq!(holder, Some(77));
+        assert!(!reason.contains("ended"), "{reason}");
+    }
+}
+
+#[test]
 fn the_lock_owner_of_a_replaced_file_is_not_named() {
     let world = World::new();
     let one = world.process(1);

@@ -77,7 +77,7 @@ mod tests {
         let mut child = Command::new("/usr/bin/true").spawn().expect("it runs");
         let until = Instant::now() + Duration::from_secs(20);
         while state(child.id()) != ProcessState::Zombie {
-            assert!(Instant::now() < until, "it is no zombie");
+            assert!(Instant::now() < until, "it is not a zombie");
             thread::yield_now();
         }
         child.wait().expect("waited for");
