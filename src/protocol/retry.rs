@@ -26,7 +26,7 @@ const SHARED_LOCK: &str = "another process holds the kernel lock in shared mode:
                            than reconcile-lock";
 
 /// On SMB: `flock(2)`.
-const UNREADABLE: &str = "another process holds the kernel lock, which denies reads of the record on SMB";
+const UNREADABLE: &str = "another process holds the kernel lock, so SMB denies reads";
 
 pub(super) const BEING_CREATED: &str = "a process is creating it right now";
 

@@ -164,7 +164,7 @@ fn behind_others(os: &Os, target: &Target) -> Error {
         Err(error) => return error,
     };
     let is_held = status.state == LockState::Held;
-    let reason = (!is_held).then(|| "other waiters are ahead in the queue".to_owned());
+    let reason = (!is_held).then(|| "other waiters are ahead".to_owned());
     target.contention(status.holder.filter(|_| is_held), reason)
 }
 
