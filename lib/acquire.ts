@@ -261,9 +261,9 @@ async function wait(call: AcquireCall, remaining: number): Promise<JsLock> {
   try {
     const acquired = await (call.hasObserver ? waitWithNotifications(call, lock) : lock)
     if (locks.length > 1) {
+      held.returning.add(acquired.id)
       await endWaits(call, locks, acquired)
-      // Meanwhile `releaseLock` may have released it.
-      if (!native.deliver(acquired.id)) return wait(call, Math.max(call.remaining, 1))
+      held.returning.delete(acquired.id)
     }
     return acquired
   } catch (error) {

@@ -25,6 +25,9 @@ const undelivered = new Set<JsLock>()
 /** The locks whose asynchronous release is under way: the addon no longer finds them. */
 const releasing = new Set<HeldLock>()
 
+/** The ids of locks that calls have acquired but not returned yet, because they still roll back other slots. */
+const returning = new Set<number>()
+
 /** How many locks are held or being acquired. */
 let activeCount = 0
 
@@ -169,6 +172,7 @@ const own = {
   findIdByPath,
   get,
   releasing,
+  returning,
   isLock,
   keep,
   claim,

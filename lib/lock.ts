@@ -145,6 +145,10 @@ function idOfFailed(error: unknown): number | undefined {
 const lockIn = ([first, ...more]: unknown[]): HeldLock | undefined =>
   held.isLock(first) && more.length === 0 ? first : undefined
 
+/** Whether the lock at a path is not the program's yet. */
+const isReturning = (cwd: string | undefined, file: string | undefined): boolean =>
+  held.returning.size > 0 && held.returning.has(resultOf(native.findHeld(cwd, file)) ?? -1)
+
 /** The lock at a path whose release is under way. */
 function releasingAt(cwd: string | undefined, file: string | undefined): HeldLock | undefined {
   if (held.releasing.size === 0) return undefined
@@ -158,6 +162,7 @@ async function releaseLock(...args: unknown[]): Promise<void> {
   const { cwd, file } = targetOptions('releaseLock', args)
   const known = held.get(resultOf(native.findHeld(cwd, file))) ?? releasingAt(cwd, file)
   if (known) return known.release()
+  if (isReturning(cwd, file)) return
   try {
     held.untrack((await settled(native.release(cwd, file))) ?? undefined)
   } catch (error) {
@@ -173,6 +178,7 @@ function releaseLockSync(...args: unknown[]): void {
     return
   }
   const { cwd, file } = targetOptions('releaseLockSync', args)
+  if (isReturning(cwd, file)) return
   try {
     held.untrack(resultOf(native.releaseSync(cwd, file)) ?? undefined)
   } catch (error) {
