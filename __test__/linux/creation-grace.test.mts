@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, renameSync, statSync, writeFileSync } from '
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLock, type Holder } from 'reconcile-lock'
-import { Peer } from '../support/child.mjs'
+import { Peer, send } from '../support/child.mjs'
 import { directory, leave, rejection } from '../support/directory.mjs'
 import { sleep, until } from '../support/time.mjs'
 import { processState, Waiter } from '../support/waiter.mjs'
@@ -81,7 +81,7 @@ test('a waiter of another process does not delay such a call', async (t) => {
   await waiter.begin({ cwd })
   await queued(cwd, 1)
   // It would attempt, which sends an event to the other call.
-  waiter.child.kill('SIGSTOP')
+  send(waiter.child, 'SIGSTOP')
   await until(() => processState(waiter.pid) === 'T', 'the waiter is stopped')
   const refused = rejection(acquireLock(cwd))
   await queued(cwd, 2)

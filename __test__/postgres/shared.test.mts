@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import pg from 'pg'
 import { lockKey, type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
+import { send } from '../support/child.mjs'
 import { cli } from '../support/cli.mjs'
 import { directory, rejection } from '../support/directory.mjs'
 import { DEADLINE, until } from '../support/time.mjs'
@@ -184,15 +185,15 @@ test('a stopped waiter loses its turn, and waits on', async (t) => {
     postgresLocks({ connectionString: ${JSON.stringify(postgres.url())}, sessionTimeout: 4000 })
       .acquireLock({ name: '${name}', timeout: 120_000 }).then((lock) => lock.release())`
   const child = spawn(process.execPath, ['-e', program], { cwd: import.meta.dirname, stdio: 'inherit' })
-  t.after(() => child.kill('SIGKILL'))
+  t.after(() => child.exitCode === null && child.signalCode === null && send(child, 'SIGKILL'))
   const exit = once(child, 'exit')
   await until(hasTurn, 'the waiter has its turn')
-  child.kill('SIGSTOP')
+  send(child, 'SIGSTOP')
   await until(() => /\) T /.test(readFileSync(`/proc/${child.pid}/stat`, 'utf8')), 'the waiter is stopped')
   await postgres.queues(0)
   await reader.release()
   await (await locks.acquireLock({ name, shared: true, timeout: DEADLINE })).release()
-  child.kill('SIGCONT')
+  send(child, 'SIGCONT')
   assert.deepEqual(await exit, [0, null])
 })
 
