@@ -33,11 +33,8 @@ export class AcquireCall {
   hasThrown = false
   /** Orders the queue by the calls, not by their first refusals. */
   readonly id: number
-  /**
-   * The locks that the call acquires one of, by their absolute paths: the process may change its current directory. Unset
-   * for a call that does not wait, which leaves it to the addon.
-   */
-  readonly files: string[] | undefined
+  /** The files of the slots, if there are several. */
+  readonly slots: string[] | undefined
   readonly message: string | undefined
   readonly settings: number
   readonly #started: number
@@ -51,7 +48,7 @@ export class AcquireCall {
 
   constructor(options: Options) {
     const { cwd, file, message, slots, timeout, onWait } = options
-    if (timeout || slots > 1) this.files = slotPaths(resultOf(native.resolvePath(cwd, file)), slots)
+    this.slots = slots > 1 ? slotPaths(resultOf(native.resolvePath(cwd, file)), slots) : undefined
     this.id = timeout ? native.nextWait() : 0
     this.message = message
     this.settings = settingsOf(options)
@@ -60,8 +57,9 @@ export class AcquireCall {
     this.#started = monotonic()
   }
 
+  /** The locks to wait for, by their absolute paths: the process may have changed its current directory. */
   beginWaits(): Wait[] {
-    const { files = [] } = this
+    const files = this.slots ?? [this.#firstRefusal?.path as string]
     this.#waits = files.map((file, index) => ({ id: index === 0 ? this.id : native.nextWait(), file }))
     return this.#waits
   }
@@ -165,8 +163,7 @@ export class AcquireCall {
 
   /** The holder is that of one slot. */
   #addReason(refusal: LockError): void {
-    const { length } = this.files ?? []
-    if (length > 1) refusal.reason ??= `all ${length} slots are held`
+    if (this.slots) refusal.reason ??= `all ${this.slots.length} slots are held`
   }
 }
 

@@ -13,7 +13,7 @@ import {
   toJsLock,
   unrefCall,
 } from './native.js'
-import { acquireOptions, explain, type Options, type Settings, settingsOf } from './options.js'
+import { acquireOptions, explain, type Options, settingsOf } from './options.js'
 import { abortable, releaseLateAcquire } from './shared/abortable.js'
 import { publishAcquired, publishContended } from './shared/channels.js'
 import { clearTimeout, MAX_TIMER_MS, monotonic, setImmediate, setTimeout } from './shared/clock.js'
@@ -51,11 +51,12 @@ function attemptSync(options: Options): JsLock {
 /** @returns a `Lock` after a wait, or a `JsLock` that the caller must count */
 function attemptWithinSync(options: Options, call: AcquireCall): JsLock | Lock {
   try {
+    if (!call.slots) return firstAttemptSync(options, call)
     const refusals = new Refusals()
-    for (const file of call.files ?? []) {
-      if (call.isLate) throw call.unanswered(file)
+    for (const file of call.slots) {
+      if (refusals.error && call.isLate) throw call.unanswered(file)
       try {
-        return firstAttemptSync({ ...options, file }, call)
+        return firstAttemptSync(options, call, file)
       } catch (error) {
         refusals.add(error)
         if (call.isUnanswered) throw error
@@ -68,10 +69,20 @@ function attemptWithinSync(options: Options, call: AcquireCall): JsLock | Lock {
   }
 }
 
-function firstAttemptSync({ file, message, timeout }: Options & { file: string }, call: AcquireCall): JsLock {
-  const { id, settings } = call
-  const acquired = native.acquireSync(undefined, file, message, settings, timeout, id, toJsLock, toFailure)
-  return resultOf(acquired) ?? awaitFirstAnswer(file, call)
+/** @param path the absolute path of the lock if it is known */
+function firstAttemptSync(options: Options, call: AcquireCall, path?: string): JsLock {
+  const { timeout } = options
+  const { id, message, settings } = call
+  const cwd = path === undefined ? options.cwd : undefined
+  const file = path ?? options.file
+  const acquired = native.acquireSync(cwd, file, message, settings, timeout, id, toJsLock, toFailure)
+  return resultOf(acquired) ?? awaitFirstAnswer(absolute(cwd, file), call)
+}
+
+/** The path of a lock, now: the process may change its current directory. It is for an error, and does not fail. */
+function absolute(cwd: string | undefined, file: string | undefined): string {
+  const path = native.resolvePath(cwd, file)
+  return Array.isArray(path) ? String(file) : (path as string)
 }
 
 /** The refusals of several slots. */
@@ -199,12 +210,12 @@ async function acquire(options: Options, call: AcquireCall): Promise<Lock> {
 }
 
 async function attemptSlots(options: Options, call: AcquireCall): Promise<JsLock> {
-  if (!call.files) return attempt(options, call)
+  if (!call.slots) return attempt(options, call)
   const refusals = new Refusals()
-  for (const file of call.files) {
-    if (call.isLate) throw call.unanswered(file)
+  for (const file of call.slots) {
+    if (refusals.error && call.isLate) throw call.unanswered(file)
     try {
-      return await attempt({ ...options, cwd: undefined, file }, call)
+      return await attempt(options, call, file)
     } catch (error) {
       refusals.add(error)
       if (call.isUnanswered) throw error
@@ -214,23 +225,25 @@ async function attemptSlots(options: Options, call: AcquireCall): Promise<JsLock
   throw refusals.error
 }
 
-async function attempt(options: Attempt, call: AcquireCall): Promise<JsLock> {
-  const { cwd, file, message, timeout } = options
-  const outcome = native.acquire(cwd, file, message, settingsOf(options), timeout, toJsLock, toFailure)
+/** @param path the absolute path of the lock if it is known */
+async function attempt(options: Options, call: AcquireCall, path?: string): Promise<JsLock> {
+  const { timeout } = options
+  const { message, settings } = call
+  const cwd = path === undefined ? options.cwd : undefined
+  const file = path ?? options.file
+  const outcome = native.acquire(cwd, file, message, settings, timeout, toJsLock, toFailure)
   if (isPromise(outcome)) {
     const lock = settled(outcome)
     if (!timeout || timeout > MAX_TIMER_MS) return lock
-    return within(lock, call.remainingForAnswers, () => call.unanswered(file as string))
+    const place = absolute(cwd, file)
+    return within(lock, call.remainingForAnswers, () => call.unanswered(place))
   }
   if (Array.isArray(outcome)) return settled<JsLock>(outcome as never)
   held.keep(outcome)
   await settleInLaterTurn(undefined)
   // The process may have changed its current directory.
-  const again = { ...options, cwd: undefined, file: outcome.path }
-  return held.claim(outcome.path, outcome) ?? attempt(again, call)
+  return held.claim(outcome.path, outcome) ?? attempt(options, call, outcome.path)
 }
-
-type Attempt = Settings & Pick<Options, 'cwd' | 'file' | 'message' | 'timeout'>
 
 /** A slow disk may delay a first attempt beyond the deadline. A lock that it acquires after that is rolled back. */
 function within(lock: Promise<JsLock>, milliseconds: number, lateError: () => Error): Promise<JsLock> {

@@ -132,7 +132,7 @@ const LEGACY = 0o1000
 const DURABLE = 0o2000
 const SHARED = 0o4000
 
-export type Settings = Pick<Options, 'mode' | 'legacy' | 'durable' | 'shared'>
+type Settings = Pick<Options, 'mode' | 'legacy' | 'durable' | 'shared'>
 
 /** The settings of a lock in one number, for the addon. */
 export const settingsOf = ({ mode, legacy, durable, shared }: Settings): number =>
