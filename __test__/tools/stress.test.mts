@@ -263,7 +263,7 @@ for (const [platform, stops] of [
     const args = ['--import', `data:text/javascript,${encodeURIComponent(pretended)}`, ...words]
     const { status, stdout, stderr } = spawnSync(
       process.execPath,
-      [...args, '--seconds', '2', '--on', 'disk'],
+      [...args, '--seconds', '4', '--on', 'disk'],
       {
         env: { PATH: tmp, TEMP: tmp, TMPDIR: tmp, NAPI_RS_NATIVE_LIBRARY_PATH: join(root, fileOf(here)) },
         encoding: 'utf8',
@@ -309,7 +309,7 @@ test('the control finds overlaps of the legacy lock', (t) => {
 
 test('a filesystem is unmounted or skipped with a reason', (t) => {
   const tmp = directory(t)
-  const { status, stdout } = command(tmp, '--seconds', '1', '--on', 'disk,overlayfs,nfs')
+  const { status, stdout } = command(tmp, '--seconds', '4', '--on', 'disk,overlayfs,nfs')
   assert.equal(status, 0, stdout)
   assert.deepEqual(readdirSync(tmp), [])
   assert.ok(!readFileSync('/proc/mounts', 'utf8').includes(tmp))
