@@ -17,16 +17,8 @@ import { type AnyLock, type Target, withTarget } from './target.js'
 import { leaveTerminal } from './terminal.js'
 import { WaitingLine } from './waiting-line.js'
 
-/** The signals that end a wait. */
-const FATAL = new Set<NodeJS.Signals>([
-  'SIGINT',
-  'SIGTERM',
-  'SIGHUP',
-  'SIGQUIT',
-  'SIGUSR1',
-  'SIGUSR2',
-  'SIGBREAK',
-])
+/** The signals that do not end a wait. */
+const HARMLESS = new Set<NodeJS.Signals>(['SIGWINCH', 'SIGTSTP', 'SIGCONT'])
 
 export async function run(options: RunCommand): Promise<void> {
   const signals = new Signals()
@@ -57,7 +49,7 @@ async function acquire(
   const started = monotonic()
   signals.listen((signal) => {
     if (signal === 'SIGTSTP') line.remove()
-    if (FATAL.has(signal)) abort.abort(signal)
+    if (!HARMLESS.has(signal)) abort.abort(signal)
   })
   try {
     const lock = await target.acquire({
