@@ -373,3 +373,25 @@ test('withLock releases a lock while another one hangs', { skip }, async (t) => 
   assert.equal(inspectLockSync(hanging).state, 'held')
   await delayed()
 })
+
+for (const [ending, options, code] of [
+  ['times out', '{ timeout: 300 }', 'E_LOCK_CONTENTION'],
+  ['is aborted', '{ timeout: 60_000, signal: AbortSignal.timeout(300) }', 'TimeoutError'],
+] as const) {
+  test(`withLock ${ending} while a directory hangs`, { skip }, async (t) => {
+    const cwd = directory(t)
+    const [healthy, hanging] = [join(cwd, 'a'), join(cwd, 'b')]
+    for (const each of [healthy, hanging]) mkdirSync(each)
+    const body = `
+      const started = performance.now()
+      const all = ${JSON.stringify([healthy, hanging])}
+      const { code, name } = await lock.withLock(() => ({}), all, ${options}).catch((error) => error)
+      process.send({ ended: typeof code === 'string' ? code : name, took: performance.now() - started })`
+    const child = await program(t, cwd, '', body)
+    await slow(t, child.pid, [hanging, resolveLockPath(hanging)], 'openat,readlink,newfstatat', HANG)
+    const { ended, took } = (await answer(child)) as { ended: string; took: number }
+    assert.equal(ended, code)
+    assert.ok(took >= 299 && took < HANG / 2, `${took} ms`)
+    assert.equal(inspectLockSync(healthy).state, 'free')
+  })
+}

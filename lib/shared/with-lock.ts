@@ -51,6 +51,7 @@ async function acquireAll<O extends { timeout?: number | undefined }, L extends 
   if (more.length > 0)
     wrongValue(`withLock takes a function, targets and options. Received ${more.length + 3}`)
   if (!isPlain(common)) wrongType('options', 'a plain object', typeof common)
+  const started = monotonic()
   const wanted = await Promise.all(
     targets.map(async (target, index) => {
       const asked = optionsOf(kind.shorthand, target, index, common)
@@ -60,7 +61,6 @@ async function acquireAll<O extends { timeout?: number | undefined }, L extends 
   wanted.sort((one, other) => (one.key < other.key ? -1 : 1))
   for (const [at, { key }] of wanted.entries())
     if (key === wanted[at + 1]?.key) wrongValue(`The "targets" argument names one lock twice: ${key}`)
-  const started = monotonic()
   const named: L[] = []
   const sorted: L[] = []
   try {
