@@ -89,6 +89,8 @@ struct Table {
     entries: Map<LockId, Box<Entry>>,
     /// The first lock of the list for each hash of a path: readers of one lock have one path.
     by_path: Map<u64, LockId>,
+    /// How many locks hold each file: the readers of one lock share theirs.
+    by_file: Map<FileId, usize>,
     /// The owner of each pending attempt and each pending release.
     pending: Vec<Owner>,
     /// How many exits wait for those.
@@ -100,6 +102,7 @@ static TABLE: Mutex<Table> = Mutex::new(Table {
     open: Vec::new(),
     entries: Map::with_hasher(HASHER),
     by_path: Map::with_hasher(HASHER),
+    by_file: Map::with_hasher(HASHER),
     pending: Vec::new(),
     exits: 0,
 });
@@ -125,12 +128,14 @@ impl Table {
     fn insert(&mut self, mut entry: Entry) -> LockId {
         let id = LockId(self.next());
         entry.next = self.by_path.insert(hash_of(&entry.held.path), id);
+        *self.by_file.entry(entry.held.file_id()).or_default() += 1;
         self.entries.insert(id, Box::new(entry));
         id
     }
 
     fn remove(&mut self, id: LockId) -> Option<Entry> {
         let entry = *self.entries.remove(&id)?;
+        self.forget_file(entry.held.file_id());
         let hash = hash_of(&entry.held.path);
         let mut before = self.by_path.get(&hash).copied();
         if before == Some(id) {
@@ -148,6 +153,15 @@ impl Table {
             before = other.next;
         }
         Some(entry)
+    }
+
+    fn forget_file(&mut self, file: FileId) {
+        if let Some(count) = self.by_file.get_mut(&file) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_file.remove(&file);
+            }
+        }
     }
 
     /// The locks at this path, the last one first.
@@ -337,7 +351,7 @@ fn find_named(path: &Path, is_it: impl Fn(&Entry) -> bool) -> Option<LockId> {
 
 impl HeldFiles for Os {
     fn holds(&self, id: FileId) -> bool {
-        table().entries.values().any(|entry| entry.held.file_id() == id)
+        table().by_file.contains_key(&id)
     }
 }
 

@@ -187,12 +187,15 @@ fn locks_of_one_path_are_removed_in_any_order() {
             set_delivered(id, true);
         }
         let mut left = ids.to_vec();
+        let file = location(ids[0]).expect("held").1;
         for index in order {
+            assert!(Os::get().holds(file));
             assert_eq!(find(owner, &target.path), left.last().copied());
             release(ids[index]).expect("held").expect("released");
             left.retain(|id| *id != ids[index]);
         }
         assert_eq!(find(owner, &target.path), None);
+        assert!(!Os::get().holds(file));
         assert!(!table().by_path.contains_key(&hash_of(&target.path)));
     }
 }
