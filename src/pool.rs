@@ -25,7 +25,7 @@ const LIMIT: usize = 64;
 const STUCK: Duration = Duration::from_millis(50);
 
 /// Small: the deepest call is one of the protocol.
-pub(crate) const STACK: usize = 256 * 1024;
+const STACK: usize = 256 * 1024;
 
 pub(crate) type Work = Box<dyn FnOnce() + Send>;
 
@@ -135,6 +135,11 @@ fn notify(queue: MutexGuard<'_, Queue>) {
     }
 }
 
+pub(crate) fn start_thread(work: Work) -> io::Result<()> {
+    let thread = thread::Builder::new().name("reconcile-lock".to_owned()).stack_size(STACK);
+    thread.spawn(work).map(drop)
+}
+
 /// A thread of the pool that sleeps for long. Until this is dropped, it does not count as one that works.
 pub(crate) struct Asleep(());
 
@@ -146,8 +151,7 @@ impl Drop for Asleep {
 
 impl Queue {
     fn add_thread(&mut self, is_reserve: bool) -> io::Result<()> {
-        let thread = thread::Builder::new().name("reconcile-lock".to_owned()).stack_size(STACK);
-        thread.spawn(move || if is_reserve { reserve() } else { serve(locked(&QUEUE)) })?;
+        start_thread(Box::new(move || if is_reserve { reserve() } else { serve(locked(&QUEUE)) }))?;
         self.threads += 1;
         self.idle += usize::from(!is_reserve);
         self.has_reserve |= is_reserve;

@@ -7,7 +7,6 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::files::{Attempted, Batch, Files};
@@ -146,8 +145,7 @@ impl Service {
         if self.watcher.is_none() {
             let watcher = Watcher::new();
             let sleeping = watcher.clone();
-            let thread = thread::Builder::new().name("reconcile-lock".to_owned()).stack_size(pool::STACK);
-            thread.spawn(move || work(|| serve(&sleeping, None)))?;
+            pool::start_thread(Box::new(move || work(|| serve(&sleeping, None))))?;
             self.watcher = Some(watcher);
         }
         Ok(())

@@ -9,11 +9,11 @@ use crate::platform::unix::process::{self as unix, process_exists};
 
 /// The identity of this process, as far as `/proc` shows it.
 pub(in crate::platform) fn identity() -> ProcessIdentity {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    let boot = read("/proc/sys/kernel/random/boot_id", 64, u64::MAX);
     ProcessIdentity {
         pid: std::process::id(),
         start: own_stat().map(|stat| stat.start),
-        boot: boot.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()),
+        boot: Some(String::from_utf8_lossy(&boot).trim().to_owned()).filter(|id| !id.is_empty()),
         pid_namespace: fs::metadata("/proc/self/ns/pid").ok().map(|namespace| namespace.ino()),
         host: unix::host(),
     }
@@ -37,13 +37,7 @@ pub(in crate::platform) fn state(pid: u32) -> ProcessState {
 pub(crate) fn describe_process(pid: u32) -> ProcessDetails {
     // A process can make its command line as long as its memory. Four bytes are the longest character.
     const MAX: u64 = 4 * ProcessDetails::MAX_COMMAND as u64 + 4;
-    let read = |file| {
-        let mut bytes = Vec::with_capacity(1 << 12);
-        let opened = fs::File::open(format!("/proc/{pid}/{file}"));
-        // Bytes that were read before an error, such as the end of the process, count.
-        let _ = opened.and_then(|opened| opened.take(MAX).read_to_end(&mut bytes));
-        bytes
-    };
+    let read = |file| read(&format!("/proc/{pid}/{file}"), 1 << 12, MAX);
     let command = unix::joined(&read("cmdline"));
     let user = effective_user(&String::from_utf8_lossy(&read("status"))).map(named);
     ProcessDetails::new(Some(command), user)
@@ -57,7 +51,7 @@ fn effective_user(status: &str) -> Option<String> {
 
 /// The name of a user; its number if `/etc/passwd` does not have it.
 fn named(id: String) -> String {
-    let users = fs::read("/etc/passwd").unwrap_or_default();
+    let users = read("/etc/passwd", 1 << 12, u64::MAX);
     let name_of = |line: &str| {
         let mut fields = line.split(':');
         let name = fields.next()?;
@@ -69,19 +63,25 @@ fn named(id: String) -> String {
 /// The process that holds the exclusive lock of `flock(2)` on a file, by `/proc/locks` (`proc_locks(5)`).
 pub(in crate::platform) fn lock_owner(id: FileId) -> Option<u32> {
     // A line can be missed between the reads of two parts.
-    (0..3).find_map(|_| read_locks()?.lines().find_map(|line| flock_owner(line, id, "WRITE")))
+    (0..3).find_map(|_| locks().lines().find_map(|line| flock_owner(line, id, "WRITE")))
 }
 
 /// The processes that hold the shared lock of `flock(2)` on a file.
 pub(in crate::platform) fn shared_lock_owners(id: FileId) -> Vec<u32> {
-    let locks = read_locks().unwrap_or_default();
-    locks.lines().filter_map(|line| flock_owner(line, id, "READ")).collect()
+    locks().lines().filter_map(|line| flock_owner(line, id, "READ")).collect()
 }
 
-fn read_locks() -> Option<String> {
-    let mut locks = String::with_capacity(1 << 16);
-    fs::File::open("/proc/locks").ok()?.read_to_string(&mut locks).ok()?;
-    Some(locks)
+fn locks() -> String {
+    String::from_utf8(read("/proc/locks", 1 << 16, u64::MAX)).unwrap_or_default()
+}
+
+/// At most so many bytes of a file, also those before an error, such as the end of a process. One copy of this code is
+/// smaller than those of the standard library for bytes and for text.
+fn read(path: &str, capacity: usize, most: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(capacity);
+    let opened = fs::File::open(path);
+    let _ = opened.and_then(|opened| opened.take(most).read_to_end(&mut bytes));
+    bytes
 }
 
 /// Such a line is `1: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> 0 EOF`, the device in hexadecimal digits; one that
@@ -125,7 +125,7 @@ impl ProcStat {
 }
 
 fn stat(path: &str) -> Option<ProcStat> {
-    ProcStat::parse(&fs::read(path).ok()?)
+    ProcStat::parse(&read(path, 1 << 9, u64::MAX))
 }
 
 /// By the file of the main thread: qemu makes up `/proc/self/stat`, with another start time than other processes read.
