@@ -18,6 +18,7 @@ import { abortable, releaseLateAcquire } from './shared/abortable.js'
 import { publishAcquired, publishContended } from './shared/channels.js'
 import { clearTimeout, MAX_TIMER_MS, monotonic, setImmediate, setTimeout } from './shared/clock.js'
 import { isContention, type LockError } from './shared/errors.js'
+import { NativePromise } from './shared/promise.js'
 
 /** How long a synchronous wait may block the engine from terminating its thread, in milliseconds. */
 const SYNC_WAIT_SLICE_MS = 20
@@ -303,14 +304,14 @@ function beginAgain(call: AcquireCall, wait: Wait, error: unknown): Promise<JsLo
 function endWaits(call: AcquireCall, locks: Promise<JsLock>[], acquired?: JsLock): Promise<void> {
   call.cancelWaits()
   const rollBack = async (late: JsLock) => late === acquired || settled(native.rollBack(late.id))
-  return releaseLateAcquire(Promise.allSettled(locks.map((lock) => unrefCall(lock.then(rollBack)))))
+  return releaseLateAcquire(NativePromise.allSettled(locks.map((lock) => unrefCall(lock.then(rollBack)))))
 }
 
 /** The first lock that is acquired; if none is, the error of the first one. */
 function firstOf(locks: Promise<JsLock>[]): Promise<JsLock> {
   const [only] = locks
   if (only && locks.length === 1) return only
-  return Promise.any(locks).catch(({ errors }: AggregateError) => {
+  return NativePromise.any(locks).catch(({ errors }: AggregateError) => {
     throw errors.find((error) => !isContention(error)) ?? errors[0]
   })
 }

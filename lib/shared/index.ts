@@ -34,6 +34,8 @@ import type * as inherit from './inherit.js'
 import { DESCRIPTOR } from './inherit.js'
 import type * as plain from './plain.js'
 import { isPlain } from './plain.js'
+import type * as promise from './promise.js'
+import { NativePromise } from './promise.js'
 import type * as slots from './slots.js'
 import { slotPaths } from './slots.js'
 import type * as thisHostModule from './this-host.js'
@@ -61,6 +63,7 @@ export = {
   MAX_TIMER_MS,
   MESSAGE,
   monotonic,
+  NativePromise,
   now,
   onAbort,
   publishAcquired,
@@ -82,6 +85,7 @@ export = {
   typeof errors &
   typeof inherit &
   typeof plain &
+  typeof promise &
   typeof slots &
   typeof thisHostModule &
   typeof withLock

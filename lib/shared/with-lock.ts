@@ -2,6 +2,7 @@ import { releaseLateAcquire } from './abortable.js'
 import { monotonic } from './clock.js'
 import { argumentError, warn } from './errors.js'
 import { isPlain } from './plain.js'
+import { NativePromise } from './promise.js'
 
 interface Releasable {
   release(): Promise<void>
@@ -106,7 +107,7 @@ async function releaseAfter<T, L extends Releasable>(
   } catch (error) {
     failures.push(error)
   }
-  for (const end of await Promise.allSettled(locks.toReversed().map(release)))
+  for (const end of await NativePromise.allSettled(locks.toReversed().map(release)))
     if (end.status === 'rejected') failures.push(end.reason)
   if (failures.length === 0) return result as T
   // The caller gets the first failure; the others must not be lost.

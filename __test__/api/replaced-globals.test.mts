@@ -1,0 +1,42 @@
+// Programs and tests replace globals after they have loaded the package.
+import assert from 'node:assert/strict'
+import { rmSync } from 'node:fs'
+import { type TestContext, test } from 'node:test'
+import { acquireLock, acquireLockSync, withLock } from 'reconcile-lock'
+import { directory, rejection } from '../support/directory.mjs'
+
+/** Replaces properties of an object until the test ends. */
+function replace(t: TestContext, object: object, replaced: Record<string, unknown>): void {
+  for (const [name, value] of Object.entries(replaced)) {
+    const original = Object.getOwnPropertyDescriptor(object, name) as PropertyDescriptor
+    Object.defineProperty(object, name, { value, configurable: true, writable: true })
+    t.after(() => Object.defineProperty(object, name, original))
+  }
+}
+
+/** Its `allSettled` and `any` have other results, as those of bluebird have. */
+class OtherPromise extends Promise<unknown> {
+  static override async allSettled() {
+    return [] as never
+  }
+  static override any() {
+    return OtherPromise.reject([]) as never
+  }
+}
+
+test('withLock reports a loss with another global Promise', async (t) => {
+  const cwd = directory(t)
+  replace(t, globalThis, { Promise: OtherPromise })
+  const lost = await rejection(withLock(({ path }) => rmSync(path), cwd))
+  assert.equal(lost.code, 'E_LOCK_LOST')
+})
+
+test('slots are refused with another global Promise', async (t) => {
+  const cwd = directory(t)
+  using first = acquireLockSync({ cwd, slots: 2 })
+  using second = acquireLockSync({ cwd, slots: 2 })
+  replace(t, globalThis, { Promise: OtherPromise })
+  const refused = await rejection(acquireLock({ cwd, slots: 2, timeout: 300 }))
+  assert.equal(refused.code, 'E_LOCK_CONTENTION')
+  assert.ok(first.isHeld() && second.isHeld())
+})
