@@ -5,6 +5,9 @@ import { hasEndSubscribers, hasLossSubscribers, publishEnded } from './shared/ch
 import { setImmediate } from './shared/clock.js'
 import { LockError, lossError, warn } from './shared/errors.js'
 
+// Tests replace the global by a copy, `{ ...process, exit }`, which has no `on`.
+const { process } = globalThis
+
 export interface HeldLock {
   readonly path: string
   readonly holder: Holder

@@ -1,6 +1,6 @@
 // Programs and tests replace globals after they have loaded the package.
 import assert from 'node:assert/strict'
-import { rmSync } from 'node:fs'
+import { readdirSync, rmSync } from 'node:fs'
 import { type TestContext, test } from 'node:test'
 import { acquireLock, acquireLockSync, withLock } from 'reconcile-lock'
 import { directory, rejection } from '../support/directory.mjs'
@@ -39,4 +39,12 @@ test('slots are refused with another global Promise', async (t) => {
   const refused = await rejection(acquireLock({ cwd, slots: 2, timeout: 300 }))
   assert.equal(refused.code, 'E_LOCK_CONTENTION')
   assert.ok(first.isHeld() && second.isHeld())
+})
+
+test('calls work with a copy of the global process', async (t) => {
+  const cwd = directory(t)
+  replace(t, globalThis, { process: { ...process, exit() {} } })
+  await (await acquireLock(cwd)).release()
+  acquireLockSync(cwd).releaseSync()
+  assert.deepEqual(readdirSync(cwd), [])
 })

@@ -1,5 +1,8 @@
 import { warn } from '../shared/errors.js'
 
+// Tests replace the global by a copy, `{ ...process, exit }`, which has no `on`.
+const { process } = globalThis
+
 interface HeldLock {
   readonly shared: boolean
   isHeld(): boolean
