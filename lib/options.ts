@@ -203,7 +203,9 @@ function outOfRange(name: string, expected: string, value: number): never {
 
 function abortSignal(name: string, value: unknown): AbortSignal {
   const isLike =
-    typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value
+    typeof value === 'object' &&
+    value !== null &&
+    ['aborted', 'addEventListener', 'removeEventListener'].every((name) => name in value)
   return isLike ? (value as AbortSignal) : wrongType(name, 'an instance of AbortSignal', value)
 }
 

@@ -236,9 +236,17 @@ test('acquireLock leaves no lock if addEventListener of signal throws', async (t
     addEventListener() {
       throw new Error('no listeners')
     },
+    removeEventListener() {},
   } as unknown as AbortSignal
   assert.equal((await rejection(acquireLock({ cwd, signal }))).message, 'no listeners')
   await sleep(50, 'an attempt that has begun would hold the lock by then')
+  assert.deepEqual(readdirSync(cwd), [])
+})
+
+test('acquireLock rejects a signal that cannot remove its listeners', async (t) => {
+  const cwd = directory(t)
+  const signal = { aborted: false, addEventListener() {} } as unknown as AbortSignal
+  assert.equal((await rejection(acquireLock({ cwd, signal }))).code, 'ERR_INVALID_ARG_TYPE')
   assert.deepEqual(readdirSync(cwd), [])
 })
 

@@ -76,7 +76,9 @@ const checkBoolean: Check = (value, name) => {
 
 const checkSignal: Check = (value, name) => {
   const isLike =
-    typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value
+    typeof value === 'object' &&
+    value !== null &&
+    ['aborted', 'addEventListener', 'removeEventListener'].every((name) => name in value)
   if (!isLike) wrongType(name, 'an instance of AbortSignal', value)
 }
 
