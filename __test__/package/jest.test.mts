@@ -75,6 +75,20 @@ test('the error of the loader is reported', () => {
   }
 })
 
+test('fake timers do not delay a copy that is loaded after them', async () => {
+  jest.useFakeTimers()
+  try {
+    jest.resetModules()
+    const later = require('reconcile-lock')
+    const held = await later.acquireLock(cwd)
+    const refused = await refusal(later.acquireLock({ cwd, timeout: 30, onWait() {} }))
+    expect(refused.code).toBe('E_LOCK_CONTENTION')
+    await held.release()
+  } finally {
+    jest.useRealTimers()
+  }
+})
+
 test('fake timers do not delay calls', async () => {
   jest.useFakeTimers()
   try {
@@ -117,7 +131,7 @@ test('the package works in Jest with and without setImmediate', (t) => {
     encoding: 'utf8',
     timeout: 120_000,
   })
-  assert.match(stderr, /^Tests: +14 passed, 14 total$/m)
+  assert.match(stderr, /^Tests: +16 passed, 16 total$/m)
   assert.equal(status, 0, stderr)
   const left = readdirSync(locks, { recursive: true }).filter((name) => String(name).endsWith('left'))
   assert.deepEqual(left, [], 'the exit of Jest releases the locks that tests left held')

@@ -4,15 +4,15 @@
 const { clearTimeout, setImmediate, setTimeout } = require('node:timers') as typeof import('node:timers')
 const { now } = Date
 // Not of node:process: Node.js 20.9 opens the standard streams when that is loaded, and makes pipes non-blocking.
-const { bigint } = process.hrtime
+const { uptime } = process
 
 /**
- * Milliseconds of a clock that changes of the system time do not affect. Node.js needs a millisecond to load
- * `performance`, and `hrtime` of Deno calls `performance.now`, which fake timers replace.
+ * Milliseconds of a clock that changes of the system time do not affect. Fake timers replace `hrtime` and `performance`,
+ * perhaps before this loads, and a wait would not end. `uptime` of Deno calls `performance.now` at each call.
  */
 const monotonic: () => number = process.versions.deno
   ? performance.now.bind(performance)
-  : () => Number(bigint()) / 1e6
+  : () => uptime() * 1000
 
 /** The longest timer of Node.js: a longer one fires immediately. */
 const MAX_TIMER_MS = 2 ** 31 - 1
