@@ -31,7 +31,10 @@ async function identify(asked: contract.AcquireOptions) {
 
 /** The real path of a directory, or the path itself if the disk does not answer in time: its lock is refused then. */
 async function realDirectory(directory: string, timeout: number): Promise<string> {
-  const { realpath } = require('node:fs/promises') as typeof import('node:fs/promises')
+  // As in `load.ts`.
+  const { realpath } =
+    process.getBuiltinModule?.('node:fs/promises') ??
+    (require('node:fs/promises') as typeof import('node:fs/promises'))
   const real = realpath(directory).catch(() => directory)
   if (!timeout || timeout > MAX_TIMER_MS) return real
   let timer: NodeJS.Timeout | undefined

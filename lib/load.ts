@@ -1,10 +1,13 @@
-import { existsSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path'
 import { homepage, name as packageName, repository, version } from '../package.json'
 import { fileOf, isPublished, type Native, requireBundled, scoped } from './published.js'
 import { type LockError, lockError } from './shared/errors.js'
 import { currentTarget, glibcVersion } from './target.js'
+
+// `jest.mock('fs')` does not replace what this function of Node.js 20.16 returns.
+const { existsSync, statSync } =
+  process.getBuiltinModule?.('node:fs') ?? (require('node:fs') as typeof import('node:fs'))
 
 // A bundler gives this code a `module` of its own. An ES module has no `__filename`, and webpack may replace it.
 const isBundled = typeof __filename === 'undefined' || module.filename !== __filename

@@ -89,6 +89,23 @@ test('fake timers do not delay a copy that is loaded after them', async () => {
   }
 })
 
+test('mocks of built-in modules do not affect the package', async () => {
+  jest.resetModules()
+  jest.doMock('fs')
+  jest.doMock('fs/promises')
+  jest.doMock('os', () => ({ homedir: () => cwd }))
+  try {
+    const mocked = require('reconcile-lock')
+    const calls = () => mocked.withLock(() => {}, [{ cwd, file: 'a' }, { cwd, file: 'b' }], { timeout: 30 })
+    await calls()
+    const held = mocked.acquireLockSync({ cwd, file: 'a' })
+    expect((await refusal(calls())).code).toBe('E_LOCK_CONTENTION')
+    held.releaseSync()
+  } finally {
+    for (const name of ['fs', 'fs/promises', 'os']) jest.dontMock(name)
+  }
+})
+
 test('fake timers do not delay calls', async () => {
   jest.useFakeTimers()
   try {
@@ -131,7 +148,7 @@ test('the package works in Jest with and without setImmediate', (t) => {
     encoding: 'utf8',
     timeout: 120_000,
   })
-  assert.match(stderr, /^Tests: +16 passed, 16 total$/m)
+  assert.match(stderr, /^Tests: +18 passed, 18 total$/m)
   assert.equal(status, 0, stderr)
   const left = readdirSync(locks, { recursive: true }).filter((name) => String(name).endsWith('left'))
   assert.deepEqual(left, [], 'the exit of Jest releases the locks that tests left held')
