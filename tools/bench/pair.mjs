@@ -82,7 +82,7 @@ function countReads() {
       reads += 1
       return read.apply(this, args)
     }
-  process.hrtime.bigint = counted(process.hrtime.bigint)
+  process.uptime = counted(process.uptime)
   Date.now = counted(Date.now)
   load()
   const lock = require(`${root}dist/index.js`).acquireLockSync(directory)
