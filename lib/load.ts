@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module'
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path'
 import { homepage, name as packageName, repository, version } from '../package.json'
-import { fileOf, isPublished, type Native, requireBundled, scoped } from './published.js'
+import { fileOf, isPublished, type Native, type Published, requireBundled, scoped } from './published.js'
 import { type LockError, lockError } from './shared/errors.js'
 import { currentTarget, glibcVersion } from './target.js'
 
@@ -65,7 +65,17 @@ function search(target: string): Loaded {
     }
   }
   if (damaged !== undefined) return { path: damaged, error: new Error(`${damaged} is missing`) }
-  return isBundled && isPublished(target) ? requireBundled(target) : {}
+  return isBundled && isPublished(target) ? bundled(target) : {}
+}
+
+/** Some bundlers copy the binary, and replace the module by the URL of its copy or by the path from the bundle. */
+function bundled(target: Published): Loaded {
+  const loaded = requireBundled(target)
+  const exported: unknown = loaded.native
+  if (typeof exported !== 'string' || bundleDirectory === undefined) return loaded
+  const { fileURLToPath } = require('node:url') as typeof import('node:url')
+  const path = exported.startsWith('file:') ? fileURLToPath(exported) : join(bundleDirectory, exported)
+  return existsSync(path) ? requireNamed(path) : {}
 }
 
 /**
@@ -154,7 +164,10 @@ function diagnose(target: string, { path, native, error }: Loaded): { why: strin
       fix: `use Linux, macOS or Windows; ${packageName}/postgres needs no binary`,
     }
   if (!isPublished(target)) return { why: `no binary is published for ${target}`, fix: build(target) }
-  if (isBundled) return { why: `the program was bundled without ${fileOf(target)}: ${said}` }
+  if (isBundled) {
+    const why = `the program was bundled without ${fileOf(target)}`
+    return { why: said ? `${why}: ${said}` : why }
+  }
   if (isClone()) return { why: `${fileOf(target)} was not built` }
   const reason = 'optional dependencies were omitted, or node_modules was installed for another platform'
   return { why: `${scoped(target)} is not installed: ${reason}` }

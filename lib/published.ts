@@ -14,7 +14,7 @@ const published = [
   'win32-x64-msvc',
   'win32-arm64-msvc',
 ] as const
-type Published = (typeof published)[number]
+export type Published = (typeof published)[number]
 
 export const scoped = (target: string): string => `@reconcile-lock/${target}`
 export const fileOf = (target: string): string => `reconcile-lock.${target}.node`

@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   writeFileSync,
 } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
@@ -59,6 +60,31 @@ toolTest('esbuild, --loader:.node=copy', async (t) => {
   const out = join(directory(t), 'out')
   renameSync(join(home, 'out'), out)
   await excludes(t, execPath, [join(out, 'app.cjs')])
+})
+
+toolTest('esbuild, --loader:.node=copy, esm, with a banner', async (t) => {
+  const home = project(t)
+  const js = "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url)"
+  const outfile = join(home, 'out/app.mjs')
+  const more = { outfile, format: 'esm', banner: { js }, loader: { '.node': 'copy' } } as const
+  await esbuild.build({ ...options(home), ...more })
+  const out = join(directory(t), 'out')
+  renameSync(join(home, 'out'), out)
+  await excludes(t, execPath, [join(out, 'app.mjs')])
+})
+
+toolTest('esbuild, --loader:.node=file, loads the renamed binary', async (t) => {
+  const home = project(t)
+  await esbuild.build({ ...options(home), loader: { '.node': 'file' } })
+  const out = join(directory(t), 'out')
+  renameSync(join(home, 'out'), out)
+  await excludes(t, execPath, [join(out, 'app.cjs')])
+  for (const name of readdirSync(out)) if (name.endsWith('.node')) rmSync(join(out, name))
+  const run = () => build(out, ['app.cjs', join(out, 'lock')])
+  assert.throws(run, ({ stderr }) => {
+    assert.match(stderr, /cause: the program was bundled without reconcile-lock\.linux-x64-gnu\.node$/m)
+    return true
+  })
 })
 
 toolTest('esbuild without either fails at build time', async (t) => {
@@ -124,13 +150,24 @@ toolTest('webpack, external', async (t) => {
   await excludes(t, execPath, [join(home, 'out/app.cjs')])
 })
 
-toolTest('webpack, asset/resource, prints no warning', async (t) => {
+for (const generator of ['', `, generator: { filename: '[name][ext]' }`]) {
+  toolTest(`webpack, asset/resource${generator && ', [name][ext]'}, prints no warning`, async (t) => {
+    const home = project(t)
+    webpack(home, `module: { rules: [{ test: /\\.node$/, type: 'asset/resource'${generator} }] }`)
+    const out = join(directory(t), 'out')
+    renameSync(join(home, 'out'), out)
+    await excludes(t, execPath, [join(out, 'app.cjs')])
+  })
+}
+
+toolTest('webpack, asset/resource, esm', async (t) => {
   const home = project(t)
-  const rule = `{ test: /\\.node$/, type: 'asset/resource', generator: { filename: '[name][ext]' } }`
-  webpack(home, `module: { rules: [${rule}] }`)
+  const output = `{ module: true, filename: 'app.mjs', path: __dirname + '/out' }`
+  const rules = `[{ test: /\\.node$/, type: 'asset/resource' }]`
+  webpack(home, `experiments: { outputModule: true }, output: ${output}, module: { rules: ${rules} }`)
   const out = join(directory(t), 'out')
   renameSync(join(home, 'out'), out)
-  await excludes(t, execPath, [join(out, 'app.cjs')])
+  await excludes(t, execPath, [join(out, 'app.mjs')])
 })
 
 toolTest('tsdown', async (t) => {
