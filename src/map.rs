@@ -5,11 +5,15 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
-type Hasher = BuildHasherDefault<DefaultHasher>;
+use rustc_hash::FxBuildHasher;
 
-pub(crate) type Map<K, V> = HashMap<K, V, Hasher>;
+/// For numbers: this hash takes a tenth of the time.
+pub(crate) type Map<K, V> = HashMap<K, V, FxBuildHasher>;
 #[cfg(all(target_os = "linux", test))]
-pub(crate) type Set<K> = std::collections::HashSet<K, Hasher>;
+pub(crate) type Set<K> = std::collections::HashSet<K, FxBuildHasher>;
+
+/// For paths, which a program may take from its users.
+pub(crate) type PathHasher = BuildHasherDefault<DefaultHasher>;
 
 /// For the initial value of a `static`.
-pub(crate) const HASHER: Hasher = Hasher::new();
+pub(crate) const HASHER: FxBuildHasher = FxBuildHasher;

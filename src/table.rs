@@ -10,7 +10,7 @@ use std::thread::{self, ThreadId};
 #[cfg(any(feature = "node", test))]
 use std::time::{Duration, Instant};
 
-use crate::map::{HASHER, Map};
+use crate::map::{HASHER, Map, PathHasher};
 use crate::platform::{FileId, HeldFiles, Os, System};
 #[cfg(any(feature = "node", test))]
 use crate::protocol::TakenOver;
@@ -174,7 +174,7 @@ impl Table {
 }
 
 fn hash_of(path: &Path) -> u64 {
-    HASHER.hash_one(path.as_os_str())
+    PathHasher::new().hash_one(path.as_os_str())
 }
 
 /// A new owner, for one Node.js environment.

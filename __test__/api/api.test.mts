@@ -183,6 +183,7 @@ const wrong: [string, unknown, string, new () => Error][] = [
   ['a NUL byte in file', { file: 'a\0b' }, 'ERR_INVALID_ARG_VALUE', TypeError],
   ['a lone surrogate in cwd', '/tmp/\ud800', 'ERR_INVALID_ARG_VALUE', TypeError],
   ['a lone surrogate in file', { file: '\udfff' }, 'ERR_INVALID_ARG_VALUE', TypeError],
+  ['a lone surrogate after U+FFFD', { file: '\uFFFD\udfff' }, 'ERR_INVALID_ARG_VALUE', TypeError],
   ['an empty file', { file: '' }, 'ERR_INVALID_ARG_VALUE', TypeError],
   ['a file that is a directory', { file: 'a/' }, 'ERR_INVALID_ARG_VALUE', TypeError],
   ['a file named ..', { file: '..' }, 'ERR_INVALID_ARG_VALUE', TypeError],

@@ -73,9 +73,16 @@ fn text(name: &str, value: Option<Unknown<'_>>) -> Result<Text> {
     if value.get_type()? == ValueType::Undefined {
         return Ok(Ok(None));
     }
-    let text = JsString::from_unknown(value)?.into_utf16()?;
+    let string = JsString::from_unknown(value)?;
+    let utf8 = string.into_utf8()?;
+    // For a lone surrogate the engine writes U+FFFD, whose first byte this is. To convert UTF-16 takes longer.
+    if !utf8.as_slice().contains(&0xEF)
+        && let Ok(text) = utf8.as_str()
+    {
+        return Ok(Ok(Some(text.to_owned())));
+    }
     let ill_formed = || Error::InvalidArgument(format!("The \"{name}\" argument is not well-formed Unicode"));
-    Ok(text.as_str().map(Some).map_err(|_| ill_formed()))
+    Ok(string.into_utf16()?.as_str().map(Some).map_err(|_| ill_formed()))
 }
 
 /// A path for JavaScript. Every path that comes here was checked to be UTF-8 when it was made.

@@ -1,17 +1,18 @@
 //! All paths with waiters, and the work that is due. It uses no file and no clock.
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::job::{Done, Job, Now, Platform, Waiter};
 use super::path_waiters::PathWaiters;
 use super::request::{Refused, WaiterId};
-use crate::map::{HASHER, Map};
+use crate::map::PathHasher;
 use crate::platform::HolderEvent;
 
 pub(super) struct Paths<P: Platform> {
-    paths: Map<PathBuf, PathWaiters<P>>,
+    paths: HashMap<PathBuf, PathWaiters<P>, PathHasher>,
     epoch: Option<Instant>,
 }
 
@@ -25,7 +26,7 @@ pub(super) struct Tick<P: Platform> {
 
 impl<P: Platform> Paths<P> {
     pub(super) const fn new() -> Self {
-        Self { paths: Map::with_hasher(HASHER), epoch: None }
+        Self { paths: HashMap::with_hasher(PathHasher::new()), epoch: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
