@@ -71,7 +71,7 @@ test(
     const terminal = new Terminal(t, `sh -c ${quoted([command])}`, cwd)
     const pid = Number((await terminal.shows(/process (\d+)/))[1])
     await terminal.shows(/waiting for 0 s/)
-    const calls = 'openat,newfstatat'
+    const calls = 'openat,newfstatat,statx'
     const inject = ['-e', `trace=${calls}`, '-e', `inject=${calls}:delay_enter=${20_000_000}`]
     const detach = await attach(pid, ['-f', '-P', lock.path, ...inject])
     t.after(() => detach('SIGKILL'))

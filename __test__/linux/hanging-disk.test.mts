@@ -26,7 +26,7 @@ async function hung(
   const waiter = new Waiter(t)
   const lock = await acquireLock(healthy)
   await waiter.wait({ cwd: healthy, timeout: 1 })
-  await slow(t, waiter.pid, [resolveLockPath(hanging)], 'openat,newfstatat,flock', HANG)
+  await slow(t, waiter.pid, [resolveLockPath(hanging)], 'openat,newfstatat,statx,flock', HANG)
   return { waiter, hanging, healthy, lock }
 }
 
@@ -74,7 +74,7 @@ for (const form of ['async', 'sync'] as const) {
       const path = resolveLockPath(cwd)
       const slots = 60
       const paths = Array.from({ length: slots }, (_, slot) => (slot === 0 ? path : `${path}.slot${slot}`))
-      await slow(t, waiter.pid, paths, 'openat,newfstatat,flock', HANG)
+      await slow(t, waiter.pid, paths, 'openat,newfstatat,statx,flock', HANG)
       const { ok, code, took } = await waiter.wait({ cwd, slots, timeout: 300, form })
       assert.deepEqual([ok, code], [false, 'E_LOCK_CONTENTION'])
       assert.ok(took >= 299, `${took} ms`)
@@ -255,7 +255,7 @@ test('a watched lock on a hanging disk delays no other', { skip }, async (t) => 
     const child = fork(written(t, cwd, body))
     t.after(() => child.kill('SIGKILL'))
     await once(child, 'message')
-    const { delayed } = await slow(t, child.pid, [join(cwd, 'hangs')], 'fstat,newfstatat', HANG)
+    const { delayed } = await slow(t, child.pid, [join(cwd, 'hangs')], 'fstat,newfstatat,statx', HANG)
     await sleep(1000, 'losses are checked four times a second')
     child.send(0)
     const [longest] = await once(child, 'message')
@@ -318,7 +318,7 @@ test('a loss during a release is published by that release', { skip }, async (t)
     process.send(events)`
   const child = await program(t, cwd, before, body)
   rmSync(join(cwd, 'l'))
-  const { delayed } = await slow(t, child.pid, [cwd, join(cwd, 'l')], 'newfstatat', 500)
+  const { delayed } = await slow(t, child.pid, [cwd, join(cwd, 'l')], 'newfstatat,statx', 500)
   assert.deepEqual(await answer(child), ['lost'])
   await delayed()
 })
@@ -388,7 +388,7 @@ for (const [ending, options, code] of [
       const { code, name } = await lock.withLock(() => ({}), all, ${options}).catch((error) => error)
       process.send({ ended: typeof code === 'string' ? code : name, took: performance.now() - started })`
     const child = await program(t, cwd, '', body)
-    await slow(t, child.pid, [hanging, resolveLockPath(hanging)], 'openat,readlink,newfstatat', HANG)
+    await slow(t, child.pid, [hanging, resolveLockPath(hanging)], 'openat,readlink,newfstatat,statx', HANG)
     const { ended, took } = (await answer(child)) as { ended: string; took: number }
     assert.equal(ended, code)
     assert.ok(took >= 299 && took < HANG / 2, `${took} ms`)

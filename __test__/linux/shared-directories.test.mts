@@ -80,7 +80,7 @@ test('release in a swapped directory removes no other lock', {
     '-o',
     log,
     '-e',
-    'trace=newfstatat,unlinkat',
+    'trace=newfstatat,statx,unlinkat',
     '-e',
     'inject=unlinkat:delay_enter=600000',
   ]
