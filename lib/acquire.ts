@@ -3,22 +3,13 @@ import { AcquireCall, NOTIFY_INTERVAL_MS, throwIfAborted, type Wait } from './ac
 import { errorOf } from './failure.js'
 import { held } from './held-locks.js'
 import { Lock } from './lock.js'
-import {
-  isPromise,
-  native,
-  resultOf,
-  settled,
-  settleInLaterTurn,
-  toFailure,
-  toJsLock,
-  unrefCall,
-} from './native.js'
+import { inTurn, isPromise, native, resultOf, settled, toFailure, toJsLock, unrefCall } from './native.js'
 import { acquireOptions, explain, type Options, settingsOf } from './options.js'
 import { abortable, releaseLateAcquire } from './shared/abortable.js'
 import { publishAcquired, publishContended } from './shared/channels.js'
 import { clearTimeout, MAX_TIMER_MS, monotonic, setImmediate, setTimeout } from './shared/clock.js'
 import { isContention, type LockError } from './shared/errors.js'
-import { NativePromise } from './shared/promise.js'
+import { NativePromise } from './shared/globals.js'
 
 /** How long a synchronous wait may block the engine from terminating its thread, in milliseconds. */
 const SYNC_WAIT_SLICE_MS = 20
@@ -237,29 +228,34 @@ async function attempt(options: Options, call: AcquireCall, path?: string): Prom
     const lock = settled(outcome)
     if (!timeout || timeout > MAX_TIMER_MS) return lock
     const place = absolute(cwd, file)
-    return within(lock, call.remainingForAnswers, () => call.unanswered(place))
+    const onLate = () => {
+      unrefCall(lock.then(({ id }) => settled(native.rollBack(id)))).catch(() => {})
+      return call.unanswered(place)
+    }
+    return within(lock, call.remainingForAnswers, onLate)
   }
   if (Array.isArray(outcome)) return settled<JsLock>(outcome as never)
   held.keep(outcome)
-  await settleInLaterTurn(undefined)
+  await inTurn(undefined)
   // The process may have changed its current directory.
   return held.claim(outcome.path, outcome) ?? attempt(options, call, outcome.path)
 }
 
-/** A slow disk may delay a first attempt beyond the deadline. A lock that it acquires after that is rolled back. */
-function within(lock: Promise<JsLock>, milliseconds: number, lateError: () => Error): Promise<JsLock> {
+/**
+ * An answer of the addon, which a slow disk may delay beyond the deadline.
+ * @param lateError abandons the answer
+ */
+function within<T>(answer: Promise<T>, milliseconds: number, lateError: () => Error): Promise<T> {
   return new Promise((resolve, reject) => {
     let isAnswered = false
     const onLate = () => {
-      if (isAnswered) return
-      reject(lateError())
-      unrefCall(lock.then(({ id }) => settled(native.rollBack(id)))).catch(() => {})
+      if (!isAnswered) reject(lateError())
     }
     // After a pause of the event loop its timers are late too: the answer may be there, and is read before the immediate.
     const timer = setTimeout(() => setImmediate(onLate), milliseconds)
-    // The lock keeps the process alive, unless its call was aborted.
+    // The pending call keeps the process alive, unless it was aborted.
     timer.unref()
-    lock.then(resolve, reject).finally(() => {
+    answer.then(resolve, reject).finally(() => {
       isAnswered = true
       clearTimeout(timer)
     })
@@ -341,4 +337,4 @@ async function waitWithNotifications(call: AcquireCall, lock: Promise<JsLock>): 
   }
 }
 
-export { acquireLock, acquireLockSync }
+export { acquireLock, acquireLockSync, within }

@@ -1,9 +1,14 @@
-import { accessSync, constants, lstatSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { getSystemErrorMap } from 'node:util'
 import type { Holder, LockErrorCode } from '../index.js'
 import { argumentError, LockError, withoutStack } from './shared/errors.js'
+import { builtin } from './shared/globals.js'
 import { fromWin32 } from './win32-errors.js'
+
+const { accessSync, constants, lstatSync } = builtin(
+  'node:fs',
+  () => require('node:fs') as typeof import('node:fs'),
+)
 
 /** The value that the addon returns for a failed call; `src/node/errors.rs` makes it. */
 type SystemFailure = [errno: number, syscall: string, path: string, text: string]
@@ -90,7 +95,7 @@ function unmapped(errno: number, text: string): [code: string, reason: string] {
   // The numbers in `constants` are the C library's, not those of Windows.
   if (process.platform === 'win32') return ['UNKNOWN', reason]
   // Loaded on demand: it costs more than this file, and few programs need it.
-  const { constants } = require('node:os') as typeof import('node:os')
+  const { constants } = builtin('node:os', () => require('node:os') as typeof import('node:os'))
   const named = Object.entries(constants.errno).find(([, number]) => number === errno)
   return [named?.[0] ?? `E${errno}`, reason]
 }

@@ -4,9 +4,7 @@ import { native } from './native.js'
 import { hasEndSubscribers, hasLossSubscribers, publishEnded } from './shared/channels.js'
 import { setImmediate } from './shared/clock.js'
 import { LockError, lossError, warn } from './shared/errors.js'
-
-// Tests replace the global by a copy, `{ ...process, exit }`, which has no `on`.
-const { process } = globalThis
+import { process } from './shared/globals.js'
 
 export interface HeldLock {
   readonly path: string
@@ -22,7 +20,7 @@ const heldLocks = new Map<number, HeldLock>()
 /** A mark on the class of the locks. */
 const BRAND = Symbol('lock')
 
-/** Locks that asynchronous calls have acquired and return in the next turn of the event loop. */
+/** Locks that asynchronous calls have acquired and return in this turn of the event loop or the next. */
 const undelivered = new Set<JsLock>()
 
 /** The locks whose asynchronous release is under way: the addon no longer finds them. */

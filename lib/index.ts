@@ -1,13 +1,12 @@
-import { basename, dirname, join } from 'node:path'
 import type { JsStatus } from '../binding.js'
 import type * as contract from '../index.js'
-import { acquireLock, acquireLockSync } from './acquire.js'
-import { throwIfAborted } from './acquire-call.js'
+import { acquireLock, acquireLockSync, within } from './acquire.js'
+import { AcquireCall, throwIfAborted } from './acquire-call.js'
 import { Lock, releaseLock, releaseLockSync, withoutNulls } from './lock.js'
 import { native, resultOf, settled, unrefCall } from './native.js'
 import { acquireOptions, breakOptions, settingsOf, targetOptions } from './options.js'
 import { abortable } from './shared/abortable.js'
-import { clearTimeout, MAX_TIMER_MS, setTimeout } from './shared/clock.js'
+import { MAX_TIMER_MS } from './shared/clock.js'
 import { LockError as SharedLockError } from './shared/errors.js'
 import { createWithLock } from './shared/with-lock.js'
 
@@ -20,28 +19,23 @@ const withLock = createWithLock(kind) as typeof contract.withLock
 
 /** A lock has one path in its real directory. */
 async function identify(asked: contract.AcquireOptions) {
-  const { cwd, file, timeout, signal } = acquireOptions('withLock', [asked])
+  const options = acquireOptions('withLock', [asked])
+  const { cwd, file, signal } = options
   throwIfAborted(signal)
   const path = resultOf(native.resolvePath(cwd, file))
-  const find = () => realDirectory(dirname(path), timeout)
-  const call = { isAborted: false, abort() {} }
-  const real = await (signal ? abortable(find, signal, call, async () => {}) : find())
-  return { key: join(real, basename(path)), options: { ...asked, cwd: undefined, file: path } }
+  const call = new AcquireCall(options)
+  const find = () => realPath(path, options.timeout, call)
+  const key = await (signal ? abortable(find, signal, call, async () => {}) : find())
+  return { key, options: { ...asked, cwd: undefined, file: path } }
 }
 
-/** The real path of a directory, or the path itself if the disk does not answer in time: its lock is refused then. */
-async function realDirectory(directory: string, timeout: number): Promise<string> {
-  // As in `load.ts`.
-  const { realpath } =
-    process.getBuiltinModule?.('node:fs/promises') ??
-    (require('node:fs/promises') as typeof import('node:fs/promises'))
-  const real = realpath(directory).catch(() => directory)
+function realPath(path: string, timeout: number, call: AcquireCall): Promise<string> {
+  const real = settled(native.realPath(undefined, path))
   if (!timeout || timeout > MAX_TIMER_MS) return real
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<string>((resolve) => {
-    timer = setTimeout(resolve, timeout, directory)
+  return within(real, call.remainingForAnswers, () => {
+    unrefCall(real).catch(() => {})
+    return call.unanswered(path)
   })
-  return Promise.race([real, late]).finally(() => clearTimeout(timer))
 }
 
 async function inspectLock(...args: unknown[]): Promise<contract.LockStatus> {

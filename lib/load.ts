@@ -3,11 +3,10 @@ import { basename, dirname, isAbsolute, join, resolve } from 'node:path'
 import { homepage, name as packageName, repository, version } from '../package.json'
 import { fileOf, isPublished, type Native, type Published, requireBundled, scoped } from './published.js'
 import { type LockError, lockError } from './shared/errors.js'
+import { builtin } from './shared/globals.js'
 import { currentTarget, glibcVersion } from './target.js'
 
-// `jest.mock('fs')` does not replace what this function of Node.js 20.16 returns.
-const { existsSync, statSync } =
-  process.getBuiltinModule?.('node:fs') ?? (require('node:fs') as typeof import('node:fs'))
+const { existsSync, statSync } = builtin('node:fs', () => require('node:fs') as typeof import('node:fs'))
 
 // A bundler gives this code a `module` of its own. An ES module has no `__filename`, and webpack may replace it.
 const isBundled = typeof __filename === 'undefined' || module.filename !== __filename
@@ -68,14 +67,16 @@ function search(target: string): Loaded {
   return isBundled && isPublished(target) ? bundled(target) : {}
 }
 
-/** Some bundlers copy the binary, and replace the module by the URL of its copy or by the path from the bundle. */
+/** Some bundlers copy the binary, and replace the module by the path of its copy from the bundle, or by a URL. */
 function bundled(target: Published): Loaded {
   const loaded = requireBundled(target)
   const exported: unknown = loaded.native
   if (typeof exported !== 'string' || bundleDirectory === undefined) return loaded
-  const { fileURLToPath } = require('node:url') as typeof import('node:url')
-  const path = exported.startsWith('file:') ? fileURLToPath(exported) : join(bundleDirectory, exported)
-  return existsSync(path) ? requireNamed(path) : {}
+  // A bundler can set another directory for the program, such as the URL of a server.
+  const path = [resolve(bundleDirectory, exported), join(bundleDirectory, basename(exported))].find(
+    (path) => path.endsWith('.node') && existsSync(path),
+  )
+  return path === undefined ? { error: new Error(`${exported} does not exist`) } : requireNamed(path)
 }
 
 /**

@@ -2,7 +2,7 @@ import { types } from 'node:util'
 import type { JsLock, JsTakenOver } from '../binding.js'
 import { errorOf } from './failure.js'
 import { load } from './load.js'
-import { setImmediate } from './shared/clock.js'
+import { monotonic, setImmediate } from './shared/clock.js'
 
 export const { isPromise } = types
 
@@ -32,16 +32,32 @@ export function resultOf<T>(outcome: T): Exclude<T, unknown[]> {
   return outcome as Exclude<T, unknown[]>
 }
 
-/**
- * The outcome of an asynchronous call of the addon: a promise or a result. A result also settles in a later turn of the
- * event loop, so that a program that retries in a loop does not block its own timers.
- */
+/** How long calls whose result is there may keep the event loop from its next turn, in milliseconds. */
+const TURN_MS = 0.1
+
+/** When such a call was the first one of this turn. */
+let turnStarted: number | undefined
+
+/** The outcome of an asynchronous call of the addon: a promise or a result. */
 export function settled<T>(outcome: T | Promise<T>): Promise<Exclude<T, unknown[]>> {
-  return (isPromise(outcome) ? outcome : settleInLaterTurn(outcome)).then(resultOf)
+  return (isPromise(outcome) ? outcome : inTurn(outcome)).then(resultOf)
 }
 
-export const settleInLaterTurn = <T>(value: T): Promise<T> =>
-  new Promise((resolve) => setImmediate(resolve as (value: T) => void, value))
+/**
+ * A promise of a result that is there. It settles in this turn of the event loop, or in the next one if this one has taken
+ * long: a program that retries in a loop must not block its own timers.
+ */
+export async function inTurn<T>(result: T): Promise<T> {
+  const now = monotonic()
+  if (turnStarted === undefined) {
+    turnStarted = now
+    setImmediate(() => {
+      turnStarted = undefined
+    })
+  }
+  if (now - turnStarted >= TURN_MS) await new Promise((resolve) => setImmediate(resolve))
+  return result
+}
 
 /**
  * Lets the process end although a call is pending: its caller has an answer, and a disk may hang. The exit of the

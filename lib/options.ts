@@ -1,6 +1,7 @@
 import { inspect } from 'node:util'
 import type { AcquireOptions } from '../index.js'
 import { held } from './held-locks.js'
+import { isSignal } from './shared/abort.js'
 import { argumentError } from './shared/errors.js'
 import { isPlain } from './shared/plain.js'
 
@@ -202,11 +203,7 @@ function outOfRange(name: string, expected: string, value: number): never {
 }
 
 function abortSignal(name: string, value: unknown): AbortSignal {
-  const isLike =
-    typeof value === 'object' &&
-    value !== null &&
-    ['aborted', 'addEventListener', 'removeEventListener'].every((name) => name in value)
-  return isLike ? (value as AbortSignal) : wrongType(name, 'an instance of AbortSignal', value)
+  return isSignal(value) ? value : wrongType(name, 'an instance of AbortSignal', value)
 }
 
 function wrongType(name: string, expected: string, value: unknown): never {

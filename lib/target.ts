@@ -1,4 +1,6 @@
-import { readFileSync } from 'node:fs'
+import { builtin } from './shared/globals.js'
+
+const { readFileSync } = builtin('node:fs', () => require('node:fs') as typeof import('node:fs'))
 
 /** The platform of this process in the form of package names, such as `linux-x64-gnu`. */
 export function currentTarget(): string {

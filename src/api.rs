@@ -191,7 +191,7 @@ pub fn acquire_locks(locks: &[LockOptions], timeout: Duration) -> Result<Vec<Loc
 }
 
 /// The path in the real directory.
-fn real_path(path: &Path) -> PathBuf {
+pub(crate) fn real_path(path: &Path) -> PathBuf {
     let directory = path.parent().and_then(|directory| fs::canonicalize(directory).ok());
     directory
         .map_or_else(|| path.to_owned(), |directory| directory.join(path.file_name().unwrap_or_default()))

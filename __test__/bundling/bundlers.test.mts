@@ -73,19 +73,25 @@ toolTest('esbuild, --loader:.node=copy, esm, with a banner', async (t) => {
   await excludes(t, execPath, [join(out, 'app.mjs')])
 })
 
-toolTest('esbuild, --loader:.node=file, loads the renamed binary', async (t) => {
-  const home = project(t)
-  await esbuild.build({ ...options(home), loader: { '.node': 'file' } })
-  const out = join(directory(t), 'out')
-  renameSync(join(home, 'out'), out)
-  await excludes(t, execPath, [join(out, 'app.cjs')])
-  for (const name of readdirSync(out)) if (name.endsWith('.node')) rmSync(join(out, name))
-  const run = () => build(out, ['app.cjs', join(out, 'lock')])
-  assert.throws(run, ({ stderr }) => {
-    assert.match(stderr, /cause: the program was bundled without reconcile-lock\.linux-x64-gnu\.node$/m)
-    return true
-  })
-})
+for (const publicPath of ['', '/static', 'https://localhost/files/'])
+  toolTest(
+    `esbuild, --loader:.node=file, loads the renamed binary: ${publicPath || 'relative'}`,
+    async (t) => {
+      const home = project(t)
+      await esbuild.build({ ...options(home), loader: { '.node': 'file' }, publicPath })
+      const out = join(directory(t), 'out')
+      renameSync(join(home, 'out'), out)
+      await excludes(t, execPath, [join(out, 'app.cjs')])
+      for (const name of readdirSync(out)) if (name.endsWith('.node')) rmSync(join(out, name))
+      const run = () => build(out, ['app.cjs', join(out, 'lock')])
+      assert.throws(run, ({ stderr }) => {
+        const cause =
+          /cause: the program was bundled without reconcile-lock\.linux-x64-gnu\.node: \S+\.node does not exist$/m
+        assert.match(stderr, cause)
+        return true
+      })
+    },
+  )
 
 toolTest('esbuild without either fails at build time', async (t) => {
   await assert.rejects(esbuild.build(options(project(t))), /No loader is configured for "\.node" files/)

@@ -387,11 +387,19 @@ for (const [ending, options, code] of [
       const all = ${JSON.stringify([healthy, hanging])}
       const { code, name } = await lock.withLock(() => ({}), all, ${options}).catch((error) => error)
       process.send({ ended: typeof code === 'string' ? code : name, took: performance.now() - started })`
-    const child = await program(t, cwd, '', body)
+    const atEnd = `process.on('beforeExit', () => require('node:fs').writeFileSync('${join(cwd, 'ends')}', ''))`
+    const child = await program(t, cwd, atEnd, body)
+    const started = performance.now()
     await slow(t, child.pid, [hanging, resolveLockPath(hanging)], 'openat,readlink,newfstatat,statx', HANG)
     const { ended, took } = (await answer(child)) as { ended: string; took: number }
     assert.equal(ended, code)
     assert.ok(took >= 299 && took < HANG / 2, `${took} ms`)
     await until(() => inspectLockSync(healthy).state === 'free', 'the healthy one is rolled back')
+    child.disconnect()
+    await until(
+      () => existsSync(join(cwd, 'ends')),
+      'a call without an answer does not keep the process alive',
+    )
+    assert.ok(performance.now() - started < HANG)
   })
 }

@@ -75,7 +75,7 @@ test('the error of the loader is reported', () => {
   }
 })
 
-test('fake timers do not delay a copy that is loaded after them', async () => {
+test('fake timers do not delay a copy loaded later', async () => {
   jest.useFakeTimers()
   try {
     jest.resetModules()
@@ -89,9 +89,9 @@ test('fake timers do not delay a copy that is loaded after them', async () => {
   }
 })
 
-test('mocks of built-in modules do not affect the package', async () => {
+test('mocks of fs, fs/promises and os do not affect locks', async () => {
   jest.resetModules()
-  jest.doMock('fs')
+  jest.doMock('fs', () => ({ readFileSync: () => 'musl' }))
   jest.doMock('fs/promises')
   jest.doMock('os', () => ({ homedir: () => cwd }))
   try {

@@ -1,7 +1,5 @@
 import { warn } from '../shared/errors.js'
-
-// Tests replace the global by a copy, `{ ...process, exit }`, which has no `on`.
-const { process } = globalThis
+import { process } from '../shared/globals.js'
 
 interface HeldLock {
   readonly shared: boolean

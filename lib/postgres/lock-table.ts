@@ -1,7 +1,7 @@
-import { hostname } from 'node:os'
 import { threadId } from 'node:worker_threads'
 import type { PostgresHolder, PostgresReader } from '../../postgres.js'
 import { lockError } from '../shared/errors.js'
+import { thisHost } from '../shared/this-host.js'
 import { codeOf, SQLSTATE } from './errors.js'
 import { halves } from './key.js'
 import { pathOf, type Session } from './session.js'
@@ -63,7 +63,7 @@ export class LockTable {
   /** Writes the holder in the session of the lock; returns a previous holder that has not released it. */
   async record(session: Session, name: string, key: bigint): Promise<Recorded> {
     const schema = this.#schemaOf(session)
-    const values = [name, key, process.pid, threadId, hostname(), ...halves(key)]
+    const values = [name, key, process.pid, threadId, thisHost(), ...halves(key)]
     const insert = async (): Promise<Recorded | undefined> => {
       if (!(await this.#isThere(session, schema))) await this.#create(session, schema)
       return session.query(this.#sql(schema).record, values)
@@ -80,7 +80,7 @@ export class LockTable {
 
   /** The holder of a lock in shared mode, which has no row. Needs no table. */
   async recordShared(session: Session, name: string, key: bigint): Promise<Recorded> {
-    const own = [process.pid, threadId, hostname()]
+    const own = [process.pid, threadId, thisHost()]
     const schema = this.#schema ?? session.schema
     const withTable = schema !== null && (await this.#isThere(session, schema))
     const recorded: Recorded | undefined = withTable
@@ -283,7 +283,7 @@ export const publicReader = ({ backend, user, application }: ReaderRow): Postgre
 
 /** Whether the holder was a process of this machine that has ended; the server may detect that later. */
 export function isLocalProcessGone(holder: PostgresHolder | undefined): boolean {
-  if (holder?.host !== hostname()) return false
+  if (holder?.host !== thisHost()) return false
   try {
     process.kill(holder.pid, 0)
     return false
@@ -294,6 +294,6 @@ export function isLocalProcessGone(holder: PostgresHolder | undefined): boolean 
 
 /** Why the holder is gone, in one sentence. */
 export function describeStaleHolder({ pid, host }: PostgresHolder): string {
-  const where = host === hostname() ? '' : ` on ${host}`
+  const where = host === thisHost() ? '' : ` on ${host}`
   return `process ${pid}${where} ended without releasing, or lost its connection`
 }

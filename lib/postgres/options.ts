@@ -7,6 +7,7 @@ import type {
   PostgresOptions,
   TransactionLockOptions,
 } from '../../postgres.js'
+import { isSignal } from '../shared/abort.js'
 import { MAX_TIMER_MS } from '../shared/clock.js'
 import { argumentError, MESSAGE } from '../shared/errors.js'
 import { isPlain } from '../shared/plain.js'
@@ -75,11 +76,7 @@ const checkBoolean: Check = (value, name) => {
 }
 
 const checkSignal: Check = (value, name) => {
-  const isLike =
-    typeof value === 'object' &&
-    value !== null &&
-    ['aborted', 'addEventListener', 'removeEventListener'].every((name) => name in value)
-  if (!isLike) wrongType(name, 'an instance of AbortSignal', value)
+  if (!isSignal(value)) wrongType(name, 'an instance of AbortSignal', value)
 }
 
 const checkFilled: Check = (value, name) => {

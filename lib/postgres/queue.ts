@@ -94,7 +94,7 @@ export class NameQueue {
   /** Whether it has waited for longer than a session takes to return. */
   #isExhausted = false
   #seen: Seen | undefined
-  #seenAt = 0
+  #seenAt = Number.NEGATIVE_INFINITY
   /** Why the connection is lost now. */
   #trouble: Error | undefined
   #pause = FIRST_PAUSE_MS
@@ -143,7 +143,7 @@ export class NameQueue {
 
   #forget(): void {
     this.#seen = undefined
-    this.#seenAt = 0
+    this.#seenAt = Number.NEGATIVE_INFINITY
   }
 
   async #run(): Promise<void> {

@@ -5,6 +5,15 @@ interface Listening {
   readonly listener: () => void
 }
 
+/** Whether it has what {@link onAbort} uses: it may be of another realm, or a polyfill. */
+export function isSignal(value: unknown): value is AbortSignal {
+  if (typeof value !== 'object' || value === null) return false
+  const { addEventListener, removeEventListener } = value as Partial<AbortSignal>
+  return 'aborted' in value && [addEventListener, removeEventListener].every(isFunction)
+}
+
+const isFunction = (value: unknown): boolean => typeof value === 'function'
+
 const listening = new WeakMap<AbortSignal, Listening>()
 
 /** Adds the one listener of a signal. It does not use the event, whose target some polyfills do not set. */

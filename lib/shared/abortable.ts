@@ -32,8 +32,8 @@ export function abortable<T>(
       <V>(settle: (value: V) => void) =>
       (value: V) => {
         if (call.isAborted) return
-        removeCallback()
         settle(value)
+        removeCallback()
       }
     acquiring.then(unlessAborted(resolve), unlessAborted(reject))
   })

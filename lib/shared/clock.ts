@@ -4,7 +4,7 @@
 const { clearTimeout, setImmediate, setTimeout } = require('node:timers') as typeof import('node:timers')
 const { now } = Date
 // Not of node:process: Node.js 20.9 opens the standard streams when that is loaded, and makes pipes non-blocking.
-const { uptime } = process
+const uptime = process.uptime.bind(process)
 
 /**
  * Milliseconds of a clock that changes of the system time do not affect. Fake timers replace `hrtime` and `performance`,

@@ -1,7 +1,12 @@
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import type { Holder } from '../../index.js'
 import { monotonic } from './clock.js'
+import { builtin } from './globals.js'
 import { thisHost } from './this-host.js'
+
+const { readdirSync, readFileSync, readlinkSync } = builtin(
+  'node:fs',
+  () => require('node:fs') as typeof import('node:fs'),
+)
 
 /** Bounds of a search, which blocks the event loop. */
 const MAX_DESCRIPTORS = 200

@@ -1,7 +1,7 @@
 // The code that file locks, PostgreSQL locks and the command line share, in one bundle: one `LockError`, one clock.
 // A plain object loads faster than the getters that a bundler makes of `export *`.
 import type * as abort from './abort.js'
-import { onAbort } from './abort.js'
+import { isSignal, onAbort } from './abort.js'
 import type * as abortableModule from './abortable.js'
 import { abortable, releaseLateAcquire } from './abortable.js'
 import type * as channels from './channels.js'
@@ -30,12 +30,12 @@ import {
   warn,
   withoutStack,
 } from './errors.js'
+import type * as globals from './globals.js'
+import { builtin, NativePromise, process } from './globals.js'
 import type * as inherit from './inherit.js'
 import { DESCRIPTOR } from './inherit.js'
 import type * as plain from './plain.js'
 import { isPlain } from './plain.js'
-import type * as promise from './promise.js'
-import { NativePromise } from './promise.js'
 import type * as slots from './slots.js'
 import { slotPaths } from './slots.js'
 import type * as thisHostModule from './this-host.js'
@@ -46,6 +46,7 @@ import { createWithLock } from './with-lock.js'
 export = {
   abortable,
   argumentError,
+  builtin,
   clearTimeout,
   contention,
   createWithLock,
@@ -57,6 +58,7 @@ export = {
   hasWaitSubscribers,
   isContention,
   isPlain,
+  isSignal,
   LockError,
   lockError,
   lossError,
@@ -66,6 +68,7 @@ export = {
   NativePromise,
   now,
   onAbort,
+  process,
   publishAcquired,
   publishContended,
   publishEnded,
@@ -83,9 +86,9 @@ export = {
   typeof clock &
   typeof deadlock &
   typeof errors &
+  typeof globals &
   typeof inherit &
   typeof plain &
-  typeof promise &
   typeof slots &
   typeof thisHostModule &
   typeof withLock

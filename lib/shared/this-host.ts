@@ -1,6 +1,5 @@
-/**
- * The name of this host. Its module is loaded on demand: few programs need it, and all would wait for it.
- * `jest.mock('os')` does not replace what `getBuiltinModule` of Node.js 20.16 returns.
- */
+import { builtin } from './globals.js'
+
+/** The name of this host. Its module is loaded on demand: few programs need it, and all would wait for it. */
 export const thisHost = (): string =>
-  (process.getBuiltinModule?.('node:os') ?? (require('node:os') as typeof import('node:os'))).hostname()
+  builtin('node:os', () => require('node:os') as typeof import('node:os')).hostname()

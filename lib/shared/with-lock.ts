@@ -1,8 +1,8 @@
 import { releaseLateAcquire } from './abortable.js'
 import { monotonic } from './clock.js'
 import { argumentError, warn } from './errors.js'
+import { NativePromise } from './globals.js'
 import { isPlain } from './plain.js'
-import { NativePromise } from './promise.js'
 
 interface Releasable {
   release(): Promise<void>

@@ -257,6 +257,22 @@ pub fn resolve_path<'env>(
     })
 }
 
+/// The path of a lock in its real directory; the path itself if that directory cannot be resolved.
+///
+/// # Errors
+/// As `acquire`.
+#[napi(catch_unwind, ts_return_type = "unknown[] | string | Promise<unknown[] | string>")]
+pub fn real_path<'env>(
+    env: &'env Env,
+    #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
+    #[napi(ts_arg_type = "string | undefined")] file: Unknown<'env>,
+) -> Result<Unknown<'env>> {
+    guarded(env, || {
+        let target = target!(env, Some(cwd), file, None, None);
+        promised(env, move || Ok(Value::Path(args::text_of(&api::real_path(&target.path)))))
+    })
+}
+
 /// Ends every wait and releases every lock of this thread, before the process exits.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ pub(super) enum Value {
     /// Of a lock.
     Id(Option<f64>),
     Status(Box<JsStatus>),
+    Path(String),
 }
 
 /// The outcome of a call that does not panic.
@@ -54,6 +55,7 @@ pub(super) fn returned<'env>(
         Ok(Value::Flag(flag)) => flag.into_unknown(env),
         Ok(Value::Id(id)) => id.into_unknown(env),
         Ok(Value::Status(status)) => status.into_unknown(env),
+        Ok(Value::Path(path)) => path.into_unknown(env),
         Err(error) => match create {
             Some(create) => created_by(env, &create.failure, error),
             None => to_js(env, error),

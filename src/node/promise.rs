@@ -23,8 +23,8 @@ pub(super) type GoOn = Box<dyn FnOnce(Settle) + Send>;
 
 /// Runs `work` on a thread of its own. Gives its value, or a promise of that.
 ///
-/// `lib/native.ts` settles a call whose value is there in a later turn of the event loop, so that the timers of a
-/// program that retries in a loop run.
+/// `lib/native.ts` settles a call whose value is there in a later turn of the event loop if this one has taken long, so
+/// that the timers of a program that retries in a loop run.
 pub(super) fn promised(env: &Env, work: impl FnOnce() -> Answer + Send + 'static) -> Result<Unknown<'_>> {
     promised_or(env, Box::new(work), None, None)
 }
