@@ -72,11 +72,16 @@ function bundled(target: Published): Loaded {
   const loaded = requireBundled(target)
   const exported: unknown = loaded.native
   if (typeof exported !== 'string' || bundleDirectory === undefined) return loaded
-  // A bundler can set another directory for the program, such as the URL of a server.
-  const path = [resolve(bundleDirectory, exported), join(bundleDirectory, basename(exported))].find(
-    (path) => path.endsWith('.node') && existsSync(path),
-  )
-  return path === undefined ? { error: new Error(`${exported} does not exist`) } : requireNamed(path)
+  try {
+    const { fileURLToPath } = require('node:url') as typeof import('node:url')
+    const named = exported.startsWith('file:') ? fileURLToPath(exported) : resolve(bundleDirectory, exported)
+    // A bundler can name another directory for all files, such as the URL of a server.
+    const files = [named, join(bundleDirectory, basename(named))].filter((path) => path.endsWith('.node'))
+    const path = files.find((path) => existsSync(path))
+    return path === undefined ? { error: new Error(`${exported} does not exist`) } : requireNamed(path)
+  } catch (error) {
+    return { error }
+  }
 }
 
 /**

@@ -168,7 +168,7 @@ for (const generator of ['', `, generator: { filename: '[name][ext]' }`]) {
 
 toolTest('webpack, asset/resource, esm', async (t) => {
   const home = project(t)
-  const output = `{ module: true, filename: 'app.mjs', path: __dirname + '/out' }`
+  const output = `{ module: true, filename: 'app.mjs', path: __dirname + '/out', assetModuleFilename: 'files/[hash][ext]' }`
   const rules = `[{ test: /\\.node$/, type: 'asset/resource' }]`
   webpack(home, `experiments: { outputModule: true }, output: ${output}, module: { rules: ${rules} }`)
   const out = join(directory(t), 'out')
