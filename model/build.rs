@@ -11,7 +11,7 @@ use mutations::{MUTATIONS, Mutation};
 const PROTOCOL: &str = "../src/protocol";
 
 /// The modules that every copy shares with the protocol itself.
-const SHARED: [&str; 4] = ["error", "judge", "record", "target"];
+const SHARED: [&str; 5] = ["error", "judge", "options", "record", "target"];
 
 fn main() {
     if env::var_os("CARGO_FEATURE_MUTANTS").is_none() {

@@ -71,6 +71,7 @@ pub use platform::{
     ProcessState, Stat, System, TryLock, Unlinked,
 };
 pub use protocol::error::Error;
+pub use protocol::options::{DEFAULT_MESSAGE, LockOptions};
 pub use protocol::record::Holder;
-pub use protocol::target::{DEFAULT_FILE, DEFAULT_MESSAGE, LockOptions, Target};
+pub use protocol::target::{DEFAULT_FILE, Target};
 pub use protocol::{LockState, LockStatus, TakenOver, judge, record};

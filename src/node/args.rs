@@ -7,7 +7,8 @@ use napi::bindgen_prelude::{FromNapiValue, Unknown};
 use napi::{JsString, Result, ValueType};
 
 use crate::protocol::error::Error;
-use crate::protocol::target::{LockOptions, Target};
+use crate::protocol::options::LockOptions;
+use crate::protocol::target::Target;
 
 /// The settings of a lock, as `settingsOf` of `lib/options.ts` packs them: the mode, and these bits above it.
 const LEGACY: u32 = 1 << 9;

@@ -14,6 +14,7 @@ mod held;
 pub(crate) mod holder;
 mod inspect;
 pub mod judge;
+pub(crate) mod options;
 mod readers;
 pub mod record;
 mod release;

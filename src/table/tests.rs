@@ -1,7 +1,8 @@
 //! Tests of the table.
 
 use super::*;
-use crate::protocol::target::{LockOptions, Target};
+use crate::protocol::options::LockOptions;
+use crate::protocol::target::Target;
 
 fn target(directory: &Path) -> Target {
     LockOptions::in_directory(directory).resolve().expect("a path")

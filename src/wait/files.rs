@@ -201,7 +201,7 @@ pub(super) fn roll_back(answer: Answer) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::target::LockOptions;
+    use crate::protocol::options::LockOptions;
 
     #[test]
     #[cfg(target_os = "linux")]

@@ -13,7 +13,8 @@ use crate::platform::{Arrival, Os, Watcher};
 use crate::protocol::{
     self,
     error::Error,
-    target::{LockOptions, Target, readers_of},
+    options::LockOptions,
+    target::{Target, readers_of},
 };
 use crate::table::{Owner, open_owner};
 
