@@ -14,7 +14,7 @@ impl Arrival {
     }
 }
 
-/// A place in the queue of all processes; there is none.
+/// A ticket in the queue of all processes; there is none.
 #[derive(Debug)]
 pub(crate) struct QueueTicket(Infallible);
 

@@ -1,8 +1,8 @@
 //! The queue of the waiters for a lock, in all processes of this kernel.
 //!
-//! A place in it is an open file description lock (`fcntl(2)`, `F_OFD_SETLK`) of one byte of the lock file's
+//! A waiter in it has an open file description lock (`fcntl(2)`, `F_OFD_SETLK`) of one byte of the lock file's
 //! *directory*, which stays while the files in it come and go. The offset of the byte stands for the file's name and
-//! the arrival of the waiter. Other programs do not lock bytes of a directory, and the kernel removes a place when its
+//! the arrival of the waiter. Other programs do not lock bytes of a directory, and the kernel unlocks the byte when its
 //! waiter ends. The queue decides only which waiter attempts first: without it, waiting is less fair.
 
 use std::os::fd::OwnedFd;
@@ -15,42 +15,42 @@ use rustix::time::{ClockId, clock_gettime};
 use super::calls::{find_lock, lock_bytes, unlock_bytes};
 use super::filesystem::is_local;
 
-/// As many bytes for each name: two for 32 us, which is enough for 50 days. After that the ranks begin again, and a
-/// process that waits at that moment loses its place.
+/// How many bytes each name has: two for each 32 us, which is enough for 50 days. After that arrivals begin at 0 again,
+/// and later waiters come before a process that waits at that moment.
 const LANE: i64 = 1 << 38;
 
 /// The bits that distinguish names: few enough for the last lane to end within the range of the system call.
 const NAME_BITS: u32 = 24;
 
-/// How many that were passed over are remembered.
-const PASSED: usize = 64;
+/// How many waiters that were passed over are remembered.
+const MAX_PASSED: usize = 64;
 
 /// The arrival of a waiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Arrival(i64);
 
 impl Arrival {
-    /// The current moment, by a clock that all processes of this kernel share. It is even.
+    /// The current moment, by a clock that all processes of this kernel share. It is even, the first of its two bytes.
     pub(crate) fn now() -> Self {
         let now = clock_gettime(ClockId::Monotonic);
         Self((now.tv_sec * 1_000_000 + now.tv_nsec / 1000) >> 5 << 1 & (LANE - 1))
     }
 }
 
-/// A waiter's place.
+/// A ticket in the queue. It is in the queue from [`Self::take`] to [`Self::leave`].
 #[derive(Debug)]
 pub(crate) struct QueueTicket {
     directory: OwnedFd,
     lane: i64,
-    rank: Option<Arrival>,
-    /// 0 or 1, added to the rank: a place that changes shows that its waiter is not stopped.
-    turn: i64,
+    arrival: Option<Arrival>,
+    /// 0 or 1, added to the arrival: a byte that changes shows that its waiter is not stopped.
+    parity: i64,
     path: PathBuf,
-    /// The place of a waiter that did not move.
+    /// The byte of a waiter that was passed over, because it did not move.
     passed: Option<i64>,
 }
 
-/// The places that this process has passed over, by the path of the lock.
+/// The bytes of the waiters that this process has passed over, by the path of the lock.
 static PASSED_OVER: Mutex<Vec<(PathBuf, i64)>> = Mutex::new(Vec::new());
 
 fn passed_over() -> MutexGuard<'static, Vec<(PathBuf, i64)>> {
@@ -58,7 +58,7 @@ fn passed_over() -> MutexGuard<'static, Vec<(PathBuf, i64)>> {
 }
 
 impl QueueTicket {
-    /// A ticket for the lock at `path`, without a place yet. `None`: no queue is possible.
+    /// A ticket for the lock at `path`, which is not in the queue yet. `None`: no queue is possible.
     pub(crate) fn at(path: &Path) -> Option<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, path.parent()?, flags, Mode::empty()).ok()?;
@@ -67,100 +67,101 @@ impl QueueTicket {
         let lane = lane(path.file_name()?.as_encoded_bytes()) * LANE;
         let passed = passed_over().iter().find(|(known, _)| known == path).map(|(_, passed)| *passed);
         let path = path.to_owned();
-        is_local.then_some(Self { directory, lane, rank: None, turn: 0, path, passed })
+        is_local.then_some(Self { directory, lane, arrival: None, parity: 0, path, passed })
     }
 
-    /// Takes the place of a waiter that arrived at `rank`.
-    pub(crate) fn take(&mut self, rank: Arrival) {
-        if self.rank != Some(rank) {
+    /// Puts a waiter with this arrival into the queue.
+    pub(crate) fn take(&mut self, arrival: Arrival) {
+        if self.arrival != Some(arrival) {
             self.leave();
-            self.enter(rank);
+            self.lock(arrival);
         }
     }
 
-    fn enter(&mut self, rank: Arrival) {
-        lock_bytes(&self.directory, self.lane + rank.0 + self.turn, 1);
-        self.rank = Some(rank);
+    fn lock(&mut self, arrival: Arrival) {
+        lock_bytes(&self.directory, self.lane + arrival.0 + self.parity, 1);
+        self.arrival = Some(arrival);
     }
 
-    /// Changes the place, which shows other waiters that this one is not stopped.
+    /// Moves to the other byte of the arrival, which shows other waiters that this one is not stopped.
     pub(crate) fn move_on(&mut self) {
-        if let Some(rank) = self.rank {
-            let before = self.lane + rank.0 + self.turn;
-            self.turn ^= 1;
-            self.enter(rank);
-            // Not earlier, because it would lose its place.
+        if let Some(arrival) = self.arrival {
+            let before = self.lane + arrival.0 + self.parity;
+            self.parity ^= 1;
+            self.lock(arrival);
+            // Not earlier, because it would leave the queue for a moment.
             unlock_bytes(&self.directory, before, 1);
         }
     }
 
     /// Leaves the queue, so that later waiters attempt.
     pub(crate) fn leave(&mut self) {
-        if self.rank.take().is_some() {
+        if self.arrival.take().is_some() {
             unlock_bytes(&self.directory, self.lane, LANE);
         }
     }
 
     /// Whether no earlier waiter is in the queue, except one that was passed over.
     pub(crate) fn is_first(&self) -> bool {
-        self.rank.is_none_or(|Arrival(mine)| self.other(mine).is_none())
+        self.arrival.is_none_or(|Arrival(mine)| self.other_before(mine).is_none())
     }
 
     /// How many earlier waiters are in the queue, except one that was passed over, counted up to `most`.
     pub(crate) fn ahead(&self, most: u32) -> u32 {
-        self.rank.map_or(0, |Arrival(mine)| self.count(0, mine, most))
+        self.arrival.map_or(0, |Arrival(mine)| self.count(0, mine, most))
     }
 
     fn count(&self, start: i64, end: i64, most: u32) -> u32 {
         // The kernel finds one of them, not the first.
-        let Some(found) = self.taken(start, end).filter(|_| most > 0) else { return 0 };
-        let rank = found & !1;
+        let Some(found) = self.locked_byte(start, end).filter(|_| most > 0) else { return 0 };
+        let arrival = found & !1;
         let counted = u32::from(self.passed != Some(found));
-        let counted = counted + self.count(start, rank, most - counted);
-        counted + self.count(rank + 2, end, most - counted)
+        let counted = counted + self.count(start, arrival, most - counted);
+        counted + self.count(arrival + 2, end, most - counted)
     }
 
     /// Whether another waiter is in the queue, except one that was passed over.
     pub(crate) fn has_others(&self) -> bool {
-        self.other(LANE).is_some()
+        self.other_before(LANE).is_some()
     }
 
     /// Passes over the first waiter until it moves.
     pub(crate) fn pass_over(&mut self) {
-        let Some(other) = self.rank.and_then(|Arrival(rank)| self.other(rank)) else { return };
+        let Some(other) = self.arrival.and_then(|Arrival(mine)| self.other_before(mine)) else { return };
         self.passed = Some(other);
         let mut passed = passed_over();
         passed.retain(|(known, _)| *known != self.path);
-        if passed.len() >= PASSED {
+        if passed.len() >= MAX_PASSED {
             passed.clear();
         }
         passed.push((self.path.clone(), other));
     }
 
-    /// The place of another waiter before `end`, except one that was passed over.
-    fn other(&self, end: i64) -> Option<i64> {
-        let first = self.taken(0, end)?;
+    /// The byte of another waiter before `end`, except one that was passed over.
+    fn other_before(&self, end: i64) -> Option<i64> {
+        let first = self.locked_byte(0, end)?;
         if self.passed != Some(first) {
             return Some(first);
         }
-        self.taken(0, first).or_else(|| self.taken(first + 1, end))
+        self.locked_byte(0, first).or_else(|| self.locked_byte(first + 1, end))
     }
 
-    fn taken(&self, start: i64, end: i64) -> Option<i64> {
+    /// The byte that another waiter has locked in this range.
+    fn locked_byte(&self, start: i64, end: i64) -> Option<i64> {
         // A length of 0 means all that follows.
         if start >= end {
             return None;
         }
         let (found, length) = find_lock(&self.directory, self.lane + start, end - start)?;
         let found = found - self.lane;
-        // A place is one byte, and two while it moves, of which the first is even. A process that may read the directory
-        // can lock other ranges, also one that begins before `start`.
-        let is_place = length == 1 || (length == 2 && found & 1 == 0);
-        (is_place && found >= start).then_some(found)
+        // A waiter has locked one byte, and two while it moves, of which the first is even. A process that may read the
+        // directory can lock other ranges, also one that begins before `start`.
+        let is_waiter = length == 1 || (length == 2 && found & 1 == 0);
+        (is_waiter && found >= start).then_some(found)
     }
 }
 
-/// FNV-1a, folded: all processes must agree. Names that share a lane wait for each other's turns.
+/// FNV-1a, folded: all processes must agree. Names that share a lane share a queue.
 fn lane(name: &[u8]) -> i64 {
     let hash =
         name.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
@@ -174,10 +175,10 @@ mod tests {
     use super::*;
     use crate::map::Set;
 
-    fn place(path: &Path, rank: i64) -> QueueTicket {
-        let mut place = QueueTicket::at(path).expect("a local directory");
-        place.take(Arrival(rank));
-        place
+    fn ticket(path: &Path, arrival: i64) -> QueueTicket {
+        let mut ticket = QueueTicket::at(path).expect("a local directory");
+        ticket.take(Arrival(arrival));
+        ticket
     }
 
     fn is_first(ticket: &QueueTicket) -> bool {
@@ -188,24 +189,25 @@ mod tests {
     fn ahead_counts_earlier_waiters_up_to_a_limit() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
-        let mut places = [12, 20, 2, 8, 16, 4, 6].map(|rank| place(&path, rank));
-        let ahead =
-            |places: &[QueueTicket], most| places.iter().map(|place| place.ahead(most)).collect::<Vec<_>>();
-        assert_eq!(ahead(&places, 9), [4, 6, 0, 3, 5, 1, 2]);
-        assert_eq!(ahead(&places, 3), [3, 3, 0, 3, 3, 1, 2]);
-        // A place that moves counts once.
-        places[5].move_on();
-        places[5].enter(Arrival(4));
-        assert_eq!(ahead(&places, 9), [4, 6, 0, 3, 5, 1, 2]);
-        places[0].pass_over();
-        assert_eq!(places[0].ahead(9), 3);
+        let mut tickets = [12, 20, 2, 8, 16, 4, 6].map(|arrival| ticket(&path, arrival));
+        let ahead = |tickets: &[QueueTicket], most| {
+            tickets.iter().map(|ticket| ticket.ahead(most)).collect::<Vec<_>>()
+        };
+        assert_eq!(ahead(&tickets, 9), [4, 6, 0, 3, 5, 1, 2]);
+        assert_eq!(ahead(&tickets, 3), [3, 3, 0, 3, 3, 1, 2]);
+        // A waiter that moves counts once.
+        tickets[5].move_on();
+        tickets[5].lock(Arrival(4));
+        assert_eq!(ahead(&tickets, 9), [4, 6, 0, 3, 5, 1, 2]);
+        tickets[0].pass_over();
+        assert_eq!(tickets[0].ahead(9), 3);
     }
 
     #[test]
     fn first_arrival_is_first_until_it_leaves() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
-        let (second, first) = (place(&path, 8), place(&path, 7));
+        let (second, first) = (ticket(&path, 8), ticket(&path, 7));
         assert!(is_first(&first) && !is_first(&second));
         drop(first);
         assert!(is_first(&second));
@@ -215,7 +217,7 @@ mod tests {
     fn a_ticket_can_change_its_arrival() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
-        let (mut a, b) = (place(&path, 1), place(&path, 2));
+        let (mut a, b) = (ticket(&path, 1), ticket(&path, 2));
         assert!(!is_first(&b));
         a.take(Arrival(3));
         assert!(is_first(&b) && !is_first(&a));
@@ -227,7 +229,7 @@ mod tests {
     fn a_stopped_waiter_is_passed_over_until_it_moves() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
-        let (mut stopped, mut other) = (place(&path, 2), place(&path, 4));
+        let (mut stopped, mut other) = (ticket(&path, 2), ticket(&path, 4));
         assert!(!is_first(&other));
         other.pass_over();
         assert!(is_first(&other) && !other.has_others());
@@ -235,8 +237,8 @@ mod tests {
         assert!(newcomer.has_others(), "the other one waits");
         other.leave();
         assert!(!newcomer.has_others(), "the whole process passes it over");
-        let next = place(&path, 6);
-        let before_it = place(&path, 0);
+        let next = ticket(&path, 6);
+        let before_it = ticket(&path, 0);
         assert!(!is_first(&next), "an earlier waiter comes first");
         drop(before_it);
         assert!(is_first(&next));
@@ -250,23 +252,23 @@ mod tests {
         let path = directory.path().join("l");
         let reader = std::fs::File::open(directory.path()).expect("opened");
         lock_bytes(&reader, 0, 0);
-        let place = place(&path, 8);
-        assert_eq!(find_lock(&place.directory, 0, 0), Some((0, 0)), "locked");
-        assert!(is_first(&place) && !place.has_others());
+        let ticket = ticket(&path, 8);
+        assert_eq!(find_lock(&ticket.directory, 0, 0), Some((0, 0)), "locked");
+        assert!(is_first(&ticket) && !ticket.has_others());
     }
 
     #[test]
-    fn a_lock_across_two_places_delays_no_waiter() {
+    fn a_lock_across_two_waiters_delays_no_waiter() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
-        let mut place = place(&path, 8);
+        let mut ticket = ticket(&path, 8);
         let reader = std::fs::File::open(directory.path()).expect("opened");
-        lock_bytes(&reader, place.lane + 1, 2);
-        place.passed = Some(1);
-        assert_eq!(place.ahead(16), 0);
-        assert!(is_first(&place) && !place.has_others());
-        place.pass_over();
-        assert_eq!(place.passed, Some(1), "there is no place to pass over");
+        lock_bytes(&reader, ticket.lane + 1, 2);
+        ticket.passed = Some(1);
+        assert_eq!(ticket.ahead(16), 0);
+        assert!(is_first(&ticket) && !ticket.has_others());
+        ticket.pass_over();
+        assert_eq!(ticket.passed, Some(1), "there is no waiter to pass over");
     }
 
     #[test]
@@ -278,7 +280,7 @@ mod tests {
     #[test]
     fn each_lock_of_a_directory_has_its_own_queue() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (a, b) = (place(&directory.path().join("a"), 1), place(&directory.path().join("b"), 2));
+        let (a, b) = (ticket(&directory.path().join("a"), 1), ticket(&directory.path().join("b"), 2));
         assert!(is_first(&b) && !b.has_others() && !a.has_others());
     }
 
@@ -288,15 +290,15 @@ mod tests {
         let path = directory.path().join("l");
         let newcomer = QueueTicket::at(&path).expect("a local directory");
         assert!(!newcomer.has_others());
-        let waiter = place(&path, Arrival::now().0);
+        let waiter = ticket(&path, Arrival::now().0);
         assert!(newcomer.has_others() && !waiter.has_others());
     }
 
     #[test]
-    fn the_kernel_has_the_whole_offset_of_a_place() {
+    fn the_kernel_has_the_whole_offset_of_a_waiter() {
         let directory = tempfile::tempdir().expect("a directory");
-        let place = place(&directory.path().join("l"), 8);
-        let start = place.lane + 8;
+        let ticket = ticket(&directory.path().join("l"), 8);
+        let start = ticket.lane + 8;
         let inode = std::fs::metadata(directory.path()).expect("its inode").ino();
         let locks = std::fs::read_to_string("/proc/locks").expect("read");
         let expected = format!(":{inode} {start} {start}");
