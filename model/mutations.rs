@@ -14,7 +14,7 @@ pub struct Mutation {
 
 const INODE_CHECK: (&str, &str) = (
     "    let Some(stat) = stat_if_current(system, target, id)? else {
-        return Ok(Attempt::Retry(Retry::Vanished));
+        return Err(Retry::Vanished.into());
     };
     // 6.",
     "    let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
@@ -24,8 +24,8 @@ const INODE_CHECK: (&str, &str) = (
 const LAST_CHECK: (&str, &str) = (
     "        match stat_if_current(system, target, id) {
             Ok(Some(_)) => {}
-            Ok(None) => return Ok(Attempt::Retry(Retry::Vanished)),",
-    "        match Ok(()) {
+            Ok(None) => return Err(Retry::Vanished.into()),",
+    "        match Ok::<(), Error>(()) {
             Ok(()) => {}",
 );
 
@@ -64,9 +64,9 @@ pub const MUTATIONS: &[Mutation] = &[
             "    let fs = system.fs_kind(&file);
     let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
     let classified = classify(system, target, budget, &file, &stat, (fs, true))?;
-    if classified.is_some_and(|classified| matches!(classified.verdict, Verdict::Stale(_))) {
+    if matches!(classified.verdict, Verdict::Stale(_)) {
         system.unlink(&target.path, stat.id).map_err(|failed| target.failed(failed))?;
-        return Ok(Attempt::Retry(Retry::Vanished));
+        return Err(Retry::Vanished.into());
     }
     let kernel_locks = match",
         )],
@@ -95,10 +95,10 @@ pub const MUTATIONS: &[Mutation] = &[
         about: "a busy kernel lock is contention, whatever its mode and the record",
         edits: &[(
             "    if system.try_lock(file, LockMode::Shared).map_err(target.system(\"flock\"))? == TryLock::Acquired {
-        return Ok(Attempt::Retry(Retry::HeldByInspector));
+        return Ok(Retry::HeldByInspector.into());
     }",
             "    if stat.links < u64::MAX {
-        return Ok(Attempt::Refused(Refusal { holder: None, reason: None }));
+        return Ok(Refusal { holder: None, reason: None }.into());
     }",
         )],
     },
@@ -114,10 +114,8 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "pending_record_is_contention",
         about: "a busy kernel lock with a record that names no live process is refused without a retry",
         edits: &[(
-            "        Attempt::Retry(Retry::RecordPending)
-    })",
-            "        Attempt::Refused(Refusal { holder: None, reason: None })
-    })",
+            "    Ok(Retry::RecordPending.into())\n",
+            "    Ok(Refusal { holder: None, reason: None }.into())\n",
         )],
     },
     Mutation {
@@ -125,7 +123,7 @@ pub const MUTATIONS: &[Mutation] = &[
         about: "the file of a holder that has ended is taken over although its child has the kernel lock",
         edits: &[(
             "            let stat = system.stat(&file).map_err(target.system(\"fstat\"))?;
-            return Ok(classify_busy(system, target, budget, &file, &stat)?.cast());
+            return Err(classify_busy(system, target, budget, &file, &stat)?);
         }
         TryLock::Unsupported => false,
     };
@@ -135,7 +133,7 @@ pub const MUTATIONS: &[Mutation] = &[
             let record = if let Content::Record(record) = content { Some(record) } else { None };
             let record = record.filter(|record| !super::holder::is_foreign(system, record));
             if !record.is_some_and(|record| system.process(record.pid) == crate::platform::ProcessState::Dead) {
-                return Ok(classify_busy(system, target, budget, &file, &stat)?.cast());
+                return Err(classify_busy(system, target, budget, &file, &stat)?);
             }
             true
         }
@@ -157,7 +155,7 @@ pub const MUTATIONS: &[Mutation] = &[
         about: "an acquire tries the kernel lock of a file in its creation grace period",
         edits: &[(
             "        if budget.in_creation_grace(system, &stat) {
-            return Ok(Attempt::Retry(Retry::BeingCreated));
+            return Err(Retry::BeingCreated.into());
         }
         lock_existing",
             "        lock_existing",
@@ -189,7 +187,7 @@ pub const MUTATIONS: &[Mutation] = &[
         about: "a process that gets the kernel lock takes over, whatever the record says",
         edits: &[(
             "        Verdict::Held(reason) => {
-            return Ok(Attempt::Refused(Refusal { holder: previous_holder, reason: Some(reason) }));
+            return Err(Refusal { holder: previous_holder, reason: Some(reason) }.into());
         }
         Verdict::Free",
             "        Verdict::Held(reason) => Some(reason),
@@ -238,24 +236,24 @@ pub const MUTATIONS: &[Mutation] = &[
         about: "an inspector reports a file that the path does not name any more",
         edits: &[(
             "    let Some(current) = stat_if_current(system, target, stat.id)? else {
-        return Ok(Attempt::Retry(Retry::Vanished));
+        return Err(Retry::Vanished.into());
     };
-    let classified",
+    let Classified",
             "    let current = system.stat(file).map_err(target.system(\"fstat\"))?;
-    let classified",
+    let Classified",
         )],
     },
     Mutation {
         name: "inspector_believes_a_later_record",
         about: "an inspector classifies a record that was written after it released the kernel lock",
-        edits: &[("classified.filter(|found| found.bytes == first.bytes)", "classified")],
+        edits: &[("    if bytes != first.bytes {", "    if false {")],
     },
     Mutation {
         name: "breaker_takes_no_kernel_lock",
         about: "a stale file is broken without its kernel lock",
         edits: &[(
             "        TryLock::Acquired => true,
-        TryLock::WouldBlock => return Ok(classify_busy(system, target, budget, &file, &stat)?.cast()),
+        TryLock::WouldBlock => return Err(classify_busy(system, target, budget, &file, &stat)?),
         TryLock::Unsupported => false,
     };
     let Some(current)",
@@ -270,14 +268,14 @@ pub const MUTATIONS: &[Mutation] = &[
         about: "a breaker does not check that the path still names the file that it has locked",
         edits: &[(
             "    let Some(current) = stat_if_current(system, target, stat.id)? else {
-        return Ok(Attempt::Retry(Retry::Vanished));
+        return Err(Retry::Vanished.into());
     };
     let fs = system.fs_kind(&file);
-    let classified",
+    let Classified",
             "    let current = system.stat(&file).map_err(target.system(\"fstat\"))?;
     let stat = system.stat_path(&target.path).map_err(target.system(\"lstat\"))?.unwrap_or(stat);
     let fs = system.fs_kind(&file);
-    let classified",
+    let Classified",
         )],
     },
     Mutation {
@@ -286,10 +284,10 @@ pub const MUTATIONS: &[Mutation] = &[
         edits: &[(
             "        Verdict::Held(reason) => {
             let holder = record.map(|record| record.holder(current.modified));
-            Some(Refusal { holder, reason: Some(reason) })
+            return Err(Refusal { holder, reason: Some(reason) }.into());
         }
 ",
-            "        Verdict::Held(_) => None,
+            "        Verdict::Held(_) => {}
 ",
         )],
     },
@@ -309,7 +307,7 @@ pub const MUTATIONS: &[Mutation] = &[
         && matches!(verdict, Verdict::Stale(_))
         && stat_if_current(system, target, stat.id)?.is_none()
     {
-        return Ok(None);
+        return Err(Retry::Vanished.into());
     }
 ",
             "",
@@ -321,7 +319,7 @@ pub const MUTATIONS: &[Mutation] = &[
         edits: &[
             ("        Verdict::Stale(reason) if kernel_locks => Some(reason),
         Verdict::Stale(reason) => {
-            return Err(Error::Stale { path: target.path.clone(), holder: previous_holder, reason });
+            return Err(Error::Stale { path: target.path.clone(), holder: previous_holder, reason }.into());
         }", "        Verdict::Stale(reason) => Some(reason),"),
         ],
     },
@@ -343,7 +341,7 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "file_with_several_links_written",
         about: "a stale file with another name is written",
-        edits: &[("    if stat.links > 1 {\n        return Ok(match recreate", "    if stat.links > 9 {\n        return Ok(match recreate")],
+        edits: &[("    if stat.links > 1 {\n        let held = recreate", "    if stat.links > 9 {\n        let held = recreate")],
     },
     Mutation {
         name: "no_pause_after_the_file_was_recreated",
@@ -376,7 +374,7 @@ pub const MUTATIONS: &[Mutation] = &[
         about: "a breaker tries the kernel lock of a file in its creation grace period",
         edits: &[(
             "    if budget.in_creation_grace(system, &stat) {
-        return Ok(Attempt::Retry(Retry::BeingCreated));
+        return Err(Retry::BeingCreated.into());
     }
     let kernel_locks",
             "    let kernel_locks",
@@ -393,7 +391,7 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "reader_does_not_check_the_path_again",
         about: "a reader does not check the path after it has the kernel lock of the readers",
-        edits: &[("    let checked = check_path(system, target, budget);\n", "    let checked: Result<Attempt<Option<TakenOver>>, Error> = Ok(Attempt::Done(None));\n")],
+        edits: &[("    match check_path(system, target, budget) {\n", "    let checked: Attempt<Option<TakenOver>> = Ok(None);\n    match checked {\n")],
     },
     Mutation {
         name: "readers_file_not_checked_after_locking",
@@ -430,7 +428,7 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "missing_file_retried_without_bound",
         about: "a breaker that finds no file retries without end",
         edits: &[
-            ("Attempt::Retry(Retry::Missing) => return Ok(Attempt::Done(false)),", ""),
+            ("Err(AttemptError::Retry(Retry::Missing)) => return Ok(false),", ""),
             ("Retry::Missing | Retry::Vanished => (&mut self.vanished, 200, 0),", "Retry::Missing | Retry::Vanished => (&mut self.vanished, u32::MAX, 0),"),
         ],
     },
@@ -455,21 +453,21 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "reader_does_not_await_the_record",
         about: "a reader is refused by a file that is being created, whose owner it cannot name",
-        edits: &[("        Attempt::Refused(Refusal { holder: None, .. }) => return Ok(Attempt::Retry(Retry::BeingCreated)),\n", "")],
+        edits: &[("        Err(AttemptError::Refused(Refusal { holder: None, .. })) => return Err(Retry::BeingCreated.into()),\n", "")],
     },
     Mutation {
         name: "reader_does_not_report",
         about: "a reader does not report that the previous owner was killed",
-        edits: &[("        LockState::Stale => Attempt::Done(Some(TakenOver { holder: status.holder, reason: status.reason })),", "        LockState::Stale => Attempt::Done(None),")],
+        edits: &[("        LockState::Stale => Ok(Some(TakenOver { holder: status.holder, reason: status.reason })),", "        LockState::Stale => Ok(None),")],
     },
     Mutation {
         name: "inspector_ignores_readers",
         about: "an inspector does not check for readers",
-        edits: &[("        RetryBudget::repeat(system, target, |budget| check_readers(system, target, budget, Access::Read));", "        RetryBudget::repeat(system, target, |_| Ok(Attempt::Done(())));")],
+        edits: &[("        .repeat(system, target, |budget| check_readers(system, target, budget, Access::Read));", "        .repeat(system, target, |_| Ok(()));")],
     },
     Mutation {
         name: "breaker_ignores_readers",
         about: "a breaker does not check for readers",
-        edits: &[("        Attempt::Done(false) => Ok(match check_readers(system, target, budget, Access::ReadWrite)? {", "        Attempt::Done(false) => Ok(match Attempt::Done(()) {")],
+        edits: &[("            check_readers(system, target, budget, Access::ReadWrite)?;\n", "")],
     },
 ];

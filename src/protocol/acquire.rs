@@ -4,19 +4,19 @@
 use std::io;
 use std::time::Duration;
 
-use super::await_readers::{await_readers, check_file};
+use super::await_readers::{await_readers, check_readers_file};
 use super::error::Error;
 use super::existing::{Classified, classify, classify_busy, open_existing};
 use super::file::{INVALID_RECORD_LEN, read, stat_if_current};
 use super::held::{Held, TakenOver, is_held};
 use super::judge::Verdict;
 use super::readers::find_readers;
-use super::record::{Content, RECORD_LEN, Record};
+use super::record::{Content, Holder, RECORD_LEN, Record};
 use super::release::rollback;
 use super::retry::{Attempt, EmptyFile, PauseLimit, Refusal, Retry, RetryBudget};
 use super::shared::acquire_shared;
 use super::target::Target;
-use crate::platform::{Access, FileId, FsKind, LockMode, System, TryLock, Unlinked};
+use crate::platform::{Access, FileId, FsKind, LockMode, Stat, System, TryLock, Unlinked};
 
 /// The time within which a legacy process that has opened a stale file unlinks the path, unless it is stopped.
 pub const LEGACY_UNLINK_WINDOW: Duration = Duration::from_millis(5);
@@ -78,14 +78,10 @@ fn attempt<S: System>(
     checks_readers: bool,
 ) -> Result<Held<S::File>, Error> {
     let mut budget = RetryBudget::new(pause_limit, *empty_file);
-    let outcome = budget.repeated(system, target, |budget| {
+    let outcome = budget.repeat(system, target, |budget| {
         // 0. While this process holds the path, it refuses readers. Step 1 or 10 reports an error.
         if checks_readers && matches!(find_readers(system, target), Ok(Some(_))) {
-            match check_file(system, target, budget, Access::ReadWrite)? {
-                Attempt::Done(()) => {}
-                Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
-                Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
-            }
+            check_readers_file(system, target, budget, Access::ReadWrite)?;
         }
         if target.shared {
             return acquire_shared(system, target, thread, budget);
@@ -96,14 +92,10 @@ fn attempt<S: System>(
             return lock_created(system, target, thread, budget, file);
         }
         // 2. The path exists: open it.
-        let (file, stat) = match open_existing(system, target, Access::ReadWrite, budget)? {
-            Attempt::Done(opened) => opened,
-            Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
-            Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
-        };
+        let (file, stat) = open_existing(system, target, Access::ReadWrite, budget)?;
         // 3. Check before locking: the creator of an empty file needs its kernel lock next.
         if budget.in_creation_grace(system, &stat) {
-            return Ok(Attempt::Retry(Retry::BeingCreated));
+            return Err(Retry::BeingCreated.into());
         }
         lock_existing(system, target, thread, budget, (file, stat.id))
     });
@@ -139,7 +131,7 @@ fn lock_created<S: System>(
     thread: u32,
     budget: &mut RetryBudget,
     file: S::File,
-) -> Result<Attempt<Held<S::File>>, Error> {
+) -> Attempt<Held<S::File>> {
     let discard = |error| {
         // An empty file would delay the next process by the creation grace period. The path may name another
         // file now, if a program outside the protocol removed this one: that file stays.
@@ -153,7 +145,7 @@ fn lock_created<S: System>(
         system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock")).map_err(discard)?;
     let stat = system.stat(&file).map_err(target.system("fstat"));
     if lock == TryLock::WouldBlock {
-        return Ok(classify_busy(system, target, budget, &file, &stat?)?.cast());
+        return Err(classify_busy(system, target, budget, &file, &stat?)?);
     }
     let stat = stat.map_err(discard)?;
     // 5. A new file has one name, the path, until it is unlinked. Network filesystems rename a file that is
@@ -164,7 +156,7 @@ fn lock_created<S: System>(
         FsKind::Shared => stat_if_current(system, target, stat.id).map_err(discard)?.is_some(),
     };
     if !in_place {
-        return Ok(Attempt::Retry(Retry::Vanished));
+        return Err(Retry::Vanished.into());
     }
     if stat.size > 0 {
         // This process slept past the creation grace period, and another process has used the file.
@@ -178,17 +170,7 @@ fn lock_created<S: System>(
     let mut id = stat.id;
     let record =
         write_record(system, thread, &file, &mut id, fs).map_err(target.system("write")).map_err(discard)?;
-    let (path, holder) = (target.path.clone(), record.into_holder());
-    Ok(Attempt::Done(Held {
-        file,
-        id,
-        path,
-        holder,
-        taken_over: None,
-        previous_record: Vec::new(),
-        shared: false,
-        has_readers: false,
-    }))
+    Ok(Held::new(file, id, target, record.into_holder()))
 }
 
 /// Steps 4 to 8 for a file that existed before.
@@ -198,47 +180,42 @@ fn lock_existing<S: System>(
     thread: u32,
     budget: &mut RetryBudget,
     (file, mut id): (S::File, FileId),
-) -> Result<Attempt<Held<S::File>>, Error> {
+) -> Attempt<Held<S::File>> {
     // 4. The kernel lock.
     let kernel_locks = match system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock"))? {
         TryLock::Acquired => true,
         TryLock::WouldBlock => {
             let stat = system.stat(&file).map_err(target.system("fstat"))?;
-            return Ok(classify_busy(system, target, budget, &file, &stat)?.cast());
+            return Err(classify_busy(system, target, budget, &file, &stat)?);
         }
         TryLock::Unsupported => false,
     };
     // 5. Check that the path still names the locked file.
     let Some(stat) = stat_if_current(system, target, id)? else {
-        return Ok(Attempt::Retry(Retry::Vanished));
+        return Err(Retry::Vanished.into());
     };
     // 6. Read the record and classify it.
     let fs = system.fs_kind(&file);
-    let classified = classify(system, target, budget, &file, &stat, (fs, kernel_locks))?;
-    let Some(Classified { verdict, record, bytes: previous_record }) = classified else {
-        return Ok(Attempt::Retry(Retry::Vanished));
-    };
+    let Classified { verdict, record, bytes: previous_record } =
+        classify(system, target, budget, &file, &stat, (fs, kernel_locks))?;
     let previous_holder = record.map(|record| record.holder(stat.modified));
     let reason = match verdict {
-        Verdict::BeingCreated => return Ok(Attempt::Retry(Retry::BeingCreated)),
+        Verdict::BeingCreated => return Err(Retry::BeingCreated.into()),
         Verdict::Held(reason) => {
-            return Ok(Attempt::Refused(Refusal { holder: previous_holder, reason: Some(reason) }));
+            return Err(Refusal { holder: previous_holder, reason: Some(reason) }.into());
         }
         Verdict::Free => None,
         Verdict::Stale(reason) if kernel_locks => Some(reason),
         Verdict::Stale(reason) => {
-            return Err(Error::Stale { path: target.path.clone(), holder: previous_holder, reason });
+            return Err(Error::Stale { path: target.path.clone(), holder: previous_holder, reason }.into());
         }
     };
     let taken_over = reason.map(|reason| TakenOver { holder: previous_holder.clone(), reason });
     if stat.links > 1 {
-        return Ok(match recreate(system, target, thread, budget, id)? {
-            // Otherwise another process has held the new file, and ended.
-            Attempt::Done(held) if held.taken_over.is_none() => {
-                Attempt::Done(Held { taken_over, previous_record, ..held })
-            }
-            other => other,
-        });
+        let held = recreate(system, target, thread, budget, id)?;
+        // Otherwise another process has held the new file, and ended.
+        let is_ours = held.taken_over.is_none();
+        return Ok(if is_ours { Held { taken_over, previous_record, ..held } } else { held });
     }
     // 7. Write the record. If that fails, the stale file stays if possible: the next process reports its holder.
     if stat.size > RECORD_LEN as u64 {
@@ -247,15 +224,8 @@ fn lock_existing<S: System>(
     let record = match write_record(system, thread, &file, &mut id, fs) {
         Ok(record) => record,
         Err(error) => {
-            // A partial record may name this process, which is alive, and refuse others.
-            let is_changed = match read(system, target, &file, &stat)? {
-                Content::Record(record) => Some(record.holder(stat.modified)) != previous_holder,
-                _ => previous_holder.is_some(),
-            };
-            if is_changed {
-                let _ = system.truncate(&file, INVALID_RECORD_LEN);
-            }
-            return Err(target.system("write")(error));
+            cut_partial_record(system, target, &file, &stat, previous_holder.as_ref())?;
+            return Err(target.system("write")(error).into());
         }
     };
     if stat.mode & 0o7777 != target.mode {
@@ -267,25 +237,34 @@ fn lock_existing<S: System>(
         system.pause(LEGACY_UNLINK_WINDOW);
         match stat_if_current(system, target, id) {
             Ok(Some(_)) => {}
-            Ok(None) => return Ok(Attempt::Retry(Retry::Vanished)),
+            Ok(None) => return Err(Retry::Vanished.into()),
             Err(error) => {
                 // The record names this process: it would refuse others until this process ends.
                 let _ = system.truncate(&file, INVALID_RECORD_LEN);
-                return Err(error);
+                return Err(error.into());
             }
         }
     }
-    let (path, holder) = (target.path.clone(), record.into_holder());
-    Ok(Attempt::Done(Held {
-        file,
-        id,
-        path,
-        holder,
-        taken_over,
-        previous_record,
-        shared: false,
-        has_readers: false,
-    }))
+    Ok(Held { taken_over, previous_record, ..Held::new(file, id, target, record.into_holder()) })
+}
+
+/// Cuts a file whose write has failed, if that has changed its record: a partial record may name this process, which is
+/// alive, and refuse others.
+fn cut_partial_record<S: System>(
+    system: &S,
+    target: &Target,
+    file: &S::File,
+    stat: &Stat,
+    previous_holder: Option<&Holder>,
+) -> Result<(), Error> {
+    let holder = match read(system, target, file, stat)? {
+        Content::Record(record) => Some(record.holder(stat.modified)),
+        _ => None,
+    };
+    if holder.as_ref() != previous_holder {
+        let _ = system.truncate(file, INVALID_RECORD_LEN);
+    }
+    Ok(())
 }
 
 /// Steps 7 and 8 for a stale file with several links. Another name of it may be part of a snapshot, so the file is not
@@ -296,24 +275,22 @@ fn recreate<S: System>(
     thread: u32,
     budget: &mut RetryBudget,
     id: FileId,
-) -> Result<Attempt<Held<S::File>>, Error> {
+) -> Attempt<Held<S::File>> {
     let created = match system.unlink(&target.path, id).map_err(|failed| target.failed(failed))? {
         Unlinked::Removed => system.create(&target.path).map_err(target.system("open"))?,
         Unlinked::Missing | Unlinked::Another => None,
     };
     let Some(created) = created else {
-        return Ok(Attempt::Retry(Retry::Vanished));
+        return Err(Retry::Vanished.into());
     };
-    let entered = lock_created(system, target, thread, budget, created)?;
-    if target.legacy
-        && let Attempt::Done(held) = &entered
-    {
+    let held = lock_created(system, target, thread, budget, created)?;
+    if target.legacy {
         system.pause(LEGACY_UNLINK_WINDOW);
-        if !is_held(system, held) {
-            return Ok(Attempt::Retry(Retry::Vanished));
+        if !is_held(system, &held) {
+            return Err(Retry::Vanished.into());
         }
     }
-    Ok(entered)
+    Ok(held)
 }
 
 /// Step 7. Other clients of a network filesystem do not read what is in the cache of this one.

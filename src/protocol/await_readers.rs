@@ -1,4 +1,4 @@
-//! How an owner, and an inspector, find out whether a lock still has readers.
+//! Checks whether a lock still has readers, for an owner and for an inspector.
 #![forbid(unsafe_code)]
 
 use super::error::Error;
@@ -14,7 +14,7 @@ use crate::platform::{Access, FsKind, LockMode, Opened, System, TryLock};
 /// [`Error::Contention`] if a reader holds it; [`Error::System`] as documented there.
 pub fn await_readers<S: System>(system: &S, target: &Target, pause_limit: PauseLimit) -> Result<(), Error> {
     RetryBudget::new(pause_limit, None)
-        .repeated(system, target, |budget| check_readers(system, target, budget, Access::ReadWrite))
+        .repeat(system, target, |budget| check_readers(system, target, budget, Access::ReadWrite))
 }
 
 /// Checks that no process has the kernel lock of the readers. With [`Access::ReadWrite`] it removes their file then.
@@ -23,34 +23,34 @@ pub(super) fn check_readers<S: System>(
     target: &Target,
     budget: &mut RetryBudget,
     access: Access,
-) -> Result<Attempt<()>, Error> {
+) -> Attempt<()> {
     match find_readers(system, target)? {
-        Some(_) => check_file(system, target, budget, access),
-        None => Ok(Attempt::Done(())),
+        Some(_) => check_readers_file(system, target, budget, access),
+        None => Ok(()),
     }
 }
 
 /// As [`check_readers`], of a file that exists.
-pub(super) fn check_file<S: System>(
+pub(super) fn check_readers_file<S: System>(
     system: &S,
     target: &Target,
     budget: &mut RetryBudget,
     access: Access,
-) -> Result<Attempt<()>, Error> {
+) -> Attempt<()> {
     let readers = target.of_readers();
     let file = match system.open(&readers.path, access) {
         Ok(Opened::File(file)) => file,
-        Ok(Opened::Leased) => return Ok(Attempt::Retry(Retry::Leased)),
-        Ok(Opened::Missing | Opened::NotAFile(_)) => return Ok(Attempt::Retry(Retry::Vanished)),
+        Ok(Opened::Leased) => return Err(Retry::Leased.into()),
+        Ok(Opened::Missing | Opened::NotAFile(_)) => return Err(Retry::Vanished.into()),
         Err(error) if budget.repeats_denied(system, &readers, &error) => {
-            return Ok(Attempt::Retry(Retry::BeingCreated));
+            return Err(Retry::BeingCreated.into());
         }
-        Err(error) => return Err(readers.system("open")(error)),
+        Err(error) => return Err(readers.system("open")(error).into()),
     };
     let id = system.stat(&file).map_err(readers.system("fstat"))?.id;
     if system.fs_kind(&file) == FsKind::Shared {
         // Readers refuse it, and a network filesystem may need a writable descriptor for the exclusive kernel lock.
-        return Ok(Attempt::Done(()));
+        return Ok(());
     }
     match system.try_lock(&file, LockMode::Exclusive).map_err(readers.system("flock"))? {
         TryLock::Acquired if access == Access::Read => system.unlock(&file),
@@ -58,25 +58,25 @@ pub(super) fn check_file<S: System>(
         TryLock::WouldBlock => {
             let shared = system.try_lock(&file, LockMode::Shared).map_err(readers.system("flock"))?;
             if shared == TryLock::WouldBlock {
-                return Ok(Attempt::Retry(Retry::ReadersChecked));
+                return Err(Retry::ReadersChecked.into());
             }
             // A reader of this process is not about to leave.
-            return Ok(if system.holds(id) {
-                Attempt::Refused(Refusal { holder: None, reason: Some(held_by_readers(system, target)) })
+            return Err(if system.holds(id) {
+                Refusal { holder: None, reason: Some(held_by_readers(system, target)) }.into()
             } else {
-                Attempt::Retry(Retry::HeldByReaders)
+                Retry::HeldByReaders.into()
             });
         }
-        TryLock::Unsupported => return Ok(Attempt::Done(())),
+        TryLock::Unsupported => return Ok(()),
     }
     if stat_if_current(system, &readers, id)?.is_none() {
-        return Ok(Attempt::Retry(Retry::Vanished));
+        return Err(Retry::Vanished.into());
     }
     if access == Access::ReadWrite
         && let Err(failed) = system.unlink(&readers.path, id)
         && !stays(&failed)
     {
-        return Err(readers.failed(failed));
+        return Err(readers.failed(failed).into());
     }
-    Ok(Attempt::Done(()))
+    Ok(())
 }

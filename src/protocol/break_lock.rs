@@ -10,7 +10,7 @@ use super::file::{not_a_file, overwrite, read, stat_if_current, stays};
 use super::judge::Verdict;
 use super::readers::stat_readers;
 use super::record::{Content, RELEASED};
-use super::retry::{Attempt, Refusal, Retry, RetryBudget};
+use super::retry::{Attempt, AttemptError, Refusal, Retry, RetryBudget};
 use super::target::Target;
 use crate::platform::{Access, FileKind, LockMode, Opened, Stat, System, TryLock, Unlinked};
 
@@ -24,16 +24,15 @@ use crate::platform::{Access, FileKind, LockMode, Opened, Stat, System, TryLock,
 /// [`Error::Stale`].
 pub fn break_lock<S: System>(system: &S, target: &Target, force: bool) -> Result<bool, Error> {
     if force {
-        let is_removed = RetryBudget::repeat(system, target, |_| remove(system, target))?;
+        let is_removed = RetryBudget::default().repeat(system, target, |_| remove(system, target))?;
         return Ok(remove_readers(system, target)? || is_removed);
     }
-    RetryBudget::repeat(system, target, |budget| match break_stale(system, target, budget)? {
-        Attempt::Done(false) => Ok(match check_readers(system, target, budget, Access::ReadWrite)? {
-            Attempt::Done(()) => Attempt::Done(false),
-            Attempt::Refused(refusal) => Attempt::Refused(refusal),
-            Attempt::Retry(retry) => Attempt::Retry(retry),
-        }),
-        broken => Ok(broken),
+    RetryBudget::default().repeat(system, target, |budget| {
+        let is_removed = break_stale(system, target, budget)?;
+        if !is_removed {
+            check_readers(system, target, budget, Access::ReadWrite)?;
+        }
+        Ok(is_removed)
     })
 }
 
@@ -52,75 +51,64 @@ fn remove_readers<S: System>(system: &S, target: &Target) -> Result<bool, Error>
     }
 }
 
-fn break_stale<S: System>(
-    system: &S,
-    target: &Target,
-    budget: &mut RetryBudget,
-) -> Result<Attempt<bool>, Error> {
-    let (file, stat) = match open_existing(system, target, Access::ReadWrite, budget)? {
-        Attempt::Done(opened) => opened,
-        Attempt::Retry(Retry::Missing) => return Ok(Attempt::Done(false)),
-        Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
-        Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
+fn break_stale<S: System>(system: &S, target: &Target, budget: &mut RetryBudget) -> Attempt<bool> {
+    let (file, stat) = match open_existing(system, target, Access::ReadWrite, budget) {
+        Err(AttemptError::Retry(Retry::Missing)) => return Ok(false),
+        opened => opened?,
     };
     if budget.in_creation_grace(system, &stat) {
-        return Ok(Attempt::Retry(Retry::BeingCreated));
+        return Err(Retry::BeingCreated.into());
     }
     let kernel_locks = match system.try_lock(&file, LockMode::Exclusive).map_err(target.system("flock"))? {
         TryLock::Acquired => true,
-        TryLock::WouldBlock => return Ok(classify_busy(system, target, budget, &file, &stat)?.cast()),
+        TryLock::WouldBlock => return Err(classify_busy(system, target, budget, &file, &stat)?),
         TryLock::Unsupported => false,
     };
     let Some(current) = stat_if_current(system, target, stat.id)? else {
-        return Ok(Attempt::Retry(Retry::Vanished));
+        return Err(Retry::Vanished.into());
     };
     let fs = system.fs_kind(&file);
-    let classified = classify(system, target, budget, &file, &current, (fs, kernel_locks))?;
-    let Some(Classified { verdict, record, .. }) = classified else {
-        return Ok(Attempt::Retry(Retry::Vanished));
-    };
-    let refused = match verdict {
-        Verdict::BeingCreated => return Ok(Attempt::Retry(Retry::BeingCreated)),
+    let Classified { verdict, record, .. } =
+        classify(system, target, budget, &file, &current, (fs, kernel_locks))?;
+    match verdict {
+        Verdict::BeingCreated => return Err(Retry::BeingCreated.into()),
         Verdict::Held(reason) => {
             let holder = record.map(|record| record.holder(current.modified));
-            Some(Refusal { holder, reason: Some(reason) })
+            return Err(Refusal { holder, reason: Some(reason) }.into());
         }
-        Verdict::Free => return Ok(Attempt::Done(false)),
-        Verdict::Stale(_) => None,
-    };
-    if let Some(refusal) = refused {
-        return Ok(Attempt::Refused(refusal));
+        Verdict::Free => return Ok(false),
+        Verdict::Stale(_) => {}
     }
     match system.unlink(&target.path, stat.id) {
-        Ok(unlinked) => Ok(after(unlinked)),
-        Err(failed) if stays(&failed) && overwrite(system, &file, &RELEASED) => Ok(Attempt::Done(true)),
-        Err(failed) => Err(target.failed(failed)),
+        Ok(unlinked) => is_removed(unlinked),
+        Err(failed) if stays(&failed) && overwrite(system, &file, &RELEASED) => Ok(true),
+        Err(failed) => Err(target.failed(failed).into()),
     }
 }
 
-fn after(unlinked: Unlinked) -> Attempt<bool> {
+fn is_removed(unlinked: Unlinked) -> Attempt<bool> {
     match unlinked {
-        Unlinked::Removed => Attempt::Done(true),
-        Unlinked::Missing => Attempt::Done(false),
-        Unlinked::Another => Attempt::Retry(Retry::Vanished),
+        Unlinked::Removed => Ok(true),
+        Unlinked::Missing => Ok(false),
+        Unlinked::Another => Err(Retry::Vanished.into()),
     }
 }
 
 /// Removes the file, also if it is held, whatever it contains. It needs no more permission than `unlink(2)`.
-fn remove<S: System>(system: &S, target: &Target) -> Result<Attempt<bool>, Error> {
+fn remove<S: System>(system: &S, target: &Target) -> Attempt<bool> {
     let path = &target.path;
     let Some(stat) = system.stat_path(path).map_err(target.system("lstat"))? else {
-        return Ok(Attempt::Done(false));
+        return Ok(false);
     };
     match stat.kind {
         FileKind::File => {}
-        kind => return Err(not_a_file(target, kind)),
+        kind => return Err(not_a_file(target, kind).into()),
     }
     if stat.links > 1
         && let Ok(Opened::File(file)) = system.open(path, Access::Read)
         && !matches!(read(system, target, &file, &stat), Ok(Content::Record(_) | Content::Released))
     {
-        return Err(not_a_file(target, FileKind::HardLink));
+        return Err(not_a_file(target, FileKind::HardLink).into());
     }
-    system.unlink(path, stat.id).map(after).map_err(|failed| target.failed(failed))
+    is_removed(system.unlink(path, stat.id).map_err(|failed| target.failed(failed))?)
 }

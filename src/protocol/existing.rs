@@ -1,14 +1,12 @@
 //! A file that exists: opening it, judging it, and classifying a busy kernel lock.
 #![forbid(unsafe_code)]
 
-use std::convert::Infallible;
-
 use super::error::Error;
 use super::file::{not_a_file, read, read_bytes, stat_if_current};
 use super::holder::{author, is_foreign};
 use super::judge::{Evidence, Verdict, judge};
 use super::record::{Content, Record};
-use super::retry::{Attempt, Refusal, Retry, RetryBudget};
+use super::retry::{Attempt, AttemptError, Refusal, Retry, RetryBudget};
 use super::target::Target;
 use crate::platform::{Access, FileKind, FsKind, LockMode, Opened, ProcessState, Stat, System, TryLock};
 
@@ -18,22 +16,22 @@ pub(super) fn open_existing<S: System>(
     target: &Target,
     access: Access,
     budget: &mut RetryBudget,
-) -> Result<Attempt<(S::File, Stat)>, Error> {
+) -> Attempt<(S::File, Stat)> {
     let path = &target.path;
     let file = match system.open(path, access) {
         Ok(Opened::File(file)) => file,
-        Ok(Opened::Missing) => return Ok(Attempt::Retry(Retry::Missing)),
-        Ok(Opened::Leased) => return Ok(Attempt::Retry(Retry::Leased)),
-        Ok(Opened::NotAFile(kind)) => return Err(not_a_file(target, kind)),
+        Ok(Opened::Missing) => return Err(Retry::Missing.into()),
+        Ok(Opened::Leased) => return Err(Retry::Leased.into()),
+        Ok(Opened::NotAFile(kind)) => return Err(not_a_file(target, kind).into()),
         Err(error) => {
             // A umask can make a new file unreadable until its creator has set the mode.
             let is_new = matches!(system.stat_path(path), Ok(Some(stat))
                 if stat.kind == FileKind::File && budget.in_creation_grace(system, &stat));
-            return if is_new || budget.repeats_denied(system, target, &error) {
-                Ok(Attempt::Retry(Retry::BeingCreated))
+            return Err(if is_new || budget.repeats_denied(system, target, &error) {
+                Retry::BeingCreated.into()
             } else {
-                Err(target.system("open")(error))
-            };
+                target.system("open")(error).into()
+            });
         }
     };
     let stat = system.stat(&file).map_err(target.system("fstat"))?;
@@ -41,23 +39,23 @@ pub(super) fn open_existing<S: System>(
         (FileKind::File, 0) => {
             // `unlink(2)` removes the link a moment before the name; a mount point keeps its name.
             if system.is_mount_point(path) {
-                return Err(not_a_file(target, FileKind::Unlinked));
+                return Err(not_a_file(target, FileKind::Unlinked).into());
             }
-            return Ok(Attempt::Retry(Retry::Vanished));
+            return Err(Retry::Vanished.into());
         }
         (FileKind::File, 1) => {}
         (FileKind::File, _) => {
             let content = read(system, target, &file, &stat)?;
             if !matches!(content, Content::Record(_) | Content::Released) {
-                return Err(not_a_file(target, FileKind::HardLink));
+                return Err(not_a_file(target, FileKind::HardLink).into());
             }
         }
-        (kind, _) => return Err(not_a_file(target, kind)),
+        (kind, _) => return Err(not_a_file(target, kind).into()),
     }
     if !target.trusts_others() && system.is_planted(path, stat.owner) {
-        return Err(not_a_file(target, FileKind::Planted));
+        return Err(not_a_file(target, FileKind::Planted).into());
     }
-    Ok(Attempt::Done((file, stat)))
+    Ok((file, stat))
 }
 
 /// The content of a file, and the verdict on it.
@@ -67,7 +65,7 @@ pub(super) struct Classified {
     pub(super) bytes: Vec<u8>,
 }
 
-/// Reads and judges a file whose kernel lock this process holds, or whose filesystem has none. `None`: it vanished.
+/// Reads and judges a file whose kernel lock this process holds, or whose filesystem has none.
 pub(super) fn classify<S: System>(
     system: &S,
     target: &Target,
@@ -75,7 +73,7 @@ pub(super) fn classify<S: System>(
     file: &S::File,
     stat: &Stat,
     (fs, kernel_locks): (FsKind, bool),
-) -> Result<Option<Classified>, Error> {
+) -> Attempt<Classified> {
     let (content, bytes) = read_bytes(system, target, file, stat)?;
     let released = content == Content::Released;
     let record = if let Content::Record(record) = content { Some(record) } else { None };
@@ -95,9 +93,9 @@ pub(super) fn classify<S: System>(
         && matches!(verdict, Verdict::Stale(_))
         && stat_if_current(system, target, stat.id)?.is_none()
     {
-        return Ok(None);
+        return Err(Retry::Vanished.into());
     }
-    Ok(Some(Classified { verdict, record, bytes }))
+    Ok(Classified { verdict, record, bytes })
 }
 
 /// Classifies a busy kernel lock: that of an inspector, or of an owner.
@@ -107,10 +105,10 @@ pub(super) fn classify_busy<S: System>(
     budget: &mut RetryBudget,
     file: &S::File,
     stat: &Stat,
-) -> Result<Attempt<Infallible>, Error> {
+) -> Result<AttemptError, Error> {
     // An inspector holds the lock in shared mode, so a shared lock succeeds.
     if system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? == TryLock::Acquired {
-        return Ok(Attempt::Retry(Retry::HeldByInspector));
+        return Ok(Retry::HeldByInspector.into());
     }
     classify_owner(system, target, budget, file, stat, &|record| system.process_exists(record.pid))
 }
@@ -124,25 +122,24 @@ pub(super) fn classify_owner<S: System>(
     file: &S::File,
     stat: &Stat,
     runs: &dyn Fn(&Record) -> bool,
-) -> Result<Attempt<Infallible>, Error> {
+) -> Result<AttemptError, Error> {
     (budget.locked, budget.ended) = (Some(stat.id), None);
     let Content::Record(record) = read(system, target, file, stat)? else {
-        return Ok(Attempt::Retry(Retry::RecordPending));
+        return Ok(Retry::RecordPending.into());
     };
     // A process that takes over a copy has not written its record yet: this one names the holder of the original.
     if record.is_copy(stat.id) && system.fs_kind(file) == FsKind::Local {
-        return Ok(Attempt::Retry(Retry::RecordPending));
+        return Ok(Retry::RecordPending.into());
     }
     let holder = Some(record.holder(stat.modified));
     if is_foreign(system, &record) {
         budget.named_holder = holder;
-        return Ok(Attempt::Retry(Retry::OwnerNotVisible));
+        return Ok(Retry::OwnerNotVisible.into());
     }
-    Ok(if runs(&record) {
-        Attempt::Refused(Refusal { holder, reason: None })
-    } else {
-        // Windows has no such inheritance, and the legacy lock has no kernel lock.
-        budget.ended = holder.filter(|_| cfg!(not(windows)) && record.v.is_some());
-        Attempt::Retry(Retry::RecordPending)
-    })
+    if runs(&record) {
+        return Ok(Refusal { holder, reason: None }.into());
+    }
+    // Windows has no such inheritance, and the legacy lock has no kernel lock.
+    budget.ended = holder.filter(|_| cfg!(not(windows)) && record.v.is_some());
+    Ok(Retry::RecordPending.into())
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use super::record::Holder;
-use super::target::readers_of;
+use super::target::{Target, readers_of};
 use crate::platform::{FileId, System};
 
 pub(crate) const FILE_CLOSED: &str = "another part of this program closed its file";
@@ -33,6 +33,20 @@ pub struct Held<F> {
 }
 
 impl<F> Held<F> {
+    /// A lock that this process holds exclusively, and did not take over.
+    pub(super) fn new(file: F, id: FileId, target: &Target, holder: Holder) -> Self {
+        Self {
+            file,
+            id,
+            path: target.path.clone(),
+            holder,
+            taken_over: None,
+            previous_record: Vec::new(),
+            shared: false,
+            has_readers: false,
+        }
+    }
+
     /// Whether other processes may hold it too, in shared mode.
     #[must_use]
     pub fn is_shared(&self) -> bool {

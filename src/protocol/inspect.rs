@@ -12,7 +12,7 @@ use super::holder::{describe, is_foreign, is_running, without_record};
 use super::judge::Verdict;
 use super::readers::{describe_readers, readers};
 use super::record::{Content, Holder, Record};
-use super::retry::{Attempt, BEING_CREATED, Refusal, Retry, RetryBudget};
+use super::retry::{Attempt, AttemptError, BEING_CREATED, Refusal, Retry, RetryBudget};
 use super::target::Target;
 use crate::platform::{Access, LockMode, ProcessDetails, Stat, System, TryLock};
 
@@ -50,7 +50,8 @@ pub struct LockStatus {
 /// # Errors
 /// [`Error::Symlink`], [`Error::NotAFile`] and [`Error::System`] as documented there.
 pub fn inspect<S: System>(system: &S, target: &Target) -> Result<LockStatus, Error> {
-    let inspected = RetryBudget::repeat(system, target, |budget| inspect_path(system, target, budget));
+    let inspected =
+        RetryBudget::default().repeat(system, target, |budget| inspect_path(system, target, budget));
     let status = match inspected {
         Err(Error::Contention { holder, reason, .. }) => {
             let reason = reason.or_else(|| holder.as_ref().map(describe));
@@ -59,8 +60,8 @@ pub fn inspect<S: System>(system: &S, target: &Target) -> Result<LockStatus, Err
         Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => free(target),
         other => other?,
     };
-    let checked =
-        RetryBudget::repeat(system, target, |budget| check_readers(system, target, budget, Access::Read));
+    let checked = RetryBudget::default()
+        .repeat(system, target, |budget| check_readers(system, target, budget, Access::Read));
     match checked {
         Ok(()) => Ok(status),
         Err(Error::Contention { .. }) => Ok(with_readers(system, status, readers(system, target))),
@@ -91,12 +92,10 @@ pub(super) fn inspect_path<S: System>(
     system: &S,
     target: &Target,
     budget: &mut RetryBudget,
-) -> Result<Attempt<LockStatus>, Error> {
-    let (file, stat) = match open_existing(system, target, Access::Read, budget)? {
-        Attempt::Done(opened) => opened,
-        Attempt::Retry(Retry::Missing) => return Ok(Attempt::Done(free(target))),
-        Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
-        Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
+) -> Attempt<LockStatus> {
+    let (file, stat) = match open_existing(system, target, Access::Read, budget) {
+        Err(AttemptError::Retry(Retry::Missing)) => return Ok(free(target)),
+        opened => opened?,
     };
     inspect_open_file(system, target, budget, &file, &stat)
 }
@@ -107,25 +106,23 @@ fn inspect_open_file<S: System>(
     budget: &mut RetryBudget,
     file: &S::File,
     stat: &Stat,
-) -> Result<Attempt<LockStatus>, Error> {
+) -> Attempt<LockStatus> {
     if budget.in_creation_grace(system, stat) {
         let owner = system.lock_owner(stat.id);
         let reason = Some(owner.map_or_else(|| BEING_CREATED.to_owned(), |pid| without_record(Some(pid))));
-        return Ok(Attempt::Refused(Refusal { holder: None, reason }));
+        return Err(Refusal { holder: None, reason }.into());
     }
     let fs = system.fs_kind(file);
     // A record that names a live process is enough. The kernel lock stays free for a process that acquires.
-    let Some(first) = classify(system, target, budget, file, stat, (fs, true))? else {
-        return Ok(Attempt::Retry(Retry::Vanished));
-    };
+    let first = classify(system, target, budget, file, stat, (fs, true))?;
     if let Classified { verdict: Verdict::Held(_), record: Some(found), .. } = &first {
         let holder = found.holder(stat.modified);
-        let retry = read(system, target, file, stat)?;
-        if let Content::Record(record) = retry
+        let reread = read(system, target, file, stat)?;
+        if let Content::Record(record) = reread
             && !is_foreign(system, &record)
             && system.process_exists(record.pid)
         {
-            return Ok(Attempt::Refused(Refusal { holder: Some(holder), reason: None }));
+            return Err(Refusal { holder: Some(holder), reason: None }.into());
         }
     }
     let kernel_locks = match system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? {
@@ -136,19 +133,19 @@ fn inspect_open_file<S: System>(
         }
         TryLock::WouldBlock => {
             let runs = |record: &Record| is_running(system, record.pid, record.start_time);
-            return Ok(classify_owner(system, target, budget, file, stat, &runs)?.cast());
+            return Err(classify_owner(system, target, budget, file, stat, &runs)?);
         }
         TryLock::Unsupported => false,
     };
     let Some(current) = stat_if_current(system, target, stat.id)? else {
-        return Ok(Attempt::Retry(Retry::Vanished));
+        return Err(Retry::Vanished.into());
     };
-    let classified = classify(system, target, budget, file, &current, (fs, kernel_locks))?;
+    let Classified { verdict, record, bytes } =
+        classify(system, target, budget, file, &current, (fs, kernel_locks))?;
     // The content that did not change is that of the moment of the kernel lock, when no process owned the file.
-    let Some(Classified { verdict, record, .. }) = classified.filter(|found| found.bytes == first.bytes)
-    else {
-        return Ok(Attempt::Retry(Retry::Vanished));
-    };
+    if bytes != first.bytes {
+        return Err(Retry::Vanished.into());
+    }
     let holder = record.map(|record| record.holder(current.modified));
     let (state, reason) = match verdict {
         Verdict::BeingCreated => (LockState::Held, BEING_CREATED.to_owned()),
@@ -159,5 +156,5 @@ fn inspect_open_file<S: System>(
         Verdict::Held(reason) => (LockState::Held, reason),
         Verdict::Stale(reason) => (LockState::Stale, reason),
     };
-    Ok(Attempt::Done(status(target, state, holder, reason)))
+    Ok(status(target, state, holder, reason))
 }

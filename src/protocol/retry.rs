@@ -1,7 +1,6 @@
 //! Attempts: why one is repeated, how often, and for how long.
 #![forbid(unsafe_code)]
 
-use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
@@ -56,19 +55,31 @@ impl PauseLimit {
 pub type EmptyFile = Option<(FileId, Duration)>;
 
 /// The result of one attempt.
-pub(super) enum Attempt<T> {
-    Done(T),
+pub(super) type Attempt<T> = Result<T, AttemptError>;
+
+/// Why an attempt did not succeed.
+pub(super) enum AttemptError {
     Refused(Refusal),
+    /// The next attempt of the same call can succeed.
     Retry(Retry),
+    Failed(Error),
 }
 
-impl Attempt<Infallible> {
-    pub(super) fn cast<T>(self) -> Attempt<T> {
-        match self {
-            Self::Done(never) => match never {},
-            Self::Refused(refusal) => Attempt::Refused(refusal),
-            Self::Retry(retry) => Attempt::Retry(retry),
-        }
+impl From<Refusal> for AttemptError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Retry> for AttemptError {
+    fn from(retry: Retry) -> Self {
+        Self::Retry(retry)
+    }
+}
+
+impl From<Error> for AttemptError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -232,53 +243,36 @@ impl RetryBudget {
         target.contention(None, Some(reason.to_owned()))
     }
 
-    /// Repeats `attempt` until it is done or refused.
+    /// Repeats `attempt` until it succeeds, is refused or fails, or a bound is reached.
     pub(super) fn repeat<S: System, T>(
-        system: &S,
-        target: &Target,
-        attempt: impl FnMut(&mut Self) -> Result<Attempt<T>, Error>,
-    ) -> Result<T, Error> {
-        Self::default().repeated(system, target, attempt)
-    }
-
-    pub(super) fn repeated<S: System, T>(
         &mut self,
         system: &S,
         target: &Target,
-        mut attempt: impl FnMut(&mut Self) -> Result<Attempt<T>, Error>,
+        mut attempt: impl FnMut(&mut Self) -> Attempt<T>,
     ) -> Result<T, Error> {
         loop {
-            let failed = match attempt(self) {
-                Ok(Attempt::Done(done)) => return Ok(done),
-                Ok(Attempt::Refused(Refusal { holder, reason })) => {
-                    return Err(target.contention(holder, reason));
-                }
-                Ok(Attempt::Retry(retry)) => Ok(retry),
-                Err(error) => Err(error),
-            };
-            self.pause(system, target, failed)?;
+            match attempt(self) {
+                Ok(done) => return Ok(done),
+                Err(error) => self.pause(system, target, error)?,
+            }
         }
     }
 
-    /// Pauses before the next attempt, or returns the reason why there is none.
-    fn pause<S: System>(
-        &mut self,
-        system: &S,
-        target: &Target,
-        failed: Result<Retry, Error>,
-    ) -> Result<(), Error> {
-        let kind = match &failed {
-            Err(Error::System { syscall, source, .. }) => Some((*syscall, source.kind())),
-            _ => None,
-        };
-        let (retry, error) = match (failed, kind) {
-            (Ok(retry), _) => (retry, None),
-            // Another client of NFS has removed the file.
-            (Err(error), Some((_, io::ErrorKind::StaleNetworkFileHandle))) => (Retry::Vanished, Some(error)),
-            (Err(_), Some(("read", io::ErrorKind::ResourceBusy))) => {
-                (Retry::RecordPending, Some(target.contention(None, Some(UNREADABLE.to_owned()))))
+    /// Pauses before the next attempt, or returns the error if there is none.
+    fn pause<S: System>(&mut self, system: &S, target: &Target, failed: AttemptError) -> Result<(), Error> {
+        let (retry, error) = match failed {
+            AttemptError::Refused(Refusal { holder, reason }) => {
+                return Err(target.contention(holder, reason));
             }
-            (Err(error), _) => return Err(error),
+            AttemptError::Retry(retry) => (retry, None),
+            AttemptError::Failed(error) => match failed_call(&error) {
+                // Another client of NFS has removed the file.
+                Some((_, io::ErrorKind::StaleNetworkFileHandle)) => (Retry::Vanished, Some(error)),
+                Some(("read", io::ErrorKind::ResourceBusy)) => {
+                    (Retry::RecordPending, Some(target.contention(None, Some(UNREADABLE.to_owned()))))
+                }
+                _ => return Err(error),
+            },
         };
         if retry == Retry::BeingCreated
             && let Some(reason) = self.locked_without_record(system, target)
@@ -291,6 +285,13 @@ impl RetryBudget {
             _ => return Err(error.unwrap_or_else(|| self.give_up(system, target, retry))),
         }
         Ok(())
+    }
+}
+
+fn failed_call(error: &Error) -> Option<(&'static str, io::ErrorKind)> {
+    match error {
+        Error::System { syscall, source, .. } => Some((syscall, source.kind())),
+        _ => None,
     }
 }
 

@@ -12,7 +12,7 @@ use super::file::{not_a_file, stat_if_current};
 use super::held::{FILE_CLOSED, Held, NAMES_ANOTHER, NAMES_NONE, TakenOver};
 use super::inspect::{LockState, inspect_path};
 use super::record::Record;
-use super::retry::{Attempt, Refusal, Retry, RetryBudget};
+use super::retry::{Attempt, AttemptError, Refusal, Retry, RetryBudget};
 use super::target::{Target, readers_of, system_error};
 use crate::platform::{Access, FileKind, FsKind, LockMode, Opened, Stat, System, TryLock};
 
@@ -22,57 +22,37 @@ pub(super) fn acquire_shared<S: System>(
     target: &Target,
     thread: u32,
     budget: &mut RetryBudget,
-) -> Result<Attempt<Held<S::File>>, Error> {
+) -> Attempt<Held<S::File>> {
     // S1. First the path: the kernel lock of the readers would delay an owner that waits for it.
-    match check_path(system, target, budget)? {
-        Attempt::Done(_) => {}
-        Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
-        Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
-    }
+    check_path(system, target, budget)?;
     // S2. The file of the readers.
     let readers = target.of_readers();
-    let (file, stat) = match open_or_create(system, &readers, budget)? {
-        Attempt::Done(opened) => opened,
-        Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
-        Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
-    };
+    let (file, stat) = open_or_create(system, &readers, budget)?;
     // S3. Its kernel lock. A process that checks for readers, or removes the file, holds it exclusively for a moment.
     let unsupported = match system.try_lock(&file, LockMode::Shared).map_err(readers.system("flock"))? {
         TryLock::Acquired if system.fs_kind(&file) == FsKind::Local => None,
         TryLock::Acquired => Some("shared mode needs a filesystem of this machine"),
-        TryLock::WouldBlock => return Ok(Attempt::Retry(Retry::ReadersChecked)),
+        TryLock::WouldBlock => return Err(Retry::ReadersChecked.into()),
         TryLock::Unsupported => Some("shared mode needs a filesystem with kernel locks"),
     };
     // S4. Check that the path of the readers still names the locked file.
     if stat_if_current(system, &readers, stat.id)?.is_none() {
-        return Ok(Attempt::Retry(Retry::Vanished));
+        return Err(Retry::Vanished.into());
     }
     let record = Record::of(system.identity(), thread, system.wall_clock(), FsKind::Local);
-    let held = Held {
-        file,
-        id: stat.id,
-        path: target.path.clone(),
-        holder: record.into_holder(),
-        taken_over: None,
-        previous_record: Vec::new(),
-        shared: true,
-        has_readers: false,
-    };
+    let held = Held { shared: true, ..Held::new(file, stat.id, target, record.into_holder()) };
     if let Some(reason) = unsupported {
         let _ = release_shared(system, held);
-        return Err(Error::Unsupported { path: target.path.clone(), reason });
+        return Err(Error::Unsupported { path: target.path.clone(), reason }.into());
     }
     // S5. Check the path again: an owner that acquired since S1 may have found no reader.
-    let checked = check_path(system, target, budget);
-    if let Ok(Attempt::Done(taken_over)) = checked {
-        return Ok(Attempt::Done(Held { taken_over, ..held }));
+    match check_path(system, target, budget) {
+        Ok(taken_over) => Ok(Held { taken_over, ..held }),
+        Err(error) => {
+            let _ = release_shared(system, held);
+            Err(error)
+        }
     }
-    let _ = release_shared(system, held);
-    Ok(match checked? {
-        Attempt::Done(_) => Attempt::Retry(Retry::Vanished),
-        Attempt::Refused(refusal) => Attempt::Refused(refusal),
-        Attempt::Retry(retry) => Attempt::Retry(retry),
-    })
 }
 
 /// Checks that the path has no owner. Returns the previous owner if it did not release.
@@ -80,50 +60,50 @@ fn check_path<S: System>(
     system: &S,
     target: &Target,
     budget: &mut RetryBudget,
-) -> Result<Attempt<Option<TakenOver>>, Error> {
-    let status = match inspect_path(system, target, budget)? {
-        Attempt::Done(status) => status,
+) -> Attempt<Option<TakenOver>> {
+    let status = match inspect_path(system, target, budget) {
         // Its creator is about to write its record.
-        Attempt::Refused(Refusal { holder: None, .. }) => return Ok(Attempt::Retry(Retry::BeingCreated)),
-        Attempt::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
-        Attempt::Retry(retry) => return Ok(Attempt::Retry(retry)),
+        Err(AttemptError::Refused(Refusal { holder: None, .. })) => return Err(Retry::BeingCreated.into()),
+        inspected => inspected?,
     };
-    Ok(match status.state {
-        LockState::Free => Attempt::Done(None),
-        LockState::Stale => Attempt::Done(Some(TakenOver { holder: status.holder, reason: status.reason })),
-        LockState::Held => Attempt::Refused(Refusal { holder: status.holder, reason: Some(status.reason) }),
-    })
+    match status.state {
+        LockState::Free => Ok(None),
+        LockState::Stale => Ok(Some(TakenOver { holder: status.holder, reason: status.reason })),
+        LockState::Held => Err(Refusal { holder: status.holder, reason: Some(status.reason) }.into()),
+    }
 }
 
 fn open_or_create<S: System>(
     system: &S,
     readers: &Target,
     budget: &mut RetryBudget,
-) -> Result<Attempt<(S::File, Stat)>, Error> {
+) -> Attempt<(S::File, Stat)> {
     if let Some(file) = system.create(&readers.path).map_err(readers.system("open"))? {
         let stat = system.stat(&file).map_err(readers.system("fstat"))?;
         if stat.mode & readers.mode != readers.mode {
             system.set_mode(&file, readers.mode).map_err(readers.system("fchmod"))?;
         }
-        return Ok(Attempt::Done((file, stat)));
+        return Ok((file, stat));
     }
     let file = match system.open(&readers.path, Access::ReadWrite) {
         Ok(Opened::File(file)) => file,
-        Ok(Opened::Missing) => return Ok(Attempt::Retry(Retry::Missing)),
-        Ok(Opened::Leased) => return Ok(Attempt::Retry(Retry::Leased)),
-        Ok(Opened::NotAFile(kind)) => return Err(not_a_file(readers, kind)),
+        Ok(Opened::Missing) => return Err(Retry::Missing.into()),
+        Ok(Opened::Leased) => return Err(Retry::Leased.into()),
+        Ok(Opened::NotAFile(kind)) => return Err(not_a_file(readers, kind).into()),
         Err(error) if budget.repeats_denied(system, readers, &error) => {
-            return Ok(Attempt::Retry(Retry::BeingCreated));
+            return Err(Retry::BeingCreated.into());
         }
-        Err(error) => return Err(readers.system("open")(error)),
+        Err(error) => return Err(readers.system("open")(error).into()),
     };
     let stat = system.stat(&file).map_err(readers.system("fstat"))?;
     match stat.kind {
-        FileKind::File if stat.links == 0 => Ok(Attempt::Retry(Retry::Vanished)),
-        FileKind::File if stat.size > 0 => Err(not_a_file(readers, FileKind::NotALock)),
-        FileKind::File if !is_trusted(system, readers, &stat) => Err(not_a_file(readers, FileKind::Planted)),
-        FileKind::File => Ok(Attempt::Done((file, stat))),
-        kind => Err(not_a_file(readers, kind)),
+        FileKind::File if stat.links == 0 => Err(Retry::Vanished.into()),
+        FileKind::File if stat.size > 0 => Err(not_a_file(readers, FileKind::NotALock).into()),
+        FileKind::File if !is_trusted(system, readers, &stat) => {
+            Err(not_a_file(readers, FileKind::Planted).into())
+        }
+        FileKind::File => Ok((file, stat)),
+        kind => Err(not_a_file(readers, kind).into()),
     }
 }
 
