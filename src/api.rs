@@ -207,7 +207,7 @@ fn order_of(path: &Path) -> Vec<u16> {
 fn acquire(slots: &[Target], timeout: Duration) -> Result<Lock, Error> {
     let held = wait::acquire(Owner::PROGRAM, slots, 0, timeout)?;
     let (path, holder, taken_over) = (held.path.clone(), held.holder.clone(), held.taken_over.clone());
-    match table::enter(Owner::PROGRAM, held, false) {
+    match table::add(Owner::PROGRAM, held, false) {
         Some(id) => Ok(Lock { id, path, holder, taken_over }),
         None => Err(Error::Lost { path, reason: "its owner has ended" }),
     }

@@ -204,7 +204,7 @@ pub(crate) fn unshare_owner(owner: Owner) -> bool {
 }
 
 /// Adds a lock that is not delivered yet. If its owner has ended, the lock is rolled back.
-pub(crate) fn enter(owner: Owner, held: Held<<Os as System>::File>, claimable: bool) -> Option<LockId> {
+pub(crate) fn add(owner: Owner, held: Held<<Os as System>::File>, claimable: bool) -> Option<LockId> {
     let mut table = table();
     if owner != Owner::PROGRAM && !table.open.contains(&owner) {
         drop(table);

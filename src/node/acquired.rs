@@ -31,7 +31,8 @@ impl Drop for Acquired {
 }
 
 impl Acquired {
-    pub(super) fn enter(
+    /// Adds a lock to the table of this process.
+    pub(super) fn add(
         owner: Owner,
         held: Held<<Os as System>::File>,
         target: Target,
@@ -39,7 +40,7 @@ impl Acquired {
     ) -> std::result::Result<Self, Error> {
         let created_at = held.holder.created_at;
         let taken_over = held.taken_over.clone();
-        match table::enter(owner, held, claimable) {
+        match table::add(owner, held, claimable) {
             Some(id) => Ok(Self { id, target, created_at, taken_over, delivered: false }),
             None => Err(Error::Lost { path: target.path, reason: "its thread has ended" }),
         }

@@ -49,7 +49,7 @@ fn attempt(owner: Owner, thread: u32, target: Target, timeout: Duration, claimab
     let pending = PendingWork::begin(owner);
     Box::new(move || {
         let held = wait::try_once(&target, thread, timeout)?;
-        let acquired = Acquired::enter(owner, held, target, claimable);
+        let acquired = Acquired::add(owner, held, target, claimable);
         drop(pending);
         acquired.map(Value::Lock)
     })
@@ -84,7 +84,7 @@ pub fn acquire<'env>(
             let of_waiter = target.clone();
             let answer = move |done: wait::Answer| {
                 settle(done.map(|held| {
-                    held.and_then(|held| Acquired::enter(owner, held, of_waiter, true).map(Value::Lock))
+                    held.and_then(|held| Acquired::add(owner, held, of_waiter, true).map(Value::Lock))
                 }));
             };
             wait::start_for_creator(owner, thread, target, Box::new(answer));
@@ -121,7 +121,7 @@ pub fn acquire_sync<'env>(
         let State { owner, thread, .. } = *state;
         if timeout.is_zero() {
             let held = protocol::acquire(Os::get(), &target, thread);
-            let acquired = held.and_then(|held| Acquired::enter(owner, held, target, false));
+            let acquired = held.and_then(|held| Acquired::add(owner, held, target, false));
             let create = Create { lock, failure, delivers: true };
             return returned(env, acquired.map(Value::Lock), Some(&create));
         }

@@ -212,7 +212,7 @@ pub fn last_refusal(env: &Env, id: f64) -> Result<Option<JsRefused>> {
 
 fn start(state: &State, id: WaiterId, target: Target, left: f64, claimable: bool, answer: Settle) {
     let State { owner, thread, .. } = *state;
-    let order = AcquireRequest {
+    let request = AcquireRequest {
         owner,
         thread,
         target: target.clone(),
@@ -221,10 +221,10 @@ fn start(state: &State, id: WaiterId, target: Target, left: f64, claimable: bool
     };
     let answer = move |done: wait::Answer| {
         answer(done.map(|outcome| {
-            outcome.and_then(|held| Acquired::enter(owner, held, target, claimable).map(Value::Lock))
+            outcome.and_then(|held| Acquired::add(owner, held, target, claimable).map(Value::Lock))
         }));
     };
-    wait::start(id, order, Box::new(answer));
+    wait::start(id, request, Box::new(answer));
 }
 
 pub(super) fn milliseconds(number: f64) -> Duration {

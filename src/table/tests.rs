@@ -27,8 +27,8 @@ fn closing_an_owner_releases_only_its_locks() {
     let (mine, theirs) = (tempfile::tempdir().expect("a"), tempfile::tempdir().expect("b"));
     let (mine, theirs) = (target(mine.path()), target(theirs.path()));
     let (owner, other) = (open_owner(), open_owner());
-    let gone = enter(owner, acquire(&mine), true).expect("entered");
-    let stays = enter(other, acquire(&theirs), true).expect("entered");
+    let gone = add(owner, acquire(&mine), true).expect("added");
+    let stays = add(other, acquire(&theirs), true).expect("added");
     assert_eq!(find(other, &mine.path), None, "another owner's lock is not found");
     close_owner(owner, || ());
     assert!(!is_held(gone) && !mine.path.exists());
@@ -48,12 +48,12 @@ fn an_undelivered_take_over_is_rolled_back() {
         |owner, _| close_owner(owner, || ()),
     ] {
         std::fs::write(&target.path, "no record").expect("written");
-        end(owner, enter(owner, acquire(&target), true).expect("entered"));
+        end(owner, add(owner, acquire(&target), true).expect("added"));
         assert!(target.path.exists(), "the error has no recipient");
     }
-    assert_eq!(enter(owner, acquire(&target), true), None, "the owner has ended");
+    assert_eq!(add(owner, acquire(&target), true), None, "the owner has ended");
     assert!(target.path.exists());
-    let id = enter(open_owner(), acquire(&target), true).expect("entered");
+    let id = add(open_owner(), acquire(&target), true).expect("added");
     set_delivered(id, true);
     release(id).expect("held").expect("released");
     assert!(!target.path.exists());
@@ -65,7 +65,7 @@ fn a_lock_acquired_for_a_closed_owner_is_released() {
     let (target, owner) = (target(directory.path()), open_owner());
     close_owner(owner, || ());
     assert!(!table().open.contains(&owner), "its owner was removed");
-    assert_eq!(enter(owner, acquire(&target), true), None);
+    assert_eq!(add(owner, acquire(&target), true), None);
     assert!(!target.path.exists());
 }
 
@@ -73,7 +73,7 @@ fn a_lock_acquired_for_a_closed_owner_is_released() {
 fn an_undelivered_lock_is_claimed_once() {
     let directory = tempfile::tempdir().expect("a directory");
     let (target, owner) = (target(directory.path()), open_owner());
-    let first = enter(owner, acquire(&target), true).expect("entered");
+    let first = add(owner, acquire(&target), true).expect("added");
     assert!(claim(open_owner(), &target.path, Some(first)).is_none(), "not for another owner");
     let (id, ..) = claim(owner, &target.path, None).expect("it was not delivered");
     assert!(!set_delivered(first, true) && release(first).is_none(), "its own call does not find it");
@@ -88,7 +88,7 @@ fn an_undelivered_lock_is_claimed_once() {
 fn the_lock_of_a_synchronous_call_is_not_claimed() {
     let directory = tempfile::tempdir().expect("a directory");
     let (target, owner) = (target(directory.path()), open_owner());
-    let id = enter(owner, acquire(&target), false).expect("entered");
+    let id = add(owner, acquire(&target), false).expect("added");
     assert!(claim(owner, &target.path, Some(id)).is_none(), "its own call waits for it");
     assert!(release(id).is_some());
 }
@@ -99,12 +99,12 @@ fn an_owner_is_open_until_its_last_environment_ends() {
     let (target, owner) = (target(directory.path()), open_owner());
     assert_eq!(share_owner(owner), owner);
     assert!(unshare_owner(owner), "one remains");
-    assert!(enter(owner, acquire(&target), true).is_some_and(|id| release(id).is_some()));
+    assert!(add(owner, acquire(&target), true).is_some_and(|id| release(id).is_some()));
     assert!(!unshare_owner(owner), "it was the last one");
-    assert!(enter(owner, acquire(&target), true).is_none());
+    assert!(add(owner, acquire(&target), true).is_none());
     assert_eq!(share_owner(share_owner(owner)), owner);
     close_owner(owner, || ());
-    assert!(enter(owner, acquire(&target), true).is_none(), "its thread has ended");
+    assert!(add(owner, acquire(&target), true).is_none(), "its thread has ended");
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn find_matches_another_name_of_the_directory() {
     std::fs::create_dir(&real).expect("made");
     std::os::unix::fs::symlink(&real, &link).expect("linked");
     let owner = open_owner();
-    let id = enter(owner, acquire(&target(&real)), true).expect("entered");
+    let id = add(owner, acquire(&target(&real)), true).expect("added");
     assert_eq!(find(owner, &target(&link).path), None, "the program does not have it yet");
     set_delivered(id, true);
     assert_eq!(find(owner, &target(&link).path), Some(id));
@@ -165,7 +165,7 @@ fn a_lock_is_claimed_under_another_name_of_its_directory() {
     std::fs::create_dir(&real).expect("made");
     std::os::unix::fs::symlink(&real, &link).expect("linked");
     let (real, link, owner) = (target(&real), target(&link), open_owner());
-    let first = enter(owner, acquire(&real), true).expect("entered");
+    let first = add(owner, acquire(&real), true).expect("added");
     assert!(claim(owner, &link.path, None).is_none(), "no disk is read");
     let found = find_claimable(owner, &link.path);
     assert_eq!(found, Some(first));
@@ -183,7 +183,7 @@ fn locks_of_one_path_are_removed_in_any_order() {
     let options = LockOptions { shared: true, legacy: false, ..LockOptions::in_directory(directory.path()) };
     let (target, owner) = (options.resolve().expect("a path"), open_owner());
     for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0], [1, 2, 0]] {
-        let ids = [(); 3].map(|()| enter(owner, acquire(&target), true).expect("entered"));
+        let ids = [(); 3].map(|()| add(owner, acquire(&target), true).expect("added"));
         for id in ids {
             set_delivered(id, true);
         }

@@ -62,9 +62,9 @@ pub(crate) fn acquire(
     let mut ids = Vec::with_capacity(waiting.len());
     for target in waiting {
         let id = if ids.is_empty() { id } else { WaiterId::next() };
-        let order = AcquireRequest { owner, thread, target: target.clone(), timeout, only_creator: false };
+        let request = AcquireRequest { owner, thread, target: target.clone(), timeout, only_creator: false };
         let sender = sender.clone();
-        start(id, order, Box::new(move |answer| drop(sender.send(answer))));
+        start(id, request, Box::new(move |answer| drop(sender.send(answer))));
         ids.push(id);
     }
     drop(sender);
@@ -180,6 +180,6 @@ pub(crate) fn start_for_creator(
     target: Target,
     answer: Box<dyn FnOnce(Answer) + Send>,
 ) {
-    let order = AcquireRequest { owner, thread, target, timeout: CREATION, only_creator: true };
-    start(WaiterId::for_creator(), order, answer);
+    let request = AcquireRequest { owner, thread, target, timeout: CREATION, only_creator: true };
+    start(WaiterId::for_creator(), request, answer);
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::job::{Attempt, Job, Observation, Observed, Outcome, Platform, Queue, Ticket};
-use super::request::{Answer, HeldHere, PendingCall, Refused, Wanted};
+use super::request::{Answer, AttemptContext, HeldHere, PendingCall, Refused};
 use super::watched_file::WatchedFile;
 use crate::platform::{
     Arrival, FileId, HolderEvent, Os, QueueTicket, System, Watch, Watcher, Watching, is_shortage,
@@ -16,7 +16,7 @@ use crate::protocol::{self, EmptyFile, PauseLimit};
 pub(super) struct Files;
 
 impl Platform for Files {
-    type Request = PendingCall;
+    type Call = PendingCall;
     type Arrival = Arrival;
     type Ticket = QueueTicket;
     type File = WatchedFile;
@@ -78,7 +78,7 @@ pub(super) enum Attempted {
 pub(super) fn attempt(
     watcher: &Watcher,
     path: &Path,
-    Wanted { target, thread, held_file, .. }: &Wanted,
+    AttemptContext { target, thread, held_file, .. }: &AttemptContext,
     mut attempt: Attempt<Files>,
     empty_file: &mut EmptyFile,
     is_refused: impl FnOnce(&Error) -> bool,

@@ -8,8 +8,8 @@ use crate::platform::HolderEvent;
 
 /// The types that the state machine passes on without using them; the simulation has its own.
 pub(super) trait Platform {
-    /// The request of a waiter, and how to answer it.
-    type Request;
+    /// The call of a waiter, and how to answer it.
+    type Call;
     type Arrival: Copy;
     /// A ticket in the queue of all processes.
     type Ticket: Ticket<Self::Arrival>;
@@ -45,7 +45,7 @@ pub(super) enum Queue<T> {
 /// One call that waits.
 pub(super) struct Waiter<P: Platform> {
     pub(super) id: WaiterId,
-    pub(super) request: P::Request,
+    pub(super) call: P::Call,
     pub(super) arrival: P::Arrival,
     /// `None`: it has no timeout.
     pub(super) deadline: Option<Instant>,

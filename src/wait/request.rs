@@ -73,13 +73,13 @@ pub(crate) struct AcquireRequest {
 
 /// The request of a call that waits, and how to answer it.
 pub(super) struct PendingCall {
-    pub(super) order: AcquireRequest,
+    pub(super) request: AcquireRequest,
     pub(super) empty_file: EmptyFile,
     /// When the call first found an empty file.
     pub(super) empty_since: Option<Duration>,
     pub(super) answer: Box<dyn FnOnce(Answer) + Send>,
     /// The path, while the call waits for the readers of the lock. Boxed, because few calls do.
-    pub(super) path: Option<Box<HeldPath>>,
+    pub(super) held_path: Option<Box<HeldPath>>,
 }
 
 /// The path of a lock that still has readers. Dropping it rolls the acquire back.
@@ -103,7 +103,7 @@ const ROLLBACK_GRACE: Duration = Duration::from_millis(25);
 
 impl PendingCall {
     pub(super) fn refuse(self, Refused { holder, reason, shortage }: Refused) {
-        let target = &self.order.target;
+        let target = &self.request.target;
         let error = match shortage {
             Some((syscall, code)) => target.system(syscall)(io::Error::from_raw_os_error(code)),
             None => target.contention(holder, reason),
@@ -114,7 +114,7 @@ impl PendingCall {
     /// Answers, after the rollback of a path that the call holds.
     pub(super) fn end(self, outcome: Answer) {
         let answer = self.answer;
-        let Some(path) = self.path else { return answer(outcome) };
+        let Some(path) = self.held_path else { return answer(outcome) };
         let (sender, receiver) = oneshot::channel();
         pool::submit_detached(Box::new(move || {
             drop(path);
@@ -127,8 +127,8 @@ impl PendingCall {
     }
 }
 
-/// The parameters of one attempt.
-pub(super) struct Wanted {
+/// The parameters of one attempt for a waiter.
+pub(super) struct AttemptContext {
     pub(super) target: Target,
     pub(super) thread: u32,
     pub(super) only_creator: bool,

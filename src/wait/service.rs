@@ -14,7 +14,9 @@ use super::intervals::{CANCEL_GRACE, SHORTEST_RESCAN};
 use super::job::{Done, Job, Observed, Outcome, Queue};
 use super::losses::{self, Checked, Losses, Report};
 use super::paths::Paths;
-use super::request::{AcquireRequest, Answer, HeldHere, HeldPath, PendingCall, Refused, WaiterId, Wanted};
+use super::request::{
+    AcquireRequest, Answer, AttemptContext, HeldHere, HeldPath, PendingCall, Refused, WaiterId,
+};
 use super::{files, job};
 use crate::platform::{Arrival, Os, System, Watcher};
 use crate::pool::{self, Asleep};
@@ -52,17 +54,16 @@ const CANCELLED: &str = "the wait was cancelled";
 
 /// Calls `answer` when the lock is acquired, the deadline comes or the wait is cancelled. That is on another thread,
 /// except for the error that the sleeping thread could not be started.
-pub(crate) fn start(id: WaiterId, order: AcquireRequest, answer: Box<dyn FnOnce(Answer) + Send>) {
+pub(crate) fn start(id: WaiterId, request: AcquireRequest, answer: Box<dyn FnOnce(Answer) + Send>) {
     let mut service = service();
-    if let Err(error) = service.begin() {
+    if let Err(error) = service.ensure_thread() {
         drop(service);
-        return answer(Ok(Err(order.target.system("pthread_create")(error))));
+        return answer(Ok(Err(request.target.system("pthread_create")(error))));
     }
     let now = Instant::now();
-    let (path, deadline) = (order.target.path.clone(), now.checked_add(order.timeout));
-    let request = PendingCall { order, empty_file: None, empty_since: None, answer, path: None };
-    let waiter =
-        Waiter { id, request, arrival: Arrival::now(), deadline, is_cancelled: false, is_last: false };
+    let (path, deadline) = (request.target.path.clone(), now.checked_add(request.timeout));
+    let call = PendingCall { request, empty_file: None, empty_since: None, answer, held_path: None };
+    let waiter = Waiter { id, call, arrival: Arrival::now(), deadline, is_cancelled: false, is_last: false };
     add(service, path, waiter, now);
 }
 
@@ -96,7 +97,7 @@ pub(crate) fn cancel_all(owner: Owner) {
     let cancelled = {
         let mut service = service();
         service.wake_for(Some(Instant::now()));
-        service.paths.take(&|waiter| waiter.request.order.owner == owner)
+        service.paths.take(&|waiter| waiter.call.request.owner == owner)
     };
     refuse_all(cancelled, "the thread that waited has ended");
 }
@@ -110,7 +111,7 @@ pub(crate) fn refused(id: WaiterId) -> Option<Refused> {
 pub(crate) fn report_loss(id: LockId, report: Report) -> io::Result<()> {
     let Some((path, file)) = table::location(id) else { return Ok(()) };
     let mut service = service();
-    service.begin()?;
+    service.ensure_thread()?;
     let now = Instant::now();
     service.losses.add(id, path, file, report, now);
     service.wake_for(Some(now));
@@ -136,12 +137,12 @@ fn refuse_all(waiters: impl IntoIterator<Item = Waiter>, reason: &str) {
 
 #[inline(never)]
 fn refuse(waiter: Waiter, reason: &str) {
-    waiter.request.refuse(Refused { reason: Some(reason.to_owned()), ..Refused::default() });
+    waiter.call.refuse(Refused { reason: Some(reason.to_owned()), ..Refused::default() });
 }
 
 impl Service {
     /// Starts the sleeping thread unless it exists.
-    fn begin(&mut self) -> io::Result<()> {
+    fn ensure_thread(&mut self) -> io::Result<()> {
         if self.watcher.is_none() {
             let watcher = Watcher::new();
             let sleeping = watcher.clone();
@@ -197,7 +198,7 @@ fn serve(watcher: &Watcher, asleep: Option<Asleep>) {
             if waiter.is_cancelled {
                 refuse(waiter, CANCELLED);
             } else {
-                waiter.request.refuse(refused);
+                waiter.call.refuse(refused);
             }
         }
         let mut batches = files::batches(jobs);
@@ -233,7 +234,7 @@ fn fail_all(panic: &(dyn Any + Send)) {
     };
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref().map(String::as_str));
     for waiter in waiters {
-        (waiter.request.answer)(Err(Box::new(text.unwrap_or("a panic without a text").to_owned())));
+        (waiter.call.answer)(Err(Box::new(text.unwrap_or("a panic without a text").to_owned())));
     }
 }
 
@@ -282,25 +283,25 @@ fn attempt_for(
     attempt: job::Attempt<Files>,
 ) -> (Done<Files>, Option<PendingWork>) {
     let id = attempt.id;
-    let Some(wanted) = wanted(path, id) else {
+    let Some(context) = attempt_context(path, id) else {
         refuse_all(taken(path, id), CANCELLED);
         return (Done::Attempted { queue: attempt.queue, outcome: Outcome::Over }, None);
     };
     let (only_creator, mut empty_file, empty_since) =
-        (wanted.only_creator, wanted.empty_file, wanted.empty_since);
+        (context.only_creator, context.empty_file, context.empty_since);
     // An empty file that is found later is another one: a process puts one after the other at the path.
     let is_late = empty_since.is_some_and(|since| Os::get().monotonic() >= since + CREATION_GRACE);
     // Readers have until the deadline of `await_readers`.
     let is_refused = |error: &Error| {
-        only_creator && wanted.held_file.is_none() && (is_late || !protocol::is_creation_grace(error))
+        only_creator && context.held_file.is_none() && (is_late || !protocol::is_creation_grace(error))
     };
     let done =
-        pool::catch_panic(|| files::attempt(watcher, path, &wanted, attempt, &mut empty_file, is_refused));
+        pool::catch_panic(|| files::attempt(watcher, path, &context, attempt, &mut empty_file, is_refused));
     if empty_file.is_some()
         && let Some(waiter) = service().paths.at(path).and_then(|path| path.waiter_mut(id))
     {
-        waiter.request.empty_file = empty_file;
-        waiter.request.empty_since = empty_since.or(empty_file.map(|(_, since)| since));
+        waiter.call.empty_file = empty_file;
+        waiter.call.empty_since = empty_since.or(empty_file.map(|(_, since)| since));
     }
     let (attempted, queue) = done.unwrap_or_else(|panic| (Attempted::Answer(Err(panic)), Queue::Unknown));
     let outcome = match attempted {
@@ -327,21 +328,21 @@ fn attempt_for(
             Outcome::Over
         }
     };
-    (Done::Attempted { queue, outcome }, Some(wanted.pending))
+    (Done::Attempted { queue, outcome }, Some(context.pending))
 }
 
 /// The parameters of a waiter's attempt, if it still waits.
-fn wanted(path: &Path, id: WaiterId) -> Option<Wanted> {
+fn attempt_context(path: &Path, id: WaiterId) -> Option<AttemptContext> {
     let mut service = service();
     let waiter = service.paths.at(path)?.waiter(id).filter(|waiter| !waiter.is_cancelled)?;
-    let PendingCall { order, empty_file, empty_since, path, .. } = &waiter.request;
-    let (target, pending) = (order.target.clone(), PendingWork::begin(order.owner));
-    let (thread, only_creator) = (order.thread, order.only_creator);
-    Some(Wanted {
+    let PendingCall { request, empty_file, empty_since, held_path, .. } = &waiter.call;
+    let (target, pending) = (request.target.clone(), PendingWork::begin(request.owner));
+    let (thread, only_creator) = (request.thread, request.only_creator);
+    Some(AttemptContext {
         target,
         thread,
         only_creator,
-        held_file: path.as_ref().and_then(|path| path.held.as_ref()).map(Held::file_id),
+        held_file: held_path.as_ref().and_then(|path| path.held.as_ref()).map(Held::file_id),
         empty_file: *empty_file,
         empty_since: *empty_since,
         pending,
@@ -370,23 +371,23 @@ fn await_readers(path: &Path, id: WaiterId, held: HeldHere) {
         }
     };
     let now = Instant::now();
-    let PendingCall { order, path: held_path, .. } = &mut waiter.request;
-    if order.only_creator {
+    let PendingCall { request, held_path, .. } = &mut waiter.call;
+    if request.only_creator {
         // The call waits for no holder, and a reader that acquires at the same time leaves within microseconds.
         waiter.deadline = Some(now + READER_GRACE);
     }
-    *held_path = Some(Box::new(HeldPath { held: Some(held), _pending: PendingWork::begin(order.owner) }));
+    *held_path = Some(Box::new(HeldPath { held: Some(held), _pending: PendingWork::begin(request.owner) }));
     add(service, readers_of(path), waiter, now);
 }
 
 /// Answers a waiter whose lock has no reader any more.
 fn deliver_path(path: &Path, id: WaiterId) {
     let Some(mut waiter) = taken(path, id) else { return };
-    let held = waiter.request.path.as_mut().and_then(|path| path.held.take());
+    let held = waiter.call.held_path.as_mut().and_then(|path| path.held.take());
     match held {
-        Some(held) if !waiter.is_cancelled => (waiter.request.answer)(Ok(Ok(held))),
+        Some(held) if !waiter.is_cancelled => (waiter.call.answer)(Ok(Ok(held))),
         held => {
-            if let Some(path) = &mut waiter.request.path {
+            if let Some(path) = &mut waiter.call.held_path {
                 path.held = held;
             }
             refuse(waiter, CANCELLED);
@@ -400,8 +401,8 @@ fn acquire_again(path: &Path, id: WaiterId) {
     if waiter.is_cancelled {
         return refuse(waiter, CANCELLED);
     }
-    let lost = waiter.request.path.take();
-    let path = waiter.request.order.target.path.clone();
+    let lost = waiter.call.held_path.take();
+    let path = waiter.call.request.target.path.clone();
     add(service(), path, waiter, Instant::now());
     // It is rolled back after that, because a disk may hang.
     drop(lost);
@@ -409,7 +410,7 @@ fn acquire_again(path: &Path, id: WaiterId) {
 
 pub(super) fn deliver(path: &Path, id: WaiterId, answer: Answer) {
     match taken(path, id) {
-        Some(waiter) if !waiter.is_cancelled => waiter.request.end(answer),
+        Some(waiter) if !waiter.is_cancelled => waiter.call.end(answer),
         // Its wait was cancelled, or its deadline has come, meanwhile.
         waiter => {
             files::roll_back(answer);

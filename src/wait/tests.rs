@@ -49,14 +49,14 @@ fn release(held: HeldHere) {
     protocol::release(Os::get(), held).expect("released");
 }
 
-fn order(owner: Owner, target: &Target, timeout: Duration) -> AcquireRequest {
+fn request(owner: Owner, target: &Target, timeout: Duration) -> AcquireRequest {
     AcquireRequest { owner, thread: 0, target: target.clone(), timeout, only_creator: false }
 }
 
 fn waiting(owner: Owner, target: &Target, timeout: Duration) -> (WaiterId, mpsc::Receiver<Answer>) {
     let (sender, receiver) = mpsc::channel();
     let id = WaiterId::next();
-    start(id, order(owner, target, timeout), Box::new(move |answer| drop(sender.send(answer))));
+    start(id, request(owner, target, timeout), Box::new(move |answer| drop(sender.send(answer))));
     (id, receiver)
 }
 
@@ -93,19 +93,19 @@ fn an_earlier_call_that_comes_during_an_attempt_is_first() {
     let target = target(&directory);
     let earlier = WaiterId::next();
     let (sender, later_answer) = mpsc::channel();
-    let request = PendingCall {
-        order: order(Owner::PROGRAM, &target, Duration::MAX),
+    let call = PendingCall {
+        request: request(Owner::PROGRAM, &target, Duration::MAX),
         empty_file: None,
         empty_since: None,
         answer: Box::new(move |answer| drop(sender.send(answer))),
-        path: None,
+        held_path: None,
     };
     let (id, arrival) = (WaiterId::next(), Arrival::now());
-    let later = Waiter { id, request, arrival, deadline: None, is_cancelled: false, is_last: false };
+    let later = Waiter { id, call, arrival, deadline: None, is_cancelled: false, is_last: false };
     let job = service().paths.start(target.path.clone(), later, Instant::now(), 0).expect("an attempt");
     let (sender, earlier_answer) = mpsc::channel();
-    let order = order(Owner::PROGRAM, &target, Duration::MAX);
-    start(earlier, order, Box::new(move |answer| drop(sender.send(answer))));
+    let request = request(Owner::PROGRAM, &target, Duration::MAX);
+    start(earlier, request, Box::new(move |answer| drop(sender.send(answer))));
     run(&Watcher::new(), vec![(target.path.clone(), job)]);
     let held = answer(&earlier_answer).expect("acquired");
     assert!(later_answer.try_recv().is_err(), "it waits");
@@ -204,14 +204,14 @@ fn arrival_order_is_that_of_the_ids() {
     let (sender, receiver) = mpsc::channel();
     for id in [ids[2], ids[0], ids[1]] {
         let sender = sender.clone();
-        let order = AcquireRequest {
+        let request = AcquireRequest {
             owner: Owner::PROGRAM,
             thread: 0,
             target: target.clone(),
             timeout: LONG,
             only_creator: false,
         };
-        start(id, order, Box::new(move |answer| drop(sender.send((id, answer)))));
+        start(id, request, Box::new(move |answer| drop(sender.send((id, answer)))));
         until_refused(id);
     }
     release(held);
@@ -279,8 +279,8 @@ fn wait_beside_a_reader(
     answer: impl FnOnce(Answer) + Send + 'static,
 ) -> WaiterId {
     let id = WaiterId::next();
-    let order = AcquireRequest { only_creator, ..order(Owner::PROGRAM, target, LONG) };
-    start(id, order, Box::new(answer));
+    let request = AcquireRequest { only_creator, ..request(Owner::PROGRAM, target, LONG) };
+    start(id, request, Box::new(answer));
     let beside_reader = |reason: String| reason.contains("holds it in shared mode");
     while refused(id).is_some_and(|refused| !refused.reason.is_some_and(beside_reader)) {
         thread::yield_now();

@@ -9,7 +9,7 @@ use crate::wait::waiters::Waiters;
 
 fn waiter(id: u64, deadline: Instant) -> Waiter<Simulated> {
     let (is_cancelled, is_last) = (false, false);
-    Waiter { id: WaiterId(id), request: 0, arrival: 1, deadline: Some(deadline), is_cancelled, is_last }
+    Waiter { id: WaiterId(id), call: 0, arrival: 1, deadline: Some(deadline), is_cancelled, is_last }
 }
 
 #[test]

@@ -133,7 +133,7 @@ impl Run {
         }
         self.calls.insert(id, Call { path, deadline, cancelled: None });
         let waiter =
-            Waiter { id, request: path, arrival: self.next, deadline, is_cancelled: false, is_last: false };
+            Waiter { id, call: path, arrival: self.next, deadline, is_cancelled: false, is_last: false };
         let job = self.paths.start(name_of(path), waiter, self.now, self.next);
         if let Some(job) = job {
             self.submit(path, job);

@@ -106,7 +106,7 @@ impl Ticket<u64> for SimulatedTicket {
 pub(super) struct Simulated;
 
 impl Platform for Simulated {
-    type Request = usize;
+    type Call = usize;
     type Arrival = u64;
     type Ticket = SimulatedTicket;
     type File = u64;

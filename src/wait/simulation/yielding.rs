@@ -15,7 +15,7 @@ fn path_with_others(run: &Run, start: Instant, ahead: u32, deadline: Option<u64>
     let at = |millis| start + Duration::from_millis(millis);
     let (id, deadline) = (WaiterId::next(), deadline.map(at));
     let mut path = PathWaiters::<Simulated>::new(start, 1);
-    path.add(Waiter { id, request: 0, arrival: 1, deadline, is_cancelled: false, is_last: false });
+    path.add(Waiter { id, call: 0, arrival: 1, deadline, is_cancelled: false, is_last: false });
     assert!(matches!(path.next_job(start), Some(Job::Attempt(_))));
     let watch = Watch { id: 1, world: Rc::clone(&run.world) };
     let observation = Observation { file: 0, watch, process: Some(1), sees_file: true, was_locked: true };
@@ -71,14 +71,8 @@ fn a_waiter_that_only_queued_attempts_at_its_deadline() {
     let queue = || Queue::Ticket(SimulatedTicket { path: 0, world: Rc::clone(&run.world) });
     let mut path = PathWaiters::<Simulated>::new(start, 1);
     let deadline = Some(at(30));
-    let waiter = Waiter {
-        id: WaiterId::next(),
-        request: 0,
-        arrival: 1,
-        deadline,
-        is_cancelled: false,
-        is_last: false,
-    };
+    let waiter =
+        Waiter { id: WaiterId::next(), call: 0, arrival: 1, deadline, is_cancelled: false, is_last: false };
     path.add(waiter);
     assert!(matches!(path.next_job(start), Some(Job::Attempt(attempt)) if attempt.has_time));
     path.on_done(Done::Attempted { queue: queue(), outcome: Outcome::Queued }, now(0));
