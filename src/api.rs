@@ -113,7 +113,7 @@ impl Lock {
     /// Releases the lock.
     ///
     /// # Errors
-    /// [`Error::Lost`] if the file was removed or replaced; [`Error::System`] if it cannot be removed.
+    /// [`Error::Lost`] as documented there; [`Error::System`] if the file can be neither removed nor marked as released.
     pub fn release(self) -> Result<(), Error> {
         table::release(self.id).unwrap_or(Ok(()))
     }
@@ -128,9 +128,9 @@ impl Drop for Lock {
 /// Acquires the lock, or reports its holder. Not reentrant: a second call of the same process is refused too.
 ///
 /// # Errors
-/// [`Error::Contention`] if the lock is held for the whole `timeout`; [`Error::Symlink`],
-/// [`Error::NotAFile`], [`Error::Stale`], [`Error::Unsupported`], [`Error::InvalidArgument`] and
-/// [`Error::System`] as documented there.
+/// [`Error::Contention`] if the lock is held for the whole `timeout`; [`Error::Deadlock`] if a call with a `timeout` would
+/// wait for a lock of its own thread; [`Error::Symlink`], [`Error::NotAFile`], [`Error::Stale`], [`Error::Unsupported`],
+/// [`Error::InvalidArgument`] and [`Error::System`] as documented there.
 ///
 /// # Examples
 /// ```
@@ -216,7 +216,7 @@ fn acquire(slots: &[Target], timeout: Duration) -> Result<Lock, Error> {
 /// Releases the lock if this program holds it, and does nothing otherwise.
 ///
 /// # Errors
-/// As [`Lock::release`], and [`Error::InvalidArgument`].
+/// As [`Lock::release`], and those of [`LockOptions::resolve`].
 pub fn release_lock(options: &LockOptions) -> Result<(), Error> {
     let target = options.resolve_any()?;
     table::find(Owner::PROGRAM, &target.path).and_then(table::release).unwrap_or(Ok(()))
@@ -236,7 +236,8 @@ pub fn with_lock<T>(options: &AcquireOptions, work: impl FnOnce(&Lock) -> T) -> 
 /// Reports whether the lock is held, and by which process. Changes nothing.
 ///
 /// # Errors
-/// [`Error::Symlink`], [`Error::NotAFile`], [`Error::InvalidArgument`] and [`Error::System`] as documented there.
+/// [`Error::Symlink`], [`Error::NotAFile`] and [`Error::System`] as documented there, and those of
+/// [`LockOptions::resolve`].
 pub fn inspect_lock(options: &LockOptions) -> Result<LockStatus, Error> {
     inspect(&options.resolve_any()?)
 }
@@ -287,7 +288,7 @@ pub fn break_lock(options: &BreakOptions) -> Result<bool, Error> {
 /// The absolute path of the lock file. Touches nothing.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] and [`Error::System`] as [`LockOptions::resolve`].
+/// As [`LockOptions::resolve`], except those of `shared`.
 pub fn resolve_lock_path(options: &LockOptions) -> Result<PathBuf, Error> {
     options.resolve_any().map(|target| target.path)
 }

@@ -24,8 +24,8 @@ pub const LEGACY_UNLINK_WINDOW: Duration = Duration::from_millis(5);
 /// Acquires the lock for `thread` of this process, or reports its holder. It does not wait for a holder.
 ///
 /// # Errors
-/// [`Error::Contention`] if it is held; [`Error::Symlink`], [`Error::NotAFile`], [`Error::Stale`] and
-/// [`Error::System`] as documented there.
+/// [`Error::Contention`] if it is held; [`Error::Symlink`], [`Error::NotAFile`], [`Error::Stale`],
+/// [`Error::Unsupported`] and [`Error::System`] as documented there.
 pub fn acquire<S: System>(system: &S, target: &Target, thread: u32) -> Result<Held<S::File>, Error> {
     acquire_with(system, target, thread, PauseLimit::Bounded, &mut None)
 }

@@ -43,7 +43,7 @@ pub enum Error {
         /// The kind of the file.
         kind: FileKind,
     },
-    /// `E_LOCK_LOST`: the file was removed or replaced while this process held the lock.
+    /// `E_LOCK_LOST`: the file was removed or replaced while this process held the lock, or its descriptor was closed.
     #[error("lost the lock {} while holding it: {reason}", path.display())]
     Lost {
         /// The lock file.
@@ -66,7 +66,8 @@ pub enum Error {
         /// Why the holder is gone, in one sentence.
         reason: String,
     },
-    /// `E_LOCK_UNSUPPORTED`: this operating system has no implementation, or JavaScript has no string for the path.
+    /// `E_LOCK_UNSUPPORTED`: this operating system has no implementation, shared mode is not possible at this path, the
+    /// mode is not the default on Windows, or JavaScript has no string for the path.
     #[error("cannot lock {}: {reason}", path.display())]
     Unsupported {
         /// The lock file.
@@ -137,7 +138,7 @@ impl Error {
         }
     }
 
-    /// One sentence beside the message, where there is one.
+    /// One sentence beside the message, for contention, stale locks, lost locks and what is not supported.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
