@@ -78,41 +78,8 @@ impl LockOptions {
     /// [`Error::Unsupported`] for a `mode` on Windows, and for `shared` where legacy processes may use the file;
     /// [`Error::System`] if the current directory is gone.
     pub fn resolve(&self) -> Result<Target, Error> {
-        let names_a_file = self.file.file_name().is_some() && !ends_like_a_directory(&self.file);
-        if !names_a_file {
-            return Err(Error::InvalidArgument(format!(
-                "The \"file\" option must name a file. Received '{}'",
-                self.file.display()
-            )));
-        }
-        if self.mode & !0o666 != 0 || self.mode & PRIVATE != PRIVATE {
-            let mode = self.mode;
-            return Err(Error::InvalidArgument(format!("The \"mode\" option must not be 0o{mode:o}")));
-        }
-        if !(1..=MAX_SLOTS).contains(&self.slots) {
-            let slots = self.slots;
-            return Err(Error::InvalidArgument(format!(
-                "The \"slots\" option must be from 1 to {MAX_SLOTS}. Received {slots}"
-            )));
-        }
-        for (other, is_set) in [("slots", self.slots > 1), ("durable", self.durable)] {
-            if self.shared && is_set {
-                return Err(Error::InvalidArgument(format!(
-                    "The options \"shared\" and \"{other}\" exclude each other"
-                )));
-            }
-        }
+        self.check()?;
         let cwd = self.cwd.as_deref().unwrap_or(Path::new(""));
-        if has_nul(cwd.as_os_str()) || has_nul(self.file.as_os_str()) {
-            return Err(Error::InvalidArgument("The path of a lock must not hold a NUL byte".to_owned()));
-        }
-        if cfg!(windows) && is_reserved(&self.file) {
-            return Err(Error::InvalidArgument(format!(
-                "The \"file\" option must not have any of : < > \" | ? * in its name, nor a dot or a space at its end. \
-                 Received '{}'",
-                self.file.display()
-            )));
-        }
         let path = cwd.join(&self.file);
         let path = if path.is_absolute() { path } else { current_directory()?.join(path) };
         if cfg!(windows) && !path.is_absolute() {
@@ -138,6 +105,45 @@ impl LockOptions {
             });
         }
         Ok(target)
+    }
+
+    /// Checks what does not depend on the current directory.
+    fn check(&self) -> Result<(), Error> {
+        let names_a_file = self.file.file_name().is_some() && !ends_like_a_directory(&self.file);
+        if !names_a_file {
+            return Err(Error::InvalidArgument(format!(
+                "The \"file\" option must name a file. Received '{}'",
+                self.file.display()
+            )));
+        }
+        if self.mode & !0o666 != 0 || self.mode & PRIVATE != PRIVATE {
+            let mode = self.mode;
+            return Err(Error::InvalidArgument(format!("The \"mode\" option must not be 0o{mode:o}")));
+        }
+        if !(1..=MAX_SLOTS).contains(&self.slots) {
+            let slots = self.slots;
+            return Err(Error::InvalidArgument(format!(
+                "The \"slots\" option must be from 1 to {MAX_SLOTS}. Received {slots}"
+            )));
+        }
+        for (other, is_set) in [("slots", self.slots > 1), ("durable", self.durable)] {
+            if self.shared && is_set {
+                return Err(Error::InvalidArgument(format!(
+                    "The options \"shared\" and \"{other}\" exclude each other"
+                )));
+            }
+        }
+        if self.cwd.as_deref().is_some_and(|cwd| has_nul(cwd.as_os_str())) || has_nul(self.file.as_os_str()) {
+            return Err(Error::InvalidArgument("The path of a lock must not hold a NUL byte".to_owned()));
+        }
+        if cfg!(windows) && is_reserved(&self.file) {
+            return Err(Error::InvalidArgument(format!(
+                "The \"file\" option must not have any of : < > \" | ? * in its name, nor a dot or a space at its end. \
+                 Received '{}'",
+                self.file.display()
+            )));
+        }
+        Ok(())
     }
 
     /// The target of a call that does not acquire. It ignores the mode in which the lock would be acquired.

@@ -306,17 +306,8 @@ fn attempt_for(
     let (attempted, queue) = done.unwrap_or_else(|panic| (Attempted::Answer(Err(panic)), Queue::Unknown));
     let outcome = match attempted {
         Attempted::Not(outcome) => outcome,
-        // The next attempt is for the earlier call.
-        Attempted::Answer(answer @ Ok(Ok(_))) if is_overtaking(path, id) => {
-            files::roll_back(answer);
-            Outcome::Over
-        }
-        Attempted::Answer(Ok(Ok(held))) if held.has_readers => {
-            await_readers(path, id, held);
-            Outcome::Over
-        }
         Attempted::Answer(answer) => {
-            deliver(path, id, answer);
+            settle(path, id, answer);
             Outcome::Over
         }
         Attempted::WithoutReaders => {
@@ -347,6 +338,16 @@ fn attempt_context(path: &Path, id: WaiterId) -> Option<AttemptContext> {
         empty_since: *empty_since,
         pending,
     })
+}
+
+/// Answers the waiter of an attempt, unless an earlier call comes first or its lock still has readers.
+fn settle(path: &Path, id: WaiterId, answer: Answer) {
+    match answer {
+        // The next attempt is for the earlier call.
+        Ok(Ok(_)) if is_overtaking(path, id) => files::roll_back(answer),
+        Ok(Ok(held)) if held.has_readers => await_readers(path, id, held),
+        answer => deliver(path, id, answer),
+    }
 }
 
 fn is_overtaking(path: &Path, id: WaiterId) -> bool {
