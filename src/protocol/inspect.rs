@@ -10,7 +10,7 @@ use super::existing::{Classified, classify, classify_owner, open_existing};
 use super::file::{read, stat_if_current};
 use super::holder::{describe, is_foreign, is_running, without_record};
 use super::judge::Verdict;
-use super::readers::{describe_readers, readers};
+use super::readers::{describe_readers, reader_pids};
 use super::record::{Content, Holder, Record};
 use super::retry::{Attempt, AttemptError, BEING_CREATED, Refusal, Retry, RetryBudget};
 use super::target::Target;
@@ -64,7 +64,7 @@ pub fn inspect<S: System>(system: &S, target: &Target) -> Result<LockStatus, Err
         .repeat(system, target, |budget| check_readers(system, target, budget, Access::Read));
     match checked {
         Ok(()) => Ok(status),
-        Err(Error::Contention { .. }) => Ok(with_readers(system, status, readers(system, target))),
+        Err(Error::Contention { .. }) => Ok(with_readers(system, status, reader_pids(system, target))),
         Err(error) => Err(error),
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn stat_readers<S: System>(system: &S, target: &Target) -> Result<Opt
 }
 
 /// The processes that hold the lock in shared mode, as far as the system lists them.
-pub(super) fn readers<S: System>(system: &S, target: &Target) -> Vec<u32> {
+pub(super) fn reader_pids<S: System>(system: &S, target: &Target) -> Vec<u32> {
     let Ok(Some(Stat { id, .. })) = stat_readers(system, target) else { return Vec::new() };
     let mut pids = system.shared_lock_owners(id);
     pids.sort_unstable();
@@ -66,7 +66,7 @@ pub(super) fn held_by_readers<S: System>(system: &S, target: &Target) -> String 
                 them would deadlock"
             .to_owned();
     }
-    describe_readers(system, &readers(system, target))
+    describe_readers(system, &reader_pids(system, target))
 }
 
 /// Names the processes that hold a lock in shared mode: a sentence without its full stop.
