@@ -167,6 +167,18 @@ export class AcquireCall {
   }
 }
 
+/** The refusals of several slots. */
+export class Refusals {
+  /** The refusal of the first slot. */
+  error: unknown
+
+  /** Throws the error unless it is a refusal. */
+  add(error: unknown): void {
+    if (!isContention(error)) throw error
+    this.error ??= error
+  }
+}
+
 const isUninformative = ({ holder, reason }: Partial<JsRefused> | LockError): boolean =>
   holder == null && reason == null
 

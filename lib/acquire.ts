@@ -1,176 +1,23 @@
 import type { JsLock } from '../binding.js'
-import { AcquireCall, NOTIFY_INTERVAL_MS, throwIfAborted, type Wait } from './acquire-call.js'
-import { errorOf } from './failure.js'
+import { AcquireCall, NOTIFY_INTERVAL_MS, Refusals, throwIfAborted, type Wait } from './acquire-call.js'
 import { held } from './held-locks.js'
 import { Lock } from './lock.js'
-import { inTurn, isPromise, native, resultOf, settled, toFailure, toJsLock, unrefCall } from './native.js'
-import { acquireOptions, explain, type Options, settingsOf } from './options.js'
+import { inTurn, isPromise, native, settled, toFailure, toJsLock, unrefCall } from './native.js'
+import { acquireOptions, explain, type Options } from './options.js'
 import { abortable, releaseLateAcquire } from './shared/abortable.js'
-import { publishAcquired, publishContended } from './shared/channels.js'
-import { clearTimeout, MAX_TIMER_MS, monotonic, setImmediate, setTimeout } from './shared/clock.js'
-import { isContention, type LockError } from './shared/errors.js'
+import { publishAcquired } from './shared/channels.js'
+import { clearTimeout, MAX_TIMER_MS, setImmediate, setTimeout } from './shared/clock.js'
+import { isContention } from './shared/errors.js'
 import { NativePromise } from './shared/globals.js'
 
-/** How long a synchronous wait may block the engine from terminating its thread, in milliseconds. */
-const SYNC_WAIT_SLICE_MS = 20
-
-function createLock(acquired: JsLock, call?: AcquireCall): Lock {
+/** Makes the lock of an acquire, which its call has counted by `held.retainExitHook`. */
+export function createLock(acquired: JsLock, call?: AcquireCall): Lock {
   const lock = new Lock(acquired)
   publishAcquired(lock, call)
   return lock
 }
 
-function acquireLockSync(...args: unknown[]): Lock {
-  const options = acquireOptions('acquireLockSync', args)
-  throwIfAborted(options.signal)
-  const call = options.timeout || options.slots > 1 ? new AcquireCall(options) : undefined
-  const acquired = call ? attemptWithinSync(options, call) : attemptSync(options)
-  if (acquired instanceof Lock) return acquired
-  held.retainExitHook()
-  return createLock(acquired, call)
-}
-
-function attemptSync(options: Options): JsLock {
-  const { cwd, file, message } = options
-  const outcome = native.acquireSync(cwd, file, message, settingsOf(options), 0, 0, toJsLock, toFailure)
-  if (!Array.isArray(outcome)) return outcome as JsLock
-  // Thrown once: to throw costs as much as to make the error.
-  const error = errorOf(outcome)
-  if (isContention(error)) publishContended(error)
-  throw explain(options, error)
-}
-
-/** @returns a `Lock` after a wait, or a `JsLock` that the caller must count */
-function attemptWithinSync(options: Options, call: AcquireCall): JsLock | Lock {
-  try {
-    if (!call.slots) return firstAttemptSync(options, call)
-    const refusals = new Refusals()
-    for (const file of call.slots) {
-      if (refusals.error && call.isLate) throw call.unanswered(file)
-      try {
-        return firstAttemptSync(options, call, file)
-      } catch (error) {
-        refusals.add(error)
-        if (call.isUnanswered) throw error
-      }
-    }
-    throw refusals.error
-  } catch (error) {
-    const remaining = call.remainingOrThrow(explain(options, error))
-    return waitSync(call, remaining, options)
-  }
-}
-
-/** @param path the absolute path of the lock if it is known */
-function firstAttemptSync(options: Options, call: AcquireCall, path?: string): JsLock {
-  const { timeout } = options
-  const { id, message, settings } = call
-  const cwd = path === undefined ? options.cwd : undefined
-  const file = path ?? options.file
-  const acquired = native.acquireSync(cwd, file, message, settings, timeout, id, toJsLock, toFailure)
-  return resultOf(acquired) ?? awaitFirstAnswer(absolute(cwd, file), call)
-}
-
-/** The path of a lock, now: the process may change its current directory. It is for an error, and does not fail. */
-function absolute(cwd: string | undefined, file: string | undefined): string {
-  const path = native.resolvePath(cwd, file)
-  return Array.isArray(path) ? String(file) : (path as string)
-}
-
-/** The refusals of several slots. */
-class Refusals {
-  /** The refusal of the first slot. */
-  error: unknown
-
-  /** Throws the error unless it is a refusal. */
-  add(error: unknown): void {
-    if (!isContention(error)) throw error
-    this.error ??= error
-  }
-}
-
-/** Claims a lock that an asynchronous call of this thread has acquired and not returned yet. */
-function claim(path: string, { durable, legacy, shared }: Options): JsLock | undefined {
-  for (;;) {
-    const claimed = held.claim(path)
-    if (!claimed || (!durable && claimed.shared === shared && !(legacy && claimed.takenOver))) return claimed
-    // Its record may not be synced, it is of the other mode, or its take-over may not have paused: roll it back, for
-    // this call to acquire by itself.
-    unrefCall(settled(native.rollBack(claimed.id))).catch(() => {})
-  }
-}
-
-/** Waits until the deadline for the first attempt, which a slow disk delays. */
-function awaitFirstAnswer(file: string, call: AcquireCall): JsLock {
-  const end = monotonic() + call.remainingForAnswers
-  for (let left = end - monotonic(); left > 0; left = end - monotonic()) {
-    const acquired = resultOf(native.waitSlice(call.id, Math.min(SYNC_WAIT_SLICE_MS, left)))
-    if (acquired) return acquired
-  }
-  native.cancelWait(call.id)
-  throw call.unanswered(file)
-}
-
-function waitSync(call: AcquireCall, remaining: number, options: Options): JsLock | Lock {
-  const waits = call.beginWaits()
-  for (const { file } of waits) {
-    const acquired = claim(file, options)
-    if (acquired) return acquired
-  }
-  held.retainExitHook()
-  try {
-    const acquired = waitInSlices(call, startSync(call, waits, remaining), options.signal)
-    // Rolls back a second slot.
-    if (waits.length > 1) call.cancelWaits()
-    return createLock(acquired, call)
-  } catch (error) {
-    call.cancelWaits()
-    held.releaseExitHook()
-    throw error
-  }
-}
-
-/** @returns the waits that have begun; a wait for a slot that this thread holds would not end */
-function startSync({ message, settings }: AcquireCall, waits: Wait[], remaining: number): Wait[] {
-  let deadlock: unknown
-  const started = waits.filter(({ id, file }) => {
-    try {
-      resultOf(native.waitSync(id, file, message, settings, remaining))
-      return true
-    } catch (error) {
-      if ((error as LockError).code !== 'E_LOCK_DEADLOCK') throw error
-      deadlock ??= error
-      return false
-    }
-  })
-  if (started.length === 0) throw deadlock
-  return started
-}
-
-/** @param signal only a listener of the wait can abort it while this thread waits */
-function waitInSlices(call: AcquireCall, waits: Wait[], signal: AbortSignal | undefined): JsLock {
-  let waiting = waits
-  const refusals = new Refusals()
-  for (let next = 0; ; ) {
-    if (call.hasObserver && monotonic() >= next) {
-      call.notify()
-      next = monotonic() + NOTIFY_INTERVAL_MS
-    }
-    for (const wait of waiting) {
-      throwIfAborted(signal)
-      try {
-        const acquired = resultOf(native.waitSlice(wait.id, SYNC_WAIT_SLICE_MS / waiting.length))
-        if (acquired) return acquired
-      } catch (error) {
-        refusals.add(error)
-        waiting = waiting.filter((other) => other !== wait)
-      }
-    }
-    if (waiting.length === 0) throw call.withLastKnownHolder(refusals.error)
-  }
-}
-
-function acquireLock(...args: unknown[]): Promise<Lock> {
+export function acquireLock(...args: unknown[]): Promise<Lock> {
   try {
     const options = acquireOptions('acquireLock', args)
     const { signal } = options
@@ -227,10 +74,10 @@ async function attempt(options: Options, call: AcquireCall, path?: string): Prom
   if (isPromise(outcome)) {
     const lock = settled(outcome)
     if (!timeout || timeout > MAX_TIMER_MS) return lock
-    const place = absolute(cwd, file)
+    const path = absolute(cwd, file)
     const onLate = () => {
       unrefCall(lock.then(({ id }) => settled(native.rollBack(id)))).catch(() => {})
-      return call.unanswered(place)
+      return call.unanswered(path)
     }
     return within(lock, call.remainingForAnswers, onLate)
   }
@@ -241,11 +88,17 @@ async function attempt(options: Options, call: AcquireCall, path?: string): Prom
   return held.claim(outcome.path, outcome) ?? attempt(options, call, outcome.path)
 }
 
+/** The path of a lock, now: the process may change its current directory. It is for an error, and does not fail. */
+export function absolute(cwd: string | undefined, file: string | undefined): string {
+  const path = native.resolvePath(cwd, file)
+  return Array.isArray(path) ? String(file) : (path as string)
+}
+
 /**
  * An answer of the addon, which a slow disk may delay beyond the deadline.
  * @param lateError abandons the answer
  */
-function within<T>(answer: Promise<T>, milliseconds: number, lateError: () => Error): Promise<T> {
+export function within<T>(answer: Promise<T>, milliseconds: number, lateError: () => Error): Promise<T> {
   return new Promise((resolve, reject) => {
     let isAnswered = false
     const onLate = () => {
@@ -336,5 +189,3 @@ async function waitWithNotifications(call: AcquireCall, lock: Promise<JsLock>): 
     clearTimeout(timer)
   }
 }
-
-export { acquireLock, acquireLockSync, within }
