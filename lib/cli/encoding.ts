@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
-import { isSecret, UsageError } from './options.js'
+import { UsageError } from './options.js'
+import { isSecret } from './secrets.js'
 
 /** U+FFFD: Node.js decodes bytes that are not UTF-8 to it. */
 const REPLACEMENT = '\uFFFD'

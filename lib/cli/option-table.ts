@@ -134,6 +134,14 @@ export const options = {
 
 export type OptionName = keyof typeof options
 
+/** The options of `parseArgs` with the name in the table, by each spelling. */
+export const spellings: Record<string, { type: 'string' | 'boolean'; short?: string; name: OptionName }> = {}
+for (const [key, { short, aliases = [], value }] of Object.entries(options) as [OptionName, Option][]) {
+  const type = value === undefined ? 'boolean' : 'string'
+  spellings[key] = { type, name: key, ...(short && { short }) }
+  for (const alias of aliases) spellings[alias] = { type, name: key }
+}
+
 /** The options that a command takes, in the order of its help. */
 export const optionsOf = (command: CommandName): [name: OptionName, option: Option][] =>
   (Object.entries(options) as [OptionName, Option][]).filter(([, option]) => option.of.includes(command))

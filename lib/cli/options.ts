@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import { describeParseError } from './option-errors.js'
 import {
   type CommandName,
   commands,
@@ -8,7 +9,9 @@ import {
   options,
   SHELLS,
   type Shell,
+  spellings,
 } from './option-table.js'
+import { isAssignment, isSecret } from './secrets.js'
 import type { Names } from './target.js'
 
 /** The command line is wrong. */
@@ -40,14 +43,6 @@ type ParsedValues = {
   [N in OptionName]?: (typeof options)[N] extends { value: string } ? string : boolean
 }
 
-/** The options of `parseArgs` with the name in the table, by each spelling. */
-const spellings: Record<string, { type: 'string' | 'boolean'; short?: string; name: OptionName }> = {}
-for (const [key, { short, aliases = [], value }] of Object.entries(options) as [OptionName, Option][]) {
-  const type = value === undefined ? 'boolean' : 'string'
-  spellings[key] = { type, name: key, ...(short && { short }) }
-  for (const alias of aliases) spellings[alias] = { type, name: key }
-}
-
 /** As the option `slots` of acquireLock has it. */
 const MAX_SLOTS = 1000
 
@@ -63,15 +58,6 @@ const DESCRIPTOR_HINT =
   'run does not lock a descriptor; put the part of the script into a command: reconcile-lock run FILE sh -c COMMAND'
 
 const URL_HINT = 'a URL goes with --postgres'
-
-/**
- * Whether a word may contain a password: a URL or a part of one, or the value of a variable. Messages must not repeat it:
- * they end up in logs.
- */
-export const isSecret = (word: string): boolean => /:\/\/|@/.test(word) || isAssignment(word)
-
-/** As at the beginning of a command of a shell. */
-export const isAssignment = (word: string): boolean => /^\w+=/.test(word)
 
 /** The arguments of this program and those of the command that it runs. */
 interface Split {
@@ -278,60 +264,10 @@ function parse(args: string[]): { values: ParsedValues; positionals: string[]; n
     }
     return { values: values as ParsedValues, positionals, names: Object.keys(values) as OptionName[] }
   } catch (error) {
-    throw error instanceof UsageError ? error : new UsageError(explained(error as NodeJS.ErrnoException))
+    throw error instanceof UsageError
+      ? error
+      : new UsageError(describeParseError(error as NodeJS.ErrnoException))
   }
-}
-
-const ONE_LOCK = 'run acquires one lock and releases it when its command ends'
-
-/** Options of other programs, with those of this one, or the reason that there is none. */
-const OTHER_NAMES: Record<string, string> = {
-  '--path': 'did you mean --file?',
-  '--lock': 'did you mean --file?',
-  '-f': 'did you mean --file?',
-  '--quiet': 'did you mean --message TEXT?',
-  '-k': 'did you mean --kill-after SECONDS?',
-  '--pg': 'did you mean --postgres?',
-  '--database': 'did you mean --postgres?',
-  '-u': ONE_LOCK,
-  '--unlock': ONE_LOCK,
-  '-F': 'run stays the parent of its command; --close keeps the command from holding the lock',
-  '--no-fork': 'run stays the parent of its command; --close keeps the command from holding the lock',
-}
-
-/** Rewords an error of `parseArgs` in the style of this program. */
-function explained({ code, message }: NodeJS.ErrnoException): string {
-  if (isSecret(message)) return code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION' ? 'unknown option' : 'invalid option'
-  const [, option = ''] = /'(?:-\w, )?(--?[^' ,]+)/.exec(message) ?? []
-  if (code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION') {
-    const hint = OTHER_NAMES[option] ?? nearest(option)
-    return `unknown option ${option}${hint === undefined ? '' : `; ${hint}`}`
-  }
-  if (code !== 'ERR_PARSE_ARGS_INVALID_OPTION_VALUE') return message
-  const [name, { type }] = Object.entries(spellings).find(
-    ([long, { short }]) => option === `--${long}` || option === `-${short}`,
-  ) ?? [option, {}]
-  return type === 'string' ? `--${name} needs a value, such as --${name}=VALUE` : `--${name} takes no value`
-}
-
-function nearest(option: string): string | undefined {
-  const isNear = (name: string) => distance(name, option.replace(/^-+/, '')) <= 2
-  const name = Object.keys(options).find(isNear)
-  return name === undefined ? undefined : `did you mean --${name}?`
-}
-
-/** The edit distance: how many letters are added, removed or changed. */
-function distance(from: string, to: string): number {
-  let row = Array.from({ length: to.length + 1 }, (_, index) => index)
-  for (const [index, letter] of [...from].entries()) {
-    const next = [index + 1]
-    for (let at = 0; at < to.length; at += 1) {
-      const change = Number(row[at]) + (letter === to[at] ? 0 : 1)
-      next.push(Math.min(change, Number(row[at + 1]) + 1, Number(next[at]) + 1))
-    }
-    row = next
-  }
-  return Number(row.at(-1))
 }
 
 /** @returns milliseconds */
