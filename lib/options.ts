@@ -2,8 +2,9 @@ import { inspect } from 'node:util'
 import type { AcquireOptions } from '../index.js'
 import { held } from './held-locks.js'
 import { isSignal } from './shared/abort.js'
-import { argumentError } from './shared/errors.js'
+import { argumentError, outOfRange, wrongValue } from './shared/errors.js'
 import { isPlain } from './shared/plain.js'
+import { MAX_SLOTS } from './shared/slots.js'
 
 export interface Options {
   cwd: string | undefined
@@ -26,9 +27,6 @@ export interface Options {
 
 /** The mode of a lock file for one user. */
 const PRIVATE = 0o600
-
-/** Each waiter watches the file of every slot. */
-const MAX_SLOTS = 1000
 
 type Name = Exclude<keyof Options, 'directory'>
 
@@ -80,8 +78,9 @@ const OF_BREAK = [...OF_ACQUIRE, 'force']
 function read(call: string, args: unknown[], known: string[]): Options {
   const [target] = args
   if (args.length > 1 && args.slice(1).some((value) => value !== undefined)) {
-    const message = `${call} takes one argument, a directory or options such as { cwd, file }. Received ${args.length}`
-    throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', message)
+    wrongValue(
+      `${call} takes one argument, a directory or options such as { cwd, file }. Received ${args.length}`,
+    )
   }
   const options = defaults()
   if (target === undefined) return options
@@ -96,10 +95,8 @@ function read(call: string, args: unknown[], known: string[]): Options {
   }
   if (!isPlain(target)) wrongType('options', 'of type string, a file: URL, a Lock or a plain object', target)
   for (const name of Object.keys(target)) {
-    if (!known.includes(name)) {
-      const message = `The option "${name}" is unknown. Known options: ${known.join(', ')}`
-      throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', message)
-    }
+    if (!known.includes(name))
+      wrongValue(`The option "${name}" is unknown. Known options: ${known.join(', ')}`)
     const value = target[name]
     if (value !== undefined) set(options, name as Name, value)
   }
@@ -125,8 +122,7 @@ export function targetOptions(call: string, args: unknown[], known = OF_ACQUIRE)
 }
 
 function excludeEachOther(one: string, other: string): never {
-  const message = `The options "${one}" and "${other}" exclude each other`
-  throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', message)
+  wrongValue(`The options "${one}" and "${other}" exclude each other`)
 }
 
 const LEGACY = 0o1000
@@ -167,8 +163,7 @@ function pathOf(name: string, href: string): string {
   try {
     decodeURIComponent(new URL(href).pathname)
   } catch {
-    const message = `The "${name}" argument has a malformed percent escape: ${href}`
-    throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', message)
+    wrongValue(`The "${name}" argument has a malformed percent escape: ${href}`)
   }
   return fileURLToPath(href)
 }
@@ -195,11 +190,6 @@ function fileMode(name: string, value: unknown): number {
   const isMode =
     Number.isInteger(value) && value <= 0o666 && (value | 0o666) === 0o666 && (value & PRIVATE) === PRIVATE
   return isMode ? value : outOfRange(name, 'from 0o600 to 0o666 without execute bits', value)
-}
-
-function outOfRange(name: string, expected: string, value: number): never {
-  const message = `The value of "${name}" is out of range. It must be ${expected}. Received ${value}`
-  throw argumentError(RangeError, 'ERR_OUT_OF_RANGE', message)
 }
 
 function abortSignal(name: string, value: unknown): AbortSignal {

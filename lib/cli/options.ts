@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import { MAX_SLOTS } from '../shared/slots.js'
 import { describeParseError } from './option-errors.js'
 import {
   type CommandName,
@@ -42,9 +43,6 @@ export type Command = InfoCommand | CompletionCommand | RunCommand | StatusComma
 type ParsedValues = {
   [N in OptionName]?: (typeof options)[N] extends { value: string } ? string : boolean
 }
-
-/** As the option `slots` of acquireLock has it. */
-const MAX_SLOTS = 1000
 
 /** How long a command that has lost its lock may take to end, in milliseconds. */
 const KILL_AFTER_MS = 10_000

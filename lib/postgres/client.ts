@@ -1,7 +1,7 @@
 import { isIP, type Socket } from 'node:net'
 import type { PostgresClient } from '../../postgres.js'
 import { clearTimeout, setTimeout } from '../shared/clock.js'
-import { argumentError, lockError } from '../shared/errors.js'
+import { lockError, wrongValue } from '../shared/errors.js'
 import { coded, codeOf, SQLSTATE, timedOut } from './errors.js'
 import type { Settings } from './settings.js'
 
@@ -161,7 +161,7 @@ function fromUrl(connectionString: string | undefined): NewClient {
   const client = parsed(() => new Client({ connectionString, fallback_application_name: 'reconcile-lock' }))
   const { port = 0 } = client
   if (!(port >= 0 && port <= MAX_PORT))
-    wrongUrl(`The port of "options.connectionString" or PGPORT is not between 0 and ${MAX_PORT}`)
+    wrongValue(`The port of "options.connectionString" or PGPORT is not between 0 and ${MAX_PORT}`)
   return client
 }
 
@@ -172,13 +172,9 @@ function parsed(parse: () => NewClient): NewClient {
   } catch (error) {
     // By name, because they may be of another realm. Their messages may contain the password.
     if (/^(Type|URI)Error$/.test((error as Error).name))
-      return wrongUrl('The "options.connectionString" argument is not a URL that pg can read')
+      return wrongValue('The "options.connectionString" argument is not a URL that pg can read')
     throw codeOf(error) ? error : Object.assign(error as Error, { code: 'ERR_INVALID_ARG_VALUE' })
   }
-}
-
-function wrongUrl(message: string): never {
-  throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', message)
 }
 
 function driver(): { Client: new (config: object) => NewClient } {

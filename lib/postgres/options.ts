@@ -9,7 +9,7 @@ import type {
 } from '../../postgres.js'
 import { isSignal } from '../shared/abort.js'
 import { MAX_TIMER_MS } from '../shared/clock.js'
-import { argumentError, MESSAGE } from '../shared/errors.js'
+import { argumentError, MESSAGE, outOfRange, wrongValue } from '../shared/errors.js'
 import { isPlain } from '../shared/plain.js'
 import { HeldLock } from './lock.js'
 import type { Request, Settings } from './settings.js'
@@ -30,15 +30,6 @@ function wrongType(name: string, expected: string, value: unknown): never {
         : received
   const message = `The "${name}" argument must be ${expected}. Received ${shown}`
   throw argumentError(TypeError, 'ERR_INVALID_ARG_TYPE', message)
-}
-
-function wrongValue(message: string): never {
-  throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', message)
-}
-
-function outOfRange(name: string, range: string, value: number): never {
-  const message = `The value of "${name}" is out of range. It must be ${range}. Received ${value}`
-  throw argumentError(RangeError, 'ERR_OUT_OF_RANGE', message)
 }
 
 const checkText: Check = (value, name) => {

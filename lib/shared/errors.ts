@@ -45,6 +45,17 @@ export const argumentError = (
   message: string,
 ): NodeJS.ErrnoException => Object.assign(new Class(message), { code })
 
+/** Throws the error of an argument with a wrong value. */
+export function wrongValue(message: string): never {
+  throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', message)
+}
+
+/** @param expected the range, such as `>= 0` */
+export function outOfRange(name: string, expected: string, value: number): never {
+  const message = `The value of "${name}" is out of range. It must be ${expected}. Received ${value}`
+  throw argumentError(RangeError, 'ERR_OUT_OF_RANGE', message)
+}
+
 /** The message of a contention error, unless the call gives another one. */
 export const MESSAGE = 'Another reconcile run is in progress'
 

@@ -27,8 +27,10 @@ import {
   lockError,
   lossError,
   MESSAGE,
+  outOfRange,
   warn,
   withoutStack,
+  wrongValue,
 } from './errors.js'
 import type * as globals from './globals.js'
 import { builtin, NativePromise, process } from './globals.js'
@@ -37,7 +39,7 @@ import { DESCRIPTOR } from './inherit.js'
 import type * as plain from './plain.js'
 import { isPlain } from './plain.js'
 import type * as slots from './slots.js'
-import { slotPaths } from './slots.js'
+import { MAX_SLOTS, slotPaths } from './slots.js'
 import type * as thisHostModule from './this-host.js'
 import { thisHost } from './this-host.js'
 import type * as withLock from './with-lock.js'
@@ -62,12 +64,14 @@ export = {
   LockError,
   lockError,
   lossError,
+  MAX_SLOTS,
   MAX_TIMER_MS,
   MESSAGE,
   monotonic,
   NativePromise,
   now,
   onAbort,
+  outOfRange,
   process,
   publishAcquired,
   publishContended,
@@ -80,6 +84,7 @@ export = {
   thisHost,
   warn,
   withoutStack,
+  wrongValue,
 } satisfies typeof abort &
   typeof abortableModule &
   typeof channels &

@@ -1,6 +1,6 @@
 import { releaseLateAcquire } from './abortable.js'
 import { monotonic } from './clock.js'
-import { argumentError, warn } from './errors.js'
+import { argumentError, warn, wrongValue } from './errors.js'
 import { NativePromise } from './globals.js'
 import { isPlain } from './plain.js'
 
@@ -118,8 +118,4 @@ async function releaseAfter<T, L extends Releasable>(
 function wrongType(name: string, expected: string, received: string): never {
   const message = `The "${name}" argument must be ${expected}. Received ${received}`
   throw argumentError(TypeError, 'ERR_INVALID_ARG_TYPE', message)
-}
-
-function wrongValue(message: string): never {
-  throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', message)
 }
