@@ -7,6 +7,7 @@ import { SQLSTATE } from './errors.js'
 import * as held from './held-locks.js'
 import { halves, lockKey } from './key.js'
 import { HeldLock } from './lock.js'
+import type { LockTable } from './lock-table.js'
 import {
   contentionDetails,
   describeReaders,
@@ -14,11 +15,10 @@ import {
   describeUnknown,
   holderOf,
   howToEnd,
-  type LockTable,
   type LockView,
   publicHolder,
   publicReader,
-} from './lock-table.js'
+} from './lock-view.js'
 import { NameQueue } from './queue.js'
 import { pathOf, type Session } from './session.js'
 import type { SessionPool } from './session-pool.js'

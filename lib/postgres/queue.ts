@@ -2,13 +2,8 @@ import { clearTimeout, delay, monotonic, setTimeout } from '../shared/clock.js'
 import { codeOf, isTransient, SQLSTATE } from './errors.js'
 import * as held from './held-locks.js'
 import { halves, lockKey, turnKey } from './key.js'
-import {
-  contentionDetails,
-  holderOf,
-  isLocalProcessGone,
-  type LockTable,
-  type LockView,
-} from './lock-table.js'
+import type { LockTable } from './lock-table.js'
+import { contentionDetails, holderOf, isLocalProcessGone, type LockView } from './lock-view.js'
 import { pathOf, type Session } from './session.js'
 import type { SessionPool } from './session-pool.js'
 import type { Request } from './settings.js'
