@@ -25,20 +25,20 @@ export class Acquisition implements Caller {
   hasWaited = false
   readonly #started = monotonic()
   readonly #sessions: SessionPool
-  readonly #rows: LockTable
+  readonly #table: LockTable
   readonly #queue: NameQueue
   readonly #request: Request
   #resolve: (lock: PostgresLock) => void = () => {}
   #reject: (error: unknown) => void = () => {}
-  #alarm: NodeJS.Timeout | undefined
+  #deadlineTimer: NodeJS.Timeout | undefined
   #notifyTimer: NodeJS.Timeout | undefined
   #stopAwaiting = () => {}
   #refused: Seen | undefined
   #isGranted = false
 
-  constructor(sessions: SessionPool, rows: LockTable, queue: NameQueue, request: Request) {
+  constructor(sessions: SessionPool, table: LockTable, queue: NameQueue, request: Request) {
     this.#sessions = sessions
-    this.#rows = rows
+    this.#table = table
     this.#queue = queue
     this.#request = request
     this.deadline = this.#started + request.timeout
@@ -50,7 +50,7 @@ export class Acquisition implements Caller {
       this.#reject = reject
     })
     this.#queue.join(this)
-    this.#setAlarm()
+    this.#startDeadlineTimer()
     return acquired
   }
 
@@ -70,23 +70,23 @@ export class Acquisition implements Caller {
   }
 
   #leave(): Promise<void> {
-    clearTimeout(this.#alarm)
+    clearTimeout(this.#deadlineTimer)
     clearTimeout(this.#notifyTimer)
     this.#stopAwaiting()
     return this.#queue.leave(this)
   }
 
   /** Ends the call at its deadline even if the server or the driver does not answer. */
-  #setAlarm(): void {
+  #startDeadlineTimer(): void {
     const grace = this.#request.timeout === 0 ? 0 : ANSWER_GRACE_MS
     const left = this.deadline + grace - monotonic()
-    if (left <= 0) this.#isLate()
-    else this.#alarm = setTimeout(() => this.#setAlarm(), Math.min(left, MAX_TIMER_MS))
+    if (left <= 0) this.#onDeadline()
+    else this.#deadlineTimer = setTimeout(() => this.#startDeadlineTimer(), Math.min(left, MAX_TIMER_MS))
   }
 
-  #isLate(): void {
-    const { trouble, seen = this.#refused } = this.#queue
-    if (trouble) this.fail(trouble)
+  #onDeadline(): void {
+    const { timeoutError, seen = this.#refused } = this.#queue
+    if (timeoutError) this.fail(timeoutError)
     else if (seen) this.refuse(seen)
     else this.#awaitAnswer()
   }
@@ -114,7 +114,7 @@ export class Acquisition implements Caller {
     this.#notifyTimer = setTimeout(() => this.#notify(), NOTIFY_INTERVAL_MS)
     const { seen } = this.#queue
     if (!seen || !this.hasObserver) return
-    const status = { path: seen.path, ...seen.who, waited: this.waited() }
+    const status = { path: seen.path, ...seen.details, waited: this.waited() }
     try {
       this.#request.onWait?.(status)
     } catch (error) {
@@ -128,8 +128,8 @@ export class Acquisition implements Caller {
     return this.hasWaited ? Math.round(monotonic() - this.#started) : 0
   }
 
-  #refusal({ path, who }: Seen) {
-    return contention(this.#request.message, { path, ...who })
+  #refusal({ path, details }: Seen) {
+    return contention(this.#request.message, { path, ...details })
   }
 
   grant(session: Session): void {
@@ -142,10 +142,18 @@ export class Acquisition implements Caller {
     const { name, key, shared } = this.#queue
     try {
       const recorded = await (shared
-        ? this.#rows.recordShared(session, name, key)
-        : this.#rows.record(session, name, key))
-      const about = { session, sessions: this.#sessions, rows: this.#rows, key, path: pathOf(session, name) }
-      const lock = new HeldLock({ ...about, name, shared, recorded })
+        ? this.#table.recordShared(session, name, key)
+        : this.#table.record(session, name, key))
+      const lock = new HeldLock({
+        session,
+        sessions: this.#sessions,
+        table: this.#table,
+        name,
+        key,
+        shared,
+        path: pathOf(session, name),
+        recorded,
+      })
       publishAcquired(lock, this)
       // The class gets `Symbol.asyncDispose` at run time, so the type checker cannot check it.
       return lock as unknown as PostgresLock

@@ -188,7 +188,7 @@ function driver(): { Client: new (config: object) => NewClient } {
 }
 
 /** The URL of the server, without user and password. */
-export function placeOf({ host = '', port, database = '' }: Client): string {
+export function serverUrlOf({ host = '', port, database = '' }: Client): string {
   return `postgresql://${encodeURIComponent(host)}:${port ?? ''}/${encodeURIComponent(database)}`
 }
 

@@ -100,7 +100,7 @@ export class LockTable {
           ? `The table ${table} belongs to the role ${owner}, which could run statements with the rights of ${user}. ` +
             `If that is intended, run ALTER TABLE ${table} OWNER TO ${user}; otherwise drop it, or use another schema`
           : `${table} is not a table, and belongs to the role ${owner}. Drop it, or use another schema`
-      throw lockError('E_LOCK_TABLE', session.place, message)
+      throw lockError('E_LOCK_TABLE', session.serverUrl, message)
     }
     session.trusted = schema
     return true
@@ -126,7 +126,7 @@ export class LockTable {
       `The table reconcile_lock is missing and cannot be created (${reason}). Run this as a superuser, or as the role ` +
       `that holds the locks once it has CREATE on the schema:\n\n${createTable(tableName(schema))};\n\n` +
       'A superuser also has to grant SELECT, INSERT and UPDATE on the table to that role'
-    return lockError('E_LOCK_TABLE', session.place, message, { reason, cause })
+    return lockError('E_LOCK_TABLE', session.serverUrl, message, { reason, cause })
   }
 
   /** Restores the row, so that the next holder still gets the holder that has not released the lock. */

@@ -19,7 +19,7 @@ const UNKNOWN = new Error('its session does not hold it')
 export interface Acquired {
   session: Session
   sessions: SessionPool
-  rows: LockTable
+  table: LockTable
   name: string
   key: bigint
   shared: boolean
@@ -121,13 +121,13 @@ export class HeldLock {
 
   async #release(): Promise<void> {
     this.#isReleased = true
-    const { session, sessions, rows, key } = this.#acquired
+    const { session, sessions, table, key } = this.#acquired
     if (this.signal.aborted) return this.#terminateSession()
     session.markBusy()
     try {
       const isReleased = await (this.shared
         ? session.query<boolean>(unlockShared(key))
-        : rows.release(session, key, this.token))
+        : table.release(session, key, this.token))
       if (!isReleased) this.#markLost(UNKNOWN)
     } catch (error) {
       if (!session.isEnded) return this.#releaseWithoutRow(error)
@@ -163,14 +163,14 @@ export class HeldLock {
   /** Rolls back an acquire whose call is rejected. */
   static async rollBack(lock: PostgresLock): Promise<void> {
     const mine = lock as unknown as HeldLock
-    const { session, sessions, rows, key, recorded } = mine.#acquired
+    const { session, sessions, table, key, recorded } = mine.#acquired
     if (mine.shared || mine.signal.aborted || !recorded.previousHolder) return mine.release()
     mine.#isReleased = true
     held.untrack(mine)
     session.markBusy()
     publishEnded(mine)
     // If this fails, the next holder gets this process as the previous holder.
-    await rows.restore(session, key, recorded).catch(() => {})
+    await table.restore(session, key, recorded).catch(() => {})
     await sessions.drop(session)
   }
 }

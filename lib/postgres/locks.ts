@@ -32,17 +32,17 @@ const END_TIMEOUT_MS = 5000
 /** The operations on the locks of one database. */
 export class Locks {
   readonly #sessions: SessionPool
-  readonly #rows: LockTable
+  readonly #table: LockTable
   readonly #queues = new Map<string, NameQueue>()
   readonly #queuesOfReaders = new Map<string, NameQueue>()
 
-  constructor(sessions: SessionPool, rows: LockTable) {
+  constructor(sessions: SessionPool, table: LockTable) {
     this.#sessions = sessions
-    this.#rows = rows
+    this.#table = table
   }
 
   acquire(request: Request): Promise<PostgresLock> {
-    const acquisition = new Acquisition(this.#sessions, this.#rows, this.#queueFor(request), request)
+    const acquisition = new Acquisition(this.#sessions, this.#table, this.#queueFor(request), request)
     const { signal } = request
     return signal
       ? abortable(() => acquisition.run(), signal, acquisition, HeldLock.rollBack)
@@ -54,7 +54,7 @@ export class Locks {
     const queues = shared ? this.#queuesOfReaders : this.#queues
     const queue =
       queues.get(name) ??
-      new NameQueue(this.#sessions, this.#rows, { name, shared }, () => queues.delete(name))
+      new NameQueue(this.#sessions, this.#table, { name, shared }, () => queues.delete(name))
     queues.set(name, queue)
     return queue
   }
@@ -86,9 +86,9 @@ export class Locks {
   /** Row and lock do not change together: only a row that is stale in two queries is reported as stale. */
   async #readState(session: Session, name: string): Promise<LockView> {
     const key = lockKey(name)
-    const first = await this.#rows.readState(session, name, key)
+    const first = await this.#table.readState(session, name, key)
     if (!isStale(first)) return first
-    const second = await this.#rows.readState(session, name, key)
+    const second = await this.#table.readState(session, name, key)
     return isStale(second) && second.holder?.token !== first.holder?.token
       ? this.#readState(session, name)
       : second
@@ -141,7 +141,7 @@ export class Locks {
   async #clearHeld(session: Session, name: string): Promise<boolean> {
     const key = lockKey(name)
     try {
-      return await this.#rows.clear(session, key)
+      return await this.#table.clear(session, key)
     } finally {
       await session.query(unlock, [key])
     }

@@ -84,5 +84,5 @@ function refusal(session: Session, why: string) {
   const message =
     `The pooler cannot keep locks: ${why}. Connect to PostgreSQL itself, or to a pool in session mode ` +
     'that resets a session before it lends it again'
-  return lockError('E_LOCK_POOLER', session.place, message)
+  return lockError('E_LOCK_POOLER', session.serverUrl, message)
 }

@@ -51,7 +51,7 @@ type Named = Pick<Request, 'name' | 'shared'>
 /** The known state of a lock that is held. */
 export interface Seen {
   path: string
-  who: ReturnType<typeof contentionDetails>
+  details: ReturnType<typeof contentionDetails>
 }
 
 /** A call that acquires the lock. */
@@ -79,28 +79,28 @@ export class NameQueue {
   /** Whether readers hold the lock that a call without `shared` waits for. */
   #awaitsReaders = false
   readonly #sessions: SessionPool
-  readonly #rows: LockTable
+  readonly #table: LockTable
   readonly #onEmpty: () => void
   #callers: Caller[] = []
   #isRunning = false
   /** Ends the wait for a free session, if the queue waits for one. */
-  #leaveLine: (() => void) | undefined
-  #lineAlarm: NodeJS.Timeout | undefined
+  #endSessionWait: (() => void) | undefined
+  #exhaustionTimer: NodeJS.Timeout | undefined
   /** Whether it has waited for longer than a session takes to return. */
   #isExhausted = false
   #seen: Seen | undefined
   #seenAt = Number.NEGATIVE_INFINITY
   /** Why the connection is lost now. */
-  #trouble: Error | undefined
+  #connectionError: Error | undefined
   #pause = FIRST_PAUSE_MS
   /** The time until which a holder that may be gone is not reported. */
   #graceUntil: number | undefined
   #wake: () => void = () => {}
   #stepping: Promise<unknown> = Promise.resolve()
 
-  constructor(sessions: SessionPool, rows: LockTable, { name, shared }: Named, onEmpty: () => void) {
+  constructor(sessions: SessionPool, table: LockTable, { name, shared }: Named, onEmpty: () => void) {
     this.#sessions = sessions
-    this.#rows = rows
+    this.#table = table
     this.name = name
     this.shared = shared
     this.key = lockKey(name)
@@ -120,20 +120,20 @@ export class NameQueue {
     // The next call queries again.
     this.#forget()
     this.#wake()
-    this.#leaveLine?.()
+    this.#endSessionWait?.()
     await this.#stepping
   }
 
   /** The known state of the lock, or why the server cannot be queried now. */
   get seen(): Seen | undefined {
-    if (!this.#trouble || !this.#seen) return this.#seen
-    const reason = `the connection is lost, and is made again (${this.#trouble.message})`
-    return { ...this.#seen, who: { reason } }
+    if (!this.#connectionError || !this.#seen) return this.#seen
+    const reason = `the connection is lost, and is made again (${this.#connectionError.message})`
+    return { ...this.#seen, details: { reason } }
   }
 
   /** The error of a call that has timed out for another reason than a holder. */
-  get trouble(): Error | undefined {
-    return this.#trouble ?? (this.#isExhausted ? this.#sessions.exhausted() : undefined)
+  get timeoutError(): Error | undefined {
+    return this.#connectionError ?? (this.#isExhausted ? this.#sessions.exhausted() : undefined)
   }
 
   #forget(): void {
@@ -150,7 +150,7 @@ export class NameQueue {
         this.#stepping = step.catch(() => {})
         session = await step
       } catch (error) {
-        this.#onLine()
+        this.#onSessionWait()
         if (session) {
           this.#refuseNew()
           await this.#sessions.drop(session)
@@ -193,7 +193,7 @@ export class NameQueue {
     const { session, answer } = waiting
       ? { session: waiting, answer: await this.#wait(waiting) }
       : await this.#connect()
-    this.#trouble = undefined
+    this.#connectionError = undefined
     this.#pause = FIRST_PAUSE_MS
     try {
       if (answer) {
@@ -216,21 +216,21 @@ export class NameQueue {
     const limit = Math.min(sessionTimeout / 4, connectTimeout)
     const first = (session: Session) => this.#try(session, limit)
     const wait = Math.max(RETURN_GRACE_MS, latest - monotonic())
-    return this.#sessions.checkOut(first, wait, (leave) => this.#onLine(leave))
+    return this.#sessions.checkOut(first, wait, (endWait) => this.#onSessionWait(endWait))
   }
 
-  #onLine(leave?: () => void): void {
-    clearTimeout(this.#lineAlarm)
-    this.#leaveLine = leave
+  #onSessionWait(endWait?: () => void): void {
+    clearTimeout(this.#exhaustionTimer)
+    this.#endSessionWait = endWait
     this.#isExhausted = false
-    if (!leave) return
-    this.#lineAlarm = setTimeout(() => this.#exhausted(), RETURN_GRACE_MS)
+    if (!endWait) return
+    this.#exhaustionTimer = setTimeout(() => this.#onExhaustion(), RETURN_GRACE_MS)
     // All calls may have left before.
-    if (this.#callers.length === 0) leave()
+    if (this.#callers.length === 0) endWait()
   }
 
   /** Fails the calls whose deadline has passed before: they have no alarm any more. */
-  #exhausted(): void {
+  #onExhaustion(): void {
     this.#isExhausted = true
     const now = monotonic()
     for (const caller of this.#callers) if (caller.deadline <= now) caller.fail(this.#sessions.exhausted())
@@ -298,8 +298,8 @@ export class NameQueue {
     const view = await this.#readState(session)
     this.#awaitsReaders ||= !this.shared && view !== undefined && view.readers.length > 0
     if (view && this.#isInGrace(view)) return
-    const who = this.#isUpgrade(view) ? { reason: UPGRADE } : contentionDetails(view)
-    this.#seen = { path: pathOf(session, this.name), who }
+    const details = this.#isUpgrade(view) ? { reason: UPGRADE } : contentionDetails(view)
+    this.#seen = { path: pathOf(session, this.name), details }
     this.#seenAt = monotonic()
     for (const caller of this.#callers) caller.refuse(this.#seen)
   }
@@ -319,7 +319,7 @@ export class NameQueue {
   /** A query that the server refuses does not end the wait, for example if another session locks the table. */
   async #readState(session: Session): Promise<LockView | undefined> {
     try {
-      return await this.#rows.readState(session, this.name, this.key)
+      return await this.#table.readState(session, this.name, this.key)
     } catch (error) {
       if (session.isEnded || codeOf(error) !== SQLSTATE.lockNotAvailable) throw error
       return undefined
@@ -342,13 +342,13 @@ export class NameQueue {
   /** Waiting calls continue when the server is back; the others fail with the error. */
   async #failed(error: unknown): Promise<void> {
     // The deadline of the call that waited for a session has passed, but not that of a later call.
-    const isOfLine = codeOf(error) === 'E_LOCK_CONNECTIONS'
+    const isExhaustion = codeOf(error) === 'E_LOCK_CONNECTIONS'
     for (const caller of this.#callers) {
-      const goesOn = isOfLine || (caller.hasWaited && isTransient(error))
-      if (!goesOn || caller.deadline <= monotonic()) caller.fail(error)
+      const continues = isExhaustion || (caller.hasWaited && isTransient(error))
+      if (!continues || caller.deadline <= monotonic()) caller.fail(error)
     }
-    if (this.#callers.length === 0 || isOfLine) return
-    this.#trouble = error as Error
+    if (this.#callers.length === 0 || isExhaustion) return
+    this.#connectionError = error as Error
     const pause = this.#pause * (0.5 + Math.random() / 2)
     this.#pause = Math.min(this.#pause * 2, MAX_PAUSE_MS)
     const left = new Promise<void>((resolve) => {

@@ -14,17 +14,18 @@ const END_CHECK_MS = 5
 const END_TIMEOUT_MS = 5000
 
 /** A call that waits for a session: it gets an idle one, or permission to open one. */
-interface Turn {
-  take(session: Session | undefined): void
+interface Waiter {
+  wake(session: Session | undefined): void
 }
 
-type OnLine = (leave?: () => void) => void
+/** Called with a function that ends the wait when a call begins to wait for a session, and without when it is over. */
+type OnWait = (endWait?: () => void) => void
 
 /** The sessions of one database: at most `maxConnections`. A few stay idle, as opening one costs more than a lock. */
 export class SessionPool {
   readonly settings: Settings
   readonly #idle = new Map<Session, NodeJS.Timeout>()
-  readonly #line = new Set<Turn>()
+  readonly #waiters = new Set<Waiter>()
   /** Lost sessions that the server may still have. */
   readonly #lost = new Set<Session>()
   #open = 0
@@ -39,25 +40,24 @@ export class SessionPool {
   /**
    * Returns a session that has answered the first query, as an idle one may have ended. It must be checked in again.
    * @param milliseconds how long to wait if `maxConnections` are in use
-   * @param onLine is called with a function that ends the wait if the call must wait, and without when it is over
    */
   async checkOut<T>(
     first: (session: Session) => Promise<T>,
     milliseconds: number,
-    onLine: OnLine = () => {},
+    onWait: OnWait = () => {},
   ): Promise<{ session: Session; answer: T }> {
-    const rested = await this.#turn(milliseconds, onLine)
-    onLine()
-    if (rested) {
+    const idle = await this.#takeIdleOrWait(milliseconds, onWait)
+    onWait()
+    if (idle) {
       try {
-        return { session: rested, answer: await first(rested) }
+        return { session: idle, answer: await first(idle) }
       } catch (error) {
-        if (!rested.isEnded) {
-          await leave(rested, error)
+        if (!idle.isEnded) {
+          await leave(idle, error)
           throw error
         }
-        this.#lost.add(rested)
-        return this.checkOut(first, milliseconds, onLine)
+        this.#lost.add(idle)
+        return this.checkOut(first, milliseconds, onWait)
       }
     }
     const session = await this.#fill()
@@ -79,28 +79,28 @@ export class SessionPool {
   }
 
   /** An idle session, or `undefined` as permission to open one. */
-  #turn(milliseconds: number, onLine: OnLine): Promise<Session | undefined> | Session | undefined {
-    const rested = this.#line.size === 0 ? this.#takeIdle() : undefined
-    if (rested) return rested
-    if (this.#line.size === 0 && this.#open < this.settings.maxConnections) {
+  #takeIdleOrWait(milliseconds: number, onWait: OnWait): Promise<Session | undefined> | Session | undefined {
+    const idle = this.#waiters.size === 0 ? this.#takeIdle() : undefined
+    if (idle) return idle
+    if (this.#waiters.size === 0 && this.#open < this.settings.maxConnections) {
       this.#open += 1
       return undefined
     }
     return new Promise((resolve, reject) => {
       const refuse = () => {
         clearTimeout(timer)
-        this.#line.delete(turn)
+        this.#waiters.delete(waiter)
         reject(this.exhausted())
       }
       const timer = milliseconds > MAX_TIMER_MS ? undefined : setTimeout(refuse, milliseconds)
-      const turn: Turn = {
-        take: (session) => {
+      const waiter: Waiter = {
+        wake: (session) => {
           clearTimeout(timer)
           resolve(session)
         },
       }
-      this.#line.add(turn)
-      onLine(refuse)
+      this.#waiters.add(waiter)
+      onWait(refuse)
     })
   }
 
@@ -113,10 +113,10 @@ export class SessionPool {
 
   /** Passes on a free session, or permission to open one. */
   #free(session?: Session): void {
-    const [next] = this.#line
+    const [next] = this.#waiters
     if (next) {
-      this.#line.delete(next)
-      next.take(session)
+      this.#waiters.delete(next)
+      next.wake(session)
     } else if (session) this.#keepIdle(session)
     else this.#open -= 1
   }
@@ -183,7 +183,7 @@ export class SessionPool {
   #warn(session: Session): void {
     if (this.#hasWarned || !session.isInClear) return
     this.#hasWarned = true
-    const message = `The connection to ${session.place} is not encrypted: everything on it can be read on the network. sslmode=verify-full protects it`
+    const message = `The connection to ${session.serverUrl} is not encrypted: everything on it can be read on the network. sslmode=verify-full protects it`
     process.emitWarning(message, { type: 'SecurityWarning', code: 'RECONCILE_LOCK_CLEARTEXT' })
   }
 

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { PostgresStatement } from '../../postgres.js'
 import { clearTimeout, setTimeout } from '../shared/clock.js'
 import { lockError } from '../shared/errors.js'
-import { type Client, type Connection, connect, isInClear, keepAlive, placeOf } from './client.js'
+import { type Client, type Connection, connect, isInClear, keepAlive, serverUrlOf } from './client.js'
 import { coded, SQLSTATE, timedOut } from './errors.js'
 import { halves } from './key.js'
 import { responseTimer } from './response-timer.js'
@@ -59,7 +59,7 @@ export class Session {
       const { backend, schema, path, isStandby } = await session.query<Identity>(sessionIdentity)
       Object.assign(session, { backend, schema })
       session.#before = { search_path: path }
-      if (isStandby) throw standby(session.place)
+      if (isStandby) throw standby(session.serverUrl)
       return session
     } catch (error) {
       session.destroy()
@@ -71,8 +71,8 @@ export class Session {
     return this.#connection.client
   }
 
-  get place(): string {
-    return placeOf(this.#client)
+  get serverUrl(): string {
+    return serverUrlOf(this.#client)
   }
 
   get isEnded(): boolean {
@@ -281,11 +281,11 @@ export class Session {
 }
 
 /** The error of a call on a standby. */
-export function standby(place: string) {
+export function standby(serverUrl: string) {
   const message =
     'The server is a standby, which has neither locks of its own nor those of its primary: ' +
     'connect to the primary, as with target_session_attrs or the name of its service'
-  return lockError('E_LOCK_STANDBY', place, message, { recoverable: true })
+  return lockError('E_LOCK_STANDBY', serverUrl, message, { recoverable: true })
 }
 
 const closed = () => new Error('the connection was closed')
@@ -294,6 +294,6 @@ const changed = () =>
   coded(new Error('a pooler has given the connection another session'), SQLSTATE.connectionFailure) as Error
 
 /** The path of a lock in errors and diagnostics. */
-export function pathOf({ place }: Pick<Session, 'place'>, name: string): string {
-  return `${place}#${encodeURIComponent(name)}`
+export function pathOf({ serverUrl }: Pick<Session, 'serverUrl'>, name: string): string {
+  return `${serverUrl}#${encodeURIComponent(name)}`
 }

@@ -2,7 +2,7 @@ import type { TransactionLockOptions } from '../../postgres.js'
 import { onAbort } from '../shared/abort.js'
 import { delay, monotonic } from '../shared/clock.js'
 import { contention } from '../shared/errors.js'
-import { type Client, placeOf } from './client.js'
+import { type Client, serverUrlOf } from './client.js'
 import { coded, codeOf, SQLSTATE } from './errors.js'
 import { halves, lockKey } from './key.js'
 import { unsupported } from './lock-table.js'
@@ -21,7 +21,7 @@ export async function lockInTransaction(
 ): Promise<void> {
   const { name, message, timeout, signal } = transactionRequest(client, args)
   const end = monotonic() + timeout
-  const path = pathOf({ place: placeOf(client) }, name)
+  const path = pathOf({ serverUrl: serverUrlOf(client) }, name)
   let wake = () => {}
   signal?.throwIfAborted()
   const removeCallback = signal && onAbort(signal, () => wake())
@@ -55,7 +55,7 @@ async function attempt(client: Client, key: bigint, path: string): Promise<boole
     const message = 'The client is not in a transaction, whose end releases the lock: run BEGIN first'
     throw Object.assign(new Error(message), { code: 'ERR_INVALID_STATE', cause: error })
   }
-  if (answer === 'standby') throw standby(placeOf(client))
+  if (answer === 'standby') throw standby(serverUrlOf(client))
   if (answer === 'unsupported') throw unsupported(path)
   return answer === 'true'
 }

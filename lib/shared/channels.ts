@@ -4,7 +4,7 @@ import type { Holder, LockChannels, TakenOver, WaitStatus } from '../../index.js
 import { now } from './clock.js'
 
 /** The properties of a lock in the messages. */
-interface LockView {
+interface PublishedLock {
   readonly path: string
   readonly holder: Holder
   readonly takenOver?: TakenOver | undefined
@@ -34,7 +34,7 @@ if (process.env.NODE_DEBUG) {
 }
 
 /** @param call `undefined`: it did not wait */
-export function publishAcquired(lock: LockView, call?: { waited(): number }): void {
+export function publishAcquired(lock: PublishedLock, call?: { waited(): number }): void {
   if (channels.takenover.hasSubscribers && lock.takenOver) {
     const { path, holder, takenOver } = lock
     const { holder: from, reason } = takenOver
@@ -56,7 +56,7 @@ export function publishContended({ path, holder, reason }: Refusal): void {
 export const publishWaiting = (status: WaitStatus): void => channels.waiting.publish({ at: now(), ...status })
 
 /** Publishes the end of a held lock: its release or its loss. */
-export function publishEnded(lock: LockView, lost?: { reason?: string | undefined }): void {
+export function publishEnded(lock: PublishedLock, lost?: { reason?: string | undefined }): void {
   const end = lost ? channels.lost : channels.released
   if (!end.hasSubscribers) return
   const { path, holder } = lock
