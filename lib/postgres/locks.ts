@@ -20,14 +20,10 @@ import {
   publicReader,
 } from './lock-view.js'
 import { NameQueue } from './queue.js'
-import { pathOf, type Session } from './session.js'
+import { END_CHECK_MS, END_TIMEOUT_MS, pathOf, type Session } from './session.js'
 import type { SessionPool } from './session-pool.js'
 import type { Request } from './settings.js'
 import { endHolder, tryLock, unlock } from './sql.js'
-
-/** The server does not wait for the end of a session: how often and how long to check for it, in milliseconds. */
-const END_CHECK_MS = 5
-const END_TIMEOUT_MS = 5000
 
 /** The operations on the locks of one database. */
 export class Locks {

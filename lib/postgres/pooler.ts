@@ -2,14 +2,11 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { delay } from '../shared/clock.js'
 import { lockError } from '../shared/errors.js'
 import { responseTimer } from './response-timer.js'
-import type { Session } from './session.js'
+import { END_CHECK_MS, type Session } from './session.js'
 import { notify, sessionIdentity, tryLock, unlock } from './sql.js'
 
 /** How long a notification, and the end of a client, may take, in milliseconds. */
 const PROOF_TIMEOUT_MS = 2000
-
-/** How often to check for the end of a client, in milliseconds. */
-const END_CHECK_MS = 5
 
 /**
  * Refuses a connection that does not keep its session, such as one through a pooler in transaction mode.

@@ -1,17 +1,13 @@
 import { clearTimeout, delay, MAX_TIMER_MS, monotonic, setTimeout } from '../shared/clock.js'
 import { LockError, lockError } from '../shared/errors.js'
 import { assertDedicatedSession } from './pooler.js'
-import { Session } from './session.js'
+import { END_CHECK_MS, END_TIMEOUT_MS, Session } from './session.js'
 import type { Settings } from './settings.js'
 import { endMarkedSession, endSession } from './sql.js'
 
 /** How long an idle session stays open, in milliseconds, and how many do. */
 const IDLE_TIMEOUT_MS = 5000
 const MAX_IDLE = 2
-
-/** The server does not wait for the end of a session: how often and how long to check for it, in milliseconds. */
-const END_CHECK_MS = 5
-const END_TIMEOUT_MS = 5000
 
 /** A call that waits for a session: it gets an idle one, or permission to open one. */
 interface Waiter {

@@ -12,6 +12,10 @@ import { applySettings, restoreSettings, sessionIdentity, sessionSettings, tryLo
 /** The longest silence on a connection, in milliseconds: NAT and load balancers drop those that are silent for minutes. */
 const MAX_SILENCE_MS = 60_000
 
+/** The server does not wait for the end of a session: how often and how long to check for it, in milliseconds. */
+export const END_CHECK_MS = 5
+export const END_TIMEOUT_MS = 5000
+
 interface Identity {
   backend: number
   schema: string | null
