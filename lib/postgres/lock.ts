@@ -58,11 +58,6 @@ export class HeldLock {
     held.track(this)
   }
 
-  /** The options that name the lock in another call. */
-  get asked(): { name: string } {
-    return { name: this.name }
-  }
-
   isOf(sessions: unknown, name: string): boolean {
     return this.#acquired.sessions === sessions && this.name === name
   }

@@ -21,20 +21,23 @@ type Values = Record<string, unknown>
 type Check = (value: unknown, name: string) => void
 
 function wrongType(name: string, expected: string, value: unknown): never {
-  const received = value === null || value === undefined ? String(value) : `type ${typeof value}`
-  const shown =
-    typeof value === 'number'
-      ? `${received} (${value})`
-      : Array.isArray(value)
-        ? 'an instance of Array'
-        : received
-  const message = `The "${name}" argument must be ${expected}. Received ${shown}`
+  const message = `The "${name}" argument must be ${expected}. Received ${received(value)}`
   throw argumentError(TypeError, 'ERR_INVALID_ARG_TYPE', message)
 }
 
-const checkText: Check = (value, name) => {
-  if (typeof value !== 'string') wrongType(name, 'of type string', value)
+/** Describes a value, but not its text. */
+function received(value: unknown): string {
+  if (value === null || value === undefined) return String(value)
+  if (typeof value === 'number') return `type number (${value})`
+  return Array.isArray(value) ? 'an instance of Array' : `type ${typeof value}`
 }
+
+/** Makes a check by `typeof`. */
+const ofType =
+  (type: string): Check =>
+  (value, name) => {
+    if (typeof value !== type) wrongType(name, `of type ${type}`, value)
+  }
 
 /** Checks for a string that PostgreSQL can store as text. */
 const checkStorable: Check = (value, name) => {
@@ -44,10 +47,6 @@ const checkStorable: Check = (value, name) => {
   if (/\p{Surrogate}/u.test(value)) wrongValue(`The "${name}" argument is not well-formed Unicode`)
   if ([...value].length > MAX_NAME_LENGTH)
     wrongValue(`The "${name}" argument is longer than ${MAX_NAME_LENGTH} characters`)
-}
-
-const checkFunction: Check = (value, name) => {
-  if (typeof value !== 'function') wrongType(name, 'of type function', value)
 }
 
 const checkTimeout: Check = (value, name) => {
@@ -61,10 +60,6 @@ const checkBetween =
     if (typeof value !== 'number') return wrongType(name, 'of type number', value)
     if (!(value >= least && value <= most)) outOfRange(name, `>= ${least} && <= ${most}`, value)
   }
-
-const checkBoolean: Check = (value, name) => {
-  if (typeof value !== 'boolean') wrongType(name, 'of type boolean', value)
-}
 
 const checkSignal: Check = (value, name) => {
   if (!isSignal(value)) wrongType(name, 'an instance of AbortSignal', value)
@@ -92,19 +87,19 @@ const checkCount: Check = (value, name) => {
   if (!(Number.isInteger(value) && value >= 1)) outOfRange(name, 'an integer >= 1', value)
 }
 
-const ofLock: Record<string, Check> = { name: checkStorable, message: checkText }
+const ofLock: Record<string, Check> = { name: checkStorable, message: ofType('string') }
 const ofAcquire = {
   ...ofLock,
-  shared: checkBoolean,
+  shared: ofType('boolean'),
   timeout: checkTimeout,
   signal: checkSignal,
-  onWait: checkFunction,
+  onWait: ofType('function'),
 }
 const ofTransaction = { ...ofLock, timeout: checkTimeout, signal: checkSignal }
-const ofBreak = { ...ofAcquire, force: checkBoolean }
+const ofBreak = { ...ofAcquire, force: ofType('boolean') }
 const ofLocks: Record<string, Check> = {
   connectionString: checkFilled,
-  connect: checkFunction,
+  connect: ofType('function'),
   pool: checkPool,
   maxConnections: checkCount,
   schema: checkSchema,
@@ -127,19 +122,17 @@ function checkAll(options: unknown, known: Record<string, Check>, expected: stri
   return values
 }
 
-function request(options: unknown, known: Record<string, Check>): Request {
-  const isName = typeof options === 'string'
-  const given =
-    options === undefined
-      ? {}
-      : isName
-        ? { name: options }
-        : options instanceof HeldLock
-          ? options.asked
-          : options
-  const values = checkAll(given, known, 'of type string, a lock or a plain object')
+function request(target: unknown, known: Record<string, Check>): Request {
+  const values = checkAll(optionsOf(target), known, 'of type string, a lock or a plain object')
   const unset = { signal: undefined, onWait: undefined }
   return { name: NAME, message: MESSAGE, shared: false, timeout: 0, force: false, ...unset, ...values }
+}
+
+/** The options that an argument stands for. */
+function optionsOf(target: unknown): unknown {
+  if (target === undefined) return {}
+  if (typeof target === 'string') return { name: target }
+  return target instanceof HeldLock ? { name: target.name } : target
 }
 
 /** The argument of a call. A second one, such as options after a name, is refused, because it would have no effect. */
