@@ -193,15 +193,16 @@ export interface Lock {
    */
   readonly takenOver?: TakenOver | undefined
   /**
-   * Whether the path still names the lock file of this process. It reads and changes nothing. On a network filesystem
-   * it does not report a kernel lock that the server has dropped, and on NFS a change by another client up to 60 s late.
+   * Whether the path still names the lock file of this process, and its descriptor is open. It changes nothing. On a
+   * network filesystem it does not report a kernel lock that the server has dropped, and on NFS a change by another
+   * client up to 60 s late.
    */
   readonly isHeld: () => boolean
   /**
-   * Aborted with `E_LOCK_LOST` when the lock is lost: its path names another file or none, although it was not released.
-   * On a local filesystem of Linux that takes a few milliseconds, except for a directory that was moved; otherwise up to
-   * 250 ms, and for a change by another client of NFS up to 60 s. It begins to watch when it is first read, and does not
-   * keep the process alive.
+   * Aborted with `E_LOCK_LOST` when the lock is lost before its release: its path names another file or none, or other
+   * code of this process has closed its descriptor. On a local filesystem of Linux a change of the file takes a few
+   * milliseconds. A directory that was moved, a closed descriptor and other systems take up to 250 ms, a change by another
+   * client of NFS up to 60 s. It begins to watch when it is first read, and does not keep the process alive.
    */
   readonly signal: AbortSignal
   /**
@@ -363,7 +364,7 @@ export function withLock<T, const Targets extends readonly (string | URL | LockT
  * Returns the state of the lock and its holder. It changes nothing. The state can change before the call returns, so
  * show it to people and do not decide by it.
  *
- * @throws {LockError} `E_LOCK_SYMLINK`, `E_LOCK_NOT_A_FILE`. System errors: see {@link LockError}.
+ * @throws {LockError} `E_LOCK_SYMLINK`, `E_LOCK_NOT_A_FILE`, `E_LOCK_UNSUPPORTED`. System errors: see {@link LockError}.
  */
 export function inspectLock(target?: LockTarget): Promise<LockStatus>
 

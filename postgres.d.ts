@@ -199,7 +199,8 @@ export interface PostgresLock {
    * that.
    *
    * Rejects with a `LockError` `E_LOCK_LOST` if the session had ended before, because another process may have held the
-   * lock meanwhile. If the server still has that session, the call ends it first. In both cases this process no longer
+   * lock meanwhile. If the server still has that session, the call ends it first. Rejects with the error of the server if
+   * it does not write the row, such as `55P03`; the next holder then gets a take-over. In each case this process no longer
    * holds the lock.
    */
   readonly release: () => Promise<void>
@@ -224,11 +225,17 @@ export interface PostgresLocks {
    *   system, with `code` and `recoverable`. An argument error, before any query.
    */
   acquireLock(options?: string | AcquireOptions): Promise<PostgresLock>
-  /** Releases the lock if it was acquired through this object, and does nothing otherwise. */
+  /**
+   * Releases the lock if it was acquired through this object, and does nothing otherwise.
+   *
+   * @throws The errors of {@link PostgresLock.release}.
+   */
   releaseLock(target?: LockTarget): Promise<void>
   /**
    * Runs `fn` while it holds the lock, and resolves to the result of `fn`. If `fn` fails, the lock is released too, the
    * call rejects with the error of `fn`, and an error of the release is emitted as a process warning.
+   *
+   * @throws The errors of {@link PostgresLocks.acquireLock}, `fn` and {@link PostgresLock.release}.
    */
   withLock<T>(fn: (lock: PostgresLock) => T | Promise<T>, options?: string | AcquireOptions): Promise<T>
   /**
@@ -238,13 +245,19 @@ export interface PostgresLocks {
    *
    * @param targets Names, or objects with `name` and `message`. Two must not have one name.
    * @param options For all locks. `timeout` is for all of them together.
+   * @throws The errors of {@link PostgresLocks.acquireLock}, `fn` and {@link PostgresLock.release}.
    */
   withLock<T, const Targets extends readonly (string | Pick<AcquireOptions, 'name' | 'message'>)[]>(
     fn: (locks: { -readonly [Index in keyof Targets]: PostgresLock }) => T | Promise<T>,
     targets: Targets,
     options?: Omit<AcquireOptions, 'name'>,
   ): Promise<T>
-  /** Returns the state of the lock and its holder. Changes nothing and delays no acquire. */
+  /**
+   * Returns the state of the lock and its holder. Changes nothing and delays no acquire.
+   *
+   * @throws `LockError` `E_LOCK_CONNECTIONS`, `E_LOCK_POOLER`, `E_LOCK_STANDBY`, `E_LOCK_TABLE`, `E_LOCK_DRIVER`. Errors of
+   *   `pg`, the server and the system, and an argument error, as of {@link PostgresLocks.acquireLock}.
+   */
   inspectLock(target?: LockTarget): Promise<PostgresLockStatus>
   /**
    * Clears the row of a holder whose session has ended, and resolves to whether there was one. An acquire does not need
@@ -255,7 +268,8 @@ export interface PostgresLocks {
    * release fails with `E_LOCK_LOST`.
    *
    * @throws `LockError` `E_LOCK_CONTENTION` if a session holds the lock and `force` is not set, or if the table does
-   *   not name the session that has the lock's key: that may be the advisory lock of another program.
+   *   not name the session that has the lock's key: that may be the advisory lock of another program. The errors of
+   *   {@link PostgresLocks.inspectLock}.
    */
   breakLock(target?: LockTarget | PostgresBreakOptions): Promise<boolean>
   /** Closes the idle connections, which otherwise close after 5 s. Locks stay held. */

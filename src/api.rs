@@ -72,16 +72,17 @@ impl Lock {
         self.taken_over.as_ref()
     }
 
-    /// Whether the lock is held and the path still names its file.
+    /// Whether the lock is held, the path still names its file, and the file is open.
     #[must_use]
     pub fn is_held(&self) -> bool {
         table::is_held(self.id)
     }
 
     /// Calls `report` on another thread with [`Error::Lost`] if the lock is lost before it is released: its path names
-    /// another file or none. On a local filesystem of Linux that takes a few milliseconds, except for a directory that was
-    /// moved; otherwise up to 250 ms. The lock is watched from the first call on. After a release `report` is dropped, so
-    /// the receiver of a channel gets the loss or the end of the channel.
+    /// another file or none, or its descriptor was closed. On a local filesystem of Linux a change of the file takes a few
+    /// milliseconds. A directory that was moved, a closed descriptor and other systems take up to 250 ms. The lock is
+    /// watched from the first call on. After a release `report` is dropped, so the receiver of a channel gets the loss or
+    /// the end of the channel.
     ///
     /// # Errors
     /// [`Error::System`] if no thread can be started.

@@ -355,7 +355,7 @@ impl HeldFiles for Os {
     }
 }
 
-/// Whether the lock is held and the path still names its file.
+/// Whether the lock is held, the path still names its file, and the file is open.
 pub(crate) fn is_held(id: LockId) -> bool {
     // Not under the mutex: the disk may hang.
     location(id).is_some_and(|(path, file)| {

@@ -11,7 +11,7 @@ use super::promise::promised;
 use crate::table::{self, LockId};
 use crate::wait;
 
-/// Whether the lock is held and the path still names its file.
+/// Whether the lock is held, the path still names its file, and the file is open.
 ///
 /// # Errors
 /// `E_LOCK_INTERNAL` alone.
@@ -20,7 +20,7 @@ pub fn is_held(env: &Env, id: f64) -> Result<bool> {
     guarded(env, || Ok(table::is_held(LockId::from_number(id))))
 }
 
-/// Calls `report` with the reason if the path of a held lock names another file or none before the lock is released.
+/// Calls `report` with the reason if a lock is lost before it is released.
 /// That does not keep the process alive.
 ///
 /// # Errors

@@ -94,7 +94,7 @@ impl Losses {
         self.files.is_empty()
     }
 
-    /// Reports once if the path of the lock `id` names another file than this one, or none.
+    /// Reports once if the path of the lock `id` names another file than this one or none, or the file was closed.
     pub(super) fn add(&mut self, id: LockId, path: PathBuf, file: FileId, report: Report, now: Instant) {
         let held =
             HeldFile { path, file, watch: None, due: Some(now), has_event: false, reports: Vec::new() };

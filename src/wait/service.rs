@@ -107,7 +107,7 @@ pub(crate) fn refused(id: WaiterId) -> Option<Refused> {
     service().paths.refused(id).cloned()
 }
 
-/// Calls `report` on another thread if the path of a held lock names another file or none before the lock is released.
+/// Calls `report` on another thread if a lock is lost before it is released.
 pub(crate) fn report_loss(id: LockId, report: Report) -> io::Result<()> {
     let Some((path, file)) = table::location(id) else { return Ok(()) };
     let mut service = service();
