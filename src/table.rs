@@ -370,7 +370,7 @@ pub(crate) fn location(id: LockId) -> Option<(PathBuf, FileId)> {
 
 /// Whether the descriptor of a held lock is still that of its file. `None`: the lock was released.
 pub(crate) fn is_open(id: LockId) -> Option<bool> {
-    let (number, file) = number(id)?;
+    let (number, file) = descriptor_and_file(id)?;
     // Not under the mutex: a network filesystem may hang.
     let is_open = number.is_none_or(|number| Os::get().is_open_number(number, file));
     // A lock that is released leaves the table before its descriptor is closed.
@@ -380,10 +380,10 @@ pub(crate) fn is_open(id: LockId) -> Option<bool> {
 /// The number by which a child can inherit a lock's file. `None`: the lock was released, or the system has none.
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) fn descriptor(id: LockId) -> Option<i32> {
-    number(id)?.0.filter(|_| is_open(id) == Some(true))
+    descriptor_and_file(id)?.0.filter(|_| is_open(id) == Some(true))
 }
 
-fn number(id: LockId) -> Option<(Option<i32>, FileId)> {
+fn descriptor_and_file(id: LockId) -> Option<(Option<i32>, FileId)> {
     table().entries.get(&id).map(|entry| (entry.held.descriptor(Os::get()), entry.held.file_id()))
 }
 

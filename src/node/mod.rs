@@ -37,7 +37,7 @@ use acquired::{Acquired, Create, CreateLock};
 use args::{target, target_of};
 use errors::{CreateFailure, guarded, to_js};
 use outcome::{Answer, Settle, Value, Work, returned};
-use promise::{GoOn, promised, promised_or};
+use promise::{AwaitCreator, promised, promised_or};
 use state::State;
 use status::JsStatus;
 
@@ -78,9 +78,9 @@ pub fn acquire<'env>(
     guarded(env, || {
         let target = target!(env, Some(cwd), file, Some(message), Some(settings));
         let State { owner, thread, .. } = *State::of(env)?;
-        let timeout = waiting::milliseconds(timeout);
+        let timeout = waiting::duration_of(timeout);
         let work = attempt(owner, thread, target.clone(), timeout, true);
-        let go_on = move |settle: Settle| {
+        let await_creator = move |settle: Settle| {
             let of_waiter = target.clone();
             let answer = move |done: wait::Answer| {
                 settle(done.map(|held| {
@@ -89,8 +89,9 @@ pub fn acquire<'env>(
             };
             wait::start_for_creator(owner, thread, target, Box::new(answer));
         };
-        let go_on: Option<GoOn> = if timeout.is_zero() { Some(Box::new(go_on)) } else { None };
-        promised_or(env, work, go_on, Some(&Create { lock, failure, delivers: false }))
+        let await_creator: Option<AwaitCreator> =
+            if timeout.is_zero() { Some(Box::new(await_creator)) } else { None };
+        promised_or(env, work, await_creator, Some(&Create { lock, failure, delivers: false }))
     })
 }
 
@@ -116,7 +117,7 @@ pub fn acquire_sync<'env>(
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let target = target!(env, Some(cwd), file, Some(message), Some(settings));
-        let timeout = waiting::milliseconds(timeout);
+        let timeout = waiting::duration_of(timeout);
         let state = State::of(env)?;
         let State { owner, thread, .. } = *state;
         if timeout.is_zero() {

@@ -18,8 +18,8 @@ use crate::protocol;
 /// How long the JavaScript thread may spin for an answer, from the submission of the work.
 pub(super) const SPIN_LIMIT: Duration = Duration::from_micros(100);
 
-/// Continues a call whose first attempt did not decide it.
-pub(super) type GoOn = Box<dyn FnOnce(Settle) + Send>;
+/// Waits for the creator of the lock file, then settles the promise of the call.
+pub(super) type AwaitCreator = Box<dyn FnOnce(Settle) + Send>;
 
 /// Runs `work` on a thread of its own. Gives its value, or a promise of that.
 ///
@@ -29,11 +29,12 @@ pub(super) fn promised(env: &Env, work: impl FnOnce() -> Answer + Send + 'static
     promised_or(env, Box::new(work), None, None)
 }
 
-/// As [`promised`], but if the lock is in its creation grace period, `go_on` gets the function that settles the promise.
+/// As [`promised`], but if the lock is in its creation grace period, `await_creator` gets the function that settles the
+/// promise.
 pub(super) fn promised_or<'env>(
     env: &'env Env,
     work: Work,
-    go_on: Option<GoOn>,
+    await_creator: Option<AwaitCreator>,
     create: Option<&Create<'env>>,
 ) -> Result<Unknown<'env>> {
     #[cfg(feature = "panic-probe")]
@@ -41,14 +42,15 @@ pub(super) fn promised_or<'env>(
         super::panic_probe::reached("work");
         work()
     });
-    let is_open = |done: &Outcome| matches!(done, Ok(Err(error)) if protocol::is_creation_grace(error));
+    let is_being_created =
+        |done: &Outcome| matches!(done, Ok(Err(error)) if protocol::is_creation_grace(error));
     let job = match pool::submit(work).spin_for(SPIN_LIMIT) {
-        Ok(done) if go_on.is_none() || !is_open(&done) => return settled(env, done, create),
+        Ok(done) if await_creator.is_none() || !is_being_created(&done) => return settled(env, done, create),
         job => job,
     };
     let (settle, promise) = State::of(env)?.promises.deferred(env)?;
-    let finish = move |done| match go_on {
-        Some(go_on) if is_open(&done) => go_on(settle),
+    let finish = move |done| match await_creator {
+        Some(await_creator) if is_being_created(&done) => await_creator(settle),
         _ => settle(done),
     };
     match job {

@@ -50,7 +50,7 @@ pub(super) fn attempt_sync<'env>(
         Err(job) => {
             let (sender, receiver) = oneshot::channel();
             job.when_done(move |outcome| drop(sender.send(outcome)));
-            state.waits.borrow_mut().insert(named(id).0, SyncWait::new(receiver, target));
+            state.waits.borrow_mut().insert(WaiterId::from_number(id).0, SyncWait::new(receiver, target));
             Null.into_unknown(env)
         }
     }
@@ -62,7 +62,7 @@ pub(super) fn attempt_sync<'env>(
 /// `E_LOCK_INTERNAL` alone.
 #[napi(catch_unwind)]
 pub fn next_wait(env: &Env) -> Result<f64> {
-    guarded(env, || Ok(number(WaiterId::next())))
+    guarded(env, || Ok(WaiterId::next().to_number()))
 }
 
 /// Waits for at most `left` milliseconds, as number `id`.
@@ -82,7 +82,7 @@ pub fn wait<'env>(
         let state = State::of(env)?;
         let target = target!(env, None, file, Some(message), Some(settings));
         let (settle, lock) = state.promises.deferred(env)?;
-        start(state, named(id), target, left, true, settle);
+        start(state, WaiterId::from_number(id), target, left, true, settle);
         Ok(lock)
     })
 }
@@ -108,8 +108,8 @@ pub fn wait_sync<'env>(
         }
         let (sender, receiver) = oneshot::channel();
         let settle = Box::new(move |outcome| drop(sender.send(outcome)));
-        start(state, named(id), target.clone(), left, false, settle);
-        state.waits.borrow_mut().insert(named(id).0, SyncWait::new(receiver, target));
+        start(state, WaiterId::from_number(id), target.clone(), left, false, settle);
+        state.waits.borrow_mut().insert(WaiterId::from_number(id).0, SyncWait::new(receiver, target));
         Null.into_unknown(env)
     })
 }
@@ -122,7 +122,7 @@ pub fn wait_sync<'env>(
 #[napi(catch_unwind, ts_return_type = "unknown[] | JsLock | null")]
 pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
     guarded(env, || {
-        let (id, slice) = (named(id), milliseconds(slice));
+        let (id, slice) = (WaiterId::from_number(id), duration_of(slice));
         let slice = if exit::is_exit_likely() { slice.min(EXIT_SLICE) } else { slice };
         let State { owner, waits, .. } = State::of(env)?;
         let mut waits = waits.borrow_mut();
@@ -176,8 +176,8 @@ fn claim(owner: Owner, SyncWait { target, other, .. }: &SyncWait) -> Option<Acqu
 #[napi(catch_unwind)]
 pub fn cancel_wait(env: &Env, id: f64) -> Result<()> {
     guarded(env, || {
-        wait::cancel(named(id));
-        if let Some(wait) = State::of(env)?.waits.borrow_mut().remove(&named(id).0) {
+        wait::cancel(WaiterId::from_number(id));
+        if let Some(wait) = State::of(env)?.waits.borrow_mut().remove(&WaiterId::from_number(id).0) {
             // A lock that was acquired meanwhile is released with its outcome.
             drop(wait.answer.recv_timeout(ROLLBACK_GRACE));
         }
@@ -204,9 +204,9 @@ pub fn keep_alive(env: &Env, change: i32) -> Result<()> {
 #[napi(catch_unwind)]
 pub fn last_refusal(env: &Env, id: f64) -> Result<Option<JsRefused>> {
     guarded(env, || {
-        let refused = wait::refused(named(id));
-        Ok(refused
-            .map(|refused| JsRefused { holder: refused.holder.map(JsHolder::from), reason: refused.reason }))
+        let refusal = wait::last_refusal(WaiterId::from_number(id));
+        Ok(refusal
+            .map(|refusal| JsRefused { holder: refusal.holder.map(JsHolder::from), reason: refusal.reason }))
     })
 }
 
@@ -216,7 +216,7 @@ fn start(state: &State, id: WaiterId, target: Target, left: f64, claimable: bool
         owner,
         thread,
         target: target.clone(),
-        timeout: milliseconds(left),
+        timeout: duration_of(left),
         only_creator: false,
     };
     let answer = move |done: wait::Answer| {
@@ -227,20 +227,11 @@ fn start(state: &State, id: WaiterId, target: Target, left: f64, claimable: bool
     wait::start(id, request, Box::new(answer));
 }
 
-pub(super) fn milliseconds(number: f64) -> Duration {
+/// The time of a number of milliseconds, which may be infinite.
+pub(super) fn duration_of(number: f64) -> Duration {
     Duration::try_from_secs_f64(number / 1000.0).unwrap_or(if number > 0.0 {
         Duration::MAX
     } else {
         Duration::ZERO
     })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "at a million waits a second, 142 years")]
-fn number(id: WaiterId) -> f64 {
-    id.0 as f64
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "only our own numbers come back")]
-fn named(id: f64) -> WaiterId {
-    WaiterId(id as u64)
 }

@@ -18,13 +18,13 @@ use crate::protocol::{self, CREATION_GRACE, LockState, PauseLimit};
 use crate::table::{self, Owner};
 
 /// How long a first attempt pauses for others, such as the creator of an empty file.
-const PAUSES: Duration = Duration::from_millis(25);
+const FIRST_ATTEMPT_PAUSE: Duration = Duration::from_millis(25);
 
 /// The shortest time for a first attempt: a busy machine must not be the reason of a refusal.
 const FIRST_ANSWER: Duration = Duration::from_millis(200);
 
 /// How long a call without a timeout waits for the creator of an empty file, among very many calls.
-const CREATION: Duration = CREATION_GRACE.saturating_mul(5);
+const CREATOR_TIMEOUT: Duration = CREATION_GRACE.saturating_mul(5);
 
 /// Acquires the first of `slots` that is free, within `timeout`, on this thread.
 pub(crate) fn acquire(
@@ -133,14 +133,15 @@ fn first_attempt(target: &Target, thread: u32, timeout: Duration) -> Result<Held
     }
 }
 
-/// One attempt, which does not wait for a holder, nor longer than [`PAUSES`] for a creator. `timeout` is that of the
-/// whole call: with a timeout, the call pauses for nothing else longer, and queues behind the waiters that exist.
+/// One attempt, which does not wait for a holder, nor longer than [`FIRST_ATTEMPT_PAUSE`] for a creator. `timeout` is
+/// that of the whole call: with a timeout, the call pauses for nothing else longer, and queues behind the waiters that
+/// exist.
 pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Result<HeldHere, Error> {
     let os = Os::get();
     let pause_limit = if timeout.is_zero() {
-        PauseLimit::ForCreatorUntil(os.monotonic() + PAUSES)
+        PauseLimit::ForCreatorUntil(os.monotonic() + FIRST_ATTEMPT_PAUSE)
     } else {
-        PauseLimit::Until(os.monotonic() + timeout.min(PAUSES))
+        PauseLimit::Until(os.monotonic() + timeout.min(FIRST_ATTEMPT_PAUSE))
     };
     // A call without time to queue attempts immediately.
     let others_wait = timeout > 2 * QUEUE_YIELD && waits_for(&target.path);
@@ -180,6 +181,6 @@ pub(crate) fn start_for_creator(
     target: Target,
     answer: Box<dyn FnOnce(Answer) + Send>,
 ) {
-    let request = AcquireRequest { owner, thread, target, timeout: CREATION, only_creator: true };
+    let request = AcquireRequest { owner, thread, target, timeout: CREATOR_TIMEOUT, only_creator: true };
     start(WaiterId::for_creator(), request, answer);
 }

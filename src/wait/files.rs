@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::job::{Attempt, Job, Observation, Observed, Outcome, Platform, Queue, Ticket};
-use super::request::{Answer, AttemptContext, HeldHere, PendingCall, Refused};
+use super::request::{Answer, AttemptContext, HeldHere, LastRefusal, PendingCall};
 use super::watched_file::WatchedFile;
 use crate::platform::{
     Arrival, FileId, HolderEvent, Os, QueueTicket, System, Watch, Watcher, Watching, is_shortage,
@@ -111,12 +111,12 @@ pub(super) fn attempt(
             } else {
                 observe(watcher, path, &error, attempt.ended)
             };
-            Attempted::Not(Outcome::Refused(Refused::by(error), observed))
+            Attempted::Not(Outcome::Refused(LastRefusal::by(error), observed))
         }
         Err(Error::System { syscall, source, .. }) if is_shortage(&source) => {
             let shortage = source.raw_os_error().map(|code| (syscall, code));
-            let refused = Refused { shortage, ..Refused::default() };
-            Attempted::Not(Outcome::Refused(refused, Observed::Nothing))
+            let refusal = LastRefusal { shortage, ..LastRefusal::default() };
+            Attempted::Not(Outcome::Refused(refusal, Observed::Nothing))
         }
         outcome => {
             if let Queue::Ticket(ticket) = &mut attempt.queue {

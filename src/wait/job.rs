@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::request::{Refused, WaiterId};
+use super::request::{LastRefusal, WaiterId};
 use crate::platform::HolderEvent;
 
 /// The types that the state machine passes on without using them; the simulation has its own.
@@ -108,7 +108,7 @@ pub(super) enum Outcome<P: Platform> {
     Over,
     /// Earlier waiters attempt first.
     Queued,
-    Refused(Refused, Observed<P>),
+    Refused(LastRefusal, Observed<P>),
 }
 
 /// The state of the path.

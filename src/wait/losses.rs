@@ -3,16 +3,14 @@
 
 use std::mem;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::intervals::RESCAN_INTERVAL;
 use crate::map::{HASHER, Map};
 use crate::platform::{FileId, HolderEvent, Os, System, Watch, Watcher, Watching};
 use crate::pool;
 use crate::protocol;
 use crate::table::{self, LockId};
-
-/// How often to check without an event: that a directory was moved, for example, is none.
-const RESCAN_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Gets the reason, once.
 pub(super) type Report = Box<dyn FnOnce(&'static str) + Send>;

@@ -28,4 +28,4 @@ mod watched_file;
 
 pub(crate) use self::acquire::{acquire, start_for_creator, try_once};
 pub(crate) use self::request::{AcquireRequest, Answer, WaiterId};
-pub(crate) use self::service::{cancel, cancel_all, refused, report_loss, start};
+pub(crate) use self::service::{cancel, cancel_all, last_refusal, report_loss, start};

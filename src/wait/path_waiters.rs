@@ -14,7 +14,7 @@ use super::intervals::{
 use super::job::{
     Attempt, Done, Job, Now, Observation, Observed, Outcome, Platform, Queue, Ticket, Waiter, Watch,
 };
-use super::request::{Refused, WaiterId};
+use super::request::{LastRefusal, WaiterId};
 use super::waiters::Waiters;
 use crate::platform::HolderEvent;
 
@@ -31,7 +31,7 @@ enum State<P: Platform> {
 /// The waiters of one path.
 pub(super) struct PathWaiters<P: Platform> {
     waiters: Waiters<P>,
-    pub(super) refused: Refused,
+    pub(super) last_refusal: LastRefusal,
     /// The ticket of the first waiter, unless an attempt is using it.
     queue: Queue<P::Ticket>,
     state: State<P>,
@@ -58,7 +58,7 @@ impl<P: Platform> PathWaiters<P> {
     pub(super) fn new(now: Instant, seed: u64) -> Self {
         Self {
             waiters: Waiters::new(),
-            refused: Refused::default(),
+            last_refusal: LastRefusal::default(),
             queue: Queue::Unknown,
             state: State::Open,
             attempted: WaiterId(0),
@@ -321,8 +321,8 @@ impl<P: Platform> PathWaiters<P> {
                 self.has_yielded = false;
             }
             Outcome::Queued => self.yield_longer(now.time),
-            Outcome::Refused(refused, observed) => {
-                self.refused = refused;
+            Outcome::Refused(refusal, observed) => {
+                self.last_refusal = refusal;
                 self.vacant_since = None;
                 if let Some(id) = self.waiters.first().filter(|first| first.is_last).map(|first| first.id) {
                     self.waiters.set_deadline(id, now.time);

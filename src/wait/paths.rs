@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::job::{Done, Job, Now, Platform, Waiter};
 use super::path_waiters::PathWaiters;
-use super::request::{Refused, WaiterId};
+use super::request::{LastRefusal, WaiterId};
 use crate::map::PathHasher;
 use crate::platform::HolderEvent;
 
@@ -19,7 +19,7 @@ pub(super) struct Paths<P: Platform> {
 /// The work that is due, and how long to sleep after that.
 pub(super) struct Tick<P: Platform> {
     /// The waiters whose deadline has come, with the last refusal.
-    pub(super) late: Vec<(Waiter<P>, Refused)>,
+    pub(super) late: Vec<(Waiter<P>, LastRefusal)>,
     pub(super) jobs: Vec<(PathBuf, Job<P>)>,
     pub(super) until: Option<Instant>,
 }
@@ -76,8 +76,8 @@ impl<P: Platform> Paths<P> {
     }
 
     /// The last refusal of a waiter; `None`: it does not wait.
-    pub(super) fn refused(&self, id: WaiterId) -> Option<&Refused> {
-        self.paths.values().find(|path| path.waiter(id).is_some()).map(|path| &path.refused)
+    pub(super) fn last_refusal(&self, id: WaiterId) -> Option<&LastRefusal> {
+        self.paths.values().find(|path| path.waiter(id).is_some()).map(|path| &path.last_refusal)
     }
 
     pub(super) fn at(&mut self, path: &Path) -> Option<&mut PathWaiters<P>> {
@@ -113,7 +113,7 @@ impl<P: Platform> Paths<P> {
         let mut tick = Tick { late: Vec::new(), jobs: Vec::new(), until: None };
         self.paths.retain(|path, waiters| {
             let late = waiters.take_late(now);
-            tick.late.extend(late.into_iter().map(|waiter| (waiter, waiters.refused.clone())));
+            tick.late.extend(late.into_iter().map(|waiter| (waiter, waiters.last_refusal.clone())));
             if waiters.is_over() {
                 return false;
             }

@@ -37,6 +37,22 @@ impl WaiterId {
         Self(Self::next().0 - FIRST_ID)
     }
 
+    /// For JavaScript, whose numbers are exact up to 2^53.
+    #[expect(clippy::cast_precision_loss, reason = "at a million waits a second, 142 years")]
+    pub(crate) fn to_number(self) -> f64 {
+        self.0 as f64
+    }
+
+    /// The id of a number from [`WaiterId::to_number`]; another number names no waiter.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "only our own numbers come back"
+    )]
+    pub(crate) fn from_number(number: f64) -> Self {
+        Self(number as u64)
+    }
+
     pub(super) fn is_for_creator(self) -> bool {
         self.0 < FIRST_ID
     }
@@ -44,14 +60,14 @@ impl WaiterId {
 
 /// The holder of the lock, as the last attempt has found it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Refused {
+pub(crate) struct LastRefusal {
     pub(crate) holder: Option<Holder>,
     pub(crate) reason: Option<String>,
     /// The system call for which the last attempt had too few descriptors or too little memory, and its error number.
     pub(crate) shortage: Option<(&'static str, i32)>,
 }
 
-impl Refused {
+impl LastRefusal {
     pub(super) fn by(contention: Error) -> Self {
         match contention {
             Error::Contention { holder, reason, .. } => Self { holder, reason, shortage: None },
@@ -102,7 +118,7 @@ impl Drop for HeldPath {
 const ROLLBACK_GRACE: Duration = Duration::from_millis(25);
 
 impl PendingCall {
-    pub(super) fn refuse(self, Refused { holder, reason, shortage }: Refused) {
+    pub(super) fn refuse(self, LastRefusal { holder, reason, shortage }: LastRefusal) {
         let target = &self.request.target;
         let error = match shortage {
             Some((syscall, code)) => target.system(syscall)(io::Error::from_raw_os_error(code)),

@@ -15,7 +15,7 @@ use super::job::{Done, Job, Observed, Outcome, Queue};
 use super::losses::{self, Checked, Losses, Report};
 use super::paths::Paths;
 use super::request::{
-    AcquireRequest, Answer, AttemptContext, HeldHere, HeldPath, PendingCall, Refused, WaiterId,
+    AcquireRequest, Answer, AttemptContext, HeldHere, HeldPath, LastRefusal, PendingCall, WaiterId,
 };
 use super::{files, job};
 use crate::platform::{Arrival, Os, System, Watcher};
@@ -103,8 +103,8 @@ pub(crate) fn cancel_all(owner: Owner) {
 }
 
 /// The last refusal of a waiter; `None`: it does not wait.
-pub(crate) fn refused(id: WaiterId) -> Option<Refused> {
-    service().paths.refused(id).cloned()
+pub(crate) fn last_refusal(id: WaiterId) -> Option<LastRefusal> {
+    service().paths.last_refusal(id).cloned()
 }
 
 /// Calls `report` on another thread if a lock is lost before it is released.
@@ -137,7 +137,7 @@ fn refuse_all(waiters: impl IntoIterator<Item = Waiter>, reason: &str) {
 
 #[inline(never)]
 fn refuse(waiter: Waiter, reason: &str) {
-    waiter.call.refuse(Refused { reason: Some(reason.to_owned()), ..Refused::default() });
+    waiter.call.refuse(LastRefusal { reason: Some(reason.to_owned()), ..LastRefusal::default() });
 }
 
 impl Service {
@@ -194,11 +194,11 @@ fn serve(watcher: &Watcher, asleep: Option<Asleep>) {
             (tick.late, tick.jobs, checks, until)
         };
         losses::dispatch(watcher, checks, on_checked);
-        for (waiter, refused) in late {
+        for (waiter, refusal) in late {
             if waiter.is_cancelled {
                 refuse(waiter, CANCELLED);
             } else {
-                waiter.call.refuse(refused);
+                waiter.call.refuse(refusal);
             }
         }
         let mut batches = files::batches(jobs);

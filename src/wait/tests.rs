@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::job::Waiter;
-use super::request::{HeldHere, PendingCall, Refused};
+use super::request::{HeldHere, LastRefusal, PendingCall};
 use super::service::{deliver, run, service};
 use super::*;
 use crate::platform::{Arrival, Os, Watcher};
@@ -64,11 +64,11 @@ fn answer(receiver: &mpsc::Receiver<Answer>) -> Result<HeldHere, Error> {
     receiver.recv_timeout(LONG).expect("an answer").expect("no panic")
 }
 
-fn until_refused(id: WaiterId) -> Refused {
+fn until_refused(id: WaiterId) -> LastRefusal {
     let started = Instant::now();
     while started.elapsed() < LONG {
-        if let Some(refused) = refused(id).filter(|refused| refused.holder.is_some()) {
-            return refused;
+        if let Some(refusal) = last_refusal(id).filter(|refusal| refusal.holder.is_some()) {
+            return refusal;
         }
         thread::sleep(Duration::from_millis(1));
     }
@@ -84,7 +84,7 @@ fn a_waiter_acquires_after_release_and_knows_its_holder() {
     assert_eq!(until_refused(id).holder.map(|holder| holder.pid), Some(std::process::id()));
     release(held);
     release(answer(&receiver).expect("acquired"));
-    assert_eq!(refused(id), None);
+    assert_eq!(last_refusal(id), None);
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn wait_beside_a_reader(
     let request = AcquireRequest { only_creator, ..request(Owner::PROGRAM, target, LONG) };
     start(id, request, Box::new(answer));
     let beside_reader = |reason: String| reason.contains("holds it in shared mode");
-    while refused(id).is_some_and(|refused| !refused.reason.is_some_and(beside_reader)) {
+    while last_refusal(id).is_some_and(|refusal| !refusal.reason.is_some_and(beside_reader)) {
         thread::yield_now();
     }
     id

@@ -39,7 +39,7 @@ pub(crate) fn describe_process(pid: u32) -> ProcessDetails {
     const MAX: u64 = 4 * ProcessDetails::MAX_COMMAND as u64 + 4;
     let read = |file| read(&format!("/proc/{pid}/{file}"), 1 << 12, MAX);
     let command = unix::joined(&read("cmdline"));
-    let user = effective_user(&String::from_utf8_lossy(&read("status"))).map(named);
+    let user = effective_user(&String::from_utf8_lossy(&read("status"))).map(user_name);
     ProcessDetails::new(Some(command), user)
 }
 
@@ -50,7 +50,7 @@ fn effective_user(status: &str) -> Option<String> {
 }
 
 /// The name of a user; its number if `/etc/passwd` does not have it.
-fn named(id: String) -> String {
+fn user_name(id: String) -> String {
     let users = read("/etc/passwd", 1 << 12, u64::MAX);
     let name_of = |line: &str| {
         let mut fields = line.split(':');

@@ -20,7 +20,7 @@ use crate::platform::HolderEvent;
 use crate::wait::intervals::{CANCEL_GRACE, MAX_BACKOFF, QUEUE_YIELD};
 use crate::wait::job::{Done, Job, Observation, Observed, Outcome, Queue, Waiter};
 use crate::wait::paths::Paths;
-use crate::wait::request::{FIRST_ID, Refused, WaiterId};
+use crate::wait::request::{FIRST_ID, LastRefusal, WaiterId};
 
 const PATHS: usize = 4;
 const DISKS: usize = 2;
@@ -220,7 +220,7 @@ impl Run {
                 let outcome = if is_unknown && attempt.has_time && ahead > 0 {
                     Outcome::Queued
                 } else if holder.is_some() {
-                    Outcome::Refused(Refused::default(), self.observe(path, true))
+                    Outcome::Refused(LastRefusal::default(), self.observe(path, true))
                 } else {
                     self.acquire(path, attempt.id);
                     Outcome::Over

@@ -8,7 +8,7 @@ use super::world::{Simulated, SimulatedTicket, Watch};
 use crate::platform::HolderEvent;
 use crate::wait::job::{Done, Job, Now, Observation, Observed, Outcome, Queue, Waiter};
 use crate::wait::path_waiters::PathWaiters;
-use crate::wait::request::{Refused, WaiterId};
+use crate::wait::request::{LastRefusal, WaiterId};
 
 /// A waiter whose lock changes hands after 10 ms, with so many others ahead.
 fn path_with_others(run: &Run, start: Instant, ahead: u32, deadline: Option<u64>) -> PathWaiters<Simulated> {
@@ -20,7 +20,7 @@ fn path_with_others(run: &Run, start: Instant, ahead: u32, deadline: Option<u64>
     let watch = Watch { id: 1, world: Rc::clone(&run.world) };
     let observation = Observation { file: 0, watch, process: Some(1), sees_file: true, was_locked: true };
     let queue = Queue::Ticket(SimulatedTicket { path: 0, world: Rc::clone(&run.world) });
-    let outcome = Outcome::Refused(Refused::default(), Observed::Held(observation));
+    let outcome = Outcome::Refused(LastRefusal::default(), Observed::Held(observation));
     path.on_done(Done::Attempted { queue, outcome }, Now { time: start, epoch: start, paths: 1 });
     run.world.borrow_mut().files[0].others_ahead = ahead;
     path.on_event(HolderEvent::Changed, at(10));
@@ -78,7 +78,7 @@ fn a_waiter_that_only_queued_attempts_at_its_deadline() {
     path.on_done(Done::Attempted { queue: queue(), outcome: Outcome::Queued }, now(0));
     assert!(path.take_late(at(100)).is_empty(), "the lock has not refused it yet");
     assert!(matches!(path.next_job(at(100)), Some(Job::Attempt(attempt)) if !attempt.has_time));
-    let outcome = Outcome::Refused(Refused::default(), Observed::Nothing);
+    let outcome = Outcome::Refused(LastRefusal::default(), Observed::Nothing);
     path.on_done(Done::Attempted { queue: queue(), outcome }, now(101));
     assert_eq!(path.take_late(at(101)).len(), 1, "the lock has refused it");
 }
