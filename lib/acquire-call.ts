@@ -58,7 +58,7 @@ export class AcquireCall {
   }
 
   /** The locks to wait for, by their absolute paths: the process may have changed its current directory. */
-  beginWaits(): Wait[] {
+  planWaits(): Wait[] {
     const files = this.slots ?? [this.#firstRefusal?.path as string]
     this.#waits = files.map((file, index) => ({ id: index === 0 ? this.id : native.nextWait(), file }))
     return this.#waits
@@ -69,7 +69,7 @@ export class AcquireCall {
     for (const { id } of this.#waits.splice(0)) native.cancelWait(id)
   }
 
-  /** Whether a wait has begun and was not cancelled. */
+  /** Whether a wait was planned and not cancelled. */
   get isWaiting(): boolean {
     return this.#waits.length > 0
   }

@@ -87,14 +87,14 @@ function awaitFirstAnswer(file: string, call: AcquireCall): JsLock {
 }
 
 function waitSync(call: AcquireCall, remaining: number, options: Options): JsLock | Lock {
-  const waits = call.beginWaits()
+  const waits = call.planWaits()
   for (const { file } of waits) {
     const acquired = claim(file, options)
     if (acquired) return acquired
   }
   held.retainExitHook()
   try {
-    const acquired = waitInSlices(call, startSync(call, waits, remaining), options.signal)
+    const acquired = waitInSlices(call, startWaitsSync(call, waits, remaining), options.signal)
     // Rolls back a second slot.
     if (waits.length > 1) call.cancelWaits()
     return createLock(acquired, call)
@@ -105,8 +105,8 @@ function waitSync(call: AcquireCall, remaining: number, options: Options): JsLoc
   }
 }
 
-/** @returns the waits that have begun; a wait for a slot that this thread holds would not end */
-function startSync({ message, settings }: AcquireCall, waits: Wait[], remaining: number): Wait[] {
+/** @returns the waits that have started; a wait for a slot that this thread holds would not end */
+function startWaitsSync({ message, settings }: AcquireCall, waits: Wait[], remaining: number): Wait[] {
   let deadlock: unknown
   const started = waits.filter(({ id, file }) => {
     try {

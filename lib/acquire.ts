@@ -116,9 +116,9 @@ export function within<T>(answer: Promise<T>, milliseconds: number, lateError: (
 }
 
 async function wait(call: AcquireCall, remaining: number): Promise<JsLock> {
-  const locks = call.beginWaits().map((wait, _, { length }) => {
-    const lock = begin(call, wait, remaining)
-    return length > 1 ? lock.catch((error) => beginAgain(call, wait, error)) : lock
+  const locks = call.planWaits().map((wait, _, { length }) => {
+    const lock = startWait(call, wait, remaining)
+    return length > 1 ? lock.catch((error) => restartWait(call, wait, error)) : lock
   })
   const lock = firstOf(locks)
   try {
@@ -133,20 +133,23 @@ async function wait(call: AcquireCall, remaining: number): Promise<JsLock> {
     // Only needed if the listener failed: otherwise the wait has ended.
     await endWaits(call, locks)
     if (call.hasThrown) throw error
-    // As in `beginAgain`, without a promise more for each waiter.
+    // As in `restartWait`, without a promise more for each waiter.
     if (isContention(error) && call.remaining > 0) return wait(call, call.remaining)
     throw call.withLastKnownHolder(error)
   }
 }
 
-const begin = ({ message, settings }: AcquireCall, { id, file }: Wait, remaining: number): Promise<JsLock> =>
-  settled(native.wait(id, file, message, settings, remaining))
+const startWait = (
+  { message, settings }: AcquireCall,
+  { id, file }: Wait,
+  remaining: number,
+): Promise<JsLock> => settled(native.wait(id, file, message, settings, remaining))
 
 /** Waits again if a synchronous call of this thread has claimed the lock that this call had acquired. */
-function beginAgain(call: AcquireCall, wait: Wait, error: unknown): Promise<JsLock> {
+function restartWait(call: AcquireCall, wait: Wait, error: unknown): Promise<JsLock> {
   const { isWaiting, remaining } = call
   if (!isContention(error) || !isWaiting || remaining <= 0) throw error
-  return begin(call, wait, remaining).catch((again) => beginAgain(call, wait, again))
+  return startWait(call, wait, remaining).catch((next) => restartWait(call, wait, next))
 }
 
 /** Cancels the waits, and rolls back each lock but `acquired`. */
@@ -165,7 +168,7 @@ function firstOf(locks: Promise<JsLock>[]): Promise<JsLock> {
   })
 }
 
-/** Notifies the listener, also after a wait that was begun again; ends the wait if it throws. */
+/** Notifies the listener, also after a wait that was started again; ends the wait if it throws. */
 async function waitWithNotifications(call: AcquireCall, lock: Promise<JsLock>): Promise<JsLock> {
   let timer: NodeJS.Timeout | undefined
   const failed = new Promise<never>((_, reject) => {
