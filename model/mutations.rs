@@ -22,17 +22,15 @@ const INODE_CHECK: (&str, &str) = (
 );
 
 const LAST_CHECK: (&str, &str) = (
-    "        match stat_if_current(system, target, id) {
-            Ok(Some(_)) => {}
-            Ok(None) => return Err(Retry::Vanished.into()),",
-    "        match Ok::<(), Error>(()) {
-            Ok(()) => {}",
+    "    match stat_if_current(system, target, id) {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(Retry::Vanished.into()),",
+    "    match Ok::<(), Error>(()) {
+        Ok(()) => Ok(()),",
 );
 
-const PAUSE: (&str, &str) = (
-    "        system.pause(LEGACY_UNLINK_WINDOW);\n        match stat_if_current",
-    "        match stat_if_current",
-);
+const PAUSE: (&str, &str) =
+    ("    system.pause(LEGACY_UNLINK_WINDOW);\n    match stat_if_current", "    match stat_if_current");
 
 /// All of them.
 pub const MUTATIONS: &[Mutation] = &[

@@ -232,20 +232,24 @@ fn lock_existing<S: System>(
         // Only the owner of the file may do this. The lock is acquired without it.
         let _ = system.set_mode(&file, target.mode);
     }
-    // 8. A legacy process may have read the same stale record and be about to unlink the path.
     if target.legacy {
-        system.pause(LEGACY_UNLINK_WINDOW);
-        match stat_if_current(system, target, id) {
-            Ok(Some(_)) => {}
-            Ok(None) => return Err(Retry::Vanished.into()),
-            Err(error) => {
-                // The record names this process: it would refuse others until this process ends.
-                let _ = system.truncate(&file, INVALID_RECORD_LEN);
-                return Err(error.into());
-            }
-        }
+        recheck_take_over(system, target, &file, id)?;
     }
     Ok(Held { taken_over, previous_record, ..Held::new(file, id, target, record.into_holder()) })
+}
+
+/// Step 8: a legacy process may have read the same stale record and be about to unlink the path.
+fn recheck_take_over<S: System>(system: &S, target: &Target, file: &S::File, id: FileId) -> Attempt<()> {
+    system.pause(LEGACY_UNLINK_WINDOW);
+    match stat_if_current(system, target, id) {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(Retry::Vanished.into()),
+        Err(error) => {
+            // The record names this process: it would refuse others until this process ends.
+            let _ = system.truncate(file, INVALID_RECORD_LEN);
+            Err(error.into())
+        }
+    }
 }
 
 /// Cuts a file whose write has failed, if that has changed its record: a partial record may name this process, which is

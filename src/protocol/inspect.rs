@@ -100,6 +100,23 @@ pub(super) fn inspect_path<S: System>(
     inspect_open_file(system, target, budget, &file, &stat)
 }
 
+/// The refusal by a record that names a live process, which is enough: the kernel lock stays free for a process that
+/// acquires.
+fn refused_by_record<S: System>(
+    system: &S,
+    target: &Target,
+    file: &S::File,
+    stat: &Stat,
+    classified: &Classified,
+) -> Result<Option<Refusal>, Error> {
+    let Classified { verdict: Verdict::Held(_), record: Some(first), .. } = classified else {
+        return Ok(None);
+    };
+    let Content::Record(second) = read(system, target, file, stat)? else { return Ok(None) };
+    let is_alive = !is_foreign(system, &second) && system.process_exists(second.pid);
+    Ok(is_alive.then(|| Refusal { holder: Some(first.holder(stat.modified)), reason: None }))
+}
+
 fn inspect_open_file<S: System>(
     system: &S,
     target: &Target,
@@ -113,17 +130,9 @@ fn inspect_open_file<S: System>(
         return Err(Refusal { holder: None, reason }.into());
     }
     let fs = system.fs_kind(file);
-    // A record that names a live process is enough. The kernel lock stays free for a process that acquires.
     let first = classify(system, target, budget, file, stat, (fs, true))?;
-    if let Classified { verdict: Verdict::Held(_), record: Some(found), .. } = &first {
-        let holder = found.holder(stat.modified);
-        let reread = read(system, target, file, stat)?;
-        if let Content::Record(record) = reread
-            && !is_foreign(system, &record)
-            && system.process_exists(record.pid)
-        {
-            return Err(Refusal { holder: Some(holder), reason: None }.into());
-        }
+    if let Some(refusal) = refused_by_record(system, target, file, stat, &first)? {
+        return Err(refusal.into());
     }
     let kernel_locks = match system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? {
         // It is released before anything else, as a process that acquires would have to wait for it.

@@ -54,6 +54,18 @@ pub(crate) fn acquire(
     if timeout.is_zero() {
         return Err(refusals.into_error(&slots[0]));
     }
+    wait(owner, slots, thread, timeout, id, refusals)
+}
+
+/// Waits for the first of `slots` that its holder releases. `id` is that of the call.
+fn wait(
+    owner: Owner,
+    slots: &[Target],
+    thread: u32,
+    timeout: Duration,
+    id: WaiterId,
+    mut refusals: Refusals,
+) -> Result<HeldHere, Error> {
     let waiting: Vec<_> = slots.iter().filter(|target| !table::is_deadlock(owner, &target.path)).collect();
     if waiting.is_empty() {
         return Err(Error::Deadlock { path: slots[0].path.clone() });

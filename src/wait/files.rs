@@ -83,14 +83,8 @@ pub(super) fn attempt(
     empty_file: &mut EmptyFile,
     is_refused: impl FnOnce(&Error) -> bool,
 ) -> (Attempted, Queue<QueueTicket>) {
-    if matches!(attempt.queue, Queue::Unknown) {
-        attempt.queue = QueueTicket::at(path).map_or(Queue::No, Queue::Ticket);
-        if let Queue::Ticket(ticket) = &mut attempt.queue {
-            ticket.take(attempt.arrival);
-            if attempt.has_time && !ticket.is_first() {
-                return (Attempted::Not(Outcome::Queued), attempt.queue);
-            }
-        }
+    if matches!(attempt.queue, Queue::Unknown) && joins_behind_others(path, &mut attempt) {
+        return (Attempted::Not(Outcome::Queued), attempt.queue);
     }
     let os = Os::get();
     // The state machine schedules pauses, so the attempt itself does not pause.
@@ -133,6 +127,14 @@ pub(super) fn attempt(
         }
     };
     (outcome, attempt.queue)
+}
+
+/// Joins the queue. Returns whether earlier waiters attempt first.
+fn joins_behind_others(path: &Path, attempt: &mut Attempt<Files>) -> bool {
+    attempt.queue = QueueTicket::at(path).map_or(Queue::No, Queue::Ticket);
+    let Queue::Ticket(ticket) = &mut attempt.queue else { return false };
+    ticket.take(attempt.arrival);
+    attempt.has_time && !ticket.is_first()
 }
 
 fn is_at(path: &Path, file: FileId) -> bool {
