@@ -324,7 +324,7 @@ fn find_where(path: &Path, is_it: &dyn Fn(&Entry) -> bool) -> Option<LockId> {
     if let Some(id) = find_named(path, is_it) {
         return Some(id);
     }
-    // The disk, which may hang, is asked only if there is such a lock under another name.
+    // The disk, which may hang, is read only if there is such a lock under another name.
     let last = {
         let table = table();
         table.entries.values().any(|entry| is_it(entry)).then_some(table.last)?

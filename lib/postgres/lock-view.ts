@@ -74,7 +74,7 @@ export function describeReaders(readers: ReaderRow[]): string {
   return `${readers.length} sessions hold it in shared mode: ${named}${more}`
 }
 
-/** What an operator has to do to end the readers. */
+/** The way to end the readers, for an operator. */
 export function howToEnd(readers: ReaderRow[]): string {
   const ways = [
     readers.some(({ backend }) => backend > 0) && 'their processes with pg_terminate_backend',

@@ -88,7 +88,7 @@ export class Session {
     return this.#client.processID !== this.backend
   }
 
-  /** What identifies the session to another one. */
+  /** The values by which another session identifies this one. */
   get marks(): unknown[] {
     return [this.backend, this.started, ...(this.#mark === undefined ? [] : halves(this.#mark))]
   }

@@ -15,7 +15,7 @@ use crate::platform::types::{
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) fn keep_loaded() {}
 
-/// Unknown, so the thread is asked.
+/// `false`: it is unknown, so JavaScript reports the id of the thread.
 #[cfg(all(feature = "node", not(test)))]
 pub(crate) fn is_main_thread() -> bool {
     false
