@@ -1,6 +1,6 @@
 import type { JsLock } from '../binding.js'
 import type { Holder } from '../index.js'
-import { native } from './native.js'
+import { native, resultOf } from './native.js'
 import { hasEndSubscribers, hasLossSubscribers, publishEnded } from './shared/channels.js'
 import { setImmediate } from './shared/clock.js'
 import { LockError, lossError, warn } from './shared/errors.js'
@@ -118,7 +118,7 @@ function untrack(id: number | undefined, error?: unknown): void {
   if (!lock) return
   heldLocks.delete(id)
   releaseExitHook()
-  if (error instanceof LockError && error.code === 'E_LOCK_LOST') markLost(lock, error)
+  if (isLoss(error)) markLost(lock, error)
   else publishEnded(lock)
 }
 
@@ -131,11 +131,10 @@ function findIdByPath(path: string): number | undefined {
 const get = (id: number | null): HeldLock | undefined => (id === null ? undefined : heldLocks.get(id))
 
 function releaseAll(): void {
-  const reason = 'the path does not name its file now'
   const ends = hasEndSubscribers()
     ? [...heldLocks]
         .filter(([, lock]) => isUnreported(lock))
-        .map(([id, lock]) => ({ lock, lost: lock.isHeld() || !isInAddon(id) ? undefined : { reason } }))
+        .map(([id, lock]) => ({ lock, lost: lossAtRelease(id) }))
     : []
   // Electron emits `exit` for each window, and windows of one origin share a thread with all of its locks.
   if ((process as { type?: string }).type === 'renderer')
@@ -146,8 +145,18 @@ function releaseAll(): void {
   for (const { lock, lost } of ends) publishEnded(lock, lost)
 }
 
-/** Whether the addon has a lock: not one whose release or rollback is under way. */
-const isInAddon = (id: number): boolean => native.deliver(id)
+/** Releases a lock. Returns an error if it was lost. */
+function lossAtRelease(id: number): LockError | undefined {
+  try {
+    resultOf(native.releaseHeldSync(id))
+  } catch (error) {
+    if (isLoss(error)) return error
+  }
+  return undefined
+}
+
+const isLoss = (error: unknown): error is LockError =>
+  error instanceof LockError && error.code === 'E_LOCK_LOST'
 
 const isUnreported = (lock: HeldLock): boolean => !losses.get(lock)?.signal.aborted
 
