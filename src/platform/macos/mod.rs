@@ -60,17 +60,17 @@ pub(super) fn is_mount_point(_: &Path) -> bool {
 /// Whether this kernel alone has the file's filesystem mounted: `MNT_LOCAL` of `statfs(2)`.
 pub(super) fn is_local(file: &OwnedFd) -> bool {
     const LOCAL: u32 = libc::MNT_LOCAL.cast_unsigned();
-    rustix::fs::fstatfs(file)
-        .is_ok_and(|stat| stat.f_flags & LOCAL != 0 && !is_shared_folder(&stat.f_fstypename))
+    rustix::fs::fstatfs(file).is_ok_and(|stat| stat.f_flags & LOCAL != 0 && is_local_kind(&stat.f_fstypename))
 }
 
-/// FUSE and the folders that a virtual machine shares with its host report that they are local. FAT does not count as local
-/// either: it numbers a file by its first cluster, so all empty files have one number (`msdosfs_defileid` of Apple).
-fn is_shared_folder(name: &[libc::c_char]) -> bool {
+/// Whether filesystems of this kind are local if they report it. FUSE and the folders that a virtual machine shares with
+/// its host report it although they are not. FAT does not count as local either: it numbers a file by its first cluster, so
+/// all empty files have one number (`msdosfs_defileid` of Apple).
+fn is_local_kind(name: &[libc::c_char]) -> bool {
     const LOCAL: [&str; 3] = ["apfs", "hfs", "tmpfs"];
     let bytes = name.iter().take_while(|byte| **byte != 0).map(|byte| byte.cast_unsigned());
     let name: Vec<u8> = bytes.collect();
-    !LOCAL.iter().any(|local| local.as_bytes() == name)
+    LOCAL.iter().any(|local| local.as_bytes() == name)
 }
 
 #[cfg(test)]
@@ -80,9 +80,9 @@ mod tests {
     #[test]
     fn only_known_filesystems_are_local() {
         let name = |text: &str| text.bytes().map(u8::cast_signed).chain([0, 7]).collect::<Vec<_>>();
-        assert!(!is_shared_folder(&name("apfs")) && !is_shared_folder(&name("hfs")));
+        assert!(is_local_kind(&name("apfs")) && is_local_kind(&name("hfs")));
         for shared in ["macfuse", "msdos", "exfat", "smbfs", "nfs", "AppleVirtIOFS", "apf", "apfsx", ""] {
-            assert!(is_shared_folder(&name(shared)), "{shared}");
+            assert!(!is_local_kind(&name(shared)), "{shared}");
         }
     }
 }
