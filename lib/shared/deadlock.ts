@@ -36,7 +36,7 @@ function search(holder: number): string | undefined {
     const held = heldFiles()
     if (held.size === 0) return undefined
     for (const pid of withChildren(holder)) {
-      const path = watchedFiles(pid)
+      const path = awaitedFiles(pid)
         .map((file) => held.get(file))
         .find(Boolean)
       if (path) return `a deadlock, because process ${pid} waits for ${path}, which this process holds`
@@ -49,24 +49,35 @@ function search(holder: number): string | undefined {
 
 /** The paths of the files of which this process has the kernel lock, by device and inode. */
 function heldFiles(): Map<string, string> {
-  const lock = /^lock:.* FLOCK .* (?:READ|WRITE) \d+ ([\da-f]+):([\da-f]+):(\d+) /m
   const found = descriptors('self').flatMap(({ number, info }) => {
-    const [, major = '', minor = '', inode = ''] = lock.exec(info) ?? []
-    if (!inode) return []
-    const device = (Number.parseInt(major, 16) << 20) | Number.parseInt(minor, 16)
-    return [[`${device}:${inode}`, readlinkSync(`/proc/self/fd/${number}`)] as const]
+    const file = lockedFile(info)
+    return file === undefined ? [] : [[file, readlinkSync(`/proc/self/fd/${number}`)] as const]
   })
   return new Map(found)
 }
 
-/** The files that a process watches, as a waiter does: `proc_pid_fdinfo(5)`. */
-const watchedFiles = (pid: number): string[] =>
-  descriptors(pid).flatMap(({ info }) =>
+/** The file of a descriptor that has its kernel lock, by device and inode. */
+function lockedFile(info: string): string | undefined {
+  const lock = /^lock:.* FLOCK .* (?:READ|WRITE) \d+ ([\da-f]+):([\da-f]+):(\d+) /m
+  const [, major = '', minor = '', inode] = lock.exec(info) ?? []
+  return inode && `${(Number.parseInt(major, 16) << 20) | Number.parseInt(minor, 16)}:${inode}`
+}
+
+/**
+ * The files that a process watches, as a waiter does: `proc_pid_fdinfo(5)`. A file that it has locked itself, it watches
+ * for a loss.
+ */
+function awaitedFiles(pid: number): string[] {
+  const infos = descriptors(pid).map(({ info }) => info)
+  const locked = new Set(infos.map(lockedFile))
+  const watched = infos.flatMap((info) =>
     Array.from(
       info.matchAll(/^inotify wd:\w+ ino:([\da-f]+) sdev:([\da-f]+) /gm),
       ([, inode = '', device = '']) => `${Number.parseInt(device, 16)}:${BigInt(`0x${inode}`)}`,
     ),
   )
+  return watched.filter((file) => !locked.has(file))
+}
 
 const descriptors = (pid: number | 'self') =>
   readdirSync(`/proc/${pid}/fdinfo`)
