@@ -39,6 +39,14 @@ test('run passes the arguments of the command unchanged', (t) => {
   assert.deepEqual(JSON.parse(stdout), args)
 })
 
+test('run ignores extensions of Object.prototype', async (t) => {
+  const cwd = directory(t)
+  writeFileSync(join(cwd, 'extend.cjs'), "Object.prototype.extension = 'x'")
+  const within = ['env', `NODE_OPTIONS=--require=${join(cwd, 'extend.cjs')}`]
+  const run = new Running(t, cwd, ['run', '--', 'sh', '-c', 'exit 7'], within)
+  assert.deepEqual(await run.ends(), { code: 7, signal: null, stdout: '', stderr: '' })
+})
+
 test('run exits 75 and names the holder if contended', (t) => {
   const cwd = directory(t)
   const lock = acquireLockSync(cwd)

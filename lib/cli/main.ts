@@ -10,7 +10,7 @@ import { sql } from './sql.js'
 import { status } from './status.js'
 
 /** @param args the arguments, without the name of the program */
-export async function main(args: string[]): Promise<void> {
+async function main(args: string[]): Promise<void> {
   // A terminal, or the reader of NODE_DEBUG, may be gone, and a command may be running.
   if (stderrIsTerminal || process.env.NODE_DEBUG) process.stderr.on('error', () => {})
   try {
@@ -63,3 +63,7 @@ function onStdoutError({ code, message }: NodeJS.ErrnoException): void {
   printError(`reconcile-lock: cannot write to standard output: ${message}`)
   process.exitCode = exitCodes.ioError
 }
+
+// The exports that a bundler makes of `export` read inherited properties, so the program would not load if another
+// module has extended `Object.prototype`.
+export = { main }
