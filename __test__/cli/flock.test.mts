@@ -157,7 +157,8 @@ async function contended(t: TestContext, line: string, where: ReturnType<typeof 
   return end
 }
 
-const table = readFileSync(join(root, 'docs/migrating.md'), 'utf8')
+const page = readFileSync(join(root, 'docs/migrating.md'), 'utf8')
+const table = page
   .split('## From `flock(1)`')[1]
   ?.matchAll(/^\| `(flock .*?)` +\| `(reconcile-lock .*?)` +\| (.*?) +\|$/gm)
 const rows = [...(table ?? [])].map(([, before = '', after = '', difference = '']) => ({
@@ -183,6 +184,16 @@ for (const { before, after, difference } of rows)
     else assert.equal(now.code, old.code)
     assert.equal(now.effect, old.effect)
   })
+
+test('a refused run prints two lines, and flock(1) none', (t) => {
+  if (!hasFlock(t)) return
+  const where = prepare(t)
+  const errors = (line: string) => spawnSync('sh', ['-c', line], { ...where, encoding: 'utf8' }).stderr
+  assert.equal(errors('flock old.lock flock -n old.lock true'), '')
+  const refused = errors('reconcile-lock run payments.lock reconcile-lock run -n payments.lock true')
+  assert.equal(refused.split('\n').length - 1, 2)
+  assert.match(page, /`flock` prints nothing\. `run` prints two lines on standard error/)
+})
 
 test('flock(1) and run exclude each other on one file', (t) => {
   if (!hasFlock(t)) return
