@@ -63,7 +63,7 @@ function explainDenial(path: string): string {
   if (file !== undefined)
     return file === user
       ? '; this user owns the file, but its mode denies access: run chmod u+rw on it'
-      : `; the file belongs to user ${file}, and this process is user ${user}: run it as that user, or break the lock with force`
+      : `; the file belongs to user ${file}, and this process is user ${user}: run it as that user; if no process uses the lock, you can also break it with force`
   const owner = ownerOf(directory)
   return owner === undefined
     ? ''

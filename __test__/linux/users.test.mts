@@ -34,6 +34,8 @@ function assertDenied(answer: Answer, path: string, code = 'EACCES', syscall = '
   const owner = syscall === 'open' ? /; the (?:file|directory) belongs to user 0, and this process/ : /'$/
   assert.ok(message?.startsWith(`${code}: ${text}, ${syscall} '${path}'`), message)
   assert.match(message ?? '', owner)
+  if (message?.includes('with force'))
+    assert.match(message, /; if no process uses the lock, /, 'it may be held')
 }
 
 function assertRefused(answer: Answer, pid: number | undefined): void {
