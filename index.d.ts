@@ -273,7 +273,13 @@ export type LockErrorCode =
 export class LockError extends Error {
   constructor(
     message: string,
-    about: { code: LockErrorCode; path: string; recoverable: boolean; holder?: Holder; reason?: string },
+    about: {
+      code: LockErrorCode
+      path: string
+      recoverable: boolean
+      holder?: Holder | undefined
+      reason?: string | undefined
+    },
   )
   /** The name of the class. */
   readonly name: 'LockError'

@@ -16,6 +16,7 @@ import {
   releaseLock,
   releaseLockSync,
   resolveLockPath,
+  type WaitStatus,
   withLock,
 } from 'reconcile-lock'
 
@@ -83,6 +84,9 @@ export function whatWentWrong(error: unknown): string {
   const code: LockErrorCode = error.code
   return `${error.name} ${code} ${error.path} ${error.holder?.pid} ${recoverable} ${error.message}`
 }
+
+export const asReported = (code: LockErrorCode, { path, holder, reason }: WaitStatus) =>
+  new LockError('busy', { code, path, recoverable: true, holder, reason })
 
 // @ts-expect-error an unknown option
 acquireLock({ retries: 3 }).catch(whatWentWrong)
