@@ -17,8 +17,9 @@ const SEARCH_INTERVAL_MS = 1000
 let searched = { at: Number.NEGATIVE_INFINITY, reasons: new Map<number, string | undefined>() }
 
 /**
- * The reason that neither process can continue: the holder, or a child such as the command of `run`, waits for a lock that
- * this process holds or has inherited. On Linux, among the processes that this user may inspect; else `undefined`.
+ * The reason that perhaps neither process can continue: the holder, or a child such as the command of `run`, waits for a
+ * lock that this process holds or has inherited. Another task of the holder may be the one that waits. On Linux, among
+ * the processes that this user may inspect; else `undefined`.
  */
 export function deadlockReason(holder: Holder | null | undefined): string | undefined {
   if (process.platform !== 'linux' || holder?.host !== thisHost()) return undefined
@@ -39,7 +40,8 @@ function search(holder: number): string | undefined {
       const path = awaitedFiles(pid)
         .map((file) => held.get(file))
         .find(Boolean)
-      if (path) return `a deadlock, because process ${pid} waits for ${path}, which this process holds`
+      if (path)
+        return `a possible deadlock, because process ${pid} waits for ${path}, which this process holds`
     }
   } catch {
     // The holder has ended, or belongs to another user.
