@@ -351,6 +351,20 @@ test(
 )
 
 test(
+  'a wait on a dumb terminal writes no escape sequences',
+  knownFailure(asksOnTerminal, async (t) => {
+    if (!hasTerminal(t)) return
+    const cwd = directory(t)
+    const lock = acquireLockSync(cwd)
+    const terminal = new Terminal(t, shell(['run', '--wait', '0.5', '--', 'true']), cwd, 80, 'TERM=dumb;')
+    assert.equal(await terminal.ends(), 75)
+    assert.match(terminal.screen, /^Another reconcile run /)
+    assert.equal(terminal.screen.includes('\x1b'), false, JSON.stringify(terminal.screen))
+    lock.releaseSync()
+  }),
+)
+
+test(
   'a host name of a record cannot break the line',
   knownFailure(asksOnTerminal, async (t) => {
     if (!hasTerminal(t)) return

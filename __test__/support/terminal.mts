@@ -16,7 +16,7 @@ export function hasTerminal(t: TestContext): boolean {
 }
 
 /** An interactive shell, for job control; it prompts with `ready> `. */
-export const SHELL = "env PS1='ready> ' TERM=dumb bash --norc --noprofile --noediting -i"
+export const SHELL = "env PS1='ready> ' TERM=xterm bash --norc --noprofile --noediting -i"
 
 /** A command in a pseudo-terminal that the test reads and types into. */
 export class Terminal {
@@ -29,7 +29,7 @@ export class Terminal {
     // A parent shell such as dash would die of Ctrl-\, and the terminal would hang up its processes.
     const commands = `stty cols ${columns} rows 24; ${setUp} exec ${command}`
     const script = ['-q', '-e', '-f', '-c', commands, '/dev/null']
-    const env = { ...process.env, SHELL: '/bin/sh' }
+    const env = { ...process.env, SHELL: '/bin/sh', TERM: 'xterm' }
     this.#child = spawn('script', script, { cwd, env, stdio: ['pipe', 'pipe', 'inherit'] })
     this.#child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       this.screen += text

@@ -3,19 +3,12 @@ import { monotonic, now } from '../shared/clock.js'
 import { DESCRIPTOR, type Inheritable } from '../shared/inherit.js'
 import { exitCodes } from './exit-codes.js'
 import type { RunCommand } from './options.js'
-import {
-  duration,
-  errorsPrinted,
-  formatProcess,
-  printError,
-  printErrorLater,
-  stderrIsTerminal,
-} from './output.js'
+import { duration, errorsPrinted, formatProcess, printError, printErrorLater } from './output.js'
 import { exitBySignal, Signals } from './signals.js'
 import { type ExitStatus, runCommand } from './spawn.js'
 import { type AnyLock, type Target, withTarget } from './target.js'
 import { leaveTerminal } from './terminal.js'
-import { WaitingLine } from './waiting-line.js'
+import { canRewriteLine, WaitingLine } from './waiting-line.js'
 
 /** The signals that do not end a wait. */
 const HARMLESS = new Set<NodeJS.Signals>(['SIGWINCH', 'SIGTSTP', 'SIGCONT'])
@@ -57,7 +50,7 @@ async function acquire(
       timeout,
       slots,
       signal: abort.signal,
-      onWait: stderrIsTerminal ? (status) => line.show(target, status) : undefined,
+      onWait: canRewriteLine ? (status) => line.show(target, status) : undefined,
     })
     line.remove()
     if (lock.takenOver) printError(`reconcile-lock: ${formatTakeOver(lock.path, lock.takenOver, shared)}`)

@@ -1,10 +1,13 @@
 import type { LockStatus, WaitStatus } from '../../index.js'
 import { thisHost } from '../shared/this-host.js'
-import { describe, describeHeld, duration, printable } from './output.js'
+import { describe, describeHeld, duration, printable, stderrIsTerminal } from './output.js'
 import type { Target } from './target.js'
 import { isInBackground } from './terminal.js'
 
 const ERASE = '\r\x1b[2K'
+
+/** Whether standard error can show the line: a terminal named `dumb` prints escape sequences. */
+export const canRewriteLine = stderrIsTerminal && process.env.TERM !== 'dumb'
 
 /** One line on a terminal that names the holder and is rewritten in place. */
 export class WaitingLine {
