@@ -254,6 +254,8 @@ const wrong = [
   [['run', '--colour', '--', 'true'], /unknown option --colour\n/],
   [['run', '-k', '5', '--', 'true'], /unknown option -k; did you mean --kill-after SECONDS\?/],
   [['run', '--messages', 'm', '--', 'true'], /unknown option --messages; did you mean --message\?/],
+  [['run', '--time', '5', '--', 'true'], /unknown option --time; did you mean --timeout\?/],
+  [['run', '--kill', '5', '--', 'true'], /unknown option --kill; did you mean --kill-after\?/],
   [['status', '--json=1'], /--json takes no value/],
   [['run', '--file', '', '--', 'true'], /--file needs/],
   [['run', '--file', 'a/', '--', 'true'], /must name a file/],

@@ -35,8 +35,11 @@ export function describeParseError({ code, message }: NodeJS.ErrnoException): st
 }
 
 function nearest(option: string): string | undefined {
-  const isNear = (name: string) => distance(name, option.replace(/^-+/, '')) <= 2
-  const name = Object.keys(options).find(isNear)
+  const word = option.replace(/^-+/, '')
+  // getopt_long(3) accepts a beginning, so scripts for flock(1) may have one.
+  const begins = (name: string) => word.length > 2 && name.startsWith(word)
+  const isNear = (name: string) => distance(name, word) <= 2
+  const name = Object.keys(spellings).find(begins) ?? Object.keys(options).find(isNear)
   return name === undefined ? undefined : `did you mean --${name}?`
 }
 
