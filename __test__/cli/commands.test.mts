@@ -341,10 +341,13 @@ for (const [args, hint] of secrets)
     assert.doesNotMatch(stderr, /SEC|RET/)
   })
 
-for (const word of [URL, 'PGPASSWORD=SECRET'])
+for (const [word, advice] of [
+  [URL, ''],
+  ['PGPASSWORD=SECRET', '; write env before NAME=VALUE'],
+] as const)
   test(`run does not print the missing command ${word}`, (t) => {
     const { code, stderr } = cli(directory(t), ['run', '--', word])
-    assert.deepEqual([code, stderr], [127, 'reconcile-lock: the command: command not found\n'])
+    assert.deepEqual([code, stderr], [127, `reconcile-lock: the command: command not found${advice}\n`])
   })
 
 test('options may come before the command', (t) => {

@@ -134,7 +134,10 @@ function reportLoss({ message }: Error, pid: number | undefined): void {
 function reportSpawnFailure(command: string, error: NodeJS.ErrnoException): number {
   const isMissing = error.code === 'ENOENT'
   const hasFile = isMissing && command.includes('/') && existsSync(command)
-  const missing = hasFile ? 'the interpreter in its first line was not found' : 'command not found'
+  const notFound = isAssignment(command)
+    ? 'command not found; write env before NAME=VALUE'
+    : 'command not found'
+  const missing = hasFile ? 'the interpreter in its first line was not found' : notFound
   // A mistyped command line may have a password here, in a URL or as the value of a variable.
   const shown = command.includes('://') || isAssignment(command) ? 'the command' : command
   printError(`reconcile-lock: ${shown}: ${isMissing ? missing : textOf(error)}`)
