@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { chmodSync, closeSync, existsSync, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { delimiter, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
 import { inspectLockSync } from 'reconcile-lock'
-import { bin, cli } from '../support/cli.mjs'
+import { bin, cli, Running } from '../support/cli.mjs'
 import { deadPid, directory, leave } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { until } from '../support/time.mjs'
@@ -46,6 +46,15 @@ for (const [what, command, code, reason] of unable) {
     }),
   )
 }
+
+test('a command in the PATH that lacks its interpreter exits 127', async (t) => {
+  const cwd = directory(t)
+  writeFileSync(join(cwd, 'crlf'), '#!/bin/sh\r\n', { mode: 0o755 })
+  const within = ['env', `PATH=${cwd}${delimiter}${process.env.PATH}`]
+  const stderr = 'reconcile-lock: crlf: the interpreter in its first line was not found\n'
+  const running = new Running(t, cwd, ['run', '--', 'crlf'], within)
+  assert.deepEqual(await running.ends(), { code: 127, signal: null, stdout: '', stderr })
+})
 
 const endsOfFull: KnownFailure = {
   runtime: 'deno',

@@ -1,5 +1,6 @@
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
 import { getSystemErrorMap } from 'node:util'
 import { clearTimeout, delay, MAX_TIMER_MS, setTimeout } from '../shared/clock.js'
 import { exitCodes } from './exit-codes.js'
@@ -133,7 +134,8 @@ function reportLoss({ message }: Error, pid: number | undefined): void {
 
 function reportSpawnFailure(command: string, error: NodeJS.ErrnoException): number {
   const isMissing = error.code === 'ENOENT'
-  const hasFile = isMissing && command.includes('/') && existsSync(command)
+  const directories = command.includes('/') ? [''] : (process.env.PATH ?? '').split(delimiter)
+  const hasFile = isMissing && directories.some((each) => existsSync(join(each, command)))
   const notFound = isAssignment(command)
     ? 'command not found; write env before NAME=VALUE'
     : 'command not found'
