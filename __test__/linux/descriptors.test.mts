@@ -4,9 +4,9 @@ import { spawnSync } from 'node:child_process'
 import { closeSync, existsSync, fstatSync, openSync, readdirSync, readlinkSync } from 'node:fs'
 import { test } from 'node:test'
 import { acquireLock, acquireLockSync, inspectLockSync, resolveLockPath } from 'reconcile-lock'
-import { directory, rejection } from '../support/directory.mjs'
+import { deadPid, directory, leave, rejection } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
-import { written } from '../support/program.mjs'
+import { ended, written } from '../support/program.mjs'
 import { DEADLINE, sleep } from '../support/time.mjs'
 
 const onlyItsOwn: KnownFailure = {
@@ -92,6 +92,32 @@ for (const [when, waitsBefore] of [
     }),
   )
 }
+
+test(
+  'output to a closed stream does not reach the lock file',
+  knownFailure(onlyItsOwn, (t) => {
+    const cwd = directory(t)
+    leave(cwd, { pid: deadPid(), createdAt: 1 }, 60, 'stale')
+    const { code, stderr } = ended(
+      t,
+      cwd,
+      `const fs = require('node:fs')
+      for (const stream of [0, 1]) fs.closeSync(stream)
+      const held = ['free', 'stale'].map((file) => lock.acquireLockSync({ cwd, file }))
+      const records = () => held.map(({ path }) => fs.readFileSync(path, 'utf8')).join('')
+      const before = records()
+      for (const stream of [0, 1]) {
+        try {
+          fs.writeSync(stream, 'output')
+        } catch {}
+      }
+      if (records() !== before) throw new Error(records())
+      for (const one of held) one.releaseSync()`,
+    )
+    assert.equal(code, 0, stderr)
+    assert.deepEqual(readdirSync(cwd), [])
+  }),
+)
 
 test(
   'a reader with a stolen descriptor closes no other file',

@@ -60,7 +60,7 @@ impl System for Os {
     fn create(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         match retried(|| fs::openat(CWD, path, flags, PRIVATE)) {
-            Ok(file) => Ok(Some(file)),
+            Ok(file) => Ok(Some(above_streams(file))),
             Err(Errno::EXIST) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -74,7 +74,7 @@ impl System for Os {
         // O_NONBLOCK: opening a FIFO for reading waits for a writer otherwise.
         let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let error = match retried(|| opened(path, flags)) {
-            Ok(file) => return Ok(Opened::File(file)),
+            Ok(file) => return Ok(Opened::File(above_streams(file))),
             Err(Errno::NOENT) => return Ok(Opened::Missing),
             // Of a regular file, `O_NONBLOCK` means a lease: open(2).
             Err(Errno::WOULDBLOCK) => return Ok(Opened::Leased),
@@ -273,6 +273,16 @@ fn unlinked(directory: impl AsFd, name: &Path, id: FileId) -> Result<Unlinked, F
         Err(Errno::NOENT) => Ok(Unlinked::Missing),
         outcome => outcome.map(|()| Unlinked::Removed).map_err(failed("unlink")),
     }
+}
+
+/// The file by a number above those of the standard streams, if there is one. A program that has closed a stream can still
+/// write to its number, and a child inherits it.
+fn above_streams(file: OwnedFd) -> OwnedFd {
+    const STREAMS: i32 = 3;
+    if file.as_raw_fd() >= STREAMS {
+        return file;
+    }
+    rustix::io::fcntl_dupfd_cloexec(&file, STREAMS).unwrap_or(file)
 }
 
 /// Opens an existing file. Only its owner may open it without an access time, so others open it with one.
