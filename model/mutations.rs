@@ -22,15 +22,15 @@ const INODE_CHECK: (&str, &str) = (
 );
 
 const LAST_CHECK: (&str, &str) = (
-    "    match stat_if_current(system, target, id) {
-        Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(Retry::Vanished.into()),",
-    "    match Ok::<(), Error>(()) {
-        Ok(()) => Ok(()),",
+    "    let current = stat_if_current(system, target, held.id);",
+    "    let current: Result<Option<()>, Error> = Ok(Some(()));",
 );
 
-const PAUSE: (&str, &str) =
-    ("    system.pause(LEGACY_UNLINK_WINDOW);\n    match stat_if_current", "    match stat_if_current");
+const PAUSE: (&str, &str) = (
+    "    system.pause(LEGACY_UNLINK_WINDOW);
+    let current",
+    "    let current",
+);
 
 /// All of them.
 pub const MUTATIONS: &[Mutation] = &[
@@ -74,6 +74,7 @@ pub const MUTATIONS: &[Mutation] = &[
         about: "a release ends the kernel lock before it unlinks the file",
         edits: &[
             ("    let failed = match system.unlink(&path, id) {", "    drop(file);\n    let failed = match system.unlink(&path, id) {"),
+            ("            if system.stat(&file).is_ok_and(|stat| stat.links == 1) {\n                overwrite(system, &file, &RELEASED);\n            }\n", ""),
             ("    if stays(&failed) && overwrite(system, &file, &RELEASED) {\n        system.unlock(&file);\n        return Ok(());\n    }\n    let _ = cut(system, &file);\n    system.unlock(&file);\n", ""),
         ],
     },

@@ -172,6 +172,20 @@ for (const [what, lose] of Object.entries(losses)) {
   )
 }
 
+test('a lock in a directory that was moved is free after its release', async (t) => {
+  const home = directory(t)
+  const [cwd, moved] = [join(home, 'a'), join(home, 'b')]
+  fs.mkdirSync(cwd)
+  const lock = await acquireLock(cwd)
+  fs.renameSync(cwd, moved)
+  const other = new Peer(t)
+  assert.equal((await other.acquire(moved)).code, 'E_LOCK_CONTENTION')
+  assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
+  const { ok, message, value } = await other.acquire(moved)
+  assert.equal(ok, true, message)
+  assert.equal(value, undefined, 'nothing was taken over')
+})
+
 test(
   'releasing a lost lock keeps the lock of another process',
   knownFailure(noDeletion, async (t) => {

@@ -232,24 +232,21 @@ fn lock_existing<S: System>(
         // Only the owner of the file may do this. The lock is acquired without it.
         let _ = system.set_mode(&file, target.mode);
     }
-    if target.legacy {
-        recheck_take_over(system, target, &file, id)?;
-    }
-    Ok(Held { taken_over, previous_record, ..Held::new(file, id, target, record.into_holder()) })
+    let held = Held { taken_over, previous_record, ..Held::new(file, id, target, record.into_holder()) };
+    if target.legacy { recheck_take_over(system, target, held) } else { Ok(held) }
 }
 
 /// Step 8: a legacy process may have read the same stale record and be about to unlink the path.
-fn recheck_take_over<S: System>(system: &S, target: &Target, file: &S::File, id: FileId) -> Attempt<()> {
+fn recheck_take_over<S: System>(system: &S, target: &Target, held: Held<S::File>) -> Attempt<Held<S::File>> {
     system.pause(LEGACY_UNLINK_WINDOW);
-    match stat_if_current(system, target, id) {
-        Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(Retry::Vanished.into()),
-        Err(error) => {
-            // The record names this process: it would refuse others until this process ends.
-            let _ = system.truncate(file, INVALID_RECORD_LEN);
-            Err(error.into())
-        }
+    let current = stat_if_current(system, target, held.id);
+    if matches!(current, Ok(Some(_))) {
+        return Ok(held);
     }
+    // The record names this process: where the file is now, it would refuse others until this process ends.
+    let _ = rollback(system, held);
+    current?;
+    Err(Retry::Vanished.into())
 }
 
 /// Cuts a file whose write has failed, if that has changed its record: a partial record may name this process, which is
@@ -291,6 +288,7 @@ fn recreate<S: System>(
     if target.legacy {
         system.pause(LEGACY_UNLINK_WINDOW);
         if !is_held(system, &held) {
+            let _ = rollback(system, held);
             return Err(Retry::Vanished.into());
         }
     }

@@ -15,8 +15,9 @@ use crate::platform::{System, Unlinked};
 /// marked as released.
 ///
 /// # Errors
-/// [`Error::Lost`] if the path names another file or none, which stays as it is. [`Error::System`] if the file can be
-/// neither removed nor marked: its record is cut off, so that the next process takes the lock over.
+/// [`Error::Lost`] if the path names another file or none, which stays as it is; a file that was moved is marked as
+/// released. [`Error::System`] if the file can be neither removed nor marked: its record is cut off, so that the next
+/// process takes the lock over.
 pub fn release<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> {
     if held.shared {
         return release_shared(system, held);
@@ -29,11 +30,13 @@ pub fn release<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> 
     }
     let failed = match system.unlink(&path, id) {
         Ok(Unlinked::Removed) => return Ok(()),
-        Ok(Unlinked::Missing) => {
-            return Err(Error::Lost { path, reason: NAMES_NONE });
-        }
-        Ok(Unlinked::Another) => {
-            return Err(Error::Lost { path, reason: NAMES_ANOTHER });
+        Ok(unlinked) => {
+            // Where it was moved to, the record would refuse others until this process ends.
+            if system.stat(&file).is_ok_and(|stat| stat.links == 1) {
+                overwrite(system, &file, &RELEASED);
+            }
+            let reason = if unlinked == Unlinked::Missing { NAMES_NONE } else { NAMES_ANOTHER };
+            return Err(Error::Lost { path, reason });
         }
         Err(failed) => failed,
     };

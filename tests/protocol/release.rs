@@ -42,6 +42,18 @@ fn release_touches_only_its_own_file() {
 }
 
 #[test]
+fn release_of_a_moved_file_frees_the_lock_there() {
+    let world = World::new();
+    let one = world.process(1);
+    let held = acquire(&one, &target(), 0).unwrap();
+    let moved = world.move_away();
+    world.put(b"another's", 0);
+    assert!(matches!(release(&one, held), Err(Error::Lost { .. })));
+    assert!(world.data(moved).starts_with(b"{} "));
+    assert_eq!(world.content().unwrap(), b"another's");
+}
+
+#[test]
 #[cfg(unix)]
 fn release_cuts_the_record_if_it_cannot_unlink() {
     for call in ["unlink", "lstat"] {

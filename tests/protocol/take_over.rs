@@ -146,6 +146,23 @@ fn a_take_over_notices_a_legacy_unlink_within_5_ms() {
 }
 
 #[test]
+fn a_file_moved_during_its_take_over_does_not_name_this_process() {
+    for (has_another_name, expected) in [(false, LEGACY_DEAD), (true, b"{} ")] {
+        let world = World::new();
+        let one = world.process(1);
+        world.put(LEGACY_DEAD, 0);
+        if has_another_name {
+            world.link();
+        }
+        world.before("pause", |world| {
+            world.move_away();
+        });
+        assert_eq!(acquire(&one, &target(), 0).unwrap().taken_over, None);
+        assert!(world.data(usize::from(has_another_name)).starts_with(expected));
+    }
+}
+
+#[test]
 fn a_take_over_pauses_unless_legacy_is_false() {
     for has_another_name in [false, true] {
         for (legacy, milliseconds) in [(true, 5), (false, 0)] {

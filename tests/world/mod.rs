@@ -130,6 +130,16 @@ impl World {
         }
     }
 
+    /// Moves the file at the path away. The result is its number for [`Self::data`].
+    pub fn move_away(&self) -> usize {
+        self.state().path.take().unwrap()
+    }
+
+    /// The content of the file with this number, counted from 0 in the order of creation.
+    pub fn data(&self, inode: usize) -> Vec<u8> {
+        self.state().inodes[inode].data.clone()
+    }
+
     fn at_path(&self, change: impl FnOnce(&mut Inode)) {
         let mut state = self.state();
         let inode = state.path.unwrap();
