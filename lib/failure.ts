@@ -1,3 +1,4 @@
+import type { Stats } from 'node:fs'
 import { dirname } from 'node:path'
 import { getSystemErrorMap } from 'node:util'
 import type { Holder, LockErrorCode } from '../index.js'
@@ -46,25 +47,33 @@ function systemError(systemErrno: number, syscall: string, path: string, text: s
   const errors = getSystemErrorMap()
   const errno = process.platform === 'win32' ? fromWin32(systemErrno, errors) : systemErrno
   const [code, reason] = errors.get(-errno) ?? unmapped(errno, text)
-  const denied = syscall === 'open' && (code === 'EACCES' || code === 'EPERM') ? explainDenial(path) : ''
+  const denied =
+    syscall === 'open' && (code === 'EACCES' || code === 'EPERM') ? explainDenial(path, code) : ''
   const message = `${code}: ${reason}, ${syscall} '${path}'${denied}`
   return Object.assign(new Error(message), { errno: -errno, code, syscall, path })
 }
 
 /** The owner of the file or directory that denies permission, and how to fix that. */
-function explainDenial(path: string): string {
+function explainDenial(path: string, code: string): string {
   const user = process.geteuid?.()
   if (user === undefined) return ''
-  const file = ownerOf(path)
+  const file = statOf(path)
   const directory = dirname(path)
+  // `open(2)` checks owners and modes with EACCES.
+  if (code === 'EPERM')
+    return file === undefined
+      ? '; the directory may be immutable (chattr, chflags)'
+      : '; the file may be immutable or append-only (chattr, chflags)'
   const canAcquire = file === undefined ? isAllowed(directory, W_OK | X_OK) : isAllowed(path, R_OK | W_OK)
   if (canAcquire && !isAllowed(directory, R_OK))
     return `; user ${user} may not read the directory, which a durable lock requires`
+  if (file !== undefined && file.uid !== user)
+    return `; the file belongs to user ${file.uid}, and this process is user ${user}: run it as that user; if no process uses the lock, you can also break it with force`
   if (file !== undefined)
-    return file === user
-      ? '; this user owns the file, but its mode denies access: run chmod u+rw on it'
-      : `; the file belongs to user ${file}, and this process is user ${user}: run it as that user; if no process uses the lock, you can also break it with force`
-  const owner = ownerOf(directory)
+    return (file.mode & 0o600) === 0o600
+      ? ''
+      : '; this user owns the file, but its mode denies access: run chmod u+rw on it'
+  const owner = statOf(directory)?.uid
   return owner === undefined
     ? ''
     : `; the directory belongs to user ${owner}, and this process, user ${user}, may not create files in it`
@@ -81,9 +90,9 @@ function isAllowed(path: string, mode: number): boolean {
   }
 }
 
-function ownerOf(path: string): number | undefined {
+function statOf(path: string): Stats | undefined {
   try {
-    return lstatSync(path).uid
+    return lstatSync(path)
   } catch {
     return undefined
   }

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -12,6 +13,7 @@ import {
 } from 'reconcile-lock'
 import { Peer } from '../support/child.mjs'
 import { deadPid, directory, fill, leave, MESSAGE, mounted, rejection } from '../support/directory.mjs'
+import { written } from '../support/program.mjs'
 
 /** The error of `node:fs` for the creation of the same path. */
 function nodes(path: string): Record<string, unknown> {
@@ -66,6 +68,42 @@ test('acquireLock in an unwritable directory is EACCES', async (t) => {
   assert.deepEqual([answer.ok, answer.code], [false, 'EACCES'])
   assert.match(answer.message ?? '', /^EACCES: permission denied, open '/)
   assert.deepEqual(fs.readdirSync(cwd), [])
+})
+
+for (const what of ['file', 'directory']) {
+  test(`EPERM of an immutable ${what} names the attribute`, async (t) => {
+    const cwd = directory(t)
+    const path = resolveLockPath(cwd)
+    if (what === 'file') leave(cwd, { pid: deadPid(), createdAt: 1 })
+    const attribute = (sign: string) => spawnSync('chattr', [`${sign}i`, what === 'file' ? path : cwd])
+    if (attribute('+').status !== 0) return t.skip('this user or filesystem sets no attributes')
+    try {
+      const { code, message } = await rejection(acquireLock(cwd))
+      assert.equal(code, 'EPERM')
+      assert.match(message, new RegExp(`, open '${path}'; the ${what} may be immutable .*\\(chattr`))
+    } finally {
+      attribute('-')
+    }
+  })
+}
+
+test('EACCES of an own file gives no advice on its mode 0600', (t) => {
+  if (process.getuid?.() !== 0) return t.skip('only root can act as another user')
+  const cwd = directory(t)
+  fs.chmodSync(cwd, 0o777)
+  const lock = acquireLockSync(cwd)
+  const program = written(
+    t,
+    cwd,
+    'try { lock.acquireLockSync(cwd) } catch ({ message }) { console.log(message) }',
+  )
+  for (const entry of [program, join(program, '..')]) fs.chmodSync(entry, 0o755)
+  // In a user namespace without a map every user is 65534.
+  const user = ['--reuid=1000', '--clear-groups', 'unshare', '--user']
+  const { stdout, stderr } = spawnSync('setpriv', [...user, process.execPath, program], { encoding: 'utf8' })
+  if (stderr !== '') return t.skip(stderr)
+  assert.equal(stdout, `EACCES: permission denied, open '${lock.path}'\n`)
+  lock.releaseSync()
 })
 
 test('acquireLock on a read-only filesystem is EROFS', async (t) => {
