@@ -186,6 +186,24 @@ test('a release that cannot remove its file frees the lock', async (t) => {
   await lock.release()
 })
 
+test('a release that can change nothing refuses others until the end', async (t) => {
+  const cwd = directory(t)
+  const path = resolveLockPath(cwd)
+  const holder = new Peer(t)
+  assert.equal((await holder.acquire(cwd)).ok, true)
+  if (spawnSync('chattr', ['+i', path]).status !== 0)
+    return t.skip('this user or filesystem sets no attributes')
+  try {
+    const { code, syscall } = await holder.ask({ do: 'release', cwd })
+    assert.deepEqual([code, syscall], ['EPERM', 'unlink'])
+  } finally {
+    spawnSync('chattr', ['-i', path])
+  }
+  assert.equal((await rejection(acquireLock(cwd))).code, 'E_LOCK_CONTENTION')
+  await holder.ends('SIGKILL')
+  await (await acquireLock(cwd)).release()
+})
+
 test('releaseLock does not fail in a missing directory', async (t) => {
   await releaseLock(join(directory(t), 'missing'))
 })
