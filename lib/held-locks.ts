@@ -1,5 +1,6 @@
 import type { JsLock } from '../binding.js'
 import type { Holder } from '../index.js'
+import { errorOf } from './failure.js'
 import { native, resultOf } from './native.js'
 import { hasEndSubscribers, hasLossSubscribers, publishEnded } from './shared/channels.js'
 import { setImmediate } from './shared/clock.js'
@@ -99,8 +100,10 @@ function lossOf(lock: HeldLock): AbortController {
 /** Returns the signal that is aborted when the lock is lost. */
 function watch(id: number, lock: HeldLock): AbortSignal {
   // First, because it can throw: the next call then tries again.
-  if (!losses.has(lock) && heldLocks.has(id))
-    native.reportLoss(id, (reason) => markLost(lock, lossError(lock.path, reason)))
+  if (!losses.has(lock) && heldLocks.has(id)) {
+    const errno = native.reportLoss(id, (reason) => markLost(lock, lossError(lock.path, reason)))
+    if (errno !== null) throw errorOf([errno, 'pthread_create', lock.path, ''])
+  }
   return lossOf(lock).signal
 }
 

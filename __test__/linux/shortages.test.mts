@@ -105,6 +105,11 @@ test(
         const held = lock.acquireLockSync(cwd)
         process.on('SIGUSR2', () => held.signal)
         say(held.isHeld())
+        try {
+          held.signal
+        } catch ({ code, syscall, path }) {
+          say([code, syscall, path])
+        }
       } catch (error) {
         say(error.message)
       }
@@ -117,6 +122,7 @@ test(
     const detach = await attach(program.child.pid, ['-f', '-o', join(directory(t), 'log'), ...inject])
     program.go()
     assert.equal(await program.answer(), true)
+    assert.deepEqual(await program.answer(), ['EAGAIN', 'pthread_create', resolveLockPath(cwd)])
     assert.match(await program.answer(), /temporarily unavailable/)
     await detach()
     // The next use of its signal watches it.

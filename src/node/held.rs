@@ -20,19 +20,20 @@ pub fn is_held(env: &Env, id: f64) -> Result<bool> {
     guarded(env, || Ok(table::is_held(LockId::from_number(id))))
 }
 
-/// Calls `report` with the reason if a lock is lost before it is released.
-/// That does not keep the process alive.
+/// Calls `report` with the reason if a lock is lost before it is released. That does not keep the process alive. The result
+/// is the error number if no thread can be started.
 ///
 /// # Errors
-/// If no thread can be started.
+/// `E_LOCK_INTERNAL` alone.
 #[napi(catch_unwind)]
-pub fn report_loss(env: &Env, id: f64, report: Function<'_, &'static str, ()>) -> Result<()> {
+pub fn report_loss(env: &Env, id: f64, report: Function<'_, &'static str, ()>) -> Result<Option<i32>> {
     guarded(env, || {
         let report = report.build_threadsafe_function().weak::<true>().build()?;
         let report = move |reason| {
             report.call(reason, ThreadsafeFunctionCallMode::NonBlocking);
         };
-        wait::report_loss(LockId::from_number(id), Box::new(report)).map_err(napi::Error::from)
+        let refused = wait::report_loss(LockId::from_number(id), Box::new(report)).err();
+        Ok(refused.map(|error| error.raw_os_error().unwrap_or_default()))
     })
 }
 
