@@ -155,6 +155,21 @@ test('a live pid of another pid namespace is stale', {
   await isStale(cwd, await record(cwd, { pidNs: 1 }), /pid namespace/)
 })
 
+// A kernel lock of FUSE, and one of NFS with `local_lock`, is that of one mount.
+for (const [what, fields] of [
+  ['a pid of another namespace', { pidNs: 1 }],
+  ['the own pid', {}],
+] as const) {
+  test(`${what} in a record by another mount is held`, {
+    skip: !isLinux && 'only Linux has pid namespaces',
+  }, async (t) => {
+    const cwd = directory(t)
+    // As text, because an object would get the number of the file.
+    const content = await record(cwd, { ...fields, fs: 'shared', file: '1:1' })
+    await isHeld(cwd, JSON.stringify(content))
+  })
+}
+
 test('a dead pid of the same boot is stale', async (t) => {
   const cwd = directory(t)
   await isStale(cwd, await record(cwd, { pid: deadPid() }), /ended without releasing/)

@@ -13,7 +13,9 @@ pub(super) fn author<S: System>(system: &S, record: &Record, file: FileId) -> Pr
     let (state, identity) = (system.process(record.pid), system.identity());
     let is_this_process =
         record.pid == identity.pid && record.start_time.is_some() && record.start_time == identity.start;
-    if is_this_process && !system.holds(file) { ProcessState::Replaced } else { state }
+    // It may hold the same file through another mount of a shared filesystem.
+    let is_released = !system.holds(file) && !record.names_another_mount(file);
+    if is_this_process && is_released { ProcessState::Replaced } else { state }
 }
 
 /// Whether the process of a record runs: it is not a zombie, and no other process has its pid.

@@ -103,12 +103,14 @@ fn same_boot(record: &Record, evidence: &Evidence<'_>) -> Verdict {
         return Verdict::Stale("the file is a copy: its record names another file".to_owned());
     }
     if known_to_differ(record.pid_ns, evidence.identity.pid_namespace) {
-        // The pid means nothing here, but the kernel is the same, and its locks count for all namespaces.
-        return if evidence.kernel_locks {
+        // The pid means nothing here, but the kernel is the same, and its locks count for all namespaces. Another mount
+        // of a shared filesystem can have kernel locks of its own.
+        return if evidence.kernel_locks && !record.names_another_mount(evidence.file) {
             Verdict::Stale(format!("process {pid} of another pid namespace ended without releasing"))
         } else {
             Verdict::Held(format!(
-                "process {pid} of another pid namespace, which this process cannot see, may be running"
+                "process {pid} of another pid namespace, which this process cannot see, may be running; if it has \
+                 ended, break the lock with force"
             ))
         };
     }

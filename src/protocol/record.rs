@@ -89,6 +89,14 @@ impl Record {
         self.file.as_ref().is_some_and(|named| *named != file.to_string())
     }
 
+    /// Whether the record names a file of another mount. Some filesystems of FUSE change the number of a file in one mount,
+    /// but not the device.
+    #[must_use]
+    pub fn names_another_mount(&self, file: FileId) -> bool {
+        let device = file.device.to_string();
+        self.file.as_ref().is_some_and(|named| named.split(':').next() != Some(device.as_str()))
+    }
+
     /// The bytes of the file: JSON, padded with spaces and ended by a newline.
     #[must_use]
     pub fn encode(&self) -> [u8; RECORD_LEN] {

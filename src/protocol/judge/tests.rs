@@ -154,6 +154,25 @@ fn same_boot_and_other_process_is_stale() {
 }
 
 #[test]
+fn another_pid_namespace_and_another_mount_is_held() {
+    let shared = Record { pid_ns: Some(6), fs: Some("shared".into()), ..native() };
+    let by_another = shared.clone().in_file(FileId { device: 9, ..FILE });
+    for (fs, record) in
+        [(FsKind::Shared, native()), (FsKind::Shared, shared.clone()), (FsKind::Local, shared.clone())]
+    {
+        let record = Record { pid_ns: Some(6), ..record }.in_file(FileId { device: 9, ..FILE });
+        assert!(Case { fs, ..case(Some(record), DEAD) }.held());
+    }
+    for file in [FILE, FileId { inode: 9, ..FILE }] {
+        let same_mount = Case { fs: FsKind::Shared, ..case(Some(shared.clone().in_file(file)), DEAD) };
+        assert!(same_mount.stale("another pid namespace"), "the number of a file can change");
+    }
+    // Its pid is known in the same namespace.
+    let seen = Record { pid_ns: Some(5), ..by_another };
+    assert!(Case { fs: FsKind::Shared, ..case(Some(seen), DEAD) }.stale("ended without releasing"));
+}
+
+#[test]
 fn file_numbers_of_another_boot_are_not_compared() {
     let before = Record { boot_id: Some("before".into()), ..native() }.in_file(FileId { device: 9, ..FILE });
     assert!(
