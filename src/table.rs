@@ -5,6 +5,8 @@
 use std::hash::BuildHasher;
 use std::iter;
 use std::path::{Path, PathBuf};
+#[cfg(any(feature = "node", test))]
+use std::sync::mpsc;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 #[cfg(any(feature = "node", test))]
@@ -12,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use crate::map::{HASHER, Map, PathHasher};
 use crate::platform::{FileId, HeldFiles, Os, System};
+#[cfg(any(feature = "node", test))]
+use crate::pool;
 #[cfg(any(feature = "node", test))]
 use crate::protocol::TakenOver;
 use crate::protocol::error::Error;
@@ -109,6 +113,10 @@ static TABLE: Mutex<Table> = Mutex::new(Table {
 
 /// An attempt or a release is over.
 static SETTLED: Condvar = Condvar::new();
+
+/// How long the end of a process or worker waits for the release of its locks.
+#[cfg(any(feature = "node", test))]
+const EXIT_RELEASE_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long an exit waits for pending attempts and releases: a disk may hang.
 #[cfg(any(feature = "node", test))]
@@ -387,7 +395,7 @@ fn descriptor_and_file(id: LockId) -> Option<(Option<i32>, FileId)> {
     table().entries.get(&id).map(|entry| (entry.held.descriptor(Os::get()), entry.held.file_id()))
 }
 
-/// Releases all locks of an owner.
+/// Releases all locks of an owner. On a disk that hangs they stay, as files to take over: the process must end.
 #[cfg(any(feature = "node", test))]
 pub(crate) fn release_all(owner: Owner) {
     let mine: Vec<Entry> = {
@@ -396,10 +404,18 @@ pub(crate) fn release_all(owner: Owner) {
             table.entries.iter().filter(|(_, entry)| entry.owner == owner).map(|(id, _)| *id).collect();
         ids.iter().filter_map(|id| table.remove(*id)).collect()
     };
+    let (pending, ended) = mpsc::channel::<()>();
     for entry in mine {
-        // The error has no recipient. A file that stays is stale, and the next process takes it over.
-        let _ = entry.end();
+        let pending = pending.clone();
+        pool::submit_detached(Box::new(move || {
+            // The error has no recipient. A file that stays is stale, and the next process takes it over.
+            let _ = pool::catch_panic(|| entry.end());
+            drop(pending);
+        }));
     }
+    drop(pending);
+    // No message comes: the wait ends with the last release.
+    let _ = ended.recv_timeout(EXIT_RELEASE_LIMIT);
 }
 
 /// Ends an owner: releases its locks, calls `cancel` to end its waits, and waits for its pending work.

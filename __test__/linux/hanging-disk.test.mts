@@ -341,6 +341,20 @@ test('withLock is refused while a disk delays the rollback', { skip }, async (t)
   })
 })
 
+test('a held lock on a hanging disk keeps no process alive', { skip }, async (t) => {
+  const [healthy, hanging] = [directory(t), directory(t)]
+  const before = `for (const cwd of ${JSON.stringify([hanging, healthy])}) lock.acquireLockSync(cwd)`
+  const child = await program(t, hanging, before, 'process.exit()')
+  await slow(t, child.pid, [hanging], 'unlink,unlinkat', HANG)
+  const started = performance.now()
+  child.send(0)
+  // Its main thread; strace keeps the one that hangs.
+  await until(() => processState(child.pid ?? 0) === 'Z', 'its main thread has ended')
+  const took = performance.now() - started
+  assert.ok(took >= 999 && took < HANG / 2, `${took} ms`)
+  assert.equal(inspectLockSync(healthy).state, 'free')
+})
+
 test('a rollback at the exit is published as a release', { skip }, async (t) => {
   const cwd = directory(t)
   const lock = await acquireLock({ cwd, file: 'b' })
