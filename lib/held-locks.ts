@@ -134,28 +134,24 @@ function findIdByPath(path: string): number | undefined {
 const get = (id: number | null): HeldLock | undefined => (id === null ? undefined : heldLocks.get(id))
 
 function releaseAll(): void {
-  const ends = hasEndSubscribers()
-    ? [...heldLocks]
-        .filter(([, lock]) => isUnreported(lock))
-        .map(([id, lock]) => ({ lock, lost: lossAtRelease(id) }))
-    : []
+  const ends = hasEndSubscribers() ? [...heldLocks].filter(([, lock]) => isUnreported(lock)) : []
+  const losses = new Map<number, string>()
   // Electron emits `exit` for each window, and windows of one origin share a thread with all of its locks.
-  if ((process as { type?: string }).type === 'renderer')
-    for (const id of heldLocks.keys()) native.releaseHeldSync(id)
-  else native.releaseAll()
+  if ((process as { type?: string }).type === 'renderer') releaseTracked(losses)
+  else native.releaseAll((id, reason) => losses.set(id, reason))
   // A later listener that releases a lock publishes nothing.
   heldLocks.clear()
-  for (const { lock, lost } of ends) publishEnded(lock, lost)
+  for (const [id, lock] of ends) publishEnded(lock, losses.has(id) ? { reason: losses.get(id) } : undefined)
 }
 
-/** Releases a lock. Returns an error if it was lost. */
-function lossAtRelease(id: number): LockError | undefined {
-  try {
-    resultOf(native.releaseHeldSync(id))
-  } catch (error) {
-    if (isLoss(error)) return error
+function releaseTracked(losses: Map<number, string>): void {
+  for (const id of heldLocks.keys()) {
+    try {
+      resultOf(native.releaseHeldSync(id))
+    } catch (error) {
+      if (isLoss(error)) losses.set(id, error.reason ?? '')
+    }
   }
-  return undefined
 }
 
 const isLoss = (error: unknown): error is LockError =>

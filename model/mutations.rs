@@ -26,11 +26,7 @@ const LAST_CHECK: (&str, &str) = (
     "    let current: Result<Option<()>, Error> = Ok(Some(()));",
 );
 
-const PAUSE: (&str, &str) = (
-    "    system.pause(LEGACY_UNLINK_WINDOW);
-    let current",
-    "    let current",
-);
+const PAUSE: (&str, &str) = ("    system.pause(LEGACY_UNLINK_WINDOW);\n    let current", "    let current");
 
 /// All of them.
 pub const MUTATIONS: &[Mutation] = &[
@@ -294,8 +290,8 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "replaced_program_taken_for_alive",
         about: "a process takes a record of its own, from before execve, for that of another process",
         edits: &[(
-            "    if is_this_process && !system.holds(file) { ProcessState::Replaced } else { state }",
-            "    if is_this_process && system.holds(file) { ProcessState::Replaced } else { state }",
+            "    let is_released = !system.holds(file) && ",
+            "    let is_released = system.holds(file) && ",
         )],
     },
     Mutation {

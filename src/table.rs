@@ -395,27 +395,29 @@ fn descriptor_and_file(id: LockId) -> Option<(Option<i32>, FileId)> {
     table().entries.get(&id).map(|entry| (entry.held.descriptor(Os::get()), entry.held.file_id()))
 }
 
-/// Releases all locks of an owner. On a disk that hangs they stay, as files to take over: the process must end.
+/// Releases all locks of an owner; returns those that were lost, with the reason. On a disk that hangs they stay, as files
+/// to take over: the process must end.
 #[cfg(any(feature = "node", test))]
-pub(crate) fn release_all(owner: Owner) {
-    let mine: Vec<Entry> = {
+pub(crate) fn release_all(owner: Owner) -> Vec<(LockId, &'static str)> {
+    let mine: Vec<(LockId, Entry)> = {
         let mut table = table();
         let ids: Vec<LockId> =
             table.entries.iter().filter(|(_, entry)| entry.owner == owner).map(|(id, _)| *id).collect();
-        ids.iter().filter_map(|id| table.remove(*id)).collect()
+        ids.iter().filter_map(|id| Some((*id, table.remove(*id)?))).collect()
     };
-    let (pending, ended) = mpsc::channel::<()>();
-    for entry in mine {
-        let pending = pending.clone();
+    let (sender, losses) = mpsc::channel();
+    for (id, entry) in mine {
+        let sender = sender.clone();
         pool::submit_detached(Box::new(move || {
-            // The error has no recipient. A file that stays is stale, and the next process takes it over.
-            let _ = pool::catch_panic(|| entry.end());
-            drop(pending);
+            // Other errors have no recipient. A file that stays is stale, and the next process takes it over.
+            if let Ok(Err(Error::Lost { reason, .. })) = pool::catch_panic(|| entry.end()) {
+                let _ = sender.send((id, reason));
+            }
         }));
     }
-    drop(pending);
-    // No message comes: the wait ends with the last release.
-    let _ = ended.recv_timeout(EXIT_RELEASE_LIMIT);
+    drop(sender);
+    let end = Instant::now() + EXIT_RELEASE_LIMIT;
+    iter::from_fn(|| losses.recv_timeout(end.saturating_duration_since(Instant::now())).ok()).collect()
 }
 
 /// Ends an owner: releases its locks, calls `cancel` to end its waits, and waits for its pending work.

@@ -343,7 +343,9 @@ test('withLock is refused while a disk delays the rollback', { skip }, async (t)
 
 test('a held lock on a hanging disk keeps no process alive', { skip }, async (t) => {
   const [healthy, hanging] = [directory(t), directory(t)]
-  const before = `for (const cwd of ${JSON.stringify([hanging, healthy])}) lock.acquireLockSync(cwd)`
+  const before = `
+    require('node:diagnostics_channel').subscribe('reconcile-lock:released', () => {})
+    for (const cwd of ${JSON.stringify([hanging, healthy])}) lock.acquireLockSync(cwd)`
   const child = await program(t, hanging, before, 'process.exit()')
   await slow(t, child.pid, [hanging], 'unlink,unlinkat', HANG)
   const started = performance.now()

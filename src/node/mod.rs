@@ -22,7 +22,7 @@ mod waiting;
 use std::path::Path;
 use std::time::Duration;
 
-use napi::bindgen_prelude::{ToNapiValue, Unknown};
+use napi::bindgen_prelude::{FnArgs, Function, ToNapiValue, Unknown};
 use napi::{Env, Result};
 use napi_derive::napi;
 
@@ -274,17 +274,18 @@ pub fn real_path<'env>(
     })
 }
 
-/// Ends every wait and releases every lock of this thread, before the process exits.
+/// Ends every wait and releases every lock of this thread, before the process exits. Calls `report` with the id and the
+/// reason of each lock that was lost.
 ///
 /// # Errors
 /// If the addon was not set up.
 #[napi(catch_unwind)]
-pub fn release_all(env: &Env) -> Result<()> {
+pub fn release_all(env: &Env, report: Function<'_, FnArgs<(f64, &'static str)>, ()>) -> Result<()> {
     guarded(env, || {
         let owner = State::of(env)?.owner;
         wait::cancel_all(owner);
         table::await_pending(owner);
-        table::release_all(owner);
-        Ok(())
+        let mut losses = table::release_all(owner).into_iter();
+        losses.try_for_each(move |(id, reason)| report.call((id.to_number(), reason).into()))
     })
 }

@@ -44,7 +44,7 @@ fn an_undelivered_take_over_is_rolled_back() {
     let (target, owner) = (target(directory.path()), open_owner());
     for end in [
         (|_, id| drop(release(id))) as fn(Owner, LockId),
-        |owner, _| release_all(owner),
+        |owner, _| drop(release_all(owner)),
         |owner, _| close_owner(owner, || ()),
     ] {
         std::fs::write(&target.path, "no record").expect("written");
