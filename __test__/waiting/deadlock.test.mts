@@ -141,6 +141,6 @@ test('onWait is called once a second after a claim', async (t) => {
   first.releaseSync()
   await (await waiting).release()
   const [one = 0, two = 0] = calls
-  // The first time is read a moment after the call has begun.
-  assert.ok(two - one > 999, `${two - one} ms`)
+  // A slow machine reads the first time a while after the wait has begun.
+  assert.ok(two - one > 500, `${two - one} ms`)
 })
