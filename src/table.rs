@@ -4,9 +4,11 @@
 
 use std::hash::BuildHasher;
 use std::iter;
+#[cfg(any(feature = "node", test))]
+use std::mem;
 use std::path::{Path, PathBuf};
 #[cfg(any(feature = "node", test))]
-use std::sync::mpsc;
+use std::sync::Arc;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 #[cfg(any(feature = "node", test))]
@@ -405,19 +407,25 @@ pub(crate) fn release_all(owner: Owner) -> Vec<(LockId, &'static str)> {
             table.entries.iter().filter(|(_, entry)| entry.owner == owner).map(|(id, _)| *id).collect();
         ids.iter().filter_map(|id| Some((*id, table.remove(*id)?))).collect()
     };
-    let (sender, losses) = mpsc::channel();
+    let releases = Arc::new((Mutex::new((mine.len(), Vec::new())), Condvar::new()));
     for (id, entry) in mine {
-        let sender = sender.clone();
+        let releases = Arc::clone(&releases);
         pool::submit_detached(Box::new(move || {
+            let end = pool::catch_panic(|| entry.end());
+            let (results, over) = &*releases;
+            let (left, losses) = &mut *pool::locked(results);
             // Other errors have no recipient. A file that stays is stale, and the next process takes it over.
-            if let Ok(Err(Error::Lost { reason, .. })) = pool::catch_panic(|| entry.end()) {
-                let _ = sender.send((id, reason));
+            if let Ok(Err(Error::Lost { reason, .. })) = end {
+                losses.push((id, reason));
             }
+            *left -= 1;
+            over.notify_all();
         }));
     }
-    drop(sender);
-    let end = Instant::now() + EXIT_RELEASE_LIMIT;
-    iter::from_fn(|| losses.recv_timeout(end.saturating_duration_since(Instant::now())).ok()).collect()
+    let (results, over) = &*releases;
+    let results = over.wait_timeout_while(pool::locked(results), EXIT_RELEASE_LIMIT, |(left, _)| *left > 0);
+    let (mut results, _) = results.unwrap_or_else(PoisonError::into_inner);
+    mem::take(&mut results.1)
 }
 
 /// Ends an owner: releases its locks, calls `cancel` to end its waits, and waits for its pending work.
