@@ -200,9 +200,10 @@ export interface Lock {
   readonly isHeld: () => boolean
   /**
    * Aborted with `E_LOCK_LOST` when the lock is lost before its release: its path names another file or none, or other
-   * code of this process has closed its descriptor. On a local filesystem of Linux a change of the file takes a few
-   * milliseconds. A directory that was moved, a closed descriptor and other systems take up to 250 ms, a change by another
-   * client of NFS up to 60 s. It begins to watch when it is first read, and does not keep the process alive.
+   * code of this process has closed its descriptor. On a local filesystem of Linux a change of the file is detected
+   * within a few milliseconds. A moved directory, a closed descriptor, and each loss on another system are detected within
+   * 250 ms, a change by another client of NFS within 60 s. It begins to watch when it is first read, and does not keep the
+   * process alive. Reading it throws a system error such as `EAGAIN` if no thread can be started; the next read tries again.
    */
   readonly signal: AbortSignal
   /**
@@ -211,7 +212,8 @@ export interface Lock {
    *
    * Rejects with a {@link LockError} `E_LOCK_LOST` if the file was removed or replaced while the lock was held; a
    * file that replaced it stays. Rejects with the system's error if the file can neither be removed nor cleared.
-   * After either error this process no longer holds the lock.
+   * After either error this process no longer holds the lock. After the second one others can still be refused until this
+   * process ends or acquires the lock again.
    */
   readonly release: () => Promise<void>
   /** {@link Lock.release} as a synchronous call. */

@@ -199,9 +199,9 @@ export interface PostgresLock {
    * that.
    *
    * Rejects with a `LockError` `E_LOCK_LOST` if the session had ended before, because another process may have held the
-   * lock meanwhile. If the server still has that session, the call ends it first. Rejects with the error of the server if
-   * it does not write the row, such as `55P03`; the next holder then gets a take-over. In each case this process no longer
-   * holds the lock.
+   * lock meanwhile. If the server still has that session, the call ends it first. Rejects with the error of the server,
+   * such as `55P03`, if the server does not write the row; then `takenOver` of the next holder is set. In each case this
+   * process no longer holds the lock.
    */
   readonly release: () => Promise<void>
   /** For `JSON.stringify`. */
@@ -255,8 +255,8 @@ export interface PostgresLocks {
   /**
    * Returns the state of the lock and its holder. Changes nothing and delays no acquire.
    *
-   * @throws `LockError` `E_LOCK_CONNECTIONS`, `E_LOCK_POOLER`, `E_LOCK_STANDBY`, `E_LOCK_TABLE`, `E_LOCK_DRIVER`. Errors of
-   *   `pg`, the server and the system, and an argument error, as of {@link PostgresLocks.acquireLock}.
+   * @throws `LockError` `E_LOCK_CONNECTIONS`, `E_LOCK_POOLER`, `E_LOCK_STANDBY`, `E_LOCK_TABLE`, `E_LOCK_DRIVER`. The
+   *   errors of `pg`, the server and the system, and the argument errors, as for {@link PostgresLocks.acquireLock}.
    */
   inspectLock(target?: LockTarget): Promise<PostgresLockStatus>
   /**

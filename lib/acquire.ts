@@ -74,10 +74,10 @@ async function attempt(options: Options, call: AcquireCall, path?: string): Prom
   if (isPromise(outcome)) {
     const lock = settled(outcome)
     if (!timeout || timeout > MAX_TIMER_MS) return lock
-    const path = absolute(cwd, file)
+    const lockPath = absolute(cwd, file)
     const onLate = () => {
       unrefCall(lock.then(({ id }) => settled(native.rollBack(id)))).catch(() => {})
-      return call.unanswered(path)
+      return call.unanswered(lockPath)
     }
     return within(lock, call.remainingForAnswers, onLate)
   }
@@ -96,7 +96,7 @@ export function absolute(cwd: string | undefined, file: string | undefined): str
 
 /**
  * An answer of the addon, which a slow disk may delay beyond the deadline.
- * @param lateError abandons the answer
+ * @param lateError ends the call without the answer
  */
 export function within<T>(answer: Promise<T>, milliseconds: number, lateError: () => Error): Promise<T> {
   return new Promise((resolve, reject) => {

@@ -53,7 +53,7 @@ function systemError(systemErrno: number, syscall: string, path: string, text: s
   return Object.assign(new Error(message), { errno: -errno, code, syscall, path })
 }
 
-/** The owner of the file or directory that denies permission, and how to fix that. */
+/** The likely cause of a denied open, and its fix. */
 function explainDenial(path: string, code: string): string {
   const user = process.geteuid?.()
   if (user === undefined) return ''

@@ -135,21 +135,21 @@ const get = (id: number | null): HeldLock | undefined => (id === null ? undefine
 
 function releaseAll(): void {
   const ends = hasEndSubscribers() ? [...heldLocks].filter(([, lock]) => isUnreported(lock)) : []
-  const losses = new Map<number, string>()
+  const reasons = new Map<number, string>()
   // Electron emits `exit` for each window, and windows of one origin share a thread with all of its locks.
-  if ((process as { type?: string }).type === 'renderer') releaseTracked(losses)
-  else native.releaseAll((id, reason) => losses.set(id, reason))
+  if ((process as { type?: string }).type === 'renderer') releaseTracked(reasons)
+  else native.releaseAll((id, reason) => reasons.set(id, reason))
   // A later listener that releases a lock publishes nothing.
   heldLocks.clear()
-  for (const [id, lock] of ends) publishEnded(lock, losses.has(id) ? { reason: losses.get(id) } : undefined)
+  for (const [id, lock] of ends) publishEnded(lock, reasons.has(id) ? { reason: reasons.get(id) } : undefined)
 }
 
-function releaseTracked(losses: Map<number, string>): void {
+function releaseTracked(reasons: Map<number, string>): void {
   for (const id of heldLocks.keys()) {
     try {
       resultOf(native.releaseHeldSync(id))
     } catch (error) {
-      if (isLoss(error)) losses.set(id, error.reason ?? '')
+      if (isLoss(error)) reasons.set(id, error.reason ?? '')
     }
   }
 }

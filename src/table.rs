@@ -273,7 +273,7 @@ pub(crate) fn is_deadlock(owner: Owner, path: &Path) -> bool {
     .is_some()
 }
 
-/// An attempt to acquire, from its begin until its lock is in the table or rolled back; or a release.
+/// An attempt to acquire, from its start until its lock is in the table or rolled back; or a release.
 pub(crate) struct PendingWork(Owner);
 
 impl PendingWork {

@@ -158,9 +158,9 @@ test('a live pid of another pid namespace is stale', {
 // A kernel lock of FUSE, and one of NFS with `local_lock`, is that of one mount.
 for (const [what, fields] of [
   ['a pid of another namespace', { pidNs: 1 }],
-  ['the own pid', {}],
+  ['its own pid', {}],
 ] as const) {
-  test(`${what} in a record by another mount is held`, {
+  test(`${what} recorded by another mount is held`, {
     skip: !isLinux && 'only Linux has pid namespaces',
   }, async (t) => {
     const cwd = directory(t)

@@ -14,7 +14,12 @@ import { until } from '../support/time.mjs'
 const unable: [what: string, command: string, code: number, reason: string][] = [
   ['is not in the PATH', 'no-such-command', 127, 'command not found'],
   ['does not exist', './missing', 127, 'command not found'],
-  ['lacks its interpreter', './script', 127, 'the interpreter in its first line was not found'],
+  [
+    'lacks its interpreter',
+    './script',
+    127,
+    'the interpreter in its first line, or the loader of a binary, was not found',
+  ],
   ['is not executable', './plain', 126, 'permission denied'],
   ['is a directory', './', 126, 'permission denied'],
   // Node.js throws these errors; it emits those above.
@@ -47,11 +52,12 @@ for (const [what, command, code, reason] of unable) {
   )
 }
 
-test('a command in the PATH that lacks its interpreter exits 127', async (t) => {
+test('a PATH command without its interpreter exits 127', async (t) => {
   const cwd = directory(t)
   writeFileSync(join(cwd, 'crlf'), '#!/bin/sh\r\n', { mode: 0o755 })
   const within = ['env', `PATH=${cwd}${delimiter}${process.env.PATH}`]
-  const stderr = 'reconcile-lock: crlf: the interpreter in its first line was not found\n'
+  const stderr =
+    'reconcile-lock: crlf: the interpreter in its first line, or the loader of a binary, was not found\n'
   const running = new Running(t, cwd, ['run', '--', 'crlf'], within)
   assert.deepEqual(await running.ends(), { code: 127, signal: null, stdout: '', stderr })
 })

@@ -94,7 +94,7 @@ for (const [when, waitsBefore] of [
 }
 
 test(
-  'output to a closed stream does not reach the lock file',
+  'output to closed streams does not reach lock files',
   knownFailure(onlyItsOwn, (t) => {
     const cwd = directory(t)
     leave(cwd, { pid: deadPid(), createdAt: 1 }, 60, 'stale')

@@ -87,7 +87,7 @@ for (const what of ['file', 'directory']) {
   })
 }
 
-test('EACCES of an own file gives no advice on its mode 0600', (t) => {
+test('EACCES of an own 0600 file gives no advice', (t) => {
   if (process.getuid?.() !== 0) return t.skip('only root can act as another user')
   const cwd = directory(t)
   fs.chmodSync(cwd, 0o777)
@@ -186,7 +186,7 @@ test('a release that cannot remove its file frees the lock', async (t) => {
   await lock.release()
 })
 
-test('a release that can change nothing refuses others until the end', async (t) => {
+test('a release that changes nothing refuses others until the end', async (t) => {
   const cwd = directory(t)
   const path = resolveLockPath(cwd)
   const holder = new Peer(t)

@@ -30,13 +30,13 @@ const offered = ([name, { short }]: [OptionName, Option]): string[] =>
   [name, ...(short === undefined ? [] : [short])].map(dashed)
 
 /** The spellings that a command line may have. */
-const spellings = (option: [OptionName, Option]): string[] => [
+const accepted = (option: [OptionName, Option]): string[] => [
   ...offered(option),
   ...(option[1].aliases ?? []).map(dashed),
 ]
 
 /** A pattern of `case` in bash. */
-const anyOf = (wanted: [OptionName, Option][]): string => wanted.flatMap(spellings).join('|')
+const anyOf = (wanted: [OptionName, Option][]): string => wanted.flatMap(accepted).join('|')
 
 /** The first part of a description, quoted for each of the shells. */
 const brief = (text: string): string => quote(text.split(/;| \(|\. /)[0] ?? '')

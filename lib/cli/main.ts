@@ -64,6 +64,6 @@ function onStdoutError({ code, message }: NodeJS.ErrnoException): void {
   process.exitCode = exitCodes.ioError
 }
 
-// The exports that a bundler makes of `export` read inherited properties, so the program would not load if another
+// For `export` the bundler defines a getter for each inherited property, too. So the program would not load if another
 // module has extended `Object.prototype`.
 export = { main }

@@ -36,7 +36,7 @@ export function describeParseError({ code, message }: NodeJS.ErrnoException): st
 
 function nearest(option: string): string | undefined {
   const word = option.replace(/^-+/, '')
-  // getopt_long(3) accepts a beginning, so scripts for flock(1) may have one.
+  // getopt_long(3) accepts abbreviations, so scripts for flock(1) may have them.
   const begins = (name: string) => word.length > 2 && name.startsWith(word)
   const isNear = (name: string) => distance(name, word) <= 2
   const name = Object.keys(spellings).find(begins) ?? Object.keys(options).find(isNear)

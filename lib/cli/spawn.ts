@@ -132,14 +132,21 @@ function reportLoss({ message }: Error, pid: number | undefined): void {
   printErrorLater(`reconcile-lock: another process may hold the lock now; sending SIGTERM to process ${pid}`)
 }
 
+/** The search path without a PATH: `execvp(3)` of glibc. */
+const DEFAULT_PATH = '/bin:/usr/bin'
+
 function reportSpawnFailure(command: string, error: NodeJS.ErrnoException): number {
   const isMissing = error.code === 'ENOENT'
-  const directories = command.includes('/') ? [''] : (process.env.PATH ?? '').split(delimiter)
-  const hasFile = isMissing && directories.some((each) => existsSync(join(each, command)))
+  const directories = command.includes('/') ? [''] : (process.env.PATH ?? DEFAULT_PATH).split(delimiter)
+  // Windows has no such interpreters, and does not start a file without an extension, such as the script `npm`.
+  const canLackInterpreter = isMissing && process.platform !== 'win32'
+  const hasFile = canLackInterpreter && directories.some((each) => existsSync(join(each, command)))
   const notFound = isAssignment(command)
     ? 'command not found; write env before NAME=VALUE'
     : 'command not found'
-  const missing = hasFile ? 'the interpreter in its first line was not found' : notFound
+  const missing = hasFile
+    ? 'the interpreter in its first line, or the loader of a binary, was not found'
+    : notFound
   // A mistyped command line may have a password here, in a URL or as the value of a variable.
   const shown = command.includes('://') || isAssignment(command) ? 'the command' : command
   printError(`reconcile-lock: ${shown}: ${isMissing ? missing : textOf(error)}`)

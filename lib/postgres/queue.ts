@@ -229,7 +229,7 @@ export class NameQueue {
     if (this.#callers.length === 0) endWait()
   }
 
-  /** Fails the calls whose deadline has passed before: they have no alarm any more. */
+  /** Fails the calls whose deadline has passed before: their timers have fired already. */
   #onExhaustion(): void {
     this.#isExhausted = true
     const now = monotonic()

@@ -14,7 +14,7 @@ interface Waiter {
   wake(session: Session | undefined): void
 }
 
-/** Called with a function that ends the wait when a call begins to wait for a session, and without when it is over. */
+/** Called with a function that ends the wait when a call starts to wait, and without an argument when it is over. */
 type OnWait = (endWait?: () => void) => void
 
 /** The sessions of one database: at most `maxConnections`. A few stay idle, as opening one costs more than a lock. */

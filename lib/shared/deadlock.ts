@@ -17,7 +17,7 @@ const SEARCH_INTERVAL_MS = 1000
 let searched = { at: Number.NEGATIVE_INFINITY, reasons: new Map<number, string | undefined>() }
 
 /**
- * The reason that perhaps neither process can continue: the holder, or a child such as the command of `run`, waits for a
+ * The reason why perhaps neither process can continue: the holder, or a child such as the command of `run`, waits for a
  * lock that this process holds or has inherited. Another task of the holder may be the one that waits. On Linux, among
  * the processes that this user may inspect; else `undefined`.
  */
@@ -66,8 +66,8 @@ function lockedFile(info: string): string | undefined {
 }
 
 /**
- * The files that a process watches, as a waiter does: `proc_pid_fdinfo(5)`. A file that it has locked itself, it watches
- * for a loss.
+ * The files that a process waits for: those that it watches (`proc_pid_fdinfo(5)`) and has not locked. It watches a file
+ * that it has locked for a loss.
  */
 function awaitedFiles(pid: number): string[] {
   const infos = descriptors(pid).map(({ info }) => info)

@@ -16,8 +16,8 @@ use crate::platform::{System, Unlinked};
 ///
 /// # Errors
 /// [`Error::Lost`] if the path names another file or none, which stays as it is; a file that was moved is marked as
-/// released. [`Error::System`] if the file can be neither removed nor marked: its record is cut off, so that the next
-/// process takes the lock over.
+/// released. [`Error::System`] if the file can be neither removed nor marked: its record is cut off if possible, so that
+/// the next process takes the lock over. Otherwise the record refuses others until this process ends.
 pub fn release<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> {
     if held.shared {
         return release_shared(system, held);
