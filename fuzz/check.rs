@@ -172,7 +172,7 @@ fn check_verdicts(record: Option<&Record>, ours: &Ours, cases: usize) {
             pid_namespace: namespaces[namespace],
             ..ours.identity.clone()
         };
-        for bits in 0..32_u8 {
+        for bits in 0..64_u8 {
             let bit = |number: u8| bits >> number & 1 == 1;
             check_verdict(&Evidence {
                 record,
@@ -184,6 +184,7 @@ fn check_verdicts(record: Option<&Record>, ours: &Ours, cases: usize) {
                 identity: &identity,
                 fs: if bit(2) { FsKind::Local } else { FsKind::Shared },
                 kernel_locks: bit(3),
+                by_another_mount: bit(5),
             });
         }
     }
@@ -232,9 +233,11 @@ fn expected(evidence: &Evidence<'_>) -> Expected {
     match (&record.boot_id, &evidence.identity.boot) {
         // A legacy record.
         (None, _) if record.v.is_none() => stale_if(!is_alive(evidence.process)),
-        (Some(theirs), Some(ours)) if theirs == ours => stale_if(!may_be_the_holder(evidence)),
+        (Some(theirs), Some(ours)) if theirs == ours => {
+            stale_if(!may_be_the_holder(evidence) && !may_hold_another_mount(evidence))
+        }
         (Some(_), Some(_)) => stale_if(is_local_to_both),
-        _ => stale_if(is_local_to_both && !may_be_the_holder(evidence)),
+        _ => stale_if(is_local_to_both && !may_be_the_holder(evidence) && !may_hold_another_mount(evidence)),
     }
 }
 
@@ -251,6 +254,14 @@ fn may_be_the_holder(evidence: &Evidence<'_>) -> bool {
         && is_this_namespace(record, evidence.identity)
         && !is_copy(record, evidence)
         && (record.start_time == start || record.start_time.is_none() || start.is_none())
+}
+
+/// Whether the process of the record is not visible here, and its kernel lock may be one of another mount.
+fn may_hold_another_mount(evidence: &Evidence<'_>) -> bool {
+    evidence.by_another_mount
+        && evidence
+            .record
+            .is_some_and(|record| !is_this_namespace(record, evidence.identity) && !is_copy(record, evidence))
 }
 
 fn is_copy(record: &Record, evidence: &Evidence<'_>) -> bool {

@@ -62,8 +62,8 @@ function explainDenial(path: string, code: string): string {
   // `open(2)` checks owners and modes with EACCES.
   if (code === 'EPERM')
     return file === undefined
-      ? '; the directory may be immutable (chattr, chflags)'
-      : '; the file may be immutable or append-only (chattr, chflags)'
+      ? '; the directory may be immutable (chattr, chflags), or protected by a security policy'
+      : '; the file may be immutable or append-only (chattr, chflags), or protected by a security policy'
   const canAcquire = file === undefined ? isAllowed(directory, W_OK | X_OK) : isAllowed(path, R_OK | W_OK)
   if (canAcquire && !isAllowed(directory, R_OK))
     return `; user ${user} may not read the directory, which a durable lock requires`

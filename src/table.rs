@@ -2,22 +2,21 @@
 //! a lost handle must not release.
 #![forbid(unsafe_code)]
 
+#[cfg(any(feature = "node", test))]
+mod release_all;
+
 use std::hash::BuildHasher;
 use std::iter;
-#[cfg(any(feature = "node", test))]
-use std::mem;
 use std::path::{Path, PathBuf};
-#[cfg(any(feature = "node", test))]
-use std::sync::Arc;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 #[cfg(any(feature = "node", test))]
 use std::time::{Duration, Instant};
 
+#[cfg(any(feature = "node", test))]
+pub(crate) use self::release_all::release_all;
 use crate::map::{HASHER, Map, PathHasher};
 use crate::platform::{FileId, HeldFiles, Os, System};
-#[cfg(any(feature = "node", test))]
-use crate::pool;
 #[cfg(any(feature = "node", test))]
 use crate::protocol::TakenOver;
 use crate::protocol::error::Error;
@@ -115,10 +114,6 @@ static TABLE: Mutex<Table> = Mutex::new(Table {
 
 /// An attempt or a release is over.
 static SETTLED: Condvar = Condvar::new();
-
-/// How long the end of a process or worker waits for the release of its locks.
-#[cfg(any(feature = "node", test))]
-const EXIT_RELEASE_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long an exit waits for pending attempts and releases: a disk may hang.
 #[cfg(any(feature = "node", test))]
@@ -397,35 +392,13 @@ fn descriptor_and_file(id: LockId) -> Option<(Option<i32>, FileId)> {
     table().entries.get(&id).map(|entry| (entry.held.descriptor(Os::get()), entry.held.file_id()))
 }
 
-/// Releases all locks of an owner; returns those that were lost, with the reason. On a disk that hangs they stay, as files
-/// to take over: the process must end.
+/// Removes all locks of an owner, and returns them.
 #[cfg(any(feature = "node", test))]
-pub(crate) fn release_all(owner: Owner) -> Vec<(LockId, &'static str)> {
-    let mine: Vec<(LockId, Entry)> = {
-        let mut table = table();
-        let ids: Vec<LockId> =
-            table.entries.iter().filter(|(_, entry)| entry.owner == owner).map(|(id, _)| *id).collect();
-        ids.iter().filter_map(|id| Some((*id, table.remove(*id)?))).collect()
-    };
-    let releases = Arc::new((Mutex::new((mine.len(), Vec::new())), Condvar::new()));
-    for (id, entry) in mine {
-        let releases = Arc::clone(&releases);
-        pool::submit_detached(Box::new(move || {
-            let end = pool::catch_panic(|| entry.end());
-            let (results, over) = &*releases;
-            let (left, losses) = &mut *pool::locked(results);
-            // Other errors have no recipient. A file that stays is stale, and the next process takes it over.
-            if let Ok(Err(Error::Lost { reason, .. })) = end {
-                losses.push((id, reason));
-            }
-            *left -= 1;
-            over.notify_all();
-        }));
-    }
-    let (results, over) = &*releases;
-    let results = over.wait_timeout_while(pool::locked(results), EXIT_RELEASE_LIMIT, |(left, _)| *left > 0);
-    let (mut results, _) = results.unwrap_or_else(PoisonError::into_inner);
-    mem::take(&mut results.1)
+fn remove_all(owner: Owner) -> Vec<(LockId, Entry)> {
+    let mut table = table();
+    let ids: Vec<LockId> =
+        table.entries.iter().filter(|(_, entry)| entry.owner == owner).map(|(id, _)| *id).collect();
+    ids.iter().filter_map(|id| Some((*id, table.remove(*id)?))).collect()
 }
 
 /// Ends an owner: releases its locks, calls `cancel` to end its waits, and waits for its pending work.

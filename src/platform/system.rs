@@ -135,6 +135,11 @@ pub trait System: HeldFiles {
     /// Whether the file's filesystem belongs to one kernel alone.
     fn fs_kind(&self, file: &Self::File) -> FsKind;
 
+    /// Whether a server has the kernel locks of the file's filesystem, so that they hold for all mounts of this kernel.
+    fn has_server_locks(&self, _: &Self::File) -> bool {
+        false
+    }
+
     /// Milliseconds since the Unix epoch.
     fn wall_clock(&self) -> u64;
 

@@ -83,6 +83,8 @@ pub(super) fn classify<S: System>(
         released,
         empty: stat.size == 0,
         young: budget.in_creation_grace(system, stat),
+        by_another_mount: record.as_ref().is_some_and(|record| record.names_another_mount(stat.id))
+            && !system.has_server_locks(file),
         process: record.as_ref().map_or(ProcessState::Dead, |record| author(system, record, stat.id)),
         identity: system.identity(),
         fs,

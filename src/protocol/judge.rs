@@ -28,6 +28,8 @@ pub struct Evidence<'a> {
     pub fs: FsKind,
     /// Whether the filesystem has kernel locks.
     pub kernel_locks: bool,
+    /// Whether the record was written through another mount, which can have kernel locks of its own.
+    pub by_another_mount: bool,
 }
 
 /// The verdict on a lock file.
@@ -103,9 +105,8 @@ fn same_boot(record: &Record, evidence: &Evidence<'_>) -> Verdict {
         return Verdict::Stale("the file is a copy: its record names another file".to_owned());
     }
     if known_to_differ(record.pid_ns, evidence.identity.pid_namespace) {
-        // The pid means nothing here, but the kernel is the same, and its locks count for all namespaces. Another mount
-        // of a shared filesystem can have kernel locks of its own.
-        return if evidence.kernel_locks && !record.names_another_mount(evidence.file) {
+        // The pid means nothing here, but the kernel is the same, and its locks count for all namespaces.
+        return if evidence.kernel_locks && !evidence.by_another_mount {
             Verdict::Stale(format!("process {pid} of another pid namespace ended without releasing"))
         } else {
             Verdict::Held(format!(

@@ -35,6 +35,8 @@ pub fn release<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error> 
             if system.stat(&file).is_ok_and(|stat| stat.links == 1) {
                 overwrite(system, &file, &RELEASED);
             }
+            // Also for children that have inherited it.
+            system.unlock(&file);
             let reason = if unlinked == Unlinked::Missing { NAMES_NONE } else { NAMES_ANOTHER };
             return Err(Error::Lost { path, reason });
         }

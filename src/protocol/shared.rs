@@ -120,13 +120,14 @@ pub(super) fn release_shared<S: System>(system: &S, held: Held<S::File>) -> Resu
         return Err(Error::Lost { path, reason: FILE_CLOSED });
     }
     let readers = readers_of(&path);
-    match system.stat_path(&readers).map_err(system_error("lstat", &readers))? {
+    let current = system.stat_path(&readers);
+    // Also for children that have inherited it. Windows does not convert a shared lock into an exclusive one.
+    system.unlock(&file);
+    match current.map_err(system_error("lstat", &readers))? {
         Some(stat) if stat.id == id => {}
         Some(_) => return Err(Error::Lost { path, reason: NAMES_ANOTHER }),
         None => return Err(Error::Lost { path, reason: NAMES_NONE }),
     }
-    // Also for children that have inherited it. Windows does not convert a shared lock into an exclusive one.
-    system.unlock(&file);
     if matches!(system.try_lock(&file, LockMode::Exclusive), Ok(TryLock::Acquired)) {
         // An empty file that stays refuses no process.
         let _ = system.unlink(&readers, id);

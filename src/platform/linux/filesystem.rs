@@ -3,15 +3,25 @@
 
 use std::os::fd::OwnedFd;
 
+const NFS: u32 = 0x6969;
+const CEPH: u32 = 0x00C3_6400;
+/// `cifs` and `smb2` of `linux/magic.h`.
+const SMB: [u32; 2] = [0xFF53_4D42, 0xFE53_4D42];
+
 /// Whether this kernel alone has the file's filesystem mounted.
 pub(in crate::platform) fn is_local(file: &OwnedFd) -> bool {
     has_type(file, is_local_type)
 }
 
+/// Whether a server has the kernel locks of the file, unless the mount has `nolock` or `local_lock` (`nfs(5)`) or `nobrl`
+/// (`mount.cifs(8)`).
+pub(in crate::platform) fn has_server_locks(file: &OwnedFd) -> bool {
+    has_type(file, |magic| [NFS, CEPH].contains(&magic) || SMB.contains(&magic))
+}
+
 /// Whether `flock(2)` of the file fails with EACCES if another process has the lock: SMB since Linux 5.5.
 pub(in crate::platform) fn is_smb(file: &OwnedFd) -> bool {
-    // `cifs` and `smb2` of `linux/magic.h`.
-    has_type(file, |magic| [0xFF53_4D42, 0xFE53_4D42].contains(&magic))
+    has_type(file, |magic| SMB.contains(&magic))
 }
 
 fn has_type(file: &OwnedFd, is_it: fn(u32) -> bool) -> bool {

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, OFlags, StatxAttributes, StatxFlags};
 pub(super) use rustix::fs::{fdatasync as sync_data, fsync as sync_directory};
 
 pub(super) use self::calls::stat_number;
-pub(super) use self::filesystem::{is_local, is_smb};
+pub(super) use self::filesystem::{has_server_locks, is_local, is_smb};
 pub(crate) use self::process::describe_process;
 pub(super) use self::process::{identity, lock_owner, shared_lock_owners, state};
 pub(crate) use self::queue::{Arrival, QueueTicket};

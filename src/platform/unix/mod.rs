@@ -233,6 +233,11 @@ impl System for Os {
         if own::is_local(file) { FsKind::Local } else { FsKind::Shared }
     }
 
+    #[cfg(target_os = "linux")]
+    fn has_server_locks(&self, file: &OwnedFd) -> bool {
+        own::has_server_locks(file)
+    }
+
     fn wall_clock(&self) -> u64 {
         clock::wall_clock()
     }

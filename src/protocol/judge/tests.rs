@@ -70,6 +70,7 @@ impl Case {
             identity: &self.identity,
             fs: self.fs,
             kernel_locks: self.kernel_locks,
+            by_another_mount: self.record.as_ref().is_some_and(|record| record.names_another_mount(FILE)),
         })
     }
     fn held(&self) -> bool {
