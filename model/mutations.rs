@@ -70,7 +70,7 @@ pub const MUTATIONS: &[Mutation] = &[
         about: "a release ends the kernel lock before it unlinks the file",
         edits: &[
             ("    let failed = match system.unlink(&path, id) {", "    drop(file);\n    let failed = match system.unlink(&path, id) {"),
-            ("            if system.stat(&file).is_ok_and(|stat| stat.links == 1) {\n                overwrite(system, &file, &RELEASED);\n            }\n", ""),
+            ("            if system.stat(&file).is_ok_and(|stat| stat.links == 1) {\n                overwrite(system, &file, &RELEASED);\n            }\n            // Also for children that have inherited it.\n            system.unlock(&file);\n", ""),
             ("    if stays(&failed) && overwrite(system, &file, &RELEASED) {\n        system.unlock(&file);\n        return Ok(());\n    }\n    let _ = cut(system, &file);\n    system.unlock(&file);\n", ""),
         ],
     },
