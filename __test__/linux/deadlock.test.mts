@@ -60,21 +60,18 @@ test('a wait for an active process has no reason', async (t) => {
   assert.equal((await theirs).ok, true)
 })
 
-test(
-  'readers that watch their lock report no deadlock',
-  knownFailure(shellOfDeno, async (t) => {
-    const cwd = directory(t)
-    const own = await acquireLock({ cwd, file: 'a', shared: true })
-    const reader = shell(['run', '-s', '--file', 'a', '--', 'sh', '-c', 'echo ready; exec sleep 60'])
-    const holder = new Running(t, cwd, ['run', '--file', 'b', '--', 'sh', '-c', reader])
-    await until(() => holder.stdout === 'ready\n', 'the holder of b reads a')
-    const error = await rejection(acquireLock({ cwd, file: 'b', timeout: 1000 }))
-    assert.deepEqual([error.code, error.reason], ['E_LOCK_CONTENTION', undefined])
-    holder.child.kill()
-    await holder.ends()
-    await own.release()
-  }),
-)
+test('readers that watch their lock report no deadlock', async (t) => {
+  const cwd = directory(t)
+  const own = await acquireLock({ cwd, file: 'a', shared: true })
+  const reader = shell(['run', '-s', '--file', 'a', '--', 'sh', '-c', 'echo ready; exec sleep 60'])
+  const holder = new Running(t, cwd, ['run', '--file', 'b', '--', 'sh', '-c', reader])
+  await until(() => holder.stdout === 'ready\n', 'the holder of b reads a')
+  const error = await rejection(acquireLock({ cwd, file: 'b', timeout: 1000 }))
+  assert.deepEqual([error.code, error.reason], ['E_LOCK_CONTENTION', undefined])
+  holder.child.kill()
+  await holder.ends()
+  await own.release()
+})
 
 test(
   'nested commands report their deadlock',

@@ -24,12 +24,6 @@ const onlyItsOwn: KnownFailure = {
   why: 'Deno does not close a descriptor that it has not opened',
 }
 
-const passesItsOwn: KnownFailure = {
-  runtime: 'deno',
-  why: 'Deno does not pass on a descriptor that it has not opened',
-  sometimes: true,
-}
-
 /** The number of the descriptor with which this process has a file open. */
 function descriptorOf(path: string): number {
   const isIt = (name: string) => {
@@ -109,15 +103,13 @@ for (const [when, waitsBefore] of [
   )
 }
 
-test(
-  'output to closed streams does not reach lock files',
-  knownFailure(onlyItsOwn, (t) => {
-    const cwd = directory(t)
-    leave(cwd, { pid: deadPid(), createdAt: 1 }, 60, 'stale')
-    const { code, stderr } = ended(
-      t,
-      cwd,
-      `const fs = require('node:fs')
+test('output to closed streams does not reach lock files', (t) => {
+  const cwd = directory(t)
+  leave(cwd, { pid: deadPid(), createdAt: 1 }, 60, 'stale')
+  const { code, stderr } = ended(
+    t,
+    cwd,
+    `const fs = require('node:fs')
       for (const stream of [0, 1]) fs.closeSync(stream)
       const held = ['free', 'stale'].map((file) => lock.acquireLockSync({ cwd, file }))
       const records = () => held.map(({ path }) => fs.readFileSync(path, 'utf8')).join('')
@@ -129,11 +121,10 @@ test(
       }
       if (records() !== before) throw new Error(records())
       for (const one of held) one.releaseSync()`,
-    )
-    assert.equal(code, 0, stderr)
-    assert.deepEqual(readdirSync(cwd), [])
-  }),
-)
+  )
+  assert.equal(code, 0, stderr)
+  assert.deepEqual(readdirSync(cwd), [])
+})
 
 test(
   'a reader with a stolen descriptor closes no other file',
@@ -158,21 +149,18 @@ name = os.ttyname(pty.openpty()[1])
 subprocess.run([*sys.argv[1:], name], start_new_session=True, stdin=subprocess.DEVNULL, check=True)`
 
 for (const shared of [false, true]) {
-  test(
-    `a release in a moved directory covers children (shared: ${shared})`,
-    knownFailure(passesItsOwn, (t) => {
-      const home = directory(t)
-      const [cwd, moved] = [join(home, 'a'), join(home, 'b')]
-      mkdirSync(cwd)
-      const lock = acquireLockSync({ cwd, file: 'a.lock', shared })
-      const descriptor = descriptorOf(shared ? `${lock.path}.readers` : lock.path)
-      const child = spawn('sleep', ['60'], { stdio: ['ignore', 'ignore', 'ignore', descriptor] })
-      t.after(() => child.kill())
-      renameSync(cwd, moved)
-      assert.throws(() => lock.releaseSync(), { code: 'E_LOCK_LOST' })
-      acquireLockSync({ cwd: moved, file: 'a.lock' }).releaseSync()
-    }),
-  )
+  test(`a release in a moved directory covers children (shared: ${shared})`, (t) => {
+    const home = directory(t)
+    const [cwd, moved] = [join(home, 'a'), join(home, 'b')]
+    mkdirSync(cwd)
+    const lock = acquireLockSync({ cwd, file: 'a.lock', shared })
+    const descriptor = descriptorOf(shared ? `${lock.path}.readers` : lock.path)
+    const child = spawn('sleep', ['60'], { stdio: ['ignore', 'ignore', 'ignore', descriptor] })
+    t.after(() => child.kill())
+    renameSync(cwd, moved)
+    assert.throws(() => lock.releaseSync(), { code: 'E_LOCK_LOST' })
+    acquireLockSync({ cwd: moved, file: 'a.lock' }).releaseSync()
+  })
 }
 
 test('a terminal at the path does not become the controlling one', (t) => {
