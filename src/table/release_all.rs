@@ -12,19 +12,17 @@ use crate::protocol::error::Error;
 /// A disk hangs if no release ends within this time.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// How many disks may hang without delaying the release of locks on others.
+/// Fewer releases that hang do not delay the others.
 const MAX_THREADS: usize = 16;
 
 /// A lock that was lost, with the reason.
 type Loss = (LockId, &'static str);
 
-#[derive(Default)]
 struct Releases {
     progress: Mutex<Progress>,
     ended: Condvar,
 }
 
-#[derive(Default)]
 struct Progress {
     waiting: Vec<(LockId, Entry)>,
     pending: usize,
@@ -36,8 +34,8 @@ struct Progress {
 pub(crate) fn release_all(owner: Owner) -> Vec<Loss> {
     let waiting = remove_all(owner);
     let pending = waiting.len();
-    let releases = Arc::new(Releases::default());
-    *pool::locked(&releases.progress) = Progress { waiting, pending, losses: Vec::new() };
+    let progress = Mutex::new(Progress { waiting, pending, losses: Vec::new() });
+    let releases = Arc::new(Releases { progress, ended: Condvar::new() });
     for started in 0..pending.min(MAX_THREADS) {
         let of_thread = Arc::clone(&releases);
         if pool::start_thread(Box::new(move || of_thread.run())).is_err() {

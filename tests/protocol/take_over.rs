@@ -208,3 +208,14 @@ fn an_inherited_lock_is_taken_over_after_the_child_ends() {
     let taken_over = acquire(&one, &target(), 0).unwrap().taken_over.unwrap();
     assert_eq!(taken_over.reason, "process 2 ended without releasing");
 }
+
+#[test]
+fn a_record_of_another_mount_is_stale_with_server_locks() {
+    let world = World::new();
+    let one = world.process(1);
+    world.share();
+    world.put(br#"{"pid":77,"bootId":"boot","pidNs":2,"fs":"shared","file":"9:0","v":1}"#, 60_000);
+    assert!(is_contention(acquire(&one, &target(), 0), Some(77)));
+    world.share_by_server();
+    assert!(acquire(&one, &target(), 0).unwrap().taken_over.is_some());
+}

@@ -45,7 +45,7 @@ struct State {
     open_files: usize,
     before: HashMap<&'static str, Vec<Action>>,
     without_locks: bool,
-    shared: bool,
+    mount: Mount,
     is_mount_point: bool,
     umask: u32,
     processes: HashMap<u32, ProcessState>,
@@ -57,6 +57,14 @@ struct State {
 pub struct World(Arc<Mutex<State>>, IsOfTest);
 
 /// Whether a world is that of the test. Files that a test forgets keep other clones.
+#[derive(Default, PartialEq)]
+enum Mount {
+    #[default]
+    Local,
+    Shared,
+    OfServer,
+}
+
 #[derive(Default)]
 struct IsOfTest(bool);
 
@@ -126,7 +134,7 @@ impl World {
         if let Some(inode) = state.path.take() {
             // A network filesystem renames a file that is unlinked while it is open.
             let links = state.inodes[inode].links;
-            state.inodes[inode].links = links.saturating_sub(u64::from(!state.shared));
+            state.inodes[inode].links = links.saturating_sub(u64::from(state.mount == Mount::Local));
         }
     }
 
@@ -234,7 +242,12 @@ impl World {
     }
 
     pub fn share(&self) {
-        self.state().shared = true;
+        self.state().mount = Mount::Shared;
+    }
+
+    /// Shares the filesystem by a server that has its kernel locks.
+    pub fn share_by_server(&self) {
+        self.state().mount = Mount::OfServer;
     }
 
     pub fn umask(&self, umask: u32) {
@@ -498,7 +511,11 @@ impl System for Process {
     }
 
     fn fs_kind(&self, _: &File) -> FsKind {
-        if self.world.state().shared { FsKind::Shared } else { FsKind::Local }
+        if self.world.state().mount == Mount::Local { FsKind::Local } else { FsKind::Shared }
+    }
+
+    fn has_server_locks(&self, _: &File) -> bool {
+        self.world.state().mount == Mount::OfServer
     }
 
     fn wall_clock(&self) -> u64 {

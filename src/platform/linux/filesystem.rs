@@ -16,7 +16,7 @@ pub(in crate::platform) fn is_local(file: &OwnedFd) -> bool {
 /// Whether a server has the kernel locks of the file, unless the mount has `nolock` or `local_lock` (`nfs(5)`) or `nobrl`
 /// (`mount.cifs(8)`).
 pub(in crate::platform) fn has_server_locks(file: &OwnedFd) -> bool {
-    has_type(file, |magic| [NFS, CEPH].contains(&magic) || SMB.contains(&magic))
+    has_type(file, has_locks_at_server)
 }
 
 /// Whether `flock(2)` of the file fails with EACCES if another process has the lock: SMB since Linux 5.5.
@@ -32,6 +32,10 @@ fn has_type(file: &OwnedFd, is_it: fn(u32) -> bool) -> bool {
         reason = "the width and the sign of `f_type` differ by architecture, its low 32 bits do not"
     )]
     rustix::fs::fstatfs(file).is_ok_and(|stat| is_it(stat.f_type as u32))
+}
+
+fn has_locks_at_server(magic: u32) -> bool {
+    [NFS, CEPH].contains(&magic) || SMB.contains(&magic)
 }
 
 /// Filesystems that one kernel alone has mounted, by `f_type` of `statfs(2)` (`linux/magic.h` and the
@@ -91,6 +95,13 @@ mod tests {
         ("ecryptfs, over any other", 0xF15F),
         ("one that is not known yet", 0x1234_5678),
     ];
+
+    #[test]
+    fn few_filesystems_have_their_locks_at_a_server() {
+        let found = NOT_LOCAL.iter().filter(|(_, magic)| has_locks_at_server(*magic)).map(|(name, _)| *name);
+        assert_eq!(found.collect::<Vec<_>>(), ["nfs", "cifs", "smb2", "ceph"]);
+        assert!(!has_locks_at_server(0xEF53), "ext4");
+    }
 
     #[test]
     fn shared_filesystems_are_not_local() {
