@@ -4,7 +4,7 @@ import { AcquireCall, NOTIFY_INTERVAL_MS, Refusals, throwIfAborted, type Wait } 
 import { errorOf } from './failure.js'
 import { held } from './held-locks.js'
 import { Lock } from './lock.js'
-import { native, resultOf, settled, toFailure, toJsLock, unrefCall } from './native.js'
+import { native, resultOf, settled, unrefCall } from './native.js'
 import { acquireOptions, explain, type Options, settingsOf } from './options.js'
 import { publishContended } from './shared/channels.js'
 import { monotonic } from './shared/clock.js'
@@ -25,7 +25,7 @@ export function acquireLockSync(...args: unknown[]): Lock {
 
 function attemptSync(options: Options): JsLock {
   const { cwd, file, message } = options
-  const outcome = native.acquireSync(cwd, file, message, settingsOf(options), 0, 0, toJsLock, toFailure)
+  const outcome = native.acquireSync(cwd, file, message, settingsOf(options), 0, 0)
   if (!Array.isArray(outcome)) return outcome as JsLock
   // Thrown once: to throw costs as much as to make the error.
   const error = errorOf(outcome)
@@ -60,7 +60,7 @@ function firstAttemptSync(options: Options, call: AcquireCall, path?: string): J
   const { id, message, settings } = call
   const cwd = path === undefined ? options.cwd : undefined
   const file = path ?? options.file
-  const acquired = native.acquireSync(cwd, file, message, settings, timeout, id, toJsLock, toFailure)
+  const acquired = native.acquireSync(cwd, file, message, settings, timeout, id)
   return resultOf(acquired) ?? awaitFirstAnswer(absolute(cwd, file), call)
 }
 

@@ -2,7 +2,7 @@ import type { JsLock } from '../binding.js'
 import { AcquireCall, NOTIFY_INTERVAL_MS, Refusals, throwIfAborted, type Wait } from './acquire-call.js'
 import { held } from './held-locks.js'
 import { Lock } from './lock.js'
-import { inTurn, isPromise, native, settled, toFailure, toJsLock, unrefCall } from './native.js'
+import { inTurn, isPromise, native, settled, unrefCall } from './native.js'
 import { acquireOptions, explain, type Options } from './options.js'
 import { abortable, releaseLateAcquire } from './shared/abortable.js'
 import { publishAcquired } from './shared/channels.js'
@@ -70,7 +70,7 @@ async function attempt(options: Options, call: AcquireCall, path?: string): Prom
   const { message, settings } = call
   const cwd = path === undefined ? options.cwd : undefined
   const file = path ?? options.file
-  const outcome = native.acquire(cwd, file, message, settings, timeout, toJsLock, toFailure)
+  const outcome = native.acquire(cwd, file, message, settings, timeout)
   if (isPromise(outcome)) {
     const lock = settled(outcome)
     if (!timeout || timeout > MAX_TIMER_MS) return lock

@@ -1,5 +1,5 @@
 import { types } from 'node:util'
-import type { JsLock, JsTakenOver } from '../binding.js'
+import type { JsLock } from '../binding.js'
 import { errorOf } from './failure.js'
 import { load } from './load.js'
 import { monotonic, setImmediate } from './shared/clock.js'
@@ -8,23 +8,13 @@ export const { isPromise } = types
 
 export const native = load()
 
-// Loaded on demand: this module would be a quarter of the loading time of this package.
 native.setup(
+  // Loaded on demand: this module would be a quarter of the loading time of this package.
   () => (require('node:worker_threads') as typeof import('node:worker_threads')).threadId,
+  (id, path, createdAt, takenOver, shared): JsLock => ({ id, path, createdAt, takenOver, shared }),
+  (...fields) => fields,
   () => {},
 )
-
-/** @returns the object that the addon would make */
-export const toJsLock = (
-  id: number,
-  path: string,
-  createdAt: number,
-  takenOver: JsTakenOver | null,
-  shared: boolean,
-): JsLock => ({ id, path, createdAt, takenOver, shared })
-
-/** @returns the array that the addon would make of a refusal */
-export const toFailure = (...fields: unknown[]): unknown[] => fields
 
 /** The result of a call of the addon. An array is a failure, and is thrown as an error of this realm. */
 export function resultOf<T>(outcome: T): Exclude<T, unknown[]> {

@@ -1,10 +1,9 @@
 //! A lock between its acquire and the program.
 
-use napi::Result;
-use napi::bindgen_prelude::{FnArgs, Function, Unknown};
+use napi::bindgen_prelude::{FnArgs, FunctionRef, Unknown};
+use napi::{Env, Result};
 
 use super::args::text_of;
-use super::errors::CreateFailure;
 use super::lock::{JsHolder, JsLock, JsTakenOver, milliseconds};
 use crate::platform::{Os, System};
 use crate::protocol::error::Error;
@@ -88,20 +87,13 @@ impl Acquired {
     }
 }
 
-/// `toJsLock` of `lib/native.ts`, which makes a [`JsLock`] of its arguments.
-pub(super) type CreateLock<'env> =
-    Function<'env, FnArgs<(f64, String, f64, Option<JsTakenOver>, bool)>, Unknown<'env>>;
-
-/// Functions that make what most calls return: the engine takes much longer to define the properties one by one.
-pub(super) struct Create<'env> {
-    pub(super) lock: CreateLock<'env>,
-    pub(super) failure: CreateFailure<'env>,
-    /// Whether the program gets the lock when the call returns, and not in a later turn of the event loop.
-    pub(super) delivers: bool,
-}
+/// Makes a [`JsLock`] of its fields.
+pub(super) type CreateLock =
+    FunctionRef<FnArgs<(f64, String, f64, Option<JsTakenOver>, bool)>, Unknown<'static>>;
 
 impl JsLock {
-    pub(super) fn created_by<'env>(self, create: &CreateLock<'env>) -> Result<Unknown<'env>> {
-        create.call((self.id, self.path, self.created_at, self.taken_over, self.shared).into())
+    pub(super) fn created_by<'env>(self, env: &'env Env, create: &CreateLock) -> Result<Unknown<'env>> {
+        let fields = (self.id, self.path, self.created_at, self.taken_over, self.shared);
+        create.borrow_back(env)?.call(fields.into())
     }
 }

@@ -40,7 +40,7 @@ macro_rules! target {
     ($env:expr, $cwd:expr, $file:expr, $message:expr, $settings:expr) => {
         match target_of($cwd, $file, $message, $settings)? {
             Ok(target) => target,
-            Err(error) => return to_js($env, error),
+            Err(error) => return to_js($env, &State::of($env)?.create.failure, error),
         }
     };
 }

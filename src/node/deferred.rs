@@ -10,43 +10,42 @@ use napi::bindgen_prelude::{FromNapiValue, Function, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, JsError, JsValue, Result, Status, check_status, sys};
 
-use super::outcome::{Outcome, Settle, settled};
+use super::outcome::{Outcome, Settle};
 
 /// Settles one promise, on the JavaScript thread.
 type Settlement = Box<dyn FnOnce(Env) + Send>;
 
 type Settlements = ThreadsafeFunction<Settlement, (), (), Status, false, true>;
 
+type Convert = for<'env> fn(&'env Env, Outcome) -> Result<Unknown<'env>>;
+
 /// The promises of an environment.
 pub(super) struct Promises {
     settlements: Arc<Settlements>,
     /// How many are pending, without those of calls that do not keep the process running. They keep the event loop alive.
     awaited: Cell<i32>,
-    /// Called after each settlement, with its environment.
-    on_settled: fn(&Env),
+    /// Converts an outcome, and counts its promise off by [`Self::keep_alive`].
+    convert: Convert,
 }
 
 impl Promises {
-    /// napi calls `nothing` after each settlement. `on_settled` is to count the promise off, by [`Self::keep_alive`].
-    pub(super) fn new(nothing: &Function<'_, (), ()>, on_settled: fn(&Env)) -> Result<Self> {
+    /// napi calls `nothing` after each settlement.
+    pub(super) fn new(nothing: &Function<'_, (), ()>, convert: Convert) -> Result<Self> {
         let settlements =
             nothing.build_threadsafe_function::<Settlement>().weak::<true>().build_callback(|context| {
                 (context.value)(context.env);
                 Ok(())
             })?;
-        Ok(Self { settlements: Arc::new(settlements), awaited: Cell::new(0), on_settled })
+        Ok(Self { settlements: Arc::new(settlements), awaited: Cell::new(0), convert })
     }
 
     /// A promise, and the function that settles it from any thread.
     pub(super) fn deferred<'env>(&self, env: &'env Env) -> Result<(Settle, Unknown<'env>)> {
         let (deferred, promise) = Deferred::new(env)?;
         self.keep_alive(env, 1);
-        let (settlements, on_settled) = (Arc::clone(&self.settlements), self.on_settled);
+        let (settlements, convert) = (Arc::clone(&self.settlements), self.convert);
         let settle = move |done: Outcome| {
-            let settlement = move |env: Env| {
-                deferred.settle(&env, settled(&env, done, None));
-                on_settled(&env);
-            };
+            let settlement = move |env: Env| deferred.settle(&env, convert(&env, done));
             // If the environment ends, this drops the outcome.
             settlements.call(Box::new(settlement), ThreadsafeFunctionCallMode::NonBlocking);
         };

@@ -6,8 +6,9 @@ use napi::{Env, Result};
 use napi_derive::napi;
 
 use super::errors::guarded;
-use super::outcome::{Answer, Value, returned};
+use super::outcome::{Answer, Value};
 use super::promise::promised;
+use super::state::State;
 use crate::table::{self, LockId};
 use crate::wait;
 
@@ -84,5 +85,5 @@ pub fn roll_back(env: &Env, id: f64) -> Result<Unknown<'_>> {
 /// As `Lock.releaseSync` in `index.d.ts`.
 #[napi(catch_unwind, ts_return_type = "unknown[] | boolean")]
 pub fn release_held_sync(env: &Env, id: f64) -> Result<Unknown<'_>> {
-    guarded(env, || returned(env, released(id), None))
+    guarded(env, || State::of(env)?.create.returned(env, released(id), true))
 }

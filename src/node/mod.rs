@@ -33,10 +33,10 @@ use crate::protocol::target::Target;
 use crate::table::{self, LockId, Owner, PendingWork};
 use crate::wait;
 
-use acquired::{Acquired, Create, CreateLock};
+use acquired::Acquired;
 use args::{target, target_of};
-use errors::{CreateFailure, guarded, to_js};
-use outcome::{Answer, Settle, Value, Work, returned};
+use errors::{guarded, to_js};
+use outcome::{Answer, Settle, Value, Work};
 use promise::{AwaitCreator, promised, promised_or};
 use state::State;
 use status::JsStatus;
@@ -69,11 +69,6 @@ pub fn acquire<'env>(
     #[napi(ts_arg_type = "string | undefined")] message: Unknown<'env>,
     settings: u32,
     timeout: f64,
-    #[napi(
-        ts_arg_type = "(id: number, path: string, createdAt: number, takenOver: JsTakenOver | null, shared: boolean) => JsLock"
-    )]
-    lock: CreateLock<'env>,
-    #[napi(ts_arg_type = "(...fields: unknown[]) => unknown[]")] failure: CreateFailure<'env>,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let target = target!(env, Some(cwd), file, Some(message), Some(settings));
@@ -91,7 +86,7 @@ pub fn acquire<'env>(
         };
         let await_creator: Option<AwaitCreator> =
             if timeout.is_zero() { Some(Box::new(await_creator)) } else { None };
-        promised_or(env, work, await_creator, Some(&Create { lock, failure, delivers: false }))
+        promised_or(env, work, await_creator)
     })
 }
 
@@ -109,11 +104,6 @@ pub fn acquire_sync<'env>(
     settings: u32,
     timeout: f64,
     id: f64,
-    #[napi(
-        ts_arg_type = "(id: number, path: string, createdAt: number, takenOver: JsTakenOver | null, shared: boolean) => JsLock"
-    )]
-    lock: CreateLock<'env>,
-    #[napi(ts_arg_type = "(...fields: unknown[]) => unknown[]")] failure: CreateFailure<'env>,
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let target = target!(env, Some(cwd), file, Some(message), Some(settings));
@@ -123,8 +113,7 @@ pub fn acquire_sync<'env>(
         if timeout.is_zero() {
             let held = protocol::acquire(Os::get(), &target, thread);
             let acquired = held.and_then(|held| Acquired::add(owner, held, target, false));
-            let create = Create { lock, failure, delivers: true };
-            return returned(env, acquired.map(Value::Lock), Some(&create));
+            return state.create.returned(env, acquired.map(Value::Lock), true);
         }
         waiting::attempt_sync(env, state, id, target.clone(), attempt(owner, thread, target, timeout, false))
     })
@@ -175,7 +164,8 @@ pub fn release_sync<'env>(
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let path = target!(env, Some(cwd), file, None, None).path;
-        returned(env, released_by(State::of(env)?.owner, &path), None)
+        let State { owner, create, .. } = State::of(env)?;
+        create.returned(env, released_by(*owner, &path), true)
     })
 }
 
@@ -214,7 +204,7 @@ pub fn inspect_sync<'env>(
 ) -> Result<Unknown<'env>> {
     guarded(env, || {
         let target = target!(env, Some(cwd), file, None, Some(settings));
-        returned(env, inspected(&target), None)
+        State::of(env)?.create.returned(env, inspected(&target), true)
     })
 }
 

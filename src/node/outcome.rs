@@ -5,8 +5,8 @@ use std::thread;
 use napi::bindgen_prelude::{ToNapiValue, Unknown};
 use napi::{Env, Result};
 
-use super::acquired::{Acquired, Create};
-use super::errors::{created_by, guarded, internal, to_js};
+use super::acquired::{Acquired, CreateLock};
+use super::errors::{CreateFailure, guarded, internal, to_js};
 use super::status::JsStatus;
 use crate::protocol::error::Error;
 
@@ -32,58 +32,64 @@ pub(super) type Work = Box<dyn FnOnce() -> Answer + Send>;
 /// Settles a promise.
 pub(super) type Settle = Box<dyn FnOnce(Outcome) + Send>;
 
-/// The return value of a call: its value, or the array of its failure. An `Err` is an error of the engine.
-pub(super) fn returned<'env>(
-    env: &'env Env,
-    answer: Answer,
-    create: Option<&Create<'env>>,
-) -> Result<Unknown<'env>> {
-    let delivers = create.is_none_or(|create| create.delivers);
-    match answer {
-        Ok(Value::Lock(mut acquired)) => match acquired.give(delivers) {
-            Ok(lock) => {
-                let lock = match create {
-                    Some(create) => lock.created_by(&create.lock),
-                    None => lock.into_unknown(env),
-                };
-                // The engine refuses it in a thread that is being terminated, for example.
-                acquired.was_given(lock.is_ok());
-                lock
-            }
-            Err(error) => to_js(env, error),
-        },
-        Ok(Value::Flag(flag)) => flag.into_unknown(env),
-        Ok(Value::Id(id)) => id.into_unknown(env),
-        Ok(Value::Status(status)) => status.into_unknown(env),
-        Ok(Value::Path(path)) => path.into_unknown(env),
-        Err(error) => match create {
-            Some(create) => created_by(env, &create.failure, error),
-            None => to_js(env, error),
-        },
-    }
+/// The functions of `lib/native.ts` that make what most calls return: the engine takes much longer to define properties
+/// one by one.
+pub(super) struct Create {
+    pub(super) lock: CreateLock,
+    pub(super) failure: CreateFailure,
 }
 
-/// As [`returned`], of an outcome that may be a panic.
-pub(super) fn finished<'env>(
-    env: &'env Env,
-    outcome: Outcome,
-    create: Option<&Create<'env>>,
-) -> Result<Unknown<'env>> {
-    match outcome {
-        Ok(answer) => returned(env, answer, create),
-        Err(panic) => Err(internal(env, &panic).into()),
+impl Create {
+    /// The return value of a call: its value, or the array of its failure. An `Err` is an error of the engine.
+    /// `is_delivered`: the program gets a lock now, and not in a later turn of the event loop.
+    pub(super) fn returned<'env>(
+        &self,
+        env: &'env Env,
+        answer: Answer,
+        is_delivered: bool,
+    ) -> Result<Unknown<'env>> {
+        match answer {
+            Ok(Value::Lock(mut acquired)) => match acquired.give(is_delivered) {
+                Ok(lock) => {
+                    let lock = lock.created_by(env, &self.lock);
+                    // The engine refuses it in a thread that is being terminated, for example.
+                    acquired.was_given(lock.is_ok());
+                    lock
+                }
+                Err(error) => to_js(env, &self.failure, error),
+            },
+            Ok(Value::Flag(flag)) => flag.into_unknown(env),
+            Ok(Value::Id(id)) => id.into_unknown(env),
+            Ok(Value::Status(status)) => status.into_unknown(env),
+            Ok(Value::Path(path)) => path.into_unknown(env),
+            Err(error) => to_js(env, &self.failure, error),
+        }
     }
-}
 
-/// As [`finished`], but a panic of the conversion is an error too.
-pub(super) fn settled<'env>(
-    env: &'env Env,
-    done: Outcome,
-    create: Option<&Create<'env>>,
-) -> Result<Unknown<'env>> {
-    guarded(env, || {
-        #[cfg(feature = "panic-probe")]
-        super::panic_probe::reached("settling");
-        finished(env, done, create)
-    })
+    /// As [`Self::returned`], of an outcome that may be a panic.
+    pub(super) fn finished<'env>(
+        &self,
+        env: &'env Env,
+        outcome: Outcome,
+        is_delivered: bool,
+    ) -> Result<Unknown<'env>> {
+        match outcome {
+            Ok(answer) => self.returned(env, answer, is_delivered),
+            Err(panic) => Err(internal(env, &panic).into()),
+        }
+    }
+
+    /// As [`Self::finished`], but a panic of the conversion is an error too.
+    pub(super) fn settled<'env>(
+        &self,
+        env: &'env Env,
+        done: Outcome,
+        is_delivered: bool,
+    ) -> Result<Unknown<'env>> {
+        guarded(env, || {
+            #[cfg(feature = "panic-probe")]
+            super::panic_probe::reached("settling");
+            self.finished(env, done, is_delivered)
+        })
+    }
 }

@@ -9,8 +9,7 @@ use std::time::Duration;
 use napi::bindgen_prelude::Unknown;
 use napi::{Env, Result};
 
-use super::acquired::Create;
-use super::outcome::{Answer, Outcome, Settle, Work, settled};
+use super::outcome::{Answer, Outcome, Settle, Work};
 use super::state::State;
 use crate::pool;
 use crate::protocol;
@@ -26,17 +25,12 @@ pub(super) type AwaitCreator = Box<dyn FnOnce(Settle) + Send>;
 /// `lib/native.ts` settles a call whose value is there in a later turn of the event loop if this one has taken long, so
 /// that the timers of a program that retries in a loop run.
 pub(super) fn promised(env: &Env, work: impl FnOnce() -> Answer + Send + 'static) -> Result<Unknown<'_>> {
-    promised_or(env, Box::new(work), None, None)
+    promised_or(env, Box::new(work), None)
 }
 
 /// As [`promised`], but if the lock is in its creation grace period, `await_creator` gets the function that settles the
 /// promise.
-pub(super) fn promised_or<'env>(
-    env: &'env Env,
-    work: Work,
-    await_creator: Option<AwaitCreator>,
-    create: Option<&Create<'env>>,
-) -> Result<Unknown<'env>> {
+pub(super) fn promised_or(env: &Env, work: Work, await_creator: Option<AwaitCreator>) -> Result<Unknown<'_>> {
     #[cfg(feature = "panic-probe")]
     let work: Work = Box::new(|| {
         super::panic_probe::reached("work");
@@ -45,7 +39,9 @@ pub(super) fn promised_or<'env>(
     let is_being_created =
         |done: &Outcome| matches!(done, Ok(Err(error)) if protocol::is_creation_grace(error));
     let job = match pool::submit(work).spin_for(SPIN_LIMIT) {
-        Ok(done) if await_creator.is_none() || !is_being_created(&done) => return settled(env, done, create),
+        Ok(done) if await_creator.is_none() || !is_being_created(&done) => {
+            return State::of(env)?.create.settled(env, done, false);
+        }
         job => job,
     };
     let (settle, promise) = State::of(env)?.promises.deferred(env)?;

@@ -3,16 +3,17 @@
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 
-use napi::bindgen_prelude::Function;
+use napi::bindgen_prelude::{Function, Unknown};
 use napi::{Env, Error, Result};
 use napi_derive::napi;
 use oneshot::Receiver;
 
+use super::acquired::CreateLock;
 use super::deferred::Promises;
-use super::errors::guarded;
+use super::errors::{CreateFailure, guarded};
 use super::exit;
 use super::lock::JsHolder;
-use super::outcome::Outcome;
+use super::outcome::{Create, Outcome};
 use crate::map::Map;
 use crate::platform::{self, Os, System};
 use crate::protocol::target::Target;
@@ -39,6 +40,7 @@ pub(super) struct State {
     /// The synchronous waits of the JavaScript thread.
     pub(super) waits: RefCell<Map<u64, SyncWait>>,
     pub(super) promises: Promises,
+    pub(super) create: Create,
 }
 
 /// `threadId` of `node:worker_threads` where no worker runs.
@@ -51,7 +53,8 @@ impl State {
     }
 }
 
-/// Prepares this environment, once. `threadId()` is called on a thread that may be a worker; `nothing()` does nothing.
+/// Prepares this environment, once. `threadId()` is called on a thread that may be a worker; `lock` and `failure` make what
+/// most calls return; `nothing()` does nothing.
 ///
 /// The JavaScript may be evaluated again while Node.js keeps the addon, and the addon may be loaded again in the same
 /// thread: all of them act for one owner.
@@ -59,15 +62,25 @@ impl State {
 /// # Errors
 /// If `threadId` is missing.
 #[napi(catch_unwind)]
-pub fn setup(env: &Env, thread_id: Function<'_, (), u32>, nothing: Function<'_, (), ()>) -> Result<()> {
+pub fn setup(
+    env: &Env,
+    thread_id: Function<'_, (), u32>,
+    #[napi(
+        ts_arg_type = "(id: number, path: string, createdAt: number, takenOver: JsTakenOver | null, shared: boolean) => JsLock"
+    )]
+    lock: CreateLock,
+    #[napi(ts_arg_type = "(...fields: unknown[]) => unknown[]")] failure: CreateFailure,
+    nothing: Function<'_, (), ()>,
+) -> Result<()> {
     guarded(env, || {
         if State::of(env).is_ok() {
             return Ok(());
         }
         let thread = if platform::is_main_thread() { MAIN_THREAD } else { thread_id.call(())? };
         let owner = exit::owner_of_thread();
-        let promises = Promises::new(&nothing, count_off)?;
-        env.set_instance_data(State { owner, thread, waits: RefCell::default(), promises }, (), |_| {})?;
+        let promises = Promises::new(&nothing, settled)?;
+        let (waits, create) = (RefCell::default(), Create { lock, failure });
+        env.set_instance_data(State { owner, thread, waits, promises, create }, (), |_| {})?;
         platform::keep_loaded();
         // A worker that ends releases its own locks and no others.
         env.add_env_cleanup_hook(owner, exit::close_environment)?;
@@ -75,10 +88,11 @@ pub fn setup(env: &Env, thread_id: Function<'_, (), u32>, nothing: Function<'_, 
     })
 }
 
-fn count_off(env: &Env) {
-    if let Ok(state) = State::of(env) {
-        state.promises.keep_alive(env, -1);
-    }
+/// The value that settles a promise.
+fn settled(env: &Env, done: Outcome) -> Result<Unknown<'_>> {
+    let state = State::of(env)?;
+    state.promises.keep_alive(env, -1);
+    state.create.settled(env, done, true)
 }
 
 /// This process, as its records name it.

@@ -13,7 +13,7 @@ use super::args::{target, target_of};
 use super::errors::{guarded, to_js};
 use super::exit;
 use super::lock::JsHolder;
-use super::outcome::{Settle, Value, Work, finished, returned};
+use super::outcome::{Settle, Value, Work};
 use super::promise::SPIN_LIMIT;
 use super::state::{State, SyncWait};
 use crate::pool;
@@ -46,7 +46,7 @@ pub(super) fn attempt_sync<'env>(
     work: Work,
 ) -> Result<Unknown<'env>> {
     match pool::submit(work).spin_for(SPIN_LIMIT) {
-        Ok(done) => finished(env, done, None),
+        Ok(done) => state.create.finished(env, done, true),
         Err(job) => {
             let (sender, receiver) = oneshot::channel();
             job.when_done(move |outcome| drop(sender.send(outcome)));
@@ -104,7 +104,7 @@ pub fn wait_sync<'env>(
         let state = State::of(env)?;
         let target = target!(env, None, file, Some(message), Some(settings));
         if table::is_deadlock(state.owner, &target.path) {
-            return to_js(env, Error::Deadlock { path: target.path });
+            return to_js(env, &state.create.failure, Error::Deadlock { path: target.path });
         }
         let (sender, receiver) = oneshot::channel();
         let settle = Box::new(move |outcome| drop(sender.send(outcome)));
@@ -124,7 +124,7 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
     guarded(env, || {
         let (id, slice) = (WaiterId::from_number(id), duration_of(slice));
         let slice = if exit::is_exit_likely() { slice.min(EXIT_SLICE) } else { slice };
-        let State { owner, waits, .. } = State::of(env)?;
+        let State { owner, waits, create, .. } = State::of(env)?;
         let mut waits = waits.borrow_mut();
         let claimed = waits.get(&id.0).and_then(|wait| claim(*owner, wait));
         // Its record may not be synced, it is of the other mode, or its take-over may not have paused: dropping a claim
@@ -139,7 +139,7 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
         if let Some(acquired) = claimed.filter(is_wanted) {
             wait::cancel(id);
             waits.remove(&id.0);
-            return returned(env, Ok(Value::Lock(acquired)), None);
+            return create.returned(env, Ok(Value::Lock(acquired)), true);
         }
         let outcome = match waits.get(&id.0).map(|wait| wait.answer.recv_timeout(slice)) {
             Some(Ok(outcome)) => outcome,
@@ -149,7 +149,7 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
             }
         };
         waits.remove(&id.0);
-        finished(env, outcome, None)
+        create.finished(env, outcome, true)
     })
 }
 

@@ -30,10 +30,7 @@ const kinds = {
     const { acquireSync, releaseHeldSync } = require(
       Object.keys(require.cache).find((path) => path.endsWith('.node')),
     )
-    // As the package passes them.
-    const toJsLock = (id, path, createdAt, takenOver, shared) => ({ id, path, createdAt, takenOver, shared })
-    const toFailure = (...fields) => fields
-    const acquire = () => acquireSync(directory, undefined, undefined, DEFAULTS, 0, 0, toJsLock, toFailure)
+    const acquire = () => acquireSync(directory, undefined, undefined, DEFAULTS, 0, 0)
     return () => releaseHeldSync(acquire().id)
   },
   /** The facade, with empty functions instead of those that publish. */
