@@ -30,7 +30,7 @@ pub(super) const FIRST_QUEUE_YIELD: Duration = Duration::from_micros(200);
 pub(super) const LATER_QUEUE_YIELD: Duration = Duration::from_millis(2);
 
 /// How many earlier waiters are counted.
-pub(super) const MAX_COUNTED: u32 = 16;
+pub(super) const MAX_COUNTED: u32 = 64;
 
 /// How long a cancelled attempt may go on until its waiter is answered: a disk may hang.
 pub(super) const CANCEL_GRACE: Duration = Duration::from_millis(25);
