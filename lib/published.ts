@@ -1,5 +1,17 @@
 export type Native = typeof import('../binding.js')
 
+/** The outcome of loading the addon. */
+export interface Loaded {
+  path?: string
+  /** A file that is not an addon can export anything. */
+  native?: Native | null
+  error?: unknown
+}
+
+/** A file that a program has named can be another addon or a module. */
+export const isBinding = (native: Native | null | undefined): native is Native =>
+  typeof native?.acquire === 'function'
+
 /** The platforms with a published package. */
 const published = [
   'linux-x64-gnu',
@@ -26,7 +38,7 @@ export const isPublished = (target: string): target is Published =>
 declare const __webpack_require__: unknown
 
 /** Names each package in full for bundlers and file tracers; inside a `try` they accept a missing package. */
-export function requireBundled(target: Published): { native?: Native; error?: unknown } {
+export function requireBundled(target: Published): Loaded {
   try {
     // webpack would warn about each package that is not installed. It takes those that match this name instead.
     if (typeof __webpack_require__ === 'function')
