@@ -17,7 +17,7 @@ Installs each runtime from its npm package (Linux x64) and runs the suite in it,
 tests that depend on the server. A test that cannot pass in a runtime is marked by knownFailure() with the reason; it
 still runs there, and a marked test that passes is a failure. The long tests run in the Node.js of the development, in
 the newest one, in Bun and in Deno. Node.js 22 and 24 leave out linux, which tests the binary that all of them load; the
-oldest one runs api and waiting alone.
+oldest one runs api, loading and waiting alone.
 
 --others leaves out the Node.js that runs this command. --newest takes the newest version of each runtime, and of each
 major version of Node.js.

@@ -13,10 +13,11 @@ import { local, root, run } from './steps.mjs'
  * What the tests of each folder need, in addition to a built addon. `linux`: /proc, signals, strace, mounts, namespaces,
  * terminals, several users, or the wait queue. `unix`: npm as a program, or `/` between the parts of a path. `server`:
  * PostgreSQL and PgBouncer. `development`: the Node.js version and the packages of the development. `long`: minutes;
- * `npm run test:all` runs them, `npm test` does not.
+ * `npm run test:all` runs them, `npm test` does not. `published`: a platform with a published package.
  */
 export const folders = {
   api: {},
+  loading: { published: true },
   bundling: { linux: true, development: true, long: true },
   panic: { long: true },
   waiting: {},

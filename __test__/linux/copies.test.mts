@@ -180,7 +180,7 @@ async function assertNoGrowth(t: TestContext, name: string, plan: Omit<Plan, 'cw
     ['--expose-gc', generations, JSON.stringify({ cwd, ...plan } satisfies Plan)],
     {
       stdio: ['ignore', 'pipe', 'inherit'],
-      // By default threads fill up to 8 arenas a processor (mallopt(3)), which takes about 250 of them.
+      // By default threads use up to 8 arenas a processor (mallopt(3)), so memory grows until about 250 have ended.
       env: { ...process.env, MALLOC_ARENA_MAX: '2' },
     },
   )

@@ -1,6 +1,7 @@
 // Descriptors that run out during a wait.
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -26,12 +27,13 @@ function begin(t: TestContext, cwd: string, body: string) {
     stdio: ['pipe', 'pipe', 'inherit'],
   })
   t.after(() => child.exitCode === null && child.kill('SIGKILL'))
+  const ended = once(child, 'exit').then(([code, signal]) => signal ?? code)
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   return {
     child,
     answer: async () => {
       const { done, value } = await lines.next()
-      assert.ok(!done, `the program ended: ${child.signalCode ?? child.exitCode}`)
+      if (done) assert.fail(`the program ended: ${await ended}`)
       return JSON.parse(value)
     },
     go: () => child.stdin.end('go\n'),
@@ -125,7 +127,7 @@ test(
     say('ready')`,
     )
     assert.equal(await program.answer(), 'ready')
-    // Only of the main thread: the runtime's own threads may start others at any time.
+    // Refuses only the main thread: the runtime's own threads may start others at any time.
     const inject = ['-e', 'trace=clone,clone3', '-e', 'inject=clone,clone3:error=EAGAIN']
     const detach = await attach(program.child.pid, ['-o', join(directory(t), 'log'), ...inject])
     program.go()

@@ -61,7 +61,6 @@ fn attempt(owner: Owner, thread: u32, target: Target, timeout: Duration, claimab
 /// # Errors
 /// `E_LOCK_INTERNAL` alone; otherwise it returns a failure, as do all functions here.
 #[napi(catch_unwind, ts_return_type = "unknown[] | JsLock | Promise<unknown[] | JsLock>")]
-#[allow(clippy::too_many_arguments, reason = "the engine reads properties slowly")]
 pub fn acquire<'env>(
     env: &'env Env,
     #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,
@@ -95,7 +94,6 @@ pub fn acquire<'env>(
 /// # Errors
 /// As `acquire`.
 #[napi(catch_unwind, ts_return_type = "unknown[] | JsLock | null")]
-#[allow(clippy::too_many_arguments, reason = "the engine reads properties slowly")]
 pub fn acquire_sync<'env>(
     env: &'env Env,
     #[napi(ts_arg_type = "string | undefined")] cwd: Unknown<'env>,

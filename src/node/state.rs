@@ -60,7 +60,7 @@ impl State {
 /// thread: all of them act for one owner.
 ///
 /// # Errors
-/// If `threadId` is missing.
+/// If a function is missing.
 #[napi(catch_unwind)]
 pub fn setup(
     env: &Env,

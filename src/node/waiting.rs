@@ -139,6 +139,7 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
         if let Some(acquired) = claimed.filter(is_wanted) {
             wait::cancel(id);
             waits.remove(&id.0);
+            drop(waits);
             return create.returned(env, Ok(Value::Lock(acquired)), true);
         }
         let outcome = match waits.get(&id.0).map(|wait| wait.answer.recv_timeout(slice)) {
@@ -149,6 +150,8 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
             }
         };
         waits.remove(&id.0);
+        // What follows calls JavaScript.
+        drop(waits);
         create.finished(env, outcome, true)
     })
 }

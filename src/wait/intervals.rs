@@ -29,7 +29,7 @@ pub(super) const FIRST_QUEUE_YIELD: Duration = Duration::from_micros(200);
 /// How long all later waiters do at least.
 pub(super) const LATER_QUEUE_YIELD: Duration = Duration::from_millis(2);
 
-/// How many earlier waiters are counted.
+/// How many earlier waiters are counted at most.
 pub(super) const MAX_COUNTED: u32 = 64;
 
 /// How long a cancelled attempt may go on until its waiter is answered: a disk may hang.

@@ -8,6 +8,7 @@ import { bundle, root } from '../steps.mjs'
 import { compile, testNames } from '../suite.mjs'
 import { prepareWine, wineEnvironment, work } from './build.mjs'
 import { systemOf, unpack } from './debian.mjs'
+import { published } from './targets.mjs'
 
 const home = join(work, 'node')
 
@@ -129,7 +130,9 @@ export async function testNode(target, addon) {
       !server && !development && (node.system === 'linux' || !linux)
     // Tests that cannot pass there are marked by `knownFailure`.
     const about = { env: { ...env, RECONCILE_TEST_PLATFORM: platform }, ...emulator }
-    return await runSuite({ name: `${name}: the suite under ${node.under}`, ...about }, testNames(isWanted))
+    const unpublished = !published.includes(target.standsFor ?? name) && `${name} is not published`
+    const names = testNames(isWanted, { published: unpublished })
+    return await runSuite({ name: `${name}: the suite under ${node.under}`, ...about }, names)
   } finally {
     rmSync(place)
     // The addon of this machine's own build.

@@ -89,7 +89,7 @@ export function assertSize(path, { most }) {
 /** The states that a run can give a target, the lowest first. */
 const statesOf = ({ link, node }) => (link ? ['built', ...(node ? ['tested'] : [])] : ['linted'])
 
-const published = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).napi.targets
+export const published = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).napi.targets
 
 const SYSTEMS = {
   linux: 'Linux',

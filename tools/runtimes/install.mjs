@@ -18,7 +18,7 @@ function entry(name, about) {
   return { name, kind, version, ...packages[kind], ...about }
 }
 
-const LINKED = ['api', 'waiting', 'cli', 'postgres']
+const LINKED = ['api', 'loading', 'waiting', 'cli', 'postgres']
 
 /**
  * `long`: whether the long tests run too, as in the Node.js of the development, the newest one, and each other
@@ -27,7 +27,7 @@ const LINKED = ['api', 'waiting', 'cli', 'postgres']
  * system calls `linux` tests in the other runtimes. `isFixed`: `newest` does not change the version.
  */
 export const runtimes = [
-  entry('node@20.9.0', { folders: ['api', 'waiting'], isFixed: true }),
+  entry('node@20.9.0', { folders: ['api', 'loading', 'waiting'], isFixed: true }),
   entry('node@20.20.2', { long: true }),
   entry('node@22.23.3', { folders: LINKED }),
   entry('node@24.21.0', { folders: LINKED }),

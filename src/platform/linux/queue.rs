@@ -106,16 +106,17 @@ impl QueueTicket {
         self.arrival.is_none_or(|Arrival(mine)| self.other_before(mine).is_none())
     }
 
-    /// How many earlier waiters are in the queue, except one that was passed over, counted up to `most`. The kernel finds
-    /// the one that came into the queue first, so of those with an earlier arrival some may be left out, but never all.
+    /// How many earlier waiters are in the queue, except one that was passed over, counted up to `most`.
     pub(crate) fn ahead(&self, most: u32) -> u32 {
         self.arrival.map_or(0, |Arrival(mine)| self.count(0, mine, most))
     }
 
     fn count(&self, start: i64, end: i64, most: u32) -> u32 {
+        // The kernel finds one of them, not the first.
         let Some(found) = self.locked_byte(start, end).filter(|_| most > 0) else { return 0 };
         let arrival = found & !1;
-        let counted = if self.passed == Some(found) { self.count(start, arrival, most) } else { 1 };
+        let counted = u32::from(self.passed != Some(found));
+        let counted = counted + self.count(start, arrival, most - counted);
         counted + self.count(arrival + 2, end, most - counted)
     }
 
@@ -188,28 +189,18 @@ mod tests {
     fn ahead_counts_earlier_waiters_up_to_a_limit() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
-        let mut tickets = [2, 4, 6, 8, 12, 16, 20].map(|arrival| ticket(&path, arrival));
+        let mut tickets = [12, 20, 2, 8, 16, 4, 6].map(|arrival| ticket(&path, arrival));
         let ahead = |tickets: &[QueueTicket], most| {
             tickets.iter().map(|ticket| ticket.ahead(most)).collect::<Vec<_>>()
         };
-        assert_eq!(ahead(&tickets, 9), [0, 1, 2, 3, 4, 5, 6]);
-        assert_eq!(ahead(&tickets, 3), [0, 1, 2, 3, 3, 3, 3]);
+        assert_eq!(ahead(&tickets, 9), [4, 6, 0, 3, 5, 1, 2]);
+        assert_eq!(ahead(&tickets, 3), [3, 3, 0, 3, 3, 1, 2]);
         // A waiter that moves counts once.
-        tickets[1].move_on();
-        tickets[1].lock(Arrival(4));
-        assert_eq!(ahead(&tickets, 9), [0, 1, 2, 3, 4, 5, 6]);
-        tickets[4].pass_over();
-        assert_eq!(tickets[4].ahead(9), 3);
-    }
-
-    #[test]
-    fn ahead_finds_an_earlier_waiter_in_any_order() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("l");
-        let mut tickets = [12, 20, 4, 2].map(|arrival| ticket(&path, arrival));
-        assert_eq!(tickets.each_ref().map(|ticket| ticket.ahead(9) > 0), [true, true, true, false]);
-        tickets[1].passed = Some(12);
-        assert!(tickets[1].ahead(9) > 0, "of those before the one that was passed over");
+        tickets[5].parity ^= 1;
+        tickets[5].lock(Arrival(4));
+        assert_eq!(ahead(&tickets, 9), [4, 6, 0, 3, 5, 1, 2]);
+        tickets[0].pass_over();
+        assert_eq!(tickets[0].ahead(9), 3);
     }
 
     #[test]

@@ -40,7 +40,7 @@ struct Watched {
     /// By descriptor of `inotify(7)`.
     files: Map<i32, SharedFile>,
     processes: Map<u32, SharedProcess>,
-    /// Of processes without a watch. The next sleep closes them: that takes 20 us, for which an attempt would wait.
+    /// Of processes without a watch. The next sleep closes them: that takes 20 us, and an attempt would have to wait for it.
     closing: Vec<Arc<OwnedFd>>,
     /// How many descriptors of `inotify(7)` were removed.
     removed: u64,
