@@ -104,7 +104,8 @@ function cellsOf({ name, glibc, macos, run, standsFor, why, about: limits }, sta
   const { os, cpu, libc } = platformOf(name)
   const system = SYSTEMS[os]
   const processor = cpu === 'arm' ? 'armv7' : cpu
-  const tests = state === 'tested' ? 'the tests of the core and the suite' : 'the tests of the core'
+  const tested = state === 'tested'
+  const tests = tested ? 'the tests of the core and the suite' : 'the tests of the core'
   const about = [
     why,
     glibc && `linked for glibc ${glibc}`,
@@ -112,7 +113,8 @@ function cellsOf({ name, glibc, macos, run, standsFor, why, about: limits }, sta
     run ? `${tests} pass ${whereOf(run)}` : 'did not run',
     limits,
     standsFor && `stands for ${standsFor}`,
-    !published.includes(name) && 'not published',
+    !published.includes(name) &&
+      `not published${tested && !standsFor ? ', so without the tests of loading' : ''}`,
   ].filter(Boolean)
   const abi = libc ?? (name.endsWith('-windows-gnu') ? 'MinGW' : undefined)
   return [[`${system} ${processor}`, abi].filter(Boolean).join(', '), `\`${name}\``, state, about.join('; ')]
