@@ -173,7 +173,7 @@ test('a signal neither prevents the exit nor leaves the file', (t) => {
   const cwd = directory(t)
   const program = `const lock = require(${JSON.stringify(home)}).acquireLockSync(); lock.signal
     process.on('exit', () => console.log('exit'))`
-  // A thread that kept the process alive would do so for ever. Under qemu, beside many processes, it starts in 30 s.
+  // If a thread kept the process alive, it would never end. Under qemu, beside many others, it takes 30 s to start.
   const options = { cwd, encoding: 'utf8', timeout: 120_000 } as const
   const { stdout, stderr, status } = spawnSync(process.execPath, ['-e', program], options)
   assert.deepEqual([stdout, stderr, status], ['exit\n', '', 0])
