@@ -1,4 +1,3 @@
-import { createRequire } from 'node:module'
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path'
 import { name as packageName, version } from '../package.json'
 import { codeOf, loadError } from './load-error.js'
@@ -18,9 +17,6 @@ import { currentTarget } from './target.js'
 
 const { existsSync, statSync } = builtin('node:fs', () => require('node:fs') as typeof import('node:fs'))
 
-/** Takes absolute paths. Not `require`, because a bundler warns that it cannot follow such a call. */
-const requireFile = createRequire(isBundled ? process.execPath : __filename)
-
 /** Loads the addon: the file that the environment names, or the one of this installation or bundle. */
 export function load(): Native {
   const target = currentTarget()
@@ -33,10 +29,20 @@ export function load(): Native {
 function requireNamed(path: string): Loaded {
   if (!isAbsolute(path)) return { path, error: new Error(`${path} is not an absolute path`) }
   try {
-    return { path, native: requireFile(path) }
+    return { path, native: requireFile(path) as Native }
   } catch (error) {
     return { path, error }
   }
+}
+
+/** Not `require(path)`, because a bundler warns that it cannot follow such a call. */
+function requireFile(path: string): unknown {
+  if (isBundled) {
+    const { createRequire } = require('node:module') as typeof import('node:module')
+    return createRequire(process.execPath)(path)
+  }
+  const { require: requireModule } = module
+  return requireModule.call(module, path)
 }
 
 /** Loads the first file of the candidates. One that may not be read is not skipped. */
@@ -107,6 +113,7 @@ const isProject = (path: string): boolean =>
 
 /** The path in an installation of Yarn Plug'n'Play, which has no `node_modules` and declares every dependency. */
 function pnpPath(target: string): string | undefined {
+  if (process.versions.pnp === undefined) return undefined
   const { findPnpApi } = require('node:module') as {
     findPnpApi?(path: string): { resolveRequest(name: string, from: string): string }
   }
