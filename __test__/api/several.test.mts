@@ -229,13 +229,16 @@ test('processes that name two locks in either order end', async (t) => {
   assert.deepEqual(readdirSync(cwd), [])
 })
 
-test('withLock warns of an error of its rollback', async (t) => {
-  const cwd = directory(t)
-  const held = await acquireLock({ cwd, file: 'b' })
-  const warned = once(process, 'warning')
-  const onWait = () => rmSync(join(cwd, 'a'), { force: true })
-  const error = await rejection(withLock(never, files('a', 'b'), { cwd, timeout: 100, onWait }))
-  assert.equal(error.code, 'E_LOCK_CONTENTION')
-  assert.equal((await warned)[0].code, 'E_LOCK_LOST')
-  await held.release()
-})
+test(
+  'withLock warns of an error of its rollback',
+  knownFailure(noDeletion, async (t) => {
+    const cwd = directory(t)
+    const held = await acquireLock({ cwd, file: 'b' })
+    const warned = once(process, 'warning')
+    const onWait = () => rmSync(join(cwd, 'a'), { force: true })
+    const error = await rejection(withLock(never, files('a', 'b'), { cwd, timeout: 100, onWait }))
+    assert.equal(error.code, 'E_LOCK_CONTENTION')
+    assert.equal((await warned)[0].code, 'E_LOCK_LOST')
+    await held.release()
+  }),
+)

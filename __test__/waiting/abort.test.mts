@@ -15,7 +15,7 @@ import {
 } from 'reconcile-lock'
 import { Peer } from '../support/child.mjs'
 import { deadPid, directory, emptied, leave, rejection } from '../support/directory.mjs'
-import { knownFailure } from '../support/known-failure.mjs'
+import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { copied, loaded } from '../support/packages.mjs'
 import { moreProcessorTime } from '../support/qemu.mjs'
 import { later, sleep, until } from '../support/time.mjs'
@@ -378,35 +378,44 @@ const RACES: [
     'Error',
   ]),
 ]
+/** The call is aborted within half a millisecond after the release. */
+const slowHandOver: KnownFailure = {
+  platform: 'wine',
+  why: 'a hand-over takes longer in wine 8 than the call waits',
+  sometimes: true,
+}
 for (const [name, race, canWin, expected] of RACES) {
-  test(`no lock stays after concurrent ${name}`, async (t) => {
-    const cwd = directory(t)
-    // A synchronous call does not wait for a lock of its own thread, but for one of another copy.
-    const other = loaded(copied(t))
-    const rounds = 300
-    let [won, late] = [0, 0]
-    for (let round = 0; round < rounds; round += 1) {
-      const outcome = await race(cwd, other.acquireLockSync(cwd), round).catch((error: Error) => error)
-      if (outcome instanceof Error) assert.equal(outcome.name, expected)
-      else {
-        won += 1
-        assert.equal(outcome.isHeld(), true)
-        await outcome.release()
+  test(
+    `no lock stays after concurrent ${name}`,
+    knownFailure(canWin ? slowHandOver : [], async (t) => {
+      const cwd = directory(t)
+      // A synchronous call does not wait for a lock of its own thread, but for one of another copy.
+      const other = loaded(copied(t))
+      const rounds = 300
+      let [won, late] = [0, 0]
+      for (let round = 0; round < rounds; round += 1) {
+        const outcome = await race(cwd, other.acquireLockSync(cwd), round).catch((error: Error) => error)
+        if (outcome instanceof Error) assert.equal(outcome.name, expected)
+        else {
+          won += 1
+          assert.equal(outcome.isHeld(), true)
+          await outcome.release()
+        }
+        const third = await acquireLock(cwd).catch(() => undefined)
+        if (!third) {
+          // Only if an attempt took longer than the rejection waits for it.
+          late += 1
+          const lock = await until(() => acquireLock(cwd).catch(() => undefined), 'the lock is free')
+          await lock?.release()
+        }
+        await third?.release()
       }
-      const third = await acquireLock(cwd).catch(() => undefined)
-      if (!third) {
-        // Only if an attempt took longer than the rejection waits for it.
-        late += 1
-        const lock = await until(() => acquireLock(cwd).catch(() => undefined), 'the lock is free')
-        await lock?.release()
-      }
-      await third?.release()
-    }
-    assert.ok(canWin ? won > 0 && won < rounds : won === 0, `${won} of ${rounds} won`)
-    t.diagnostic(`${won} of ${rounds} won; ${late} times the lock was free only a moment later`)
-    assert.ok(late <= rounds / 20, `${late} times the lock was not free at once`)
-    assert.deepEqual(readdirSync(cwd), [])
-  })
+      assert.ok(canWin ? won > 0 && won < rounds : won === 0, `${won} of ${rounds} won`)
+      t.diagnostic(`${won} of ${rounds} won; ${late} times the lock was free only a moment later`)
+      assert.ok(late <= rounds / 20, `${late} times the lock was not free at once`)
+      assert.deepEqual(readdirSync(cwd), [])
+    }),
+  )
 }
 
 test('the next call reports takenOver after an aborted one', async (t) => {

@@ -6,9 +6,11 @@ import { test } from 'node:test'
 import { acquireLock, acquireLockSync, type Lock, releaseLock, resolveLockPath } from 'reconcile-lock'
 import { Peer } from '../support/child.mjs'
 import { directory, MESSAGE, rejection } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
 import { Thread } from '../support/thread.mjs'
 import { later, sleep, until } from '../support/time.mjs'
 import { begin } from '../support/waits.mjs'
+import { noLinks } from '../support/wine.mjs'
 
 const FOREVER = Number.POSITIVE_INFINITY
 const sync = async (options: Parameters<typeof acquireLockSync>[0]) => acquireLockSync(options)
@@ -80,22 +82,25 @@ test('a call whose lock was claimed keeps its directory', async (t) => {
   }
 })
 
-test('acquireLockSync claims a lock under another name of the directory', async (t) => {
-  const [real, links] = [directory(t), directory(t)]
-  const link = join(links, 'link')
-  symlinkSync(real, link, 'junction')
-  const peer = new Peer(t)
-  await peer.acquire(real)
-  const waiting = acquireLock({ cwd: real, timeout: FOREVER })
-  await sleep(50, 'the call waits')
-  peer.child.send({ do: 'release', cwd: real })
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200)
-  const first = acquireLockSync({ cwd: link, timeout: 10_000 })
-  assert.ok(first.isHeld() && first.path.startsWith(link))
-  await releaseLock(link)
-  await (await waiting).release()
-  assert.deepEqual(readdirSync(real), [])
-})
+test(
+  'acquireLockSync claims a lock under another name of the directory',
+  knownFailure(noLinks, async (t) => {
+    const [real, links] = [directory(t), directory(t)]
+    const link = join(links, 'link')
+    symlinkSync(real, link, 'junction')
+    const peer = new Peer(t)
+    await peer.acquire(real)
+    const waiting = acquireLock({ cwd: real, timeout: FOREVER })
+    await sleep(50, 'the call waits')
+    peer.child.send({ do: 'release', cwd: real })
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200)
+    const first = acquireLockSync({ cwd: link, timeout: 10_000 })
+    assert.ok(first.isHeld() && first.path.startsWith(link))
+    await releaseLock(link)
+    await (await waiting).release()
+    assert.deepEqual(readdirSync(real), [])
+  }),
+)
 
 test('acquireLockSync succeeds during an asynchronous acquire of its thread', async (t) => {
   const cwd = directory(t)
