@@ -1,5 +1,5 @@
 import type { JsLock } from '../binding.js'
-import type { Holder } from '../index.js'
+import type { Lock } from '../index.js'
 import { errorOf } from './failure.js'
 import { native, resultOf } from './native.js'
 import { hasEndSubscribers, hasLossSubscribers, publishEnded } from './shared/channels.js'
@@ -7,13 +7,7 @@ import { setImmediate } from './shared/clock.js'
 import { LockError, lossError, warn } from './shared/errors.js'
 import { process } from './shared/globals.js'
 
-export interface HeldLock {
-  readonly path: string
-  readonly holder: Holder
-  readonly isHeld: () => boolean
-  readonly release: () => Promise<void>
-  readonly releaseSync: () => void
-}
+export type HeldLock = Pick<Lock, 'path' | 'holder' | 'isHeld' | 'release' | 'releaseSync'>
 
 /** The held locks of this thread, by id. */
 const heldLocks = new Map<number, HeldLock>()

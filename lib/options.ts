@@ -53,9 +53,9 @@ const checks: { [N in Name]: (name: string, value: unknown) => Options[N] } = {
   file: path,
   message: ofType('string'),
   legacy: ofType('boolean'),
+  shared: ofType('boolean'),
   slots: slotCount,
   durable: ofType('boolean'),
-  shared: ofType('boolean'),
   mode: fileMode,
   timeout: duration,
   signal: abortSignal,
@@ -63,11 +63,8 @@ const checks: { [N in Name]: (name: string, value: unknown) => Options[N] } = {
   force: ofType('boolean'),
 }
 
-const OF_ACQUIRE: string[] = [
-  ...['cwd', 'file', 'message', 'legacy', 'shared', 'slots', 'durable', 'mode'],
-  ...['timeout', 'signal', 'onWait'],
-]
-const OF_BREAK = [...OF_ACQUIRE, 'force']
+const OF_BREAK = Object.keys(checks)
+const OF_ACQUIRE = OF_BREAK.filter((name) => name !== 'force')
 
 /**
  * Reads the argument of a call: a directory, options, or a lock. Each property is read once.

@@ -43,30 +43,18 @@ export function requireBundled(target: Published): Loaded {
     // webpack would warn about each package that is not installed. It takes those that match this name instead.
     if (typeof __webpack_require__ === 'function')
       return { native: require(`@reconcile-lock/${target}/reconcile-lock.${target}.node`) }
-    switch (target) {
-      case 'linux-x64-gnu':
-        return { native: require('@reconcile-lock/linux-x64-gnu') }
-      case 'linux-arm64-gnu':
-        return { native: require('@reconcile-lock/linux-arm64-gnu') }
-      case 'linux-arm-gnueabihf':
-        return { native: require('@reconcile-lock/linux-arm-gnueabihf') }
-      case 'linux-riscv64-gnu':
-        return { native: require('@reconcile-lock/linux-riscv64-gnu') }
-      case 'linux-s390x-gnu':
-        return { native: require('@reconcile-lock/linux-s390x-gnu') }
-      case 'linux-x64-musl':
-        return { native: require('@reconcile-lock/linux-x64-musl') }
-      case 'linux-arm64-musl':
-        return { native: require('@reconcile-lock/linux-arm64-musl') }
-      case 'darwin-arm64':
-        return { native: require('@reconcile-lock/darwin-arm64') }
-      case 'darwin-x64':
-        return { native: require('@reconcile-lock/darwin-x64') }
-      case 'win32-x64-msvc':
-        return { native: require('@reconcile-lock/win32-x64-msvc') }
-      case 'win32-arm64-msvc':
-        return { native: require('@reconcile-lock/win32-arm64-msvc') }
-    }
+    if (target === 'linux-x64-gnu') return { native: require('@reconcile-lock/linux-x64-gnu') }
+    if (target === 'linux-arm64-gnu') return { native: require('@reconcile-lock/linux-arm64-gnu') }
+    if (target === 'linux-arm-gnueabihf') return { native: require('@reconcile-lock/linux-arm-gnueabihf') }
+    if (target === 'linux-riscv64-gnu') return { native: require('@reconcile-lock/linux-riscv64-gnu') }
+    if (target === 'linux-s390x-gnu') return { native: require('@reconcile-lock/linux-s390x-gnu') }
+    if (target === 'linux-x64-musl') return { native: require('@reconcile-lock/linux-x64-musl') }
+    if (target === 'linux-arm64-musl') return { native: require('@reconcile-lock/linux-arm64-musl') }
+    if (target === 'darwin-arm64') return { native: require('@reconcile-lock/darwin-arm64') }
+    if (target === 'darwin-x64') return { native: require('@reconcile-lock/darwin-x64') }
+    if (target === 'win32-x64-msvc') return { native: require('@reconcile-lock/win32-x64-msvc') }
+    if (target === 'win32-arm64-msvc') return { native: require('@reconcile-lock/win32-arm64-msvc') }
+    return target satisfies never
   } catch (error) {
     return { error }
   }

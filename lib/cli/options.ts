@@ -51,6 +51,8 @@ const COMMANDS = Object.keys(commands)
   .join(', ')
   .replace(/, (\w+)$/, ' or $1')
 
+const OF_FILES = new Set<OptionName>(['file', 'slots', 'mode', 'durable', 'no-legacy', 'close'])
+
 /** For `flock 9` of a shell script. */
 const DESCRIPTOR_HINT =
   'run does not lock a descriptor; put the part of the script into a command: reconcile-lock run FILE sh -c COMMAND'
@@ -98,6 +100,8 @@ export function parseCommand(args: string[]): Command {
   for (const option of names) {
     const { of }: Option = options[option]
     if (!of.includes(name)) throw new UsageError(`${name} takes no --${option}`)
+    if (values.postgres !== undefined && OF_FILES.has(option))
+      throw new UsageError(`--${option} does not go with --postgres: it is about a lock file`)
   }
   if (name === 'sql') return { name }
   if (name === 'completion') return { name, shell: parseShell(word) }
@@ -120,14 +124,8 @@ function parseShell(word: string | undefined): Shell {
 }
 
 function parseRun(values: ParsedValues) {
-  const { message, close = false, durable = false, shared = false, postgres, verbose = false } = values
+  const { message, close = false, durable = false, shared = false, verbose = false } = values
   const killAfter = parseSeconds('--kill-after', values['kill-after']) ?? KILL_AFTER_MS
-  if (close && postgres !== undefined)
-    throw new UsageError('--close does not go with --postgres: the command does not inherit that lock')
-  if (values['no-legacy'] && postgres !== undefined)
-    throw new UsageError('--no-legacy does not go with --postgres: it is about a lock file')
-  if (values.durable && postgres !== undefined)
-    throw new UsageError('--durable does not go with --postgres: it is about a lock file')
   if (shared && values.exclusive) throw new UsageError('--shared and --exclusive exclude each other')
   if (shared && parseSlots(values.slots) > 1) throw new UsageError('--shared and --slots exclude each other')
   if (shared && durable) throw new UsageError('--shared and --durable exclude each other')
@@ -231,10 +229,6 @@ function parseLock({ file, postgres, name, mode: bits, slots }: ParsedValues): N
     const mode = bits === undefined ? {} : { mode: parseMode(bits) }
     return { slots: parseSlots(slots), ...(file !== undefined && { file }), ...mode }
   }
-  if (slots !== undefined)
-    throw new UsageError('--slots does not go with --postgres: each slot is a lock file')
-  if (bits !== undefined) throw new UsageError('--mode does not go with --postgres: it is about a lock file')
-  if (file !== undefined) throw new UsageError('--file does not go with --postgres: a lock is on one of them')
   // The message does not repeat the URL: a mistyped one may contain a password.
   if (!/^postgres(ql)?:\/\//.test(postgres))
     throw new UsageError('--postgres needs a URL, such as postgres://USER@HOST/DATABASE')

@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { delay } from '../shared/clock.js'
 import { lockError } from '../shared/errors.js'
-import { responseTimer } from './response-timer.js'
+import { orSilence, responseTimer } from './response-timer.js'
 import { END_CHECK_MS, type Session } from './session.js'
 import { notify, sessionIdentity, tryLock, unlock } from './sql.js'
 
@@ -39,22 +39,17 @@ export async function assertDedicatedSession(session: Session, open: () => Promi
 async function receivesNotification(session: Session, other: Session): Promise<boolean> {
   const channel = `reconcile_lock_${randomUUID()}`
   let stop = () => {}
-  let stopTimer = () => {}
-  const received = new Promise<true>((resolve) => {
+  const received = new Promise<boolean>((resolve) => {
     stop = session.onNotification((name) => name === channel && resolve(true))
   })
   try {
     await session.query(`LISTEN "${channel}"`)
     await other.query(notify(channel))
-    const late = new Promise<false>((resolve) => {
-      stopTimer = responseTimer(PROOF_TIMEOUT_MS, () => resolve(false))
-    })
-    const hasReceived = await Promise.race([received, late])
+    const hasReceived = await orSilence(received, PROOF_TIMEOUT_MS, () => false)
     await session.query(`UNLISTEN "${channel}"`)
     return hasReceived
   } finally {
     stop()
-    stopTimer()
   }
 }
 

@@ -15,3 +15,16 @@ export function responseTimer(milliseconds: number, onEnd: () => void): () => vo
   next(PARTS)
   return () => clearTimeout(timer)
 }
+
+/** The result of `work`, or of `onSilence` after a time in which the event loop was free to read answers. */
+export async function orSilence<T>(work: Promise<T>, milliseconds: number, onSilence: () => T): Promise<T> {
+  let stop = () => {}
+  const silence = new Promise<void>((resolve) => {
+    stop = responseTimer(milliseconds, resolve)
+  })
+  try {
+    return await Promise.race([work, silence.then(onSilence)])
+  } finally {
+    stop()
+  }
+}

@@ -5,7 +5,7 @@ import { lockError } from '../shared/errors.js'
 import { type Client, type Connection, connect, isInClear, keepAlive, serverUrlOf } from './client.js'
 import { coded, SQLSTATE, timedOut } from './errors.js'
 import { halves } from './key.js'
-import { responseTimer } from './response-timer.js'
+import { orSilence } from './response-timer.js'
 import type { Settings } from './settings.js'
 import { applySettings, restoreSettings, sessionIdentity, sessionSettings, tryLock, unlock } from './sql.js'
 
@@ -128,18 +128,14 @@ export class Session {
 
   async #send<T>(text: string, values: unknown[] | undefined, milliseconds: number): Promise<T> {
     if (this.#end) throw this.#end
-    let stop = () => {}
-    // A driver may leave a query unsettled.
-    const silence = new Promise<never>((_, reject) => {
-      stop = responseTimer(milliseconds, () => {
-        this.#ended(timedOut('The database did not answer', milliseconds))
-        this.#connection.destroy()
-        reject(this.#end)
-      })
-    })
     try {
       const asked = this.#client.query(values ? this.#statement(text, values) : text)
-      const result = await Promise.race([asked, silence])
+      // A driver may leave a query unsettled.
+      const result = await orSilence(asked, milliseconds, () => {
+        this.#ended(timedOut('The database did not answer', milliseconds))
+        this.#connection.destroy()
+        throw this.#end
+      })
       // Several statements return several results; the last one counts.
       const { rows } = Array.isArray(result) ? result.at(-1) : result
       const [row] = rows as { answer: string }[]
@@ -148,8 +144,6 @@ export class Session {
       coded(error, SQLSTATE.connectionFailure)
       if ((error as { severity?: unknown }).severity === 'FATAL') this.#ended(error as Error)
       throw this.#end ?? error
-    } finally {
-      stop()
     }
   }
 
@@ -239,20 +233,8 @@ export class Session {
   async #leave(leave: () => Promise<void>): Promise<void> {
     this.#onEnd = undefined
     if (this.#end) return
-    let stop = () => {}
-    const silence = new Promise<void>((resolve) => {
-      stop = responseTimer(this.#settings.sessionTimeout / 2, () => {
-        this.destroy()
-        resolve()
-      })
-    })
-    try {
-      await Promise.race([leave(), silence])
-    } catch {
-      this.destroy()
-    } finally {
-      stop()
-    }
+    const destroy = () => this.destroy()
+    await orSilence(leave(), this.#settings.sessionTimeout / 2, destroy).catch(destroy)
   }
 
   /** Ends the connection without waiting for the server. */

@@ -1,20 +1,11 @@
 import { type Channel, channel, subscribe } from 'node:diagnostics_channel'
 import { debuglog } from 'node:util'
-import type { Holder, LockChannels, TakenOver, WaitStatus } from '../../index.js'
+import type { Lock, LockChannels, LockError, WaitStatus } from '../../index.js'
 import { now } from './clock.js'
 
 /** The properties of a lock in the messages. */
-interface PublishedLock {
-  readonly path: string
-  readonly holder: Holder
-  readonly takenOver?: TakenOver | undefined
-}
-
-interface Refusal {
-  path: string
-  holder?: Holder | undefined
-  reason?: string | undefined
-}
+type PublishedLock = Pick<Lock, 'path' | 'holder'> & Partial<Pick<Lock, 'takenOver'>>
+type Refusal = Pick<LockError, 'path' | 'holder' | 'reason'>
 
 const named = (name: keyof LockChannels): Channel => channel(name)
 
