@@ -1,10 +1,9 @@
 // `npm run bench`: the cost of a lock and of waiting for it, compared with other locks and the possible minimum.
 import { execFileSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
 import { columns, machine, readOptions, wholeFrom } from './cli.mjs'
 import { cleanUp, openPlace } from './places.mjs'
-import { build, install, root } from './steps.mjs'
-import { compile } from './suite.mjs'
+import { root } from './steps.mjs'
+import { prepare } from './suite.mjs'
 
 const sectionNames =
   'pairs durable handover killed fairness wakeups diagnostics idle growth memory load postgres'.split(' ')
@@ -28,20 +27,14 @@ const help = `Usage: npm run bench -- [options]
   --samples N      how often handover, killed and postgres run each fast contender (default 200; a p99 takes 200);
                    the slow ones run less often
   --no-build       the addon and the tests are built already
-  --json FILE      also write every figure to FILE
   --help           show this`
 
-const { only, rounds, samples, json, built } = readOptions(help, {
+const { only, rounds, samples, built } = readOptions(help, {
   only: { default: sectionNames.join(), list: sectionNames },
   rounds: { default: '21', read: wholeFrom(1) },
   samples: { default: '200', read: wholeFrom(1) },
-  json: {},
 })
-if (!built) {
-  install()
-  build()
-  compile()
-}
+prepare(built)
 
 /** Builds the native contenders, `benches/*.rs`; returns their paths by name. */
 function buildBenches() {
@@ -98,13 +91,10 @@ function print({ medium, title, rows, chart, reason = '' }, section) {
   if (chart) console.log(`\n${chart}`)
 }
 
-const results = {}
 const figures = {}
 for (const section of only) {
-  const tables = await sections[section]({ media, executables, rounds, samples })
-  results[section] = tables
   figures[section] = {}
-  for (const table of tables) {
+  for (const table of await sections[section]({ media, executables, rounds, samples })) {
     print(table, section)
     const { medium, rows, reason } = table
     figures[section][medium] = reason ?? { ...figures[section][medium], ...figuresOf(rows) }
@@ -117,9 +107,4 @@ const rows = targets.map(({ section, name, medium, measured, verdict, reason }) 
   ...[`${section}: ${name}`, medium, verdict, measured?.toFixed(3) ?? `(${reason})`],
 ])
 console.log(`\n${columns([['target', 'on', 'verdict', 'measured'], ...rows], 3)}`)
-if (json) {
-  const where = places.map(({ name, filesystem, skipped }) => ({ name, filesystem, skipped }))
-  const report = { date: new Date().toISOString(), machine, rounds, samples, media: where, results, targets }
-  writeFileSync(json, `${JSON.stringify(report, null, 2)}\n`)
-}
 process.exit()

@@ -1,5 +1,5 @@
 // Packages of npm and PyPI for the tools and tests, in directories below target/.
-import { spawnSync } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -26,11 +26,8 @@ export function makeOnce(directory, fill) {
   }
 }
 
-function call(command, args) {
-  const options = { encoding: 'utf8', shell: process.platform === 'win32' }
-  const { status, stderr, error } = spawnSync(command, args, options)
-  if (status !== 0) throw new Error(`${command}: ${error?.message ?? stderr.trim()}`)
-}
+const call = (command, args) =>
+  execFileSync(command, args, { stdio: 'pipe', shell: process.platform === 'win32' })
 
 const NPM = 'install --no-save --ignore-scripts --no-audit --no-fund --prefix'.split(' ')
 export const installFromNpm = (directory, ...packages) => call('npm', [...NPM, directory, ...packages])

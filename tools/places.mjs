@@ -106,11 +106,7 @@ const places = {
 
 export const placeNames = Object.keys(places)
 
-/**
- * Opens a place; returns a directory in it, or why there is none.
- * @param {string} name
- * @returns {Promise<{ directory: string, filesystem: string } | { skipped: string }>}
- */
+/** Opens a place; returns a directory in it and its filesystem, or why it is `skipped`. */
 export async function openPlace(name) {
   try {
     const directory = await places[name]()

@@ -1,14 +1,12 @@
 // `npm run test:runtimes`: the suite in every runtime. `npm run test:servers`: the tests that depend on the server,
 // with every version of PostgreSQL.
-import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { readOptions } from './cli.mjs'
 import { installPostgres } from './debian.mjs'
 import { hasFailed, table } from './gate.mjs'
 import { installRuntime, newest, runtimes, runtimesNamed } from './runtimes/install.mjs'
 import { runSuite, testArguments } from './runtimes/suite.mjs'
-import { build, install, root } from './steps.mjs'
-import { compile, testNames } from './suite.mjs'
+import { prepare, testNames } from './suite.mjs'
 
 const help = `npm run test:runtimes -- [--only NAME,NAME] [--no-build] [--others] [--newest]
 npm run test:servers -- [--only NAME,NAME] [--no-build]
@@ -30,11 +28,7 @@ const chosen = readOptions(help, {
   newest: { type: 'boolean' },
   servers: { type: 'boolean', default: false },
 })
-if (!chosen.built) {
-  install()
-  build()
-}
-if (!chosen.built || !existsSync(`${root}build/__test__`)) compile()
+prepare(chosen.built)
 
 /** The other tests depend on the client, PgBouncer and the network, not on the server. */
 const serverTests =
@@ -45,12 +39,12 @@ function test({ name, kind, long: withLong, folders, ...runtime }) {
   const { missing, execPath } = installRuntime({ kind, ...runtime })
   if (missing) return { passed: 0, failed: 1, skipped: 0, failures: [`failed: ${name}: ${missing}`] }
   if (kind === 'postgres') {
-    const command = (file, report) => [process.execPath, ...testArguments.node(file, report)]
+    const command = (file) => [process.execPath, ...testArguments.node(file)]
     const place = { name, command, env: { RECONCILE_TEST_POSTGRES_BIN: dirname(execPath) } }
     const files = serverTests.map((name) => `postgres/${name}`)
     return runSuite({ ...place, concurrency: files.length }, files)
   }
-  const command = (file, report) => [execPath, ...testArguments[kind](file, report)]
+  const command = (file) => [execPath, ...testArguments[kind](file)]
   const isWanted = ({ development, long }, folder) =>
     !development && (withLong || !long) && (folders?.includes(folder) ?? true)
   return runSuite({ name, command }, testNames(isWanted, { server: installPostgres() }))

@@ -1,13 +1,12 @@
 // `npm run stress`: checks for overlapping holders while holders are killed and stopped.
 import { randomInt } from 'node:crypto'
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { machine, readOptions, wholeFrom } from './cli.mjs'
 import { cleanUp, openPlace, placeNames } from './places.mjs'
 import { installRuntime, runtimes } from './runtimes/install.mjs'
-import { build, install, root } from './steps.mjs'
 import { killAll, stress } from './stress/driver.mjs'
 import {
   collect,
@@ -19,7 +18,7 @@ import {
   longestGap,
   mostAtOnce,
 } from './stress/judge.mjs'
-import { compile } from './suite.mjs'
+import { prepare } from './suite.mjs'
 
 // Windows stops no process.
 const stops = process.platform === 'win32' ? {} : { stop: [60, 180], stopped: [20, 200] }
@@ -81,11 +80,7 @@ const { seconds, workers, variant, on, seed, built } = readOptions(help, {
   on: { list: placeNames },
   seed: { default: String(randomInt(2 ** 32)), read: wholeFrom(0) },
 })
-if (!built) {
-  install()
-  build()
-}
-if (!built || !existsSync(`${root}build/__test__/legacy/lock.mjs`)) compile()
+prepare(built)
 
 const isAll = variant.includes('all')
 const names = isAll ? Object.keys(variants) : variant

@@ -7,7 +7,7 @@ import { run as runTests } from 'node:test'
 import { spec } from 'node:test/reporters'
 import { parseArgs } from 'node:util'
 import { installPostgres } from './debian.mjs'
-import { local, root, run } from './steps.mjs'
+import { build, install, local, root, run } from './steps.mjs'
 
 /**
  * What the tests of each folder need, in addition to a built addon. `linux`: /proc, signals, strace, mounts, namespaces,
@@ -59,6 +59,15 @@ export function compile() {
   // A renamed test must not run under its old name too.
   rmSync(`${root}build`, { recursive: true, force: true })
   run(process.execPath, [`${root}node_modules/typescript/bin/tsc`, '-p', 'tsconfig.json'])
+}
+
+/** Installs, builds and compiles, unless that was done. */
+export function prepare(built) {
+  if (!built) {
+    install()
+    build()
+  }
+  if (!built || !existsSync(`${root}build/__test__`)) compile()
 }
 
 /** Runs several test files at once, because tests mostly wait. A failed test, or a file without one, sets the exit code. */

@@ -5,14 +5,15 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'n
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { acquireLock, acquireLockSync, inspectLockSync, resolveLockPath } from 'reconcile-lock'
-import { cli, publicProgram, Running, read, shell, stateOf, waits } from '../support/cli.mjs'
+import { cli, publicProgram, Running, read, shell, waits } from '../support/cli.mjs'
 import { directory, MESSAGE, readRecord } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
 import { sleep, until } from '../support/time.mjs'
+import { processState } from '../support/waiter.mjs'
 
 const COMMAND = ['sh', '-c', 'echo $$ > command; exec sleep 60']
 
-const isAlive = (pid: number) => existsSync(`/proc/${pid}`) && stateOf(pid) !== 'Z'
+const isAlive = (pid: number) => existsSync(`/proc/${pid}`) && processState(pid) !== 'Z'
 
 /** Waits for the pid that a command writes to a file; the process is killed after the test. */
 async function pidIn(t: TestContext, file: string): Promise<number> {
@@ -215,7 +216,7 @@ async function zombie(t: TestContext, cwd: string): Promise<number> {
   await pidIn(t, join(cwd, 'command'))
   await until(() => read(`/proc/${parent.pid}/comm`) === 'sleep\n', 'the shell has become sleep')
   process.kill(pid, 'SIGKILL')
-  await until(() => stateOf(pid) === 'Z', 'run is a zombie')
+  await until(() => processState(pid) === 'Z', 'run is a zombie')
   return pid
 }
 

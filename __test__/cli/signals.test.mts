@@ -24,12 +24,12 @@ import {
   Running,
   read,
   shell,
-  stateOf,
   waits,
 } from '../support/cli.mjs'
 import { directory } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { sleep, until } from '../support/time.mjs'
+import { processState } from '../support/waiter.mjs'
 
 const wrongEnd: KnownFailure = {
   runtime: 'deno',
@@ -228,7 +228,7 @@ test('SIGTSTP stops and SIGCONT continues run and its command', async (t) => {
     for (const name of Object.keys(pids)) if (existsSync(`/proc/${pidIn(name)}`)) kill(name, 'SIGKILL')
   })
   const kill = (name: string, signal: NodeJS.Signals) => process.kill(pidIn(name), signal)
-  const states = () => ['wrapper', 'command'].map((name) => stateOf(pidIn(name)))
+  const states = () => ['wrapper', 'command'].map((name) => processState(pidIn(name)))
   await until(() => pidIn('wrapper') > 0 && pidIn('command') > 0, 'both run')
   for (const _ of [1, 2]) {
     kill('wrapper', 'SIGTSTP')

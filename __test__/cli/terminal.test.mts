@@ -7,18 +7,7 @@ import { test } from 'node:test'
 import { acquireLockSync, inspectLockSync } from 'reconcile-lock'
 import { duration } from '../../lib/cli/output.js'
 import { fitting } from '../../lib/cli/waiting-line.js'
-import {
-  bin,
-  cli,
-  exists,
-  hasHandledAll,
-  hideProc,
-  Listener,
-  read,
-  shell,
-  stateOf,
-  waits,
-} from '../support/cli.mjs'
+import { bin, cli, exists, hasHandledAll, hideProc, Listener, read, shell, waits } from '../support/cli.mjs'
 import { directory, leave } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { lostStop } from '../support/qemu.mjs'
@@ -250,12 +239,12 @@ for (const handled of [[], ['SIGTSTP', 'SIGCONT']] as NodeJS.Signals[][]) {
         await terminal.shows(/Stopped.*ready> $/s, before)
         assert.equal(inspectLockSync(cwd).state, 'held')
         // SIGCONT would discard a SIGTSTP that the command has not handled yet.
-        if (handled.length === 0) await until(() => stateOf(pid) === 'T', 'the command is stopped')
+        if (handled.length === 0) await until(() => processState(pid) === 'T', 'the command is stopped')
         else await listener.receives([...handledSoFar, 'SIGTSTP'].join())
         terminal.type('fg\n')
         handledSoFar.push(...handled)
         await listener.receives(handledSoFar.join())
-        await until(() => stateOf(pid) !== 'T', 'the command continues')
+        await until(() => processState(pid) !== 'T', 'the command continues')
       }
       terminal.type(CTRL_C)
       await listener.receives([...handledSoFar, 'SIGINT'].join())
@@ -327,7 +316,7 @@ test(
     await until(() => waits(Number(pid)), 'run waits')
     await sleep(500, 'in the foreground, the line would be shown by then')
     assert.doesNotMatch(terminal.screen, /waiting for|Stopped/, 'no output before fg')
-    assert.notEqual(stateOf(Number(pid)), 'T', 'it was not stopped by an output')
+    assert.notEqual(processState(Number(pid)), 'T', 'it was not stopped by an output')
     terminal.type('fg\n')
     await terminal.shows(/waiting for \d+ s/)
     lock.releaseSync()

@@ -57,9 +57,7 @@ export class Peer {
       stdio: ['inherit', 'inherit', stderr, 'ipc'],
       ...(uid === undefined ? {} : { uid, gid }),
     })
-    t.after(
-      () => this.child.exitCode === null && this.child.signalCode === null && this.child.kill('SIGKILL'),
-    )
+    t.after(() => this.child.kill('SIGKILL'))
   }
 
   async ask(command: Command): Promise<Answer> {

@@ -64,9 +64,7 @@ export class Running {
       this.stderr += text
     })
     this.#end = once(this.child, 'close')
-    t.after(
-      () => this.child.exitCode === null && this.child.signalCode === null && this.child.kill('SIGKILL'),
-    )
+    t.after(() => this.child.kill('SIGKILL'))
   }
 
   async ends(): Promise<Result> {
@@ -137,12 +135,6 @@ export class Listener {
 
 /** The text of a file, empty if the file does not exist yet. */
 export const read = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8') : '')
-
-/** The state of a process as in proc(5): `T` is stopped. */
-export function stateOf(pid: number): string {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
-  return stat.charAt(stat.lastIndexOf(')') + 2)
-}
 
 /** Whether no signal is pending for a process. */
 export const hasHandledAll = (pid: number | undefined): boolean =>

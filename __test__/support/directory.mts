@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import {
   chmodSync,
   closeSync,
@@ -105,10 +105,7 @@ export function leave(cwd: string, content: string | Buffer | object, age = 60, 
 export const readRecord = (path: string): Record<string, unknown> => JSON.parse(readFileSync(path, 'utf8'))
 
 /** The pid of a process that has just ended. */
-export function deadPid(): number {
-  if (!isWindows) return Number(execFileSync('sh', ['-c', 'echo $$'], { encoding: 'utf8' }))
-  return Number(execFileSync(process.execPath, ['-p', 'process.pid'], { encoding: 'utf8' }))
-}
+export const deadPid = (): number => spawnSync(isWindows ? process.execPath : 'true', ['--version']).pid
 
 /** Returns the error that `work` rejects with; throws if it resolves. */
 export async function rejection(work: Promise<unknown>): Promise<Error & Record<string, unknown>> {

@@ -1,7 +1,5 @@
 // A process that acquires and releases in one way only, because a channel that had a listener stays slower.
-// Usage: node pair.mjs KIND DIRECTORY; its orders:
-//   measure  the mean nanoseconds of a pair
-//   count    how often a pair read a clock or the lock's holder, which messages consist of
+// Usage: node pair.mjs KIND DIRECTORY; its order `measure` returns the mean nanoseconds of a pair.
 import { subscribe } from 'node:diagnostics_channel'
 import { createRequire } from 'node:module'
 import { root } from '../steps.mjs'
@@ -52,14 +50,9 @@ const kinds = {
   },
 }
 
-/** Loads the package at the first order, because it captures the clocks when it loads. */
-let pair
-const load = () => {
-  pair ??= kinds[kind]()
-}
+const pair = kinds[kind]()
 
 async function measurePairs() {
-  load()
   const mean = await measure(() => {
     pairs += 1
     pair()
@@ -70,25 +63,4 @@ async function measurePairs() {
   return mean
 }
 
-/** The only order of its process: the counters must precede the package, and slow it down. */
-function countReads() {
-  const times = 1000
-  let reads = 0
-  const counted = (read) =>
-    function (...args) {
-      reads += 1
-      return read.apply(this, args)
-    }
-  process.uptime = counted(process.uptime)
-  Date.now = counted(Date.now)
-  load()
-  const lock = require(`${root}dist/index.js`).acquireLockSync(directory)
-  lock.releaseSync()
-  const { get } = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(lock), 'holder')
-  Object.defineProperty(Object.getPrototypeOf(lock), 'holder', { get: counted(get) })
-  reads = 0
-  for (let turn = 0; turn < times; turn += 1) pair()
-  return reads / times
-}
-
-serve({ measure: measurePairs, count: countReads })
+serve({ measure: measurePairs })

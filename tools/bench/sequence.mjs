@@ -1,5 +1,5 @@
 // Measures with one process: acquire and release, refused acquires, diagnostics channels, and loading.
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import {
   closeSync,
   fdatasyncSync,
@@ -20,7 +20,7 @@ import proper from 'proper-lockfile'
 import * as legacy from '../../build/__test__/legacy/lock.mjs'
 import { root } from '../steps.mjs'
 import { measure, median, percentile, rowsOf, takeTurns } from './measure.mjs'
-import { isInstalled, makePlace, script, Worker } from './workers.mjs'
+import { makePlace, script, Worker } from './workers.mjs'
 
 const { acquireLock, acquireLockSync } = createRequire(import.meta.url)('reconcile-lock')
 const lockfileLock = promisify(lockfile.lock)
@@ -97,10 +97,7 @@ for _ in range(count):
     lock.release()
 print(time.perf_counter_ns() - start)`
 
-/** Contenders that are processes of their own, and are not installed. */
-const missing = []
-if (!isInstalled('flock', '--version')) missing.push('flock(1)')
-if (!isInstalled('python3', '-c', 'import filelock')) missing.push('filelock of Python')
+const hasFilelock = spawnSync('python3', ['-c', 'import filelock']).status === 0
 
 /** A pair of `flock(1)` is a process. */
 function outside(parent) {
@@ -108,8 +105,8 @@ function outside(parent) {
   const python = () => execFileSync('python3', ['-c', PYTHON, join(parent, 'python.lock'), '1000'])
   return [
     { ...sync('flock(1)', flock), times: 3 },
-    { name: 'filelock of Python', sample: () => Number(python()) / 1000 },
-  ].filter(({ name }) => !missing.includes(name))
+    ...(hasFilelock ? [{ name: 'filelock of Python', sample: () => Number(python()) / 1000 }] : []),
+  ]
 }
 
 // Any other outcome would make the measurement wrong.
@@ -169,12 +166,10 @@ export async function pairs({ media, executables, rounds }) {
       ...(await refused(directory)),
     ]
   }
-  const tables = await onEach(media, rounds, contendersIn, (samples, floor) => ({
+  return onEach(media, rounds, contendersIn, (samples, floor) => ({
     ...{ 'median ns': median(samples), 'p10 ns': percentile(samples, 10) },
     ...{ 'p90 ns': percentile(samples, 90), 'x floor': median(samples) / median(floor) },
   }))
-  const note = missing.map((name) => `; ${name} is not installed`).join('')
-  return tables.map((table) => ({ ...table, title: table.title + note }))
 }
 
 /** What the kernel does for a durable acquire and a release, by `node:fs`. */
@@ -216,7 +211,7 @@ export function durable({ media, rounds }) {
 export async function diagnostics({ directory, rounds }) {
   const start = async (kind, name) => {
     const worker = await Worker.start(script('pair', kind, makePlace(directory)))
-    return { name, kind, sample: () => worker.ask('measure'), count: () => worker.ask('count') }
+    return { name, sample: () => worker.ask('measure') }
   }
   const contenders = await Promise.all([
     start('binding', 'binding alone'),
@@ -225,16 +220,11 @@ export async function diagnostics({ directory, rounds }) {
     start('heard', 'a subscriber to each'),
   ])
   const measured = await takeTurns(contenders, rounds)
-  // Counted in separate processes, which replace the clocks before they load the package.
-  const reads = {}
-  for (const kind of ['unheard', 'heard']) reads[kind] = await (await start(kind)).count()
-  if (reads.heard === 0) throw new Error('messages were published, and none was seen to be computed')
-  const rows = rowsOf(measured, (samples, binding, { kind }) => ({
+  const rows = rowsOf(measured, (samples, binding) => ({
     'median ns': median(samples),
     'x binding': median(samples) / median(binding),
-    reads: reads[kind] ?? '',
   }))
-  return { title: 'acquireLockSync and releaseSync; reads: of a clock or the holder for each pair', rows }
+  return { title: 'acquireLockSync and releaseSync', rows }
 }
 
 /** Milliseconds from the start of a process to its end. */

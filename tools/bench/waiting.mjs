@@ -4,7 +4,7 @@ import { setTimeout } from 'node:timers/promises'
 import { findOverlaps } from '../stress/judge.mjs'
 import { median, momentsOf, percentile, rowsOf, takeTurns } from './measure.mjs'
 import { period, polling, withoutLegacy } from './targets.mjs'
-import { asleep, isInstalled, makePlace, now, script, Worker } from './workers.mjs'
+import { asleep, makePlace, now, script, Worker } from './workers.mjs'
 
 /** The range of delays from the waiter's sleep to the release, in milliseconds. */
 export const soon = [20, 80]
@@ -59,17 +59,11 @@ export async function latencies(contenders, samples) {
 const section =
   (title, contenders, { isKilled = false } = {}) =>
   async ({ directory, executables, samples }) => {
-    const hasFlock = isInstalled('flock', '--version')
-    const present = contenders.filter(({ kind }) => hasFlock || kind !== 'flock')
-    const placed = present.map(({ native, ...about }) => ({
+    const placed = contenders.map(({ native, ...about }) => ({
       ...{ ...about, isKilled, place: makePlace(directory) },
       native: native && [executables.flock, native],
     }))
-    const reason = 'flock(1) of util-linux is not installed'
-    const skipped = { n: 0, 'p50 us': reason, 'p99 us': reason, 'max us': reason }
-    const absent = contenders.filter((each) => !present.includes(each))
-    const rows = await latencies(placed, samples)
-    return { title, rows: [...rows, ...absent.map(({ name }) => ({ name, ...skipped }))] }
+    return { title, rows: await latencies(placed, samples) }
   }
 
 const own = [

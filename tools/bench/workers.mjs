@@ -1,5 +1,5 @@
 // The processes that the benchmark starts, their orders, and the clock that all of them share.
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
@@ -16,8 +16,6 @@ const running = new Set()
 process.on('exit', () => {
   for (const { child } of running) child.kill('SIGKILL')
 })
-
-export const isInstalled = (command, ...args) => spawnSync(command, args).status === 0
 
 export const makePlace = (parent) => mkdtempSync(join(parent, 'place-'))
 

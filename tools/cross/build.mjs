@@ -1,5 +1,5 @@
 // The cross checks: their tools from Debian and PyPI, lints, the linked addon, and the core's own tests.
-import { spawnSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { installPackages } from '../debian.mjs'
@@ -79,7 +79,7 @@ function environment() {
 /** The directory with zig's C libraries: of the zig here, or of the one that a workflow has installed. */
 export function zigLibrary() {
   const args = ['-c', 'import ziglang; print(ziglang.__path__[0])']
-  return join(output('python3', args, { env: zigEnvironment() }).trim(), 'lib/libc')
+  return join(output('python3', args, zigEnvironment()).trim(), 'lib/libc')
 }
 
 /** Writes text stubs of the libraries of macOS: that of zig, and one for the library that the crate `libc` names. */
@@ -102,15 +102,11 @@ install-name: /usr/lib/libiconv.2.dylib
 ...
 `
 
-/** Runs a command and returns its output; throws an error with the end of the output if it fails. */
-export function output(command, args, options = {}) {
+/** Runs a command and returns its output. */
+export function output(command, args, env = environment()) {
   console.log(`> ${[command, ...args].join(' ')}`)
-  const env = options.env ?? environment()
-  const settings = { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28, ...options, env }
-  const { error, status, signal, stdout, stderr } = spawnSync(command, args, settings)
-  if (status === 0) return stdout
-  const text = `${stdout ?? ''}${stderr ?? ''}`.slice(-6000)
-  throw error ?? new Error(`${command}: ${signal ?? `exit code ${status}`}\n${text}`)
+  const options = { cwd: root, env, encoding: 'utf8', stdio: 'pipe', maxBuffer: 1 << 28 }
+  return execFileSync(command, args, options)
 }
 
 const LIBRARY = '-Zbuild-std=std,panic_unwind,test'
@@ -147,9 +143,7 @@ function cargo({ name, link, glibc }, command, musl, args) {
   if (name.startsWith('x86_64-unknown-linux')) env.RUSTFLAGS += ' -Cforce-frame-pointers=yes'
   if (name.endsWith('-musl')) env.RUSTFLAGS += ` ${musl}`
   if (link === 'clang') linkForApple(env, name)
-  return output(program, [first, '--target', target, '--package', 'reconcile-lock', '--lib', ...args], {
-    env,
-  })
+  return output(program, [first, '--target', target, '--package', 'reconcile-lock', '--lib', ...args], env)
 }
 
 /** Links the addon and returns its path. */

@@ -25,15 +25,11 @@ function isOfMusl() {
   return (symbol) => names.has(symbol)
 }
 
-/**
- * Describes an addon for Linux; throws an error if a Node.js with the oldest C library would not load it.
- * @param {string} path
- * @param {{ glibc?: string }} target
- */
+/** Describes an addon for Linux; throws an error if a Node.js with the oldest C library would not load it. */
 export function describeElf(path, { glibc }) {
   // Independent of the language of the user.
   const env = { ...process.env, LC_ALL: 'C' }
-  const text = output('readelf', ['--wide', '--dynamic', '--dyn-syms', path], { env })
+  const text = output('readelf', ['--wide', '--dynamic', '--dyn-syms', path], env)
   const found = (pattern) => Array.from(text.matchAll(pattern), ([, name]) => name)
   const libraries = found(/\(NEEDED\).*\[(.*)\]/g)
   const needed = found(/ GLOBAL +DEFAULT +(?:\[.*\] +)?UND (\S+)/g)

@@ -3,11 +3,7 @@ import { output } from './build.mjs'
 
 const SYSTEM = '/usr/lib/libSystem.B.dylib'
 
-/**
- * Describes an addon for macOS; throws an error if a Node.js for macOS would not load it.
- * @param {string} path
- * @param {{ macos: string }} target
- */
+/** Describes an addon for macOS; throws an error if a Node.js for macOS would not load it. */
 export function describeMachO(path, { macos }) {
   const headers = output('llvm-objdump-19', ['--macho', '--private-headers', path])
   const symbols = (...options) =>

@@ -122,11 +122,7 @@ function cellsOf({ name, glibc, macos, run, standsFor, why, about: limits }, sta
 
 const whereOf = ([command]) => (command ? `under ${command.replace(/-.*/, '')}` : 'on this machine')
 
-/**
- * Makes the first table of the page again, from the states in it, or those of this run.
- * @param {string} page
- * @param {Record<string, string>} [states] by the name of the target
- */
+/** Makes the first table of the page again, from the states in it, or those of this run by the name of the target. */
 export function withTable(page, states = {}) {
   const rows = targets.map((target) => {
     const { 1: found } = new RegExp(`\\| \`${target.name}\` +\\| (\\w+) `).exec(page) ?? []
@@ -136,12 +132,8 @@ export function withTable(page, states = {}) {
   })
   const all = [['platform', 'target', 'state', 'what was done'], ...rows]
   const widths = all[0].map((_, column) => Math.max(...all.map((row) => row[column].length)))
-  const lines = all.map((row) => row.map((cell, column) => cell.padEnd(widths[column])))
-  lines.splice(
-    1,
-    0,
-    widths.map((width) => '-'.repeat(width)),
-  )
+  const [head, ...body] = all.map((row) => row.map((cell, column) => cell.padEnd(widths[column])))
+  const lines = [head, widths.map((width) => '-'.repeat(width)), ...body]
   const table = lines.map((cells) => `| ${cells.join(' | ')} |\n`).join('')
   return page.replace(/(?:^\|.*\n)+/m, () => table)
 }
