@@ -6,7 +6,7 @@
 //! # Use
 //! [`acquire_lock`] returns a [`Lock`], which releases when it is dropped. [`LockOptions`] has the modes: `shared` for
 //! readers, `slots` for at most n holders at once, `durable`, and `mode` for several users. [`acquire_locks`] acquires
-//! several locks without a deadlock, and [`Lock::on_loss`] reports a loss at once. [`Error::code`] is the code of
+//! several locks without a deadlock, and [`Lock::on_loss`] reports a loss. [`Error::code`] is the code of
 //! `docs/errors.md`.
 //!
 //! ```

@@ -148,7 +148,9 @@ fn readers_share_a_lock_and_exclude_an_owner() {
     let readers = acquire_all(&shared, 2);
     let error = acquire_lock(&lock.clone().into()).expect_err("it has readers");
     assert!(
-        error.reason().is_some_and(|reason| reason.contains("an upgrade in place is refused")),
+        error
+            .reason()
+            .is_some_and(|reason| reason == "this process holds it in shared mode: release it first"),
         "{error:?}"
     );
     let owner = lock.clone();

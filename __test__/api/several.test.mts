@@ -190,7 +190,7 @@ test('links do not change the order of withLock', { skip: linked }, async (t) =>
 })
 
 for (const [what, targets, options, code] of [
-  ['no target', [], {}, 'ERR_INVALID_ARG_TYPE'],
+  ['an empty array', [], {}, 'ERR_INVALID_ARG_VALUE'],
   ['the same target twice', files('a', './a'), {}, 'ERR_INVALID_ARG_VALUE'],
   ['an undefined target', [{ file: 'a' }, undefined], {}, 'ERR_INVALID_ARG_TYPE'],
   ['a hole', Object.assign(new Array(2), { 0: { file: 'a' } }), {}, 'ERR_INVALID_ARG_TYPE'],

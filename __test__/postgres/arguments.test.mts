@@ -183,6 +183,6 @@ test('an undefined connectionString uses the PG* variables', () => {
 test('an undefined connectionString without PG* variables is refused', () => {
   assert.match(
     printed({}),
-    /^ERR_INVALID_ARG_VALUE "connectionString" is undefined, as an environment variable is that is not set; .* none of PGHOST, PGPORT, PGUSER, PGDATABASE is set\n$/,
+    /^ERR_INVALID_ARG_VALUE The "connectionString" option is undefined: .* or set one of PGHOST, PGPORT, PGUSER, PGDATABASE\n$/,
   )
 })

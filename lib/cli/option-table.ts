@@ -93,7 +93,7 @@ export const options = {
     of: ['run'],
   },
   'no-legacy': {
-    help: 'no process of the legacy TypeScript lock uses the lock file: a take-over skips its pause of 5 ms',
+    help: 'no legacy lock, a pid file in JSON without a kernel lock, uses the file: a take-over skips its pause of 5 ms',
     of: ['run'],
   },
   durable: {

@@ -174,7 +174,7 @@ export function settingsOf(options: PostgresOptions): Settings {
   const isUnset = ways.length === 0
   if (isUnset && !VARIABLES.some((name) => process.env[name]))
     wrongValue(
-      `"connectionString" is undefined, as an environment variable is that is not set; neither "connect" nor "pool" is given, and none of ${VARIABLES.join(', ')} is set`,
+      `The "connectionString" option is undefined: is its environment variable set? Give it, "connect" or "pool", or set one of ${VARIABLES.join(', ')}`,
     )
   const unset = {
     connectionString: isUnset ? 'postgres://' : undefined,

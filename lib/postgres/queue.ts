@@ -42,8 +42,7 @@ export const DEAD_HOLDER_WAIT_MS = 1000
 const UNRECORDED_HOLDER_WAIT_MS = 100
 
 /** Why a call without `shared` waits for its own process. */
-const UPGRADE =
-  'this process holds it in shared mode. Release it first: an upgrade in place is refused, because two of them would deadlock'
+const UPGRADE = 'this process holds it in shared mode: release it first'
 
 /** The locks of a queue. */
 type Named = Pick<Request, 'name' | 'shared'>

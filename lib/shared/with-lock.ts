@@ -32,13 +32,12 @@ export function createWithLock<O extends { timeout?: number | undefined }, L ext
   ): Promise<T> {
     const call = fn as (held: L | L[]) => T | Promise<T>
     if (typeof fn !== 'function') wrongType('fn', 'of type function', `type ${typeof fn}`)
-    if (Array.isArray(target) && target.length > 0) {
+    if (Array.isArray(target)) {
+      if (target.length === 0) wrongValue('The "targets" argument must not be empty')
       const locks = await acquireAll(kind, Array.from(target), more)
       return releaseAfter(locks.sorted, () => call(locks.named))
     }
-    // An empty array is no target, so it is refused here.
-    const asked = Array.isArray(target) ? [target] : [target, ...more]
-    const lock = await kind.acquireLock(...(asked as [O]))
+    const lock = await kind.acquireLock(...([target, ...more] as [O]))
     return releaseAfter([lock], () => call(lock))
   }
 }

@@ -62,9 +62,7 @@ pub(super) fn held_by_readers<S: System>(system: &S, target: &Target) -> String 
     if let Ok(Some(Stat { id, .. })) = stat_readers(system, target)
         && system.holds(id)
     {
-        return "this process holds it in shared mode. Release it first: an upgrade in place is refused, because two of \
-                them would deadlock"
-            .to_owned();
+        return "this process holds it in shared mode: release it first".to_owned();
     }
     describe_readers(system, &reader_pids(system, target))
 }
