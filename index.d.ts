@@ -17,9 +17,10 @@ export interface LockOptions {
   /** The complete `message` of the contention error. Default: `Another reconcile run is in progress`. */
   message?: string | undefined
   /**
-   * Whether processes of the legacy TypeScript lock may use this lock file. Default: `true`. With `false` a take-over
-   * skips its pause of 5 ms. If a legacy process uses the file despite that, it can remove a lock that was just taken
-   * over. The holder then gets `E_LOCK_LOST` when it releases.
+   * Whether processes of a legacy lock may use this lock file: one that writes its pid into the file as JSON and takes
+   * no kernel lock. Default: `true`. With `false` a take-over skips its pause of 5 ms. If a legacy process uses the
+   * file despite that, it can remove a lock that was just taken over. The holder then gets `E_LOCK_LOST` when it
+   * releases.
    */
   legacy?: boolean | undefined
   /**
@@ -244,8 +245,8 @@ export type LockErrorCode =
   | 'E_LOCK_DRIVER'
 
 /**
- * The error of a lock that was not acquired, released or broken. `instanceof LockError` also holds for the errors of
- * another copy of this package in the process. The codes:
+ * The error of a call that could not acquire, release, inspect or break a lock. `instanceof LockError` also holds for
+ * the errors of another copy of this package in the process. The codes:
  *
  * - `E_LOCK_CONTENTION`: another process or call holds the lock. `message` is the configured one and nothing more.
  * - `E_LOCK_DEADLOCK`: a synchronous call would wait for a lock that its own thread holds.

@@ -191,7 +191,8 @@ export interface PostgresLock {
   /**
    * Asks the server whether the lock is still held. Use it just before a step that cannot be undone.
    *
-   * @throws `LockError` `E_LOCK_LOST` if it is not, or if the server does not answer.
+   * @throws `LockError` `E_LOCK_LOST` if it is not, if it was released, or if the server does not answer. The error of the
+   * server, such as `57014`, if it refuses the query: then the lock may still be held.
    */
   readonly confirm: () => Promise<void>
   /**
