@@ -31,7 +31,6 @@ const home = join(out, 'package')
 const manifest = JSON.parse(readFileSync(`${root}package.json`, 'utf8'))
 const { version, license, repository, homepage, bugs, engines } = manifest
 
-/** Whether a platform is that of this machine. */
 const isHere = ({ os, cpu, libc }) =>
   os === process.platform &&
   cpu === process.arch &&

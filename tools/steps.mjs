@@ -5,7 +5,6 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** The project's directory. */
 export const root = fileURLToPath(new URL('..', import.meta.url))
 
 /** For processes that only connect to loopback: Node.js would parse these certificates at each start, which takes longer. */

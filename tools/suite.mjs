@@ -54,7 +54,6 @@ export function testNames(isWanted = () => true, missing = {}) {
   return names.filter((name) => chosen.includes(folderOf(name)))
 }
 
-/** Compiles the tests. */
 export function compile() {
   // A renamed test must not run under its old name too.
   rmSync(`${root}build`, { recursive: true, force: true })

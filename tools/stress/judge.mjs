@@ -140,7 +140,6 @@ export function mostAtOnce(intervals) {
   return most
 }
 
-/** Counts `items` by `name(item)`. */
 export function count(items, name) {
   const counts = {}
   for (const item of items) counts[name(item)] = (counts[name(item)] ?? 0) + 1
