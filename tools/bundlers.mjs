@@ -5,7 +5,13 @@ import { directoryFor, installFromNpm, makeOnce } from './installers.mjs'
 import { installRuntime, runtimesNamed } from './runtimes/install.mjs'
 
 const packages = [
-  ...['@electron/asar@4.3.2', '@vercel/ncc@0.45.0', '@vercel/nft@1.11.5', '@yarnpkg/cli-dist@4.18.1'],
+  ...[
+    '@electron/asar@4.3.2',
+    '@vercel/ncc@0.45.0',
+    '@vercel/nft@1.11.5',
+    '@yao-pkg/pkg@6.14.2',
+    '@yarnpkg/cli-dist@4.18.1',
+  ],
   ...['next@16.4.6', 'pnpm@12.4.2', 'postject@1.0.0-alpha.6', 'react@19.3.1', 'react-dom@19.3.1'],
   ...['rollup@4.68.5', 'tsdown@0.23.7', 'tsup@9.0.0', 'webpack@5.112.2'],
 ]
