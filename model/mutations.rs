@@ -341,7 +341,7 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "no_pause_after_the_file_was_recreated",
         about: "the recheck does not wait 5 ms if the stale file had another name",
-        edits: &[("        system.pause(LEGACY_UNLINK_WINDOW);\n        if !is_held", "        if !is_held")],
+        edits: &[("    if target.legacy { recheck_take_over(system, target, held) } else { Ok(held) }\n}\n\n/// Step 7. Other", "    if false { recheck_take_over(system, target, held) } else { Ok(held) }\n}\n\n/// Step 7. Other")],
     },
     Mutation {
         name: "copy_of_a_record_believed",
@@ -402,8 +402,8 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "owner_checks_in_shared_mode",
         about: "an owner tries the kernel lock of the readers in shared mode",
         edits: &[(
-            "    match system.try_lock(&file, LockMode::Exclusive).map_err(readers.system(\"flock\"))? {",
-            "    match system.try_lock(&file, LockMode::Shared).map_err(readers.system(\"flock\"))? {",
+            "    let locked = match system.try_lock(&file, LockMode::Exclusive) {",
+            "    let locked = match system.try_lock(&file, LockMode::Shared) {",
         )],
     },
     Mutation {
@@ -431,7 +431,7 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "any_reader_removes_the_file",
         about: "a reader removes the file of the readers although others have its kernel lock",
         edits: &[(
-            "    if matches!(system.try_lock(&file, LockMode::Exclusive), Ok(TryLock::Acquired)) {",
+            "    if matches!(system.try_lock(file, LockMode::Exclusive), Ok(TryLock::Acquired)) {",
             "    if true {",
         )],
     },
@@ -463,6 +463,6 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "breaker_ignores_readers",
         about: "a breaker does not check for readers",
-        edits: &[("            check_readers(system, target, budget, Access::ReadWrite)?;\n", "")],
+        edits: &[("        check_readers(system, target, budget, Access::ReadWrite)?;\n", "")],
     },
 ];

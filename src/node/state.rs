@@ -82,6 +82,8 @@ pub fn setup(
         let (waits, create) = (RefCell::default(), Create { lock, failure });
         env.set_instance_data(State { owner, thread, waits, promises, create }, (), |_| {})?;
         platform::keep_loaded();
+        // Now, as there is a descriptor: the identity that this reads has no boot id and no start time otherwise.
+        Os::get();
         // A worker that ends releases its own locks and no others.
         env.add_env_cleanup_hook(owner, exit::close_environment)?;
         Ok(())

@@ -8,7 +8,7 @@ use super::await_readers::{await_readers, check_readers_file};
 use super::error::Error;
 use super::existing::{Classified, classify, classify_busy, open_existing};
 use super::file::{INVALID_RECORD_LEN, read, stat_if_current};
-use super::held::{Held, TakenOver, is_held};
+use super::held::{Held, TakenOver};
 use super::judge::Verdict;
 use super::readers::find_readers;
 use super::record::{Content, Holder, RECORD_LEN, Record};
@@ -224,7 +224,7 @@ fn lock_existing<S: System>(
     let record = match write_record(system, thread, &file, &mut id, fs) {
         Ok(record) => record,
         Err(error) => {
-            cut_partial_record(system, target, &file, &stat, previous_holder.as_ref())?;
+            cut_partial_record(system, target, &file, &stat, previous_holder.as_ref());
             return Err(target.system("write")(error).into());
         }
     };
@@ -257,15 +257,16 @@ fn cut_partial_record<S: System>(
     file: &S::File,
     stat: &Stat,
     previous_holder: Option<&Holder>,
-) -> Result<(), Error> {
-    let holder = match read(system, target, file, stat)? {
-        Content::Record(record) => Some(record.holder(stat.modified)),
-        _ => None,
-    };
-    if holder.as_ref() != previous_holder {
+) {
+    let is_unchanged = read(system, target, file, stat).is_ok_and(|content| {
+        let holder =
+            if let Content::Record(record) = content { Some(record.holder(stat.modified)) } else { None };
+        holder.as_ref() == previous_holder
+    });
+    if !is_unchanged {
+        // The failed write is the error to report.
         let _ = system.truncate(file, INVALID_RECORD_LEN);
     }
-    Ok(())
 }
 
 /// Steps 7 and 8 for a stale file with several links. Another name of it may be part of a snapshot, so the file is not
@@ -285,14 +286,7 @@ fn recreate<S: System>(
         return Err(Retry::Vanished.into());
     };
     let held = lock_created(system, target, thread, budget, created)?;
-    if target.legacy {
-        system.pause(LEGACY_UNLINK_WINDOW);
-        if !is_held(system, &held) {
-            let _ = rollback(system, held);
-            return Err(Retry::Vanished.into());
-        }
-    }
-    Ok(held)
+    if target.legacy { recheck_take_over(system, target, held) } else { Ok(held) }
 }
 
 /// Step 7. Other clients of a network filesystem do not read what is in the cache of this one.

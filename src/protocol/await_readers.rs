@@ -48,11 +48,12 @@ pub(super) fn check_readers_file<S: System>(
         Err(error) => return Err(readers.system("open")(error).into()),
     };
     let id = system.stat(&file).map_err(readers.system("fstat"))?.id;
-    if system.fs_kind(&file) == FsKind::Shared {
-        // Readers refuse it, and a network filesystem may need a writable descriptor for the exclusive kernel lock.
-        return Ok(());
-    }
-    match system.try_lock(&file, LockMode::Exclusive).map_err(readers.system("flock"))? {
+    let locked = match system.try_lock(&file, LockMode::Exclusive) {
+        // Readers refuse such a filesystem, which may need a writable descriptor for the exclusive kernel lock.
+        Err(_) | Ok(TryLock::Unsupported) if system.fs_kind(&file) == FsKind::Shared => return Ok(()),
+        locked => locked.map_err(readers.system("flock"))?,
+    };
+    match locked {
         TryLock::Acquired if access == Access::Read => system.unlock(&file),
         TryLock::Acquired => {}
         TryLock::WouldBlock => {
@@ -67,7 +68,11 @@ pub(super) fn check_readers_file<S: System>(
                 Retry::HeldByReaders.into()
             });
         }
-        TryLock::Unsupported => return Ok(()),
+        // A shortage of memory, too, is reported like that.
+        TryLock::Unsupported => {
+            let reason = "the kernel lock of its readers cannot be checked";
+            return Err(Error::Unsupported { path: target.path.clone(), reason }.into());
+        }
     }
     if stat_if_current(system, &readers, id)?.is_none() {
         return Err(Retry::Vanished.into());

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use super::await_readers::check_readers;
 use super::error::Error;
 use super::existing::{Classified, classify, classify_busy, open_existing};
-use super::file::{not_a_file, overwrite, read, stat_if_current, stays};
+use super::file::{cut, not_a_file, overwrite, read, stat_if_current, stays};
 use super::judge::Verdict;
 use super::readers::stat_readers;
 use super::record::{Content, RELEASED};
@@ -28,11 +28,8 @@ pub fn break_lock<S: System>(system: &S, target: &Target, force: bool) -> Result
         return Ok(remove_readers(system, target)? || is_removed);
     }
     RetryBudget::default().repeat(system, target, |budget| {
-        let is_removed = break_stale(system, target, budget)?;
-        if !is_removed {
-            check_readers(system, target, budget, Access::ReadWrite)?;
-        }
-        Ok(is_removed)
+        check_readers(system, target, budget, Access::ReadWrite)?;
+        break_stale(system, target, budget)
     })
 }
 
@@ -82,7 +79,13 @@ fn break_stale<S: System>(system: &S, target: &Target, budget: &mut RetryBudget)
     match system.unlink(&target.path, stat.id) {
         Ok(unlinked) => is_removed(unlinked),
         Err(failed) if stays(&failed) && overwrite(system, &file, &RELEASED) => Ok(true),
-        Err(failed) => Err(target.failed(failed).into()),
+        Err(failed) => {
+            if stays(&failed) {
+                // A part of the text is not a lock record, and refuses every process.
+                let _ = cut(system, &file);
+            }
+            Err(target.failed(failed).into())
+        }
     }
 }
 
@@ -106,9 +109,12 @@ fn remove<S: System>(system: &S, target: &Target) -> Attempt<bool> {
     }
     if stat.links > 1
         && let Ok(Opened::File(file)) = system.open(path, Access::Read)
-        && !matches!(read(system, target, &file, &stat), Ok(Content::Record(_) | Content::Released))
     {
-        return Err(not_a_file(target, FileKind::HardLink).into());
+        match read(system, target, &file, &stat) {
+            Ok(Content::Record(_) | Content::Released) => {}
+            Ok(_) | Err(Error::NotAFile { .. }) => return Err(not_a_file(target, FileKind::HardLink).into()),
+            Err(error) => return Err(error.into()),
+        }
     }
     is_removed(system.unlink(path, stat.id).map_err(|failed| target.failed(failed))?)
 }

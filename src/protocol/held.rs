@@ -75,12 +75,13 @@ impl<F> Held<F> {
     }
 }
 
-/// Whether the file of the lock is open and named by the path.
+/// Whether the file of the lock is open and named by the path. If the path cannot be read, whether it has a name.
 pub fn is_held<S: System>(system: &S, held: &Held<S::File>) -> bool {
     held.is_open(system)
-        && system
-            .stat_path(&held.file_path())
-            .is_ok_and(|named| named.is_some_and(|named| named.id == held.id))
+        && match system.stat_path(&held.file_path()) {
+            Ok(named) => named.is_some_and(|named| named.id == held.id),
+            Err(_) => system.stat(&held.file).is_ok_and(|stat| stat.links > 0),
+        }
 }
 
 /// The previous holder of a lock that was taken over.

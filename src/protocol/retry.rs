@@ -51,8 +51,9 @@ impl PauseLimit {
     }
 }
 
-/// An empty file, and when it was first found, by [`System::monotonic`].
-pub type EmptyFile = Option<(FileId, Duration)>;
+/// An empty file, by its id and its modification time, and when it was first found, by [`System::monotonic`]. A new file
+/// can get the id of one that was removed.
+pub type EmptyFile = Option<((FileId, u64), Duration)>;
 
 /// The result of one attempt.
 pub(super) type Attempt<T> = Result<T, AttemptError>;
@@ -176,8 +177,8 @@ impl RetryBudget {
         }
         let now = system.monotonic();
         let first_seen = match self.empty_file {
-            Some((id, at)) if id == stat.id => at,
-            _ => self.empty_file.insert((stat.id, now)).1,
+            Some((file, at)) if file == (stat.id, stat.modified) => at,
+            _ => self.empty_file.insert(((stat.id, stat.modified), now)).1,
         };
         now.saturating_sub(first_seen) < CREATION_GRACE
     }
@@ -209,7 +210,7 @@ impl RetryBudget {
 
     /// The reason to refuse before the end of [`CREATION_GRACE`]: the kernel lock of the empty file is held.
     fn locked_without_record<S: System>(&self, system: &S, target: &Target) -> Option<String> {
-        let (id, first_seen) = self.empty_file?;
+        let ((id, _), first_seen) = self.empty_file?;
         let is_late = system.monotonic().saturating_sub(first_seen) >= RECORD_WRITE_LIMIT;
         is_late.then(|| lock_owner(system, target, id)).flatten().map(|owner| without_record(Some(owner)))
     }
@@ -259,7 +260,12 @@ impl RetryBudget {
     }
 
     /// Pauses before the next attempt, or returns the error if there is none.
-    fn pause<S: System>(&mut self, system: &S, target: &Target, failed: AttemptError) -> Result<(), Error> {
+    pub(super) fn pause<S: System>(
+        &mut self,
+        system: &S,
+        target: &Target,
+        failed: AttemptError,
+    ) -> Result<(), Error> {
         let (retry, error) = match failed {
             AttemptError::Refused(Refusal { holder, reason }) => {
                 return Err(target.contention(holder, reason));

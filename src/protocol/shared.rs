@@ -5,7 +5,9 @@
 //! and an owner that acquire at the same time, at least one finds the other.
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::mem;
+use std::path::Path;
 
 use super::error::Error;
 use super::file::{not_a_file, stat_if_current};
@@ -14,7 +16,7 @@ use super::inspect::{LockState, inspect_path};
 use super::record::Record;
 use super::retry::{Attempt, AttemptError, Refusal, Retry, RetryBudget};
 use super::target::{Target, readers_of, system_error};
-use crate::platform::{Access, FileKind, FsKind, LockMode, Opened, Stat, System, TryLock};
+use crate::platform::{Access, FileId, FileKind, FsKind, LockMode, Opened, Stat, System, TryLock};
 
 /// One attempt to acquire in shared mode.
 pub(super) fn acquire_shared<S: System>(
@@ -80,8 +82,10 @@ fn open_or_create<S: System>(
 ) -> Attempt<(S::File, Stat)> {
     if let Some(file) = system.create(&readers.path).map_err(readers.system("open"))? {
         let stat = system.stat(&file).map_err(readers.system("fstat"))?;
-        if stat.mode & readers.mode != readers.mode {
-            system.set_mode(&file, readers.mode).map_err(readers.system("fchmod"))?;
+        if let Err(error) = complete_mode(system, readers, &file, &stat) {
+            // Without this mode it would refuse other users.
+            remove_unused(system, &readers.path, &file, stat.id);
+            return Err(readers.system("fchmod")(error).into());
         }
         return Ok((file, stat));
     }
@@ -102,8 +106,26 @@ fn open_or_create<S: System>(
         FileKind::File if !is_trusted(system, readers, &stat) => {
             Err(not_a_file(readers, FileKind::Planted).into())
         }
-        FileKind::File => Ok((file, stat)),
+        FileKind::File => {
+            // Its creator may have ended before it set the mode. Only the owner of the file can do this.
+            let _ = complete_mode(system, readers, &file, &stat);
+            Ok((file, stat))
+        }
         kind => Err(not_a_file(readers, kind).into()),
+    }
+}
+
+/// Sets the mode of the file if it lacks permissions.
+fn complete_mode<S: System>(system: &S, readers: &Target, file: &S::File, stat: &Stat) -> io::Result<()> {
+    if stat.mode & readers.mode == readers.mode { Ok(()) } else { system.set_mode(file, readers.mode) }
+}
+
+/// Removes the file of the readers if there is none.
+fn remove_unused<S: System>(system: &S, readers: &Path, file: &S::File, id: FileId) {
+    if matches!(system.try_lock(file, LockMode::Exclusive), Ok(TryLock::Acquired)) {
+        // An empty file that stays refuses no process.
+        let _ = system.unlink(readers, id);
+        system.unlock(file);
     }
 }
 
@@ -128,10 +150,6 @@ pub(super) fn release_shared<S: System>(system: &S, held: Held<S::File>) -> Resu
         Some(_) => return Err(Error::Lost { path, reason: NAMES_ANOTHER }),
         None => return Err(Error::Lost { path, reason: NAMES_NONE }),
     }
-    if matches!(system.try_lock(&file, LockMode::Exclusive), Ok(TryLock::Acquired)) {
-        // An empty file that stays refuses no process.
-        let _ = system.unlink(&readers, id);
-        system.unlock(&file);
-    }
+    remove_unused(system, &readers, &file, id);
     Ok(())
 }

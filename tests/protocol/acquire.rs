@@ -289,6 +289,34 @@ fn new_empty_files_delay_a_call_by_2_s() {
 }
 
 #[test]
+fn a_new_file_with_the_same_inode_has_its_own_grace() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(b"", 0);
+    let mut empty_file = None;
+    let mut attempt =
+        || acquire_with(&one, &target(), 0, PauseLimit::Until(one.monotonic()), &mut empty_file);
+    assert!(is_contention(attempt(), None));
+    world.pass(1900);
+    world.renew();
+    world.pass(200);
+    assert!(is_contention(attempt(), None), "its creator lives");
+    world.pass(1900);
+    assert!(attempt().unwrap().taken_over.is_some());
+}
+
+#[test]
+fn a_lock_whose_path_cannot_be_read_is_held_while_its_file_has_a_name() {
+    let world = World::new();
+    let one = world.process(1);
+    let held = acquire(&one, &target(), 0).unwrap();
+    world.fail("lstat", EACCES);
+    assert!(is_held(&one, &held));
+    world.remove();
+    assert!(!is_held(&one, &held));
+}
+
+#[test]
 fn a_creator_has_20_ms_to_write_its_record() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));

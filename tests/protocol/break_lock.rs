@@ -4,7 +4,7 @@ use reconcile_lock::LockState;
 use reconcile_lock::protocol::{acquire, break_lock, inspect};
 
 use crate::world::{World, target};
-use crate::{EACCES, EBUSY, LEGACY_DEAD, is_contention, is_system};
+use crate::{EACCES, EBUSY, EIO, LEGACY_DEAD, is_contention, is_system};
 
 #[test]
 #[cfg(unix)]
@@ -17,6 +17,27 @@ fn a_stale_lock_is_broken_in_place_without_unlink() {
     assert_eq!(inspect(&one, &target()).unwrap().state, LockState::Free);
     assert!(!break_lock(&one, &target(), false).unwrap(), "nothing is left to break");
     assert!(is_system(break_lock(&one, &target(), true), "unlink", EBUSY), "force does not write");
+}
+
+#[test]
+fn a_break_that_cannot_mark_the_file_cuts_it() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(LEGACY_DEAD, 60_000);
+    world.fail("unlink", EBUSY);
+    world.write_only(300);
+    assert!(is_system(break_lock(&one, &target(), false), "unlink", EBUSY));
+    assert_eq!(world.content().map(|content| content.len()), Some(1));
+}
+
+#[test]
+fn a_forced_break_reports_that_it_cannot_read_a_linked_file() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(LEGACY_DEAD, 60_000);
+    world.link();
+    world.fail("read", EIO);
+    assert!(is_system(break_lock(&one, &target(), true), "read", EIO));
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod break_lock;
 mod files;
 mod inspect;
 mod kernel_locks;
+mod readers;
 mod release;
 mod take_over;
 #[allow(dead_code, reason = "each test needs a part of it")]

@@ -91,7 +91,8 @@ fn a_take_over_whose_recheck_fails_does_not_block_others() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     world.put(LEGACY_DEAD, 0);
-    world.before("pause", |world| world.fail("lstat", EIO));
+    // The first call is the pause.
+    world.before("pause", |world| world.fail_call(1, EIO));
     assert!(is_system(acquire(&one, &target(), 0), "lstat", EIO));
     world.clear_failures();
     assert!(acquire(&two, &target(), 0).unwrap().taken_over.is_some());
@@ -218,4 +219,28 @@ fn a_record_of_another_mount_is_stale_with_server_locks() {
     assert!(is_contention(acquire(&one, &target(), 0), Some(77)));
     world.share_by_server();
     assert!(acquire(&one, &target(), 0).unwrap().taken_over.is_some());
+}
+
+#[test]
+fn a_partial_write_that_cannot_be_read_is_cut() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(LEGACY_DEAD, 60_000);
+    world.before("write", |world| {
+        world.write_only(400);
+        world.fail("read", EIO);
+    });
+    assert!(is_system(acquire(&one, &target(), 0), "write", 27));
+    assert_eq!(world.content().map(|content| content.len()), Some(1));
+}
+
+#[test]
+fn a_linked_file_is_not_recreated_without_its_recheck() {
+    let world = World::new();
+    let one = world.process(1);
+    world.put(LEGACY_DEAD, 60_000);
+    world.link();
+    // The first call is the pause.
+    world.before("pause", |world| world.fail_call(1, EIO));
+    assert!(is_system(acquire(&one, &target(), 0), "lstat", EIO));
 }

@@ -159,6 +159,12 @@ impl World {
         self.at_path(|inode| inode.links += 1);
     }
 
+    /// Replaces the file at the path by an empty one that gets its inode.
+    pub fn renew(&self) {
+        let clock = self.state().clock;
+        self.at_path(|inode| (inode.data, inode.modified) = (Vec::new(), clock));
+    }
+
     /// Removes the original of a file that is mounted at the path.
     pub fn remove_original(&self) {
         self.at_path(|inode| inode.links = 0);

@@ -3,6 +3,8 @@
 
 use std::os::fd::OwnedFd;
 
+use crate::platform::unix::retried;
+
 const NFS: u32 = 0x6969;
 const CEPH: u32 = 0x00C3_6400;
 /// `cifs` and `smb2` of `linux/magic.h`.
@@ -31,7 +33,7 @@ fn has_type(file: &OwnedFd, is_it: fn(u32) -> bool) -> bool {
         clippy::unnecessary_cast,
         reason = "the width and the sign of `f_type` differ by architecture, its low 32 bits do not"
     )]
-    rustix::fs::fstatfs(file).is_ok_and(|stat| is_it(stat.f_type as u32))
+    retried(|| rustix::fs::fstatfs(file)).is_ok_and(|stat| is_it(stat.f_type as u32))
 }
 
 fn has_locks_at_server(magic: u32) -> bool {

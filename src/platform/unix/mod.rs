@@ -36,7 +36,7 @@ impl Os {
 }
 
 /// Repeats a call that a signal interrupted; the bound prevents an endless loop on a faulty system.
-fn retried<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+pub(super) fn retried<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     const MAX: u32 = 1000;
     for _ in 0..MAX {
         match call() {
