@@ -116,7 +116,7 @@ function untrack(id: number | undefined, error?: unknown): void {
   heldLocks.delete(id)
   releaseExitHook()
   if (isLoss(error)) markLost(lock, error)
-  else publishEnded(lock)
+  else if (isUnreported(lock)) publishEnded(lock)
 }
 
 function findIdByPath(path: string): number | undefined {

@@ -4,6 +4,7 @@ import type { Holder, Lock as PublicLock, TakenOver } from '../index.js'
 import { type HeldLock, held } from './held-locks.js'
 import { native, resultOf, settled } from './native.js'
 import { targetOptions } from './options.js'
+import { NativePromise } from './shared/globals.js'
 import { DESCRIPTOR } from './shared/inherit.js'
 
 let identity: Holder | undefined
@@ -95,8 +96,10 @@ class Lock implements PublicLock {
     const id = (lock as Lock).#id
     try {
       await settled(native.rollBack(id))
-    } finally {
       held.untrack(id)
+    } catch (error) {
+      held.untrack(id, error)
+      throw error
     }
   }
 
@@ -160,9 +163,14 @@ async function releaseLock(...args: unknown[]): Promise<void> {
   const lock = lockIn(args)
   if (lock) return lock.release()
   const { cwd, file } = targetOptions('releaseLock', args)
-  const known = held.get(resultOf(native.findHeld(cwd, file))) ?? releasingAt(cwd, file)
+  const known = held.get(resultOf(native.findHeld(cwd, file)))
   if (known) return known.release()
   if (isReturning(cwd, file)) return
+  // A lock of the same file, by another name of its directory, can be held since a release has begun.
+  await NativePromise.all([releasingAt(cwd, file)?.release(), releaseAt(cwd, file)])
+}
+
+async function releaseAt(cwd: string | undefined, file: string | undefined): Promise<void> {
   try {
     held.untrack((await settled(native.release(cwd, file))) ?? undefined)
   } catch (error) {

@@ -1,15 +1,22 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { rmSync, writeFileSync } from 'node:fs'
+import { renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { acquireLock, acquireLockSync, type LockChannels, releaseLock, releaseLockSync } from 'reconcile-lock'
+import {
+  acquireLock,
+  acquireLockSync,
+  type LockChannels,
+  releaseLock,
+  releaseLockSync,
+  withLock,
+} from 'reconcile-lock'
 import { Peer } from '../support/child.mjs'
 import { deadPid, directory, isWindows, leave, rejection } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
-import { sleep } from '../support/time.mjs'
+import { sleep, until } from '../support/time.mjs'
 import { begin } from '../support/waits.mjs'
 import { noDeletion } from '../support/wine.mjs'
 
@@ -126,6 +133,38 @@ test(
       )
       rmSync(path)
     }
+  }),
+)
+
+test(
+  'a lost lock that is rolled back is not published as released',
+  knownFailure(noDeletion, async (t) => {
+    const cwd = directory(t)
+    const peer = new Peer(t)
+    await peer.ask({ do: 'acquire', cwd, options: { file: 'b' } })
+    const { events } = listen(t, cwd)
+    const onWait = () => rmSync(join(cwd, 'a'), { force: true })
+    await rejection(withLock(() => {}, [{ file: 'a' }, { file: 'b' }], { cwd, timeout: 100, onWait }))
+    const ofA = events.filter(({ path }) => String(path).endsWith('a')).map(({ name }) => name)
+    assert.deepEqual(ofA, ['acquired', 'lost'])
+  }),
+)
+
+test(
+  'a lock that was reported lost is not published as released',
+  knownFailure(noDeletion, async (t) => {
+    const cwd = directory(t)
+    const { events } = listen(t, cwd)
+    const lock = await acquireLock(cwd)
+    const { signal } = lock
+    renameSync(lock.path, join(cwd, 'moved'))
+    await until(() => signal.aborted, 'the loss is noticed')
+    renameSync(join(cwd, 'moved'), lock.path)
+    await lock.release()
+    assert.deepEqual(
+      events.map(({ name }) => name),
+      ['acquired', 'lost'],
+    )
   }),
 )
 

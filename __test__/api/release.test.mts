@@ -222,6 +222,23 @@ test(
   }),
 )
 
+test(
+  'releaseLock finds a lock beside a pending release',
+  knownFailure(noLinks, async (t) => {
+    const cwd = directory(t)
+    const [real, link] = [join(cwd, 'real'), join(cwd, 'link')]
+    fs.mkdirSync(real)
+    fs.symlinkSync('real', link)
+    const first = await acquireLock(real)
+    const pending = first.release()
+    const second = acquireLockSync({ cwd: link, timeout: 10_000 })
+    await releaseLock(real)
+    assert.equal(second.isHeld(), false)
+    await pending
+    assert.deepEqual(fs.readdirSync(real), [])
+  }),
+)
+
 test('isHeld has no side effects', async (t) => {
   const cwd = directory(t)
   const lock = await acquireLock(cwd)

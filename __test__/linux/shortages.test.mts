@@ -80,6 +80,28 @@ test('a call behind a waiter retries while descriptors are short', async (t) => 
   assert.equal(await program.answer(), 'acquired')
 })
 
+test(
+  'a shortage at the first call does not shorten later records',
+  knownFailure(short, async (t) => {
+    const program = begin(
+      t,
+      directory(t),
+      `const fs = require('node:fs')
+      const open = []
+      try { for (;;) open.push(fs.openSync('/dev/null')) } catch {}
+      let code
+      try { lock.acquireLockSync(cwd) } catch (error) { code = error.code }
+      for (const file of open) fs.closeSync(file)
+      const { path } = lock.acquireLockSync(cwd)
+      say([code, Object.keys(JSON.parse(fs.readFileSync(path, 'utf8')))])`,
+    )
+    program.limit(64)
+    const [code, keys] = await program.answer()
+    assert.equal(code, 'EMFILE')
+    for (const key of ['bootId', 'startTime', 'pidNs']) assert.ok(keys.includes(key), `${keys}`)
+  }),
+)
+
 const skip = await cannotAttach()
 
 for (const code of ['ENFILE', 'ENOMEM']) {
