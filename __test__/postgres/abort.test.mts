@@ -1,13 +1,14 @@
 // Aborts in the middle of an acquire; a client that reports its queries makes each moment reproducible.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import { text } from 'node:stream/consumers'
 import { after, before, test } from 'node:test'
 import pg from 'pg'
 import { type PostgresOptions, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
-import { until } from '../support/time.mjs'
+import { DEADLINE, until } from '../support/time.mjs'
 import { Member } from './backend.mjs'
 import { watched } from './client.mjs'
 import { Postgres } from './postgres.mjs'
@@ -193,4 +194,19 @@ test('an aborted call beyond maxConnections lets the process end', async () => {
       abort.abort()
     })`
   assert.deepEqual(await outcomeOf(program), [null, 'AbortError\n'])
+})
+
+test('a subscriber aborts a call that is refused beside a waiting one', async (t) => {
+  const locks = postgresLocks({ connectionString: postgres.url() })
+  t.after(() => locks.close())
+  const held = await locks.acquireLock('refused')
+  const waiting = locks.acquireLock({ name: 'refused', timeout: DEADLINE })
+  await postgres.queues(1)
+  const abort = new AbortController()
+  const onContended = () => abort.abort(reason)
+  subscribe('reconcile-lock:contended', onContended)
+  t.after(() => unsubscribe('reconcile-lock:contended', onContended))
+  assert.equal(await rejection(locks.acquireLock({ name: 'refused', signal: abort.signal })), reason)
+  await held.release()
+  await (await waiting).release()
 })

@@ -278,7 +278,7 @@ for (const kind of kinds) {
     assert.deepEqual(await states(), ['held', 'free'])
     const twice = await rejection(locks.withLocks(() => {}, [name, name]))
     assert.equal(twice.code, 'ERR_INVALID_ARG_VALUE')
-    assert.equal((await rejection(locks.withLocks(() => {}, []))).code, 'ERR_INVALID_ARG_TYPE')
+    assert.equal((await rejection(locks.withLocks(() => {}, []))).code, 'ERR_INVALID_ARG_VALUE')
     await other.asks('release', { name: names[0] })
   })
 

@@ -8,6 +8,10 @@ export class Line {
   readonly #close: () => void
   readonly #sockets: Set<Socket>
   isSilent = false
+  /** Changes what the server sends. */
+  rewrite = (bytes: Buffer): Buffer => bytes
+  /** The connections whose answers and ends are dropped, by their number from 0. */
+  readonly silent = new Set<number>()
   /** The delay of data to the server, in milliseconds. */
   latency = 0
 
@@ -19,7 +23,10 @@ export class Line {
 
   static async start(t: TestContext, to: number): Promise<Line> {
     const sockets = new Set<Socket>()
+    let connections = 0
     const server = createServer({ allowHalfOpen: true }, (near) => {
+      const number = connections++
+      const isSilent = (end: Socket) => line.isSilent || (end === far && line.silent.has(number))
       const far = connect({ port: to, host: '127.0.0.1', allowHalfOpen: true })
       for (const [from, into] of [
         [near, far],
@@ -27,9 +34,10 @@ export class Line {
       ] as const) {
         sockets.add(from)
         const late = (act: () => unknown) => setTimeout(act, from === near ? line.latency : 0)
-        from.on('data', (bytes) => line.isSilent || late(() => into.write(bytes)))
-        from.on('end', () => line.isSilent || late(() => into.end()))
-        from.on('error', () => into.destroy())
+        const changed = (bytes: Buffer) => (from === far ? line.rewrite(bytes) : bytes)
+        from.on('data', (bytes) => isSilent(from) || late(() => into.write(changed(bytes))))
+        from.on('end', () => isSilent(far) || late(() => into.end()))
+        from.on('error', () => line.silent.has(number) || into.destroy())
         from.on('close', () => sockets.delete(from))
       }
     })

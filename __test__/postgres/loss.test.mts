@@ -12,7 +12,7 @@ import { DEADLINE, sleep, until } from '../support/time.mjs'
 import { Member } from './backend.mjs'
 import { watched } from './client.mjs'
 import { Line } from './line.mjs'
-import { Postgres, USER } from './postgres.mjs'
+import { PASSWORD, Postgres, USER } from './postgres.mjs'
 import { quickest } from './quickest.mjs'
 
 let postgres: Postgres
@@ -478,3 +478,74 @@ function outputUntilKill(text: string): string {
     return (error as { stdout: string }).stdout.trim()
   }
 }
+
+test('withLock does not roll back a lock that was released', async (t) => {
+  const [other, locks] = [locksOf(t), locksOf(t)]
+  await other.acquireLock('rolled back')
+  await terminate('rolled back')
+  const awaited = await other.acquireLock('unavailable')
+  const both = rejection(locks.withLock(() => {}, ['rolled back', 'unavailable'], { timeout: 1500 }))
+  await postgres.queues(1)
+  await locks.releaseLock('rolled back')
+  const lock = await locks.acquireLock('in the same session')
+  assert.equal((await both).code, 'E_LOCK_CONTENTION')
+  await lock.confirm()
+  assert.equal(lock.isHeld(), true)
+  await lock.release()
+  await awaited.release()
+})
+
+test('a session that was lost while idle does not keep its lock', async (t) => {
+  const line = await Line.start(t, postgres.port)
+  const locks = locksOf(t, {
+    url: postgres.url('ledger', USER, PASSWORD, line.port),
+    sessionTimeout: SESSION_TIMEOUT,
+  })
+  for (const lock of [await locks.acquireLock('idle'), await locks.acquireLock('idle too')])
+    await lock.release()
+  line.silent.add(0)
+  const lock = await locks.acquireLock({ name: 'kept', timeout: DEADLINE })
+  await lock.release()
+})
+
+test('a translated message ends the session, too', async (t) => {
+  const line = await Line.start(t, postgres.port)
+  line.rewrite = (bytes) => Buffer.from(bytes.toString('latin1').replace('SFATAL', 'STODLI'), 'latin1')
+  const lock = await locksOf(t, { url: postgres.url('ledger', USER, PASSWORD, line.port) }).acquireLock(
+    'translated',
+  )
+  const blocking = new pg.Client({ connectionString: postgres.url() })
+  await blocking.connect()
+  await blocking.query(`BEGIN; SELECT FROM reconcile_lock WHERE name = 'translated' FOR UPDATE`)
+  const released = rejection(lock.release())
+  const blocked = () => superuser('SELECT FROM pg_locks WHERE NOT granted')
+  await until(async () => (await blocked()).length > 0, 'the release waits for the row')
+  await terminate('translated')
+  assert.equal((await released).code, 'E_LOCK_LOST')
+  assert.equal(lock.signal.aborted, true)
+  await blocking.end()
+})
+
+test('releases of lost locks share one connection', async (t) => {
+  let [open, most] = [0, 0]
+  const connect = () => {
+    const client = new pg.Client({ connectionString: postgres.url() })
+    open += 1
+    most = Math.max(most, open)
+    client.once('end', () => {
+      open -= 1
+    })
+    return client
+  }
+  const locks = postgresLocks({ connect, ...BY_MESSAGE })
+  t.after(() => locks.close())
+  const acquire = (kind: string) =>
+    Promise.all(Array.from({ length: 10 }, (_, number) => locks.acquireLock(`${kind} ${number}`)))
+  const lost = await acquire('lost')
+  for (const { name } of lost) await terminate(name)
+  for (const lock of lost) await untilAborted(lock)
+  const held = await acquire('held')
+  await Promise.allSettled(lost.map((lock) => lock.release()))
+  assert.ok(most <= 11, `${most} connections were open`)
+  for (const lock of held) await lock.release()
+})

@@ -8,7 +8,8 @@ import { rejection } from '../support/directory.mjs'
 import { until } from '../support/time.mjs'
 import { Member } from './backend.mjs'
 import { watching } from './client.mjs'
-import { Postgres } from './postgres.mjs'
+import { Line } from './line.mjs'
+import { PASSWORD, Postgres, USER } from './postgres.mjs'
 
 let postgres: Postgres
 before(async () => {
@@ -250,4 +251,33 @@ test('a wait ends with its session after pool.end()', async (t) => {
   assert.equal((await waiting).code, 'ERR_INVALID_STATE')
   await end
   await lock.release()
+})
+
+test('a client that fails when the pool lends it ends no process', async (t) => {
+  const { pool } = pooled(t)
+  // As `pg`, if the start of the session and its end are in one packet.
+  const lend = (done: (error: Error | undefined, client?: pg.PoolClient) => void) =>
+    pool.connect((error, client) => {
+      done(error, client)
+      client?.emit('error', Object.assign(new Error('terminating connection'), { code: '57P01' }))
+    })
+  const connect = (done?: Parameters<typeof lend>[0]) =>
+    done
+      ? lend(done)
+      : new Promise<pg.PoolClient>((resolve, reject) =>
+          lend((error, client) => (client ? resolve(client) : reject(error))),
+        )
+  const locks = postgresLocks({ pool: { totalCount: 0, connect } as never })
+  await (await locks.acquireLock('lent')).release()
+})
+
+test('a client that returns to its pool is not in use', async (t) => {
+  const line = await Line.start(t, postgres.port)
+  line.latency = 40
+  const { locks } = pooled(
+    t,
+    { connectionString: postgres.url('ledger', USER, PASSWORD, line.port), max: 5 },
+    { maxConnections: 1 },
+  )
+  for (let round = 0; round < 4; round += 1) await (await locks.acquireLock('returned')).release()
 })

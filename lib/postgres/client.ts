@@ -69,11 +69,36 @@ async function open(settings: Settings): Promise<Connection> {
 
 type Pool = NonNullable<Settings['pool']>
 
+type PoolClient = Awaited<ReturnType<Pool['connect']>> & Insides
+
+const ignore = () => {}
+
+/**
+ * Borrows a client, and gives it a listener for errors by the callback of `pg`. The session can end before code that awaits
+ * a promise runs, and an error without a listener ends the process.
+ */
+const listened = (pool: Pool): Promise<PoolClient> =>
+  new Promise((resolve, reject) => {
+    const lend = (client: PoolClient) => {
+      client.on('error', ignore)
+      resolve(client)
+    }
+    const { connect }: { connect(done: (error?: Error, client?: PoolClient) => void): unknown } = pool
+    const promise = connect.call(pool, (error, client) => (client ? lend(client) : reject(error)))
+    // Other pools know no callback.
+    if (promise) (promise as Promise<PoolClient>).then(lend, reject)
+  })
+
+const giveBack = (client: PoolClient, error?: Error) => {
+  client.removeListener?.('error', ignore)
+  client.release(error)
+}
+
 async function borrow(pool: Pool, connectTimeout: number): Promise<Connection> {
-  const connecting = pool.connect()
+  const connecting = listened(pool)
   try {
     const what = 'The pool has given no client'
-    const client: Awaited<typeof connecting> & Insides = await within(connecting, connectTimeout, what)
+    const client = await within(connecting, connectTimeout, what)
     const timeout = client.connectionParameters?.query_timeout
     if (client.connectionParameters) client.connectionParameters.query_timeout = 0
     let isBack = false
@@ -81,7 +106,7 @@ async function borrow(pool: Pool, connectTimeout: number): Promise<Connection> {
       if (isBack) return
       isBack = true
       if (client.connectionParameters) client.connectionParameters.query_timeout = timeout
-      client.release(error)
+      giveBack(client, error)
     }
     let isDiscarded = false
     const discard = () => {
@@ -100,7 +125,7 @@ async function borrow(pool: Pool, connectTimeout: number): Promise<Connection> {
     return { client, isBorrowed: true, close: async () => returnClient(), end, destroy }
   } catch (error) {
     // A late client goes back to the pool.
-    connecting.then((client) => client.release()).catch(() => {})
+    connecting.then((client) => giveBack(client)).catch(() => {})
     throw isEnded(pool) ? ended(error) : coded(error, SQLSTATE.cannotConnect)
   }
 }

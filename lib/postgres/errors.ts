@@ -23,6 +23,10 @@ export const codeOf = (error: unknown): string | undefined => {
   return typeof code === 'string' ? code : undefined
 }
 
+/** Whether the server ends the session after the error. It translates the severity, but not the code. */
+export const endsSession = (error: unknown): boolean =>
+  (error as { severity?: unknown }).severity === 'FATAL' || /^(57P0[1-5]|25P0[34])$/.test(codeOf(error) ?? '')
+
 /** Of `connect` alone: the server is down and has no Unix socket, the queue of the socket is full, no port is free. */
 const isFailedConnect = (error: unknown): boolean =>
   /^(ENOENT|EAGAIN|EADDRNOTAVAIL)$/.test(codeOf(error) ?? '') &&

@@ -159,7 +159,8 @@ export class HeldLock {
   static async rollBack(lock: PostgresLock): Promise<void> {
     const mine = lock as unknown as HeldLock
     const { session, sessions, table, key, recorded } = mine.#acquired
-    if (mine.shared || mine.signal.aborted || !recorded.previousHolder) return mine.release()
+    if (mine.#isReleased || mine.shared || mine.signal.aborted || !recorded.previousHolder)
+      return mine.release()
     mine.#isReleased = true
     held.untrack(mine)
     session.markBusy()

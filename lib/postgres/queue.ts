@@ -213,7 +213,10 @@ export class NameQueue {
     const { sessionTimeout, connectTimeout } = this.#sessions.settings
     // A silent session must not keep the queue from a new connection: the attempt does not wait for the lock.
     const limit = Math.min(sessionTimeout / 4, connectTimeout)
-    const first = (session: Session) => this.#try(session, limit)
+    const first = async (session: Session) => {
+      await this.#sessions.endLost(session, limit)
+      return this.#try(session, limit)
+    }
     const wait = Math.max(RETURN_GRACE_MS, latest - monotonic())
     return this.#sessions.checkOut(first, wait, (endWait) => this.#onSessionWait(endWait))
   }
@@ -260,6 +263,7 @@ export class NameQueue {
     const milliseconds = Math.ceil(Math.max(1, Math.min(slice, next - now)))
     const { sessionTimeout } = this.#sessions.settings
     try {
+      await this.#sessions.endLost(session)
       return await session.query<boolean>(
         this.#lockWithin(this.key, halves(this.key), milliseconds, this.#turn, sessionTimeout),
         undefined,
@@ -276,7 +280,10 @@ export class NameQueue {
       if (code !== SQLSTATE.insufficientPrivilege && code !== SQLSTATE.undefinedObject) throw error
       // This role may not use PL/pgSQL, or the database does not have it.
       await delay(milliseconds)
-      return this.#try(session)
+      const isAcquired = await this.#try(session)
+      // An earlier slice may have left it.
+      if (isAcquired && this.#awaitsReaders) await this.#endTurn(session)
+      return isAcquired
     }
   }
 

@@ -1,5 +1,6 @@
 import { clearTimeout, delay, MAX_TIMER_MS, monotonic, setTimeout } from '../shared/clock.js'
 import { LockError, lockError } from '../shared/errors.js'
+import { codeOf, SQLSTATE } from './errors.js'
 import { assertDedicatedSession } from './pooler.js'
 import { END_CHECK_MS, END_TIMEOUT_MS, Session } from './session.js'
 import type { Settings } from './settings.js'
@@ -24,6 +25,7 @@ export class SessionPool {
   readonly #waiters = new Set<Waiter>()
   /** Lost sessions that the server may still have. */
   readonly #lost = new Set<Session>()
+  #ending: Promise<void> | undefined
   #open = 0
   #keepsSessions: Promise<void> | undefined
   #hasWarned = false
@@ -158,7 +160,7 @@ export class SessionPool {
       if (session.hasPooler) await this.#proveSessions(session)
       await session.prepare()
       this.#warn(session)
-      await this.#endLost(session)
+      await this.endLost(session)
       return session
     } catch (error) {
       session.destroy()
@@ -201,6 +203,11 @@ export class SessionPool {
   }
 
   #keepIdle(session: Session): void {
+    if (this.settings.pool) {
+      // The pool bounds its clients. The return of one takes a query, for which the next call must not wait.
+      session.onceEnded = () => {}
+      this.#free()
+    }
     if (this.#idle.size >= MAX_IDLE || this.settings.pool) return void session.close()
     session.markIdle()
     const timer = setTimeout(() => void session.close(), IDLE_TIMEOUT_MS)
@@ -214,7 +221,16 @@ export class SessionPool {
   async terminate(session: Session): Promise<void> {
     session.destroy()
     this.#lost.add(session)
-    // Beyond `maxConnections`: other calls may wait for the lock that the session holds.
+    while (this.#lost.has(session)) {
+      this.#ending ??= this.#endAllLost().finally(() => {
+        this.#ending = undefined
+      })
+      await this.#ending
+    }
+  }
+
+  /** By one connection beyond `maxConnections`: other calls may wait for the locks that these sessions hold. */
+  async #endAllLost(): Promise<void> {
     const other = await this.#openOne()
     await other.close()
   }
@@ -225,18 +241,22 @@ export class SessionPool {
     else await session.discard()
   }
 
-  async #endLost(session: Session): Promise<void> {
+  /**
+   * Ends lost sessions on the server by another one: they may hold the lock that its call waits for.
+   * @param silence how long the server may not answer
+   */
+  async endLost(session: Session, silence?: number): Promise<void> {
     const end = monotonic() + END_TIMEOUT_MS
     for (const lost of this.#lost) {
       this.#lost.delete(lost)
       const { marks } = lost
       const statement = marks.length > 2 ? endMarkedSession : endSession
       try {
-        while ((await session.query<boolean>(statement, marks)) && monotonic() < end)
+        while ((await session.query<boolean>(statement, marks, 0, silence)) && monotonic() < end)
           await delay(END_CHECK_MS)
       } catch (error) {
-        // The next connection tries again.
-        if (session.isEnded) this.#lost.add(lost)
+        // The next session tries again, unless the role may not.
+        if (codeOf(error) !== SQLSTATE.insufficientPrivilege) this.#lost.add(lost)
         throw error
       }
     }

@@ -3,7 +3,7 @@ import type { PostgresStatement } from '../../postgres.js'
 import { clearTimeout, setTimeout } from '../shared/clock.js'
 import { lockError } from '../shared/errors.js'
 import { type Client, type Connection, connect, isInClear, keepAlive, serverUrlOf } from './client.js'
-import { coded, SQLSTATE, timedOut } from './errors.js'
+import { coded, endsSession, SQLSTATE, timedOut } from './errors.js'
 import { halves } from './key.js'
 import { orSilence } from './response-timer.js'
 import type { Settings } from './settings.js'
@@ -142,7 +142,7 @@ export class Session {
       return row === undefined ? (undefined as T) : JSON.parse(row.answer)
     } catch (error) {
       coded(error, SQLSTATE.connectionFailure)
-      if ((error as { severity?: unknown }).severity === 'FATAL') this.#ended(error as Error)
+      if (endsSession(error)) this.#ended(error as Error)
       throw this.#end ?? error
     }
   }
@@ -274,7 +274,7 @@ export function standby(serverUrl: string) {
   return lockError('E_LOCK_STANDBY', serverUrl, message, { recoverable: true })
 }
 
-const closed = () => new Error('the connection was closed')
+const closed = () => coded(new Error('the connection was closed'), SQLSTATE.connectionFailure) as Error
 
 const changed = () =>
   coded(new Error('a pooler has given the connection another session'), SQLSTATE.connectionFailure) as Error

@@ -22,8 +22,13 @@ export function abortable<T>(
   rollBack: (lock: T) => Promise<unknown>,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
+    const rollBackAcquired = async () => {
+      // A subscriber can abort the call during `acquire`, before its promise is there.
+      await undefined
+      return rollBack(await acquiring)
+    }
     const removeCallback = onAbort(signal, () => {
-      const rolledBack = acquiring.then(rollBack)
+      const rolledBack = rollBackAcquired()
       call.abort(rolledBack)
       releaseLateAcquire(rolledBack).then(() => reject(signal.reason))
     })
