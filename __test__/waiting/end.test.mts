@@ -14,6 +14,7 @@ import { begun, ended } from '../support/program.mjs'
 import { moreProcessorTime } from '../support/qemu.mjs'
 import { sleep } from '../support/time.mjs'
 import { type Outcome, ThreadWaiter, Waiter } from '../support/waiter.mjs'
+import { lateDeletion } from '../support/wine.mjs'
 import { median, within } from '../support/within.mjs'
 
 const PROMPT = 1000
@@ -223,20 +224,23 @@ test(
   }),
 )
 
-test('threads terminated while acquiring leave no lock', async (t) => {
-  const cwd = directory(t)
-  for (let round = 0; round < 30; round += 1) {
-    const holder = acquireLockSync(cwd)
-    const thread = new ThreadWaiter(t)
-    const form = round % 2 === 0 ? 'async' : 'sync'
-    await thread.begin({ cwd, form })
-    const end = thread.worker.terminate()
-    if (round % 3 > 0) await sleep(Math.random() * 4, 'each round releases at another moment')
-    holder.releaseSync()
-    await end
-    const lock = await acquireLock({ cwd, timeout: 20_000 })
-    assert.equal(lock.takenOver, undefined)
-    await lock.release()
-  }
-  assert.equal(existsSync(resolveLockPath(cwd)), false)
-})
+test(
+  'threads terminated while acquiring leave no lock',
+  knownFailure(lateDeletion, async (t) => {
+    const cwd = directory(t)
+    for (let round = 0; round < 30; round += 1) {
+      const holder = acquireLockSync(cwd)
+      const thread = new ThreadWaiter(t)
+      const form = round % 2 === 0 ? 'async' : 'sync'
+      await thread.begin({ cwd, form })
+      const end = thread.worker.terminate()
+      if (round % 3 > 0) await sleep(Math.random() * 4, 'each round releases at another moment')
+      holder.releaseSync()
+      await end
+      const lock = await acquireLock({ cwd, timeout: 20_000 })
+      assert.equal(lock.takenOver, undefined)
+      await lock.release()
+    }
+    assert.equal(existsSync(resolveLockPath(cwd)), false)
+  }),
+)

@@ -16,8 +16,10 @@ import {
 } from 'reconcile-lock'
 import { Peer } from '../support/child.mjs'
 import { directory, isWindows, rejection } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
 import { sleep } from '../support/time.mjs'
 import { begin } from '../support/waits.mjs'
+import { lateDeletion } from '../support/wine.mjs'
 import { within } from '../support/within.mjs'
 
 const FORMS = {
@@ -161,26 +163,29 @@ for (const [value, code] of [
     assert.deepEqual(readdirSync(cwd), [])
   })
 
-test('never more processes than slots, also after kills', async (t) => {
-  const file = join(directory(t), 'l')
-  const program = fileURLToPath(new URL('slots-process.mjs', import.meta.url))
-  const ends = [-1, -1, -1, -1, 7, 12].map(
-    (killedIn) =>
-      new Promise<string>((resolve) => {
-        const args = [program, file, '40', String(killedIn)]
-        execFile(process.execPath, args, (error, stdout, stderr) =>
-          resolve(error ? (error.signal ?? stderr) : stdout),
-        )
-      }),
-  )
-  const outputs = await Promise.all(ends)
-  // Windows has no signals.
-  const killed = isWindows ? '' : 'SIGKILL'
-  assert.deepEqual(outputs.slice(4), [killed, killed])
-  const most = outputs.slice(0, 4).map((output) => Number(/^l: at most (\d+)\n$/.exec(output)?.[1]))
-  // A busy machine may start one process after the other.
-  assert.ok(Math.max(...most) <= 3, outputs.join())
-})
+test(
+  'never more processes than slots, also after kills',
+  knownFailure(lateDeletion, async (t) => {
+    const file = join(directory(t), 'l')
+    const program = fileURLToPath(new URL('slots-process.mjs', import.meta.url))
+    const ends = [-1, -1, -1, -1, 7, 12].map(
+      (killedIn) =>
+        new Promise<string>((resolve) => {
+          const args = [program, file, '40', String(killedIn)]
+          execFile(process.execPath, args, (error, stdout, stderr) =>
+            resolve(error ? (error.signal ?? stderr) : stdout),
+          )
+        }),
+    )
+    const outputs = await Promise.all(ends)
+    // Windows has no signals.
+    const killed = isWindows ? '' : 'SIGKILL'
+    assert.deepEqual(outputs.slice(4), [killed, killed])
+    const most = outputs.slice(0, 4).map((output) => Number(/^l: at most (\d+)\n$/.exec(output)?.[1]))
+    // A busy machine may start one process after the other.
+    assert.ok(Math.max(...most) <= 3, outputs.join())
+  }),
+)
 
 test('releaseLock cannot release a slot before its call ends', async (t) => {
   for (let round = 0; round < 5; round += 1) {
