@@ -220,10 +220,11 @@ test(
     const { path } = lock.acquireLockSync(cwd)
     lock.acquireLockSync({ cwd, file: 'other.lock' })
     const { path: replaced } = lock.acquireLockSync({ cwd, file: 'replaced.lock' })
-    const { rmSync, writeFileSync } = require('node:fs')
+    const { renameSync, rmSync, writeFileSync } = require('node:fs')
     rmSync(path)
-    rmSync(replaced)
-    writeFileSync(replaced, '')`
+    // In one step: the loss can be noticed at any moment.
+    writeFileSync(cwd + '/new', '')
+    renameSync(cwd + '/new', replaced)`
     const output = printed(t, program)
     assert.equal(output.match(/^lost (?:\/|\w:).*json the path names no file now$/gm)?.length, 1, output)
     assert.match(output, /^lost .*replaced.lock the path names another file now$/m)
