@@ -50,7 +50,7 @@ test('missing bundlers are skipped, and fail a run under CI', (t) => {
     // Without npm.
     const options = { env: { PATH: home, CI }, encoding: 'utf8' } as const
     const { status, stdout } = spawnSync(process.execPath, [join(home, 'tools/bundlers.mjs')], options)
-    assert.match(stdout, /^SKIPPED, as npm: /m)
+    assert.match(stdout, /^SKIPPED, as spawnSync npm ENOENT: /m)
     assert.equal(status, expected)
   }
 })
