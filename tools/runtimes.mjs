@@ -39,12 +39,12 @@ function test({ name, kind, long: withLong, folders, ...runtime }) {
   const { missing, execPath } = installRuntime({ kind, ...runtime })
   if (missing) return { passed: 0, failed: 1, skipped: 0, failures: [`failed: ${name}: ${missing}`] }
   if (kind === 'postgres') {
-    const command = (file) => [process.execPath, ...testArguments.node(file)]
+    const command = (file, report) => [process.execPath, ...testArguments.node(file, report)]
     const place = { name, command, env: { RECONCILE_TEST_POSTGRES_BIN: dirname(execPath) } }
     const files = serverTests.map((name) => `postgres/${name}`)
     return runSuite({ ...place, concurrency: files.length }, files)
   }
-  const command = (file) => [execPath, ...testArguments[kind](file)]
+  const command = (file, report) => [execPath, ...testArguments[kind](file, report)]
   const isWanted = ({ development, long }, folder) =>
     !development && (withLong || !long) && (folders?.includes(folder) ?? true)
   return runSuite({ name, command }, testNames(isWanted, { server: installPostgres() }))
