@@ -19,6 +19,8 @@ native.setup(
 /** The result of a call of the addon. An array is a failure, and is thrown as an error of this realm. */
 export function resultOf<T>(outcome: T): Exclude<T, unknown[]> {
   if (Array.isArray(outcome)) throw errorOf(outcome)
+  // The addon has thrown an error, and the engine of a thread that is being terminated has dropped it: a loop must end.
+  if (outcome === undefined) throw new Error('this thread is being terminated')
   return outcome as Exclude<T, unknown[]>
 }
 

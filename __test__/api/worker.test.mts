@@ -207,3 +207,12 @@ for (const [how, code] of Object.entries({ 'process.exit(3)': 3, "throw new Erro
     ),
   )
 }
+
+test('an error that the engine drops ends a synchronous wait', (t) => {
+  // As in a thread that is being terminated.
+  const body = `
+    const native = require(Object.keys(require.cache).find((path) => path.endsWith('.node')))
+    native.acquireSync = () => {}
+    try { lock.acquireLockSync({ cwd, timeout: Infinity }) } catch (error) { console.log(error.message) }`
+  assert.equal(ended(t, directory(t), body).stdout, 'this thread is being terminated\n')
+})
