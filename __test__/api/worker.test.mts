@@ -212,7 +212,7 @@ test('an error that the engine drops ends a synchronous wait', (t) => {
   // As in a thread that is being terminated.
   const body = `
     const native = require(Object.keys(require.cache).find((path) => path.endsWith('.node')))
-    native.acquireSync = () => {}
+    native.acquireSync = native.waitSlice = () => {}
     try { lock.acquireLockSync({ cwd, timeout: Infinity }) } catch (error) { console.log(error.message) }`
   assert.equal(ended(t, directory(t), body).stdout, 'this thread is being terminated\n')
 })

@@ -15,9 +15,3 @@ export const fewHandles: KnownFailure = {
   why: 'wine 8 keeps each closed handle of a locked file until the lock ends, and has 20,000 for all processes',
   isHarmful: true,
 }
-
-export const lateDeletion: KnownFailure = {
-  platform: 'wine',
-  why: 'wine 8 keeps the name of a removed file until its last handle is closed, which takes longer on a busy machine',
-  sometimes: true,
-}

@@ -26,8 +26,8 @@ pub struct LockOptions {
     /// The whole text of the contention error.
     pub message: Cow<'static, str>,
     /// Whether processes of a legacy lock may use the file: one that writes its pid into it as JSON and takes no kernel
-    /// lock. `true` by default. With `false` a take-over skips its pause of 5 ms. A legacy process that does use the file can then remove a lock that was just
-    /// taken over.
+    /// lock. `true` by default. With `false` a take-over skips its pause of 5 ms. A legacy process that does use the file
+    /// can then remove a lock that was just taken over.
     pub legacy: bool,
     /// Whether an acquire syncs the record to the disk before it returns, so that a process after a power failure reads
     /// it; `false` by default. An acquire whose sync fails is rolled back and returns [`Error::System`]. On Windows it

@@ -260,12 +260,7 @@ impl RetryBudget {
     }
 
     /// Pauses before the next attempt, or returns the error if there is none.
-    pub(super) fn pause<S: System>(
-        &mut self,
-        system: &S,
-        target: &Target,
-        failed: AttemptError,
-    ) -> Result<(), Error> {
+    fn pause<S: System>(&mut self, system: &S, target: &Target, failed: AttemptError) -> Result<(), Error> {
         let (retry, error) = match failed {
             AttemptError::Refused(Refusal { holder, reason }) => {
                 return Err(target.contention(holder, reason));

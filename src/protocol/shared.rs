@@ -120,7 +120,7 @@ fn complete_mode<S: System>(system: &S, readers: &Target, file: &S::File, stat: 
     if stat.mode & readers.mode == readers.mode { Ok(()) } else { system.set_mode(file, readers.mode) }
 }
 
-/// Removes the file of the readers if there is none.
+/// Removes the file of the readers if no process has its kernel lock.
 fn remove_unused<S: System>(system: &S, readers: &Path, file: &S::File, id: FileId) {
     if matches!(system.try_lock(file, LockMode::Exclusive), Ok(TryLock::Acquired)) {
         // An empty file that stays refuses no process.
