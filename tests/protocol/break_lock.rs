@@ -20,6 +20,7 @@ fn a_stale_lock_is_broken_in_place_without_unlink() {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_break_that_cannot_mark_the_file_cuts_it() {
     let world = World::new();
     let one = world.process(1);
