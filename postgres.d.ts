@@ -244,7 +244,7 @@ export interface PostgresLocks {
    * order, which is the same for all calls, so that two of them cannot wait for each other. If it does not acquire one,
    * it releases the others and rejects.
    *
-   * @param targets Names, or objects with `name` and `message`. Two must not have one name.
+   * @param targets Names, or objects with `name` and `message`: at most `maxConnections`. Two must not have one name.
    * @param options For all locks. `timeout` is for all of them together.
    * @throws The errors of {@link PostgresLocks.acquireLock}, `fn` and {@link PostgresLock.release}.
    */

@@ -68,6 +68,14 @@ test('calls beyond maxConnections wait until their timeout', async (t) => {
   await Promise.all(again.map((lock) => lock.release()))
 })
 
+test('withLock refuses more names than maxConnections', async (t) => {
+  const locks = locksOf(t, { connectionString: postgres.url(), maxConnections: 2 })
+  const { code, message } = await rejection(locks.withLock(() => {}, ['one', 'two', 'three']))
+  assert.equal(code, 'ERR_INVALID_ARG_VALUE')
+  assert.match(message, /has 3 names, .* raise "maxConnections", which is 2/)
+  await locks.withLock(() => {}, ['one', 'two'])
+})
+
 test('a call that is late before the line is refused', async (t) => {
   const locks = locksOf(t, { connectionString: postgres.url(), maxConnections: 1 })
   const abort = new AbortController()

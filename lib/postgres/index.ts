@@ -1,5 +1,5 @@
 import type * as contract from '../../postgres.js'
-import { LockError as SharedLockError } from '../shared/errors.js'
+import { LockError as SharedLockError, wrongValue } from '../shared/errors.js'
 import { createWithLock } from '../shared/with-lock.js'
 import { lockKey } from './key.js'
 import { HeldLock } from './lock.js'
@@ -30,12 +30,21 @@ function postgresLocks(options: contract.PostgresOptions): contract.PostgresLock
       rollBack: HeldLock.rollBack,
       shorthand: 'name',
       identify: async (options: contract.AcquireOptions) => ({ key: acquireRequest(options).name, options }),
+      checkCount: (count) => checkConnections(count, settings.maxConnections),
     }) as contract.PostgresLocks['withLock'],
     inspectLock: async (...args) => locks.inspect(lockRequest(onlyArgument('inspectLock', args))),
     breakLock: async (...args) => locks.break(breakRequest(onlyArgument('breakLock', args))),
     close,
     [Symbol.asyncDispose]: close,
   }
+}
+
+/** Each lock of a call takes a connection: a call beyond the limit would wait for itself. */
+function checkConnections(wanted: number, most: number): void {
+  if (wanted > most)
+    wrongValue(
+      `The "targets" argument has ${wanted} names, each of which needs a connection: raise "maxConnections", which is ${most}`,
+    )
 }
 
 const tableSql = (schema?: string): string => `${createTable(tableName(schemaOf(schema)))};\n`

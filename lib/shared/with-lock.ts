@@ -17,6 +17,8 @@ interface Kind<O, L> {
   shorthand: string
   /** Checks the options. `key` is the same text for each name of one lock; `options` name it in any directory. */
   identify(options: O): Promise<{ key: string; options: O }>
+  /** Throws if this number of locks cannot be held at once. */
+  checkCount?(count: number): void
 }
 
 /** They are for all locks of a call together. */
@@ -51,6 +53,7 @@ async function acquireAll<O extends { timeout?: number | undefined }, L extends 
   if (more.length > 0)
     wrongValue(`withLock takes a function, targets and options. Received ${more.length + 3}`)
   if (!isPlain(common)) wrongType('options', 'a plain object', typeof common)
+  kind.checkCount?.(targets.length)
   const started = monotonic()
   const wanted = await Promise.all(
     targets.map(async (target, index) => {
