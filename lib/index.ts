@@ -8,10 +8,9 @@ import { native, resultOf, settled, unrefCall } from './native.js'
 import { acquireOptions, breakOptions, settingsOf, targetOptions } from './options.js'
 import { abortable } from './shared/abortable.js'
 import { MAX_TIMER_MS } from './shared/clock.js'
-import { LockError as SharedLockError } from './shared/errors.js'
+import { LockError } from './shared/errors.js'
 import { createWithLock } from './shared/with-lock.js'
 
-const LockError: typeof contract.LockError = SharedLockError
 /** The process may end before: its exit waits a moment for pending work. */
 const rollBack = async (lock: contract.Lock) => void (await unrefCall(Lock.rollBack(lock)))
 

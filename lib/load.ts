@@ -50,7 +50,8 @@ function search(target: string): Loaded {
   let damaged: string | undefined
   for (const path of candidates(target)) {
     try {
-      if (statSync(path, { throwIfNoEntry: false })) return requireNamed(path)
+      // The first result of `statSync` takes 0.1 ms to make; its error says what `existsSync` hides.
+      if (existsSync(path) || statSync(path, { throwIfNoEntry: false })) return requireNamed(path)
       if (dirname(path) !== root && existsSync(dirname(path))) damaged ??= path
     } catch (error) {
       if (codeOf(error) !== 'ENOTDIR') return { path, error }

@@ -1,28 +1,24 @@
-// Bundles `lib/` into the given directory: a file for each entry point, and `shared.js`, which all of them require, so
-// that a program has one `LockError`.
+// Bundles `lib/` into the given directory: a file for each entry point. What the entry points share is in each of them,
+// because Node.js takes longer to find another file than to compile the code.
 import { join, resolve } from 'node:path'
 import { build } from 'esbuild'
 import { root } from './steps.mjs'
 
 const lib = join(root, 'lib')
 const outputs = {
-  [join(lib, 'shared/index.ts')]: 'shared',
   [join(lib, 'index.ts')]: 'index',
   [join(lib, 'postgres/index.ts')]: 'postgres',
   [join(lib, 'cli/main.ts')]: 'cli',
 }
-const shared = join(lib, 'shared')
 
-/** Keeps modules of another bundle external. */
+/** Keeps the other entry points external. */
 const otherBundles = {
   name: 'other-bundles',
   setup({ onResolve }) {
     onResolve({ filter: /^\./ }, ({ path, resolveDir, kind }) => {
       const file = resolve(resolveDir, path).replace(/\.js$/, '.ts')
-      if (kind === 'entry-point') return undefined
-      if (file.startsWith(shared) && !resolveDir.startsWith(shared))
-        return { path: './shared.js', external: true }
-      return file in outputs ? { path: `./${outputs[file]}.js`, external: true } : undefined
+      if (kind === 'entry-point' || !(file in outputs)) return undefined
+      return { path: `./${outputs[file]}.js`, external: true }
     })
   },
 }

@@ -204,6 +204,12 @@ test(
     )
     assert.deepEqual(events, ['acquired', 'contended', 'released', 'acquired', 'released'], lines.join('\n'))
     assert.equal(printed(t, program), '', 'without NODE_DEBUG nothing is printed')
+    const twice = `
+    const path = require.resolve(${JSON.stringify(home)})
+    delete require.cache[path]
+    for (const { acquireLockSync } of [lock, require(path)]) acquireLockSync(cwd).releaseSync()`
+    const acquired = printed(t, twice, { NODE_DEBUG: 'reconcile-lock' }).match(/: acquired /g)
+    assert.equal(acquired?.length, 2, 'two copies print each event once')
   }),
 )
 

@@ -25,8 +25,12 @@ after(async () => {
   await postgres.stop()
 })
 
-test('both kinds share one LockError class', () => {
-  assert.equal(databases.LockError, files.LockError)
+test('an error of one kind is an instance of both classes', () => {
+  for (const { LockError } of [files, databases]) {
+    const error = new LockError('lost', { code: 'E_LOCK_LOST', path: 'path', recoverable: false })
+    assert.ok(error instanceof files.LockError && error instanceof databases.LockError)
+    assert.equal(LockError.name, 'LockError')
+  }
 })
 
 interface Place {

@@ -1,5 +1,5 @@
 import type * as contract from '../../postgres.js'
-import { LockError as SharedLockError, wrongValue } from '../shared/errors.js'
+import { LockError, wrongValue } from '../shared/errors.js'
 import { createWithLock } from '../shared/with-lock.js'
 import { lockKey } from './key.js'
 import { HeldLock } from './lock.js'
@@ -9,8 +9,6 @@ import { acquireRequest, breakRequest, lockRequest, onlyArgument, schemaOf, sett
 import { SessionPool } from './session-pool.js'
 import { createTable, tableName } from './sql.js'
 import { lockInTransaction } from './transaction.js'
-
-const LockError: typeof contract.LockError = SharedLockError
 
 function postgresLocks(options: contract.PostgresOptions): contract.PostgresLocks {
   const settings = settingsOf(options)
