@@ -1,7 +1,7 @@
 // At most n holders at once: `slots`.
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { readdirSync, renameSync, statSync, symlinkSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -106,15 +106,41 @@ for (const [form, acquire] of Object.entries(FORMS)) {
     const peer = new Peer(t)
     const { options } = await slots(t, 0, 30_000)
     const cwd = join(options.file, '..')
-    for (const file of ['l', 'l.slot1', 'l.slot2'])
+    const files = ['l', 'l.slot1', 'l.slot2']
+    for (const file of files)
       assert.equal((await peer.ask({ do: 'acquire', cwd, options: { file } })).ok, true)
     const onWait = () => {
       throw new Error('enough')
     }
     assert.equal((await rejection(acquire({ ...options, onWait }))).message, 'enough')
-    await peer.ends({ do: 'exit', cwd })
+    const written = () => files.map((file) => statSync(join(cwd, file)).mtimeMs)
+    const before = written()
+    await peer.ends('SIGKILL')
     await sleep(50, 'a wait that continues would acquire a slot')
-    assert.deepEqual(readdirSync(cwd), [])
+    // A take-over that is rolled back writes the record anew.
+    assert.deepEqual(written(), before)
+  })
+
+  test(`${form} reports the error of a slot`, {
+    skip: isWindows && 'a link needs a privilege',
+  }, async (t) => {
+    const peer = new Peer(t)
+    const { options } = await slots(t, 0, 2000)
+    const cwd = join(options.file, '..')
+    for (const file of ['l', 'l.slot1', 'l.slot2'])
+      assert.equal((await peer.ask({ do: 'acquire', cwd, options: { file } })).ok, true)
+    const path = `${options.file}.slot1`
+    const onWait = () => {
+      symlinkSync('elsewhere', join(cwd, 'link'))
+      renameSync(join(cwd, 'link'), path)
+    }
+    for (const call of [
+      { ...options, onWait },
+      { ...options, timeout: 0 },
+    ]) {
+      const error = await rejection(acquire(call))
+      assert.deepEqual([error.code, error.path], ['E_LOCK_SYMLINK', path])
+    }
   })
 }
 
@@ -198,7 +224,9 @@ test('releaseLock cannot release a slot before its call ends', async (t) => {
     let isOver = false
     const sweep = () => {
       if (isOver) return
-      for (const file of files) releaseLockSync({ cwd, file })
+      const other = acquireLockSync({ cwd, file: 'other' })
+      for (const file of [...files, 'other']) releaseLockSync({ cwd, file })
+      assert.equal(other.isHeld(), false)
       setImmediate(sweep)
     }
     sweep()
