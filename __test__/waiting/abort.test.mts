@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { getEventListeners } from 'node:events'
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, statSync, utimesSync } from 'node:fs'
 import { type TestContext, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import {
@@ -130,6 +130,18 @@ test('an abort right after the call or in onWait rejects', async (t) => {
   )
   await holder.release()
   await (await acquireLock(cwd)).release()
+})
+
+test('an aborted call attempts no further slot', async (t) => {
+  const cwd = directory(t)
+  const holder = await acquireLock({ cwd, file: 'l' })
+  utimesSync(cwd, 0, 0)
+  const controller = new AbortController()
+  const acquiring = acquireLock({ cwd, file: 'l', slots: 2, signal: controller.signal })
+  controller.abort('now')
+  assert.equal(await rejection(acquiring), 'now')
+  assert.equal(statSync(cwd).mtimeMs, 0, 'the call has created the file of a slot')
+  await holder.release()
 })
 
 test('onWait or a subscriber can abort a synchronous wait', async (t) => {
