@@ -83,6 +83,8 @@ function failure(
 }
 
 const REINSTALL = /^ {2}fix: npm ci --include=optional, or remove node_modules and install again, /
+const DENIED =
+  /^ {2}fix: make \S+\.node readable for this user, on a filesystem that allows execution \(noexec and SELinux /
 const BUILD =
   /^ {2}fix: build it with npm run build in a clone of https:\S+, and set NAPI_RS_NATIVE_LIBRARY_PATH to /
 
@@ -306,12 +308,7 @@ for (const [what, denied, cause] of [
       chmodSync(project, 0o755)
       chmodSync(join(dirname(installedBinary(project)), denied), 0o600)
       const failed = failure(project, 'require', {}, '', 65_534)
-      assertFailure(
-        failed,
-        here,
-        cause,
-        /^ {2}fix: make \S+\.node readable for this user, .*noexec and SELinux/,
-      )
+      assertFailure(failed, here, cause, DENIED)
     }),
   )
 
@@ -322,10 +319,32 @@ test(
     const path = mounted(t, 'size=32m,noexec')
     if (path === undefined) return
     layOut(path, here)
-    const remedy = /^ {2}fix: make \S+\.node readable .* on a filesystem that allows execution \(noexec /
-    assertFailure(failure(path), here, /failed to map segment|not permitted|Permission denied/, remedy)
+    assertFailure(failure(path), here, /failed to map segment|not permitted|Permission denied/, DENIED)
   }),
 )
+
+for (const [text, remedy] of [
+  // macOS protects directories, and musl reports a filesystem without execution so.
+  ['Operation not permitted', DENIED],
+  ['failed to map segment from shared object: Cannot allocate memory', REINSTALL],
+  // Windows.
+  ['Access is denied.', DENIED],
+] as const)
+  test(
+    `the fix for a binary fits the error: ${text}`,
+    knownFailure(onWine, (t) => {
+      const project = directory(t)
+      layOut(project, here)
+      const pretended = `
+        const fs = require('node:fs')
+        const { statSync } = fs
+        fs.statSync = (path, ...rest) => {
+          if (path.endsWith('.node')) throw new Error(${JSON.stringify(text)})
+          return statSync(path, ...rest)
+        }`
+      assertFailure(failure(project, 'require', {}, pretended), here, /cause: ./, remedy)
+    }),
+  )
 
 test('a path with a line break stays on its line', {
   skip: process.platform === 'win32' && 'Windows has no such names',
