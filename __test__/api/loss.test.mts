@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { acquireLock, acquireLockSync, breakLock, type Lock, type LockMessage } from 'reconcile-lock'
 import { directory, rejection } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
+import { ended } from '../support/program.mjs'
 import { sleep, until } from '../support/time.mjs'
 import { noDeletion } from '../support/wine.mjs'
 
@@ -178,6 +179,20 @@ test('a signal neither prevents the exit nor leaves the file', (t) => {
   const { stdout, stderr, status } = spawnSync(process.execPath, ['-e', program], options)
   assert.deepEqual([stdout, stderr, status], ['exit\n', '', 0])
   assert.equal(acquireLockSync(cwd).takenOver, undefined)
+})
+
+test('only the first read of signal starts a watch', (t) => {
+  const body = `
+    const native = require(Object.keys(require.cache).find((path) => path.endsWith('.node')))
+    const { reportLoss } = native
+    let calls = 0
+    native.reportLoss = (...args) => {
+      calls += 1
+      return reportLoss(...args)
+    }
+    const held = lock.acquireLockSync(cwd)
+    console.log(held.signal === held.signal, calls)`
+  assert.equal(ended(t, directory(t), body).stdout, 'true 1\n')
 })
 
 test('a lock whose signal was not read is not watched', {
