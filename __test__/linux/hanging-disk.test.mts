@@ -419,3 +419,14 @@ for (const [ending, options, code] of [
     assert.ok(performance.now() - started < HANG)
   })
 }
+
+test('withLock without a timeout waits for a slow directory', { skip }, async (t) => {
+  const cwd = directory(t)
+  const all = [join(cwd, 'a'), join(cwd, 'b')]
+  for (const each of all) mkdirSync(each)
+  const body = `process.send(await lock.withLock(() => 'acquired', ${JSON.stringify(all)}))`
+  const child = await program(t, cwd, '', body)
+  const { delayed } = await slow(t, child.pid, [all[1] as string], 'openat,readlink,newfstatat,statx', 500)
+  assert.equal(await answer(child), 'acquired')
+  await delayed()
+})
