@@ -392,7 +392,8 @@ test('run holds the lock for a process of another user', async (t) => {
 
 test('SIGUSR1 reaches the command alone without a terminal', async (t) => {
   const cwd = directory(t)
-  const script = `trap 'touch got' USR1; touch ready; sleep 1 && touch slept || touch interrupted`
+  const script = `trap 'touch got' USR1
+    sh -c 'touch ready; exec sleep 1' && touch slept || touch interrupted`
   const running = new Running(t, cwd, ['run', '--', 'sh', '-c', script], ['setsid'])
   await until(exists(join(cwd, 'ready')), 'the command runs')
   send(running.child, 'SIGUSR1')
