@@ -131,7 +131,7 @@ export class AcquireCall {
   }
 
   notify(): void {
-    const { path = '', holder, reason: known } = this.#currentRefusal() ?? {}
+    const { path, holder, reason: known } = this.#currentRefusal()
     const reason = known ?? deadlockReason(holder)
     const status: WaitStatus = {
       path,
@@ -145,16 +145,17 @@ export class AcquireCall {
     if (hasWaitSubscribers()) publishWaiting(status)
   }
 
-  #currentRefusal(): Partial<Pick<LockError, 'path' | 'holder' | 'reason'>> | undefined {
+  #currentRefusal(): Pick<LockError, 'path' | 'holder' | 'reason'> {
+    const first = this.#firstRefusal as LockError
     const refused = native.lastRefusal(this.id)
-    if (!refused || !this.#firstRefusal || isUninformative(refused)) return this.#firstRefusal
-    return { path: this.#firstRefusal.path, ...withoutNulls<object>(refused) }
+    if (!refused || isUninformative(refused)) return first
+    return { path: first.path, ...withoutNulls<object>(refused) }
   }
 
   /** At the end of a wait, the first refusal may be the only one that names a holder. */
   withLastKnownHolder(error: unknown): unknown {
     if (!isContention(error)) return error
-    const refusal = isUninformative(error) ? (this.#firstRefusal ?? error) : error
+    const refusal = isUninformative(error) ? (this.#firstRefusal as LockError) : error
     this.#addReason(refusal)
     const reason = refusal.reason ?? deadlockReason(refusal.holder)
     if (reason !== undefined) refusal.reason = reason

@@ -94,7 +94,7 @@ function lossOf(lock: HeldLock): AbortController {
 /** Returns the signal that is aborted when the lock is lost. */
 function watch(id: number, lock: HeldLock): AbortSignal {
   // First, because it can throw: the next call then tries again.
-  if (!losses.has(lock) && heldLocks.has(id)) {
+  if (!losses.has(lock)) {
     const errno = native.reportLoss(id, (reason) => markLost(lock, lossError(lock.path, reason)))
     if (errno !== null) throw errorOf([errno, 'pthread_create', lock.path, ''])
   }
