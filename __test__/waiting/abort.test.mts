@@ -303,7 +303,12 @@ test('other waits keep their order after an abort', async (t) => {
 test('an abort after acquiring does not release the lock', async (t) => {
   const cwd = directory(t)
   const acquired = 'reconcile-lock:acquired'
-  let [kept, refused] = [0, 0]
+  let [kept, refused, released] = [0, 0, 0]
+  const onReleased = () => {
+    released += 1
+  }
+  subscribe('reconcile-lock:released', onReleased)
+  t.after(() => unsubscribe('reconcile-lock:released', onReleased))
   // Each round aborts one microtask later after acquiring, within one turn of the event loop.
   for (let ticks = 0; ticks < 12; ticks += 1) {
     const holder = acquireLockSync(cwd)
@@ -315,6 +320,7 @@ test('an abort after acquiring does not release the lock', async (t) => {
     }
     const { waiting } = await begin({ cwd, signal: controller.signal })
     subscribe(acquired, abort)
+    released = 0
     await holder.release()
     const outcome = await waiting.catch((error: Error) => error)
     unsubscribe(acquired, abort)
@@ -322,6 +328,7 @@ test('an abort after acquiring does not release the lock', async (t) => {
     await sleep(5, 'an abort that releases the lock has done so by then')
     if (outcome instanceof Error) {
       assert.equal(outcome.name, 'AbortError')
+      await until(() => released === 2, 'the rollback of the acquired lock is published')
       refused += 1
     } else {
       assert.equal(outcome.isHeld(), true, `the abort ${ticks} ticks after acquiring released the lock`)
