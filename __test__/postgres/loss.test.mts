@@ -549,3 +549,22 @@ test('releases of lost locks share one connection', async (t) => {
   assert.ok(most <= 11, `${most} connections were open`)
   for (const lock of held) await lock.release()
 })
+
+test('a call after a loss needs no right to end sessions', async (t) => {
+  await superuser('REVOKE EXECUTE ON FUNCTION pg_terminate_backend FROM PUBLIC')
+  t.after(() => superuser('GRANT EXECUTE ON FUNCTION pg_terminate_backend TO PUBLIC'))
+  let tries = 0
+  const connect = () => {
+    const client = watched(postgres.url(), (text, isAnswered) => {
+      if (!text.includes('pg_try_advisory_lock') || isAnswered) return undefined
+      tries += 1
+      if (tries === 2) (client as unknown as Insides).connection.stream.destroy()
+      return undefined
+    })
+    return client
+  }
+  const locks = postgresLocks({ connect })
+  t.after(() => locks.close())
+  for (let round = 0; round < 3; round += 1) await (await locks.acquireLock('no right')).release()
+  assert.equal(tries, 4)
+})

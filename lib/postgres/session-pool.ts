@@ -255,8 +255,9 @@ export class SessionPool {
         while ((await session.query<boolean>(statement, marks, 0, silence)) && monotonic() < end)
           await delay(END_CHECK_MS)
       } catch (error) {
-        // The next session tries again, unless the role may not.
-        if (codeOf(error) !== SQLSTATE.insufficientPrivilege) this.#lost.add(lost)
+        // The server ends the session later if this role may not.
+        if (codeOf(error) === SQLSTATE.insufficientPrivilege) continue
+        this.#lost.add(lost)
         throw error
       }
     }
