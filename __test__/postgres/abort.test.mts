@@ -210,3 +210,31 @@ test('a subscriber aborts a call that is refused beside a waiting one', async (t
   await held.release()
   await (await waiting).release()
 })
+
+test('a call after an aborted wait queries the lock again', async () => {
+  const holder = postgresLocks({ connectionString: postgres.url() })
+  const lock = await holder.acquireLock('anew')
+  let hasWaited = false
+  let answer = () => {}
+  const mayAnswer = new Promise<void>((resolve) => {
+    answer = resolve
+  })
+  const locks = locksBy(() =>
+    watched(postgres.url(), async (text, isAnswered) => {
+      if (!text.includes('PERFORM') || !isAnswered) return undefined
+      hasWaited = true
+      await mayAnswer
+      return undefined
+    }),
+  )
+  const abort = new AbortController()
+  const { signal } = abort
+  const aborted = rejection(locks.acquireLock({ name: 'anew', timeout: DEADLINE, signal }))
+  await until(() => hasWaited, 'a statement has waited')
+  abort.abort(reason)
+  const call = locks.acquireLock('anew')
+  await Promise.all([lock.release(), aborted])
+  answer()
+  await (await call).release()
+  await Promise.all([locks.close(), holder.close()])
+})

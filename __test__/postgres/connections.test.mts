@@ -141,6 +141,22 @@ test('a call leaves the line after an idle session ended', async (t) => {
   await lock.release()
 })
 
+test('a session that ends while it opens frees its place', async (t) => {
+  let isFirst = true
+  const connect = () => {
+    const client = watched(postgres.url(), (text, isAnswered) => {
+      if (!isFirst || !isAnswered || !text.includes('json_each_text')) return undefined
+      isFirst = false
+      client.emit('error', Object.assign(new Error('terminating connection'), { code: '57P01' }))
+      return undefined
+    })
+    return client
+  }
+  const locks = locksOf(t, { connect, maxConnections: 1 })
+  assert.equal((await rejection(locks.acquireLock('opening'))).code, '57P01')
+  await (await locks.acquireLock('opening')).release()
+})
+
 test('onWait reports the holder without a second connection', async (t) => {
   await postgres.sql(`ALTER ROLE ${USER} CONNECTION LIMIT 2`, 'ledger', 'postgres')
   t.after(() => postgres.sql(`ALTER ROLE ${USER} CONNECTION LIMIT -1`, 'ledger', 'postgres'))

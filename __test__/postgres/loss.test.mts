@@ -328,6 +328,8 @@ test('a waiter whose session ends waits in another one', async (t) => {
     )
   }
   await postgres.queues(1)
+  const { code, holder } = await rejection(locks.acquireLock('waited for'))
+  assert.deepEqual([code, (holder as { pid: number } | undefined)?.pid], ['E_LOCK_CONTENTION', process.pid])
   await lock.release()
   await (await waiting).release()
 })
@@ -548,6 +550,39 @@ test('releases of lost locks share one connection', async (t) => {
   await Promise.allSettled(lost.map((lock) => lock.release()))
   assert.ok(most <= 11, `${most} connections were open`)
   for (const lock of held) await lock.release()
+})
+
+test('a loss during the end of another ends its session', async (t) => {
+  const line = await Line.start(t, postgres.port)
+  const clients: pg.Client[] = []
+  let onEnd = () => {}
+  class Ending extends pg.Client {
+    override end(): never {
+      if (this === clients[2]) onEnd()
+      return super.end() as unknown as never
+    }
+  }
+  const connect = () => {
+    const port = clients.length < 2 ? line.port : postgres.port
+    const client = new Ending(postgres.url('ledger', USER, PASSWORD, port))
+    clients.push(client)
+    return client
+  }
+  const locks = postgresLocks({ connect, ...BY_MESSAGE })
+  t.after(() => locks.close())
+  const [one, two] = [await locks.acquireLock('ended first'), await locks.acquireLock('ended next')]
+  // The server keeps both sessions, because it does not get the ends of their connections.
+  line.isSilent = true
+  for (const client of clients) (client as unknown as Insides).connection.stream.destroy()
+  for (const lock of [one, two]) await untilAborted(lock)
+  let second: Promise<Error> | undefined
+  onEnd = () => {
+    second = rejection(two.release())
+  }
+  await rejection(one.release())
+  await until(() => second, 'the connection that has ended the first session closes')
+  await second
+  for (const { name } of [one, two]) await (await locksOf(t).acquireLock({ name, timeout: 3000 })).release()
 })
 
 test('a call after a loss needs no right to end sessions', async (t) => {

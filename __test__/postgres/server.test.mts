@@ -4,7 +4,7 @@ import { after, before, type TestContext, test } from 'node:test'
 import pg from 'pg'
 import { lockInTransaction, lockKey, type PostgresOptions, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
-import { until } from '../support/time.mjs'
+import { DEADLINE, until } from '../support/time.mjs'
 import { Member } from './backend.mjs'
 import { watched } from './client.mjs'
 import { Line } from './line.mjs'
@@ -156,6 +156,29 @@ test('a role without PL/pgSQL can wait', async (t) => {
   const waiting = others.acquireLock({ name: 'plain', timeout: 30_000 })
   await lock.release()
   await (await waiting).release()
+})
+
+test('a right to PL/pgSQL that is lost leaves no turn', async (t) => {
+  const name = 'turn'
+  const reader = await locksOf(t).acquireLock({ name, shared: true })
+  const advisory = () => superuser("SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted")
+  let isRevoked = false
+  let refusals = 0
+  const connect = () =>
+    watched(postgres.url(), (text, isAnswered) => {
+      if (isRevoked && !isAnswered && text.includes('PERFORM')) refusals += 1
+      return undefined
+    })
+  const waiting = locksOf(t, { connect }).acquireLock({ name, timeout: DEADLINE })
+  await until(async () => (await advisory()).length === 2, 'the waiting session has its turn')
+  await superuser('REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC')
+  t.after(() => superuser('GRANT USAGE ON LANGUAGE plpgsql TO PUBLIC'))
+  isRevoked = true
+  await until(() => refusals > 0, 'a statement is refused')
+  await reader.release()
+  const lock = await waiting
+  assert.equal((await advisory()).length, 1)
+  await lock.release()
 })
 
 test('pg_cancel_backend ends a wait without the lock', async (t) => {
