@@ -157,6 +157,38 @@ test('a session that ends while it opens frees its place', async (t) => {
   await (await locks.acquireLock('opening')).release()
 })
 
+for (const [code, identity] of [
+  ['E_LOCK_STANDBY', { isStandby: true }],
+  ['E_LOCK_POOLER', { backend: 1, path: '' }],
+] as const)
+  test(`a connection that is refused by ${code} is closed`, async (t) => {
+    const connect = () =>
+      watched(`${postgres.url()}?application_name=${code}`, (text) =>
+        text.includes("'isStandby'") ? { rows: [{ answer: JSON.stringify(identity) }] } : undefined,
+      )
+    assert.equal((await rejection(locksOf(t, { connect }).acquireLock('refused'))).code, code)
+    await until(async () => (await sessions(code)) === 0, 'no connection is open')
+  })
+
+test('a session that holds several locks in turn sends one heartbeat', async (t) => {
+  let beats = 0
+  const connect = () =>
+    watched(postgres.url(), (text, isAnswered) => {
+      if (text.includes("'isStandby'") && !isAnswered) beats += 1
+      return undefined
+    })
+  const locks = locksOf(t, { connect, sessionTimeout: 4000 })
+  for (let round = 0; round < 5; round += 1) await (await locks.acquireLock('beats')).release()
+  const start = performance.now()
+  const lock = await locks.acquireLock('beats')
+  assert.equal(beats, 1, 'when the session opened')
+  await until(() => beats === 3, 'two heartbeats')
+  // The period is a quarter of the session timeout.
+  const took = performance.now() - start
+  assert.ok(took > 1900, `${took} ms`)
+  await lock.release()
+})
+
 test('onWait reports the holder without a second connection', async (t) => {
   await postgres.sql(`ALTER ROLE ${USER} CONNECTION LIMIT 2`, 'ledger', 'postgres')
   t.after(() => postgres.sql(`ALTER ROLE ${USER} CONNECTION LIMIT -1`, 'ledger', 'postgres'))

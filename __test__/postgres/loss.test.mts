@@ -413,7 +413,13 @@ test('a silent idle session does not outlive a call', async (t) => {
 
 for (const [what, program] of [
   ['holds a lock', `locks.acquireLock('alive')`],
-  ['has released a lock', `locks.acquireLock('alive').then((lock) => lock.release())`],
+  [
+    'has released a lock',
+    `locks.acquireLock('alive').then((lock) => lock.release()).then(() => {
+      // Of no lock that it still tracks.
+      process.exitCode = process.listenerCount('beforeExit')
+    })`,
+  ],
 ] as const)
   test(`an idle process that ${what} exits`, async () => {
     const url = JSON.stringify(postgres.url())

@@ -170,6 +170,23 @@ test('a full session pool rejects with its own error', async (t) => {
   for (const lock of held) await lock.release()
 })
 
+test('a check of the pooler that failed is repeated', async (t) => {
+  let connections = 0
+  const failure = Object.assign(new Error('refused'), { code: 'ECONNREFUSED' })
+  const connect = () => {
+    connections += 1
+    if (connections === 2) throw failure
+    const client = new pg.Client({ connectionString: postgres.url() })
+    // A pooler reports its own process ids.
+    client.once('connect', () => Object.assign(client, { processID: 0 }))
+    return client
+  }
+  const locks = postgresLocks({ connect })
+  t.after(() => locks.close())
+  assert.equal(await rejection(locks.acquireLock('repeated')), failure)
+  await (await locks.acquireLock('repeated')).release()
+})
+
 test('a missing notification reveals a pooler without process ids', async (t) => {
   for (const dropsListen of [false, true]) {
     const connect = () => {
