@@ -289,7 +289,7 @@ test('server and network errors exit 73 without a password', async (t) => {
     [postgres.url('ledger', USER, 'wrong-secret'), /password authentication failed for user "keeper"/],
     [postgres.url('none'), /database "none" does not exist/],
     [postgres.url('ledger', USER, 'wrong-secret', closed), /ECONNREFUSED 127\.0\.0\.1:\d+/],
-    ['postgres://no-such-host.invalid/ledger', /ENOTFOUND no-such-host\.invalid/],
+    ['postgres://no-such-host.invalid/ledger', /(ENOTFOUND|EAI_AGAIN) no-such-host\.invalid/],
     [postgres.url('ledger', 'nobody'), /password authentication failed for user "nobody"/],
   ] as const)
     for (const command of [['run', '--', 'true'], ['status'], ['break']]) {

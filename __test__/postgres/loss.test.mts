@@ -179,7 +179,7 @@ test('a silent connection is lost before the session timeout', async (t) => {
   assert.equal(held.code, 'E_LOCK_CONTENTION', 'the server still has the session')
   line.isSilent = false
   await isLost(lock, /the database did not answer within 1000 ms/i)
-  await (await direct.acquireLock('cut')).release()
+  await (await direct.acquireLock({ name: 'cut', timeout: DEADLINE })).release()
 })
 
 test('an idle session that ended fails no later call', async (t) => {
