@@ -178,7 +178,6 @@ export class NameQueue {
       // The end of the session also ends its turn.
       await this.#sessions.drop(session)
     }
-    this.#awaitsReaders = false
   }
 
   #endTurn(session: Session): Promise<unknown> {

@@ -78,9 +78,10 @@ export class SessionPool {
 
   /** An idle session, or `undefined` as permission to open one. */
   #takeIdleOrWait(milliseconds: number, onWait: OnWait): Promise<Session | undefined> | Session | undefined {
-    const idle = this.#waiters.size === 0 ? this.#takeIdle() : undefined
+    // While calls wait, no session is idle, and all connections are in use.
+    const idle = this.#takeIdle()
     if (idle) return idle
-    if (this.#waiters.size === 0 && this.#open < this.settings.maxConnections) {
+    if (this.#open < this.settings.maxConnections) {
       this.#open += 1
       return undefined
     }
@@ -197,9 +198,7 @@ export class SessionPool {
 
   /** Returns a session that holds no lock to the pool. */
   checkIn(session: Session): void {
-    if (session.isEnded) return
-    session.markBusy()
-    this.#free(session)
+    if (!session.isEnded) this.#free(session)
   }
 
   #keepIdle(session: Session): void {

@@ -210,7 +210,6 @@ export class Session {
   async close(): Promise<void> {
     await this.#leave(async () => {
       if (this.#connection.isBorrowed && this.#before) {
-        keepAlive(this.#client, true)
         if (this.#mark !== undefined) await this.query(unlock, [this.#mark])
         await this.query(restoreSettings, [JSON.stringify(this.#before)])
       }
@@ -231,7 +230,6 @@ export class Session {
 
   /** If `leave` fails, or the server does not answer, the connection ends without waiting for the server. */
   async #leave(leave: () => Promise<void>): Promise<void> {
-    this.#onEnd = undefined
     if (this.#end) return
     const destroy = () => this.destroy()
     await orSilence(leave(), this.#settings.sessionTimeout / 2, destroy).catch(destroy)
