@@ -108,7 +108,7 @@ export class LockTable {
 
   /** Whether the table was dropped after the last check. */
   #isDropped(session: Session, error: unknown): boolean {
-    const isDropped = codeOf(error) === SQLSTATE.undefinedTable && session.trusted !== undefined
+    const isDropped = codeOf(error) === SQLSTATE.undefinedTable
     if (isDropped) session.trusted = undefined
     return isDropped
   }
@@ -116,7 +116,6 @@ export class LockTable {
   async #create(session: Session, schema: string): Promise<void> {
     // If several processes create it at the same time, the slower ones fail and then find it.
     const failure: unknown = await session.query(this.#sql(schema).create).catch((error) => error)
-    if (session.isEnded) throw failure
     if (await this.#isThere(session, schema)) return
     throw this.#missing(session, schema, failure instanceof Error ? failure.message : 'unknown', failure)
   }
