@@ -8,6 +8,7 @@ import { type TestContext, test } from 'node:test'
 import { directory, rejection } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
 import { copyPackage, type Package, root } from '../support/packages.mjs'
+import { ended } from '../support/program.mjs'
 import { fileOf, here } from '../support/release.mjs'
 import { sleep } from '../support/time.mjs'
 import { noDeletion, noLinks } from '../support/wine.mjs'
@@ -102,6 +103,20 @@ for (const [layout, load] of Object.entries(layouts)) {
     }),
   )
 }
+
+test('a process ends after a wait that outlasts a reload', (t) => {
+  const body = `
+    const held = lock.acquireLockSync(cwd)
+    const onWait = () => {
+      for (const path of Object.keys(require.cache)) if (!path.endsWith('.node')) delete require.cache[path]
+      require(${JSON.stringify(root)})
+      held.releaseSync()
+    }
+    lock.acquireLock({ cwd, timeout: 20_000, onWait }).then((mine) => mine.releaseSync())`
+  const { code, signal, stderr } = ended(t, directory(t), body)
+  assert.deepEqual([code, signal, stderr], [0, null, ''])
+})
+
 test('instanceof LockError accepts only lock errors and its subclasses', () => {
   const { LockError } = evaluatedAgain()
   class Special extends LockError {}
