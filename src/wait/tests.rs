@@ -5,7 +5,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::job::Waiter;
+use super::files::Files;
+use super::job::{Job, Waiter};
 use super::request::{HeldHere, LastRefusal, PendingCall};
 use super::service::{deliver, run, service};
 use super::*;
@@ -87,22 +88,28 @@ fn a_waiter_acquires_after_release_and_knows_its_holder() {
     assert_eq!(last_refusal(id), None);
 }
 
-#[test]
-fn an_earlier_call_that_comes_during_an_attempt_is_first() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let target = target(&directory);
-    let earlier = WaiterId::next();
-    let (sender, later_answer) = mpsc::channel();
+/// A waiter whose attempt has not run yet.
+fn attempting(target: &Target) -> (WaiterId, Job<Files>, mpsc::Receiver<Answer>) {
+    let (sender, receiver) = mpsc::channel();
     let call = PendingCall {
-        request: request(Owner::PROGRAM, &target, Duration::MAX),
+        request: request(Owner::PROGRAM, target, Duration::MAX),
         empty_file: None,
         empty_since: None,
         answer: Box::new(move |answer| drop(sender.send(answer))),
         held_path: None,
     };
     let (id, arrival) = (WaiterId::next(), Arrival::now());
-    let later = Waiter { id, call, arrival, deadline: None, is_cancelled: false, is_last: false };
-    let job = service().paths.start(target.path.clone(), later, Instant::now(), 0).expect("an attempt");
+    let waiter = Waiter { id, call, arrival, deadline: None, is_cancelled: false, is_last: false };
+    let job = service().paths.start(target.path.clone(), waiter, Instant::now(), 0).expect("an attempt");
+    (id, job, receiver)
+}
+
+#[test]
+fn an_earlier_call_that_comes_during_an_attempt_is_first() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let target = target(&directory);
+    let earlier = WaiterId::next();
+    let (_, job, later_answer) = attempting(&target);
     let (sender, earlier_answer) = mpsc::channel();
     let request = request(Owner::PROGRAM, &target, Duration::MAX);
     start(earlier, request, Box::new(move |answer| drop(sender.send(answer))));
@@ -141,6 +148,29 @@ fn a_cancelled_wait_acquires_nothing() {
         assert!(started.elapsed() < LONG, "the wait has acquired");
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_wait_cancelled_around_its_attempt_acquires_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let target = target(&directory);
+    let is_refused = |receiver| matches!(answer(receiver), Err(Error::Contention { .. }));
+    let opened = std::fs::File::open(directory.path()).expect("opened");
+    opened.set_modified(std::time::UNIX_EPOCH).expect("dated");
+    let (id, job, receiver) = attempting(&target);
+    cancel(id);
+    run(&Watcher::new(), vec![(target.path.clone(), job)]);
+    assert!(is_refused(&receiver));
+    let modified = opened.metadata().and_then(|directory| directory.modified()).expect("described");
+    assert_eq!(modified, std::time::UNIX_EPOCH, "it has created no file");
+
+    let (id, job, receiver) = attempting(&target);
+    let held = hold(&target);
+    cancel(id);
+    deliver(&target.path, id, Ok(Ok(held)));
+    assert!(is_refused(&receiver) && !target.path.exists());
+    run(&Watcher::new(), vec![(target.path.clone(), job)]);
 }
 
 #[test]
