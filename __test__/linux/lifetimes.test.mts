@@ -270,42 +270,46 @@ for (const call of ['acquireLock(cwd)', 'acquireLock({ cwd, timeout: 1000 })']) 
   )
 }
 
-test(
-  'process.exit waits for a pending release',
-  { skip: withoutStrace },
-  knownFailure(
-    { runtime: 'deno', why: 'processes of Deno may end early under strace', sometimes: true },
-    (t) => {
-      const cwd = directory(t)
-      const log = join(directory(t), 'log')
-      const exits = (release: string, inject: string[]) => {
-        // The exit itself would make a release that has not begun.
-        const pause = 'Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5)'
-        const program = written(t, cwd, `lock.acquireLockSync(cwd).${release}(); ${pause}; process.exit()`)
-        const options = ['-f', '-qq', '-ttt', '-o', log, '-e', 'trace=unlink,unlinkat,exit_group', ...inject]
-        const { status, stderr } = spawnSync('strace', [...options, process.execPath, program], {
-          encoding: 'utf8',
-        })
-        assert.equal(status, 0, stderr)
-        const files = readdirSync(cwd)
-        for (const file of files) rmSync(join(cwd, file))
-        const calls = readFileSync(log, 'utf8').matchAll(/^(\d+) +(\d+\.\d+) (unlink|exit_group)/gm)
-        const [removal, exit] = Array.from(calls, ([, thread, time]) => ({ thread, at: Number(time) * 1e6 }))
-        // On a busy machine the process can end before the removal begins.
-        const took = removal && exit ? Math.round(exit.at - removal.at) : 0
-        return { left: files.length, took, isOwn: removal?.thread === exit?.thread }
-      }
-      // Longer than the exit alone takes, and shorter than that plus the 25 ms for which it waits.
-      const delay = Math.min(...Array.from({ length: 5 }, () => exits('releaseSync', []).took)) + 12_000
-      const inject = ['-e', `inject=unlink,unlinkat:delay_enter=${delay}`]
-      const rounds: ReturnType<typeof exits>[] = []
-      // On a busy machine the release can begin late, or take longer.
-      const hasWaited = () => rounds.some(({ left, took, isOwn }) => left === 0 && took >= delay && !isOwn)
-      while (rounds.length < 100 && !hasWaited()) rounds.push(exits('release', inject))
-      assert.ok(hasWaited(), `with an unlink of ${delay} us: ${JSON.stringify(rounds)}`)
-    },
-  ),
-)
+for (const [what, call, sync, async] of [
+  ['acquire', 'flock', 'acquireLockSync(cwd)', 'acquireLock(cwd)'],
+  ['release', 'unlink,unlinkat', 'acquireLockSync(cwd).releaseSync()', 'acquireLockSync(cwd).release()'],
+] as const)
+  test(
+    `process.exit waits for a pending ${what}`,
+    { skip: withoutStrace },
+    knownFailure(
+      { runtime: 'deno', why: 'processes of Deno may end early under strace', sometimes: true },
+      (t) => {
+        const cwd = directory(t)
+        const log = join(directory(t), 'log')
+        const exits = (begin: string, inject: string[]) => {
+          // The exit itself would make a release that has not begun, and prevents an acquire.
+          const pause = 'Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5)'
+          const program = written(t, cwd, `lock.${begin}; ${pause}; process.exit()`)
+          const options = ['-f', '-qq', '-ttt', '-o', log, '-e', `trace=${call},exit_group`, ...inject]
+          const { status, stderr } = spawnSync('strace', [...options, process.execPath, program], {
+            encoding: 'utf8',
+          })
+          assert.equal(status, 0, stderr)
+          const files = readdirSync(cwd)
+          for (const file of files) rmSync(join(cwd, file))
+          const calls = readFileSync(log, 'utf8').matchAll(/^(\d+) +(\d+\.\d+) (flock|unlink|exit_group)/gm)
+          const [first, exit] = Array.from(calls, ([, thread, time]) => ({ thread, at: Number(time) * 1e6 }))
+          // On a busy machine the process can end before the call begins.
+          const took = first && exit ? Math.round(exit.at - first.at) : 0
+          return { left: files.length, took, isOwn: first?.thread === exit?.thread }
+        }
+        // Longer than the exit alone takes, and shorter than that plus the 25 ms for which it waits.
+        const delay = Math.min(...Array.from({ length: 5 }, () => exits(sync, []).took)) + 12_000
+        const inject = ['-e', `inject=${call}:delay_enter=${delay}`]
+        const rounds: ReturnType<typeof exits>[] = []
+        // On a busy machine the work can begin late, or take longer.
+        const hasWaited = () => rounds.some(({ left, took, isOwn }) => left === 0 && took >= delay && !isOwn)
+        while (rounds.length < 100 && !hasWaited()) rounds.push(exits(async, inject))
+        assert.ok(hasWaited(), `with a delay of ${delay} us: ${JSON.stringify(rounds)}`)
+      },
+    ),
+  )
 
 test(
   'many locks leave no exit listener and no warning',
