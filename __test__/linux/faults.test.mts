@@ -10,9 +10,11 @@ import { type TestContext, test } from 'node:test'
 import { acquireLock, acquireLockSync, breakLock, inspectLock, resolveLockPath } from 'reconcile-lock'
 import { deadPid, directory, leave, rejection } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
+import { begun } from '../support/program.mjs'
 import { tracedEmulator } from '../support/qemu.mjs'
 import {
   assertSystemError,
+  attach,
   cannotAttach,
   type Outcome,
   type Site,
@@ -525,6 +527,24 @@ test(
       assert.deepEqual(readdirSync(directories.async), [])
       assert.equal(acquireNext(directories.async), undefined)
     }
+  }),
+)
+
+test(
+  'an exit leaves no file without new threads',
+  { skip: unattachable },
+  knownFailure(known, async (t) => {
+    const cwd = directory(t)
+    const exits = "process.on('SIGUSR2', () => process.exit())"
+    const body = `lock.acquireLockSync(cwd); ${exits}; setInterval(() => {}, 1000); console.log('held')`
+    const [child] = await begun(t, cwd, body)
+    const inject = ['-e', 'trace=clone,clone3', '-e', 'inject=clone,clone3:error=EAGAIN']
+    const detach = await attach(child.pid, ['-f', '-o', '/dev/null', ...inject])
+    const exited = once(child, 'exit')
+    child.kill('SIGUSR2')
+    await exited
+    await detach()
+    assert.deepEqual(readdirSync(cwd), [])
   }),
 )
 
