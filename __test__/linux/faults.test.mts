@@ -531,6 +531,20 @@ test(
 )
 
 test(
+  'an interrupted fstatfs is repeated',
+  { skip: unattachable },
+  knownFailure(known, async (t) => {
+    const { subject, directories } = dissect(t)
+    const filesystem = (path: string) => JSON.parse(readFileSync(path, 'utf8')).fs
+    const { injected } = await subject.traced('hold', ['fstatfs:error=EINTR:when=1'])
+    assert.ok(injected.sync > 0, 'no fstatfs was interrupted')
+    const usual = acquireLockSync(directory(t))
+    assert.equal(filesystem(resolveLockPath(directories.sync)), filesystem(usual.path))
+    usual.releaseSync()
+  }),
+)
+
+test(
   'an exit leaves no file without new threads',
   { skip: unattachable },
   knownFailure(known, async (t) => {
