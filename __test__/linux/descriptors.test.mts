@@ -24,6 +24,10 @@ const onlyItsOwn: KnownFailure = {
   why: 'Deno does not close a descriptor that it has not opened',
 }
 
+/** The descriptor that the command line passes to its command. */
+const inheritable = (lock: object) =>
+  (lock as { [key: symbol]: () => number | undefined })[Symbol.for('reconcile-lock.descriptor')]?.()
+
 /** The number of the descriptor with which this process has a file open. */
 function descriptorOf(path: string): number {
   const isIt = (name: string) => {
@@ -60,10 +64,12 @@ for (const [what, release] of [
         const path = resolveLockPath({ cwd })
         const lock = acquireLockSync(cwd)
         const descriptor = descriptorOf(path)
+        assert.equal(inheritable(lock), descriptor)
         closeSync(descriptor)
         const other = isReused ? openSync(`${cwd}/other`, 'w') : undefined
         if (isReused) assert.equal(other, descriptor)
         assert.equal(lock.isHeld(), false)
+        assert.equal(inheritable(lock), undefined)
         const error = await release(lock)
         assert.equal(error?.code, 'E_LOCK_LOST')
         assert.match(error.message, /another part of this program closed its file/)

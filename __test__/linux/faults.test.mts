@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } fr
 import { createRequire } from 'node:module'
 import { constants } from 'node:os'
 import { join } from 'node:path'
+import type { Readable } from 'node:stream'
 import { type TestContext, test } from 'node:test'
 import { acquireLock, acquireLockSync, breakLock, inspectLock, resolveLockPath } from 'reconcile-lock'
 import { deadPid, directory, leave, rejection } from '../support/directory.mjs'
@@ -559,6 +560,35 @@ test(
     await exited
     await detach()
     assert.deepEqual(readdirSync(cwd), [])
+  }),
+)
+
+test(
+  'a call without a new thread does not block the event loop',
+  { skip: unattachable },
+  knownFailure(known, async (t) => {
+    const body = `process.on('SIGUSR2', async () => {
+      // One thread hangs in the first call, and there is none for the second one.
+      const calls = ['a', 'b'].map((file) => lock.acquireLock({ cwd, file }))
+      const began = performance.now()
+      await new Promise((resolve) => setTimeout(resolve, 1))
+      const blocked = performance.now() - began
+      const started = performance.now()
+      await Promise.all(calls)
+      console.log(JSON.stringify([blocked, performance.now() - started]))
+      process.exit()
+    })
+    setInterval(() => {}, 1000)
+    console.log('ready')`
+    const [child] = await begun(t, directory(t), body)
+    // Each thread has its own count.
+    const inject = ['inject=clone,clone3:error=EAGAIN:when=2+', 'inject=flock:delay_enter=1000000:when=1']
+    const detach = await attach(child.pid, ['-f', '-o', '/dev/null', ...inject.flatMap((it) => ['-e', it])])
+    child.kill('SIGUSR2')
+    const [line] = await once(child.stdout as Readable, 'data')
+    await detach()
+    const [blocked, waited] = JSON.parse(String(line)) as [number, number]
+    assert.ok(blocked < 500 && waited > 500, `blocked for ${blocked} ms, answered after ${waited} ms`)
   }),
 )
 

@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { Socket } from 'node:net'
 import { after, before, type TestContext, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import pg from 'pg'
 import type { WaitStatus } from 'reconcile-lock'
 import { type PostgresLock, type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
@@ -589,6 +590,28 @@ test('a loss during the end of another ends its session', async (t) => {
   await until(() => second, 'the connection that has ended the first session closes')
   await second
   for (const { name } of [one, two]) await (await locksOf(t).acquireLock({ name, timeout: 3000 })).release()
+})
+
+test('a lock that is lost before its record rejects once', async () => {
+  let connections = 0
+  const connect = () => {
+    connections += 1
+    // The session cannot be ended on the server.
+    if (connections > 1) throw Object.assign(new Error('refused'), { code: 'ECONNREFUSED' })
+    const client = watched(postgres.url(), (text, isAnswered) => {
+      if (text.includes('INSERT') && !isAnswered) (client as unknown as Insides).connection.stream.destroy()
+      return undefined
+    })
+    return client
+  }
+  const rejections: unknown[] = []
+  const onRejection = (error: unknown) => rejections.push(error)
+  process.on('unhandledRejection', onRejection)
+  assert.equal((await rejection(postgresLocks({ connect }).acquireLock('unrecorded'))).code, '08006')
+  await until(() => connections > 1, 'another session is opened')
+  await setImmediate()
+  process.off('unhandledRejection', onRejection)
+  assert.deepEqual(rejections, [])
 })
 
 test('a call after a loss needs no right to end sessions', async (t) => {

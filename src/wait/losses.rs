@@ -145,3 +145,25 @@ impl Losses {
         self.files.values().filter_map(|held| held.due).min()
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_check_that_fails_shows_no_loss() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [held, other] = ["held", "other"].map(|name| directory.path().join(name));
+        for path in [&held, &other] {
+            fs::write(path, "").expect("written");
+        }
+        let file = Os::get().stat_path(&held).expect("read").expect("a file").id;
+        assert_eq!(lost(&held, file), None);
+        assert_eq!(lost(&other, file), Some(protocol::NAMES_ANOTHER));
+        assert_eq!(lost(&directory.path().join("none"), file), Some(protocol::NAMES_NONE));
+        // ENAMETOOLONG
+        assert_eq!(lost(&directory.path().join("x".repeat(256)), file), None);
+    }
+}

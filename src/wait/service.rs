@@ -360,7 +360,7 @@ fn taken(path: &Path, id: WaiterId) -> Option<Waiter> {
 }
 
 /// Lets a waiter that holds the path of its lock wait for the readers.
-fn await_readers(path: &Path, id: WaiterId, held: HeldHere) {
+pub(super) fn await_readers(path: &Path, id: WaiterId, held: HeldHere) {
     let mut service = service();
     let waiter = service.paths.at(path).and_then(|path| path.take(id));
     let mut waiter = match waiter {
@@ -382,7 +382,7 @@ fn await_readers(path: &Path, id: WaiterId, held: HeldHere) {
 }
 
 /// Answers a waiter whose lock has no reader any more.
-fn deliver_path(path: &Path, id: WaiterId) {
+pub(super) fn deliver_path(path: &Path, id: WaiterId) {
     let Some(mut waiter) = taken(path, id) else { return };
     let held = waiter.call.held_path.as_mut().and_then(|path| path.held.take());
     match held {
@@ -397,7 +397,7 @@ fn deliver_path(path: &Path, id: WaiterId) {
 }
 
 /// Lets a waiter that has lost the path of its lock, such as by a rename of the directory, acquire the path again.
-fn acquire_again(path: &Path, id: WaiterId) {
+pub(super) fn acquire_again(path: &Path, id: WaiterId) {
     let Some(mut waiter) = taken(path, id) else { return };
     if waiter.is_cancelled {
         return refuse(waiter, CANCELLED);

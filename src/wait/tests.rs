@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::files::Files;
 use super::job::{Job, Waiter};
-use super::request::{HeldHere, LastRefusal, PendingCall};
-use super::service::{deliver, run, service};
+use super::request::{HeldHere, HeldPath, LastRefusal, PendingCall};
+use super::service::{acquire_again, await_readers, deliver, deliver_path, run, service};
 use super::*;
 use crate::platform::{Arrival, Os, Watcher};
 use crate::protocol::{
@@ -17,7 +17,7 @@ use crate::protocol::{
     options::LockOptions,
     target::{Target, readers_of},
 };
-use crate::table::{Owner, open_owner};
+use crate::table::{Owner, PendingWork, open_owner};
 
 const LONG: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_millis(150);
@@ -88,19 +88,23 @@ fn a_waiter_acquires_after_release_and_knows_its_holder() {
     assert_eq!(last_refusal(id), None);
 }
 
-/// A waiter whose attempt has not run yet.
-fn attempting(target: &Target) -> (WaiterId, Job<Files>, mpsc::Receiver<Answer>) {
+/// A waiter whose attempt has not run yet: for the lock, or for the readers of the lock whose path it holds.
+fn attempting(target: &Target, held: Option<HeldHere>) -> (WaiterId, Job<Files>, mpsc::Receiver<Answer>) {
     let (sender, receiver) = mpsc::channel();
+    let request = request(Owner::PROGRAM, target, Duration::MAX);
+    let path = if held.is_some() { readers_of(&target.path) } else { target.path.clone() };
+    let held_path =
+        held.map(|held| Box::new(HeldPath { held: Some(held), _pending: PendingWork::begin(request.owner) }));
     let call = PendingCall {
-        request: request(Owner::PROGRAM, target, Duration::MAX),
+        request,
         empty_file: None,
         empty_since: None,
         answer: Box::new(move |answer| drop(sender.send(answer))),
-        held_path: None,
+        held_path,
     };
     let (id, arrival) = (WaiterId::next(), Arrival::now());
     let waiter = Waiter { id, call, arrival, deadline: None, is_cancelled: false, is_last: false };
-    let job = service().paths.start(target.path.clone(), waiter, Instant::now(), 0).expect("an attempt");
+    let job = service().paths.start(path, waiter, Instant::now(), 0).expect("an attempt");
     (id, job, receiver)
 }
 
@@ -109,7 +113,7 @@ fn an_earlier_call_that_comes_during_an_attempt_is_first() {
     let directory = tempfile::tempdir().expect("a directory");
     let target = target(&directory);
     let earlier = WaiterId::next();
-    let (_, job, later_answer) = attempting(&target);
+    let (_, job, later_answer) = attempting(&target, None);
     let (sender, earlier_answer) = mpsc::channel();
     let request = request(Owner::PROGRAM, &target, Duration::MAX);
     start(earlier, request, Box::new(move |answer| drop(sender.send(answer))));
@@ -132,6 +136,15 @@ fn a_wait_times_out_on_time() {
     release(held);
 }
 
+/// On Windows the file may have a name until the last check has closed it, and a rollback can take longer than its answer.
+fn until_removed(path: &Path) {
+    let started = Instant::now();
+    while path.exists() {
+        assert!(started.elapsed() < LONG, "the wait has acquired");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn a_cancelled_wait_acquires_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -142,12 +155,7 @@ fn a_cancelled_wait_acquires_nothing() {
     cancel(id);
     assert!(matches!(answer(&receiver), Err(Error::Contention { .. })));
     release(held);
-    // On Windows the file may have a name until the last check has closed it.
-    let started = Instant::now();
-    while target.path.exists() {
-        assert!(started.elapsed() < LONG, "the wait has acquired");
-        thread::sleep(Duration::from_millis(1));
-    }
+    until_removed(&target.path);
 }
 
 #[test]
@@ -158,19 +166,43 @@ fn a_wait_cancelled_around_its_attempt_acquires_nothing() {
     let is_refused = |receiver| matches!(answer(receiver), Err(Error::Contention { .. }));
     let opened = std::fs::File::open(directory.path()).expect("opened");
     opened.set_modified(std::time::UNIX_EPOCH).expect("dated");
-    let (id, job, receiver) = attempting(&target);
+    let (id, job, receiver) = attempting(&target, None);
     cancel(id);
     run(&Watcher::new(), vec![(target.path.clone(), job)]);
     assert!(is_refused(&receiver));
     let modified = opened.metadata().and_then(|directory| directory.modified()).expect("described");
     assert_eq!(modified, std::time::UNIX_EPOCH, "it has created no file");
 
-    let (id, job, receiver) = attempting(&target);
+    let (id, job, receiver) = attempting(&target, None);
     let held = hold(&target);
     cancel(id);
     deliver(&target.path, id, Ok(Ok(held)));
     assert!(is_refused(&receiver) && !target.path.exists());
     run(&Watcher::new(), vec![(target.path.clone(), job)]);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_wait_cancelled_beside_readers_acquires_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let target = target(&directory);
+    let assert_over = |path: &Path, job, receiver| {
+        assert!(matches!(answer(&receiver), Err(Error::Contention { .. })));
+        until_removed(&target.path);
+        run(&Watcher::new(), vec![(path.to_owned(), job)]);
+    };
+    let (id, job, receiver) = attempting(&target, None);
+    let held = hold(&target);
+    cancel(id);
+    await_readers(&target.path, id, held);
+    assert_over(&target.path, job, receiver);
+    let readers = readers_of(&target.path);
+    for end in [deliver_path, acquire_again] {
+        let (id, job, receiver) = attempting(&target, Some(hold(&target)));
+        cancel(id);
+        end(&readers, id);
+        assert_over(&readers, job, receiver);
+    }
 }
 
 #[test]
