@@ -42,6 +42,9 @@ function openChannels(): Channels {
   return all
 }
 
+// Bun 1.4 forgets a channel that has subscribers and no other reference.
+if (process.versions.bun) channels()
+
 /** @param call `undefined`: it did not wait */
 export function publishAcquired(lock: PublishedLock, call?: { waited(): number }): void {
   if (channels().takenover.hasSubscribers && lock.takenOver) {
