@@ -195,17 +195,19 @@ test('only the first read of signal starts a watch', (t) => {
   assert.equal(ended(t, directory(t), body).stdout, 'true 1\n')
 })
 
-test('a lock whose signal was not read is not watched', {
-  skip: process.platform !== 'linux' && '/proc/self/task is of Linux',
-}, (t) => {
-  const program = `const { acquireLockSync } = require(${JSON.stringify(home)})
+test(
+  'a lock whose signal was not read is not watched',
+  { skip: process.platform !== 'linux' && '/proc/self/task is of Linux' },
+  knownFailure({ runtime: 'bun', why: 'Bun starts threads of its own at any time', sometimes: true }, (t) => {
+    const program = `const { acquireLockSync } = require(${JSON.stringify(home)})
       const threads = () => require('node:fs').readdirSync('/proc/self/task').length
       const before = threads()
       const lock = acquireLockSync()
       const unread = threads()
       lock.signal
       console.log(unread - before, threads() - before > 0)`
-  const options = { cwd: directory(t), encoding: 'utf8' } as const
-  const { stdout, stderr } = spawnSync(process.execPath, ['-e', program], options)
-  assert.deepEqual([stdout, stderr], ['0 true\n', ''])
-})
+    const options = { cwd: directory(t), encoding: 'utf8' } as const
+    const { stdout, stderr } = spawnSync(process.execPath, ['-e', program], options)
+    assert.deepEqual([stdout, stderr], ['0 true\n', ''])
+  }),
+)
