@@ -1,4 +1,5 @@
 import { version } from '../../package.json'
+import { exitCodes } from './exit-codes.js'
 import {
   type CommandName,
   commands,
@@ -9,21 +10,21 @@ import {
 } from './option-table.js'
 import type { Topic } from './options.js'
 
-/** The columns of a terminal, and where the descriptions begin. */
+/** The columns of a terminal, and where the descriptions of options begin. */
 const WIDTH = 80
 const INDENT = 18
 
 /** One line or more for each entry: its name, and its description beside it or below it. */
-function list(entries: [name: string, text: string][]): string {
-  return entries.flatMap(([name, text]) => describe(`  ${name}`, text)).join('\n')
+function list(entries: [name: string, text: string][], indent = INDENT): string {
+  return entries.flatMap(([name, text]) => describe(`  ${name}`, text, indent)).join('\n')
 }
 
-function describe(name: string, text: string): string[] {
-  const lines = name.length < INDENT - 1 ? [name] : [name, '']
+function describe(name: string, text: string, indent: number): string[] {
+  const lines = name.length < indent - 1 ? [name] : [name, '']
   for (const word of text.split(' ')) {
     const line = lines.at(-1) ?? ''
-    if (line.length >= INDENT && line.length + word.length >= WIDTH) lines.push(' '.repeat(INDENT) + word)
-    else lines.push(`${lines.pop()?.padEnd(line.length < INDENT ? INDENT : line.length + 1)}${word}`)
+    if (line.length >= indent && line.length + word.length >= WIDTH) lines.push(' '.repeat(indent) + word)
+    else lines.push(`${lines.pop()?.padEnd(line.length < indent ? indent : line.length + 1)}${word}`)
   }
   return lines
 }
@@ -37,6 +38,45 @@ const lines = (names: OptionName[]): string =>
   list(names.map((name) => [label(name), name === 'help' ? 'show this' : options[name].help]))
 
 const optionsFor = (command: CommandName): string => lines(optionsOf(command).map(([name]) => name))
+
+const LOCKING = ['run', 'status', 'break'] as const
+const PRINTING = ['status', 'break', 'sql', 'completion'] as const
+const EACH = ['run', ...PRINTING] as const
+
+/** The exit codes with the commands that end with them. */
+const exits: [code: keyof typeof exitCodes, of: readonly CommandName[], meaning: string][] = [
+  ['ok', ['status'], 'the lock is free'],
+  ['ok', ['break'], 'there is no lock now; the output says whether one was removed'],
+  ['ok', ['sql', 'completion'], 'the text was printed'],
+  ['held', ['status'], 'the lock is held'],
+  [
+    'stale',
+    ['status'],
+    'the lock is stale: its holder has ended. run takes it over if it may write the file and the filesystem has kernel locks',
+  ],
+  ['usage', EACH, 'invalid arguments'],
+  ['cannotLock', LOCKING, 'cannot acquire, inspect or remove the lock (not contention)'],
+  [
+    'ioError',
+    ['run'],
+    'the lock was lost while the command ran, or cannot be released; whatever the exit code of the command',
+  ],
+  ['ioError', PRINTING, 'cannot write to standard output'],
+  ['contention', ['run'], 'another process holds the lock (or --conflict-exit-code)'],
+  ['contention', ['break'], 'a process holds the lock'],
+  ['notExecutable', ['run'], 'cannot execute the command'],
+  ['notFound', ['run'], 'command not found'],
+]
+
+/** The exit codes of a command, or of all commands. */
+function exitsOf(command?: CommandName): string {
+  const entries = exits.flatMap(([code, of, meaning]): [string, string][] => {
+    if (command !== undefined && !of.includes(command)) return []
+    const commands = command !== undefined || of === EACH ? '' : `${of.join(', ')}: `
+    return [[String(exitCodes[code]), commands + meaning]]
+  })
+  return `Exit codes:\n${list(entries, 7)}`
+}
 
 const url = `URL is postgres://USER@HOST:PORT/DATABASE. Parts that it omits come from PGHOST,
 PGPORT, PGUSER, PGDATABASE and PGPASSWORD. Put a password there or into
@@ -63,17 +103,9 @@ ${list([
 
 ${url}
 
-Exit codes:
-  0, 1, 2   status: the lock is free, held, stale
-  0         break: there is no lock now
-  64        invalid arguments
-  73        cannot acquire, inspect or remove the lock (not contention)
-  74        run: the lock was lost, or cannot be released
-  74        the other commands: cannot write to standard output
-  75        another process holds the lock
-  126, 127  run: cannot execute the command; command not found
-  other     run: the exit code of the command; if a signal kills the command,
-            the same signal ends run`
+${exitsOf()}
+
+Otherwise run ends as its command: see reconcile-lock run --help.`
 
 const run = `Runs a command while holding the lock. It passes on input, output, signals and
 the exit status.
@@ -92,18 +124,14 @@ ${optionsFor('run')}
 
 ${url}
 
-Exit codes: that of the command, or
-  64   invalid arguments
-  73   cannot acquire the lock (not contention)
-  74   the lock was lost while the command ran, or cannot be released; whatever
-       the exit code of the command
-  75   another process holds the lock (or --conflict-exit-code)
-  126  cannot execute the command
-  127  command not found
+${exitsOf('run')}
 
-If a signal kills the command, the same signal ends this process, without a core
-file of its own. Without a terminal it waits until the process group of the
-command has ended, and holds the lock until then.
+Otherwise the exit code is that of the command. If a signal kills the command,
+the same signal ends run, on Linux without a core file of its own. As process 1
+of a container run exits with 128 + N instead. If a real-time signal kills the
+command, Node.js reports a success, and run exits with 0. Without a terminal run
+waits until the process group of the command has ended, and holds the lock until
+then.
 
 In the foreground of a terminal, run does not pass on SIGINT, SIGQUIT, SIGTSTP,
 SIGCONT and SIGWINCH to a command that handles them: the terminal sends them to
@@ -135,13 +163,7 @@ ${optionsFor('status')}
 
 ${url}
 
-Exit codes:
-  0   free
-  1   held
-  2   stale: the holder has ended; run takes the lock over if it may
-  64  invalid arguments
-  73  cannot inspect the lock
-  74  cannot write to standard output`
+${exitsOf('status')}`
 
 const breakLock = `Removes a stale lock. run takes over stale locks itself, unless it may not write
 the file, or the filesystem has no kernel locks.
@@ -153,12 +175,7 @@ ${optionsFor('break')}
 
 ${url}
 
-Exit codes:
-  0   there is no lock now; the output says whether one was removed
-  64  invalid arguments
-  73  cannot remove the lock
-  74  cannot write to standard output
-  75  a process holds the lock`
+${exitsOf('break')}`
 
 const sql = `Prints the SQL that creates the table reconcile_lock of --postgres. Use it if
 the role that holds locks may not create tables; otherwise that role creates the
@@ -173,27 +190,21 @@ to a role that it is a member of, or to a superuser.
 Options:
 ${optionsFor('sql')}
 
-Exit codes:
-  0   the SQL was printed
-  64  invalid arguments
-  74  cannot write to standard output`
+${exitsOf('sql')}`
 
 const completion = `Prints the script that completes the command line in a shell.
 
 Usage: reconcile-lock completion bash|zsh|fish
 
 bash: source <(reconcile-lock completion bash), in ~/.bashrc
-zsh:  reconcile-lock completion zsh > DIRECTORY/_reconcile-lock, where $fpath
-      has that directory
+zsh:  reconcile-lock completion zsh > DIRECTORY/_reconcile-lock, with a
+      DIRECTORY of $fpath
 fish: reconcile-lock completion fish | source, in config.fish
 
 Options:
 ${optionsFor('completion')}
 
-Exit codes:
-  0   the script was printed
-  64  invalid arguments
-  74  cannot write to standard output`
+${exitsOf('completion')}`
 
 export const help: Record<Topic, string> = { overview, run, status, break: breakLock, sql, completion }
 
