@@ -97,7 +97,7 @@ export const options = {
     of: ['run'],
   },
   durable: {
-    help: 'sync the lock file to the disk before the command starts: then the next run can report this one after a power failure',
+    help: 'sync the lock file to the disk before the command starts: then the next process can report this one after a power failure',
     of: ['run'],
   },
   mode: {
