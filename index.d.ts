@@ -121,9 +121,8 @@ export interface Holder {
 
 /**
  * The process of a holder, read from the system during the call. It is not written to the lock file, and not part of
- * errors and of messages on {@link LockChannels}. Both are missing unless the record of the lock file proves that this
- * process is the holder: it names this kernel, this pid namespace and the start time of the process. macOS and Windows
- * show them to the user of the process and to administrators only.
+ * errors and of messages on {@link LockChannels}. macOS and Windows show it to the user of the process and to
+ * administrators only.
  */
 export interface HolderProcess {
   /**
@@ -138,7 +137,10 @@ export interface HolderProcess {
   user?: string
 }
 
-/** The result of {@link inspectLock}. */
+/**
+ * The result of {@link inspectLock}. `command` and `user` are missing unless the record of the lock file proves that the
+ * process is the holder: it names this kernel, this pid namespace and the start time of the process.
+ */
 export interface LockStatus extends HolderProcess {
   /** The absolute path of the lock file. */
   path: string
@@ -211,10 +213,11 @@ export interface Lock {
    * Releases the lock and removes its file. A second call returns the promise of the first one while that is pending,
    * and does nothing after that.
    *
-   * Rejects with a {@link LockError} `E_LOCK_LOST` if the file was removed or replaced while the lock was held; a
-   * file that replaced it stays. Rejects with the system's error if the file can neither be removed nor cleared.
-   * After either error this process no longer holds the lock. After the second one others can still be refused until this
-   * process ends or acquires the lock again.
+   * Rejects with a {@link LockError} `E_LOCK_LOST` if the file was removed or replaced while the lock was held, or if its
+   * descriptor was closed. A file that replaced it stays. If a mount point or missing permission keeps the call from
+   * removing the file, it marks the file as released, and succeeds. If it cannot write the mark, or on another error of
+   * the system, it rejects with that error. After either error this process no longer holds the lock. After the second
+   * one others can still be refused until this process ends or acquires the lock again.
    */
   readonly release: () => Promise<void>
   /** {@link Lock.release} as a synchronous call. */
@@ -261,7 +264,7 @@ export type LockErrorCode =
  * - `E_LOCK_NATIVE`: `require` or `import` throws it, not a call: there is no native binary that works on this machine.
  *   `message` gives the cause and its remedy, `path` the file that was tried, and `cause` the system's error.
  *
- * https://github.com/reconcile-lock/reconcile-lock/blob/main/docs/postgres.md describes the codes of locks on
+ * https://github.com/reconcile-lock/reconcile-lock/blob/main/docs/errors.md describes the codes of locks on
  * PostgreSQL: `E_LOCK_CONNECTIONS`, `E_LOCK_POOLER`, `E_LOCK_STANDBY`, `E_LOCK_TABLE`, `E_LOCK_COLLISION`,
  * `E_LOCK_DRIVER`.
  *
@@ -310,7 +313,7 @@ export class LockError extends Error {
  * @example
  * const lock = await acquireLock()
  * try {
- *   if (lock.takenOver) console.warn(`The previous run did not finish: ${lock.takenOver.reason}`)
+ *   if (lock.takenOver) console.warn(`The previous process did not finish: ${lock.takenOver.reason}`)
  *   await postPayments()
  * } finally {
  *   await lock.release()
@@ -356,7 +359,7 @@ export function withLock<T>(
 /**
  * Runs `fn` while it holds several locks, which it gets in the order of `targets`. The call acquires them in another
  * order, which is the same for all calls, so that two of them cannot wait for each other. If it does not acquire one, it
- * releases the others and rejects.
+ * rolls back the others and rejects.
  *
  * @param targets As for one lock, but `timeout`, `signal` and `onWait` belong to `options`. Two targets must not name
  *   one lock.
@@ -381,8 +384,9 @@ export function inspectLock(target?: LockTarget): Promise<LockStatus>
 export function inspectLockSync(target?: LockTarget): LockStatus
 
 /**
- * Removes a stale lock, and resolves to whether it removed a file. {@link acquireLock} takes over stale locks itself,
- * so this is for clean-up by people and for locks that are refused with `E_LOCK_STALE`.
+ * Removes a stale lock, and resolves to whether there was one. Without `force` a file that cannot be removed, such as a
+ * mount point, is marked as released instead. {@link acquireLock} takes over stale locks itself, so this is for clean-up
+ * by people and for locks that are refused with `E_LOCK_STALE`.
  *
  * With `force` it removes a held lock too, and a file at the path that is not a lock file. It does not stop the holder,
  * whose release then fails with `E_LOCK_LOST`. If the lock changes its holder during the call, the file of the new holder

@@ -242,7 +242,7 @@ export interface PostgresLocks {
   /**
    * Runs `fn` while it holds several locks, which it gets in the order of `targets`. The call acquires them in another
    * order, which is the same for all calls, so that two of them cannot wait for each other. If it does not acquire one,
-   * it releases the others and rejects.
+   * it rolls back the others and rejects.
    *
    * @param targets Names, or objects with `name` and `message`: at most `maxConnections`. Two must not have one name.
    * @param options For all locks. `timeout` is for all of them together.
@@ -254,7 +254,7 @@ export interface PostgresLocks {
     options?: Omit<AcquireOptions, 'name'>,
   ): Promise<T>
   /**
-   * Returns the state of the lock and its holder. Changes nothing and delays no acquire.
+   * Returns the state of the lock and its holder. Does not change it, and does not delay an acquire.
    *
    * @throws `LockError` `E_LOCK_CONNECTIONS`, `E_LOCK_POOLER`, `E_LOCK_STANDBY`, `E_LOCK_TABLE`, `E_LOCK_DRIVER`. The
    *   errors of `pg`, the server and the system, and the argument errors, as for {@link PostgresLocks.acquireLock}.
