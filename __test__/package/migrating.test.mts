@@ -1,6 +1,7 @@
 // docs/migrating.md: how this lock and other locks interact, and that its code type-checks.
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
+import { execFile, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdirSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -166,6 +167,37 @@ test('lockfile is refused, but removes our file with `stale`', async (t) => {
   assert.equal(lock.isHeld(), false)
   assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
   lockfile.unlockSync(file)
+})
+
+/** Acquires without waiting, and releases when its input ends. */
+const FILELOCK = `import sys, filelock
+try:
+    lock = filelock.FileLock(sys.argv[1], timeout=0)
+    lock.acquire()
+except filelock.Timeout:
+    sys.exit('Timeout')
+print('held', flush=True)
+sys.stdin.read()
+lock.release()`
+
+test('FileLock of Python and this lock exclude each other', async (t) => {
+  if (process.platform !== 'linux' || spawnSync('python3', ['-c', 'import filelock']).status !== 0)
+    return t.skip('needs Linux, and filelock of Python')
+  const file = join(directory(t), 'data.lock')
+  const lock = await acquireLock({ file })
+  const refused = spawnSync('python3', ['-c', FILELOCK, file], { encoding: 'utf8' })
+  assert.equal(refused.stderr, 'Timeout\n')
+  assert.equal(lock.isHeld(), true)
+  await lock.release()
+  const child = spawn('python3', ['-c', FILELOCK, file], { stdio: ['pipe', 'pipe', 'inherit'] })
+  t.after(() => child.kill('SIGKILL'))
+  await once(child.stdout, 'data')
+  assert.equal((await rejection(acquireLock({ file }))).code, 'E_LOCK_CONTENTION')
+  child.stdin.end()
+  await once(child, 'exit')
+  const next = await acquireLock({ file })
+  assert.match(next.takenOver?.reason ?? '', /empty/)
+  await next.release()
 })
 
 test('holding both locks excludes old and new processes', async (t) => {
