@@ -14,11 +14,11 @@ const names = targets.map(({ name }) => name)
 
 const help = `npm run cross -- [--only TARGET,TARGET] [--sizes | --core]
 
-Lints every target, links those that can be linked here, and runs the core's own tests where something can run them:
-natively, under qemu, or under wine; where a Node.js can be run too, the Node tests. Needs Debian packages, which it
-installs as root. With --sizes it does no more than link those that can be linked, and print how large they are. With
---core it does not run the Node tests, which take hours under qemu. Without --sizes it writes the states of the targets
-into docs/platforms.md.
+Lints every target, links those that can be linked here, and runs the core's own tests if this machine can run them:
+natively, under qemu, or under wine. If it can run a Node.js of the target, it also runs the Node.js tests. Needs Debian
+packages, which it installs as root. With --sizes it only links those that can be linked, and prints how large they are.
+With --core it does not run the Node.js tests, which take hours under qemu. Without --sizes it writes the states of the
+targets into docs/platforms.md.
 
 Targets: ${names.join(', ')}`
 

@@ -29,7 +29,7 @@ export function install() {
   run('npm', ['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund'])
 }
 
-/** Checks the types of `lib/` and bundles it: one file for each entry point, and one shared file. */
+/** Checks the types of `lib/` and bundles it: one file for each entry point. */
 export function bundle(out = `${root}dist`) {
   run(process.execPath, [`${root}node_modules/typescript/bin/tsc`, '-p', 'lib'])
   rmSync(out, { recursive: true, force: true })

@@ -28,5 +28,5 @@ export function describeMachO(path, { macos }) {
     ...(isSigned || !headers.includes(' ARM64 ') ? [] : ['it is not signed']),
   ]
   if (faults.length > 0) throw new Error(`${path}: ${faults.join('; ')}`)
-  return `needs macOS ${system} and no library but libSystem${isSigned ? ', signed ad hoc' : ''}`
+  return `needs macOS ${system} and only libSystem${isSigned ? ', signed ad hoc' : ''}`
 }

@@ -109,7 +109,7 @@ function cellsOf({ name, glibc, macos, run, standsFor, why, about: limits }, sta
   const about = [
     why,
     glibc && `linked for glibc ${glibc}`,
-    macos && `linked for macOS ${macos}, needs no library but libSystem`,
+    macos && `linked for macOS ${macos}, needs only libSystem`,
     run ? `${tests} pass ${whereOf(run)}` : 'did not run',
     limits,
     standsFor && `stands for ${standsFor}`,
