@@ -205,7 +205,11 @@ test('SECURITY.md states the number of modules with unsafe code', () => {
 })
 
 test('every row of docs/guarantees.md names a test or none', () => {
-  for (const heading of ['The holder ends', 'The holder lives', 'The file and its directory']) {
+  for (const heading of [
+    'End of the holder',
+    'During the life of the holder',
+    'The file and its directory',
+  ]) {
     const rows = part('docs/guarantees.md', heading).match(/^\| (?!event|---).*$/gm) ?? []
     assert.ok(rows.length > 5, heading)
     for (const row of rows) assert.match(row, /\| (none|\[.*\]\(\.\.\/__test__\/.*\)) +\|$/)
