@@ -1,4 +1,4 @@
-// Bundles `lib/` into the given directory: a file for each entry point. What the entry points share is in each of them,
+// Bundles `lib/` into the given directory: a file for each entry point. Code that they share is in each of them,
 // because Node.js takes longer to find another file than to compile the code.
 import { join, resolve } from 'node:path'
 import { build } from 'esbuild'

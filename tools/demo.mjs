@@ -99,7 +99,7 @@ await until(() => pings.every(({ output }) => output.includes(': waiting ')), pi
 await gate.release()
 expect(await Promise.all(pings.map(({ ended }) => ended)), [0, 0])
 
-section('A run is killed when a posting has arrived and the run does not know it yet')
+section('A run is killed after a posting has arrived and before its journal has it')
 const dir = dataDirectory('killed')
 const victim = start('C', dir, '--execute', '--pause-ms', '2000')
 const inDoubt = () => booked(dir).filter((invoice) => !posted(dir).includes(invoice))

@@ -40,7 +40,7 @@ const tests = {
   node: ['node tools/suite.mjs --run'],
   stress: [`${STRESS} --seconds 10`],
 }
-/** What `npm run test:all` adds. */
+/** The stages that `npm run test:all` adds. */
 const longTests = {
   example: ['node tools/example.mjs'],
   'long node': ['node tools/bundlers.mjs', 'node tools/suite.mjs --run --long'],

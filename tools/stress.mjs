@@ -52,8 +52,8 @@ Many workers acquire, hold and release one lock, while some of them are killed, 
 whether two ever held it at once.
 
   --seconds N          how long each variant runs (default 60)
-  --workers N          how many take part, from 4 (default 16)
-  --variant NAME,...   who takes part (default native):
+  --workers N          how many workers run, from 4 (default 16)
+  --variant NAME,...   which processes take part (default native):
                          native   Node.js processes
                          threads  the worker threads of two Node.js processes
                          slots    Node.js processes that share three slots: each slot has one holder at a time

@@ -10,7 +10,7 @@ import { installPostgres } from './debian.mjs'
 import { build, install, local, root, run } from './steps.mjs'
 
 /**
- * What the tests of each folder need, in addition to a built addon. `linux`: /proc, signals, strace, mounts, namespaces,
+ * The needs of each folder of tests, beyond a built addon. `linux`: /proc, signals, strace, mounts, namespaces,
  * terminals, several users, or the wait queue. `unix`: npm as a program, or `/` between the parts of a path. `server`:
  * PostgreSQL and PgBouncer. `development`: the Node.js version and the packages of the development. `long`: minutes;
  * `npm run test:all` runs them, `npm test` does not. `published`: a platform with a published package.

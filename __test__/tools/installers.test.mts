@@ -1,4 +1,4 @@
-// What is installed below target/ is complete.
+// The installations below target/ are complete.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'

@@ -1,4 +1,4 @@
-// What a TypeScript program may pass to locks on PostgreSQL; compiled, not run.
+// The arguments that TypeScript accepts for locks on PostgreSQL; compiled, not run.
 import pg from 'pg'
 import {
   lockInTransaction,

@@ -85,7 +85,7 @@ const listened = (pool: Pool): Promise<PoolClient> =>
     }
     const { connect }: { connect(done: (error?: Error, client?: PoolClient) => void): unknown } = pool
     const promise = connect.call(pool, (error, client) => (client ? lend(client) : reject(error)))
-    // Other pools know no callback.
+    // Other pools do not take a callback.
     if (promise) (promise as Promise<PoolClient>).then(lend, reject)
   })
 

@@ -172,7 +172,7 @@ export async function pairs({ media, executables, rounds }) {
   }))
 }
 
-/** What the kernel does for a durable acquire and a release, by `node:fs`. */
+/** The system calls of a durable acquire and a release, by `node:fs`. */
 function syncedFloor(directory) {
   const path = join(directory, 'durable.lock')
   const record = Buffer.alloc(512, ' ')
@@ -234,7 +234,7 @@ function lifetime(code) {
   return performance.now() - started
 }
 
-/** What a process prints: the milliseconds of `work`. */
+/** The milliseconds of `work`, as a new process prints them. */
 function timed(work) {
   const code = `const started = process.hrtime.bigint(); ${work}
     console.log(Number(process.hrtime.bigint() - started) / 1e6)`

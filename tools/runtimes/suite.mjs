@@ -103,7 +103,7 @@ async function runFile(file, command, env, deadline) {
   return [...results, { name: 'the file as a whole', state: 'failed', about }]
 }
 
-/** What the threads of a process and of its children wait for: an event loop that is idle waits in epoll. */
+/** The system calls in which the threads of a process and of its children wait; an idle event loop waits in epoll. */
 function threadsOf(pid) {
   const columns = ['-L', '-o', 'pid,ppid,lwp,stat,wchan:24,args:60', '-p', pid, '--ppid', pid]
   const { stdout, error } = spawnSync('ps', columns, { encoding: 'utf8' })
