@@ -191,12 +191,12 @@ export interface Lock {
   /**
    * Set if the lock was taken over: the previous holder did not release it. That process may have stopped in the middle
    * of its work, so check what it did. After a power failure it can be missing, or name no holder, unless that process
-   * acquired with {@link LockOptions.durable}. A lock in shared mode takes nothing over: the stale lock file stays, and
-   * the next call without `shared` reports it too.
+   * acquired with {@link LockOptions.durable}. A lock in shared mode leaves the stale lock file, so the next call
+   * without `shared` reports it too.
    */
   readonly takenOver?: TakenOver | undefined
   /**
-   * Whether the path still names the lock file of this process, and its descriptor is open. It changes nothing. On a
+   * Whether the path still names the lock file of this process, and its descriptor is open. It only reads. On a
    * network filesystem it does not report a kernel lock that the server has dropped, and on NFS a change by another
    * client up to 60 s late.
    */
@@ -373,7 +373,7 @@ export function withLock<T, const Targets extends readonly (string | URL | LockT
 ): Promise<T>
 
 /**
- * Returns the state of the lock and its holder. It changes nothing. The state can change before the call returns, so
+ * Returns the state of the lock and its holder. It does not change them. The state can change before the call returns, so
  * show it to people and do not decide by it.
  *
  * @throws {LockError} `E_LOCK_SYMLINK`, `E_LOCK_NOT_A_FILE`, `E_LOCK_UNSUPPORTED`. System errors: see {@link LockError}.

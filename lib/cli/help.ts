@@ -154,7 +154,7 @@ fencing token in the environment of the command, RECONCILE_LOCK_TOKEN: each
 later holder has a higher one. Store it with the data, and refuse a write with a
 lower one.`
 
-const status = `Prints the state of the lock and its holder. Changes nothing.
+const status = `Prints the state of the lock and its holder. Does not change the lock.
 
 Usage: reconcile-lock status [options]
 
