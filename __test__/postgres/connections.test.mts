@@ -1,6 +1,7 @@
 // Connections: how many are open, their limit, and those of a pool.
 import assert from 'node:assert/strict'
 import type { EventEmitter } from 'node:events'
+import { createRequire } from 'node:module'
 import type { Socket } from 'node:net'
 import { after, before, type TestContext, test } from 'node:test'
 import pg from 'pg'
@@ -213,6 +214,24 @@ test('query_timeout of the client ends no wait', async (t) => {
   ].map((options) => locksOf(t, options).acquireLock({ name: 'slow', timeout: 600 }))
   for (const { code } of await Promise.all(waits.map(rejection))) assert.equal(code, 'E_LOCK_CONTENTION')
   await holder.release()
+})
+
+test('pg 8.11 acquires, waits and hands over', async (t) => {
+  const oldest: typeof pg = createRequire(import.meta.url)('pg-8.11')
+  const config = { connectionString: postgres.url() }
+  const pool = new oldest.Pool(config)
+  t.after(() => pool.end())
+  for (const options of [{ pool }, { connect: () => new oldest.Client(config) }]) {
+    const lock = await locksOf(t, options).acquireLock('oldest')
+    let waits = 0
+    const next = locksOf(t, options).acquireLock({ name: 'oldest', timeout: 30_000, onWait: () => waits++ })
+    await until(() => waits > 0, 'the call waits')
+    await lock.confirm()
+    await lock.release()
+    const second = await next
+    assert.ok(second.token > lock.token)
+    await second.release()
+  }
 })
 
 /** A client, and what a lock changes in it. */
