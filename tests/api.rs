@@ -276,7 +276,7 @@ fn each_listener_gets_a_loss_once() {
     for _ in 0..2 {
         let error = losses.recv_timeout(LONG).expect("a loss");
         assert_eq!((error.code(), error.path()), (Some("E_LOCK_LOST"), Some(lock.path())));
-        assert_eq!(error.reason(), Some("the path names no file now"));
+        assert_eq!(error.reason(), Some("the path no longer names a file"));
     }
     assert!(losses.recv_timeout(LONG).is_err(), "no listener is left");
     assert!(matches!(lock.release(), Err(Error::Lost { .. })));

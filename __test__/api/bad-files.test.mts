@@ -108,7 +108,7 @@ for (const [what, content] of Object.entries(strange)) {
     assert.deepEqual([status.state, status.holder], ['stale', undefined])
     assert.deepEqual(fs.readFileSync(path), Buffer.from(content), 'inspectLock does not change the file')
     const lock = await acquireLock(cwd)
-    assert.deepEqual(lock.takenOver, { reason: 'the file was not a lock record' })
+    assert.deepEqual(lock.takenOver, { reason: 'the file did not contain a lock record' })
     assert.equal(fs.statSync(path).size, 512)
     assert.equal(JSON.parse(fs.readFileSync(path, 'utf8')).pid, process.pid)
     assert.equal(fs.statSync(path).mode & 0o777, PRIVATE)

@@ -97,7 +97,7 @@ for (const pid of [0, -1]) {
     assert.deepEqual(signalled, [pid], 'the control: it signals a process group')
 
     const lock = await acquireLock(cwd)
-    assert.equal(lock.takenOver?.reason, 'the file was not a lock record')
+    assert.equal(lock.takenOver?.reason, 'the file did not contain a lock record')
     await lock.release()
   })
 }

@@ -229,7 +229,7 @@ test(
     writeFileSync(cwd + '/new', '')
     renameSync(cwd + '/new', replaced)`
     const output = printed(t, program)
-    assert.equal(output.match(/^lost (?:\/|\w:).*json the path names no file now$/gm)?.length, 1, output)
+    assert.equal(output.match(/^lost (?:\/|\w:).*json the path no longer names a file$/gm)?.length, 1, output)
     assert.match(output, /^lost .*replaced.lock the path names another file now$/m)
     assert.match(output, /^released (?:\/|\w:).*other.lock undefined$/m)
   }),

@@ -170,8 +170,12 @@ const states: [string, RegExp, (cwd: string) => unknown][] = [
   ['dead legacy holder', /^process \d+ ended without releasing$/, (cwd) => leave(cwd, { pid: dead })],
   ['old empty file', /^the file was empty: .+/, (cwd) => leave(cwd, '')],
   ['new empty file', /^a process is creating it right now$/, (cwd) => leave(cwd, '', -1)],
-  ['no record', /^the file was not a lock record$/, (cwd) => leave(cwd, 'hello')],
-  ['longer than a record', /^the file was not a lock record$/, (cwd) => leave(cwd, 'x'.repeat(100_000))],
+  ['no record', /^the file did not contain a lock record$/, (cwd) => leave(cwd, 'hello')],
+  [
+    'longer than a record',
+    /^the file did not contain a lock record$/,
+    (cwd) => leave(cwd, 'x'.repeat(100_000)),
+  ],
 ]
 async function ownRecord(cwd: string): Promise<object> {
   const lock = await acquireLock(cwd)

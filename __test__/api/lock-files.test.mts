@@ -110,7 +110,7 @@ test('acquireLock takes over any content at the legacy path', async (t) => {
   const cwd = directory(t)
   leave(cwd, 'hello')
   const lock = await acquireLock(cwd)
-  assert.equal(lock.takenOver?.reason, 'the file was not a lock record')
+  assert.equal(lock.takenOver?.reason, 'the file did not contain a lock record')
   await lock.release()
 })
 
@@ -133,7 +133,7 @@ test('a lost lock reports what the path names now', {
     rmSync(resolveLockPath(join(parent, 'a')), { force: true })
     return [error.code, error.reason]
   }
-  assert.deepEqual(await lost(() => repoint('b')), ['E_LOCK_LOST', 'the path names no file now'])
+  assert.deepEqual(await lost(() => repoint('b')), ['E_LOCK_LOST', 'the path no longer names a file'])
   const other = acquireLockSync(join(parent, 'b'))
   assert.deepEqual(await lost(() => repoint('b')), ['E_LOCK_LOST', 'the path names another file now'])
   assert.ok(other.isHeld())

@@ -31,7 +31,7 @@ function lostAmong(t: TestContext, cwd: string): LockMessage[] {
 const aborted = (lock: Lock) => until(() => lock.signal.aborted, 'the signal is aborted')
 
 const losses: [what: string, lose: (lock: Lock) => unknown, reason: string][] = [
-  ['removed', ({ path }) => rmSync(path), 'the path names no file now'],
+  ['removed', ({ path }) => rmSync(path), 'the path no longer names a file'],
   [
     'replaced',
     ({ path }) => {
@@ -40,8 +40,8 @@ const losses: [what: string, lose: (lock: Lock) => unknown, reason: string][] = 
     },
     'the path names another file now',
   ],
-  ['moved', ({ path }) => renameSync(path, `${path}.old`), 'the path names no file now'],
-  ['broken', ({ path }) => breakLock({ file: path, force: true }), 'the path names no file now'],
+  ['moved', ({ path }) => renameSync(path, `${path}.old`), 'the path no longer names a file'],
+  ['broken', ({ path }) => breakLock({ file: path, force: true }), 'the path no longer names a file'],
 ]
 for (const [what, lose, reason] of losses)
   test(
@@ -55,7 +55,10 @@ for (const [what, lose, reason] of losses)
       await aborted(lock)
       const { code, message, path } = lock.signal.reason
       assert.deepEqual([code, path], ['E_LOCK_LOST', lock.path])
-      assert.equal(message, `lost the lock ${path} while holding it: ${reason}`)
+      assert.equal(
+        message,
+        `lost the lock ${path} while holding it: ${reason}; another process may have acquired it`,
+      )
       assert.equal(lock.isHeld(), false)
       assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
     }),
@@ -69,7 +72,7 @@ test('signal is aborted when the directory is moved', async (t) => {
   assert.equal(lock.signal.aborted, false)
   renameSync(cwd, join(parent, 'b'))
   await aborted(lock)
-  assert.equal(lock.signal.reason.reason, 'the path names no file now')
+  assert.equal(lock.signal.reason.reason, 'the path no longer names a file')
 })
 
 test('events report most losses at once', {

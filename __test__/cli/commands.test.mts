@@ -107,7 +107,12 @@ test('break removes a held lock only with --force', (t) => {
   const lock = acquireLockSync(cwd)
   const refused = cli(cwd, ['break'])
   assert.equal(refused.code, 75)
-  assert.match(refused.stderr, new RegExp(`^${MESSAGE}\nnot removed: process ${process.pid} .*--force`))
+  assert.match(
+    refused.stderr,
+    new RegExp(
+      `^${MESSAGE}\nreconcile-lock: \\S+ was not removed: process ${process.pid} .*; --force removes it, but does not stop`,
+    ),
+  )
   assert.equal(lock.isHeld(), true)
   assert.equal(cli(cwd, ['break', '--force']).code, 0)
   assert.equal(lock.isHeld(), false)
@@ -133,7 +138,10 @@ test('status and break go through all slots', async (t) => {
   const { code, stdout, stderr } = cli(cwd, ['break', '--file', 'l', '--slots', '3'])
   const path = join(cwd, 'l')
   assert.deepEqual([code, stdout], [75, `${path}.slot1: removed\n${path}.slot2: removed\n`])
-  assert.match(stderr, new RegExp(`^${MESSAGE}\n${path} not removed: process ${process.pid} `))
+  assert.match(
+    stderr,
+    new RegExp(`^${MESSAGE}\nreconcile-lock: ${path} was not removed: process ${process.pid} `),
+  )
   const watching = new Running(t, cwd, ['status', '--file', 'l', '--slots', '2', '--watch'])
   await until(() => /l: held [^\n]*\n[^\n]*l.slot1: free/.test(watching.stdout), 'both slots are shown')
   slots[0]?.releaseSync()
@@ -238,39 +246,42 @@ const wrong = [
   [['run', '-E', '', 'a', 'true'], /--conflict-exit-code: expected/],
   [['run', '-w', 'soon', 'a', 'true'], /--wait soon: expected a number of seconds/],
   [['run', '-w', '1', '--timeout', '2', 'a', 'true'], /--wait was given twice/],
-  [['run', '-w'], /--wait needs a value, such as --wait=VALUE/],
-  [['status', '-n'], /status takes no --nonblock/],
+  [['run', '-w'], /--wait needs a value; one that begins with - is written --wait=VALUE/],
+  [['status', '-n'], /status does not accept --nonblock/],
   [['completion'], /completion needs the name of a shell: bash, zsh, fish/],
   [['completion', 'tcsh'], /completion needs the name of a shell/],
-  [['completion', 'bash', 'x'], /completion takes no x/],
+  [['completion', 'bash', 'x'], /completion: unexpected argument "x"/],
   [['--', 'true'], /a command is missing/],
-  [['run', '--wait', '--', 'true'], /--wait needs a value, such as --wait=VALUE/],
+  [['run', '--wait', '--', 'true'], /--wait needs a value; one that begins with - is written --wait=VALUE/],
   [['run', '--wait', '-1', '--', 'true'], /--wait needs a value/],
   [['run', '--wait', 'soon', '--', 'true'], /a number of seconds/],
   [['run', '--wait', '1e3', '--', 'true'], /a number of seconds/],
   [['run', '--wait', '', '--', 'true'], /a number of seconds/],
   [['run', '--wait', 'NaN', '--', 'true'], /a number of seconds/],
   [['run', '--wait', '1', '--wait', '2', '--', 'true'], /--wait was given twice/],
-  [['run', '--json', '--', 'true'], /run takes no --json/],
+  [['run', '--json', '--', 'true'], /run does not accept --json/],
   [['run', '--colour', '--', 'true'], /unknown option --colour\n/],
   [['run', '-k', '5', '--', 'true'], /unknown option -k; did you mean --kill-after SECONDS\?/],
   [['run', '--messages', 'm', '--', 'true'], /unknown option --messages; did you mean --message\?/],
   [['run', '--time', '5', '--', 'true'], /unknown option --time; did you mean --timeout\?/],
   [['run', '--kill', '5', '--', 'true'], /unknown option --kill; did you mean --kill-after\?/],
-  [['status', '--json=1'], /--json takes no value/],
+  [['status', '--json=1'], /--json does not accept a value/],
   [['run', '--file', '', '--', 'true'], /--file needs/],
-  [['run', '--file', 'a/', '--', 'true'], /must name a file/],
-  [['status', '--force'], /status takes no --force/],
-  [['status', '--close'], /status takes no --close/],
+  [
+    ['run', '--file', 'a/', '--', 'true'],
+    /^reconcile-lock: --file a\/: this names a directory; give the path of a file$/m,
+  ],
+  [['status', '--force'], /status does not accept --force/],
+  [['status', '--close'], /status does not accept --close/],
   [['run', '-f', 'a', '--', 'true'], /unknown option -f; did you mean --file\?/],
   [['run', '--close', '--postgres', 'postgres://h/d', '--', 'true'], /--close does not go with --postgres/],
-  [['status', '--no-legacy'], /status takes no --no-legacy/],
+  [['status', '--no-legacy'], /status does not accept --no-legacy/],
   [
     ['run', '--no-legacy', '--postgres', 'postgres://h/d', '--', 'true'],
     /--no-legacy does not go with --postgres/,
   ],
-  [['status', '--durable'], /status takes no --durable/],
-  [['status', '--shared'], /status takes no --shared/],
+  [['status', '--durable'], /status does not accept --durable/],
+  [['status', '--shared'], /status does not accept --shared/],
   [['run', '-sx', '--', 'true'], /--shared and --exclusive exclude each other/],
   [['run', '-s', '--slots', '2', '--', 'true'], /--shared and --slots exclude each other/],
   [['run', '-s', '--durable', '--', 'true'], /--shared and --durable exclude each other/],
@@ -281,9 +292,9 @@ const wrong = [
     ['run', '--durable', '--postgres', 'postgres://h/d', '--', 'true'],
     /--durable does not go with --postgres/,
   ],
-  [['status', 'now'], /status takes no now/],
-  [['status', '--', 'true'], /status takes no command/],
-  [['break', '--json'], /break takes no --json/],
+  [['status', 'now'], /status: unexpected argument "now"/],
+  [['status', '--', 'true'], /status does not run a command/],
+  [['break', '--json'], /break does not accept --json/],
   [['status', '--file'], /--file needs a value/],
 ] as const
 
@@ -311,8 +322,8 @@ const URL = 'postgres://u:SECRET@h/d'
 const secrets: [args: string[], hint: RegExp][] = [
   [[URL], /unknown command; commands: run/],
   [['u:SECRET@h/d'], /unknown command; commands: run/],
-  [['status', URL], /status takes no argument; a URL goes with --postgres/],
-  [['status', 'SECRET@h/d'], /status takes no argument/],
+  [['status', URL], /status: unexpected argument; a URL goes with --postgres/],
+  [['status', 'SECRET@h/d'], /status: unexpected argument$/m],
   [['run', 'psql', URL], /-- and the command to run are missing: reconcile-lock run -- COMMAND/],
   [['run', URL, 'true'], /run takes a path before the command, not a URL; a URL goes with --postgres/],
   [['run', URL], /reconcile-lock run -- COMMAND/],
@@ -404,7 +415,7 @@ test('run reports a take-over with the previous holder and reason', (t) => {
   assert.match(stderr, new RegExp(`^reconcile-lock: ${takeOver}: process ${pid} ended without releasing\n$`))
   leave(cwd, 'no record')
   const unknown =
-    /^reconcile-lock: took over the stale lock \S+: the file was not a lock record; the previous holder is unknown\n$/
+    /^reconcile-lock: took over the stale lock \S+: the file did not contain a lock record; the previous holder is unknown\n$/
   assert.match(cli(cwd, ['run', '--', 'true']).stderr, unknown)
 })
 

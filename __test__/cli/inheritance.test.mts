@@ -62,7 +62,10 @@ test('a command keeps the lock after SIGKILL of run', async (t) => {
 
   const kept = cli(cwd, ['break'])
   assert.deepEqual([kept.code, kept.stdout], [75, ''])
-  assert.match(kept.stderr, new RegExp(`^${MESSAGE}\nnot removed: ${inheritedReason(pid)}; --force`))
+  assert.match(
+    kept.stderr,
+    new RegExp(`^${MESSAGE}\nreconcile-lock: \\S+ was not removed: ${inheritedReason(pid)}; --force`),
+  )
   assert.throws(() => acquireLockSync(cwd), { code: 'E_LOCK_CONTENTION', reason: inheritedReason(pid) })
 
   process.kill(command, 'SIGKILL')

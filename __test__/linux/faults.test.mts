@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { type TestContext, test } from 'node:test'
 import { acquireLock, acquireLockSync, breakLock, inspectLock, resolveLockPath } from 'reconcile-lock'
+import { bin } from '../support/cli.mjs'
 import { deadPid, directory, leave, rejection } from '../support/directory.mjs'
 import { type KnownFailure, knownFailure } from '../support/known-failure.mjs'
 import { begun } from '../support/program.mjs'
@@ -44,7 +45,8 @@ function traced(cwd: string, inject: string, program: string, more: string[] = [
   const text = `
     const cwd = ${JSON.stringify(cwd)}
     const { acquireLock, acquireLockSync, breakLock, inspectLock } = require(${JSON.stringify(main)})
-    const summary = ({ code, message, syscall, errno, holder }) => ({ code, message, syscall, errno, holder })
+    const summary = ({ code, message, path, syscall, errno, holder }) =>
+      ({ code, message, path, syscall, errno, holder })
     ;(async () => {${program}})().then((printed) => console.log(JSON.stringify(printed ?? {})))`
   const paths = [resolveLockPath(cwd), ...more].flatMap((path) => ['-P', path])
   const log = `${cwd}.log`
@@ -85,10 +87,16 @@ test(
       cwd,
       'flock:error=EOPNOTSUPP',
       `const error = await acquireLock(cwd).catch(summary)
-     return { ...error, state: (await inspectLock(cwd)).state, broken: await breakLock(cwd) }`,
+     const command = [${JSON.stringify(bin)}, 'run', '--file', error.path, '--', 'true']
+     const { stderr } = require('node:child_process').spawnSync(process.execPath, command, { encoding: 'utf8' })
+     return { ...error, stderr, state: (await inspectLock(cwd)).state, broken: await breakLock(cwd) }`,
     )
     assert.deepEqual([stale.code, stale.state, stale.broken], ['E_LOCK_STALE', 'stale', true])
-    assert.match(String(stale.message), /ended without releasing\).*no kernel locks.*break it/)
+    assert.match(String(stale.message), /ended without releasing\).*no kernel locks.*break it$/)
+    assert.equal(
+      stale.stderr,
+      `reconcile-lock: ${stale.message}: reconcile-lock break --file ${resolveLockPath(cwd)}\n`,
+    )
     assert.equal(existsSync(resolveLockPath(cwd)), false)
   }),
 )
@@ -361,7 +369,7 @@ for (const { order, on, normally, calls } of OPERATIONS) {
           const found = existsSync(resolveLockPath(cwd)) ? statSync(resolveLockPath(cwd)).size : undefined
           const reason = acquireNext(cwd)
           if (found === undefined || isReleasedInPlace) assert.equal(reason, undefined)
-          else if (found === 1) assert.match(String(reason), /the file was not a lock record/)
+          else if (found === 1) assert.match(String(reason), /the file did not contain a lock record/)
           else assert.match(String(reason), new RegExp(`process ${dead} ended`))
         }
         return traced
@@ -421,7 +429,7 @@ for (const [syscall, injection] of [
       assert.deepEqual(code(await subject.traced('acquire', [injection, UNLINK])), ['EIO', 'EIO'])
       for (const cwd of all) {
         assert.equal(statSync(resolveLockPath(cwd)).size, 1)
-        assert.match(String(acquireNext(cwd)), /not a lock record/)
+        assert.match(String(acquireNext(cwd)), /not contain a lock record/)
       }
     }),
   )

@@ -162,7 +162,9 @@ test('break removes a stale lock, a held one with --force', async (t) => {
   assert.equal(refused.code, 75)
   assert.match(
     refused.stderr,
-    new RegExp(`^${MESSAGE}\nnot removed: process ${process.pid} on .* held .*--force`),
+    new RegExp(
+      `^${MESSAGE}\nreconcile-lock: \\S+ was not removed: process ${process.pid} on .* held .*; --force ends the session`,
+    ),
   )
   assert.equal(await database.state(t), 'held')
   assert.equal(cli(cwd, on(t, 'break', '--force')).code, 0)
@@ -175,7 +177,7 @@ test('break suggests --force only if that removes the lock', async (t) => {
   for (const force of [[], ['--force']]) {
     const { code, stderr } = cli(cwd, on(t, 'break', ...force))
     assert.equal(code, 75)
-    assert.match(stderr, /\nnot removed: process \d+ of the server .* holds it in shared mode/)
+    assert.match(stderr, / was not removed: process \d+ of the server .* holds it in shared mode/)
     assert.ok(!stderr.includes('--force removes it'), stderr)
   }
   await reader.release()
@@ -413,9 +415,9 @@ const wrong: [args: string[], hint: RegExp][] = [
   [['run', '--postgres', 'postgres://keeper:secret@h/%', '--', 'true'], /not a URL that pg can read/],
   [['status', '--postgres', 'postgres://keeper:secret@h/d?port=99999'], /port .* is not between 0 and 65535/],
   [['status', '--postgres'], /postgres/],
-  [['sql', '--postgres', 'postgres://h/d'], /sql takes no --postgres/],
-  [['sql', 'now'], /sql takes no now/],
-  [['sql', '--', 'true'], /sql takes no command/],
+  [['sql', '--postgres', 'postgres://h/d'], /sql does not accept --postgres/],
+  [['sql', 'now'], /sql: unexpected argument "now"/],
+  [['sql', '--', 'true'], /sql does not run a command/],
 ]
 for (const [args, hint] of wrong)
   test(`usage error: ${args.join(' ').slice(0, 80)}`, (t) => {

@@ -12,6 +12,8 @@ export class Line {
   rewrite = (bytes: Buffer): Buffer => bytes
   /** The connections whose answers and ends are dropped, by their number from 0. */
   readonly silent = new Set<number>()
+  /** The connections whose data is dropped in both directions. */
+  readonly cut = new Set<number>()
   /** The delay of data to the server, in milliseconds. */
   latency = 0
 
@@ -26,7 +28,8 @@ export class Line {
     let connections = 0
     const server = createServer({ allowHalfOpen: true }, (near) => {
       const number = connections++
-      const isSilent = (end: Socket) => line.isSilent || (end === far && line.silent.has(number))
+      const isSilent = (end: Socket) =>
+        line.isSilent || line.cut.has(number) || (end === far && line.silent.has(number))
       const far = connect({ port: to, host: '127.0.0.1', allowHalfOpen: true })
       for (const [from, into] of [
         [near, far],

@@ -179,7 +179,7 @@ test('a silent connection is lost before the session timeout', async (t) => {
   const held = await rejection(direct.acquireLock('cut'))
   assert.equal(held.code, 'E_LOCK_CONTENTION', 'the server still has the session')
   line.isSilent = false
-  await isLost(lock, /the database did not answer within 1000 ms/i)
+  await isLost(lock, /The server postgresql:\/\/\S+ did not answer within 1000 ms/)
   await (await direct.acquireLock({ name: 'cut', timeout: DEADLINE })).release()
 })
 
@@ -403,7 +403,7 @@ test('a silent idle session does not outlive a call', async (t) => {
   const start = performance.now()
   const { code, recoverable, message } = await rejection(locks.acquireLock('idle and silent'))
   assert.deepEqual([code, recoverable], ['ETIMEDOUT', true])
-  assert.match(message, /^The lock was neither acquired nor refused within 2000 ms$/)
+  assert.match(message, /^The lock idle and silent was neither acquired nor refused within 2000 ms$/)
   line.isSilent = false
   const next = () => locks.acquireLock('idle and silent').catch(() => null)
   const acquired = await until(next, 'the lock is acquired')
@@ -515,6 +515,24 @@ test('a session that was lost while idle does not keep its lock', async (t) => {
   line.silent.add(0)
   const lock = await locks.acquireLock({ name: 'kept', timeout: DEADLINE })
   await lock.release()
+})
+
+test('a waiter ends the lost session of its own process', async (t) => {
+  const line = await Line.start(t, postgres.port)
+  const left = ['of the lock', 'of the waiter']
+  const connect = () => {
+    assert.ok(left.pop(), 'the server accepts no third connection')
+    return new pg.Client(postgres.url('ledger', USER, PASSWORD, line.port))
+  }
+  const locks = postgresLocks({ connect, sessionTimeout: SESSION_TIMEOUT })
+  t.after(() => locks.close())
+  const lost = await locks.acquireLock('handed on')
+  const waiting = locks.acquireLock({ name: 'handed on', timeout: DEADLINE })
+  await postgres.queues(1)
+  line.cut.add(0)
+  await untilAborted(lost)
+  assert.equal((await rejection(lost.release())).code, 'E_LOCK_LOST')
+  await (await waiting).release()
 })
 
 test('a translated message ends the session, too', async (t) => {

@@ -133,7 +133,10 @@ const ways: Record<string, SetUp> = {
     await held(t, cwd)
     const other = join(cwd, 'other')
     writeFileSync(other, 'no record')
-    return { end: () => renameSync(other, resolveLockPath(cwd)), reason: /^the file was not a lock record/ }
+    return {
+      end: () => renameSync(other, resolveLockPath(cwd)),
+      reason: /^the file did not contain a lock record/,
+    }
   },
   'another record replaces the record': async (cwd, t) => {
     await held(t, cwd, 'old')

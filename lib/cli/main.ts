@@ -31,9 +31,10 @@ async function main(args: string[]): Promise<void> {
   }
 }
 
-/** `pg` reports its own code if a server requires a password and none is set. The library names its option. */
-function textOf({ code, message }: NodeJS.ErrnoException): string {
+/** `pg` reports its own code if a server requires a password and none is set. The library names its own API. */
+function textOf({ code, message, path }: NodeJS.ErrnoException): string {
   if (code === 'E_LOCK_UNSUPPORTED') return message.replace('or legacy: false if', 'or --no-legacy if')
+  if (code === 'E_LOCK_STALE') return `${message}: reconcile-lock break --file ${path}`
   if (!message.endsWith('client password must be a string')) return message
   return 'the server asks for a password, and neither the URL nor PGPASSWORD nor ~/.pgpass has one'
 }

@@ -31,7 +31,9 @@ export function describeParseError({ code, message }: NodeJS.ErrnoException): st
   const [name, { type }] = Object.entries(spellings).find(
     ([long, { short }]) => option === `--${long}` || option === `-${short}`,
   ) ?? [option, {}]
-  return type === 'string' ? `--${name} needs a value, such as --${name}=VALUE` : `--${name} takes no value`
+  if (type !== 'string') return `--${name} does not accept a value`
+  // The value of the option can also be missing, before the next option.
+  return `--${name} needs a value; one that begins with - is written --${name}=VALUE`
 }
 
 function nearest(option: string): string | undefined {

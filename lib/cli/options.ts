@@ -13,7 +13,7 @@ import {
   spellings,
 } from './option-table.js'
 import { isAssignment, isSecret } from './secrets.js'
-import type { Names } from './target.js'
+import { type Names, namesDirectory } from './target.js'
 
 /** The command line is wrong. */
 export class UsageError extends Error {}
@@ -96,10 +96,10 @@ export function parseCommand(args: string[]): Command {
     throw new UsageError(`unknown command${isSecret(name) ? '' : ` "${name}"`}; commands: ${COMMANDS}`)
   const unexpected = name === 'completion' ? extra : word
   if (unexpected !== undefined) throw new UsageError(superfluous(name, unexpected))
-  if (name !== 'run' && rest) throw new UsageError(`${name} takes no command to run`)
+  if (name !== 'run' && rest) throw new UsageError(`${name} does not run a command`)
   for (const option of names) {
     const { of }: Option = options[option]
-    if (!of.includes(name)) throw new UsageError(`${name} takes no --${option}`)
+    if (!of.includes(name)) throw new UsageError(`${name} does not accept --${option}`)
     if (values.postgres !== undefined && OF_FILES.has(option))
       throw new UsageError(`--${option} does not go with --postgres: it is about a lock file`)
   }
@@ -113,8 +113,8 @@ export function parseCommand(args: string[]): Command {
 
 /** @param word a word that the command does not accept */
 function superfluous(name: string, word: string): string {
-  if (!isSecret(word)) return `${name} takes no ${word}`
-  return `${name} takes no argument${word.includes('://') ? `; ${URL_HINT}` : ''}`
+  if (!isSecret(word)) return `${name}: unexpected argument "${word}"`
+  return `${name}: unexpected argument${word.includes('://') ? `; ${URL_HINT}` : ''}`
 }
 
 function parseShell(word: string | undefined): Shell {
@@ -222,6 +222,8 @@ function parseMode(text: string): number {
 function parseLock({ file, postgres, name, mode: bits, slots }: ParsedValues): Names {
   if (file === '') throw new UsageError('--file needs the path of a file')
   if (file?.includes('://')) throw new UsageError(`--file takes a path, not a URL; ${URL_HINT}`)
+  if (file !== undefined && namesDirectory(file))
+    throw new UsageError(`--file ${file}: this names a directory; give the path of a file`)
   if (name === '') throw new UsageError('--name needs the name of a lock')
   if (name?.includes('://')) throw new UsageError(`--name takes a name, not a URL; ${URL_HINT}`)
   if (postgres === undefined) {

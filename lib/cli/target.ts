@@ -54,7 +54,7 @@ function onFile({ file, legacy, durable, shared, mode, place }: Names): Target {
 
 /** Tries the place as a file first, because `stat` on a disk that hangs would have no time limit. */
 async function acquireAt(place: string, acquire: (at: LockOptions) => Promise<Lock>): Promise<Lock> {
-  if (isNamedAsDirectory(place)) return acquire({ cwd: place })
+  if (namesDirectory(place)) return acquire({ cwd: place })
   try {
     return await acquire({ file: place })
   } catch (error) {
@@ -65,7 +65,7 @@ async function acquireAt(place: string, acquire: (at: LockOptions) => Promise<Lo
   }
 }
 
-const isNamedAsDirectory = (place: string): boolean =>
+export const namesDirectory = (place: string): boolean =>
   ['', '.', '..'].includes(place.split(sep).join('/').split('/').at(-1) ?? '')
 
 const isDirectory = (place: string): Promise<boolean> =>

@@ -94,7 +94,8 @@ export class Acquisition implements Caller {
   /** A connection may be under way; an open one may be silent, which its session notices later. */
   #awaitAnswer(): void {
     const left = this.#sessions.settings.connectTimeout + DEAD_HOLDER_WAIT_MS
-    const end = () => this.fail(timedOut('The lock was neither acquired nor refused', left))
+    const end = () =>
+      this.fail(timedOut(`The lock ${this.#queue.name} was neither acquired nor refused`, left))
     this.#stopAwaiting = responseTimer(left, end)
   }
 

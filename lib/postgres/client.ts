@@ -59,7 +59,7 @@ async function open(settings: Settings): Promise<Connection> {
     },
   }
   try {
-    await within(client.connect(), connectTimeout, 'The database could not be reached')
+    await within(client.connect(), connectTimeout, `The connection to ${serverUrlOf(client)} was not made`)
     return connection
   } catch (error) {
     connection.destroy()
@@ -97,7 +97,7 @@ const giveBack = (client: PoolClient, error?: Error) => {
 async function borrow(pool: Pool, connectTimeout: number): Promise<Connection> {
   const connecting = listened(pool)
   try {
-    const what = 'The pool has given no client'
+    const what = 'The pool did not give a client'
     const client = await within(connecting, connectTimeout, what)
     const timeout = client.connectionParameters?.query_timeout
     if (client.connectionParameters) client.connectionParameters.query_timeout = 0

@@ -46,12 +46,13 @@ export function holderOf({ holder, isReleased, backend }: LockView): PostgresHol
 }
 
 /** The reason if the session that has the lock has not written its row. */
-const UNKNOWN = 'a session of the database holds it, and no row of the table names its holder'
+const describeSession = (backend: number | null | undefined): string =>
+  `${backend ? `process ${backend} of the server` : 'a session of the database'} holds it, and no row of the table names its holder`
 
 const PREPARED = 'a prepared transaction holds it: end it by COMMIT PREPARED or ROLLBACK PREPARED'
 
 export const describeUnknown = (view: LockView | undefined): string =>
-  view?.backend === 0 ? PREPARED : UNKNOWN
+  view?.backend === 0 ? PREPARED : describeSession(view?.backend)
 
 /** The holder, or why it is unknown, for a contention error. */
 export function contentionDetails(

@@ -132,7 +132,7 @@ export class Session {
       const asked = this.#client.query(values ? this.#statement(text, values) : text)
       // A driver may leave a query unsettled.
       const result = await orSilence(asked, milliseconds, () => {
-        this.#ended(timedOut('The database did not answer', milliseconds))
+        this.#ended(timedOut(`The server ${this.serverUrl} did not answer`, milliseconds))
         this.#connection.destroy()
         throw this.#end
       })

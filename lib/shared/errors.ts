@@ -90,8 +90,10 @@ export function lockError(
 }
 
 /** The error of a lock that was lost while it was held. */
-export const lossError = (path: string, reason: string, cause?: unknown): LockError =>
-  lockError('E_LOCK_LOST', path, `lost the lock ${path} while holding it: ${reason}`, { reason, cause })
+export const lossError = (path: string, reason: string, cause?: unknown): LockError => {
+  const message = `lost the lock ${path} while holding it: ${reason}; another process may have acquired it`
+  return lockError('E_LOCK_LOST', path, message, { reason, cause })
+}
 
 /** Emits an error as a process warning. */
 export function warn(error: unknown): void {

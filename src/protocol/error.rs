@@ -44,7 +44,7 @@ pub enum Error {
         kind: FileKind,
     },
     /// `E_LOCK_LOST`: the file was removed or replaced while this process held the lock, or its descriptor was closed.
-    #[error("lost the lock {} while holding it: {reason}", path.display())]
+    #[error("lost the lock {} while holding it: {reason}; another process may have acquired it", path.display())]
     Lost {
         /// The lock file.
         path: PathBuf,
@@ -66,7 +66,7 @@ pub enum Error {
         /// Why the holder is gone, in one sentence.
         reason: String,
     },
-    /// `E_LOCK_UNSUPPORTED`: this operating system has no implementation, shared mode is not possible at this path, the
+    /// `E_LOCK_UNSUPPORTED`: this operating system is not supported, shared mode is not possible at this path, the
     /// mode is not the default on Windows, or JavaScript has no string for the path.
     #[error("cannot lock {}: {reason}", path.display())]
     Unsupported {

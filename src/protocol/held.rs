@@ -9,7 +9,7 @@ use super::target::{Target, readers_of};
 use crate::platform::{FileId, System};
 
 pub(crate) const FILE_CLOSED: &str = "another part of this program closed its file";
-pub(crate) const NAMES_NONE: &str = "the path names no file now";
+pub(crate) const NAMES_NONE: &str = "the path no longer names a file";
 pub(crate) const NAMES_ANOTHER: &str = "the path names another file now";
 
 /// A lock that this process owns. [`release`](super::release()) ends it. Dropping it closes the file, which ends

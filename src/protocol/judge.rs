@@ -71,7 +71,7 @@ fn without_record(evidence: &Evidence<'_>) -> Verdict {
         (true, false) => {
             "the file was empty: its creator ended, or the machine lost power, before its record reached the disk"
         }
-        (false, _) => "the file was not a lock record",
+        (false, _) => "the file did not contain a lock record",
     };
     if evidence.kernel_locks {
         return Verdict::Stale(reason.to_owned());

@@ -97,7 +97,7 @@ pub(crate) fn system_error(syscall: &'static str, path: &Path) -> impl FnOnce(io
 fn failed_call(syscall: &'static str, path: &Path, source: io::Error) -> Error {
     let path = path.to_owned();
     if source.kind() == io::ErrorKind::Unsupported && source.raw_os_error().is_none() {
-        return Error::Unsupported { path, reason: "this operating system has no implementation" };
+        return Error::Unsupported { path, reason: "reconcile-lock does not support this operating system" };
     }
     Error::System { syscall, path, source }
 }

@@ -65,7 +65,7 @@ fn release_cuts_the_record_if_it_cannot_unlink() {
         world.clear_failures();
         let before = one.wall_clock();
         let held = acquire(&one, &target(), 0).unwrap();
-        assert!(held.taken_over.unwrap().reason.contains("not a lock record"));
+        assert!(held.taken_over.unwrap().reason.contains("not contain a lock record"));
         assert!(one.wall_clock() - before < 100, "{call}: no process waits for a creator");
     }
 }

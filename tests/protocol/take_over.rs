@@ -27,7 +27,7 @@ fn rollback_restores_the_previous_record() {
     for (found, reason, pid) in [
         (LEGACY_DEAD, "process 77 ended without releasing", Some(77)),
         (odd, "process 77 ended without releasing", Some(77)),
-        (b"garbage", "not a lock record", None),
+        (b"garbage", "not contain a lock record", None),
     ] {
         for failing in ["", "write"] {
             world.put(found, 60_000);
@@ -42,7 +42,7 @@ fn rollback_restores_the_previous_record() {
                 assert_eq!(next.holder.map(|holder| holder.pid), pid);
             } else {
                 assert!(
-                    next.reason.contains("not a lock record"),
+                    next.reason.contains("not contain a lock record"),
                     "its own record would refuse other processes"
                 );
             }

@@ -95,8 +95,8 @@ fn an_empty_young_file_is_being_created() {
 #[test]
 fn an_empty_old_file_or_invalid_record_is_stale() {
     assert!(Case { empty: true, ..case(None, DEAD) }.stale("empty"));
-    assert!(case(None, DEAD).stale("the file was not a lock record"));
-    assert!(Case { young: true, ..case(None, DEAD) }.stale("not a lock record"));
+    assert!(case(None, DEAD).stale("the file did not contain a lock record"));
+    assert!(Case { young: true, ..case(None, DEAD) }.stale("not contain a lock record"));
 }
 
 #[test]
