@@ -1,7 +1,7 @@
 // `npm run bench`: the cost of a lock and of waiting for it, compared with other locks and the possible minimum.
 import { execFileSync } from 'node:child_process'
 import { columns, machine, readOptions, wholeFrom } from './cli.mjs'
-import { cleanUp, openPlace } from './places.mjs'
+import { cleanUp, openPlace } from './filesystems.mjs'
 import { root } from './steps.mjs'
 import { prepare } from './suite.mjs'
 

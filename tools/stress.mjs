@@ -5,7 +5,7 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { machine, readOptions, wholeFrom } from './cli.mjs'
-import { cleanUp, openPlace, placeNames } from './places.mjs'
+import { cleanUp, openPlace, placeNames } from './filesystems.mjs'
 import { installRuntime, runtimes } from './runtimes/install.mjs'
 import { killAll, stress } from './stress/driver.mjs'
 import {
@@ -17,7 +17,7 @@ import {
   longestAllowed,
   longestGap,
   mostAtOnce,
-} from './stress/judge.mjs'
+} from './stress/verify.mjs'
 import { prepare } from './suite.mjs'
 
 // Windows stops no process.

@@ -22,7 +22,7 @@ import { cannotAttach, Subject } from '../support/strace.mjs'
 import { Thread } from '../support/thread.mjs'
 import { sleep, until } from '../support/time.mjs'
 import { noDeletion } from '../support/wine.mjs'
-import { Bystanders } from './bystander.mjs'
+import { Pollers } from './poller.mjs'
 
 const SECONDS = 3
 const stale = () => JSON.stringify({ pid: deadPid(), createdAt: 1 })
@@ -193,7 +193,7 @@ function isInFlock(pid: number): boolean {
 
 test('concurrent breakLock calls do not remove a held lock', async (t) => {
   const cwd = directory(t)
-  const breakers = await Bystanders.start(t, 3, 'break', cwd)
+  const breakers = await Pollers.start(t, 3, 'break', cwd)
   const left = stale()
   let pairs = 0
   for (const end = performance.now() + SECONDS * 1000; performance.now() < end || pairs < 1000; pairs += 1) {

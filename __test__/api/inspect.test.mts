@@ -17,7 +17,7 @@ import { Peer, send } from '../support/child.mjs'
 import { deadPid, directory, isLinux, isWindows, leave, readRecord } from '../support/directory.mjs'
 import { knownFailure } from '../support/known-failure.mjs'
 import { fewHandles, noCommand } from '../support/wine.mjs'
-import { Bystanders, type Observed } from './bystander.mjs'
+import { type Observed, Pollers } from './poller.mjs'
 
 const INSPECTORS = 3
 const SECONDS = 3
@@ -27,7 +27,7 @@ test(
   'concurrent inspectLock calls do not cause a refused acquire',
   knownFailure(fewHandles, async (t) => {
     const cwd = directory(t)
-    const inspectors = await Bystanders.start(t, INSPECTORS, 'inspect', cwd)
+    const inspectors = await Pollers.start(t, INSPECTORS, 'inspect', cwd)
     let pairs = 0
     for (
       const end = performance.now() + SECONDS * 1000;
@@ -78,7 +78,7 @@ test(
   knownFailure(fewHandles, async (t) => {
     const cwd = directory(t)
     const dead = deadPid()
-    const inspectors = await Bystanders.start(t, INSPECTORS, 'inspect', cwd)
+    const inspectors = await Pollers.start(t, INSPECTORS, 'inspect', cwd)
     let takeovers = 0
     for (
       const end = performance.now() + SECONDS * 1000;

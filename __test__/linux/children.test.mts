@@ -8,7 +8,7 @@ import { acquireLockSync } from 'reconcile-lock'
 import { deadPid, directory, leave } from '../support/directory.mjs'
 import { begun } from '../support/program.mjs'
 
-const offspring = JSON.stringify(fileURLToPath(new URL('offspring.mjs', import.meta.url)))
+const childProcess = JSON.stringify(fileURLToPath(new URL('child-process.mjs', import.meta.url)))
 
 /** Expressions for the pids of children and grandchildren, or for a promise of them. */
 const ways = {
@@ -17,9 +17,9 @@ const ways = {
   'a piped child': "[spawn('sleep', ['60'], { stdio: 'pipe' }).pid]",
   'an exec child': "pidsSaid(exec('sleep 60 & echo $! $$; wait'))",
   'an execFile child': "pidsSaid(execFile('sleep 60 & echo $! $$; wait', { shell: true }))",
-  'a forked child': `pidsSent(fork(${offspring}))`,
-  'a detached fork': `pidsSent(fork(${offspring}, { detached: true, stdio: 'ignore' }))`,
-  'a cluster worker': `(cluster.setupPrimary({ exec: ${offspring} }), pidsSent(cluster.fork().process))`,
+  'a forked child': `pidsSent(fork(${childProcess}))`,
+  'a detached fork': `pidsSent(fork(${childProcess}, { detached: true, stdio: 'ignore' }))`,
+  'a cluster worker': `(cluster.setupPrimary({ exec: ${childProcess} }), pidsSent(cluster.fork().process))`,
 }
 
 const program = (pids: string) => `

@@ -9,7 +9,7 @@ import pg from 'pg'
 import { type PostgresOptions, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
 import { DEADLINE, until } from '../support/time.mjs'
-import { Member } from './backend.mjs'
+import { BackendProcess } from './backend.mjs'
 import { watched } from './client.mjs'
 import { Postgres } from './postgres.mjs'
 
@@ -89,7 +89,7 @@ test('an abort after the grant writes no row', async () => {
 })
 
 test('an abort while recording keeps the dead holder for takenOver', async (t) => {
-  const dead = new Member(t, 'postgres', postgres.url())
+  const dead = new BackendProcess(t, 'postgres', postgres.url())
   const { holder } = await dead.asks('acquire', { name: 'written' })
   await dead.ends('SIGKILL')
   const abort = new AbortController()
@@ -110,7 +110,7 @@ test('an abort while recording keeps the dead holder for takenOver', async (t) =
 })
 
 test('an abort of a reader writes no row', async (t) => {
-  const dead = new Member(t, 'postgres', postgres.url())
+  const dead = new BackendProcess(t, 'postgres', postgres.url())
   const { holder } = await dead.asks('acquire', { name: 'read' })
   await dead.ends('SIGKILL')
   const abort = new AbortController()

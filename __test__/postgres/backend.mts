@@ -74,14 +74,14 @@ export interface Answer {
   holder?: files.Holder
 }
 
-const member = fileURLToPath(new URL('member.mjs', import.meta.url))
+const program = fileURLToPath(new URL('backend-process.mjs', import.meta.url))
 
 /** Another process that acquires and releases on command. */
-export class Member {
+export class BackendProcess {
   readonly child: ChildProcess
 
   constructor(t: TestContext, kind: string, place: string) {
-    this.child = fork(member, [kind, place])
+    this.child = fork(program, [kind, place])
     t.after(
       () => this.child.exitCode === null && this.child.signalCode === null && this.child.kill('SIGKILL'),
     )

@@ -11,7 +11,7 @@ import * as files from 'reconcile-lock'
 import * as databases from 'reconcile-lock/postgres'
 import { MESSAGE, rejection } from '../support/directory.mjs'
 import { sleep, until } from '../support/time.mjs'
-import { type Asked, type Backend, backendFor, close, Member, taker } from './backend.mjs'
+import { type Asked, type Backend, BackendProcess, backendFor, close, taker } from './backend.mjs'
 import { Postgres } from './postgres.mjs'
 import { quickest } from './quickest.mjs'
 
@@ -37,7 +37,7 @@ interface Place {
   locks: Backend
   /** The lock name of this test. */
   name: string
-  member(): Member
+  peer(): BackendProcess
   take(name: string): Promise<unknown>
 }
 
@@ -51,7 +51,7 @@ function place(t: TestContext, kind: string): Place {
   return {
     locks,
     name: `lock ${count} ü`,
-    member: () => new Member(t, kind, where),
+    peer: () => new BackendProcess(t, kind, where),
     take: taker(kind, where, superuser),
   }
 }
@@ -87,8 +87,8 @@ for (const kind of kinds) {
     await again.release()
   })
 
-  both('a refusal has the message, code, path and holder', async (_, { locks, name, member }) => {
-    const other = member()
+  both('a refusal has the message, code, path and holder', async (_, { locks, name, peer }) => {
+    const other = peer()
     const { holder } = await other.asks('acquire', { name })
     assert.equal(holder?.pid, other.child.pid)
     assert.equal(holder?.host, hostname())
@@ -128,8 +128,8 @@ for (const kind of kinds) {
     await lock.release()
   })
 
-  both('a waiter acquires when the holder releases', async (t, { locks, name, member }) => {
-    const other = member()
+  both('a waiter acquires when the holder releases', async (t, { locks, name, peer }) => {
+    const other = peer()
     const took = await quickest(250, async () => {
       await other.asks('acquire', { name })
       const isWaiting = contention(t)
@@ -145,8 +145,8 @@ for (const kind of kinds) {
     assert.ok(took < 250, `${took} ms`)
   })
 
-  both('onWait reports the holder immediately and every second', async (_, { locks, name, member }) => {
-    const other = member()
+  both('onWait reports the holder immediately and every second', async (_, { locks, name, peer }) => {
+    const other = peer()
     const { holder } = await other.asks('acquire', { name })
     const statuses: files.WaitStatus[] = []
     const abort = new AbortController()
@@ -225,11 +225,11 @@ for (const kind of kinds) {
   })
 
   both('a second release and a releaseLock elsewhere do nothing', async (_, where) => {
-    const { locks, name, member } = where
+    const { locks, name, peer } = where
     const lock = await locks.acquireLock({ name })
     await Promise.all([lock.release(), lock.release()])
     await lock.release()
-    const other = member()
+    const other = peer()
     await other.asks('acquire', { name })
     await locks.releaseLock({ name })
     await lock.release()
@@ -266,7 +266,7 @@ for (const kind of kinds) {
     assert.equal((await rejection(noFunction)).code, 'ERR_INVALID_ARG_TYPE')
   })
 
-  both('withLock holds several locks, or none', async (_, { locks, name, member }) => {
+  both('withLock holds several locks, or none', async (_, { locks, name, peer }) => {
     const names = [`${name}-b`, `${name}-a`]
     const all = () => Promise.all(names.map((each) => locks.inspectLock({ name: each })))
     const states = async () => (await all()).map(({ state }) => state)
@@ -275,7 +275,7 @@ for (const kind of kinds) {
       names,
     )
     assert.deepEqual(held, [['held', 'held'], (await all()).map(({ path }) => path)])
-    const other = member()
+    const other = peer()
     await other.asks('acquire', { name: names[0] })
     const error = await rejection(locks.withLocks(() => assert.fail('fn was called'), names, { timeout: 50 }))
     assert.equal(error.code, 'E_LOCK_CONTENTION')
@@ -295,8 +295,8 @@ for (const kind of kinds) {
   })
 
   for (const how of ['SIGKILL', 'SIGTERM', 'exit', 'throw', 'end'])
-    both(`a holder that ends by ${how} frees the lock`, async (_, { locks, name, member }) => {
-      const other = member()
+    both(`a holder that ends by ${how} frees the lock`, async (_, { locks, name, peer }) => {
+      const other = peer()
       await other.asks('acquire', { name })
       await other.ends(how)
       const lock = await locks.acquireLock({ name })
@@ -306,8 +306,8 @@ for (const kind of kinds) {
       await lock.release()
     })
 
-  both('breakLock removes the stale lock of a killed holder', async (_, { locks, name, member }) => {
-    const other = member()
+  both('breakLock removes the stale lock of a killed holder', async (_, { locks, name, peer }) => {
+    const other = peer()
     const { holder } = await other.asks('acquire', { name })
     const held = await locks.inspectLock({ name })
     assert.deepEqual([held.state, held.holder], ['held', holder])
@@ -408,7 +408,7 @@ for (const kind of kinds) {
     assert.equal((await rejection(locks.breakLock({ force: 1 as never }))).code, 'ERR_INVALID_ARG_TYPE')
   })
 
-  both('the diagnostics channels publish each event', async (t, { locks, name, member }) => {
+  both('the diagnostics channels publish each event', async (t, { locks, name, peer }) => {
     const events: { event: string; pid?: number | undefined }[] = []
     const { path } = await locks.inspectLock({ name })
     const abort = new AbortController()
@@ -423,7 +423,7 @@ for (const kind of kinds) {
       subscribe(`reconcile-lock:${event}`, listen)
       t.after(() => unsubscribe(`reconcile-lock:${event}`, listen))
     }
-    const other = member()
+    const other = peer()
     await other.asks('acquire', { name })
     await rejection(locks.acquireLock({ name, timeout: 60_000, signal: abort.signal }))
     await other.ends('SIGKILL')

@@ -4,7 +4,7 @@ import { after, before, type TestContext, test } from 'node:test'
 import pg from 'pg'
 import { lockInTransaction, postgresLocks, tableSql } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
-import { Member } from './backend.mjs'
+import { BackendProcess } from './backend.mjs'
 import { Postgres, USER } from './postgres.mjs'
 
 const MALLORY = 'mallory'
@@ -108,11 +108,11 @@ test('objects of another role do not run in our statements', async (t) => {
   await lock.release()
   await (await waiting).release()
   // A take-over, a break with force, and a release after the loss.
-  const member = new Member(t, 'postgres', url)
-  await member.asks('acquire', { name: 'b' })
-  await member.ends('SIGKILL')
+  const peer = new BackendProcess(t, 'postgres', url)
+  await peer.asks('acquire', { name: 'b' })
+  await peer.ends('SIGKILL')
   const taken = await locks.acquireLock({ name: 'b', timeout: 10_000 })
-  assert.equal(taken.takenOver?.holder.pid, member.child.pid)
+  assert.equal(taken.takenOver?.holder.pid, peer.child.pid)
   assert.equal(await locks.breakLock({ name: 'b', force: true }), true)
   assert.equal((await rejection(taken.release())).code, 'E_LOCK_LOST')
   // An acquire that is aborted while it is recorded is rolled back.

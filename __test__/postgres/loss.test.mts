@@ -10,7 +10,7 @@ import type { WaitStatus } from 'reconcile-lock'
 import { type PostgresLock, type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
 import { DEADLINE, sleep, until } from '../support/time.mjs'
-import { Member } from './backend.mjs'
+import { BackendProcess } from './backend.mjs'
 import { watched } from './client.mjs'
 import { Line } from './line.mjs'
 import { PASSWORD, Postgres, USER } from './postgres.mjs'
@@ -273,7 +273,7 @@ test('a lost session is ended although the first attempt fails', async (t) => {
 
 test('a rolled back lock that was lost is not released', async (t) => {
   const [locks, others] = [locksOf(t, BY_MESSAGE), locksOf(t)]
-  const dead = new Member(t, 'postgres', postgres.url())
+  const dead = new BackendProcess(t, 'postgres', postgres.url())
   await dead.asks('acquire', { name: 'a' })
   await dead.ends('SIGKILL')
   const held = await others.acquireLock('b')
@@ -297,7 +297,7 @@ for (const [what, query, act] of [
   ['a failed release', 'pg_advisory_unlock', 'refuse'],
 ] as const)
   test(`${what} frees the lock despite silence`, async (t) => {
-    const dead = new Member(t, 'postgres', postgres.url())
+    const dead = new BackendProcess(t, 'postgres', postgres.url())
     await dead.asks('acquire', { name: what })
     await dead.ends('SIGKILL')
     const line = await Line.start(t, postgres.port)
@@ -362,10 +362,10 @@ test('a call that has just joined a wait keeps waiting', async (t) => {
 test('a killed waiter leaves the queue without the lock', async (t) => {
   const locks = locksOf(t)
   const lock = await locks.acquireLock('queue')
-  const member = new Member(t, 'postgres', postgres.url())
-  member.asks('acquire', { name: 'queue', timeout: 60_000 }).catch(() => {})
+  const peer = new BackendProcess(t, 'postgres', postgres.url())
+  peer.asks('acquire', { name: 'queue', timeout: 60_000 }).catch(() => {})
   await postgres.queues(1)
-  await member.ends('SIGKILL')
+  await peer.ends('SIGKILL')
   await postgres.queues(0)
   await lock.release()
   const next = await locks.acquireLock('queue')

@@ -5,7 +5,7 @@ import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 
 const SESSION_TIMEOUT = 6000
-const cable = fileURLToPath(new URL('cable.mjs', import.meta.url))
+const program = fileURLToPath(new URL('network-namespace.mjs', import.meta.url))
 
 /** Why no network namespace can be made here. */
 function missing(): string | false {
@@ -17,7 +17,7 @@ function missing(): string | false {
 test('a disconnected holder aborts before the server frees the lock', {
   skip: missing(),
 }, (t) => {
-  const args = ['--net', process.execPath, cable, String(SESSION_TIMEOUT)]
+  const args = ['--net', process.execPath, program, String(SESSION_TIMEOUT)]
   const { stdout, stderr, status } = spawnSync('unshare', args, { encoding: 'utf8', timeout: 60_000 })
   assert.equal(status, 0, stderr)
   assert.match(stderr, /^RECONCILE_LOCK_CLEARTEXT$/m, 'the connection is not encrypted')

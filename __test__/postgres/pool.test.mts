@@ -6,7 +6,7 @@ import pg from 'pg'
 import { lockKey, type PostgresLocks, type PostgresOptions, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
 import { until } from '../support/time.mjs'
-import { Member } from './backend.mjs'
+import { BackendProcess } from './backend.mjs'
 import { watching } from './client.mjs'
 import { Line } from './line.mjs'
 import { PASSWORD, Postgres, USER } from './postgres.mjs'
@@ -85,7 +85,7 @@ test('calls of each outcome return their client to the pool', async (t) => {
 })
 
 test('a take-over that is rolled back leaves the pool unlocked', async (t) => {
-  const dead = new Member(t, 'postgres', postgres.url())
+  const dead = new BackendProcess(t, 'postgres', postgres.url())
   const { holder } = await dead.asks('acquire', { name: 'rolled back' })
   await dead.ends('SIGKILL')
   const abort = new AbortController()

@@ -7,7 +7,7 @@ import pg from 'pg'
 import { LockError, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
 import { DEADLINE, until } from '../support/time.mjs'
-import { Member } from './backend.mjs'
+import { BackendProcess } from './backend.mjs'
 import { watched } from './client.mjs'
 import { pooled } from './pgbouncer.mjs'
 import { Postgres } from './postgres.mjs'
@@ -101,12 +101,12 @@ test('session pooling supports exclusion, waiting, abort and take-over', async (
   const next = direct.acquireLock({ timeout: DEADLINE })
   await lock.release()
   await (await next).release()
-  const member = new Member(t, 'postgres', url)
-  assert.equal((await member.asks('acquire', { name: 'reconcile' })).ok, true)
-  await member.ends('SIGKILL')
+  const peer = new BackendProcess(t, 'postgres', url)
+  assert.equal((await peer.asks('acquire', { name: 'reconcile' })).ok, true)
+  await peer.ends('SIGKILL')
   // The pooler detects the end of the process.
   const taken = await direct.acquireLock({ timeout: DEADLINE })
-  assert.equal(taken.takenOver?.holder.pid, member.child.pid)
+  assert.equal(taken.takenOver?.holder.pid, peer.child.pid)
   await taken.release()
 })
 

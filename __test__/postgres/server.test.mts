@@ -5,7 +5,7 @@ import pg from 'pg'
 import { lockInTransaction, lockKey, type PostgresOptions, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
 import { DEADLINE, until } from '../support/time.mjs'
-import { Member } from './backend.mjs'
+import { BackendProcess } from './backend.mjs'
 import { watched } from './client.mjs'
 import { Line } from './line.mjs'
 import { Postgres } from './postgres.mjs'
@@ -286,8 +286,8 @@ test('a late release ends only its own session', async (t) => {
   const lock = await locks.acquireLock('late')
   const [row] = await postgres.sql("SELECT backend, started FROM reconcile_lock WHERE name = 'late'")
   await superuser("SELECT pg_terminate_backend(backend) FROM reconcile_lock WHERE name = 'late'")
-  const member = new Member(t, 'postgres', postgres.url())
-  assert.equal((await member.asks('acquire', { name: 'late' })).ok, true)
+  const peer = new BackendProcess(t, 'postgres', postgres.url())
+  assert.equal((await peer.asks('acquire', { name: 'late' })).ok, true)
   assert.equal((await rejection(lock.release())).code, 'E_LOCK_LOST')
   assert.deepEqual(ended, [[row?.backend, row?.started]])
   // A session with the same process id and another start is another session.
@@ -296,5 +296,5 @@ test('a late release ends only its own session', async (t) => {
   const text = `SELECT pid FROM pg_stat_activity WHERE pid = $1
     AND floor(extract(epoch FROM backend_start) * 1000000)::bigint::text = $2`
   assert.equal((await client.query(text, [now?.backend, row?.started])).rowCount, 0)
-  assert.equal((await member.asks('release', { name: 'late' })).ok, true)
+  assert.equal((await peer.asks('release', { name: 'late' })).ok, true)
 })

@@ -10,7 +10,7 @@ import { send } from '../support/child.mjs'
 import { cli } from '../support/cli.mjs'
 import { directory, rejection } from '../support/directory.mjs'
 import { DEADLINE, until } from '../support/time.mjs'
-import { Member } from './backend.mjs'
+import { BackendProcess } from './backend.mjs'
 import { Line } from './line.mjs'
 import { Postgres } from './postgres.mjs'
 import { quickest } from './quickest.mjs'
@@ -37,8 +37,8 @@ const modes = async (name: string) => {
 
 test('readers of several processes hold the lock', async (t) => {
   const name = 'several'
-  const member = new Member(t, 'postgres', postgres.url())
-  assert.equal((await member.asks('acquire', { name, shared: true })).ok, true)
+  const peer = new BackendProcess(t, 'postgres', postgres.url())
+  assert.equal((await peer.asks('acquire', { name, shared: true })).ok, true)
   const [one, two] = [
     await locks.acquireLock({ name, shared: true }),
     await locks.acquireLock({ name, shared: true }),
@@ -59,7 +59,7 @@ test('readers of several processes hold the lock', async (t) => {
   }
   // A holder without a row has 100 ms to write it, but readers write none.
   assert.ok((await quickest(100, refused)) < 100)
-  await member.asks('release', { name })
+  await peer.asks('release', { name })
   await (await locks.acquireLock({ name })).release()
 })
 
@@ -84,33 +84,33 @@ for (const isNoticed of [true, false])
     line.isSilent = !isNoticed
     await end(name)
     if (isNoticed) await until(() => reader.signal.aborted, 'the loss is noticed')
-    const member = new Member(t, 'postgres', postgres.url())
-    await until(async () => (await member.asks('acquire', { name })).ok, 'another process holds the lock')
+    const peer = new BackendProcess(t, 'postgres', postgres.url())
+    await until(async () => (await peer.asks('acquire', { name })).ok, 'another process holds the lock')
     assert.equal(reader.isHeld(), !isNoticed)
     const { code, holder, reason } = await rejection(locks.acquireLock({ name }))
     assert.deepEqual([code, reason], ['E_LOCK_CONTENTION', undefined])
-    assert.equal((holder as { pid: number }).pid, member.child.pid)
+    assert.equal((holder as { pid: number }).pid, peer.child.pid)
     line.isSilent = false
     assert.equal((await rejection(reader.release())).code, 'E_LOCK_LOST')
   })
 
 test('readers report an owner that did not release', async (t) => {
   const name = 'owned'
-  const member = new Member(t, 'postgres', postgres.url())
-  await member.asks('acquire', { name })
+  const peer = new BackendProcess(t, 'postgres', postgres.url())
+  await peer.asks('acquire', { name })
   const { code, holder } = await rejection(locks.acquireLock({ name, shared: true }))
-  assert.deepEqual([code, (holder as { pid: number }).pid], ['E_LOCK_CONTENTION', member.child.pid])
+  assert.deepEqual([code, (holder as { pid: number }).pid], ['E_LOCK_CONTENTION', peer.child.pid])
   const waiting = locks.acquireLock({ name, shared: true, timeout: 30_000 })
-  await member.ends('SIGKILL')
+  await peer.ends('SIGKILL')
   const reader = await waiting
-  assert.equal(reader.takenOver?.holder.pid, member.child.pid)
+  assert.equal(reader.takenOver?.holder.pid, peer.child.pid)
   assert.ok(reader.token > 0n)
   const second = await locks.acquireLock({ name, shared: true })
   assert.deepEqual(second.takenOver, reader.takenOver)
   await reader.release()
   await second.release()
   const owner = await locks.acquireLock({ name })
-  assert.equal(owner.takenOver?.holder.pid, member.child.pid)
+  assert.equal(owner.takenOver?.holder.pid, peer.child.pid)
   assert.ok(owner.token > reader.token)
   await owner.release()
 })

@@ -4,7 +4,7 @@ import type { WaitStatus } from 'reconcile-lock'
 import { type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
 import { DEADLINE, sleep, until } from '../support/time.mjs'
-import { Member } from './backend.mjs'
+import { BackendProcess } from './backend.mjs'
 import { Line } from './line.mjs'
 import { Postgres } from './postgres.mjs'
 import { quickest } from './quickest.mjs'
@@ -22,12 +22,12 @@ after(async () => {
 
 test('acquireLock waits until the server ends a dead holder', async (t) => {
   const line = await Line.start(t, postgres.port)
-  const member = new Member(t, 'postgres', postgres.url('ledger', undefined, undefined, line.port))
-  assert.equal((await member.asks('acquire', { name: 'gone' })).ok, true)
+  const peer = new BackendProcess(t, 'postgres', postgres.url('ledger', undefined, undefined, line.port))
+  assert.equal((await peer.asks('acquire', { name: 'gone' })).ok, true)
   line.latency = 400
-  await member.ends('SIGKILL')
+  await peer.ends('SIGKILL')
   const lock = await locks.acquireLock('gone')
-  assert.equal(lock.takenOver?.holder.pid, member.child.pid)
+  assert.equal(lock.takenOver?.holder.pid, peer.child.pid)
   await lock.release()
 })
 
@@ -77,7 +77,10 @@ test('a waiter delays CREATE INDEX CONCURRENTLY by under 1.5 s', async () => {
 })
 
 test('onWait names the current holder', async (t) => {
-  const [one, two] = [new Member(t, 'postgres', postgres.url()), new Member(t, 'postgres', postgres.url())]
+  const [one, two] = [
+    new BackendProcess(t, 'postgres', postgres.url()),
+    new BackendProcess(t, 'postgres', postgres.url()),
+  ]
   let named: (number | undefined)[] = []
   // Chance decides which process is served first: this one keeps waiting in about half of the rounds.
   while (named.length < 2) {

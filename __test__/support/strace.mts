@@ -55,7 +55,7 @@ export interface Traced {
   injected: { sync: number; async: number }
 }
 
-const subject = fileURLToPath(new URL('strace-subject.mjs', import.meta.url))
+const target = fileURLToPath(new URL('strace-target.mjs', import.meta.url))
 
 const named: [RegExp, string][] = [
   [/^open/, 'open'],
@@ -122,7 +122,7 @@ export class Subject {
   constructor(t: TestContext, directories: { sync: string; async: string }, log: string) {
     this.#directories = directories
     this.#log = log
-    this.child = fork(subject)
+    this.child = fork(target)
     t.after(() => this.child.kill('SIGKILL'))
   }
 

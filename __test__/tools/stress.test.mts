@@ -1,4 +1,4 @@
-// The judge of the stress test on made-up intervals and logs, and short runs, one of them with a broken lock.
+// The verification of the stress test on made-up intervals and logs, and short runs, one of them with a broken lock.
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -50,7 +50,7 @@ type Process = { name: string; kind: string; pid: number; killing?: bigint; kill
 
 const script = join(root, 'tools/stress.mjs')
 const { collect, findFailures, findOverlaps, longestGap } = (await import(
-  join(root, 'tools/stress/judge.mjs')
+  join(root, 'tools/stress/verify.mjs')
 )) as {
   collect: (logs: string, processes: Process[]) => Pick<Run, 'intervals' | 'unlinks' | 'errors'>
   findFailures: (run: Run) => string[]

@@ -210,7 +210,7 @@ export function durable({ media, rounds }) {
 /** The cost of the channels; each kind in its own process, because a channel that had a subscriber stays slower. */
 export async function diagnostics({ directory, rounds }) {
   const start = async (kind, name) => {
-    const worker = await Worker.start(script('pair', kind, makePlace(directory)))
+    const worker = await Worker.start(script('diagnostics-worker', kind, makePlace(directory)))
     return { name, sample: () => worker.ask('measure') }
   }
   const contenders = await Promise.all([

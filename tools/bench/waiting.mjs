@@ -1,7 +1,7 @@
 // Measures with several processes: the time until a waiter acquires, fairness, and the cost of waiting.
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { findOverlaps } from '../stress/judge.mjs'
+import { findOverlaps } from '../stress/verify.mjs'
 import { median, momentsOf, percentile, rowsOf, takeTurns } from './measure.mjs'
 import { period, polling, withoutLegacy } from './targets.mjs'
 import { asleep, makePlace, now, script, Worker } from './workers.mjs'

@@ -1,5 +1,5 @@
 // A process that acquires and releases in one way only, because a channel that had a listener stays slower.
-// Usage: node pair.mjs KIND DIRECTORY; its order `measure` returns the mean nanoseconds of a pair.
+// Usage: node diagnostics-worker.mjs KIND DIRECTORY; its order `measure` returns the mean nanoseconds of a pair.
 import { subscribe } from 'node:diagnostics_channel'
 import { readFileSync } from 'node:fs'
 import Module, { createRequire } from 'node:module'

@@ -1,4 +1,4 @@
-// Judges the logs: overlaps of holders, and other failures of a run.
+// Checks the logs for overlaps of holders and for other failures of a run.
 import { readdirSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 

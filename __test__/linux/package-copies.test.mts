@@ -89,18 +89,18 @@ test(
     for (const home of [root, copy]) {
       const [cwd, mine, theirs] = [directory(t), directory(t), directory(t)]
       const held = [here.acquireLockSync(mine), other.acquireLockSync(theirs)]
-      const [thread, bystander] = [new Thread(t, home), new Thread(t, home === root ? copy : root)]
+      const [thread, another] = [new Thread(t, home), new Thread(t, home === root ? copy : root)]
       const { holder } = await thread.ask('acquire', cwd)
       assert.deepEqual([holder?.pid, holder?.thread], [process.pid, thread.id])
       for (const each of [here, other]) {
         assert.deepEqual((await rejection(each.acquireLock(cwd))).holder, holder)
         await each.releaseLock(cwd)
       }
-      assert.deepEqual((await bystander.ask('acquire', cwd)).holder, holder)
-      await bystander.ask('release', cwd)
+      assert.deepEqual((await another.ask('acquire', cwd)).holder, holder)
+      await another.ask('release', cwd)
       assert.deepEqual(here.inspectLockSync(cwd).holder, holder)
       assert.equal((await thread.ask('acquire', mine)).holder?.thread, 0)
-      await bystander.ends('terminate')
+      await another.ends('terminate')
       assert.deepEqual(
         here.inspectLockSync(cwd).holder,
         holder,

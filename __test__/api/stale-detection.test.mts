@@ -157,7 +157,7 @@ test('a live pid of another pid namespace is stale', {
 
 // A kernel lock of FUSE, and one of NFS with `local_lock`, is that of one mount.
 for (const [what, fields] of [
-  ['a pid of another namespace', { pidNs: 1 }],
+  ["another namespace's pid", { pidNs: 1 }],
   ['its own pid', {}],
 ] as const) {
   test(`${what} recorded by another mount is held`, {

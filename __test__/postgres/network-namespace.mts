@@ -30,11 +30,11 @@ const beside = ({ pid }: ChildProcess, ...command: string[]) =>
   execFileSync('nsenter', ['--net', '--target', String(pid), ...command])
 
 function connect(child: ChildProcess): void {
-  ip('link', 'add', 'cable', 'type', 'veth', 'peer', 'name', 'cable', 'netns', String(child.pid))
-  ip('addr', 'add', `${SERVER}/24`, 'dev', 'cable')
-  ip('link', 'set', 'cable', 'up')
-  beside(child, 'ip', 'addr', 'add', `${CLIENT}/24`, 'dev', 'cable')
-  beside(child, 'ip', 'link', 'set', 'cable', 'up')
+  ip('link', 'add', 'veth0', 'type', 'veth', 'peer', 'name', 'veth0', 'netns', String(child.pid))
+  ip('addr', 'add', `${SERVER}/24`, 'dev', 'veth0')
+  ip('link', 'set', 'veth0', 'up')
+  beside(child, 'ip', 'addr', 'add', `${CLIENT}/24`, 'dev', 'veth0')
+  beside(child, 'ip', 'link', 'set', 'veth0', 'up')
 }
 
 ip('link', 'set', 'lo', 'up')
@@ -51,7 +51,7 @@ try {
   child.stdin.write(postgres.url().replace('127.0.0.1', SERVER))
   await says()
   await sleep(sessionTimeout / 8, 'between two queries neither end waits for an acknowledgement')
-  beside(child, 'ip', 'link', 'set', 'cable', 'down')
+  beside(child, 'ip', 'link', 'set', 'veth0', 'down')
   const start = performance.now()
   const passed = () => Math.round(performance.now() - start)
   const noticed = says().then((code) => ({ code, noticed: passed() }))

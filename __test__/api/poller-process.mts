@@ -1,8 +1,8 @@
-// Inspects or breaks a lock until it receives a message. Usage: bystander-process.mjs inspect|break DIRECTORY
+// Inspects or breaks a lock until it receives a message. Usage: poller-process.mjs inspect|break DIRECTORY
 import { setImmediate as turn } from 'node:timers/promises'
 import type { LockStatus } from 'reconcile-lock'
 import { lock } from '../support/lock.mjs'
-import type { Observed } from './bystander.mjs'
+import type { Observed } from './poller.mjs'
 
 const { breakLock, inspectLock, inspectLockSync } = lock
 

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import type { LockStatus } from 'reconcile-lock'
 import { nextMessage } from '../support/child.mjs'
 
-const bystander = fileURLToPath(new URL('bystander-process.mjs', import.meta.url))
+const poller = fileURLToPath(new URL('poller-process.mjs', import.meta.url))
 
 /** The results of an inspector, or the number of calls of a breaker. */
 export interface Observed {
@@ -14,8 +14,8 @@ export interface Observed {
   holders: number[]
 }
 
-/** Processes that inspect or break a lock as often as they can. */
-export class Bystanders {
+/** Processes that inspect or break a lock again and again. */
+export class Pollers {
   private constructor(private readonly children: ChildProcess[]) {}
 
   static async start(
@@ -23,13 +23,13 @@ export class Bystanders {
     count: number,
     what: 'inspect' | 'break',
     cwd: string,
-  ): Promise<Bystanders> {
-    const children = Array.from({ length: count }, () => fork(bystander, [what, cwd]))
+  ): Promise<Pollers> {
+    const children = Array.from({ length: count }, () => fork(poller, [what, cwd]))
     t.after(() => {
       for (const child of children) if (child.exitCode === null) child.kill('SIGKILL')
     })
     await Promise.all(children.map((child) => nextMessage(child)))
-    return new Bystanders(children)
+    return new Pollers(children)
   }
 
   /** Ends the processes and returns the results of each. */
