@@ -118,7 +118,7 @@ fn check_writing(identity: &ProcessIdentity, created_at: u64, thread: u32) {
         assert_eq!(bytes.len(), RECORD_LEN);
         assert!(bytes.starts_with(b"{\"pid\":"));
         assert_eq!(bytes.iter().position(|byte| *byte == b'\n'), Some(RECORD_LEN - 1), "one line");
-        assert!(serde_json::from_slice::<serde_json::Value>(&bytes).is_ok(), "readable for an old peer");
+        assert!(serde_json::from_slice::<serde_json::Value>(&bytes).is_ok(), "readable for a legacy process");
         let Some(read) = Record::parse(&bytes) else { panic!("not readable: {record:?}") };
         assert_eq!(
             (read.pid, &read.boot_id, read.start_time, read.pid_ns),

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { chownSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { acquireLock, inspectLock, releaseLock, resolveLockPath } from 'reconcile-lock'
-import * as old from '../legacy/lock.mjs'
+import * as legacy from '../legacy/lock.mjs'
 import { Peer } from '../support/child.mjs'
 import {
   deadPid,
@@ -20,8 +20,8 @@ import { noDeletion } from '../support/wine.mjs'
 
 test('acquireLock reports contention instead of a raw EEXIST', async (t) => {
   const cwd = directory(t)
-  const beforeCreate = async () => writeFileSync(old.resolveLockPath(cwd), '')
-  assert.equal((await rejection(old.acquireLock(cwd, { beforeCreate }))).code, 'EEXIST', 'the control')
+  const beforeCreate = async () => writeFileSync(legacy.resolveLockPath(cwd), '')
+  assert.equal((await rejection(legacy.acquireLock(cwd, { beforeCreate }))).code, 'EEXIST', 'the control')
 
   const race = directory(t)
   const outcomes = await Promise.allSettled(Array.from({ length: 50 }, () => acquireLock(race)))
@@ -33,7 +33,7 @@ test('acquireLock reports contention instead of a raw EEXIST', async (t) => {
 test('one of 50 calls takes over a stale lock', async (t) => {
   const cwd = directory(t)
   leave(cwd, { pid: deadPid(), createdAt: 1 })
-  const slow = old.acquireLock(cwd, { beforeUnlink: () => old.acquireLock(cwd) })
+  const slow = legacy.acquireLock(cwd, { beforeUnlink: () => legacy.acquireLock(cwd) })
   await assert.doesNotReject(slow, 'the control: both hold the lock')
 
   const here = directory(t)
@@ -48,7 +48,7 @@ test('a lock of another user is held', async (t) => {
   }
   const cwd = directory(t)
   leave(cwd, { pid: 1, createdAt: 1 })
-  await assert.doesNotReject(old.acquireLock(cwd, { kill: eperm }), 'the control: taken over')
+  await assert.doesNotReject(legacy.acquireLock(cwd, { kill: eperm }), 'the control: taken over')
 
   if (process.getuid?.() !== 0) return t.skip('only root can act as another user')
   const theirs = directory(t)
@@ -62,7 +62,7 @@ test('a lock of another user is held', async (t) => {
 test('a reused pid does not keep the lock', async (t) => {
   const cwd = directory(t)
   leave(cwd, { pid: process.ppid, createdAt: 1 })
-  assert.equal((await rejection(old.acquireLock(cwd))).code, 'E_LOCK_CONTENTION', 'the control: locked')
+  assert.equal((await rejection(legacy.acquireLock(cwd))).code, 'E_LOCK_CONTENTION', 'the control: locked')
 
   leave(cwd, 'no record')
   const killed = new Peer(t)
@@ -78,7 +78,7 @@ test('a reused pid does not keep the lock', async (t) => {
 test('a stale record with our pid is taken over', async (t) => {
   const cwd = directory(t)
   leave(cwd, { pid: process.pid, createdAt: 1 })
-  assert.equal((await rejection(old.acquireLock(cwd))).code, 'E_LOCK_CONTENTION', 'the control: locked')
+  assert.equal((await rejection(legacy.acquireLock(cwd))).code, 'E_LOCK_CONTENTION', 'the control: locked')
 
   leave(cwd, 'no record')
   const killed = new Peer(t)
@@ -93,7 +93,7 @@ for (const pid of [0, -1]) {
     const signalled: number[] = []
     const cwd = directory(t)
     leave(cwd, { pid, createdAt: 1 })
-    await rejection(old.acquireLock(cwd, { kill: (target) => Boolean(signalled.push(target)) }))
+    await rejection(legacy.acquireLock(cwd, { kill: (target) => Boolean(signalled.push(target)) }))
     assert.deepEqual(signalled, [pid], 'the control: it signals a process group')
 
     const lock = await acquireLock(cwd)
@@ -107,9 +107,9 @@ test('acquireLock leaves no file if the disk is full', async (t) => {
   if (cwd === undefined) return
   fill(cwd)
   const path = resolveLockPath(cwd)
-  assert.equal((await rejection(old.acquireLock(cwd))).code, 'ENOSPC')
+  assert.equal((await rejection(legacy.acquireLock(cwd))).code, 'ENOSPC')
   assert.equal(readFileSync(path, 'utf8'), '', 'the control: an empty file stays')
-  await old.releaseLock(cwd)
+  await legacy.releaseLock(cwd)
   assert.equal((await rejection(acquireLock(cwd))).code, 'ENOSPC')
   assert.equal(existsSync(path), false)
 })
@@ -133,7 +133,7 @@ test(
     const before = readFileSync(resolveLockPath(cwd))
     await releaseLock(cwd)
     assert.deepEqual(readFileSync(resolveLockPath(cwd)), before)
-    await old.releaseLock(cwd)
+    await legacy.releaseLock(cwd)
     assert.equal(existsSync(resolveLockPath(cwd)), false, 'the control: removed')
   }),
 )
@@ -141,11 +141,11 @@ test(
 test('the legacy lock stays after process.exit (control)', async (t) => {
   const cwd = directory(t)
   const holder = new Peer(t)
-  assert.equal((await holder.acquire(cwd, 'old')).ok, true)
+  assert.equal((await holder.acquire(cwd, 'legacy')).ok, true)
   await holder.ends({ do: 'exit', cwd })
   assert.equal(existsSync(resolveLockPath(cwd)), true)
   const kill = (pid: number) => pid === holder.child.pid
-  assert.equal((await rejection(old.acquireLock(cwd, { kill }))).code, 'E_LOCK_CONTENTION')
+  assert.equal((await rejection(legacy.acquireLock(cwd, { kill }))).code, 'E_LOCK_CONTENTION')
 })
 
 for (const how of ['SIGKILL', 'SIGTERM', 'SIGINT', 'exit', 'throw', 'end'] as const) {

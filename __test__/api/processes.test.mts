@@ -54,15 +54,15 @@ test('acquireLock takes over within 100 ms after SIGKILL', async (t) => {
 
 test('the native and the legacy lock exclude each other', async (t) => {
   const cwd = directory(t)
-  const [older, newer] = [new Peer(t), new Peer(t)]
+  const [legacyPeer, nativePeer] = [new Peer(t), new Peer(t)]
   for (const [first, second] of [
     [
-      { peer: older, lock: 'old' },
-      { peer: newer, lock: 'native' },
+      { peer: legacyPeer, lock: 'legacy' },
+      { peer: nativePeer, lock: 'native' },
     ],
     [
-      { peer: newer, lock: 'native' },
-      { peer: older, lock: 'old' },
+      { peer: nativePeer, lock: 'native' },
+      { peer: legacyPeer, lock: 'legacy' },
     ],
   ] as const) {
     assert.equal((await first.peer.acquire(cwd, first.lock)).ok, true)
@@ -71,10 +71,14 @@ test('the native and the legacy lock exclude each other', async (t) => {
     assert.equal((await first.peer.ask({ do: 'release', lock: first.lock, cwd })).ok, true)
     assert.equal(existsSync(resolveLockPath(cwd)), false)
   }
-  await older.acquire(cwd, 'old')
-  await older.ends('SIGKILL')
-  assert.equal((await newer.acquire(cwd)).ok, true, 'the native lock takes over from the legacy lock')
-  await newer.ends('SIGKILL')
+  await legacyPeer.acquire(cwd, 'legacy')
+  await legacyPeer.ends('SIGKILL')
+  assert.equal((await nativePeer.acquire(cwd)).ok, true, 'the native lock takes over from the legacy lock')
+  await nativePeer.ends('SIGKILL')
   const third = new Peer(t)
-  assert.equal((await third.acquire(cwd, 'old')).ok, true, 'the legacy lock takes over from the native lock')
+  assert.equal(
+    (await third.acquire(cwd, 'legacy')).ok,
+    true,
+    'the legacy lock takes over from the native lock',
+  )
 })

@@ -29,7 +29,7 @@ interface Held {
 async function holders(t: TestContext): Promise<{ root: string; all: Held[] }> {
   const root = directory(t)
   const all: Held[] = []
-  for (const lock of ['native', 'old'] as const) {
+  for (const lock of ['native', 'legacy'] as const) {
     for (const how of ['released', 'killed']) {
       const [peer, cwd] = [new Peer(t), join(root, `${lock}-${how}`)]
       mkdirSync(cwd)

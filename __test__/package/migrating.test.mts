@@ -8,7 +8,7 @@ import { type TestContext, test } from 'node:test'
 import * as lockfile from 'lockfile'
 import * as properLockfile from 'proper-lockfile'
 import { acquireLock, inspectLockSync, resolveLockPath, withLock } from 'reconcile-lock'
-import * as old from '../legacy/lock.mjs'
+import * as legacy from '../legacy/lock.mjs'
 import { blocksOf, complaints } from '../support/blocks.mjs'
 import { Peer } from '../support/child.mjs'
 import { deadPid, directory, leave, rejection } from '../support/directory.mjs'
@@ -20,22 +20,22 @@ const HOUR = 3600
 test('a legacy pid file and this lock exclude each other', async (t) => {
   const cwd = directory(t)
   const peer = new Peer(t)
-  assert.equal((await peer.acquire(cwd, 'old')).ok, true)
+  assert.equal((await peer.acquire(cwd, 'legacy')).ok, true)
   assert.equal((await rejection(acquireLock(cwd))).code, 'E_LOCK_CONTENTION')
   await peer.ends('SIGKILL')
   const lock = await acquireLock(cwd)
   assert.equal(lock.takenOver?.holder?.pid, peer.child.pid)
-  assert.equal((await rejection(old.acquireLock(cwd))).code, 'E_LOCK_CONTENTION')
+  assert.equal((await rejection(legacy.acquireLock(cwd))).code, 'E_LOCK_CONTENTION')
   await lock.release()
-  await old.acquireLock(cwd)
-  await old.releaseLock(cwd)
+  await legacy.acquireLock(cwd)
+  await legacy.releaseLock(cwd)
 })
 
 test('a late unlink by a legacy process causes E_LOCK_LOST', async (t) => {
   const cwd = directory(t)
   leave(cwd, { pid: deadPid(), createdAt: 1 })
   let lock: Awaited<ReturnType<typeof acquireLock>> | undefined
-  await old.acquireLock(cwd, {
+  await legacy.acquireLock(cwd, {
     beforeUnlink: async () => {
       lock = await acquireLock(cwd)
     },
@@ -254,6 +254,6 @@ test('the code of docs/migrating.md type-checks', (t) => {
   assert.equal(parts.length, 8)
   const declared = 'declare function work(): Promise<void>\ndeclare function workSync(): void\nexport {}\n'
   const blocks = parts.map((code) => `${code.replace('./state/lock.js', './lock.mjs')}\n${declared}`)
-  const old = 'export { acquireLock, releaseLock } from "reconcile-lock"\n'
-  assert.equal(complaints(t, blocks, { 'lock.mts': old }), '')
+  const code = 'export { acquireLock, releaseLock } from "reconcile-lock"\n'
+  assert.equal(complaints(t, blocks, { 'lock.mts': code }), '')
 })

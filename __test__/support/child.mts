@@ -21,7 +21,7 @@ export interface Answer {
 
 export interface Command {
   do: 'acquire' | 'release' | 'inspect' | 'break' | 'force' | 'exit' | 'throw' | 'end' | 'forget'
-  lock?: 'native' | 'old'
+  lock?: 'native' | 'legacy'
   cwd: string
   /** Further options, for the calls of this package. */
   options?: Pick<AcquireOptions, 'durable' | 'file' | 'legacy' | 'mode' | 'shared' | 'timeout'>
@@ -66,7 +66,7 @@ export class Peer {
     return answer
   }
 
-  acquire(cwd: string, lock: 'native' | 'old' = 'native'): Promise<Answer> {
+  acquire(cwd: string, lock: 'native' | 'legacy' = 'native'): Promise<Answer> {
     return this.ask({ do: 'acquire', lock, cwd })
   }
 

@@ -1,6 +1,6 @@
 // Executes the commands of a test in a separate process.
 import type { LockError } from 'reconcile-lock'
-import * as old from '../legacy/lock.mjs'
+import * as legacy from '../legacy/lock.mjs'
 import type { Answer, Command } from './child.mjs'
 import { lock } from './lock.mjs'
 
@@ -12,7 +12,7 @@ if (umask) process.umask(Number(umask))
 async function act(command: Command): Promise<unknown> {
   const { cwd, options } = command
   const target = options ? { cwd, ...options } : cwd
-  const lock = command.lock === 'old' ? old : { acquireLock, releaseLock }
+  const lock = command.lock === 'legacy' ? legacy : { acquireLock, releaseLock }
   while (command.at !== undefined && Date.now() < command.at);
   switch (command.do) {
     case 'acquire':

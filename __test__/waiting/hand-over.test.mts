@@ -42,7 +42,7 @@ type SetUp = (cwd: string, t: TestContext) => Promise<{ end: () => unknown; reas
 
 const ended = (pid: number | undefined) => new RegExp(`^process ${pid} .*ended without releasing`)
 
-async function held(t: TestContext, cwd: string, lock: 'native' | 'old' = 'native'): Promise<Peer> {
+async function held(t: TestContext, cwd: string, lock: 'native' | 'legacy' = 'native'): Promise<Peer> {
   const peer = new Peer(t)
   assert.equal((await peer.acquire(cwd, lock)).ok, true)
   return peer
@@ -114,11 +114,11 @@ const ways: Record<string, SetUp> = {
     return { end, reason: ended(pid) }
   },
   'a legacy process releases': async (cwd, t) => {
-    const peer = await held(t, cwd, 'old')
-    return { end: () => peer.ask({ do: 'release', lock: 'old', cwd }) }
+    const peer = await held(t, cwd, 'legacy')
+    return { end: () => peer.ask({ do: 'release', lock: 'legacy', cwd }) }
   },
   'a legacy process is killed': async (cwd, t) => {
-    const peer = await held(t, cwd, 'old')
+    const peer = await held(t, cwd, 'legacy')
     return { end: () => peer.child.kill('SIGKILL'), reason: ended(peer.child.pid) }
   },
   'the file is removed': async (cwd, t) => {
@@ -139,7 +139,7 @@ const ways: Record<string, SetUp> = {
     }
   },
   'another record replaces the record': async (cwd, t) => {
-    await held(t, cwd, 'old')
+    await held(t, cwd, 'legacy')
     const pid = deadPid()
     return { end: () => overwrite(resolveLockPath(cwd), { pid, createdAt: 1 }), reason: ended(pid) }
   },

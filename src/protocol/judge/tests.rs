@@ -17,7 +17,7 @@ fn native() -> Record {
     Record::of(&there, 0, 1, FsKind::Local)
 }
 
-fn old() -> Record {
+fn legacy() -> Record {
     Record {
         host: None,
         boot_id: None,
@@ -117,18 +117,18 @@ fn a_copy_of_a_held_file_is_stale() {
 
 #[test]
 fn a_legacy_record_with_a_live_pid_is_held() {
-    assert!(case(Some(old()), HIDDEN).held());
-    assert!(case(Some(old()), REUSED).held());
+    assert!(case(Some(legacy()), HIDDEN).held());
+    assert!(case(Some(legacy()), REUSED).held());
 }
 
 #[test]
 fn a_legacy_record_with_a_dead_pid_is_stale() {
-    assert!(case(Some(old()), DEAD).stale("process 4711 ended without releasing"));
+    assert!(case(Some(legacy()), DEAD).stale("process 4711 ended without releasing"));
 }
 
 #[test]
 fn a_zombie_counts_as_dead() {
-    assert!(case(Some(old()), ProcessState::Zombie).stale("ended"));
+    assert!(case(Some(legacy()), ProcessState::Zombie).stale("ended"));
     assert!(case(Some(native()), ProcessState::Zombie).stale("ended"));
 }
 
@@ -143,7 +143,10 @@ fn a_replaced_program_is_gone_if_kernel_locks_exist() {
     let replaced = case(Some(native()), ProcessState::Replaced);
     assert!(replaced.stale("process 4711 did not release the lock"));
     assert!(Case { kernel_locks: false, ..replaced }.held());
-    assert!(case(Some(old()), ProcessState::Replaced).held(), "the legacy lock may be in the same program");
+    assert!(
+        case(Some(legacy()), ProcessState::Replaced).held(),
+        "the legacy lock may be in the same program"
+    );
 }
 
 #[test]
@@ -229,7 +232,7 @@ fn without_kernel_locks_stale_needs_a_dead_process() {
     assert!(bare(Some(native()), DEAD).stale("ended"));
     assert!(bare(Some(native()), REUSED).stale("another process"));
     assert!(bare(Some(native()), ALIVE).held());
-    assert!(bare(Some(old()), DEAD).held());
+    assert!(bare(Some(legacy()), DEAD).held());
     assert!(bare(None, DEAD).held());
     assert!(bare(Some(Record { pid_ns: Some(6), ..native() }), DEAD).held());
     assert!(bare(Some(Record { boot_id: Some("before".into()), ..native() }), DEAD).held());

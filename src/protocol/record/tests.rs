@@ -93,8 +93,8 @@ fn other_json_is_not_a_record() {
 
 #[test]
 fn legacy_and_newer_records_are_read() {
-    let old = Record::parse(br#"{ "pid": 7, "createdAt": 12 }"#).expect("a record");
-    assert_eq!((old.pid, old.created_at, old.boot_id), (7, Some(12), None));
+    let legacy = Record::parse(br#"{ "pid": 7, "createdAt": 12 }"#).expect("a record");
+    assert_eq!((legacy.pid, legacy.created_at, legacy.boot_id), (7, Some(12), None));
     let newer = Record::parse(br#"{"pid":1e3,"createdAt":12,"host":5,"bootId":"b","v":9,"lease":{}}"#);
     let newer = newer.expect("a record");
     assert_eq!((newer.pid, newer.host, newer.boot_id, newer.v), (1000, None, Some("b".into()), Some(9)));
