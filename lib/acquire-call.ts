@@ -49,7 +49,7 @@ export class AcquireCall {
   constructor(options: Options) {
     const { cwd, file, message, slots, timeout, onWait } = options
     this.slots = slots > 1 ? slotPaths(resultOf(native.resolvePath(cwd, file)), slots) : undefined
-    this.id = timeout ? native.nextWait() : 0
+    this.id = timeout ? native.nextWaiterId() : 0
     this.message = message
     this.settings = settingsOf(options)
     this.#timeout = timeout
@@ -60,7 +60,7 @@ export class AcquireCall {
   /** The locks to wait for, by their absolute paths: the process may have changed its current directory. */
   planWaits(): Wait[] {
     const files = this.slots ?? [this.#firstRefusal?.path as string]
-    this.#waits = files.map((file, index) => ({ id: index === 0 ? this.id : native.nextWait(), file }))
+    this.#waits = files.map((file, index) => ({ id: index === 0 ? this.id : native.nextWaiterId(), file }))
     return this.#waits
   }
 

@@ -141,7 +141,7 @@ function releaseAll(): void {
 function releaseTracked(reasons: Map<number, string>): void {
   for (const id of heldLocks.keys()) {
     try {
-      resultOf(native.releaseHeldSync(id))
+      resultOf(native.releaseByIdSync(id))
     } catch (error) {
       if (isLoss(error)) reasons.set(id, error.reason ?? '')
     }

@@ -66,7 +66,7 @@ class Lock implements PublicLock {
   async #end() {
     held.releasing.add(this)
     try {
-      await settled(native.releaseHeld(this.#id))
+      await settled(native.releaseById(this.#id))
       held.untrack(this.#id)
     } catch (error) {
       held.untrack(this.#id, error)
@@ -80,7 +80,7 @@ class Lock implements PublicLock {
   get releaseSync() {
     this.#releaseSync ??= () => {
       try {
-        const isReleased = resultOf(native.releaseHeldSync(this.#id))
+        const isReleased = resultOf(native.releaseByIdSync(this.#id))
         // A pending release finds out how it ends.
         if (isReleased || !this.#released) held.untrack(this.#id)
       } catch (error) {

@@ -89,7 +89,7 @@ const listened = (pool: Pool): Promise<PoolClient> =>
     if (promise) (promise as Promise<PoolClient>).then(lend, reject)
   })
 
-const giveBack = (client: PoolClient, error?: Error) => {
+const returnToPool = (client: PoolClient, error?: Error) => {
   client.removeListener?.('error', ignore)
   client.release(error)
 }
@@ -106,7 +106,7 @@ async function borrow(pool: Pool, connectTimeout: number): Promise<Connection> {
       if (isBack) return
       isBack = true
       if (client.connectionParameters) client.connectionParameters.query_timeout = timeout
-      giveBack(client, error)
+      returnToPool(client, error)
     }
     let isDiscarded = false
     const discard = () => {
@@ -124,8 +124,8 @@ async function borrow(pool: Pool, connectTimeout: number): Promise<Connection> {
     }
     return { client, isBorrowed: true, close: async () => returnClient(), end, destroy }
   } catch (error) {
-    // A late client goes back to the pool.
-    connecting.then((client) => giveBack(client)).catch(() => {})
+    // A late client is returned to the pool.
+    connecting.then((client) => returnToPool(client)).catch(() => {})
     throw isEnded(pool) ? ended(error) : coded(error, SQLSTATE.cannotConnect)
   }
 }

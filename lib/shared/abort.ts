@@ -1,6 +1,6 @@
 import { addAbortListener } from 'node:events'
 
-interface Listening {
+interface SharedListener {
   readonly callbacks: Set<() => void>
   readonly listener: () => void
 }
@@ -14,19 +14,19 @@ export function isSignal(value: unknown): value is AbortSignal {
 
 const isFunction = (value: unknown): boolean => typeof value === 'function'
 
-const listening = new WeakMap<AbortSignal, Listening>()
+const listenersBySignal = new WeakMap<AbortSignal, SharedListener>()
 
 /** Adds the one listener of a signal. It does not use the event, whose target some polyfills do not set. */
-function listen(signal: AbortSignal): Listening {
+function addListener(signal: AbortSignal): SharedListener {
   const callbacks = new Set<() => void>()
   const listener = () => {
-    listening.delete(signal)
+    listenersBySignal.delete(signal)
     for (const callback of callbacks) callback()
   }
   // Unlike `addEventListener`, its listener runs even if an earlier one has called `stopImmediatePropagation`.
   addAbortListener(signal, listener)
   const added = { callbacks, listener }
-  listening.set(signal, added)
+  listenersBySignal.set(signal, added)
   return added
 }
 
@@ -36,12 +36,12 @@ function listen(signal: AbortSignal): Listening {
  * @returns a function that removes the callback
  */
 export function onAbort(signal: AbortSignal, callback: () => void): () => void {
-  const own = listening.get(signal) ?? listen(signal)
+  const own = listenersBySignal.get(signal) ?? addListener(signal)
   const { callbacks, listener } = own
   callbacks.add(callback)
   return () => {
-    if (callbacks.delete(callback) && callbacks.size === 0 && listening.get(signal) === own) {
-      listening.delete(signal)
+    if (callbacks.delete(callback) && callbacks.size === 0 && listenersBySignal.get(signal) === own) {
+      listenersBySignal.delete(signal)
       signal.removeEventListener('abort', listener)
     }
   }

@@ -52,7 +52,7 @@ pub fn descriptor_of(env: &Env, id: f64) -> Result<Option<i32>> {
 /// # Errors
 /// As `Lock.release` in `index.d.ts`.
 #[napi(catch_unwind, ts_return_type = "unknown[] | boolean | Promise<unknown[] | boolean>")]
-pub fn release_held(env: &Env, id: f64) -> Result<Unknown<'_>> {
+pub fn release_by_id(env: &Env, id: f64) -> Result<Unknown<'_>> {
     guarded(env, || promised(env, move || released(id)))
 }
 
@@ -72,18 +72,18 @@ pub fn deliver(env: &Env, id: f64) -> Result<bool> {
 /// Rolls back a lock that was not delivered, so that the next process reports the previous holder.
 ///
 /// # Errors
-/// As `releaseHeld`.
+/// As `releaseById`.
 #[napi(catch_unwind, ts_return_type = "unknown[] | boolean | Promise<unknown[] | boolean>")]
 pub fn roll_back(env: &Env, id: f64) -> Result<Unknown<'_>> {
     table::set_delivered(LockId::from_number(id), false);
-    release_held(env, id)
+    release_by_id(env, id)
 }
 
-/// As `releaseHeld`, before it returns.
+/// As `releaseById`, before it returns.
 ///
 /// # Errors
 /// As `Lock.releaseSync` in `index.d.ts`.
 #[napi(catch_unwind, ts_return_type = "unknown[] | boolean")]
-pub fn release_held_sync(env: &Env, id: f64) -> Result<Unknown<'_>> {
+pub fn release_by_id_sync(env: &Env, id: f64) -> Result<Unknown<'_>> {
     guarded(env, || State::of(env)?.create.returned(env, released(id), true))
 }

@@ -56,16 +56,16 @@ pub(super) fn attempt_sync<'env>(
     }
 }
 
-/// A number for one wait. Numbers are given in arrival order.
+/// The id of a new waiter. Ids are in arrival order.
 ///
 /// # Errors
 /// `E_LOCK_INTERNAL` alone.
 #[napi(catch_unwind)]
-pub fn next_wait(env: &Env) -> Result<f64> {
+pub fn next_waiter_id(env: &Env) -> Result<f64> {
     guarded(env, || Ok(WaiterId::next().to_number()))
 }
 
-/// Waits for at most `left` milliseconds, as number `id`.
+/// Waits for at most `left` milliseconds, as the waiter `id`.
 ///
 /// # Errors
 /// `E_LOCK_INTERNAL` alone; otherwise it returns a failure.

@@ -65,11 +65,11 @@ pub fn rollback<S: System>(system: &S, held: Held<S::File>) -> Result<(), Error>
         return Ok(());
     }
     // An empty file would be read as one that is being created.
-    let put_back = !held.previous_record.is_empty() && overwrite(system, &held.file, &held.previous_record);
-    if !put_back && system.stat(&held.file).is_ok_and(|stat| stat.links > 1) {
+    let restored = !held.previous_record.is_empty() && overwrite(system, &held.file, &held.previous_record);
+    if !restored && system.stat(&held.file).is_ok_and(|stat| stat.links > 1) {
         // The record stays in a snapshot, but at the path it would refuse others until this process ends.
         let _ = system.unlink(&held.path, held.id);
-    } else if !put_back {
+    } else if !restored {
         let _ = cut(system, &held.file);
     }
     Ok(())

@@ -28,11 +28,11 @@ const kinds = {
   binding() {
     // The package loads the addon and sets it up.
     require(entry)
-    const { acquireSync, releaseHeldSync } = require(
+    const { acquireSync, releaseByIdSync } = require(
       Object.keys(require.cache).find((path) => path.endsWith('.node')),
     )
     const acquire = () => acquireSync(directory, undefined, undefined, DEFAULTS, 0, 0)
-    return () => releaseHeldSync(acquire().id)
+    return () => releaseByIdSync(acquire().id)
   },
   /** The facade, without the checks for subscribers. */
   silent() {
