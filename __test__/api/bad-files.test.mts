@@ -89,7 +89,7 @@ for (const [what, [code, make]] of Object.entries(traps)) {
 const strange: Record<string, string | Buffer> = {
   'random bytes': randomBytes(700),
   'deeply nested JSON': '['.repeat(100_000),
-  'a deeply nested pid': `{"pid":${'['.repeat(400)}`,
+  'a nested pid': `{"pid":${'['.repeat(400)}`,
   'plain text': 'hello',
   'an array': '[1,2]',
   'no pid': '{"createdAt":1}',

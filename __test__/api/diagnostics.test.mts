@@ -137,7 +137,7 @@ test(
 )
 
 test(
-  'a lost lock that is rolled back is not published as released',
+  'the rollback of a lost lock is published as lost',
   knownFailure(noDeletion, async (t) => {
     const cwd = directory(t)
     const peer = new Peer(t)
@@ -150,7 +150,7 @@ test(
   }),
 )
 
-test('a lock that was reported lost is not published as released', async (t) => {
+test('a lock reported as lost is not published as released', async (t) => {
   const cwd = directory(t)
   const { events } = listen(t, cwd)
   const lock = await acquireLock(cwd)

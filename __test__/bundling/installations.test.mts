@@ -122,7 +122,7 @@ toolTest('a read-only root with the lock elsewhere', async (t) => {
   await excludes(t, execPath, [join(path, 'app.js')])
 })
 
-toolTest('a root with the packages and Node.js alone, as in distroless', async (t) => {
+toolTest('a root of packages and Node.js alone, as in distroless', async (t) => {
   const rootOfImage = directory(t)
   const { stdout } = await promisify(execFile)('ldd', [execPath])
   for (const path of [execPath, ...(stdout.match(/\/\S+/g) ?? [])])

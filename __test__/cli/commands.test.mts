@@ -509,7 +509,7 @@ for (const args of [
   })
 
 test(
-  'a value of the environment that is not UTF-8 is altered',
+  'an environment value that is not UTF-8 is altered',
   knownFailure({ runtime: 'deno', why: 'Deno leaves such a variable out' }, (t) => {
     const args = ['run', 'f', 'printenv', 'X']
     assert.equal(withByte(directory(t), `X=$'\\xe9' "$@"`, args).stdout, '\uFFFD\n')
@@ -528,7 +528,7 @@ test('an argument may contain U+FFFD itself', (t) => {
 })
 
 test(
-  'an argument with U+FFFD is refused if the system hides it',
+  'an unverifiable argument with U+FFFD is refused',
   knownFailure(
     [
       ...(['bun', 'deno'] as const).map((runtime) => ({ runtime, why: 'it has no option --title' })),

@@ -62,7 +62,7 @@ test('a directory names its default lock file', (t) => {
   for (const place of ['none/', 'none/f']) assert.equal(cli(cwd, ['run', place, 'true']).code, 73, place)
 })
 
-test('run leaves a file that is no lock file', (t) => {
+test('run leaves a file that is not a lock file', (t) => {
   const cwd = directory(t)
   writeFileSync(join(cwd, 'post.sh'), '#!/bin/sh\n')
   const { code, stderr } = cli(cwd, ['run', 'post.sh', 'true'])

@@ -145,7 +145,7 @@ test(
 )
 
 test(
-  'descriptors 3 to 15 end at run, higher ones reach the command',
+  'the command inherits descriptors above 15, not 3 to 15',
   knownFailure(
     [
       { runtime: 'bun', why: 'Bun passes on no descriptor of the shell' },

@@ -350,7 +350,7 @@ async function shellEnds(cwd: string): Promise<void> {
   await sleep(300, 'run would release the lock by then')
 }
 
-test('run holds the lock for the group of an ended command', async (t) => {
+test("run holds the lock until the command's group has ended", async (t) => {
   const cwd = directory(t)
   const running = new Running(t, cwd, ['run', '--', ...group('sh -c "$0" | cat')], ['setsid'])
   await until(exists(join(cwd, 'ready')), 'the command runs')

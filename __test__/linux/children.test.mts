@@ -62,7 +62,7 @@ function inherited(pid: number, cwd: string): string[] {
 for (const [child, pids] of Object.entries(ways)) {
   for (const end of ['SIGKILL', 'SIGUSR2'] as const) {
     const which = end === 'SIGKILL' ? 'a killed' : 'an exited'
-    test(`${child} keeps no lock of ${which} parent`, async (t) => {
+    test(`${child} does not keep a lock of ${which} parent`, async (t) => {
       const cwd = directory(t)
       leave(cwd, { pid: deadPid(), createdAt: 1 }, 60, 'taken.lock')
       const waitedFor = acquireLockSync({ cwd, file: 'waited.lock' })

@@ -70,7 +70,7 @@ async function queued(cwd: string, count: number): Promise<void> {
   await until(() => tickets() === count, `${count} processes wait`)
 }
 
-test('a waiter of another process does not delay such a call', async (t) => {
+test('a waiter of another process does not delay a refusal', async (t) => {
   const cwd = directory(t)
   const peer = new Peer(t)
   assert.equal((await peer.ask({ do: 'acquire', cwd, options: { file: 'other' } })).ok, true)

@@ -88,11 +88,11 @@ for (const [what, release] of [
 }
 
 for (const [when, waitsBefore] of [
-  ['before', true],
-  ['after', false],
+  ['meanwhile', true],
+  ['already', false],
 ] as const) {
   test(
-    `a call that waits ${when} a lock's descriptor is closed acquires it`,
+    `a waiter acquires a lock whose descriptor is closed ${when}`,
     knownFailure(onlyItsOwn, async (t) => {
       const cwd = directory(t)
       const lock = acquireLockSync(cwd)
@@ -169,7 +169,7 @@ for (const shared of [false, true]) {
   })
 }
 
-test('a terminal at the path does not become the controlling one', (t) => {
+test('acquiring a terminal does not make it the controlling terminal', (t) => {
   const program = written(
     t,
     directory(t),

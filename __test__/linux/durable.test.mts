@@ -244,7 +244,7 @@ for (const isStale of [false, true]) {
     assert.equal(stdout, `${found.pid}\n`, stderr)
   })
 
-  test(`a default ${what} may miss a power failure (control)`, async (t) => {
+  test(`a power failure may lose a default ${what}`, async (t) => {
     // The system may write it to the disk by itself, but not each time.
     for (let round = 0; round < 5; round += 1) {
       const found = await afterPowerFailure(t, false, isStale)

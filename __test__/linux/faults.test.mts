@@ -572,7 +572,7 @@ test(
 )
 
 test(
-  'a call without a new thread does not block the event loop',
+  'a failed thread creation does not block the event loop',
   { skip: unattachable },
   knownFailure(known, async (t) => {
     const body = `process.on('SIGUSR2', async () => {
@@ -603,7 +603,7 @@ const unlimited = spawnSync('prlimit', ['--version']).status !== 0 && 'prlimit i
 
 for (const on of ['free', 'stale'] as const) {
   test(
-    `a partial write to a ${on} lock blocks no process`,
+    `partial writes to a ${on} lock do not block others`,
     { skip: unlimited },
     knownFailure(known, async (t) => {
       for (const size of [1, 100, 300, 400, 511]) {

@@ -84,7 +84,7 @@ for (const form of ['async', 'sync'] as const) {
 }
 
 for (const form of ['async', 'sync'] as const) {
-  test(`a slow disk delays the refusal by all slots little: ${form}`, { skip }, async (t) => {
+  test(`a slow disk hardly delays refusal by all slots: ${form}`, { skip }, async (t) => {
     const cwd = directory(t)
     const slots = 60
     const path = resolveLockPath(cwd)
@@ -117,7 +117,7 @@ for (const [end, wanted] of [
   ['times out', { timeout: 300 }],
   ['is aborted', { timeout: 60_000, abortAfter: 100 }],
 ] as const) {
-  test(`a call that ${end} keeps no process alive`, { skip }, async (t) => {
+  test(`a call that ${end} does not keep the process alive`, { skip }, async (t) => {
     await within(SOON, async () => {
       const { waiter, hanging, lock } = await hung(t)
       assert.equal((await waiter.wait({ cwd: hanging, ...wanted })).ok, false)

@@ -17,7 +17,7 @@ const skip = process.getuid?.() !== 0 && 'only root can act as other users'
 const kinds = {
   'a directory like /tmp': { bits: 0o1777, mode: 0o666 },
   'a directory of all': { bits: 0o777, mode: 0o666 },
-  'a directory of a group': { bits: 0o2775, mode: 0o660 },
+  'a group directory': { bits: 0o2775, mode: 0o660 },
 }
 
 /** Two users in one group, whose umask takes all rights from others. */

@@ -80,7 +80,7 @@ test('a call behind a waiter retries while descriptors are short', async (t) => 
   assert.equal(await program.answer(), 'acquired')
 })
 
-test('a shortage at the first call does not shorten later records', async (t) => {
+test('records are complete after a shortage at the first call', async (t) => {
   const program = begin(
     t,
     directory(t),

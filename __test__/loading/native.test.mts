@@ -167,7 +167,7 @@ function move(from: string, to: string): void {
 const layouts: Record<string, (modules: string, home: string, scope: string) => void> = {
   hoisted: () => {},
   nested: (_, home, scope) => move(scope, join(home, 'node_modules/@reconcile-lock')),
-  'of a dependency, with a hoisted binary': (modules, home) => {
+  'of a dependency, binary hoisted': (modules, home) => {
     move(home, join(modules, 'app/node_modules/reconcile-lock'))
     writeFileSync(join(modules, 'app/index.js'), "module.exports = require('reconcile-lock')")
     move(join(modules, 'app'), home)
@@ -206,8 +206,7 @@ const layouts: Record<string, (modules: string, home: string, scope: string) => 
   },
   // The root depends on another version of this package. The mode of a directory of Windows does not show its users.
   ...(process.platform !== 'win32' && {
-    'of a workspace, with a hoisted binary': (modules: string, _: string, scope: string) =>
-      hoist(modules, scope),
+    'of a workspace, binary hoisted': (modules: string, _: string, scope: string) => hoist(modules, scope),
   }),
 }
 
@@ -246,7 +245,7 @@ test(
 )
 
 test(
-  '`node_modules` of a directory with the sticky bit is not searched',
+  '`node_modules` of a sticky directory is not searched',
   knownFailure(onWine, (t) => {
     const project = join(directory(t), 'project')
     layOut(project, here)

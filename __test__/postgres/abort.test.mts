@@ -196,7 +196,7 @@ test('an aborted call beyond maxConnections lets the process end', async () => {
   assert.deepEqual(await outcomeOf(program), [null, 'AbortError\n'])
 })
 
-test('a subscriber aborts a call that is refused beside a waiting one', async (t) => {
+test('a subscriber aborts a refused call beside a waiting one', async (t) => {
   const locks = postgresLocks({ connectionString: postgres.url() })
   t.after(() => locks.close())
   const held = await locks.acquireLock('refused')

@@ -171,7 +171,7 @@ for (const [code, identity] of [
     await until(async () => (await sessions(code)) === 0, 'no connection is open')
   })
 
-test('a session that holds several locks in turn sends one heartbeat', async (t) => {
+test('successive locks of a session share one heartbeat', async (t) => {
   let beats = 0
   const connect = () =>
     watched(postgres.url(), (text, isAnswered) => {
@@ -206,7 +206,7 @@ test('onWait reports the holder without a second connection', async (t) => {
   await (await waiting).release()
 })
 
-test('query_timeout of the client ends no wait', async (t) => {
+test('query_timeout of the client does not end a wait', async (t) => {
   const holder = await locksOf(t).acquireLock('slow')
   const waits = [
     { connectionString: `${postgres.url()}?query_timeout=50` },

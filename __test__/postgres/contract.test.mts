@@ -25,7 +25,7 @@ after(async () => {
   await postgres.stop()
 })
 
-test('an error of one kind is an instance of both classes', () => {
+test('an error is an instance of both LockError classes', () => {
   for (const { LockError } of [files, databases]) {
     const error = new LockError('lost', { code: 'E_LOCK_LOST', path: 'path', recoverable: false })
     assert.ok(error instanceof files.LockError && error instanceof databases.LockError)

@@ -135,7 +135,7 @@ for (const [what, sql] of [
   ],
   ['view', () => 'CREATE VIEW public.reconcile_lock AS SELECT public.stolen() AS name'],
 ] as const)
-  test(`a ${what} of another role is refused unread`, async (t) => {
+  test(`another role's ${what} is refused unread`, async (t) => {
     const { url, mallory } = await database(t, what === 'view' ? 'viewed' : 'triggered')
     await mallory(`CREATE FUNCTION public.theft() RETURNS trigger ${trap('trigger')}`)
     await mallory(`CREATE FUNCTION public.stolen() RETURNS pg_catalog.text ${trap('view')}`)

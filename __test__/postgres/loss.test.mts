@@ -464,7 +464,7 @@ test('a long session timeout leaves no minute without traffic', () => {
   assert.deepEqual(printed.trim().split('\n'), ['[true,1800000]', '60000'])
 })
 
-test('a child that outlives its parent keeps no lock', async (t) => {
+test('a child does not keep the lock of its parent', async (t) => {
   const text = `
     const { postgresLocks } = require('reconcile-lock/postgres')
     postgresLocks({ connectionString: ${JSON.stringify(postgres.url())} }).acquireLock('parent').then(() => {
@@ -504,7 +504,7 @@ test('withLock does not roll back a lock that was released', async (t) => {
   await awaited.release()
 })
 
-test('a session that was lost while idle does not keep its lock', async (t) => {
+test('a session lost while idle does not keep its lock', async (t) => {
   const line = await Line.start(t, postgres.port)
   const locks = locksOf(t, {
     url: postgres.url('ledger', USER, PASSWORD, line.port),
@@ -632,7 +632,7 @@ test('a lock that is lost before its record rejects once', async () => {
   assert.deepEqual(rejections, [])
 })
 
-test('a call after a loss needs no right to end sessions', async (t) => {
+test('a call after a loss does not need pg_terminate_backend', async (t) => {
   await superuser('REVOKE EXECUTE ON FUNCTION pg_terminate_backend FROM PUBLIC')
   t.after(() => superuser('GRANT EXECUTE ON FUNCTION pg_terminate_backend TO PUBLIC'))
   let tries = 0

@@ -184,7 +184,7 @@ for (const [what, end] of [
   ['server', () => postgres.down()],
   ['network', (client?: pg.PoolClient) => (client as Insides | undefined)?.connection.stream.destroy()],
 ] as const)
-  test(`a restore that fails because the ${what} ended removes the client`, async (t) => {
+  test(`the pool removes a client whose restore fails: ${what}`, async (t) => {
     let client: pg.PoolClient | undefined
     let restores = 0
     let ending: unknown
@@ -253,7 +253,7 @@ test('a wait ends with its session after pool.end()', async (t) => {
   await lock.release()
 })
 
-test('a client that fails when the pool lends it ends no process', async (t) => {
+test('a client error on checkout does not end the process', async (t) => {
   const { pool } = pooled(t)
   // As `pg`, if the start of the session and its end are in one packet.
   const lend = (done: (error: Error | undefined, client?: pg.PoolClient) => void) =>
@@ -271,7 +271,7 @@ test('a client that fails when the pool lends it ends no process', async (t) => 
   await (await locks.acquireLock('lent')).release()
 })
 
-test('a client that returns to its pool is not in use', async (t) => {
+test('a client returning to its pool is not in use', async (t) => {
   const line = await Line.start(t, postgres.port)
   line.latency = 40
   const { locks } = pooled(

@@ -36,7 +36,7 @@ for (const [what, statement] of [
   ['row', 'SELECT FROM reconcile_lock FOR UPDATE'],
   ['table', 'LOCK TABLE reconcile_lock'],
 ] as const)
-  test(`a locked ${what} rejects calls and ends no session`, async (t) => {
+  test(`a locked ${what} rejects calls without ending a session`, async (t) => {
     const locks = locksOf(t, { sessionTimeout: 4000 })
     const lock = await locks.acquireLock('locked')
     const client = await connected(t)

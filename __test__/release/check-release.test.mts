@@ -107,7 +107,7 @@ const faults: Record<string, Fault> = {
     (home) => writeFileSync(binary(home, 'linux-arm64-gnu'), binaryFor(musl)),
     /linux-arm64-gnu\.node does not need glibc/,
   ],
-  'a binary contains a path of its builder': [
+  'a binary contains a builder path': [
     (home) =>
       appendFileSync(binary(home, windows), 'C:\\Users\\runner\\.cargo\\registry\\src\\x\\napi\\lib.rs'),
     /win32-arm64-msvc\.node contains C:\\Users\\runner\\.*, a path of its builder/,
@@ -142,15 +142,15 @@ const faults: Record<string, Fault> = {
     },
     /@reconcile-lock\/darwin-x64 holds install\.js/,
   ],
-  'a platform package lacks its bill of materials': [
+  'a platform package lacks its SBOM': [
     (home) => rmSync(join(packageOf(home, apple), 'sbom.cdx.json')),
     /@reconcile-lock\/darwin-x64 lacks sbom\.cdx\.json/,
   ],
-  'README.md has a relative link out of the package': [
+  'README.md links out of the package': [
     (home) => writeFileSync(join(home, 'README.md'), '[errors](docs/errors.md#codes)'),
     /README\.md names docs\/errors\.md, which the package does not contain/,
   ],
-  'the types name a page of the repository': [
+  'the types name a repository page': [
     (home) => writeFileSync(join(home, 'index.d.ts'), '/** See `docs/postgres.md`. */'),
     /index\.d\.ts names .*docs\/postgres\.md/,
   ],

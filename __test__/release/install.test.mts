@@ -139,7 +139,7 @@ for (const [what, damage] of [
   ['damaged', (path: string) => writeFileSync(path, 'garbage '.repeat(512))],
   ['removed', (path: string) => rmSync(path)],
 ] as const)
-  test(`the error names the npm command that replaces a ${what} binary`, async (t) => {
+  test(`the error names the npm command for a ${what} binary`, async (t) => {
     const project = await installed(t)
     damage(installedBinary(project))
     const { stderr } = spawnSync(process.execPath, ['-e', lockOnce], { cwd: project, encoding: 'utf8' })

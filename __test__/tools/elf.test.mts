@@ -42,7 +42,7 @@ test('elf.mjs accepts a library for an old glibc', { skip }, (t) => {
 
 for (const [what, calls, fault] of [
   ['a symbol without a version', ['napi_throw', '__snprintfieee128'], 'it needs __snprintfieee128'],
-  ['a symbol of a newer glibc', ['napi_throw', 'gettid'], 'it needs gettid@GLIBC_2.30'],
+  ['a newer glibc symbol', ['napi_throw', 'gettid'], 'it needs gettid@GLIBC_2.30'],
   ['no function of Node-API', ['memcpy'], 'it needs no function of Node-API'],
 ] as const) {
   test(`elf.mjs refuses a library with ${what}`, { skip }, (t) => {

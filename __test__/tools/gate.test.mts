@@ -207,7 +207,7 @@ for (const [what, text, status] of [
   ['without a test', '', 1],
   ['with a test', "import { test } from 'node:test'\ntest('it', () => {})", 0],
 ] as const)
-  test(`the suite ends with ${status} for a file ${what}`, (t) => {
+  test(`the suite exits ${status} for a file ${what}`, (t) => {
     const home = directory(t)
     const [file, program] = [join(home, 'some.test.mjs'), join(home, 'program.mjs')]
     writeFileSync(file, text)

@@ -366,7 +366,7 @@ test('shared mode refuses options that exclude it', async (t) => {
 })
 
 for (const [what, make] of Object.entries({
-  'a file with content': (path: string) => writeFileSync(path, 'notes'),
+  'a non-empty file': (path: string) => writeFileSync(path, 'notes'),
   'a directory': (path: string) => mkdirSync(path),
   ...(process.platform !== 'win32' && {
     'a symbolic link': (path: string) => symlinkSync('elsewhere', path),

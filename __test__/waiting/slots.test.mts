@@ -102,7 +102,7 @@ for (const [form, acquire] of Object.entries(FORMS)) {
     assert.deepEqual(readdirSync(cwd), [])
   })
 
-  test(`a listener that throws ends the wait of ${form} for every slot`, async (t) => {
+  test(`a throwing listener ends the wait for all slots: ${form}`, async (t) => {
     const peer = new Peer(t)
     const { options } = await slots(t, 0, 30_000)
     const cwd = join(options.file, '..')

@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn another_process_with_the_pid_of_the_holder_is_not_watched() {
+    fn another_process_with_the_holders_pid_is_not_watched() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a process");

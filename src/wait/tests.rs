@@ -77,7 +77,7 @@ fn until_refused(id: WaiterId) -> LastRefusal {
 }
 
 #[test]
-fn a_waiter_acquires_after_release_and_knows_its_holder() {
+fn a_waiter_reports_its_holder_and_acquires_after_release() {
     let directory = tempfile::tempdir().expect("a directory");
     let target = target(&directory);
     let held = hold(&target);
@@ -290,7 +290,7 @@ fn arrival_order_is_that_of_the_ids() {
 }
 
 #[test]
-fn a_holder_refuses_a_wait_for_a_creator_beside_a_waiter() {
+fn a_wait_for_a_creator_is_refused_beside_a_waiter() {
     let directory = tempfile::tempdir().expect("a directory");
     let target = target(&directory);
     let held = hold(&target);
@@ -324,7 +324,7 @@ fn an_error_is_reported_to_every_waiter() {
 }
 
 #[test]
-fn a_change_without_an_event_is_noticed() {
+fn a_change_without_an_event_is_detected() {
     let directory = tempfile::tempdir().expect("a directory");
     let (inner, moved) = (directory.path().join("a"), directory.path().join("b"));
     std::fs::create_dir(&inner).expect("made");

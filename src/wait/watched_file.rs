@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     #[cfg(not(target_os = "linux"))]
-    fn a_lost_event_of_the_holder_is_noticed() {
+    fn a_lost_event_of_the_holder_is_detected() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
         let mut child = crate::platform::child();

@@ -289,7 +289,7 @@ fn new_empty_files_delay_a_call_by_2_s() {
 }
 
 #[test]
-fn a_new_file_with_the_same_inode_has_its_own_grace() {
+fn a_file_that_reuses_an_inode_has_its_own_grace() {
     let world = World::new();
     let one = world.process(1);
     world.put(b"", 0);
@@ -306,7 +306,7 @@ fn a_new_file_with_the_same_inode_has_its_own_grace() {
 }
 
 #[test]
-fn a_lock_whose_path_cannot_be_read_is_held_while_its_file_has_a_name() {
+fn a_lock_at_an_unreadable_path_is_held_unless_unlinked() {
     let world = World::new();
     let one = world.process(1);
     let held = acquire(&one, &target(), 0).unwrap();

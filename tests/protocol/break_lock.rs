@@ -32,7 +32,7 @@ fn a_break_that_cannot_mark_the_file_cuts_it() {
 }
 
 #[test]
-fn a_forced_break_reports_that_it_cannot_read_a_linked_file() {
+fn a_forced_break_of_a_linked_file_reports_read_errors() {
     let world = World::new();
     let one = world.process(1);
     world.put(LEGACY_DEAD, 60_000);

@@ -13,7 +13,7 @@ fn shared() -> Target {
 }
 
 #[test]
-fn a_reader_is_found_if_the_kind_of_its_filesystem_is_not() {
+fn a_reader_is_detected_on_a_filesystem_of_unknown_kind() {
     let world = World::new();
     let (one, two) = (world.process(1), world.process(2));
     mem::forget(acquire(&two, &shared(), 0).unwrap());

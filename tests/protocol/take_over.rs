@@ -137,7 +137,7 @@ fn a_stale_file_that_vanishes_after_locking_is_retried() {
 }
 
 #[test]
-fn a_take_over_notices_a_legacy_unlink_within_5_ms() {
+fn a_take_over_detects_a_legacy_unlink_within_5_ms() {
     let world = World::new();
     let one = world.process(1);
     world.process(9);
@@ -147,7 +147,7 @@ fn a_take_over_notices_a_legacy_unlink_within_5_ms() {
 }
 
 #[test]
-fn a_file_moved_during_its_take_over_does_not_name_this_process() {
+fn a_moved_file_does_not_name_the_process_taking_over() {
     for (has_another_name, expected) in [(false, LEGACY_DEAD), (true, b"{} ")] {
         let world = World::new();
         let one = world.process(1);

@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_knows_what_it_has_missed() {
+    fn a_watch_returns_events_from_before_its_use() {
         let mut child = Command::new("sleep").arg("60").spawn().expect("a process");
         let file = tempfile::NamedTempFile::new().expect("a file");
         let watcher = Watcher::new();

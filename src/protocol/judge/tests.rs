@@ -207,7 +207,7 @@ fn another_boot_on_a_shared_filesystem_is_held() {
 }
 
 #[test]
-fn a_hidden_boot_id_counts_as_equal_on_a_local_filesystem() {
+fn a_hidden_boot_id_counts_as_equal_on_local_filesystems() {
     let hidden = ProcessIdentity { boot: None, ..identity() };
     let nameless = Record { boot_id: None, ..native() };
     for (record, identity) in
