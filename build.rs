@@ -1,4 +1,4 @@
-//! Build script: what the addon needs from the linker.
+//! Build script: the options that the addon needs from the linker.
 
 fn main() {
     if std::env::var_os("CARGO_FEATURE_NODE").is_some() {
@@ -11,7 +11,7 @@ fn main() {
         // Not the older table beside it, which no loader of today reads.
         println!("cargo::rustc-cdylib-link-arg=-Wl,--hash-style=gnu");
     }
-    // The crate `libc` asks for libiconv, and the addon calls nothing of it.
+    // The crate `libc` links libiconv, and the addon calls nothing of it.
     if system == "macos" {
         println!("cargo::rustc-cdylib-link-arg=-Wl,-dead_strip_dylibs");
     }

@@ -23,7 +23,7 @@ fn now() -> i64 {
     now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
-/// Prints a line in one write, so that the reader does not see a part of it.
+/// Prints a line in one write, so that the reader does not get a part of it.
 fn say(line: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(format!("{line}\n").as_bytes())?;

@@ -213,7 +213,7 @@ fn check_verdict(evidence: &Evidence<'_>) {
     }
 }
 
-/// The table of the protocol, row by row. A value that one side does not know counts as equal.
+/// The table of the protocol, row by row. A value that one side lacks counts as equal.
 fn expected(evidence: &Evidence<'_>) -> Expected {
     let stale_if = |stale: bool| if stale { Expected::Stale } else { Expected::Held };
     let Some(record) = evidence.record else {

@@ -45,7 +45,7 @@ struct Queue {
     threads: usize,
     /// How much work is done.
     done: u64,
-    /// There is a thread that waits, to see whether all others hang.
+    /// A thread waits, to check whether all others hang.
     has_reserve: bool,
 }
 
@@ -184,7 +184,7 @@ fn reserve() {
     serve(queue);
 }
 
-/// Does the work on this thread.
+/// Returns the panic of `work` as an error.
 pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
     panic::catch_unwind(AssertUnwindSafe(work))
 }

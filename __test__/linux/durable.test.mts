@@ -255,7 +255,7 @@ for (const isStale of [false, true]) {
 }
 
 test('a durable synchronous call keeps what it acquires', (t) => {
-  // Where a sync takes no time, the lock is often acquired just before the call begins to sleep.
+  // If a sync takes no time, the lock is often acquired just before the call begins to sleep.
   const cwd = directory(t, '/dev/shm')
   const rounds = 10_000
   let acquired = 0

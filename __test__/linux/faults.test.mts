@@ -257,7 +257,7 @@ async function bring(cwd: string, state: State, dead: number): Promise<(removed?
   }
 }
 
-/** Fewer are no leak: at the first count Node.js may not have closed each file from which it has loaded a module. */
+/** Fewer are not a leak: at the first count Node.js may not have closed each file from which it has loaded a module. */
 const assertNoLeak = (after: number, before: number) =>
   assert.ok(after <= before, `a descriptor was leaked: ${after} are open after ${before}`)
 

@@ -16,7 +16,7 @@ const pool: PostgresPool = { connect, totalCount: 1 }
 postgresLocks({ pool })
 // @ts-expect-error the run time refuses a pool without totalCount
 postgresLocks({ pool: { connect } })
-// @ts-expect-error a client is no pool
+// @ts-expect-error a client is not a pool
 postgresLocks({ pool: new pg.Client() })
 
 // Until 8.20.1 `@types/pg` had no `end` for a client of a pool.

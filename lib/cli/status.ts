@@ -28,7 +28,7 @@ export async function status({ json, watch, ...names }: StatusCommand): Promise<
 const stateOf = (slots: AnyStatus[]): AnyStatus['state'] =>
   (['free', 'stale'] as const).find((state) => slots.some((slot) => slot.state === state)) ?? 'held'
 
-/** Two statuses with the same key are no change. */
+/** Two statuses with the same key are not a change. */
 const keyOf = ({ state, holder, reason }: AnyStatus): string =>
   JSON.stringify([state, holder?.pid, holder?.host, holder?.thread, holder?.createdAt, reason])
 

@@ -91,7 +91,7 @@ export class Acquisition implements Caller {
     else this.#awaitAnswer()
   }
 
-  /** A connection may be under way; an open one may be silent, which its session notices later. */
+  /** A connection may be under way; an open one may be silent, which its session detects later. */
   #awaitAnswer(): void {
     const left = this.#sessions.settings.connectTimeout + DEAD_HOLDER_WAIT_MS
     const end = () =>

@@ -126,7 +126,7 @@ pub enum Action {
 }
 
 impl Scenario {
-    /// Processes that follow a protocol on a local filesystem, where no process is killed and no time passes.
+    /// Processes that follow a protocol on a local filesystem. No process is killed, and no time passes.
     #[must_use]
     pub fn new(protocol: &'static Protocol, processes: Vec<(Role, u8)>, starts: Vec<Start>) -> Self {
         Self {

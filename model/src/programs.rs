@@ -169,7 +169,7 @@ pub(crate) fn released(system: &Simulated, result: &Result<(), Error>) {
             world.released();
         }
         let actor = &world.actors[process];
-        // It does not notice a loss after its last check.
+        // It does not detect a loss after its last check.
         let is_right = if is_ok { !actor.lost || actor.checked } else { is_lost && actor.lost };
         if !is_right {
             world.violations.add(Violation::WrongAnswer);

@@ -427,7 +427,7 @@ impl Run {
         };
         if is_step && self.carried_out == limit {
             self.next = call.clone();
-            // A new attempt depends only on the number of attempts before it. That number is no part of the state:
+            // A new attempt depends only on the number of attempts before it. That number is not part of the state:
             // `Action::ExhaustRetries` ends the attempts.
             if self.begins_attempt.as_ref() == Some(call) && !self.world.has_files(self.process) {
                 self.history.clear();

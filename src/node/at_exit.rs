@@ -1,4 +1,4 @@
-//! The end of the process where the C library is musl: its `exit(3)` drops no variable of the main thread.
+//! The end of the process if the C library is musl: its `exit(3)` drops no variable of the main thread.
 #![allow(unsafe_code, reason = "the C library has it, and no crate without `unsafe`")]
 
 use std::ffi::c_int;

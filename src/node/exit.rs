@@ -3,7 +3,7 @@
 //! A listener of `exit`, in `lib/held-locks.ts`, handles most ends of the process. It is not called if an earlier one
 //! throws or exits, or if one of `uncaughtException` throws, and it comes too early for a lock that a listener after
 //! it acquires. The last chance then is `exit(3)`, in which the C library drops the variables of the main thread, or,
-//! where that is musl, calls a function.
+//! if that is musl, calls a function.
 
 #![cfg_attr(
     any(all(windows, target_env = "gnu"), target_os = "android"),

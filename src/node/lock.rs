@@ -1,6 +1,6 @@
 //! A lock for JavaScript: the id of its entry in the table, which owns the lock, and its holders.
 //!
-//! A lock is no class of the addon: the engine runs the finalizer of such an object in a later turn of the event
+//! A lock is not a class of the addon: the engine runs the finalizer of such an object in a later turn of the event
 //! loop, so a program that acquires and releases in one turn would keep them all.
 
 use napi_derive::napi;

@@ -43,7 +43,7 @@ pub(super) struct State {
     pub(super) create: Create,
 }
 
-/// `threadId` of `node:worker_threads` where no worker runs.
+/// `threadId` of `node:worker_threads` in a thread that is not a worker.
 const MAIN_THREAD: u32 = 0;
 
 impl State {

@@ -150,7 +150,7 @@ pub fn wait_slice(env: &Env, id: f64, slice: f64) -> Result<Unknown<'_>> {
             }
         };
         waits.remove(&id.0);
-        // What follows calls JavaScript.
+        // The conversion calls JavaScript.
         drop(waits);
         create.finished(env, outcome, true)
     })

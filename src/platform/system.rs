@@ -34,13 +34,13 @@ pub trait System: HeldFiles {
     /// The system's errors, except those that [`TryLock`] has a case for.
     fn try_lock(&self, file: &Self::File, mode: LockMode) -> io::Result<TryLock>;
 
-    /// The process that holds the exclusive kernel lock of a file, found without a try of that lock. `None`: there is
+    /// The process that holds the exclusive kernel lock of a file, found without trying that lock. `None`: there is
     /// none, or the system does not report it.
     fn lock_owner(&self, _: FileId) -> Option<u32> {
         None
     }
 
-    /// The processes that hold the shared kernel lock of a file, found without a try of that lock. Empty if the system
+    /// The processes that hold the shared kernel lock of a file, found without trying that lock. Empty if the system
     /// does not list them.
     fn shared_lock_owners(&self, _: FileId) -> Vec<u32> {
         Vec::new()
@@ -83,7 +83,7 @@ pub trait System: HeldFiles {
     /// The system's errors; [`io::ErrorKind::ResourceBusy`] if a kernel lock denies it.
     fn read(&self, file: &Self::File, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes all of `bytes` at the file's beginning, by one call where the system takes it whole.
+    /// Writes all of `bytes` at the file's beginning, by one call if the system accepts all of it.
     ///
     /// # Errors
     /// The system's errors, such as a full disk.

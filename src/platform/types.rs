@@ -16,17 +16,17 @@ pub enum Access {
 /// The result of [`System::open`](super::system::System::open).
 #[derive(Debug)]
 pub enum Opened<F> {
-    /// An open file, which may be no regular file.
+    /// An open file, which may not be a regular file.
     File(F),
     /// No file.
     Missing,
     /// A symbolic link, or something else that cannot be opened as a file.
     NotAFile(FileKind),
-    /// A file that another process has a lease on, which it must give up first: `fcntl(2)`, `F_SETLEASE`.
+    /// A file that another process has a lease on, which it must release first: `fcntl(2)`, `F_SETLEASE`.
     Leased,
 }
 
-/// A system call that failed, where an operation consists of several.
+/// The failed system call of an operation that consists of several.
 #[derive(Debug)]
 pub struct Failed {
     /// Which, by the name that Node.js uses.
@@ -90,7 +90,7 @@ pub struct Stat {
     pub id: FileId,
     /// Its kind.
     pub kind: FileKind,
-    /// How many names it has; 0 once it was unlinked.
+    /// How many names it has; 0 after its unlink.
     pub links: u64,
     /// The user that owns it; 0 on Windows.
     pub owner: u32,

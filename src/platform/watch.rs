@@ -44,7 +44,7 @@ pub(crate) struct Watch {
     watcher: Watcher,
     file: Option<(u64, FileSource)>,
     pid: Option<u32>,
-    /// The holder may release by a close, which is no event here.
+    /// The holder may release by a close, which is not an event here.
     needs_close: bool,
 }
 
@@ -124,7 +124,7 @@ impl Watcher {
 
     /// Watches the file, and the process `pid`, its holder. Compare the file after that: the path may
     /// name another one.
-    pub(crate) fn watch(&self, path: &Path, pid: Option<u32>, sees_close: bool) -> Watching {
+    pub(crate) fn watch(&self, path: &Path, pid: Option<u32>, reports_close: bool) -> Watching {
         let pid = match pid.map(|pid| (pid, self.watch_process(pid))) {
             Some((_, Ok(false))) => return Watching::Ended,
             Some((pid, Ok(true))) => Some(pid),
@@ -134,7 +134,7 @@ impl Watcher {
         if file.is_none() && pid.is_none() {
             return Watching::No;
         }
-        Watching::Yes(Watch { watcher: self.clone(), file, pid, needs_close: sees_close && pid.is_none() })
+        Watching::Yes(Watch { watcher: self.clone(), file, pid, needs_close: reports_close && pid.is_none() })
     }
 
     /// `false`: it has ended.
@@ -284,7 +284,7 @@ pub(super) mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let (path, watcher) = (directory.path().join("l"), Watcher::new());
         fs::write(&path, "a record").expect("written");
-        let watches_file = |pid, sees_close| match watcher.watch(&path, pid, sees_close) {
+        let watches_file = |pid, reports_close| match watcher.watch(&path, pid, reports_close) {
             Watching::Yes(watch) => watch.watches_file(),
             other => panic!("{other:?}"),
         };

@@ -75,7 +75,7 @@ impl LockOptions {
     /// # Errors
     /// [`Error::InvalidArgument`] if `file` names no file, a path holds a NUL byte, `mode` lacks a permission of the owner
     /// or has another bit than those to read and write, `slots` is out of range, or two options exclude each other;
-    /// [`Error::Unsupported`] for a `mode` on Windows, and for `shared` where legacy processes may use the file;
+    /// [`Error::Unsupported`] for a `mode` on Windows, and for `shared` if legacy processes may use the file;
     /// [`Error::System`] if the current directory is gone.
     pub fn resolve(&self) -> Result<Target, Error> {
         self.check()?;

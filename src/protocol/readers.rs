@@ -21,7 +21,7 @@ const PATH_MAX: usize = if cfg!(windows) {
 /// The file of the readers, if it exists.
 ///
 /// # Errors
-/// [`Error::NotAFile`] if its owner could remove it while it is held: this process is no reader of such a file, and
+/// [`Error::NotAFile`] if its owner could remove it while it is held: this process is not a reader of such a file, and
 /// another one may be.
 pub(super) fn find_readers<S: System>(system: &S, target: &Target) -> Result<Option<FileId>, Error> {
     let Some(stat) = stat_readers(system, target)? else { return Ok(None) };

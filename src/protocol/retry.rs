@@ -229,7 +229,7 @@ impl RetryBudget {
     }
 
     /// The contention error after the last retry.
-    fn give_up<S: System>(&mut self, system: &S, target: &Target, retry: Retry) -> Error {
+    fn retries_exhausted_error<S: System>(&mut self, system: &S, target: &Target, retry: Retry) -> Error {
         let reason = match retry {
             Retry::OwnerNotVisible => return target.contention(self.named_holder.take(), None),
             Retry::RecordPending => return self.record_pending_error(system, target),
@@ -283,7 +283,7 @@ impl RetryBudget {
         match self.next(retry, system.monotonic()) {
             Some(Duration::ZERO) => {}
             Some(pause) if !self.pause_limit.has_ended(system, retry) => system.pause(pause),
-            _ => return Err(error.unwrap_or_else(|| self.give_up(system, target, retry))),
+            _ => return Err(error.unwrap_or_else(|| self.retries_exhausted_error(system, target, retry))),
         }
         Ok(())
     }

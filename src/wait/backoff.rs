@@ -1,4 +1,4 @@
-//! Pauses that grow, where no event comes.
+//! Pauses that grow, for paths without events.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;

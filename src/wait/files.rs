@@ -178,18 +178,19 @@ pub(super) fn observe_file(watcher: &Watcher, path: &Path) -> Observed<Files> {
 }
 
 fn observed(path: &Path, file: WatchedFile, watch: Watch, is_held: bool) -> Observed<Files> {
-    let (process, sees_file, was_locked) = (watch.process(), watch.watches_file(), file.was_locked());
+    let (process, watches_file, was_locked) = (watch.process(), watch.watches_file(), file.was_locked());
     // A change, or the end of the holder, before the watch was set sends no event.
     if recheck(path, &file, is_held) && file.has_process() {
-        Observed::Held(Observation { file, watch, process, sees_file, was_locked })
+        Observed::Held(Observation { file, watch, process, watches_file, was_locked })
     } else {
         Observed::Changed
     }
 }
 
 /// Whether the path names the same unchanged file, and its holder still exists.
-pub(super) fn recheck(path: &Path, file: &WatchedFile, sees_process: bool) -> bool {
-    file.is_current(path) && if sees_process { file.has_holder(path) } else { file.is_locked_as_before(path) }
+pub(super) fn recheck(path: &Path, file: &WatchedFile, watches_process: bool) -> bool {
+    file.is_current(path)
+        && if watches_process { file.has_holder(path) } else { file.is_locked_as_before(path) }
 }
 
 /// Rolls back a lock that cannot be delivered.

@@ -62,7 +62,7 @@ pub(super) struct Observation<P: Platform> {
     /// The process whose end is an event.
     pub(super) process: Option<u32>,
     /// Whether a change of the file is an event.
-    pub(super) sees_file: bool,
+    pub(super) watches_file: bool,
     /// Whether the kernel lock was held.
     pub(super) was_locked: bool,
 }
@@ -79,7 +79,7 @@ pub(super) enum Job<P: Platform> {
     /// Acquire for the first waiter.
     Attempt(Attempt<P>),
     /// Check whether the file is unchanged and its holder exists.
-    Recheck { file: P::File, sees_process: bool },
+    Recheck { file: P::File, watches_process: bool },
     /// Check whether a process holds the file at the path again.
     Observe,
 }

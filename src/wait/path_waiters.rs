@@ -90,9 +90,9 @@ impl<P: Platform> PathWaiters<P> {
         !self.waiters.is_empty()
     }
 
-    /// Whether it rests, and other processes cannot see its waiters.
+    /// Whether its waiters sleep, and other processes cannot detect them.
     #[cfg(test)]
-    pub(super) fn rests_without_ticket(&self) -> bool {
+    pub(super) fn sleeps_without_ticket(&self) -> bool {
         self.has_waiters() && matches!(self.state, State::Held(_)) && !self.has_requested_ticket()
     }
 
@@ -232,9 +232,9 @@ impl<P: Platform> PathWaiters<P> {
         }
         match mem::replace(&mut self.state, State::Open) {
             State::Held(observation) if observation.is_provable() => {
-                let (file, sees_process) = (observation.file.clone(), observation.process.is_some());
+                let (file, watches_process) = (observation.file.clone(), observation.process.is_some());
                 self.state = State::Rechecking(observation, None);
-                return Some(Job::Recheck { file, sees_process });
+                return Some(Job::Recheck { file, watches_process });
             }
             _ => {}
         }
@@ -363,7 +363,7 @@ impl<P: Platform> PathWaiters<P> {
         // The kernel sends the close event before it ends the lock: check once more.
         let pause = if mem::take(&mut self.may_be_closing) {
             MIN_BACKOFF
-        } else if observation.sees_file {
+        } else if observation.watches_file {
             to_next(RESCAN_INTERVAL, now)
         } else {
             to_next(self.backoff.next(now.paths), now)

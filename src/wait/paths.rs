@@ -42,7 +42,7 @@ impl<P: Platform> Paths<P> {
         seed: u64,
     ) -> Option<Job<P>> {
         self.epoch.get_or_insert(now);
-        // After a cancel it may still rest, without a ticket. A new waiter takes one when it attempts.
+        // After a cancel it may still sleep, without a ticket. A new waiter takes one when it attempts.
         if self.paths.get(&path).is_some_and(PathWaiters::is_over) {
             self.paths.remove(&path);
         }

@@ -264,8 +264,8 @@ pub(super) fn run(watcher: &Watcher, batch: Batch) {
 fn perform(watcher: &Watcher, path: &Path, job: Job<Files>) -> (Done<Files>, Option<PendingWork>) {
     match job {
         Job::Attempt(attempt) => attempt_for(watcher, path, attempt),
-        Job::Recheck { file, sees_process } => {
-            let is_same = pool::catch_panic(|| files::recheck(path, &file, sees_process)).unwrap_or(false);
+        Job::Recheck { file, watches_process } => {
+            let is_same = pool::catch_panic(|| files::recheck(path, &file, watches_process)).unwrap_or(false);
             (Done::Rechecked { is_same }, None)
         }
         Job::Observe => {

@@ -17,7 +17,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::map::Map;
 use crate::platform::events::HolderEvent;
 
-/// How long to sleep at most where nothing can wake us: descriptors have run out.
+/// The longest sleep if no event can end it: descriptors have run out.
 const WITHOUT_EVENTFD: Duration = Duration::from_millis(10);
 
 /// How long to sleep after an error of `poll(2)`.
@@ -156,14 +156,14 @@ impl Watcher {
 
     /// Watches the file, and the process `pid`, its holder. Compare the file after that: the path may
     /// name another one.
-    pub(crate) fn watch(&self, path: &Path, pid: Option<u32>, sees_close: bool) -> Watching {
+    pub(crate) fn watch(&self, path: &Path, pid: Option<u32>, reports_close: bool) -> Watching {
         let pid = match pid.map(|pid| (pid, self.watch_process(pid))) {
             Some((_, Err(Errno::SRCH))) => return Watching::Ended,
             Some((pid, Ok(()))) => Some(pid),
             _ => None,
         };
         // Every attempt to acquire closes the file too, so this is for holders that cannot be watched.
-        let file = self.watch_file(path, sees_close && pid.is_none());
+        let file = self.watch_file(path, reports_close && pid.is_none());
         if file.is_none() && pid.is_none() {
             return Watching::No;
         }
@@ -189,11 +189,11 @@ impl Watcher {
     }
 
     /// The descriptor, and how many changes the file had.
-    fn watch_file(&self, path: &Path, sees_close: bool) -> Option<(i32, u64)> {
+    fn watch_file(&self, path: &Path, reports_close: bool) -> Option<(i32, u64)> {
         let inotify = self.0.inotify.as_ref()?;
         let events =
             WatchFlags::ATTRIB | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::MODIFY;
-        let close = if sees_close { WatchFlags::CLOSE_WRITE } else { WatchFlags::empty() };
+        let close = if reports_close { WatchFlags::CLOSE_WRITE } else { WatchFlags::empty() };
         let flags = events | close | WatchFlags::MASK_ADD | WatchFlags::DONT_FOLLOW;
         loop {
             let removed = self.watched().removed;

@@ -16,7 +16,7 @@ use super::kqueue::{Event, Queue};
 use crate::platform::events::HolderEvents;
 use crate::pool;
 
-/// How long to sleep at most where nothing can wake us: descriptors have run out.
+/// The longest sleep if no event can end it: descriptors have run out.
 const WITHOUT_QUEUE: Duration = Duration::from_millis(10);
 
 /// How long to sleep after an error of `kevent(2)`.

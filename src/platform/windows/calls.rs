@@ -98,7 +98,7 @@ fn get<T: Default>(file: &File, class: FILE_INFO_BY_HANDLE_CLASS) -> io::Result<
     Ok(value)
 }
 
-/// How many names the file has; 0 once the one that this handle was opened by is deleted.
+/// How many names the file has; 0 after the deletion of the one that this handle was opened by.
 pub(super) fn links(file: &File) -> io::Result<u32> {
     let about: FILE_STANDARD_INFO = get(file, FileStandardInfo)?;
     Ok(if about.DeletePending { 0 } else { about.NumberOfLinks })

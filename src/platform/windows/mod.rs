@@ -74,7 +74,7 @@ fn is(error: &io::Error, codes: &[u32]) -> bool {
 
 const NOTHING_THERE: [u32; 3] = [ERROR_FILE_NOT_FOUND, ERROR_PATH_NOT_FOUND, ERROR_DIRECTORY];
 
-/// Whether the name belongs to a file that goes with its last handle, where the filesystem cannot free it before.
+/// Whether the name belongs to a deleted file, and the filesystem frees it only with the last handle.
 fn is_going(error: &io::Error) -> bool {
     is(error, &[ERROR_DELETE_PENDING])
         || (is(error, &[ERROR_ACCESS_DENIED]) && calls::last_open_met_a_deletion())

@@ -94,7 +94,7 @@ impl fmt::Debug for Reading {
     }
 }
 
-/// Asks for the next changes. Changes since the last time are among them.
+/// Requests the next changes. Changes since the last time are among them.
 fn read(pending: Box<Pending>) -> io::Result<()> {
     const CHANGES: u32 =
         FILE_NOTIFY_CHANGE_FILE_NAME | FILE_NOTIFY_CHANGE_SIZE | FILE_NOTIFY_CHANGE_LAST_WRITE;

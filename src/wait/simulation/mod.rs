@@ -103,14 +103,13 @@ impl Run {
     fn submit(&mut self, path: usize, job: Job<Simulated>) {
         assert!(self.jobs.iter().all(|(other, ..)| *other != path), "a path has two jobs at once");
         let takes = Duration::from_micros(20) + self.random.micros(400);
-        let is_same =
-            matches!(job, Job::Recheck { file, sees_process } if self.is_same(path, file, sees_process));
+        let is_same = matches!(job, Job::Recheck { file, watches_process } if self.is_same(path, file, watches_process));
         self.jobs.push((path, job, self.now + takes, is_same));
     }
 
-    fn is_same(&self, path: usize, version: u64, sees_process: bool) -> bool {
+    fn is_same(&self, path: usize, version: u64, watches_process: bool) -> bool {
         let world = self.world.borrow();
-        world.files[path].version == version && (sees_process || world.files[path].holder.is_some())
+        world.files[path].version == version && (watches_process || world.files[path].holder.is_some())
     }
 
     fn call(&mut self) {
@@ -169,13 +168,13 @@ impl Run {
         }
     }
 
-    fn observe(&mut self, path: usize, sees_process: bool) -> Observed<Simulated> {
+    fn observe(&mut self, path: usize, watches_process: bool) -> Observed<Simulated> {
         let (holder, version) = {
             let world = self.world.borrow();
             (world.files[path].holder, world.files[path].version)
         };
         let process = match holder {
-            Some(Holder::Process(pid)) if sees_process => Some(pid),
+            Some(Holder::Process(pid)) if watches_process => Some(pid),
             Some(_) => None,
             None => return Observed::Nothing,
         };
@@ -197,16 +196,16 @@ impl Run {
         }
         drop(world);
         let watch = Watch { id, world: Rc::clone(&self.world) };
-        let sees_file = !self.random.one_in(6);
-        Observed::Held(Observation { file: version, watch, process, sees_file, was_locked: true })
+        let watches_file = !self.random.one_in(6);
+        Observed::Held(Observation { file: version, watch, process, watches_file, was_locked: true })
     }
 
     fn finish(&mut self, (path, job, _, was_same): (usize, Job<Simulated>, Instant, bool)) {
         let done = match job {
             // It may have checked at any moment.
-            Job::Recheck { file, sees_process } => {
+            Job::Recheck { file, watches_process } => {
                 let is_same =
-                    if self.random.one_in(2) { was_same } else { self.is_same(path, file, sees_process) };
+                    if self.random.one_in(2) { was_same } else { self.is_same(path, file, watches_process) };
                 Done::Rechecked { is_same }
             }
             Job::Observe => Done::Observed(self.observe(path, false)),
@@ -276,9 +275,9 @@ impl Run {
 
     fn check(&mut self) {
         for path in 0..PATHS {
-            let rests_without_ticket =
-                self.paths.at(&name_of(path)).is_some_and(|waiters| waiters.rests_without_ticket());
-            assert!(!rests_without_ticket, "the waiters of {path} rest without a ticket");
+            let sleeps_without_ticket =
+                self.paths.at(&name_of(path)).is_some_and(|waiters| waiters.sleeps_without_ticket());
+            assert!(!sleeps_without_ticket, "the waiters of {path} sleep without a ticket");
         }
         let mut world = self.world.borrow_mut();
         for (path, file) in world.files.iter_mut().enumerate() {

@@ -130,7 +130,7 @@ impl World {
         file.was_crowded = false;
         let Some(event) = event else { return };
         for (id, (_, process)) in self.watches.iter().filter(|(_, (watched, _))| *watched == path) {
-            // The end of a process that is not watched is no event.
+            // The end of a process that is not watched is not an event.
             if event != HolderEvent::Ended || process.is_some() {
                 self.pending.insert(*id, event);
                 file.is_reported = true;

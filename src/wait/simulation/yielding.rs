@@ -18,7 +18,7 @@ fn path_with_others(run: &Run, start: Instant, ahead: u32, deadline: Option<u64>
     path.add(Waiter { id, call: 0, arrival: 1, deadline, is_cancelled: false, is_last: false });
     assert!(matches!(path.next_job(start), Some(Job::Attempt(_))));
     let watch = Watch { id: 1, world: Rc::clone(&run.world) };
-    let observation = Observation { file: 0, watch, process: Some(1), sees_file: true, was_locked: true };
+    let observation = Observation { file: 0, watch, process: Some(1), watches_file: true, was_locked: true };
     let queue = Queue::Ticket(SimulatedTicket { path: 0, world: Rc::clone(&run.world) });
     let outcome = Outcome::Refused(LastRefusal::default(), Observed::Held(observation));
     path.on_done(Done::Attempted { queue, outcome }, Now { time: start, epoch: start, paths: 1 });
