@@ -44,8 +44,8 @@ const kinds = {
     }
     return facade()
   },
-  unheard: facade,
-  heard() {
+  unsubscribed: facade,
+  subscribed() {
     for (const name of channels)
       subscribe(`reconcile-lock:${name}`, () => {
         messages += 1
@@ -62,7 +62,7 @@ async function measurePairs() {
     pair()
   }, false)
   // `acquired` and `released`, of each pair.
-  const expected = kind === 'heard' ? 2 * pairs : 0
+  const expected = kind === 'subscribed' ? 2 * pairs : 0
   if (messages !== expected) throw new Error(`${pairs} pairs, ${messages} messages`)
   return mean
 }

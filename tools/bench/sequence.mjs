@@ -216,8 +216,8 @@ export async function diagnostics({ directory, rounds }) {
   const contenders = await Promise.all([
     start('binding', 'binding alone'),
     start('silent', 'without channels'),
-    start('unheard', 'no subscriber'),
-    start('heard', 'a subscriber to each'),
+    start('unsubscribed', 'no subscriber'),
+    start('subscribed', 'a subscriber to each'),
   ])
   const measured = await takeTurns(contenders, rounds)
   const rows = rowsOf(measured, (samples, binding) => ({
