@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { readdirSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import { directory } from '../support/directory.mjs'
 import { copyPackage, root } from '../support/packages.mjs'
 
@@ -133,23 +133,55 @@ module.exports = class extends TestEnvironment {
 }
 `
 
-test('the package works in Jest with and without setImmediate', (t) => {
+function projectOf(t: TestContext): string {
   const project = directory(t)
-  const locks = directory(t)
   copyPackage(join(project, 'node_modules/reconcile-lock'))
   writeFileSync(join(project, 'package.json'), JSON.stringify({ jest: { testEnvironment: 'node' } }))
-  writeFileSync(join(project, 'bare.cjs'), BARE)
-  writeFileSync(join(project, 'one.test.js'), TESTS)
-  writeFileSync(join(project, 'two.test.js'), `/** @jest-environment ./bare.cjs */\n${TESTS}`)
-  const jest = [join(root, 'node_modules/jest/bin/jest.js'), '--runInBand', '--ci', '--rootDir', project]
-  const { status, stderr } = spawnSync(process.execPath, jest, {
+  return project
+}
+
+function runJest(project: string, locks: string, ...options: string[]) {
+  const jest = [join(root, 'node_modules/jest/bin/jest.js'), '--ci', '--rootDir', project, ...options]
+  return spawnSync(process.execPath, jest, {
     cwd: project,
     env: { ...process.env, LOCKS: locks, NODE_OPTIONS: '' },
     encoding: 'utf8',
     timeout: 120_000,
   })
+}
+
+test('the package works in Jest with and without setImmediate', (t) => {
+  const project = projectOf(t)
+  const locks = directory(t)
+  writeFileSync(join(project, 'bare.cjs'), BARE)
+  writeFileSync(join(project, 'one.test.js'), TESTS)
+  writeFileSync(join(project, 'two.test.js'), `/** @jest-environment ./bare.cjs */\n${TESTS}`)
+  const { status, stderr } = runJest(project, locks, '--runInBand')
   assert.match(stderr, /^Tests: +18 passed, 18 total$/m)
   assert.equal(status, 0, stderr)
   const left = readdirSync(locks, { recursive: true }).filter((name) => String(name).endsWith('left'))
   assert.deepEqual(left, [], 'the exit of Jest releases the locks that tests left held')
+})
+
+test('Jest reports no open handle but that of a wait', (t) => {
+  const project = projectOf(t)
+  const program = `
+    const lock = require('reconcile-lock')
+    const cwd = process.env.LOCKS
+    test('a test', async () => {
+      const held = await lock.acquireLock(cwd)
+      const waiting = lock.acquireLock({ cwd, timeout: 2000 })
+      await held.release()
+      await (await waiting).release()`
+  const endOfTest = '\n})'
+  const left = '\nlock.acquireLockSync(cwd); lock.acquireLock({ cwd, timeout: 2000 }).catch(() => {})'
+  for (const [end, reported] of [
+    ['', false],
+    [left, true],
+  ] as const) {
+    writeFileSync(join(project, 'handles.test.js'), program + end + endOfTest)
+    const { status, stderr } = runJest(project, directory(t), '--detectOpenHandles')
+    assert.equal(status, 0, stderr)
+    assert.equal(/detected .* open handle[\s\S]*reconcile-lock/.test(stderr), reported, stderr)
+  }
 })

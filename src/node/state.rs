@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 
-use napi::bindgen_prelude::{Function, Unknown};
+use napi::bindgen_prelude::{Function, Object, Unknown};
 use napi::{Env, Error, Result};
 use napi_derive::napi;
 use oneshot::Receiver;
@@ -54,7 +54,7 @@ impl State {
 }
 
 /// Prepares this environment, once. `threadId()` is called on a thread that may be a worker; `lock` and `failure` make what
-/// most calls return; `nothing()` does nothing.
+/// most calls return; `resource` is the object of `async_hooks` for the promises.
 ///
 /// The JavaScript may be evaluated again while Node.js keeps the addon, and the addon may be loaded again in the same
 /// thread: all of them act for one owner.
@@ -70,7 +70,7 @@ pub fn setup(
     )]
     lock: CreateLock,
     #[napi(ts_arg_type = "(...fields: unknown[]) => unknown[]")] failure: CreateFailure,
-    nothing: Function<'_, (), ()>,
+    resource: Object<'_>,
 ) -> Result<()> {
     guarded(env, || {
         if State::of(env).is_ok() {
@@ -78,7 +78,7 @@ pub fn setup(
         }
         let thread = if platform::is_main_thread() { MAIN_THREAD } else { thread_id.call(())? };
         let owner = exit::owner_of_thread();
-        let promises = Promises::new(&nothing, settled)?;
+        let promises = Promises::new(env, &resource, settled)?;
         let (waits, create) = (RefCell::default(), Create { lock, failure });
         env.set_instance_data(State { owner, thread, waits, promises, create }, (), |_| {})?;
         platform::keep_loaded();
@@ -95,6 +95,15 @@ fn settled(env: &Env, done: Outcome) -> Result<Unknown<'_>> {
     let state = State::of(env)?;
     state.promises.keep_alive(env, -1);
     state.create.settled(env, done, true)
+}
+
+/// Whether a pending promise keeps this environment running.
+///
+/// # Errors
+/// If the addon was not set up.
+#[napi(catch_unwind)]
+pub fn is_awaited(env: &Env) -> Result<bool> {
+    guarded(env, || Ok(State::of(env)?.promises.is_awaited()))
 }
 
 /// This process, as its records name it.
