@@ -263,7 +263,11 @@ mod tests {
         let path = directory.path().join("l");
         let mut ticket = ticket(&path, 8);
         let reader = std::fs::File::open(directory.path()).expect("opened");
-        lock_bytes(&reader, ticket.lane + 1, 2);
+        for length in [2, 4] {
+            lock_bytes(&reader, ticket.lane + 1, length);
+            assert_eq!(ticket.ahead(16), 0, "{length} bytes");
+            assert!(is_first(&ticket) && !ticket.has_others(), "{length} bytes");
+        }
         ticket.passed = Some(1);
         assert_eq!(ticket.ahead(16), 0);
         assert!(is_first(&ticket) && !ticket.has_others());

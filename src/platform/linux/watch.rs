@@ -320,6 +320,13 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
+    fn watched(watcher: &Watcher, path: &Path) -> Watch {
+        match watcher.watch(path, None, false) {
+            Watching::Yes(watch) => watch,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn events_arrive_without_a_waker() {
         let mut child = Command::new("sleep").arg("60").spawn().expect("a process");
@@ -367,9 +374,11 @@ mod tests {
         assert_eq!(seen(&watcher), (1, 1), "the other watch is not affected");
         drop(other);
         assert_eq!(seen(&watcher), (0, 0));
+        let process = Arc::downgrade(&watcher.watched().closing[0]);
         watcher.wake();
         watcher.wait(None);
-        assert!(watcher.watched().closing.is_empty(), "the next sleep closes the descriptor of the process");
+        assert!(watcher.watched().closing.is_empty());
+        assert!(process.upgrade().is_none(), "the next sleep closes the descriptor of the process");
     }
 
     #[test]
@@ -398,6 +407,99 @@ mod tests {
         drop(of_process);
         assert!(matches!(watch(Some(child.id())), Watching::Yes(_)), "a zombie");
         child.wait().expect("waited for");
+        assert!(matches!(watch(Some(child.id())), Watching::Ended), "no process has the number");
+    }
+
+    #[test]
+    fn an_overflow_of_events_counts_as_a_change() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [one, two, last] = ["one", "two", "last"].map(|name| directory.path().join(name));
+        let watcher = Watcher::new();
+        let [_one, _two, of_last] = [&one, &two, &last].map(|path| {
+            std::fs::write(path, "").expect("written");
+            watched(&watcher, path)
+        });
+        let limit = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").expect("read");
+        let limit = limit.trim().parse::<u64>().expect("a number");
+        // The kernel merges equal events in succession, so the two files take turns.
+        let files = [&one, &two].map(|path| std::fs::File::create(path).expect("opened"));
+        for number in 0..=limit {
+            for file in &files {
+                rustix::io::pwrite(file, b"x", number).expect("written");
+            }
+        }
+        std::fs::write(&last, "its event is lost").expect("written");
+        let started = Instant::now();
+        let is_reported = || watcher.wait(Some(started + LONG)).of(&of_last) == Some(HolderEvent::Changed);
+        while !is_reported() {
+            assert!(started.elapsed() < LONG, "no event");
+        }
+    }
+
+    #[test]
+    fn a_watch_without_close_keeps_that_of_another() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let watcher = Watcher::new();
+        let both = [true, false].map(|reports_close| watcher.watch(file.path(), None, reports_close));
+        let [Watching::Yes(of_close), Watching::Yes(_other)] = both else { panic!("watched") };
+        drop(std::fs::OpenOptions::new().append(true).open(file.path()).expect("opened"));
+        assert_eq!(watcher.wait(Some(Instant::now() + LONG)).of(&of_close), Some(HolderEvent::Closed));
+    }
+
+    #[test]
+    fn a_watch_survives_the_end_of_another() {
+        const ROUNDS: usize = 20_000;
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let watcher = Watcher::new();
+        let inotify = watcher.0.inotify.as_ref().expect("there is one").as_raw_fd();
+        let about = format!("/proc/self/fdinfo/{inotify}");
+        // The threads have the same watch of the kernel, which one removes while the other adds it.
+        thread::scope(|scope| {
+            scope.spawn(|| (0..ROUNDS).for_each(|_| drop(watched(&watcher, file.path()))));
+            for round in 0..ROUNDS {
+                let _watch = watched(&watcher, file.path());
+                let about = std::fs::read_to_string(&about).expect("readable");
+                assert!(about.contains("inotify wd:"), "round {round}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_process_is_watched_by_the_sleep_under_way() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let watcher = Watcher::new();
+        let started = Instant::now();
+        // It is kept, because the end of a watch is an event too.
+        let _watch = thread::scope(|scope| {
+            scope.spawn(|| watcher.wait(Some(started + LONG)));
+            watcher.watch(file.path(), Some(1), false)
+        });
+        assert!(started.elapsed() < LONG, "the end of the process would not end that sleep");
+    }
+
+    #[test]
+    fn each_change_of_a_file_is_an_event() {
+        type Change = fn(&Path) -> std::io::Result<()>;
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("l");
+        let changes: [(&str, Change); 3] = [
+            ("written", |path| std::fs::write(path, "other")),
+            ("moved", |path| std::fs::rename(path, path.with_extension("moved"))),
+            ("removed", |path| std::fs::remove_file(path)),
+        ];
+        // A removed file and its watch stay until each process has closed it.
+        for (is_open, (what, change)) in
+            [false, true].into_iter().flat_map(|open| changes.map(|it| (open, it)))
+        {
+            std::fs::write(&path, "a record").expect("written");
+            let _open = is_open.then(|| std::fs::File::open(&path).expect("opened"));
+            let watcher = Watcher::new();
+            let watch = watched(&watcher, &path);
+            change(&path).expect(what);
+            let event = watcher.wait(Some(Instant::now() + LONG)).of(&watch);
+            assert_eq!(event, Some(HolderEvent::Changed), "{what}");
+            assert_eq!(watch.missed(), Some(HolderEvent::Changed), "{what}");
+        }
     }
 
     #[test]
