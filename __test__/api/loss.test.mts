@@ -75,6 +75,18 @@ test('signal is aborted when the directory is moved', async (t) => {
   assert.equal(lock.signal.reason.reason, 'the path no longer names a file')
 })
 
+test('signal is aborted when a file replaces the directory', async (t) => {
+  const parent = directory(t)
+  const cwd = join(parent, 'a')
+  mkdirSync(cwd)
+  const lock = await acquireLock(cwd)
+  assert.equal(lock.signal.aborted, false)
+  renameSync(cwd, join(parent, 'b'))
+  writeFileSync(cwd, '')
+  await aborted(lock)
+  assert.equal(lock.signal.reason.reason, 'the path no longer names a file')
+})
+
 test('events report most losses at once', {
   skip: process.platform !== 'linux' && 'it counts the watches of inotify',
 }, async (t) => {

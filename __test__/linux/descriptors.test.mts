@@ -132,6 +132,25 @@ test('output to closed streams does not reach lock files', (t) => {
   assert.deepEqual(readdirSync(cwd), [])
 })
 
+test('a child inherits no lock file of closed streams', (t) => {
+  const cwd = directory(t)
+  leave(cwd, { pid: deadPid(), createdAt: 1 }, 60, 'stale')
+  const { code, stderr } = ended(
+    t,
+    cwd,
+    `const fs = require('node:fs')
+      const { spawnSync } = require('node:child_process')
+      for (const stream of [0, 1]) fs.closeSync(stream)
+      const held = ['free', 'stale'].map((file) => lock.acquireLockSync({ cwd, file }))
+      // Node.js aborts if a pipe to a child has the number of a stream.
+      for (const stream of [0, 1]) fs.openSync('/dev/null')
+      const { stdout } = spawnSync('ls', ['-l', '/proc/self/fd'], { encoding: 'utf8' })
+      if (stdout === '' || held.some(({ path }) => stdout.includes(path))) throw new Error(stdout)
+      for (const one of held) one.releaseSync()`,
+  )
+  assert.equal(code, 0, stderr)
+})
+
 test(
   'a reader with a stolen descriptor closes no other file',
   knownFailure(onlyItsOwn, async (t) => {

@@ -506,6 +506,18 @@ test(
 )
 
 test(
+  'a release whose unlink finds no file is a loss',
+  { skip: unattachable },
+  knownFailure(known, async (t) => {
+    const { subject, all } = dissect(t)
+    await subject.order('hold')
+    const lost = await subject.traced('release', ['unlink,unlinkat:error=ENOENT'])
+    assert.deepEqual(code(lost), ['E_LOCK_LOST', 'E_LOCK_LOST'])
+    for (const cwd of all) assert.equal(acquireNext(cwd), undefined)
+  }),
+)
+
+test(
   'an empty write is EIO and leaves no file',
   { skip: unattachable },
   knownFailure(known, async (t) => {

@@ -129,3 +129,32 @@ test('without kernel locks a record of another namespace is held', {
   assert.equal((await asker.ask({ do: 'force', cwd })).value, true)
   assert.equal((await asker.acquire(cwd)).ok, true)
 })
+
+// unshare(1) without `--mount-proc`: `/proc/1` is a process of the parent namespace.
+const PARENTS_PROC = ['unshare', '--pid', '--fork', '--kill-child']
+const rootless = process.getuid?.() !== 0 && 'only root can make a pid namespace alone'
+
+test('a process whose /proc has other pids holds its lock', {
+  skip: skip || traceless || rootless,
+}, async (t) => {
+  const cwd = directory(t)
+  const path = resolveLockPath(cwd)
+  // Without kernel locks, so that only the process decides.
+  const strace = [
+    'strace',
+    '-f',
+    '-qq',
+    '-o',
+    '/dev/null',
+    '-e',
+    'trace=flock',
+    '-e',
+    'inject=flock:error=ENOLCK',
+  ]
+  const holder = new Peer(t, { within: [...PARENTS_PROC, ...strace] })
+  assert.equal((await holder.acquire(cwd)).ok, true)
+  const { pid, startTime } = readRecord(path)
+  assert.deepEqual([pid !== undefined, typeof startTime], [true, 'number'])
+  await assertHeld(holder, cwd, Number(pid))
+  await assertReleased(holder, cwd)
+})

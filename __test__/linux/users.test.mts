@@ -112,15 +112,37 @@ test('1777: a file of another user is refused', { skip }, async (t) => {
 })
 
 test('1777: a file of root or the owner is accepted', { skip }, async (t) => {
-  for (const owner of [0, NOBODY - 1]) {
+  for (const [owner, ofDirectory] of [
+    [0, 0],
+    [0, NOBODY - 1],
+    [NOBODY - 1, NOBODY - 1],
+  ] as const) {
     const { cwd, path, nobody, root } = place(t, 0o1777)
-    chownSync(cwd, owner, owner)
+    chownSync(cwd, ofDirectory, ofDirectory)
     leave(cwd, { pid: deadPid(), createdAt: 1 })
     chmodSync(path, 0o666)
     chownSync(path, owner, owner)
     assert.equal(((await nobody.ask({ do: 'inspect', cwd })).value as { state: string }).state, 'stale')
     assert.equal(((await root.ask({ do: 'inspect', cwd })).value as { state: string }).state, 'stale')
   }
+})
+
+test('1777: a user takes over its own file', { skip }, async (t) => {
+  const { cwd, nobody } = place(t, 0o1777)
+  assertAcquired(await nobody.acquire(cwd))
+  const next = new Peer(t, { uid: NOBODY })
+  assertRefused(await next.acquire(cwd), nobody.child.pid)
+  await nobody.ends('SIGKILL')
+  assertAcquired(await next.acquire(cwd), nobody.child.pid)
+})
+
+test('1755: a file of another user is accepted', { skip }, async (t) => {
+  const { cwd, path, root } = place(t, 0o1755)
+  const pid = deadPid()
+  leave(cwd, { pid, createdAt: 1 })
+  // Only root can have put it there.
+  chownSync(path, NOBODY, NOBODY)
+  assertAcquired(await root.acquire(cwd), pid)
 })
 
 for (const mode of [0o777]) {

@@ -12,7 +12,7 @@ import { moreProcessorTime } from '../support/qemu.mjs'
 import { attach, cannotAttach } from '../support/strace.mjs'
 import { sleep, until } from '../support/time.mjs'
 import { now, type Outcome, Waiter } from '../support/waiter.mjs'
-import { addonThreads } from './queue.mjs'
+import { addonThreads, queued } from './queue.mjs'
 
 const skip = await cannotAttach()
 const LONG = 30_000
@@ -124,6 +124,25 @@ test('waiters acquire if the directory cannot be opened', {
   const outcomes = waits.map(({ outcome }) => outcome)
   t.diagnostic(await assertHandedOver(waiter, all, outcomes))
   await detach()
+})
+
+test('a waiter on a network filesystem locks no directory', { skip }, async (t) => {
+  const cwd = directory(t)
+  const holder = acquireLockSync(cwd)
+  const waiter = new Waiter(t)
+  await waiter.usage()
+  const log = join(directory(t), 'log')
+  // The type of the filesystem is that of NFS in `linux/magic.h`: its server would get each lock.
+  const inject = 'inject=fstatfs:poke_exit=@arg2=6969000000000000'
+  const detach = await attach(waiter.pid, ['-f', '-o', log, '-e', 'trace=fstatfs,fcntl', '-e', inject])
+  const { outcome } = await waiter.begin({ cwd, timeout: LONG })
+  await sleep(100, 'the waiter attempts several times')
+  assert.equal(queued(cwd), 0)
+  holder.releaseSync()
+  assert.equal((await outcome).ok, true)
+  await detach()
+  assert.doesNotMatch(readFileSync(log, 'utf8'), /F_OFD/)
+  await waiter.release(cwd)
 })
 
 test('a wait without a new thread fails with EAGAIN', { skip }, async (t) => {

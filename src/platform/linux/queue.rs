@@ -237,13 +237,17 @@ mod tests {
         assert!(newcomer.has_others(), "the other one waits");
         other.leave();
         assert!(!newcomer.has_others(), "the whole process passes it over");
-        let next = ticket(&path, 6);
+        let mut next = ticket(&path, 6);
         let before_it = ticket(&path, 0);
         assert!(!is_first(&next), "an earlier waiter comes first");
         drop(before_it);
         assert!(is_first(&next));
         stopped.move_on();
         assert!(!is_first(&next) && newcomer.has_others());
+        next.pass_over();
+        next.leave();
+        let newcomer = QueueTicket::at(&path).expect("a local directory");
+        assert!(!newcomer.has_others(), "the byte to which it has moved is passed over");
     }
 
     #[test]

@@ -447,6 +447,16 @@ mod tests {
     }
 
     #[test]
+    fn a_close_is_no_event_if_the_holder_is_watched() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let watcher = Watcher::new();
+        let Watching::Yes(_watch) = watcher.watch(file.path(), Some(1), true) else { panic!("watched") };
+        assert!(watcher.wait(Some(Instant::now() + LONG)).is_empty(), "the new process");
+        drop(std::fs::OpenOptions::new().append(true).open(file.path()).expect("opened"));
+        assert!(watcher.wait(Some(Instant::now() + Duration::from_millis(50))).is_empty());
+    }
+
+    #[test]
     fn a_watch_survives_the_end_of_another() {
         const ROUNDS: usize = 20_000;
         let file = tempfile::NamedTempFile::new().expect("a file");

@@ -352,4 +352,11 @@ mod tests {
         child.wait().expect("waited for");
         assert_eq!(os.process(child.id()), ProcessState::Dead);
     }
+
+    #[test]
+    fn a_file_in_an_unknown_directory_is_planted() {
+        let (os, me) = (Os::get(), rustix::process::geteuid().as_raw());
+        let is_planted = |owner| os.is_planted(Path::new("/proc/none/l"), owner);
+        assert!(is_planted(me + 1) && !is_planted(me) && !is_planted(0));
+    }
 }
