@@ -490,14 +490,58 @@ for (const [what, order, injections] of [
   )
 }
 
+/** Types of filesystems in `linux/magic.h`, as the bytes of a word. */
+const [SMB2, NFS] = ['424d53fe00000000', '6969000000000000']
+
+for (const [error, expected] of [
+  ['EINTR', undefined],
+  ['EINVAL', undefined],
+  ['EIO', 'EIO'],
+] as const) {
+  test(
+    `acquireLock on NFS flushes its record: ${error}`,
+    { skip: unattachable },
+    knownFailure(known, async (t) => {
+      const { subject, all } = dissect(t)
+      const failing = `fsync:error=${error}${expected === undefined ? ':when=1' : ''}`
+      const traced = await subject.traced('acquire', [`fstatfs:poke_exit=@arg2=${NFS}`, failing])
+      assert.deepEqual(code(traced), [expected, expected])
+      assert.ok(traced.injected.sync > 0 && traced.injected.async > 0, 'each record is flushed')
+      if (expected !== undefined) for (const cwd of all) assert.deepEqual(readdirSync(cwd), [])
+    }),
+  )
+}
+
+test(
+  'a stale lock of another NFS client is taken over',
+  { skip: unattachable },
+  knownFailure(known, async (t) => {
+    const { subject, all } = dissect(t)
+    for (const cwd of all) {
+      const lock = acquireLockSync(cwd)
+      const record = JSON.parse(readFileSync(lock.path, 'utf8'))
+      lock.releaseSync()
+      // As text, because an object would get the number of the file.
+      leave(cwd, JSON.stringify({ ...record, pidNs: 1, fs: 'shared', file: '1:1' }))
+      assert.equal(
+        (await rejection(acquireLock(cwd))).code,
+        CONTENTION,
+        'the kernel lock may be of one mount',
+      )
+    }
+    const { report } = await subject.traced('acquire', [`fstatfs:poke_exit=@arg2=${NFS}`])
+    const from = { takenOver: process.pid }
+    assert.deepEqual([report.sync?.value, report.async?.value], [from, from])
+  }),
+)
+
 test(
   'a kernel lock of SMB, which denies reads, is contention',
   { skip: unattachable },
   knownFailure(known, async (t) => {
     const { subject, all } = dissect(t)
     const intact = await Promise.all(all.map((cwd) => bring(cwd, 'held', 0)))
-    // The type of the filesystem is that of `smb2` in `linux/magic.h`.
-    const smb = ['fstatfs:poke_exit=@arg2=424d53fe00000000', 'flock,pread64:error=EACCES']
+    const smb = [`fstatfs:poke_exit=@arg2=${SMB2}`, 'flock,pread64:error=EACCES']
     assert.deepEqual(code(await subject.traced('acquire', smb)), [CONTENTION, CONTENTION])
     const { report } = await subject.traced('inspect', smb)
     assert.deepEqual([report.sync?.value, report.async?.value], ['held', 'held'])
@@ -562,6 +606,49 @@ test(
     const usual = acquireLockSync(directory(t))
     assert.equal(filesystem(resolveLockPath(directories.sync)), filesystem(usual.path))
     usual.releaseSync()
+  }),
+)
+
+test(
+  'an interrupted unlock is repeated',
+  { skip: missing },
+  knownFailure(known, (t) => {
+    const home = directory(t)
+    const [cwd, moved] = [join(home, 'a'), join(home, 'b')]
+    mkdirSync(cwd)
+    // The child has inherited the kernel lock, which the release ends.
+    const printed = traced(
+      cwd,
+      'flock:error=EINTR:when=2',
+      `const held = acquireLockSync(cwd)
+       const descriptor = held[Symbol.for('reconcile-lock.descriptor')]()
+       const stdio = ['ignore', 'ignore', 'ignore', descriptor]
+       const child = require('node:child_process').spawn('sleep', ['60'], { stdio })
+       require('node:fs').renameSync(cwd, ${JSON.stringify(moved)})
+       const codes = [() => held.releaseSync(), () => acquireLockSync(${JSON.stringify(moved)})].map((call) => {
+         try { call() } catch ({ code }) { return code }
+       })
+       child.kill()
+       return { codes }`,
+      [resolveLockPath(moved)],
+    )
+    assert.deepEqual(printed.codes, ['E_LOCK_LOST', null])
+  }),
+)
+
+test(
+  'an interrupted fchmod is repeated',
+  { skip: missing },
+  knownFailure(known, (t) => {
+    const cwd = directory(t)
+    const printed = traced(
+      cwd,
+      'fchmod:error=EINTR:when=1',
+      `process.umask(0o077)
+       const { path } = acquireLockSync({ cwd, mode: 0o666 })
+       return { mode: require('node:fs').statSync(path).mode & 0o777 }`,
+    )
+    assert.equal(printed.mode, 0o666)
   }),
 )
 

@@ -353,6 +353,16 @@ mod tests {
         assert_eq!(os.process(child.id()), ProcessState::Dead);
     }
 
+    /// The kernel makes the text of a file in `/proc` a page at a time.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn short_reads_are_continued() {
+        let file = OwnedFd::from(std::fs::File::open("/proc/self/smaps").expect("opened"));
+        let mut buffer = [0; 1 << 14];
+        assert!(rustix::io::pread(&file, &mut buffer, 0).expect("read") < buffer.len(), "a short read");
+        assert_eq!(Os::get().read(&file, &mut buffer).expect("read"), buffer.len());
+    }
+
     #[test]
     fn a_file_in_an_unknown_directory_is_planted() {
         let (os, me) = (Os::get(), rustix::process::geteuid().as_raw());
