@@ -50,6 +50,8 @@ for (const [what, place] of [
     const expected = nodes(resolveLockPath(cwd))
     assert.equal(expected.code, what)
     assert.deepEqual(seen(await rejection(acquireLock({ cwd }))), expected)
+    // A lock in a missing directory is free.
+    if (what !== 'ENOENT') assert.deepEqual(seen(await rejection(inspectLock({ cwd }))), expected)
     assert.throws(
       () => acquireLockSync({ cwd }),
       (error: Error & Record<string, unknown>) => {

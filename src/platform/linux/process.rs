@@ -163,6 +163,8 @@ mod tests {
             "1: OFDLCK ADVISORY  WRITE -1 fd:1a:77 0 EOF",
             "1: -> FLOCK  ADVISORY  WRITE 4711 fd:1a:77 0 EOF",
             "1: FLOCK  ADVISORY  WRITE 4711 fd:1a:770 0 EOF",
+            "1: FLOCK  ADVISORY  WRITE 4711 fd:1b:77 0 EOF",
+            "1: FLOCK  ADVISORY  WRITE 4711 fe:1a:77 0 EOF",
             "1: FLOCK  ADVISORY  WRITE",
         ] {
             assert_eq!(owner(other), None, "{other}");

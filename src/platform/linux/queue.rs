@@ -214,6 +214,14 @@ mod tests {
     }
 
     #[test]
+    fn an_arrival_is_the_first_of_two_bytes() {
+        let started = std::time::Instant::now();
+        while started.elapsed() < std::time::Duration::from_millis(1) {
+            assert_eq!(Arrival::now().0 & 1, 0);
+        }
+    }
+
+    #[test]
     fn a_ticket_can_change_its_arrival() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
@@ -221,6 +229,7 @@ mod tests {
         assert!(!is_first(&b));
         a.take(Arrival(3));
         assert!(is_first(&b) && !is_first(&a));
+        a.move_on();
         a.leave();
         assert!(!b.has_others());
     }

@@ -359,8 +359,8 @@ mod tests {
     fn short_reads_are_continued() {
         let file = OwnedFd::from(std::fs::File::open("/proc/self/smaps").expect("opened"));
         let mut buffer = [0; 1 << 14];
-        assert!(rustix::io::pread(&file, &mut buffer, 0).expect("read") < buffer.len(), "a short read");
-        assert_eq!(Os::get().read(&file, &mut buffer).expect("read"), buffer.len());
+        let short = rustix::io::pread(&file, &mut buffer, 0).expect("read");
+        assert!(short < buffer.len() && Os::get().read(&file, &mut buffer).expect("read") > short);
     }
 
     #[test]
