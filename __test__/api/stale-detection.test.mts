@@ -17,7 +17,7 @@ import {
 import { knownFailure } from '../support/known-failure.mjs'
 import { noNanoseconds } from '../support/qemu.mjs'
 import { sleep, until } from '../support/time.mjs'
-import { processState } from '../support/waiter.mjs'
+import { processState, programOf } from '../support/waiter.mjs'
 import { within } from '../support/within.mjs'
 
 /** A record that this process wrote, with some fields replaced. */
@@ -132,6 +132,8 @@ test('the lock of a zombie process is stale', { skip: withoutSignals }, async (t
   const parent = spawn('sh', ['-c', script], { stdio: ['ignore', 'pipe', 'ignore'] })
   t.after(() => parent.kill('SIGKILL'))
   const pid = Number(await new Promise((resolve) => parent.stdout.once('data', resolve)))
+  // Until then the shell may wait for the child.
+  await until(() => /sleep/.test(programOf(parent.pid)), 'the shell has become the program')
   process.kill(pid, 'SIGKILL')
   await until(() => processState(pid) === 'Z', 'the child is a zombie')
   assert.doesNotThrow(() => process.kill(pid, 0))

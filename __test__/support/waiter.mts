@@ -233,8 +233,15 @@ export class ThreadWaiter {
   }
 }
 
+const ps = (pid: number, field: string) =>
+  spawnSync('ps', ['-o', `${field}=`, '-p', String(pid)], { encoding: 'utf8' }).stdout
+
+/** The name of the program that a process runs. */
+export const programOf = (pid: number | undefined): string =>
+  (isLinux ? readFileSync(`/proc/${pid}/comm`, 'utf8') : ps(Number(pid), 'comm')).trim()
+
 /** The state of a process: `T` if it is stopped, `Z` if it is a zombie. */
 export function processState(pid: number): string | undefined {
-  if (!isLinux) return spawnSync('ps', ['-o', 'state=', '-p', String(pid)], { encoding: 'utf8' }).stdout[0]
+  if (!isLinux) return ps(pid, 'state')[0]
   return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').pop()?.[0]
 }
