@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { type TestContext, test } from 'node:test'
 import { type LockStatus, resolveLockPath, type TakenOver } from 'reconcile-lock'
 import { type Answer, Peer } from '../support/child.mjs'
@@ -10,6 +11,7 @@ import { directory, MESSAGE, readRecord } from '../support/directory.mjs'
 import { container, killContainer as kill, withoutNamespaces } from '../support/namespace.mjs'
 
 const skip = withoutNamespaces
+const main = createRequire(import.meta.url).resolve('reconcile-lock')
 
 function assertRefused(answer: Answer, pid: number | undefined): void {
   const { ok, code, message, holder } = answer
@@ -132,6 +134,10 @@ test('without kernel locks a record of another namespace is held', {
 
 // unshare(1) without `--mount-proc`: `/proc/1` is a process of the parent namespace.
 const PARENTS_PROC = ['unshare', '--pid', '--fork', '--kill-child']
+/** Then only the process decides. */
+const WITHOUT_KERNEL_LOCKS = 'strace -f -qq -o /dev/null -e trace=flock -e inject=flock:error=ENOLCK'.split(
+  ' ',
+)
 const rootless = process.getuid?.() !== 0 && 'only root can make a pid namespace alone'
 
 test('a process whose /proc has other pids holds its lock', {
@@ -139,22 +145,45 @@ test('a process whose /proc has other pids holds its lock', {
 }, async (t) => {
   const cwd = directory(t)
   const path = resolveLockPath(cwd)
-  // Without kernel locks, so that only the process decides.
-  const strace = [
-    'strace',
-    '-f',
-    '-qq',
-    '-o',
-    '/dev/null',
-    '-e',
-    'trace=flock',
-    '-e',
-    'inject=flock:error=ENOLCK',
-  ]
-  const holder = new Peer(t, { within: [...PARENTS_PROC, ...strace] })
+  const holder = new Peer(t, { within: [...PARENTS_PROC, ...WITHOUT_KERNEL_LOCKS] })
   assert.equal((await holder.acquire(cwd)).ok, true)
   const { pid, startTime } = readRecord(path)
   assert.deepEqual([pid !== undefined, typeof startTime], [true, 'number'])
   await assertHeld(holder, cwd, Number(pid))
   await assertReleased(holder, cwd)
 })
+
+/** Its child gets the pid `argv[1]`, which is another process in `/proc`. Prints how that holder is seen. */
+const OBSERVER = `
+const { spawn } = require('node:child_process')
+const { writeFileSync } = require('node:fs')
+const { acquireLock, breakLock, inspectLock } = require(${JSON.stringify(main)})
+const [pid, cwd] = process.argv.slice(1)
+const hold = 'require(' + JSON.stringify(${JSON.stringify(main)}) + ').acquireLockSync(process.argv[1]); console.log("held"); process.stdin.resume()'
+const code = ({ code, holder }) => [code, holder?.pid]
+writeFileSync('/proc/sys/kernel/ns_last_pid', String(pid - 1))
+const holder = spawn(process.execPath, ['-e', hold, cwd], { stdio: ['pipe', 'pipe', 'inherit'] })
+holder.stdout.once('data', async () => {
+  const { state, reason, command } = await inspectLock(cwd)
+  const calls = [acquireLock(cwd), breakLock(cwd)]
+  console.log(JSON.stringify({ pid: holder.pid, state, reason, command, refused: await Promise.all(calls.map((call) => call.then(String, code))) }))
+  holder.stdin.end()
+})`
+
+for (const [what, within] of [
+  ['with', []],
+  ['without', WITHOUT_KERNEL_LOCKS],
+] as const)
+  test(`other pids in /proc prove no death: ${what} kernel locks`, {
+    skip: skip || rootless || (within.length > 0 && traceless),
+  }, (t) => {
+    const cwd = directory(t)
+    const { pid } = process
+    const [command = '', ...args] = [...PARENTS_PROC, ...within, process.execPath, '-e', OBSERVER]
+    const { stdout, stderr } = spawnSync(command, [...args, String(pid), cwd], { encoding: 'utf8' })
+    assert.equal(stderr, '')
+    const { reason, ...seen } = JSON.parse(stdout)
+    const refused = ['E_LOCK_CONTENTION', pid]
+    assert.deepEqual(seen, { pid, state: 'held', refused: [refused, refused] })
+    assert.match(reason, new RegExp(`^process ${pid} on .* has held it`))
+  })

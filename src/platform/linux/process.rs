@@ -23,14 +23,27 @@ pub(in crate::platform) fn state(pid: u32) -> ProcessState {
     if !process_exists(pid) {
         return ProcessState::Dead;
     }
-    let stat = if pid == std::process::id() { own_stat() } else { stat(&format!("/proc/{pid}/stat")) };
+    let stat = if pid == std::process::id() {
+        own_stat()
+    } else if proc_has_own_pids() {
+        stat(&format!("/proc/{pid}/stat"))
+    } else {
+        None
+    };
     match stat {
         Some(stat) if stat.is_zombie() => ProcessState::Zombie,
         Some(stat) => ProcessState::Alive { start: Some(stat.start) },
-        // It ended between the two reads, or `/proc` hides it (`hidepid`).
+        // It ended between the two reads, or `/proc` hides it (`hidepid`) or has other pids.
         None if process_exists(pid) => ProcessState::Alive { start: None },
         None => ProcessState::Dead,
     }
+}
+
+/// Whether the pids in `/proc` are those of this pid namespace. After `unshare --pid` without `--mount-proc` they are those
+/// of the parent namespace, so they name other processes.
+fn proc_has_own_pids() -> bool {
+    let own = std::process::id().to_string();
+    fs::read_link("/proc/self").is_ok_and(|pid| pid.as_os_str() == own.as_str())
 }
 
 /// The command line and the effective user of a process.
@@ -72,6 +85,9 @@ pub(in crate::platform) fn shared_lock_owners(id: FileId) -> Vec<u32> {
 }
 
 fn locks() -> String {
+    if !proc_has_own_pids() {
+        return String::new();
+    }
     String::from_utf8(read("/proc/locks", 1 << 16, u64::MAX)).unwrap_or_default()
 }
 
