@@ -146,7 +146,7 @@ test('a run whose lock file is removed posts no more', limit, async (t) => {
   await rm(join(dir, '.xero-reconcile-lock.json'))
   const { code, stderr } = await lost.outcome
   assert.equal(code, 74)
-  assert.match(stderr, /^lost the lock .+ while holding it: the path names no file now\n$/)
+  assert.match(stderr, /^lost the lock .+ while holding it: the path no longer names a file; .+\n$/)
   assert.ok((await booked(dir)).length < 5)
 })
 
