@@ -1,7 +1,6 @@
 //! The calls of a lock that is held.
 
-use napi::bindgen_prelude::{Function, Unknown};
-use napi::threadsafe_function::ThreadsafeFunctionCallMode;
+use napi::bindgen_prelude::{FunctionRef, Unknown};
 use napi::{Env, Result};
 use napi_derive::napi;
 
@@ -27,12 +26,10 @@ pub fn is_held(env: &Env, id: f64) -> Result<bool> {
 /// # Errors
 /// `E_LOCK_INTERNAL` alone.
 #[napi(catch_unwind)]
-pub fn report_loss(env: &Env, id: f64, report: Function<'_, &'static str, ()>) -> Result<Option<i32>> {
+pub fn report_loss(env: &Env, id: f64, report: FunctionRef<&'static str, ()>) -> Result<Option<i32>> {
     guarded(env, || {
-        let report = report.build_threadsafe_function().weak::<true>().build()?;
-        let report = move |reason| {
-            report.call(reason, ThreadsafeFunctionCallMode::NonBlocking);
-        };
+        let js_thread = State::of(env)?.js_thread.clone();
+        let report = move |reason| js_thread.run(Box::new(move |env| report.borrow_back(&env)?.call(reason)));
         let refused = wait::report_loss(LockId::from_number(id), Box::new(report)).err();
         Ok(refused.map(|error| error.raw_os_error().unwrap_or_default()))
     })

@@ -10,6 +10,7 @@ mod deferred;
 mod errors;
 mod exit;
 mod held;
+mod js_thread;
 mod lock;
 mod outcome;
 #[cfg(feature = "panic-probe")]

@@ -12,6 +12,7 @@ use super::acquired::CreateLock;
 use super::deferred::Promises;
 use super::errors::{CreateFailure, guarded};
 use super::exit;
+use super::js_thread::JsThread;
 use super::lock::JsHolder;
 use super::outcome::{Create, Outcome};
 use crate::map::Map;
@@ -39,6 +40,7 @@ pub(super) struct State {
     pub(super) thread: u32,
     /// The synchronous waits of the JavaScript thread.
     pub(super) waits: RefCell<Map<u64, SyncWait>>,
+    pub(super) js_thread: JsThread,
     pub(super) promises: Promises,
     pub(super) create: Create,
 }
@@ -78,9 +80,10 @@ pub fn setup(
         }
         let thread = if platform::is_main_thread() { MAIN_THREAD } else { thread_id.call(())? };
         let owner = exit::owner_of_thread();
-        let promises = Promises::new(env, &resource, settled)?;
+        let js_thread = JsThread::new(env, &resource)?;
+        let promises = Promises::new(js_thread.clone(), settled);
         let (waits, create) = (RefCell::default(), Create { lock, failure });
-        env.set_instance_data(State { owner, thread, waits, promises, create }, (), |_| {})?;
+        env.set_instance_data(State { owner, thread, waits, js_thread, promises, create }, (), |_| {})?;
         platform::keep_loaded();
         // Now, as there is a descriptor: the identity that this reads has no boot id and no start time otherwise.
         Os::get();
