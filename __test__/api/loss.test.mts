@@ -64,28 +64,21 @@ for (const [what, lose, reason] of losses)
     }),
   )
 
-test('signal is aborted when the directory is moved', async (t) => {
-  const parent = directory(t)
-  const cwd = join(parent, 'a')
-  mkdirSync(cwd)
-  const lock = await acquireLock(cwd)
-  assert.equal(lock.signal.aborted, false)
-  renameSync(cwd, join(parent, 'b'))
-  await aborted(lock)
-  assert.equal(lock.signal.reason.reason, 'the path no longer names a file')
-})
-
-test('signal is aborted when a file replaces the directory', async (t) => {
-  const parent = directory(t)
-  const cwd = join(parent, 'a')
-  mkdirSync(cwd)
-  const lock = await acquireLock(cwd)
-  assert.equal(lock.signal.aborted, false)
-  renameSync(cwd, join(parent, 'b'))
-  writeFileSync(cwd, '')
-  await aborted(lock)
-  assert.equal(lock.signal.reason.reason, 'the path no longer names a file')
-})
+for (const [event, isReplaced] of [
+  ['the directory is moved', false],
+  ['a file replaces the directory', true],
+] as const)
+  test(`signal is aborted when ${event}`, async (t) => {
+    const parent = directory(t)
+    const cwd = join(parent, 'a')
+    mkdirSync(cwd)
+    const lock = await acquireLock(cwd)
+    assert.equal(lock.signal.aborted, false)
+    renameSync(cwd, join(parent, 'b'))
+    if (isReplaced) writeFileSync(cwd, '')
+    await aborted(lock)
+    assert.equal(lock.signal.reason.reason, 'the path no longer names a file')
+  })
 
 test('events report most losses at once', {
   skip: process.platform !== 'linux' && 'it counts the watches of inotify',
