@@ -77,14 +77,17 @@ unsafe extern "C" fn on_work(
 ) {
     // SAFETY: `run` has made it for this call.
     let work = unsafe { Box::from_raw(data.cast::<JsWork>()) };
-    // A call at the end of an environment has none.
-    if env.is_null() {
-        return;
-    }
-    // A panic must not reach Node.js. It reports an error as an uncaught exception.
-    if let Ok(Err(error)) = panic::catch_unwind(AssertUnwindSafe(|| work(Env::from_raw(env)))) {
+    let run = || {
+        // A call at the end of an environment has none.
+        if env.is_null() {
+            return Ok(());
+        }
+        work(Env::from_raw(env))
+    };
+    // A panic must not reach Node.js. An exception that is thrown here would only be a warning.
+    if let Ok(Err(error)) = panic::catch_unwind(AssertUnwindSafe(run)) {
         // SAFETY: the environment is that of this call.
-        unsafe { JsError::from(error).throw_into(env) };
+        unsafe { sys::napi_fatal_exception(env, JsError::from(error).into_value(env)) };
     }
 }
 
