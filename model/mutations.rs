@@ -227,6 +227,21 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
+        name: "repeated_refusal_believes_the_record",
+        about: "a repeated refusal depends on the record alone",
+        edits: &[("        system.unlock(&file);\n        return None;", "        system.unlock(&file);")],
+    },
+    Mutation {
+        name: "repeated_refusal_takes_the_exclusive_lock",
+        about: "a process that was refused tries the kernel lock in exclusive mode",
+        edits: &[("system.try_lock(&file, LockMode::Shared).ok()?", "system.try_lock(&file, LockMode::Exclusive).ok()?")],
+    },
+    Mutation {
+        name: "file_being_created_locked_by_a_repeated_refusal",
+        about: "a process that was refused tries the kernel lock of an empty file",
+        edits: &[("    if stat.size == 0 {\n        return None;", "    if stat.links > 9 {\n        return None;")],
+    },
+    Mutation {
         name: "inspector_does_not_recheck",
         about: "an inspector reports a file that the path does not name any more",
         edits: &[(

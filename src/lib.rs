@@ -41,6 +41,7 @@
 //! - [`record`]: the JSON object in the file.
 //! - [`System`] (`platform/`): the operations that the protocol needs of an operating system, and one folder for each.
 //! - `table.rs`: the locks that this process holds.
+//! - `refusals.rs`: the paths at which this process was refused.
 //! - `pool.rs`: threads for file operations, so that a slow disk does not block an event loop.
 //! - `wait/`: one thread that sleeps for all waiters; `wait/path_waiters.rs` decides the next step of each path.
 //! - [`acquire_lock`] and its siblings (`api.rs`): the functions that a program calls.
@@ -55,6 +56,7 @@ mod platform;
 #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "only JavaScript polls for an answer"))]
 mod pool;
 pub mod protocol;
+mod refusals;
 mod table;
 #[cfg_attr(
     any(not(feature = "node"), test),

@@ -176,6 +176,8 @@ interface Operation {
   normally: unknown
   /** The calls that must be seen at least: the test fails if the addon no longer makes one. */
   calls: string
+  /** The call was refused there before. */
+  again?: true
 }
 
 const CONTENTION = 'E_LOCK_CONTENTION'
@@ -201,6 +203,7 @@ const OPERATIONS: Operation[] = [
     calls: 'open open fstat flock lstat read write lstat fdatasync open fsync',
   },
   { order: 'acquire', on: 'held', normally: CONTENTION, calls: 'open open fstat flock fstat flock read' },
+  { order: 'acquire', on: 'held', again: true, normally: CONTENTION, calls: 'open fstat flock read' },
   { order: 'release', on: 'own', normally: undefined, calls: 'fstat open lstat unlink' },
   { order: 'inspect', on: 'free', normally: 'free', calls: 'open' },
   { order: 'inspect', on: 'stale', normally: 'stale', calls: 'open fstat read flock flock lstat read' },
@@ -275,9 +278,9 @@ function acquireNext(cwd: string): string | undefined {
   return lock.takenOver?.reason
 }
 
-for (const { order, on, normally, calls } of OPERATIONS) {
+for (const { order, on, normally, calls, again } of OPERATIONS) {
   test(
-    `${order} (${on} lock) handles each system call error`,
+    `${order} (${on} lock${again ? ' again' : ''}) handles each system call error`,
     {
       skip: unattachable,
     },
@@ -294,10 +297,16 @@ for (const { order, on, normally, calls } of OPERATIONS) {
         at: Site | undefined,
         error = '',
       ): Promise<Traced> {
+        if (order === 'acquire' && on === 'held') {
+          // Forgets an earlier refusal.
+          await subject.order('hold')
+          await subject.order('settle')
+        }
         const intact = {
           sync: await bring(directories.sync, on, dead),
           async: await bring(directories.async, on, dead),
         }
+        if (again) await subject.order('acquire')
         const before = await subject.descriptors('count')
         if (on === 'own') await subject.order('hold')
         const traced = await subject.traced(order, injection === undefined ? [] : [injection])
@@ -329,8 +338,11 @@ for (const { order, on, normally, calls } of OPERATIONS) {
         const acquires = order === 'acquire' || order === 'durable'
         // It only checks that the descriptor is still the lock's.
         const isOwnDescriptor = at?.syscall === 'fstat' && order === 'release'
+        // An attempt to acquire follows.
+        const isAttempted = again && injection?.includes('when')
         const fails =
           matters &&
+          !isAttempted &&
           !isOwnDescriptor &&
           !bare &&
           !isRetried &&
@@ -381,6 +393,7 @@ for (const { order, on, normally, calls } of OPERATIONS) {
         const wanted = calls.split(' ').filter((call) => call === syscall).length
         assert.ok(seen.filter((call) => call === syscall).length >= wanted, `${syscall} in ${seen.join(' ')}`)
       }
+      if (again) assert.equal(seen.join(' '), calls)
       if (order !== 'break' && order !== 'force') assert.deepEqual(sites.sync, sites.async)
       let cases = 0
       for (const site of sites.async) {

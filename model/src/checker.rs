@@ -459,6 +459,7 @@ fn name(role: Role) -> &'static str {
         Role::Run => "process",
         Role::NativeRun => "process without the pause",
         Role::Read => "reader",
+        Role::Refused => "process that was refused",
         Role::Inspect => "inspector",
         Role::Break => "breaker",
         Role::ForceBreak => "forced break",

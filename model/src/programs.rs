@@ -18,6 +18,8 @@ use crate::world::{CallFacts, Place, World};
 pub struct Protocol {
     /// Acquires, is in the critical section, releases.
     pub run: fn(&Simulated, &Target),
+    /// Checks whether an owner still refuses it.
+    pub repeat_refusal: fn(&Simulated),
     /// Inspects.
     pub inspect: fn(&Simulated),
     /// Breaks a stale lock, or any.
@@ -42,6 +44,7 @@ impl Round for Program {
             Role::Run => (self.protocol.run)(system, target()),
             Role::NativeRun => (self.protocol.run)(system, native_target()),
             Role::Read => (self.protocol.run)(system, shared_target()),
+            Role::Refused => (self.protocol.repeat_refusal)(system),
             Role::Inspect => (self.protocol.inspect)(system),
             Role::Break => (self.protocol.break_lock)(system, false),
             Role::ForceBreak => (self.protocol.break_lock)(system, true),
@@ -55,7 +58,7 @@ impl Round for Program {
             Role::Run | Role::NativeRun if world.readers_take_part() => Some(Call::StatPath(Place::Readers)),
             Role::Run | Role::NativeRun => Some(Call::Create(Place::Lock)),
             Role::Read | Role::Inspect | Role::Break | Role::ForceBreak => Some(Call::Open(Place::Lock)),
-            Role::Remove | Role::LegacyProcess => None,
+            Role::Refused | Role::Remove | Role::LegacyProcess => None,
         }
     }
 }
@@ -94,6 +97,13 @@ macro_rules! protocol {
                         programs::released(system, &$module::release(system, held));
                     }
                     Err(error) => programs::refused(system, &error),
+                }
+            },
+            repeat_refusal: |system| {
+                use $crate::programs;
+                match $module::still_refused(system, programs::target()) {
+                    Some(error) => programs::refused(system, &error),
+                    None => programs::undecided(system),
                 }
             },
             inspect: |system| {
@@ -159,6 +169,12 @@ pub(crate) fn refused(system: &Simulated, error: &Error) {
             None if is_stale && stale && world.has_no_kernel_locks() => {}
             None => world.violations.add(Violation::WrongAnswer),
         }
+    });
+}
+
+pub(crate) fn undecided(system: &Simulated) {
+    system.observe(|world, process| {
+        let _ = world.end_call(process);
     });
 }
 

@@ -9,6 +9,9 @@ pub enum Role {
     NativeRun,
     /// Acquires in shared mode, works, releases.
     Read,
+    /// Checks whether an owner still refuses it. A process that is not refused then acquires like another one: it keeps
+    /// nothing of the check.
+    Refused,
     /// Inspects.
     Inspect,
     /// Breaks a stale lock.

@@ -608,8 +608,10 @@ impl World {
     #[must_use]
     pub fn is_held_by_other(&self, process: ProcessIndex) -> bool {
         let Some(inode) = self.at_path() else { return false };
-        // By I1 a breaker owns the lock while it removes the file. An inspector must not.
-        let owner = |lock: &&KernelLock| lock.exclusive && self.actors[lock.process].role != Role::Inspect;
+        // By I1 a breaker owns the lock while it removes the file. A process that only checks must not.
+        let checks =
+            |process: ProcessIndex| matches!(self.actors[process].role, Role::Inspect | Role::Refused);
+        let owner = |lock: &&KernelLock| lock.exclusive && !checks(lock.process);
         let kernel = inode.locks.iter().filter(owner).any(|lock| lock.process != process);
         let legacy = self.actors.iter().enumerate().any(|(other, actor)| {
             other != process && actor.owns == self.path && matches!(actor.life, Life::Running | Life::Dying)

@@ -10,7 +10,7 @@ use reconcile_lock_model::checker::{Scenario, Start};
 use reconcile_lock_model::mutants::mutant;
 use reconcile_lock_model::programs::PROTOCOL;
 use reconcile_lock_model::role::Role::{
-    self, Break, ForceBreak, Inspect, LegacyProcess, NativeRun, Read, Remove, Run,
+    self, Break, ForceBreak, Inspect, LegacyProcess, NativeRun, Read, Refused, Remove, Run,
 };
 use reconcile_lock_model::violation::Violation::{self, *};
 use reconcile_lock_model::world::{Filesystem, Life};
@@ -178,6 +178,17 @@ fn two_processes_and_an_inspector() {
         ..scenario(&[(Run, 1), (Run, 1), (Inspect, 1)])
     };
     explore("two processes and an inspector, one killed", &killed, &[]);
+}
+
+#[test]
+fn two_processes_and_one_that_was_refused() {
+    let twice = scenario(&[(Run, 2), (Run, 2), (Refused, 1)]);
+    explore("two processes, twice each, and one that was refused", &twice, &[]);
+    let starts = more_starts();
+    let killed = Scenario { starts, crashes: 1, ticks: 1, ..scenario(&[(Run, 2), (Refused, 2)]) };
+    explore("a process and one that was refused, twice each, one killed", &killed, &[]);
+    let apart = Scenario { in_namespaces: true, ..killed };
+    explore("the same in pid namespaces of their own", &apart, &[]);
 }
 
 #[test]
@@ -394,6 +405,9 @@ mutants! {
     mutant_exclusive_inspector: inspector_takes_the_exclusive_lock, SpuriousRefusal, [Run 1, Inspect 1];
     mutant_inspector_does_not_recheck: inspector_does_not_recheck, WrongAnswer, [Run 1, Inspect 1];
     mutant_inspector_later_record: inspector_believes_a_later_record, WrongAnswer, [Run 1, Inspect 1], in_namespaces: true, starts: vec![Start::released("a released lock")];
+    mutant_repeated_refusal_without_the_kernel_lock: repeated_refusal_believes_the_record, SpuriousRefusal, [Run 1, Refused 1], starts: more_starts();
+    mutant_exclusive_repeated_refusal: repeated_refusal_takes_the_exclusive_lock, SpuriousRefusal, [Run 1, Refused 1];
+    mutant_file_being_created_repeated_refusal: file_being_created_locked_by_a_repeated_refusal, UnneededWait, [Run 1, Refused 1];
     mutant_breaker_takes_no_kernel_lock: breaker_takes_no_kernel_lock, ForeignFileModified, [Run 1, Break 1];
     mutant_breaker_does_not_recheck: breaker_does_not_recheck, ForeignFileModified, [Run 1, Run 1, Break 1];
     mutant_breaker_does_not_classify: breaker_does_not_classify, LegacyLockModified, [Break 1, LegacyProcess 1];

@@ -31,6 +31,7 @@ use crate::api;
 use crate::platform::Os;
 use crate::protocol;
 use crate::protocol::target::Target;
+use crate::refusals;
 use crate::table::{self, LockId, Owner, PendingWork};
 use crate::wait;
 
@@ -110,7 +111,7 @@ pub fn acquire_sync<'env>(
         let state = State::of(env)?;
         let State { owner, thread, .. } = *state;
         if timeout.is_zero() {
-            let held = protocol::acquire(Os::get(), &target, thread);
+            let held = refusals::attempt(&target, || protocol::acquire(Os::get(), &target, thread));
             let acquired = held.and_then(|held| Acquired::add(owner, held, target, false));
             return state.create.returned(env, acquired.map(Value::Lock), true);
         }

@@ -20,6 +20,7 @@ pub mod record;
 mod release;
 mod retry;
 mod shared;
+mod still_refused;
 pub(crate) mod target;
 
 pub use self::acquire::{LEGACY_UNLINK_WINDOW, acquire, acquire_path, acquire_with};
@@ -31,3 +32,4 @@ pub use self::inspect::{LockState, LockStatus, inspect};
 pub use self::release::{release, rollback};
 pub(crate) use self::retry::is_creation_grace;
 pub use self::retry::{CREATION_GRACE, EmptyFile, PauseLimit};
+pub use self::still_refused::still_refused;

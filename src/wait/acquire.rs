@@ -15,6 +15,7 @@ use crate::pool;
 use crate::protocol::error::Error;
 use crate::protocol::target::Target;
 use crate::protocol::{self, CREATION_GRACE, LockState, PauseLimit};
+use crate::refusals;
 use crate::table::{self, Owner};
 
 /// How long a first attempt pauses for others, such as the creator of an empty file.
@@ -37,7 +38,7 @@ pub(crate) fn acquire(
     let mut refusals = Refusals { last: None, slots: slots.len() };
     for target in slots {
         let outcome = if timeout.is_zero() {
-            protocol::acquire(Os::get(), target, thread)
+            refusals::attempt(target, || protocol::acquire(Os::get(), target, thread))
         } else {
             first_attempt(target, thread, timeout.saturating_sub(started.elapsed()))
         };
@@ -160,7 +161,7 @@ pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Resul
     let outcome = if others_wait {
         Err(behind_others(os, target))
     } else {
-        protocol::acquire_with(os, target, thread, pause_limit, &mut None)
+        refusals::attempt(target, || protocol::acquire_with(os, target, thread, pause_limit, &mut None))
     };
     match outcome {
         Err(Error::System { source, .. }) if !timeout.is_zero() && is_shortage(&source) => {

@@ -8,6 +8,7 @@ mod inspect;
 mod kernel_locks;
 mod readers;
 mod release;
+mod still_refused;
 mod take_over;
 #[allow(dead_code, reason = "each test needs a part of it")]
 #[path = "../world/mod.rs"]

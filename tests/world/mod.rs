@@ -109,7 +109,13 @@ impl World {
             host: Some("host".into()),
         };
         let has_become_another_program = Cell::new(false);
-        Process { world: self.clone(), identity, pauses: Cell::new(0), has_become_another_program }
+        Process {
+            world: self.clone(),
+            identity,
+            pauses: Cell::new(0),
+            unlocks: Cell::new(0),
+            has_become_another_program,
+        }
     }
 
     pub fn kill(&self, pid: u32) {
@@ -321,6 +327,7 @@ pub struct Process {
     world: World,
     identity: ProcessIdentity,
     pub pauses: Cell<u32>,
+    pub unlocks: Cell<u32>,
     has_become_another_program: Cell<bool>,
 }
 
@@ -419,6 +426,7 @@ impl System for Process {
     }
 
     fn unlock(&self, file: &File) {
+        self.unlocks.set(self.unlocks.get() + 1);
         self.world.state().inodes[file.inode].locks.retain(|(id, ..)| *id != file.id);
     }
 
