@@ -14,23 +14,31 @@ import { isContention, type LockError } from './shared/errors.js'
 const SYNC_WAIT_SLICE_MS = 20
 
 export function acquireLockSync(...args: unknown[]): Lock {
-  const options = acquireOptions('acquireLockSync', args)
-  throwIfAborted(options.signal)
-  const call = options.timeout || options.slots > 1 ? new AcquireCall(options) : undefined
-  const acquired = call ? attemptWithinSync(options, call) : attemptSync(options)
-  if (acquired instanceof Lock) return acquired
-  held.retainExitHook()
-  return createLock(acquired, call)
+  const outcome = acquireSync(args)
+  if (outcome instanceof Lock) return outcome
+  throw outcome
 }
 
-function attemptSync(options: Options): JsLock {
-  const { cwd, file, message } = options
+/** @returns the error of an attempt, because the engine does not optimize a function that only throws */
+function acquireSync(args: unknown[]): Lock | Error {
+  const options = acquireOptions('acquireLockSync', args)
+  const { cwd, file, message, slots, timeout, signal } = options
+  throwIfAborted(signal)
+  if (timeout || slots > 1) {
+    const call = new AcquireCall(options)
+    const acquired = attemptWithinSync(options, call)
+    return acquired instanceof Lock ? acquired : countedLock(acquired, call)
+  }
   const outcome = native.acquireSync(cwd, file, message, settingsOf(options), 0, 0)
-  if (!Array.isArray(outcome)) return outcome as JsLock
-  // Thrown once: to throw costs as much as to make the error.
+  if (!Array.isArray(outcome)) return countedLock(outcome as JsLock)
   const error = errorOf(outcome)
   if (isContention(error)) publishContended(error)
-  throw explain(options, error)
+  return explain(options, error)
+}
+
+function countedLock(acquired: JsLock, call?: AcquireCall): Lock {
+  held.retainExitHook()
+  return createLock(acquired, call)
 }
 
 /** @returns a `Lock` after a wait, or a `JsLock` that the caller must count */

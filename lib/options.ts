@@ -214,7 +214,7 @@ function received(value: unknown): string {
  * Adds to the error of a missing directory how to name a lock file, because other packages take a file here.
  * @returns the error
  */
-export function explain({ directory }: Options, error: unknown): unknown {
+export function explain<E>({ directory }: Options, error: E): E {
   const failure = error as NodeJS.ErrnoException
   if (directory !== undefined && (failure.code === 'ENOENT' || failure.code === 'ENOTDIR'))
     failure.message += `; '${directory}' must be a directory, and { file: '${directory}' } names a lock file`
