@@ -33,7 +33,7 @@ fn a_refusal_is_not_repeated_without_an_owner() {
 }
 
 #[test]
-fn a_kernel_lock_without_a_live_holder_is_left_to_acquire() {
+fn acquire_decides_about_a_kernel_lock_of_an_ended_holder() {
     let world = World::new();
     let one = world.process(1);
     world.put(LEGACY_DEAD, 60_000);
