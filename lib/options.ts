@@ -81,16 +81,14 @@ function read(call: string, args: unknown[], known: string[]): Options {
   }
   const options = defaults()
   if (target === undefined) return options
-  if (typeof target === 'string' || isUrl(target)) {
-    options.cwd = path('cwd', target)
-    options.directory = options.cwd
+  if (!isPlain(target)) {
+    if (typeof target === 'string' || isUrl(target)) {
+      options.cwd = path('cwd', target)
+      options.directory = options.cwd
+    } else if (held.isLock(target)) options.file = target.path
+    else wrongType('options', 'of type string, a file: URL, a Lock or a plain object', target)
     return options
   }
-  if (held.isLock(target)) {
-    options.file = target.path
-    return options
-  }
-  if (!isPlain(target)) wrongType('options', 'of type string, a file: URL, a Lock or a plain object', target)
   for (const name of Object.keys(target)) {
     if (!known.includes(name))
       wrongValue(`The option "${name}" is unknown. Known options: ${known.join(', ')}`)

@@ -65,12 +65,16 @@ export const contention = (message: string, about: Omit<About, 'code' | 'recover
 /** The stack trace would cost as much as all system calls of a refusal, which is not a fault. */
 export function withoutStack(message: string, about: About): LockError {
   const limit = Error.stackTraceLimit
-  // An assignment throws if the intrinsics are frozen.
-  const isSet = Reflect.set(Error, 'stackTraceLimit', 0)
+  try {
+    Error.stackTraceLimit = 0
+  } catch {
+    // The intrinsics are frozen.
+    return new LockError(message, about)
+  }
   try {
     return new LockError(message, about)
   } finally {
-    if (isSet) Error.stackTraceLimit = limit
+    Error.stackTraceLimit = limit
   }
 }
 
