@@ -14,7 +14,7 @@ use crate::platform::{Os, QueueTicket, System, is_shortage};
 use crate::pool;
 use crate::protocol::error::Error;
 use crate::protocol::target::Target;
-use crate::protocol::{self, CREATION_GRACE, LockState, PauseLimit};
+use crate::protocol::{self, CREATION_GRACE, LockState, LockStatus, PauseLimit};
 use crate::refusals;
 use crate::table::{self, Owner};
 
@@ -172,14 +172,14 @@ pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Resul
 }
 
 /// The refusal of a call that queues behind the waiters that exist.
-fn behind_others(os: &Os, target: &Target) -> Error {
-    let status = match protocol::inspect(os, target) {
-        Ok(status) => status,
+pub(super) fn behind_others(os: &Os, target: &Target) -> Error {
+    let (holder, reason) = match protocol::inspect(os, target) {
+        Ok(LockStatus { state: LockState::Held, holder: None, reason, .. }) => (None, Some(reason)),
+        Ok(LockStatus { state: LockState::Held, holder, .. }) => (holder, None),
+        Ok(_) => (None, Some("other waiters are ahead".to_owned())),
         Err(error) => return error,
     };
-    let is_held = status.state == LockState::Held;
-    let reason = (!is_held).then(|| "other waiters are ahead".to_owned());
-    target.contention(status.holder.filter(|_| is_held), reason)
+    target.contention(holder, reason)
 }
 
 /// Whether a waiter for the lock at this path exists, in this process or another one.

@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::acquire::behind_others;
 use super::files::Files;
 use super::job::{Job, Waiter};
 use super::request::{HeldHere, HeldPath, LastRefusal, PendingCall};
@@ -74,6 +75,24 @@ fn until_refused(id: WaiterId) -> LastRefusal {
         thread::sleep(Duration::from_millis(1));
     }
     panic!("no attempt was refused");
+}
+
+#[test]
+fn a_call_behind_others_reports_the_state_of_the_lock() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let target = target(&directory);
+    let reason = || match behind_others(Os::get(), &target) {
+        Error::Contention { holder: None, reason, .. } => reason.expect("a reason"),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(reason(), "other waiters are ahead");
+    std::fs::write(&target.path, "").expect("written");
+    assert_eq!(reason(), "a process is creating it right now");
+    std::fs::remove_file(&target.path).expect("removed");
+    let held = hold(&target);
+    let refusal = behind_others(Os::get(), &target);
+    assert!(refusal.holder().is_some() && refusal.reason().is_none(), "{refusal:?}");
+    release(held);
 }
 
 #[test]
