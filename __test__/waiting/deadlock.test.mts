@@ -76,7 +76,10 @@ test('a call whose lock was claimed keeps its directory', async (t) => {
     acquireLockSync({ timeout: 20_000 }).releaseSync()
     process.chdir(there)
     // The synchronous call may acquire first; otherwise it claims the lock.
-    const lock = await pending.catch(({ code }) => assert.equal(code, 'E_LOCK_CONTENTION'))
+    const lock = await pending.catch(({ code, holder, reason }) => {
+      assert.equal(code, 'E_LOCK_CONTENTION')
+      assert.ok(holder ?? reason, 'it names no holder and no reason')
+    })
     assert.equal(lock?.path ?? resolveLockPath(here), resolveLockPath(here))
     await lock?.release()
   }

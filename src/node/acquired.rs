@@ -72,7 +72,8 @@ impl Acquired {
     /// `is_delivered`: the program gets it now.
     pub(super) fn give(&mut self, is_delivered: bool) -> std::result::Result<JsLock, Error> {
         if !table::set_delivered(self.id, is_delivered) {
-            return Err(self.target.contention(None, None));
+            let reason = "a synchronous call of the same thread acquired it first";
+            return Err(self.target.contention(None, Some(reason.to_owned())));
         }
         Ok(JsLock {
             id: self.id.to_number(),
