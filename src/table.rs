@@ -259,13 +259,14 @@ pub(crate) fn find_claimable(owner: Owner, path: &Path) -> Option<LockId> {
     find_where(path, &|entry| entry.is_claimable(owner))
 }
 
-/// Whether the caller, if it waits for the lock of this path on this thread, waits for itself.
+/// Whether the caller, if it waits for the lock of this path on this thread, waits for itself. It does not if its lock is
+/// lost: then another process holds the one at the path.
 pub(crate) fn is_deadlock(owner: Owner, path: &Path) -> bool {
     let thread = thread::current().id();
-    find_where(path, &|entry| {
+    let is_own = |entry: &Entry| {
         entry.owner == owner && entry.delivered && (owner != Owner::PROGRAM || entry.thread == thread)
-    })
-    .is_some()
+    };
+    find_by_file(path, &is_own).is_some()
 }
 
 /// An attempt to acquire, from its start until its lock is in the table or rolled back; or a release.
@@ -326,10 +327,12 @@ pub(crate) fn find(owner: Owner, path: &Path) -> Option<LockId> {
 }
 
 fn find_where(path: &Path, is_it: &dyn Fn(&Entry) -> bool) -> Option<LockId> {
-    if let Some(id) = find_named(path, is_it) {
-        return Some(id);
-    }
-    // The disk, which may hang, is read only if there is such a lock under another name.
+    find_named(path, is_it).or_else(|| find_by_file(path, is_it))
+}
+
+/// The lock whose file this path names, under any name.
+fn find_by_file(path: &Path, is_it: &dyn Fn(&Entry) -> bool) -> Option<LockId> {
+    // The disk, which may hang, is read only if there is such a lock.
     let last = {
         let table = table();
         table.entries.values().any(|entry| is_it(entry)).then_some(table.last)?

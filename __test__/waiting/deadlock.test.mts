@@ -1,6 +1,6 @@
 // Synchronous waits block their own thread: it can neither release a lock nor receive one that it acquired.
 import assert from 'node:assert/strict'
-import { readdirSync, symlinkSync } from 'node:fs'
+import { readdirSync, renameSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { acquireLock, acquireLockSync, type Lock, releaseLock, resolveLockPath } from 'reconcile-lock'
@@ -42,6 +42,22 @@ for (const [how, acquire] of [
     assert.deepEqual(readdirSync(cwd), [])
   })
 }
+
+test('acquireLockSync waits at the path of its own lost lock', async (t) => {
+  const cwd = directory(t)
+  const peer = new Peer(t)
+  const lost = acquireLockSync(cwd)
+  renameSync(lost.path, `${lost.path}.moved`)
+  await peer.acquire(cwd)
+  assert.equal((await rejection(sync({ cwd, timeout: 50 }))).code, 'E_LOCK_CONTENTION')
+  const moved = { file: `${lost.path}.moved`, timeout: FOREVER }
+  assert.equal((await rejection(sync(moved))).code, 'E_LOCK_DEADLOCK')
+  peer.child.send({ do: 'release', cwd })
+  const lock = acquireLockSync({ cwd, timeout: 20_000 })
+  assert.equal((await rejection(lost.release())).code, 'E_LOCK_LOST')
+  lock.releaseSync()
+  assert.deepEqual(readdirSync(cwd), ['.xero-reconcile-lock.json.moved'])
+})
 
 test('acquireLockSync waits for the lock of another thread', async (t) => {
   const cwd = directory(t)
