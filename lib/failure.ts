@@ -3,7 +3,7 @@ import { dirname } from 'node:path'
 import { getSystemErrorMap } from 'node:util'
 import type { Holder, LockErrorCode } from '../index.js'
 import { argumentError, LockError, withoutStack } from './shared/errors.js'
-import { builtin } from './shared/globals.js'
+import { builtin, process } from './shared/globals.js'
 import { fromWin32 } from './win32-errors.js'
 
 const { accessSync, constants, lstatSync } = builtin(

@@ -1,6 +1,7 @@
 // Programs and tests replace globals after they have loaded the package.
 import assert from 'node:assert/strict'
 import { readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { acquireLock, acquireLockSync, withLock } from 'reconcile-lock'
 import { directory, rejection } from '../support/directory.mjs'
@@ -52,4 +53,13 @@ test('calls work with a copy of the global process', async (t) => {
   await (await acquireLock(cwd)).release()
   acquireLockSync(cwd).releaseSync()
   assert.deepEqual(readdirSync(cwd), [])
+})
+
+test('errors are the same without the global process', async (t) => {
+  const cwd = directory(t)
+  using lock = acquireLockSync(cwd)
+  replace(t, globalThis, { process: undefined })
+  const refused = await rejection(acquireLock({ cwd, timeout: 20 }))
+  assert.deepEqual([refused.code, lock.isHeld()], ['E_LOCK_CONTENTION', true])
+  assert.equal((await rejection(acquireLock(join(cwd, 'none')))).code, 'ENOENT')
 })

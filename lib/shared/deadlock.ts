@@ -1,6 +1,6 @@
 import type { Holder } from '../../index.js'
 import { monotonic } from './clock.js'
-import { builtin } from './globals.js'
+import { builtin, process } from './globals.js'
 import { thisHost } from './this-host.js'
 
 const { readdirSync, readFileSync, readlinkSync } = builtin(

@@ -1,4 +1,5 @@
 import type { Holder, LockErrorCode, LockError as PublicLockError } from '../../index.js'
+import { process } from './globals.js'
 
 /** A mark on the errors of every copy of this package: a process may load several, in other realms or versions. */
 const BRAND = Symbol.for('reconcile-lock.LockError')
