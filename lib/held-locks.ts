@@ -39,8 +39,11 @@ const MAX_REMOVALS_PER_TURN = 100
 function retainExitHook(): void {
   activeCount += 1
   if (hasExitHook) return
-  process.on('exit', releaseAll)
   hasExitHook = true
+  // A frozen process throws. `exit(3)` then releases the locks, as after the removal of all listeners.
+  try {
+    process.on('exit', releaseAll)
+  } catch {}
 }
 
 function releaseExitHook(): void {
@@ -57,8 +60,10 @@ function resetTurn(): void {
 }
 
 function removeExitHook(): void {
-  process.removeListener('exit', releaseAll)
   hasExitHook = false
+  try {
+    process.removeListener('exit', releaseAll)
+  } catch {}
 }
 
 function track(id: number, lock: HeldLock): void {
