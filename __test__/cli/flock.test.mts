@@ -260,7 +260,7 @@ test('the first run takes over the empty file of flock(1)', (t) => {
 
 test('docs/migrating.md locks a whole script', async (t) => {
   const { cwd, env } = prepare(t)
-  writeFileSync(join(cwd, 'whole.sh'), `#!/bin/sh\n${script}\necho "$@" >> log\nread x\nexit 3\n`, {
+  writeFileSync(join(cwd, 'whole.sh'), `#!/bin/sh -u\n${script}\necho "$@" >> log\nread x\nexit 3\n`, {
     mode: 0o755,
   })
   const first = spawn('./whole.sh', ['a', 'b c'], { cwd, env, stdio: ['pipe', 'ignore', 'inherit'] })
