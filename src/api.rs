@@ -130,8 +130,9 @@ impl Drop for Lock {
 ///
 /// # Errors
 /// [`Error::Contention`] if the lock is held for the whole `timeout`; [`Error::Deadlock`] if a call with a `timeout` would
-/// wait for a lock of its own thread; [`Error::Symlink`], [`Error::NotAFile`], [`Error::Stale`], [`Error::Unsupported`],
-/// [`Error::InvalidArgument`] and [`Error::System`] as documented there.
+/// wait for a lock that its own thread has acquired, also if another thread has that [`Lock`] now; [`Error::Symlink`],
+/// [`Error::NotAFile`], [`Error::Stale`], [`Error::Unsupported`], [`Error::InvalidArgument`] and [`Error::System`] as
+/// documented there.
 ///
 /// # Examples
 /// ```

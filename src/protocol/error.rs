@@ -23,7 +23,8 @@ pub enum Error {
         /// The reason beside the holder, such as why the lock of another host is not taken over.
         reason: Option<String>,
     },
-    /// `E_LOCK_DEADLOCK`: the call would wait for a lock that its own thread holds and, while it waits, cannot release.
+    /// `E_LOCK_DEADLOCK`: the call would wait for a lock that its own thread has acquired and, while it waits, cannot
+    /// release. In Rust another thread may have that lock now and release it; the call does not know.
     #[error("cannot wait for {}: this thread holds it and cannot release it while it waits", path.display())]
     Deadlock {
         /// The lock file.
