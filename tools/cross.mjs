@@ -44,7 +44,7 @@ async function check(target) {
   if (core) return ['built', about.join(', ')]
   const counts = await testNode(target, addon)
   if (counts.missing) return ['built', [...about, counts.missing].join(', ')]
-  const under = `the suite under ${target.node.under}`
+  const under = `the suite under ${target.under}`
   about.push(`${under}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`)
   if (counts.failed > 0) throw new Error(about.join(', '))
   return ['tested', about.join(', ')]

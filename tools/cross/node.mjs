@@ -6,6 +6,7 @@ import { installFromNpm, installFromPip, makeOnce } from '../installers.mjs'
 import { runSuite, testArguments } from '../runtimes/suite.mjs'
 import { bundle, root } from '../steps.mjs'
 import { compile, testNames } from '../suite.mjs'
+import { platformOf } from '../targets.mjs'
 import { prepareWine, wineEnvironment, work } from './build.mjs'
 import { systemOf, unpack } from './debian.mjs'
 import { published } from './targets.mjs'
@@ -73,15 +74,11 @@ const emulators = {
   'this machine': () => ({
     command: (file, report) => [process.execPath, ...testArguments.node(file, report)],
   }),
-  qemu({ run, node, debian }) {
-    const words = [
-      ...absolute(run),
-      debian ? join(systemOf(debian), 'usr/bin/node') : installNode(node.npm, 'node'),
-    ]
+  qemu({ name, run, npm, debian }) {
+    const node = debian ? join(systemOf(debian), 'usr/bin/node') : installNode(npm, 'node')
     // Node.js 20 lacks the option, or writes no report with it.
-    const options = node.npm?.includes('@22.') ? FORCE_EXIT : []
-    const command = wrapped(node.platform, words, '', options)
-    return { command, platform: 'qemu', ...EMULATED }
+    const options = npm?.includes('@22.') ? FORCE_EXIT : []
+    return { command: wrapped(name, [...absolute(run), node], '', options), platform: 'qemu', ...EMULATED }
   },
   musl: () => musl('x86_64', 'amd64', [], 'musl'),
   'musl and qemu': () => ({
@@ -117,22 +114,22 @@ process.exit(status ?? 1)\n`,
 
 /** Runs the suite with an addon that was built for another machine; returns the counts, or why it cannot run. */
 export async function testNode(target, addon) {
-  const { name, node } = target
-  const { missing, platform = '', env, ...emulator } = emulators[node.under](target)
+  const { name, under, standsFor = name } = target
+  const { missing, platform = '', env, ...emulator } = emulators[under](target)
   if (missing) return { missing }
   bundle()
   compile()
-  const place = join(root, `reconcile-lock.${node.platform}.node`)
+  const { name: suffix, os } = platformOf(standsFor)
+  const place = join(root, `reconcile-lock.${suffix}.node`)
   const kept = existsSync(place) ? readFileSync(place) : undefined
   copyFileSync(addon, place)
   try {
-    const isWanted = ({ linux, server, development }) =>
-      !server && !development && (node.system === 'linux' || !linux)
+    const isWanted = ({ linux, server, development }) => !server && !development && (os === 'linux' || !linux)
     // Tests that cannot pass there are marked by `knownFailure`.
     const about = { env: { ...env, RECONCILE_TEST_PLATFORM: platform }, ...emulator }
-    const unpublished = !published.includes(target.standsFor ?? name) && `${name} is not published`
+    const unpublished = !published.includes(standsFor) && `${name} is not published`
     const names = testNames(isWanted, { published: unpublished })
-    return await runSuite({ name: `${name}: the suite under ${node.under}`, ...about }, names)
+    return await runSuite({ name: `${name}: the suite under ${under}`, ...about }, names)
   } finally {
     rmSync(place)
     // The addon of this machine's own build.

