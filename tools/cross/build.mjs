@@ -132,12 +132,13 @@ function linkForApple(env, name) {
 }
 
 /**
- * Runs cargo with the linker for the target. `musl`: flags for musl, whose programs are static by default; zig provides
- * their startup code.
+ * Runs cargo with the linker for the target: `zigbuild` is the `build` of zig. `musl`: flags for musl, whose programs
+ * are static by default; zig provides their startup code.
  */
 function cargo({ name, link, glibc }, command, musl, args) {
-  const [program, first] = link === 'zig' ? ['cargo-zigbuild', command.zig] : ['cargo', command.cargo]
-  const target = glibc && link === 'zig' ? `${name}.${glibc}` : name
+  const program = link === 'zig' ? 'cargo-zigbuild' : 'cargo'
+  const first = link === 'zig' ? command.replace('build', 'zigbuild') : command
+  const target = glibc ? `${name}.${glibc}` : name
   const env = environment()
   // The tables for unwinding are shorter with it: 7 kB. Those of armv7 are of another kind, and the code grows.
   if (name.startsWith('x86_64-unknown-linux')) env.RUSTFLAGS += ' -Cforce-frame-pointers=yes'
@@ -149,7 +150,7 @@ function cargo({ name, link, glibc }, command, musl, args) {
 /** Links the addon and returns its path. */
 export function build(target) {
   const options = ['--release', ...SMALL, '--features', 'node']
-  cargo(target, { zig: 'zigbuild', cargo: 'build' }, '-Ctarget-feature=-crt-static', options)
+  cargo(target, 'build', '-Ctarget-feature=-crt-static', options)
   const [, system] = /(windows|apple)/.exec(target.name) ?? []
   const files = { windows: 'reconcile_lock.dll', apple: 'libreconcile_lock.dylib' }
   return join(work, target.name, 'release', files[system] ?? 'libreconcile_lock.so')
@@ -163,7 +164,7 @@ export function testCore(target) {
     LIBRARY,
     '--message-format=json',
   ]
-  const printed = cargo(target, { zig: 'test', cargo: 'test' }, '-Clink-self-contained=no', tests)
+  const printed = cargo(target, 'test', '-Clink-self-contained=no', tests)
   const messages = printed.split('\n').flatMap((line) => (line.startsWith('{') ? [JSON.parse(line)] : []))
   const programs = messages.filter(({ executable, profile }) => executable && profile.test)
   if (programs.length !== 4) throw new Error(`there are ${programs.length} test programs, not 4`)
@@ -179,12 +180,12 @@ function runTests({ run, name }, path) {
   return Number(passed)
 }
 
-/** Runs a program with files as standard streams, which wine needs; returns its output. */
+/** Runs a program with files as standard streams, which wine needs; returns its output, and throws if it fails. */
 function toFile(command, args) {
   console.log(`> ${[command, ...args].join(' ')}`)
   const log = join(work, 'output.log')
   const [stdin, stdout] = [openSync(join(work, 'empty'), 'a+'), openSync(log, 'w')]
-  const result = spawnSync(command, args, {
+  const { status, signal, error } = spawnSync(command, args, {
     stdio: [stdin, stdout, stdout],
     // A trace of a panic takes longer under qemu than a test waits.
     env: { ...wineEnvironment(), RUST_BACKTRACE: '0' },
@@ -192,7 +193,10 @@ function toFile(command, args) {
   })
   for (const file of [stdin, stdout]) closeSync(file)
   const text = readFileSync(log, 'utf8')
-  return result.status === 0 ? text : `${text}\n${result.error?.message ?? result.signal ?? result.status}`
+  if (status === 0) return text
+  throw new Error(
+    `${[command, ...args].join(' ')}: ${error?.message ?? signal ?? status}\n${text.slice(-6000)}`,
+  )
 }
 
 /** Without windows and without wine's own messages. */
@@ -216,16 +220,11 @@ export function prepareWine() {
   const ready = join(wine, 'ready')
   if (existsSync(ready)) return
   mkdirSync(wine, { recursive: true })
-  const call = (args) => {
-    const [stdin, stdout] = [openSync('/dev/zero', 'r'), openSync(join(work, 'wine.log'), 'w')]
-    run('wine', args, { env: wineEnvironment(), stdio: [stdin, stdout, stdout], timeout: 300_000 })
-    for (const file of [stdin, stdout]) closeSync(file)
-  }
-  call(['wineboot', '--init'])
+  toFile('wine', ['wineboot', '--init'])
   const source = join(work, 'bcryptprimitives.c')
   writeFileSync(source, PRNG)
   const library = join(wine, 'drive_c/windows/system32/bcryptprimitives.dll')
   run('x86_64-w64-mingw32-gcc', ['-shared', '-O2', '-o', library, source, '-ladvapi32'])
-  call(['reg', 'add', ...BOOT_ID])
+  toFile('wine', ['reg', 'add', ...BOOT_ID])
   writeFileSync(ready, '')
 }

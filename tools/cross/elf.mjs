@@ -13,11 +13,6 @@ const { compare } = new Intl.Collator('en', { numeric: true })
 /** The version of glibc that a symbol names. */
 const versionOf = (symbol) => symbol.split('@GLIBC_')[1]
 
-function isOfGlibc(symbol, glibc) {
-  const version = versionOf(symbol)
-  return version !== undefined && compare(version, glibc) <= 0
-}
-
 /** The symbols of musl have no versions. */
 function isOfMusl() {
   const text = readFileSync(join(zigLibrary(), 'musl/libc.S'), 'utf8')
@@ -37,7 +32,8 @@ export function describeElf(path, { glibc }) {
   const weak = found(/ WEAK +DEFAULT +(?:\[.*\] +)?UND (\S+@\S+)/g)
   // Node.js itself has the functions of Node-API.
   const symbols = [...needed.filter((name) => !name.startsWith('napi_')), ...weak]
-  const isKnown = glibc === undefined ? isOfMusl() : (symbol) => isOfGlibc(symbol, glibc)
+  const isOfGlibc = (symbol) => symbol.includes('@GLIBC_') && compare(versionOf(symbol), glibc) <= 0
+  const isKnown = glibc === undefined ? isOfMusl() : isOfGlibc
   const expected = glibc === undefined ? MUSL : GLIBC
   const faults = [
     ...(needed.some((name) => name.startsWith('napi_')) ? [] : ['it needs no function of Node-API']),
