@@ -1,6 +1,6 @@
 // The runtimes and servers for the tests: npm packages for Linux on x64, installed below target/.
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync, symlinkSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { installFromNpm, makeOnce } from '../installers.mjs'
 import { root } from '../steps.mjs'
@@ -51,30 +51,26 @@ export function runtimesNamed(beginning) {
 
 /** The newest version of a runtime: of its major version for Node.js. */
 export function newest(runtime) {
-  const { kind, package: name, version, isFixed } = runtime
+  const { kind, version, isFixed } = runtime
   if (isFixed) return runtime
-  const range = `${name}@${kind === 'node' ? version.split('.')[0] : 'latest'}`
-  const { status, stdout, stderr } = spawnSync('npm', ['view', range, 'version', '--json'], {
-    encoding: 'utf8',
-  })
-  if (status !== 0) throw new Error(`npm view ${range}: ${stderr}`)
-  const versions = [JSON.parse(stdout)].flat()
-  const found = versions.toSorted((a, b) => a.localeCompare(b, 'en', { numeric: true })).at(-1)
-  return { ...runtime, name: `${kind}@${found}`, version: found }
+  const range = kind === 'node' ? version.split('.')[0] : 'latest'
+  return { ...runtime, name: `${kind}@${range}`, version: range, isNewest: true }
 }
 
 /** Installs a runtime or server, unless it is installed; returns the path of its program, or why it is `missing`. */
-export function installRuntime({ kind, version, package: name, program }) {
+export function installRuntime({ kind, version, package: name, program, isNewest }) {
   // Not in `build`, which `npm test` empties.
   const directory = join(root, 'target/runtimes', `${kind}-${version}`)
+  if (isNewest) rmSync(directory, { recursive: true, force: true })
   const missing = makeOnce(directory, (unfinished) => {
     installFromNpm(unfinished, `${name}@${version}`)
     if (kind === 'postgres') linkLibraries(join(unfinished, 'node_modules', name))
   })
   if (missing !== undefined) return { missing }
   const execPath = join(directory, 'node_modules', name, program)
-  const runs = spawnSync(execPath, ['--version']).status === 0
-  return runs ? { execPath } : { missing: `${execPath} does not run here` }
+  const { status, stdout } = spawnSync(execPath, ['--version'], { encoding: 'utf8' })
+  if (isNewest) console.log(`${kind}@${version}: ${stdout}`)
+  return status === 0 ? { execPath } : { missing: `${execPath} does not run here` }
 }
 
 /** A script of the package would make these links, but npm runs with `--ignore-scripts`. */
