@@ -1,10 +1,10 @@
 // Prepares the example as a user of the package has it: copied elsewhere, with the packed addon installed, compiled.
 // Run as a program, it also runs the example's own tests with a separate PostgreSQL server.
 import { spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync, mkdirSync, readdirSync, realpathSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { installPostgres } from './debian.mjs'
+import { makeDirectory } from './filesystems.mjs'
 import { root, run } from './steps.mjs'
 import { compile } from './suite.mjs'
 
@@ -13,11 +13,7 @@ const built = new Set(['node_modules', 'dist', 'package-lock.json'])
 
 /** Packs the built addon, installs it in a copy of the example, and compiles that; returns its directory. */
 export function prepareExample() {
-  const temporary = mkdtempSync(join(realpathSync(tmpdir()), 'reconcile-example-'))
-  process.on('exit', () => rmSync(temporary, { recursive: true, force: true }))
-  // A process that a signal ends emits no `exit`.
-  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1))
-
+  const temporary = realpathSync(makeDirectory())
   const packed = join(temporary, 'packed')
   const example = join(temporary, 'reconcile')
   mkdirSync(packed)
