@@ -7,7 +7,7 @@ import { basename, join } from 'node:path'
 import { machine, readOptions, wholeFrom } from './cli.mjs'
 import { cleanUp, openPlace, placeNames } from './filesystems.mjs'
 import { installRuntime, runtimes } from './runtimes/install.mjs'
-import { killAll, stress } from './stress/driver.mjs'
+import { stress } from './stress/driver.mjs'
 import {
   collect,
   count,
@@ -87,18 +87,10 @@ const names = isAll ? Object.keys(variants) : variant
 const runs = names.flatMap((name) => (on ?? placeNames.slice(0, 1)).map((place) => ({ name, place })))
 if (isAll && !on) runs.push(...placeNames.slice(1).map((place) => ({ name: 'native', place })))
 
+/** The directory of the logs, until it is known whether the run has failed. */
 let logs
-process.on('exit', () => {
-  killAll()
-  cleanUp()
-})
-for (const signal of ['SIGINT', 'SIGTERM'])
-  process.on(signal, () => {
-    killAll()
-    // Processes that were just killed may still write.
-    if (logs) rmSync(logs, { recursive: true, force: true, maxRetries: 10 })
-    process.exit(1)
-  })
+// Processes that were just killed may still write.
+process.on('exit', () => logs && rmSync(logs, { recursive: true, force: true, maxRetries: 10 }))
 
 console.log(`\n${machine}\nseed ${seed}`)
 const { acquireLockSync, resolveLockPath } = createRequire(import.meta.url)('reconcile-lock')
@@ -122,7 +114,7 @@ const listed = (counts) =>
     .map(([name, number]) => `${whole(number)} ${name}`)
     .join(', ') || 'none'
 
-/** Describes two overlapping holders, in milliseconds from the start of the test. */
+/** Describes two overlapping holders, in milliseconds since all workers have started. */
 function describe({ first, second, pair, explained }, from) {
   const at = (time) => (Number(time - from) / 1e6).toFixed(3)
   const one = ({ worker, pid, enter, exit, outcome }) =>
@@ -157,7 +149,7 @@ function report(run, overlaps, failures) {
 async function runOne({ name, place }) {
   const mix = variants[name]()
   if (mix.skipped) return mix
-  const { skipped, directory: cwd, filesystem } = await openPlace(place)
+  const { skipped, directory: cwd, filesystem } = openPlace(place)
   if (skipped) return { skipped }
   console.log(`\n${name} on ${place} (${filesystem}): ${workers} workers, ${seconds} s`)
   const lock = resolveLockPath(cwd)
@@ -173,6 +165,7 @@ async function runOne({ name, place }) {
   const overlaps = findOverlaps(run.intervals, run.unlinks)
   console.log(report(run, overlaps, failures))
   if (failures.length === 0) rmSync(logs, { recursive: true })
+  logs = undefined
   return { failures, overlaps: overlaps.filter(isReal).length }
 }
 

@@ -41,11 +41,6 @@ interface Run {
   terminates?: boolean
   afterwards: { error?: string; left: string[] }
 }
-interface Event {
-  act: 'kill' | 'stop' | 'terminate'
-  at: number
-  place: number
-}
 type Process = { name: string; kind: string; pid: number; killing?: bigint; killed?: bigint }
 
 const script = join(root, 'tools/stress.mjs')
@@ -57,8 +52,8 @@ const { collect, findFailures, findOverlaps, longestGap } = (await import(
   findOverlaps: (intervals: Interval[], unlinks?: Span[]) => { pair: string; explained: boolean }[]
   longestGap: (intervals: Interval[], from: bigint, to: bigint) => number
 }
-const { schedule } = (await import(join(root, 'tools/stress/driver.mjs'))) as {
-  schedule: (seed: string, mix: object, seconds: number) => Event[]
+const { randomFrom } = (await import(join(root, 'tools/stress/random.mjs'))) as {
+  randomFrom: (...names: string[]) => { whole(low: number, high: number): number }
 }
 
 const ms = (milliseconds: number) => BigInt(Math.round(milliseconds * 1e6))
@@ -234,14 +229,14 @@ for (const [what, run, expected] of [
   })
 }
 
-test('a seed determines the schedule, also of a longer run', () => {
-  const pace = { kill: [60, 180], stop: [60, 180], stopped: [20, 200], terminate: [5, 9] }
-  const mix = { processes: 8, threads: 2, pace }
-  const short = schedule('7', mix, 5)
-  assert.deepEqual(schedule('7', mix, 60).slice(0, short.length), short)
-  assert.notDeepEqual(schedule('8', mix, 5), short)
-  const kills = (events: Event[]) => events.filter(({ act }) => act === 'kill')
-  assert.deepEqual(kills(schedule('7', { ...mix, pace: { ...pace, stop: [1, 2] } }, 5)), kills(short))
+test('a seed determines the random numbers of each stream', () => {
+  const draw = (...names: string[]) => {
+    const random = randomFrom(...names)
+    return Array.from({ length: 9 }, () => random.whole(0, 999))
+  }
+  assert.deepEqual(draw('7', 'kill'), draw('7', 'kill'))
+  assert.notDeepEqual(draw('8', 'kill'), draw('7', 'kill'))
+  assert.notDeepEqual(draw('7', 'stop'), draw('7', 'kill'))
 })
 
 const words = [script, '--no-build', '--workers', '8']

@@ -14,34 +14,10 @@ const maxLateness = 50
 
 const running = new Set()
 
-/** Kills all workers, including stopped ones. */
-export function killAll() {
+// Before the directories of the workers are removed; it ends stopped ones, too.
+process.prependListener('exit', () => {
   for (const child of running) child.kill('SIGKILL')
-}
-
-/**
- * The times at which workers are killed, stopped or terminated, by the seed alone. Each kind has its own stream. `pace`
- * has the range of the milliseconds between two of a kind. `threads`: how many each process has, or 0 if it does the
- * work itself.
- */
-export function schedule(seed, { pace, processes, threads }, seconds) {
-  const details = {
-    kill: (random) => ({ holder: random.chance(0.75) }),
-    stop: (random) => ({ lasting: random.whole(...pace.stopped) }),
-    terminate: (random) => ({ thread: random.whole(0, threads - 1) }),
-  }
-  const events = Object.keys(details).flatMap((act) => {
-    const random = randomFrom(seed, act)
-    const found = []
-    for (let at = 0; pace[act]; ) {
-      at += random.whole(...pace[act])
-      if (at >= seconds * 1000) break
-      found.push({ act, at, place: random.whole(0, processes - 1), ...details[act](random) })
-    }
-    return found
-  })
-  return events.sort((a, b) => a.at - b.at)
-}
+})
 
 class StressTest {
   all = []
@@ -81,7 +57,6 @@ class StressTest {
     })
     this.all.push(worker)
     this.members[place] = worker
-    if (this.from) this.send(worker, 'go')
   }
 
   send({ child }, message) {
@@ -120,8 +95,8 @@ class StressTest {
   }
 
   /** Kills a worker, mostly the holder, so that the lock becomes stale. */
-  kill({ place, holder: prefersHolder }) {
-    const holder = prefersHolder ? this.holder(this.targets) : undefined
+  kill(place, random) {
+    const holder = random.chance(0.75) ? this.holder(this.targets) : undefined
     const worker = holder ?? this.next(place, this.targets)
     if (!worker) return
     this.end(worker)
@@ -130,7 +105,8 @@ class StressTest {
     this.start(worker.place)
   }
 
-  stop({ place, lasting }) {
+  stop(place, random) {
+    const lasting = random.whole(...this.about.mix.pace.stopped)
     const active = this.targets.filter(({ isStopped }) => !isStopped)
     const worker = this.next(place, active)
     if (!worker) return
@@ -145,7 +121,8 @@ class StressTest {
     if (!worker.isGone) worker.child.kill('SIGCONT')
   }
 
-  terminate({ place, thread }) {
+  terminate(place, random) {
+    const thread = random.whole(0, this.about.mix.threads - 1)
     const worker = this.next(place, this.present)
     if (!worker) return
     this.send(worker, { terminate: thread })
@@ -157,21 +134,34 @@ class StressTest {
     return workers.find((worker) => worker.place >= place) ?? workers[0]
   }
 
-  async run(seconds) {
+  passed() {
+    return Number(now() - this.from) / 1e6
+  }
+
+  /**
+   * Calls a method at the times that the seed and `pace` give, its range of milliseconds between two calls. Each method
+   * has its own stream of random numbers.
+   */
+  async repeat(act, seconds) {
     const { mix, seed } = this.about
-    for (let place = 0; place < mix.processes; place += 1) this.start(place)
+    const random = randomFrom(seed, act)
+    let shift = 0
+    for (let at = 0; mix.pace[act]; ) {
+      at += random.whole(...mix.pace[act])
+      if (at >= seconds * 1000) break
+      await delay(Math.max(0, at + shift - this.passed()))
+      const late = this.passed() - at - shift
+      if (late > maxLateness) shift += late
+      this[act](random.whole(0, mix.processes - 1), random)
+    }
+    await delay(Math.max(0, seconds * 1000 - this.passed()))
+  }
+
+  async run(seconds) {
+    for (let place = 0; place < this.about.mix.processes; place += 1) this.start(place)
     await Promise.all(this.members.map(({ begun, ended }) => Promise.race([begun, ended])))
     this.from = now()
-    for (const worker of this.members) this.send(worker, 'go')
-    const passed = () => Number(now() - this.from) / 1e6
-    let shift = 0
-    for (const event of schedule(seed, mix, seconds)) {
-      await delay(Math.max(0, event.at + shift - passed()))
-      const late = passed() - event.at - shift
-      if (late > maxLateness) shift += late
-      this[event.act](event)
-    }
-    await delay(Math.max(0, seconds * 1000 - passed()))
+    await Promise.all(['kill', 'stop', 'terminate'].map((act) => this.repeat(act, seconds)))
     await this.finish()
   }
 

@@ -153,17 +153,15 @@ async function loop() {
 /** Runs threads; a terminated one is replaced. */
 async function runThreads() {
   let serial = 0
-  let hasBegun = false
   const running = []
   const start = (place) => {
-    const data = { ...setting, name: `${name}.${serial}`, index: serial, hasBegun }
+    const data = { ...setting, name: `${name}.${serial}`, index: serial }
     serial += 1
     const worker = new Worker(new URL(import.meta.url), { workerData: data })
     running[place] = { worker, name: data.name, ready: once(worker, 'message') }
   }
   for (let place = 0; place < threads; place += 1) start(place)
   process.on('message', (message) => {
-    hasBegun ||= message === 'go'
     const { worker, name } = running[message.terminate] ?? {}
     if (!worker) for (const { worker } of running) worker.postMessage(message)
     else {
@@ -184,12 +182,9 @@ function stop() {
   else globalThis.setImmediate(() => process.disconnect())
 }
 
-const begun = new Promise((resolve) => {
-  const port = isMainThread ? process : parentPort
-  port.on('message', (message) => {
-    if (message === 'stop') stop()
-    resolve()
-  })
+const port = isMainThread ? process : parentPort
+port.on('message', (message) => {
+  if (message === 'stop') stop()
 })
 // The parent may have been killed.
 if (isMainThread) process.on('disconnect', () => isStopped || process.exit(1))
@@ -201,7 +196,6 @@ async function main() {
     // The test may end before the threads have started.
     if (process.connected) process.send({ ready })
   } else parentPort.postMessage(String(now()))
-  if (!setting.hasBegun) await begun
   if (threads === 0 || !isMainThread) await loop()
 }
 
