@@ -1,7 +1,7 @@
 // `npm run bench`: the cost of a lock and of waiting for it, compared with other locks and the possible minimum.
 import { execFileSync } from 'node:child_process'
 import { columns, machine, readOptions, wholeFrom } from './cli.mjs'
-import { cleanUp, openPlace } from './filesystems.mjs'
+import { openPlace } from './filesystems.mjs'
 import { root } from './steps.mjs'
 import { prepare } from './suite.mjs'
 
@@ -48,63 +48,51 @@ function buildBenches() {
 
 const needsNative = ['pairs', 'handover', 'killed'].some((name) => only.includes(name))
 const executables = needsNative ? buildBenches() : {}
-process.on('exit', cleanUp)
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1))
-const places = []
-for (const name of ['tmpfs', 'disk']) places.push({ name, ...(await openPlace(name)) })
+const places = ['tmpfs', 'disk'].map((name) => ({ name, ...openPlace(name) }))
 const media = places.filter(({ skipped }) => !skipped)
 
 // These modules import built files.
-const { pairs, durable, diagnostics, load } = await import('./bench/sequence.mjs')
-const waiting = await import('./bench/waiting.mjs')
-const growing = await import('./bench/growing.mjs')
-const { postgres } = await import('./bench/postgres.mjs')
+const sections = {
+  ...(await import('./bench/sequence.mjs')),
+  ...(await import('./bench/waiting.mjs')),
+  ...(await import('./bench/growing.mjs')),
+  ...(await import('./bench/postgres.mjs')),
+}
 const { figuresOf, judge } = await import('./bench/targets.mjs')
 const { endAll } = await import('./bench/workers.mjs')
-
-/** Sections that run on one medium only: they hardly depend on it, because a waiter does not write. */
-const first = { ...waiting, ...growing, diagnostics, load }
-const sections = { pairs, durable, postgres }
-for (const [name, section] of Object.entries(first))
-  sections[name] = async (setting) =>
-    [await section({ ...setting, ...media[0] })].flat().map((table) => ({ medium: media[0].name, ...table }))
 
 console.log(`\n${machine}`)
 for (const { name, skipped } of places) if (skipped) console.log(`\n${name}: skipped, ${skipped}`)
 if (media.length === 0) throw new Error('there is no place to measure in')
 
-const format = (value) => {
-  if (typeof value === 'string') return value
-  return Number.isInteger(value) || value >= 100
-    ? Math.round(value).toLocaleString('en-US')
-    : value.toFixed(2)
+/** Integers, and figures from 100, without decimals. */
+function format(value, decimals = Number.isInteger(value) || value >= 100 ? 0 : 2) {
+  return value.toLocaleString('en-US', { minimumFractionDigits: decimals, maximumFractionDigits: decimals })
 }
-function print({ medium, title, rows, chart, reason = '' }, section) {
-  const [first = {}] = rows
-  const names = Object.keys(first).filter((name) => name !== 'samples' && name !== 'count')
+
+function print({ title, rows, chart }, section, medium) {
+  const names = Object.keys(rows[0])
   const place = media.find((each) => each.name === medium)
-  console.log(
-    `\n${section} on ${medium}${place ? ` (${place.filesystem})` : ''}: ${title}${reason && `, ${reason}`}`,
-  )
-  if (rows.length > 0)
-    console.log(columns([names, ...rows.map((row) => names.map((name) => format(row[name])))], 1))
+  console.log(`\n${section} on ${medium}${place ? ` (${place.filesystem})` : ''}: ${title}`)
+  console.log(columns([names, ...rows.map((row) => names.map((name) => format(row[name])))], 1))
   if (chart) console.log(`\n${chart}`)
 }
 
-const figures = {}
+const judged = []
 for (const section of only) {
-  figures[section] = {}
-  for (const table of await sections[section]({ media, executables, rounds, samples })) {
-    print(table, section)
-    const { medium, rows, reason } = table
-    figures[section][medium] = reason ?? { ...figures[section][medium], ...figuresOf(rows) }
+  // Most sections hardly depend on the medium, because a waiter does not write: they run on the first one alone.
+  const tables = await sections[section]({ ...media[0], media, executables, rounds, samples })
+  const figures = {}
+  for (const { medium = media[0].name, ...table } of [tables].flat()) {
+    print(table, section, medium)
+    figures[medium] = { ...figures[medium], ...figuresOf(table.rows) }
   }
+  for (const [medium, found] of Object.entries(figures)) judged.push(...judge(section, medium, found))
   await endAll()
 }
 
-const targets = judge(figures, Object.fromEntries(places.map(({ name, skipped }) => [name, skipped])))
-const rows = targets.map(({ section, name, medium, measured, verdict, reason }) => [
-  ...[`${section}: ${name}`, medium, verdict, measured?.toFixed(3) ?? `(${reason})`],
+const rows = judged.map(({ section, name, medium, verdict, measured }) => [
+  ...[`${section}: ${name}`, medium, verdict, format(measured, 3)],
 ])
 console.log(`\n${columns([['target', 'on', 'verdict', 'measured'], ...rows], 3)}`)
 process.exit()

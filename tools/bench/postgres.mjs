@@ -44,7 +44,10 @@ async function pairs(url, rounds) {
 export async function postgres({ rounds, samples }) {
   const medium = 'PostgreSQL'
   const reason = installPostgres()
-  if (reason !== undefined) return [{ medium, title: 'skipped', rows: [], reason }]
+  if (reason !== undefined) {
+    console.log(`\npostgres: skipped, ${reason}`)
+    return []
+  }
   const server = await Postgres.start({ isDurable: true })
   try {
     const url = server.url()

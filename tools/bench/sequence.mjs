@@ -1,15 +1,6 @@
 // Measures with one process: acquire and release, refused acquires, diagnostics channels, and loading.
 import { execFileSync, spawnSync } from 'node:child_process'
-import {
-  closeSync,
-  fdatasyncSync,
-  fsyncSync,
-  openSync,
-  readdirSync,
-  unlinkSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs'
+import * as fs from 'node:fs'
 import { open as openFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
@@ -20,7 +11,7 @@ import proper from 'proper-lockfile'
 import * as legacy from '../../build/__test__/legacy/lock.mjs'
 import { root } from '../steps.mjs'
 import { measure, median, percentile, rowsOf, takeTurns } from './measure.mjs'
-import { makePlace, script, Worker } from './workers.mjs'
+import { command, makePlace, Worker } from './workers.mjs'
 
 const { acquireLock, acquireLockSync } = createRequire(import.meta.url)('reconcile-lock')
 const lockfileLock = promisify(lockfile.lock)
@@ -37,42 +28,42 @@ function native(name, executable, ...args) {
 const sync = (name, fn) => ({ name, sample: () => measure(fn, false) })
 const async = (name, fn) => ({ name, sample: () => measure(fn) })
 
-/** Acquire and release; every contender has its own directory. */
+/** Acquire and release. */
 function released(parent) {
-  const place = (file = '') => join(makePlace(parent), file)
-  const [own, ownAsync, old] = [place(), place(), place()]
-  const [file, fileAsync, plain, flocked] = [place('lock'), place('lock'), place('lock'), place('lock')]
+  const place = makePlace(parent)
+  const [file, flocked, plain, subject] = ['file', 'flocked', 'plain', 'subject'].map((name) =>
+    join(place, name),
+  )
   // proper-lockfile locks an existing file by a directory beside it.
-  const [properSync, properAsync] = [place('subject.json'), place('subject.json')]
-  for (const subject of [properSync, properAsync]) writeFileSync(subject, '{}')
+  fs.writeFileSync(subject, '{}')
   return [
-    sync('acquireLockSync', () => acquireLockSync(own).releaseSync()),
-    async('acquireLock', async () => (await acquireLock(ownAsync)).release()),
+    sync('acquireLockSync', () => acquireLockSync(place).releaseSync()),
+    async('acquireLock', async () => (await acquireLock(place)).release()),
     async('legacy lock', async () => {
-      await legacy.acquireLock(old)
-      await legacy.releaseLock(old)
+      await legacy.acquireLock(place)
+      await legacy.releaseLock(place)
     }),
     sync('proper-lockfile sync', () => {
-      proper.lockSync(properSync)
-      proper.unlockSync(properSync)
+      proper.lockSync(subject)
+      proper.unlockSync(subject)
     }),
     async('proper-lockfile async', async () => {
-      await proper.lock(properAsync)
-      await proper.unlock(properAsync)
+      await proper.lock(subject)
+      await proper.unlock(subject)
     }),
     sync('lockfile sync', () => {
       lockfile.lockSync(file)
       lockfile.unlockSync(file)
     }),
     async('lockfile async', async () => {
-      await lockfileLock(fileAsync)
-      await lockfileUnlock(fileAsync)
+      await lockfileLock(file)
+      await lockfileUnlock(file)
     }),
     sync('fs-native-extensions sync', () => {
-      const descriptor = openSync(flocked, 'w')
+      const descriptor = fs.openSync(flocked, 'w')
       if (!flocks.tryLock(descriptor)) throw new Error('the lock is held')
       flocks.unlock(descriptor)
-      closeSync(descriptor)
+      fs.closeSync(descriptor)
     }),
     async('fs-native-extensions async', async () => {
       const handle = await openFile(flocked, 'w')
@@ -81,8 +72,8 @@ function released(parent) {
       await handle.close()
     }),
     sync('node:fs, flag wx', () => {
-      writeFileSync(plain, String(process.pid), { flag: 'wx' })
-      unlinkSync(plain)
+      fs.writeFileSync(plain, String(process.pid), { flag: 'wx' })
+      fs.unlinkSync(plain)
     }),
   ]
 }
@@ -121,7 +112,7 @@ const acquired = () => {
 async function refused(parent) {
   const held = async (kind) => {
     const path = makePlace(parent)
-    const holder = await Worker.start(script('worker', kind, path))
+    const holder = await Worker.start(command(kind, path))
     await holder.hold()
     return path
   }
@@ -177,14 +168,14 @@ function syncedFloor(directory) {
   const path = join(directory, 'durable.lock')
   const record = Buffer.alloc(512, ' ')
   return () => {
-    const file = openSync(path, 'wx+', 0o600)
-    writeSync(file, record)
-    fdatasyncSync(file)
-    const parent = openSync(directory, 'r')
-    fsyncSync(parent)
-    closeSync(parent)
-    unlinkSync(path)
-    closeSync(file)
+    const file = fs.openSync(path, 'wx+', 0o600)
+    fs.writeSync(file, record)
+    fs.fdatasyncSync(file)
+    const parent = fs.openSync(directory, 'r')
+    fs.fsyncSync(parent)
+    fs.closeSync(parent)
+    fs.unlinkSync(path)
+    fs.closeSync(file)
   }
 }
 
@@ -210,8 +201,8 @@ export function durable({ media, rounds }) {
 /** The cost of the channels; each kind in its own process, because a channel that had a subscriber stays slower. */
 export async function diagnostics({ directory, rounds }) {
   const start = async (kind, name) => {
-    const worker = await Worker.start(script('diagnostics-worker', kind, makePlace(directory)))
-    return { name, sample: () => worker.ask('measure') }
+    const worker = await Worker.start(command(kind, makePlace(directory)))
+    return { name, sample: () => worker.ask('pair') }
   }
   const contenders = await Promise.all([
     start('binding', 'binding alone'),
@@ -243,7 +234,7 @@ function timed(work) {
 
 /** The time that loading an installed package adds to the start of a process. */
 export async function load() {
-  const addon = readdirSync(root).find((name) => name.endsWith('.node'))
+  const addon = fs.readdirSync(root).find((name) => name.endsWith('.node'))
   const [own, proper] = ["require('reconcile-lock')", "require('proper-lockfile')"]
   const dlopen = `process.dlopen({ exports: {} }, ${JSON.stringify(join(root, addon))})`
   const contenders = [

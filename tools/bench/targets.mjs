@@ -57,36 +57,25 @@ const TARGET = /^(?:(tmpfs|disk): )?((.+?)(?: ([/-]) (.+))? (<=?|>=) ([\d.]+))$/
 /** The values of rows by `row column`: numbers, or the reason why one is missing. */
 export const figuresOf = (rows) =>
   Object.fromEntries(
-    rows.flatMap(({ name, samples: _, ...values }) =>
+    rows.flatMap(({ name, ...values }) =>
       Object.entries(values).map(([column, value]) => [`${name} ${column}`, value]),
     ),
   )
 
 function compare([of, operator, to, order, bound], figures) {
-  if (typeof figures === 'string') return { verdict: 'skipped', reason: figures }
-  const [value, other] = [figures[of], operator ? figures[to] : 0]
-  const reason = [value, other].find((each) => typeof each === 'string')
-  if (reason !== undefined) return { verdict: 'skipped', reason }
-  const measured = operator === '/' ? value / other : value - other
-  // A missing figure is an error.
-  if (Number.isNaN(measured)) throw new Error(`there is no figure for ${operator ? `${of} or ${to}` : of}`)
+  const pair = [figures[of], operator ? figures[to] : 0]
+  // A typing error in a target.
+  if (pair.includes(undefined)) throw new Error(`there is no figure for ${operator ? `${of} or ${to}` : of}`)
+  const reason = pair.find((each) => typeof each === 'string')
+  if (reason !== undefined) return { verdict: 'skipped', measured: reason }
+  const measured = operator === '/' ? pair[0] / pair[1] : pair[0] - pair[1]
   const isReached = { '<': measured < bound, '<=': measured <= bound, '>=': measured >= bound }
-  return { measured, verdict: isReached[order] ? 'reached' : 'missed' }
+  return { verdict: isReached[order] ? 'reached' : 'missed', measured }
 }
 
-/**
- * Compares the figures with the targets. `measured`: figures by section and medium, or why there are none. `skipped`:
- * why a medium is not measured on.
- */
-export const judge = (measured, skipped) =>
-  Object.entries(targets).flatMap(([section, all]) =>
-    all.flatMap((target) => {
-      const [, only, name, ...rule] = TARGET.exec(target)
-      const found = measured[section]
-      if (!found) return [{ section, name, medium: '', verdict: 'skipped', reason: 'not chosen by --only' }]
-      return (only ? [only] : Object.keys(found)).map((medium) => {
-        const figures = found[medium] ?? skipped[medium] ?? 'not measured'
-        return { section, name, medium, ...compare(rule, figures) }
-      })
-    }),
-  )
+/** Compares the figures of a section on a medium with its targets. */
+export const judge = (section, medium, figures) =>
+  (targets[section] ?? []).flatMap((target) => {
+    const [, only, name, ...rule] = TARGET.exec(target)
+    return only && only !== medium ? [] : [{ section, name, medium, ...compare(rule, figures) }]
+  })

@@ -4,7 +4,7 @@ import { setTimeout } from 'node:timers/promises'
 import { findOverlaps } from '../stress/verify.mjs'
 import { median, momentsOf, percentile, rowsOf, takeTurns } from './measure.mjs'
 import { period, polling, withoutLegacy } from './targets.mjs'
-import { asleep, makePlace, now, script, Worker } from './workers.mjs'
+import { command, makePlace, now, Worker } from './workers.mjs'
 
 /** The range of delays from the waiter's sleep to the release, in milliseconds. */
 export const soon = [20, 80]
@@ -21,16 +21,14 @@ const enough = 200
 async function startPair({ kind, native, isKilled, wait, place }, times) {
   // One more for the warm-up round.
   const pauses = momentsOf(wait, times + 1)
-  const command = script('worker', kind, place)
-  const waiter = await Worker.start(native ? [...native, join(place, 'flock.lock')] : command)
-  let holder = await Worker.start(command)
+  const waiter = await Worker.start(native ? [...native, join(place, 'flock.lock')] : command(kind, place))
+  let holder = await Worker.start(command(kind, place))
   return async () => {
     await holder.hold()
     await waiter.wait()
     // The next holder starts before the pause, while nothing is measured.
-    const next = isKilled ? await Worker.start(command) : holder
+    const next = isKilled ? await Worker.start(command(kind, place)) : holder
     await setTimeout(pauses.pop())
-    if (waiter.hasAnswered) throw new Error('a waiter acquired a lock that was held')
     const from = isKilled ? now() : await holder.release()
     const ended = isKilled ? holder.kill() : undefined
     const held = BigInt(await waiter.answer('held'))
@@ -70,7 +68,7 @@ const own = [
   { name: 'acquireLock', kind: 'own', wait: soon },
   { name: 'acquireLockSync', kind: 'own-sync', wait: soon },
 ]
-const command = { name: 'flock(1)', kind: 'flock', native: 'command', wait: soon }
+const flock = { name: 'flock(1)', kind: 'flock', native: 'command', wait: soon }
 const poller = { name: polling, kind: 'legacy', wait: withinPeriod, share: 0.3 }
 // Its first pause is 1 s. After SIGKILL it waits until the lock is stale, then for its next retry after 3 s or 7 s.
 const proper = { name: 'proper-lockfile, retries: 10, stale: 2000', kind: 'proper', wait: [20, 1000] }
@@ -79,7 +77,7 @@ export const handover = section(
   'from just before the release until the waiter, another process, holds the lock',
   [
     ...own,
-    command,
+    flock,
     { name: 'flock(2), native', kind: 'flock', native: 'call', wait: soon },
     poller,
     { ...proper, share: 0.08 },
@@ -92,7 +90,7 @@ export const killed = section(
     ...own.map(({ name, kind }) => ({
       ...{ name: withoutLegacy(name), kind: `${kind}-without-legacy`, wait: soon },
     })),
-    command,
+    flock,
     poller,
     { ...proper, share: 0.03 },
   ],
@@ -101,8 +99,8 @@ export const killed = section(
 
 /** Starts `processes` processes at the same moment; each acquires `times` times. */
 async function race(directory, processes, times, held) {
-  const command = script('worker', 'own', makePlace(directory))
-  const racers = await Promise.all(Array.from({ length: processes }, () => Worker.start(command)))
+  const racer = command('own', makePlace(directory))
+  const racers = await Promise.all(Array.from({ length: processes }, () => Worker.start(racer)))
   const start = now() + 200_000_000n
   const order = { start: String(start), times, held }
   const answers = await Promise.all(racers.map((racer) => racer.ask('race', order)))
@@ -126,9 +124,9 @@ export async function shares(directory, held, processes, times) {
   const most = (values) => Math.max(...values.map(Number)) / 1e6
   const milliseconds = most(all.map(({ exit }) => exit - start))
   return {
-    name: `held for ${held} ms`,
     'in all ms': milliseconds,
     'us each': (milliseconds * 1000) / all.length,
+    'per second': (all.length * 1000) / milliseconds,
     'longest wait ms': most(all.map(({ asked, enter }) => enter - asked)),
     ...{ largest, smallest, ratio: largest / smallest },
     overlaps: findOverlaps(all).length,
@@ -137,7 +135,9 @@ export async function shares(directory, held, processes, times) {
 
 export async function fairness({ directory }) {
   const [processes, times] = [16, 200]
-  const rows = [await shares(directory, 0, processes, times), await shares(directory, 1, processes, times)]
+  const rows = []
+  for (const held of [0, 1])
+    rows.push({ name: `held for ${held} ms`, ...(await shares(directory, held, processes, times)) })
   const title = `${processes} processes that each acquire ${times} times, asynchronously; shares of the first half`
   return { title, rows }
 }
@@ -160,22 +160,21 @@ export async function wakeups({ directory }) {
 
 /** The cost of `waiters` calls of one process that wait for `paths` paths. */
 export async function crowd(directory, paths, waiters) {
-  const command = script('worker', 'own', makePlace(directory))
-  const [holder, waiter] = [await Worker.start(command), await Worker.start(command)]
+  const place = makePlace(directory)
+  const [holder, waiter] = [
+    await Worker.start(command('own', place)),
+    await Worker.start(command('own', place)),
+  ]
   await holder.ask('holdAll', paths)
-  await waiter.ask('waitAll', { waiters, paths })
-  // Idle threads end within this time.
-  await setTimeout(1000)
-  await asleep(waiter.child.pid)
-  const { settled, ...cost } = await waiter.ask('rest', 5000)
+  const { settled, ...cost } = await waiter.ask('waitAll', { waiters, paths })
   if (settled > 0) throw new Error(`${settled} of ${waiters} calls did not wait for the holder`)
   const from = performance.now()
   await holder.ask('releaseAll')
   // Proves that the calls did wait.
   await waiter.ask('finish')
-  const milliseconds = performance.now() - from
+  const us = (performance.now() - from) * 1000
   await Promise.all([holder.kill(), waiter.kill()])
-  return { ...cost, 'ms until all acquired': milliseconds }
+  return { ...cost, 'us each': us / waiters }
 }
 
 export async function idle({ directory }) {

@@ -4,17 +4,16 @@
 //   release       prints `released NS`, with the moment just before the release
 //   race          acquires `times` times from `start` on, and holds for `held` ms; the moments and the CPU time
 //   holdAll N     holds N locks; `releaseAll` releases them
-//   waitAll       starts calls that wait for N locks; `finish` waits until all have acquired and released
+//   waitAll       the CPU time and the additional threads while calls wait for N locks; `finish` waits for these calls
+//   pair          the mean nanoseconds of an acquire and a release
 //   beside N      the times of a pair, of releaseLock(path) and of isHeld beside N held locks
 //   occupyHeld N, occupyWaiting N  the bytes of each of N held locks, or of each of N waiters of one path
-//   rest MS       the CPU time and the additional threads of the next MS milliseconds
 import { spawnSync } from 'node:child_process'
-import { closeSync, openSync, readdirSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import { subscribe } from 'node:diagnostics_channel'
+import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import Module, { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { measure } from './measure.mjs'
 import { period } from './targets.mjs'
 import { now, print, serve } from './workers.mjs'
@@ -40,8 +39,39 @@ async function connected() {
   return client
 }
 
-/** Each returns a function that acquires, which returns a function that releases. */
+/** The settings of a call without options: mode 0600, and legacy processes may use the file. */
+const DEFAULTS = 0o1600
+
+const facade = () => {
+  const { acquireLockSync } = api()
+  return () => acquireLockSync(place).releaseSync()
+}
+
+/** Each returns a function that acquires, which returns a function that releases. Those of `pair` do both in one. */
 const kinds = {
+  binding() {
+    // The package loads the addon and sets it up.
+    api()
+    const addon = Object.keys(require.cache).find((path) => path.endsWith('.node'))
+    const { acquireSync, releaseByIdSync } = require(addon)
+    return () => releaseByIdSync(acquireSync(place, undefined, undefined, DEFAULTS, 0, 0).id)
+  },
+  /** The facade without the checks for subscribers. */
+  silent() {
+    const load = Module._extensions['.js']
+    Module._extensions['.js'] = (module, path) => {
+      if (path !== require.resolve('reconcile-lock')) return load(module, path)
+      const checks = /channels\(\)\.\w+\.hasSubscribers/g
+      module._compile(readFileSync(path, 'utf8').replace(checks, 'false'), path)
+    }
+    return facade()
+  },
+  unsubscribed: facade,
+  subscribed() {
+    for (const name of ['acquired', 'contended', 'waiting', 'takenover', 'released', 'lost'])
+      subscribe(`reconcile-lock:${name}`, () => {})
+    return facade()
+  },
   own: own('acquireLock', 'release'),
   'own-sync': own('acquireLockSync', 'releaseSync'),
   'own-without-legacy': own('acquireLock', 'release', { legacy: false }),
@@ -103,10 +133,8 @@ const acquire = await kinds[kind]()
 
 /** The bytes of each of the last three quarters; the first quarter brings what is there once. */
 async function occupied(count, occupy) {
-  setFlagsFromString('--expose-gc')
-  const collect = runInNewContext('gc')
   const resident = () => {
-    collect()
+    globalThis.gc()
     return process.memoryUsage.rss()
   }
   await occupy(0, count / 4)
@@ -158,7 +186,7 @@ const orders = {
     for (const lock of held) lock.releaseSync()
     return held.length
   },
-  waitAll({ waiters, paths }) {
+  async waitAll({ waiters, paths }) {
     const { acquireLock } = api()
     const wait = async (number) => {
       const lock = await acquireLock(lockOf(number, paths))
@@ -166,18 +194,15 @@ const orders = {
       await lock.release()
     }
     calls = Array.from({ length: waiters }, (_, number) => wait(number))
-    return calls.length
-  },
-  async rest(milliseconds) {
-    const [threads, before, from] = [countThreads(), process.cpuUsage(), performance.now()]
-    await setTimeout(milliseconds)
+    // Idle threads end within this time.
+    await setTimeout(1000)
+    const [before, from] = [process.cpuUsage(), performance.now()]
+    await setTimeout(5000)
     const { user, system } = process.cpuUsage(before)
-    return {
-      'CPU %': (user + system) / 10 / (performance.now() - from),
-      'threads more': Math.max(threads, countThreads()) - threadsBefore,
-      settled,
-    }
+    const share = (user + system) / 10 / (performance.now() - from)
+    return { 'CPU %': share, 'threads more': countThreads() - threadsBefore, settled }
   },
+  pair: () => measure(acquire, false),
   async beside(count) {
     const { acquireLockSync, releaseLockSync } = api()
     orders.holdAll(count)

@@ -1,6 +1,6 @@
 // The processes that the benchmark starts, their orders, and the clock that all of them share.
 import { spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { on, once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -19,8 +19,9 @@ process.on('exit', () => {
 
 export const makePlace = (parent) => mkdtempSync(join(parent, 'place-'))
 
-/** The command that runs a script of the benchmark. */
-export const script = (name, ...args) => [process.execPath, join(import.meta.dirname, `${name}.mjs`), ...args]
+/** The command that runs a process of the benchmark, which collects garbage before it measures memory. */
+export const command = (...args) => [process.execPath, '--expose-gc', program, ...args]
+const program = join(import.meta.dirname, 'worker.mjs')
 
 /** Prints synchronously, because the event loop may be blocked next. */
 export const print = (line) => writeSync(1, `${line}\n`)
@@ -39,8 +40,7 @@ export function serve(orders) {
 
 /** A process that reads orders as lines, and answers with lines of a word and a value. */
 export class Worker {
-  #answers = []
-  #lines
+  #answers
   #name
 
   constructor([file, ...args]) {
@@ -49,8 +49,7 @@ export class Worker {
     this.child = spawn(file, args, { stdio: ['pipe', 'pipe', 'inherit'] })
     running.add(this)
     this.ended = once(this.child, 'exit').then(() => running.delete(this))
-    this.#lines = createInterface({ input: this.child.stdout })
-    this.#lines.on('line', (line) => this.#answers.push(line))
+    this.#answers = on(createInterface({ input: this.child.stdout }), 'line', { close: ['close'] })
     // A write to a killed process fails; its end is handled elsewhere.
     this.child.stdin.on('error', () => {})
   }
@@ -75,19 +74,10 @@ export class Worker {
     return JSON.parse(await this.answer('done'))
   }
 
-  get hasAnswered() {
-    return this.#answers.length > 0
-  }
-
   /** The value of the next answer, which must begin with `word`. */
   async answer(word) {
-    const late = setTimeout(deadline, 'late', { ref: false })
-    while (!this.hasAnswered) {
-      if (!running.has(this)) throw new Error(`${this.#name} ended without the answer ${word}`)
-      const first = await Promise.race([once(this.#lines, 'line'), this.ended, late])
-      if (first === 'late') throw new Error(`${this.#name}: no answer ${word} in ${deadline} ms`)
-    }
-    const line = this.#answers.shift()
+    const late = setTimeout(deadline, { value: [`nothing in ${deadline} ms`] }, { ref: false })
+    const { value: [line] = ['nothing and ended'] } = await Promise.race([this.#answers.next(), late])
     if (!line.startsWith(`${word} `)) throw new Error(`${this.#name} answered ${line}, not ${word}`)
     return line.slice(word.length + 1)
   }
@@ -132,7 +122,7 @@ function sleeps(pid) {
 }
 
 /** Waits until no thread of a process runs. */
-export async function asleep(pid) {
+async function asleep(pid) {
   for (const end = performance.now() + deadline; !sleeps(pid); await setTimeout(2))
     if (performance.now() > end) throw new Error(`process ${pid} does not go to sleep`)
 }
