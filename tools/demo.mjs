@@ -2,8 +2,9 @@
 // the run after it. The example's own tests check the same.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { setTimeout } from 'node:timers/promises'
 import { prepareExample } from './example.mjs'
 import { build, install } from './steps.mjs'
@@ -25,14 +26,12 @@ function start(name, dir, ...args) {
   const child = spawn(process.execPath, words, { env, stdio: ['ignore', 'pipe', 'pipe'] })
   children.push(child)
   const run = { child, output: '' }
-  for (const stream of [child.stdout, child.stderr])
-    stream.setEncoding('utf8').on('data', (chunk) => {
-      run.output += chunk
-      for (const line of chunk.trimEnd().split('\n')) {
-        // Of the `NODE_DEBUG` output only the wait: the other lines of two processes are unordered.
-        const [, event] = /^RECONCILE-LOCK \d+: (\w+)/.exec(line) ?? []
-        if (event === undefined || event === 'waiting') print(event ? '(waits for the lock)' : line)
-      }
+  for (const input of [child.stdout, child.stderr])
+    createInterface({ input }).on('line', (line) => {
+      run.output += `${line}\n`
+      // Of the `NODE_DEBUG` output only the wait: the other lines of two processes are unordered.
+      const [, event] = /^RECONCILE-LOCK \d+: (\w+)/.exec(line) ?? []
+      if (event === undefined || event === 'waiting') print(event ? '(waits for the lock)' : line)
     })
   run.ended = once(child, 'close').then(([code, signal]) => {
     print(`= ended by ${signal ?? `exit code ${code}`}`)
@@ -61,8 +60,7 @@ const section = (title) => console.log(`\n--- ${title}`)
 
 function dataDirectory(name) {
   const dir = join(example, name)
-  mkdirSync(dir)
-  for (const file of ['bank.csv', 'invoices.csv']) cpSync(join(example, 'data', file), join(dir, file))
+  cpSync(join(example, 'data'), dir, { recursive: true })
   return dir
 }
 
