@@ -10,6 +10,7 @@ export const machine = `Node ${process.versions.node}, ${process.platform} ${pro
  * separated by commas, or `read`, which returns the value or throws.
  */
 export function readOptions(help, known) {
+  let option = ''
   try {
     const options = { 'no-build': { type: 'boolean' }, help: { type: 'boolean' } }
     for (const [name, { type = 'string', default: value }] of Object.entries(known))
@@ -21,15 +22,12 @@ export function readOptions(help, known) {
     }
     for (const [name, { list, read = (value) => value }] of Object.entries(known)) {
       if (values[name] === undefined) continue
-      try {
-        values[name] = list ? namesIn(list, values[name]) : read(values[name])
-      } catch (error) {
-        throw new Error(`--${name} ${values[name]}: ${error.message}`)
-      }
+      option = `--${name} ${values[name]}: `
+      values[name] = list ? namesIn(list, values[name]) : read(values[name])
     }
     return { ...values, built }
   } catch (error) {
-    console.error(`${error.message}\n\n${help}`)
+    console.error(`${option}${error.message}\n\n${help}`)
     return process.exit(2)
   }
 }
