@@ -18,10 +18,6 @@ interface Suite {
   testArguments: { node(file: string, report: string): string[] }
 }
 const { runSuite, testArguments }: Suite = await import(join(root, 'tools/runtimes/suite.mjs'))
-interface Install {
-  runtimesNamed(beginning: string): { name: string }[]
-}
-const { runtimesNamed }: Install = await import(join(root, 'tools/runtimes/install.mjs'))
 interface Names {
   testNames(isWanted?: (needs: object, folder: string) => boolean, missing?: object): string[]
 }
@@ -105,13 +101,6 @@ test('a file that hangs is killed, its test printed', async (t) => {
   assert.equal(failures.length, 1)
   assert.deepEqual(counts, { passed: 0, failed: 1, skipped: 0 })
   assert.match(lines.join('\n'), /SIGKILL.*✔ the first.*epoll_wait/s)
-})
-
-test('a runtime has the name that begins so', () => {
-  const kinds = runtimesNamed('node@2').map(({ name }) => name.split('@')[0])
-  assert.deepEqual([...new Set(kinds)], ['node'])
-  assert.equal(runtimesNamed('bun').length, 1)
-  assert.throws(() => runtimesNamed('dino'), /^Error: one of node@/)
 })
 
 test('testNames leaves out what this machine lacks, and says why', (t) => {

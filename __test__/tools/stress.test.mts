@@ -279,29 +279,6 @@ test('a stress test fails if it skips everything', (t) => {
   assert.match(stdout, /^native on disk: skipped: .*\n\n0 overlaps\n0 passed, 0 failed, 1 skipped$/m)
 })
 
-test('native workers acquire and take over, and do not overlap', (t) => {
-  const tmp = directory(t)
-  const { status, stdout, stderr } = command(tmp, '--seconds', '4')
-  assert.equal(status, 0, stdout + stderr)
-  for (const figure of ['acquisitions', 'kills', 'stops', 'takeovers', 'refused'])
-    assert.match(stdout, new RegExp(`^ +${figure} +[1-9]`, 'm'))
-  assert.match(stdout, /^ +overlaps +none$/m)
-  assert.match(stdout, /^0 overlaps\n1 passed, 0 failed, 0 skipped$/m)
-  assert.deepEqual(readdirSync(tmp), [])
-})
-
-test('each slot has one holder at a time', (t) => {
-  const { status, stdout } = command(directory(t), '--seconds', '4', '--variant', 'slots')
-  assert.equal(status, 0, stdout)
-  assert.match(stdout, /^ +most at once +3$/m)
-})
-
-test('the control finds overlaps of the legacy lock', (t) => {
-  const { status, stdout } = command(directory(t), '--seconds', '3', '--variant', 'control')
-  assert.equal(status, 0, stdout)
-  assert.match(stdout, /^ +overlaps +[\d,]+ legacy-legacy$/m)
-})
-
 test('a filesystem is unmounted or skipped with a reason', (t) => {
   const tmp = directory(t)
   const { status, stdout } = command(tmp, '--seconds', '4', '--on', 'disk,overlayfs,nfs')
