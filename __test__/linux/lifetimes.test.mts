@@ -118,6 +118,16 @@ test(
   }),
 )
 
+test('exit listeners added before the acquire run under it', (t) => {
+  const cwd = directory(t)
+  const body = `
+    process.on('exit', () => console.log(mine.isHeld()))
+    const mine = lock.acquireLockSync(cwd)
+    process.on('exit', () => console.log(mine.isHeld()))`
+  const end = ended(t, cwd, body)
+  assert.deepEqual([end.code, end.stdout, end.stderr], [0, 'true\nfalse\n', ''])
+})
+
 test('later exit listeners find no file and may release', (t) => {
   const cwd = directory(t)
   const body = `
