@@ -257,6 +257,14 @@ test('a mode is refused on Windows', { skip: !isWindows && 'this system has mode
   acquireLockSync({ cwd, mode: 0o600 }).releaseSync()
 })
 
+test('an abort during fn does not end withLock', async (t) => {
+  const cwd = directory(t)
+  const [one, several] = [new AbortController(), new AbortController()]
+  await withLock(() => one.abort(), { cwd, signal: one.signal })
+  await withLock(() => several.abort(), [cwd], { signal: several.signal })
+  assert.ok(one.signal.aborted && several.signal.aborted)
+})
+
 test('withLock rejects if fn is not a function', async () => {
   assert.equal((await rejection(withLock('x' as never))).code, 'ERR_INVALID_ARG_TYPE')
 })
