@@ -121,7 +121,7 @@ impl<P: Platform> PathWaiters<P> {
         }
     }
 
-    /// Removes a waiter that is cancelled. During its attempt it stays for [`CANCEL_GRACE`].
+    /// Removes a waiter that is cancelled. During its attempt it stays, for at most [`CANCEL_GRACE`].
     pub(super) fn cancel(&mut self, id: WaiterId, now: Instant) -> Option<Waiter<P>> {
         if !self.is_attempted_by(id) {
             return self.take(id);
@@ -315,6 +315,10 @@ impl<P: Platform> PathWaiters<P> {
     }
 
     fn attempted(&mut self, outcome: Outcome<P>, now: Now) {
+        if self.waiters.get(self.attempted).is_some_and(|waiter| waiter.is_cancelled) {
+            // Its call waits for this answer, and holds another slot meanwhile.
+            self.waiters.set_deadline(self.attempted, now.time);
+        }
         match outcome {
             Outcome::Over => {
                 self.vacant_since = None;
