@@ -89,7 +89,7 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "busy_is_contention",
         about: "a busy kernel lock is contention, whatever its mode and the record",
         edits: &[(
-            "    if system.try_lock(file, LockMode::Shared).map_err(target.system(\"flock\"))? == TryLock::Acquired {
+            "    if system.try_lock(file, LockMode::Shared).map_err(target.system(\"flock\"))? != TryLock::WouldBlock {
         return Ok(Retry::HeldByInspector.into());
     }",
             "    if stat.links < u64::MAX {
@@ -101,7 +101,7 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "busy_is_classified_by_the_record_alone",
         about: "a busy kernel lock is not tried in shared mode, so a live pid in the record is enough",
         edits: &[(
-            "    if system.try_lock(file, LockMode::Shared).map_err(target.system(\"flock\"))? == TryLock::Acquired {",
+            "    if system.try_lock(file, LockMode::Shared).map_err(target.system(\"flock\"))? != TryLock::WouldBlock {",
             "    if stat.links == u64::MAX {",
         )],
     },
@@ -229,12 +229,20 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "repeated_refusal_believes_the_record",
         about: "a repeated refusal depends on the record alone",
-        edits: &[("        system.unlock(&file);\n        return None;", "        system.unlock(&file);")],
+        edits: &[(
+            "    let classified = classify_busy(system, target, &mut budget, &file, &stat);",
+            "    let exists = |record: &super::record::Record| system.process_exists(record.pid);
+    let classified = super::existing::classify_owner(system, target, &mut budget, &file, &stat, &exists);",
+        )],
     },
     Mutation {
         name: "repeated_refusal_takes_the_exclusive_lock",
         about: "a process that was refused tries the kernel lock in exclusive mode",
-        edits: &[("system.try_lock(&file, LockMode::Shared).ok()?", "system.try_lock(&file, LockMode::Exclusive).ok()?")],
+        edits: &[(
+            "    let classified = classify_busy(system, target, &mut budget, &file, &stat);",
+            "    let _ = system.try_lock(&file, crate::platform::LockMode::Exclusive);
+    let classified = classify_busy(system, target, &mut budget, &file, &stat);",
+        )],
     },
     Mutation {
         name: "file_being_created_locked_by_a_repeated_refusal",

@@ -5,26 +5,25 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::map::HASHER;
-use crate::platform::Os;
+use crate::platform::{Os, System};
 use crate::protocol::error::Error;
 use crate::protocol::target::Target;
-use crate::protocol::{self, Held};
+use crate::protocol::{self, Held, PauseLimit};
+
+type HeldHere = Held<<Os as System>::File>;
 
 /// The hashes of the last refused paths, by one of their bytes. Another path with the same hash costs time alone.
 static LAST: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
 
-/// Attempts to acquire, unless the owner that has refused this process is still there.
-pub(crate) fn attempt<F>(
-    target: &Target,
-    acquire: impl FnOnce() -> Result<Held<F>, Error>,
-) -> Result<Held<F>, Error> {
+/// As [`protocol::acquire_with`], but by fewer system calls if the owner that has refused this process is still there.
+pub(crate) fn acquire(target: &Target, thread: u32, pause_limit: PauseLimit) -> Result<HeldHere, Error> {
     let hash = HASHER.hash_one(target.path.as_os_str());
     let last = &LAST[usize::from(hash.to_ne_bytes()[0])];
     let was_refused = last.load(Relaxed) == hash;
     if was_refused && let Some(refusal) = protocol::still_refused(Os::get(), target) {
         return Err(refusal);
     }
-    let outcome = acquire();
+    let outcome = protocol::acquire_with(Os::get(), target, thread, pause_limit, &mut None);
     let is_refused = matches!(outcome, Err(Error::Contention { .. }));
     if was_refused != is_refused {
         last.store(if is_refused { hash } else { 0 }, Relaxed);

@@ -29,8 +29,8 @@ use napi_derive::napi;
 
 use crate::api;
 use crate::platform::Os;
-use crate::protocol;
 use crate::protocol::target::Target;
+use crate::protocol::{self, PauseLimit};
 use crate::refusals;
 use crate::table::{self, LockId, Owner, PendingWork};
 use crate::wait;
@@ -111,7 +111,7 @@ pub fn acquire_sync<'env>(
         let state = State::of(env)?;
         let State { owner, thread, .. } = *state;
         if timeout.is_zero() {
-            let held = refusals::attempt(&target, || protocol::acquire(Os::get(), &target, thread));
+            let held = refusals::acquire(&target, thread, PauseLimit::Bounded);
             let acquired = held.and_then(|held| Acquired::add(owner, held, target, false));
             return state.create.returned(env, acquired.map(Value::Lock), true);
         }

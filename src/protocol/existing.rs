@@ -100,7 +100,7 @@ pub(super) fn classify<S: System>(
     Ok(Classified { verdict, record, bytes })
 }
 
-/// Classifies a busy kernel lock: that of an inspector, or of an owner.
+/// Classifies a kernel lock that may be busy: that of an inspector, or of an owner.
 pub(super) fn classify_busy<S: System>(
     system: &S,
     target: &Target,
@@ -109,7 +109,7 @@ pub(super) fn classify_busy<S: System>(
     stat: &Stat,
 ) -> Result<AttemptError, Error> {
     // An inspector holds the lock in shared mode, so a shared lock succeeds.
-    if system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? == TryLock::Acquired {
+    if system.try_lock(file, LockMode::Shared).map_err(target.system("flock"))? != TryLock::WouldBlock {
         return Ok(Retry::HeldByInspector.into());
     }
     classify_owner(system, target, budget, file, stat, &|record| system.process_exists(record.pid))

@@ -2,11 +2,10 @@
 #![forbid(unsafe_code)]
 
 use super::error::Error;
-use super::existing::{classify_owner, open_existing};
-use super::record::Record;
-use super::retry::{AttemptError, RetryBudget};
+use super::existing::{classify_busy, open_existing};
+use super::retry::{AttemptError, Refusal, RetryBudget};
 use super::target::Target;
-use crate::platform::{Access, LockMode, System, TryLock};
+use crate::platform::{Access, System};
 
 /// The refusal of a lock that an owner holds, as [`acquire`](super::acquire()) reports it, by half of the operations. Like
 /// an inspector it tries the kernel lock in shared mode. `None`: `acquire` has to decide.
@@ -17,13 +16,10 @@ pub fn still_refused<S: System>(system: &S, target: &Target) -> Option<Error> {
     if stat.size == 0 {
         return None;
     }
-    if system.try_lock(&file, LockMode::Shared).ok()? != TryLock::WouldBlock {
-        system.unlock(&file);
-        return None;
+    let classified = classify_busy(system, target, &mut budget, &file, &stat);
+    if let Ok(AttemptError::Refused(Refusal { holder, reason })) = classified {
+        return Some(target.contention(holder, reason));
     }
-    let exists = |record: &Record| system.process_exists(record.pid);
-    match classify_owner(system, target, &mut budget, &file, &stat, &exists) {
-        Ok(AttemptError::Refused(refusal)) => Some(target.contention(refusal.holder, refusal.reason)),
-        _ => None,
-    }
+    system.unlock(&file);
+    None
 }

@@ -38,7 +38,7 @@ pub(crate) fn acquire(
     let mut refusals = Refusals { last: None, slots: slots.len() };
     for target in slots {
         let outcome = if timeout.is_zero() {
-            refusals::attempt(target, || protocol::acquire(Os::get(), target, thread))
+            refusals::acquire(target, thread, PauseLimit::Bounded)
         } else {
             first_attempt(target, thread, timeout.saturating_sub(started.elapsed()))
         };
@@ -161,7 +161,7 @@ pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Resul
     let outcome = if others_wait {
         Err(behind_others(os, target))
     } else {
-        refusals::attempt(target, || protocol::acquire_with(os, target, thread, pause_limit, &mut None))
+        refusals::acquire(target, thread, pause_limit)
     };
     match outcome {
         Err(Error::System { source, .. }) if !timeout.is_zero() && is_shortage(&source) => {

@@ -27,9 +27,17 @@ fn a_refusal_is_not_repeated_without_an_owner() {
     assert!(still_refused(&one, &target()).is_none());
     world.put(LEGACY_DEAD, 60_000);
     assert!(still_refused(&one, &target()).is_none());
-    world.without_kernel_locks();
-    assert!(still_refused(&one, &target()).is_none());
     assert!(!world.calls().contains(&"create"));
+}
+
+#[test]
+fn a_refusal_is_not_repeated_without_kernel_locks() {
+    let world = World::new();
+    let (one, two) = (world.process(1), world.process(2));
+    world.without_kernel_locks();
+    acquire_and_forget(&two);
+    assert!(still_refused(&one, &target()).is_none());
+    assert!(is_contention(acquire(&one, &target(), 0), Some(2)));
 }
 
 #[test]
