@@ -10,13 +10,15 @@ use crate::protocol::error::Error;
 use crate::protocol::target::Target;
 use crate::protocol::{self, Held, PauseLimit};
 
-type HeldHere = Held<<Os as System>::File>;
-
 /// The hashes of the last refused paths, by one of their bytes. Another path with the same hash costs time alone.
 static LAST: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
 
 /// As [`protocol::acquire_with`], but by fewer system calls if the owner that has refused this process is still there.
-pub(crate) fn acquire(target: &Target, thread: u32, pause_limit: PauseLimit) -> Result<HeldHere, Error> {
+pub(crate) fn acquire(
+    target: &Target,
+    thread: u32,
+    pause_limit: PauseLimit,
+) -> Result<Held<<Os as System>::File>, Error> {
     let hash = HASHER.hash_one(target.path.as_os_str());
     let last = &LAST[usize::from(hash.to_ne_bytes()[0])];
     let was_refused = last.load(Relaxed) == hash;

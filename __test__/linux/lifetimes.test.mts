@@ -100,23 +100,29 @@ for (const [how, body, code] of [
 }
 
 const noFrozenProcess: KnownFailure = { runtime: 'deno', why: 'Deno itself changes the process when it ends' }
-test(
-  'locks work in a frozen process',
-  knownFailure(noFrozenProcess, (t) => {
-    const cwd = directory(t)
-    const body = `
-      Object.freeze(process)
-      lock.acquireLockSync(cwd).releaseSync()
-      lock.acquireLock(cwd).then(async (first) => {
-        await first.release()
-        const second = lock.acquireLockSync(cwd)
-        console.log(second.isHeld())
-      })`
-    const end = ended(t, cwd, body)
-    assert.deepEqual([end.code, end.stdout, end.stderr], [0, 'true\n', ''])
-    assert.deepEqual(readdirSync(cwd), [])
-  }),
-)
+for (const [when, early] of [
+  ['before the first acquire', ''],
+  ['while a lock is held', "const early = lock.acquireLockSync({ cwd, file: 'early.lock' })"],
+] as const)
+  test(
+    `locks work in a process that is frozen ${when}`,
+    knownFailure(noFrozenProcess, (t) => {
+      const cwd = directory(t)
+      const body = `
+        ${early}
+        Object.freeze(process)
+        ${early && 'early.releaseSync()'}
+        lock.acquireLockSync(cwd).releaseSync()
+        lock.acquireLock(cwd).then(async (first) => {
+          await first.release()
+          const second = lock.acquireLockSync(cwd)
+          console.log(second.isHeld())
+        })`
+      const end = ended(t, cwd, body)
+      assert.deepEqual([end.code, end.stdout, end.stderr], [0, 'true\n', ''])
+      assert.deepEqual(readdirSync(cwd), [])
+    }),
+  )
 
 test('exit listeners added before the acquire run under it', (t) => {
   const cwd = directory(t)
