@@ -88,7 +88,12 @@ export async function cannotAttach(): Promise<string | false> {
   }
 }
 
-/** Attaches strace to a running process; returns a function that detaches it. */
+/**
+ * Attaches strace to a running process; returns a function that detaches it.
+ *
+ * The process must not exit meanwhile: strace would wait for its main thread, which waits for the other threads that
+ * strace has stopped.
+ */
 export async function attach(
   pid: number | undefined,
   options: string[],
