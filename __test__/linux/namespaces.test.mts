@@ -187,3 +187,26 @@ for (const [what, within] of [
     assert.deepEqual(seen, { pid, state: 'held', refused: [refused, refused] })
     assert.match(reason, new RegExp(`^process ${pid} on .* has held it`))
   })
+
+/** Its clock since boot is 100,000 s ahead. */
+const OTHER_TIME = ['unshare', '--time', '--boottime', '100000', '--fork', '--kill-child']
+const cannotUnshareTime = spawnSync(OTHER_TIME[0] ?? '', [...OTHER_TIME.slice(1), 'true']).status !== 0
+
+for (const [what, [holds, asks]] of [
+  ['inside', [OTHER_TIME, []]],
+  ['outside', [[], OTHER_TIME]],
+] as const)
+  test(`another time namespace proves no death: holder ${what}`, {
+    skip: skip || traceless || (cannotUnshareTime && 'no time namespace can be made here'),
+  }, async (t) => {
+    const cwd = directory(t)
+    const [holder, asker] = [holds, asks].map(
+      (within) => new Peer(t, { within: [...within, ...WITHOUT_KERNEL_LOCKS] }),
+    )
+    assert.ok(holder && asker)
+    assert.equal((await holder.acquire(cwd)).ok, true)
+    const { pid } = readRecord(resolveLockPath(cwd))
+    await assertHeld(asker, cwd, Number(pid))
+    await assertHeld(holder, cwd, Number(pid))
+    await assertReleased(holder, cwd)
+  })
