@@ -52,7 +52,7 @@ pub(super) fn without_record(owner: Option<u32>) -> String {
 }
 
 /// Describes a holder: a sentence without its full stop.
-pub(super) fn describe(holder: &Holder) -> String {
+pub(crate) fn describe(holder: &Holder) -> String {
     let at = UNIX_EPOCH.checked_add(Duration::from_millis(holder.created_at.min(MAX_TIME)));
     let since = at.map(|at| format!(" since {}", humantime::format_rfc3339_millis(at)));
     let host = holder.host.as_ref().map(|host| format!(" on {host}"));

@@ -13,6 +13,7 @@ use super::service::{cancel, service, start};
 use crate::platform::{Os, QueueTicket, System, is_shortage};
 use crate::pool;
 use crate::protocol::error::Error;
+use crate::protocol::holder::describe;
 use crate::protocol::target::Target;
 use crate::protocol::{self, CREATION_GRACE, LockState, LockStatus, PauseLimit};
 use crate::refusals;
@@ -174,8 +175,11 @@ pub(crate) fn try_once(target: &Target, thread: u32, timeout: Duration) -> Resul
 /// The refusal of a call that queues behind the waiters that exist.
 pub(super) fn behind_others(os: &Os, target: &Target) -> Error {
     let (holder, reason) = match protocol::inspect(os, target) {
-        Ok(LockStatus { state: LockState::Held, holder: None, reason, .. }) => (None, Some(reason)),
-        Ok(LockStatus { state: LockState::Held, holder, .. }) => (holder, None),
+        Ok(LockStatus { state: LockState::Held, holder, reason, .. }) => {
+            // The sentence of a status describes a holder that runs; an error has no reason then.
+            let runs = holder.as_ref().is_some_and(|holder| reason.starts_with(&describe(holder)));
+            (holder, (!runs).then_some(reason))
+        }
         Ok(_) => (None, Some("other waiters are ahead".to_owned())),
         Err(error) => return error,
     };

@@ -88,6 +88,11 @@ fn a_call_behind_others_reports_the_state_of_the_lock() {
     assert_eq!(reason(), "other waiters are ahead");
     std::fs::write(&target.path, "").expect("written");
     assert_eq!(reason(), "a process is creating it right now");
+    let elsewhere = r#"{"pid":7,"createdAt":8,"host":"other","bootId":"another","fs":"shared","v":1}"#;
+    std::fs::write(&target.path, elsewhere).expect("written");
+    let refusal = behind_others(Os::get(), &target);
+    assert_eq!(refusal.holder().map(|holder| holder.pid), Some(7));
+    assert!(refusal.reason().is_some_and(|reason| reason.contains("break the lock with force")));
     std::fs::remove_file(&target.path).expect("removed");
     let held = hold(&target);
     let refusal = behind_others(Os::get(), &target);
