@@ -22,7 +22,11 @@ pub(crate) fn acquire(
     let hash = HASHER.hash_one(target.path.as_os_str());
     let last = &LAST[usize::from(hash.to_ne_bytes()[0])];
     let was_refused = last.load(Relaxed) == hash;
-    if was_refused && let Some(refusal) = protocol::still_refused(Os::get(), target) {
+    // A reader inspects the path, and distinguishes more holders.
+    if was_refused
+        && !target.shared
+        && let Some(refusal) = protocol::still_refused(Os::get(), target)
+    {
         return Err(refusal);
     }
     let outcome = protocol::acquire_with(Os::get(), target, thread, pause_limit, &mut None);

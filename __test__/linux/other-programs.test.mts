@@ -4,9 +4,9 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { type TestContext, test } from 'node:test'
-import { acquireLock, breakLock, inspectLockSync, resolveLockPath } from 'reconcile-lock'
+import { acquireLock, acquireLockSync, breakLock, inspectLockSync, resolveLockPath } from 'reconcile-lock'
 import { cli } from '../support/cli.mjs'
-import { directory } from '../support/directory.mjs'
+import { directory, leave, readRecord, rejection } from '../support/directory.mjs'
 
 /** Starts `flock FILE`, which creates a missing file, and waits until it holds the lock. */
 async function flock(t: TestContext, path: string) {
@@ -48,3 +48,16 @@ for (const [what, content] of [
     await (await waiting).release()
   })
 }
+
+test('a reader is refused for the same reason again', async (t) => {
+  const cwd = directory(t)
+  const own = acquireLockSync(cwd)
+  // Another process has the pid of the holder now, whose child keeps the kernel lock.
+  const record = { ...readRecord(own.path), startTime: 1 }
+  own.releaseSync()
+  const child = await flock(t, leave(cwd, record))
+  const read = async () => acquireLockSync({ cwd, shared: true, legacy: false })
+  const [first, second] = [await rejection(read()), await rejection(read())]
+  assert.match(String(first.reason), new RegExp(`^process ${child.pid} holds the kernel lock`))
+  assert.deepEqual({ ...second }, { ...first })
+})
