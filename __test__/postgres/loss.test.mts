@@ -9,6 +9,7 @@ import pg from 'pg'
 import type { WaitStatus } from 'reconcile-lock'
 import { type PostgresLock, type PostgresLocks, postgresLocks } from 'reconcile-lock/postgres'
 import { rejection } from '../support/directory.mjs'
+import { knownFailure } from '../support/known-failure.mjs'
 import { DEADLINE, sleep, until } from '../support/time.mjs'
 import { BackendProcess } from './backend.mjs'
 import { watched } from './client.mjs'
@@ -435,6 +436,18 @@ for (const [what, program] of [
     const [row] = await superuser(`SELECT released_at FROM reconcile_lock WHERE name = 'alive'`)
     assert.ok(row?.released_at, 'it was released, not dropped')
   })
+
+const noFrozenProcess = { runtime: 'deno', why: 'Deno itself changes the process when it ends' } as const
+test(
+  'a lock works in a frozen process',
+  knownFailure(noFrozenProcess, () => {
+    const text = `const { postgresLocks } = require('reconcile-lock/postgres')
+      const locks = postgresLocks({ connectionString: ${JSON.stringify(postgres.url())} })
+      Object.freeze(process)
+      locks.acquireLock('frozen').then((lock) => lock.release())`
+    execFileSync(process.execPath, ['-e', text], { cwd: import.meta.dirname, timeout: DEADLINE })
+  }),
+)
 
 test('a long session timeout leaves no minute without traffic', () => {
   const text = `const timers = require('node:timers')

@@ -18,13 +18,18 @@ function releaseAll(): void {
 
 /** A process that has nothing left to do releases its locks; after any other end, the server does. */
 export function track(lock: HeldLock): void {
-  if (heldLocks.size === 0) process.on('beforeExit', releaseAll)
   heldLocks.add(lock)
+  // A frozen process throws. The server then releases the locks, as after any other end.
+  try {
+    if (heldLocks.size === 1) process.on('beforeExit', releaseAll)
+  } catch {}
 }
 
 export function untrack(lock: HeldLock): void {
   heldLocks.delete(lock)
-  if (heldLocks.size === 0) process.removeListener('beforeExit', releaseAll)
+  try {
+    if (heldLocks.size === 0) process.removeListener('beforeExit', releaseAll)
+  } catch {}
 }
 
 /** The lock with this name from this pool of sessions: one that is held before one that is lost or being released. */
