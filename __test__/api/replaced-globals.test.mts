@@ -63,3 +63,33 @@ test('errors are the same without the global process', async (t) => {
   assert.deepEqual([refused.code, lock.isHeld()], ['E_LOCK_CONTENTION', true])
   assert.equal((await rejection(acquireLock(join(cwd, 'none')))).code, 'ENOENT')
 })
+
+test(
+  'a failed release is a warning without the global process',
+  knownFailure(noDeletion, async (t) => {
+    const cwd = directory(t)
+    const warnings: unknown[] = []
+    const emitWarning = (warning: { code: string }) => warnings.push(warning.code)
+    replace(t, process, { emitWarning })
+    replace(t, globalThis, { process: undefined })
+    const failure = new Error('of fn')
+    const work = ({ path }: { path: string }) => {
+      rmSync(path)
+      throw failure
+    }
+    assert.equal(await rejection(withLock(work, cwd)), failure)
+    assert.deepEqual(warnings, ['E_LOCK_LOST'])
+  }),
+)
+
+test('a refusal is the same if Error is frozen', async (t) => {
+  const cwd = directory(t)
+  using lock = acquireLockSync(cwd)
+  const original = Object.getOwnPropertyDescriptor(Error, 'stackTraceLimit') as PropertyDescriptor
+  t.after(() => Object.defineProperty(Error, 'stackTraceLimit', original))
+  Object.defineProperty(Error, 'stackTraceLimit', { ...original, writable: false })
+  for (const timeout of [0, 20]) {
+    const refused = await rejection(acquireLock({ cwd, timeout }))
+    assert.deepEqual([refused.code, lock.isHeld()], ['E_LOCK_CONTENTION', true])
+  }
+})
