@@ -98,6 +98,13 @@ fn a_call_behind_others_reports_the_state_of_the_lock() {
     let refusal = behind_others(Os::get(), &target);
     assert!(refusal.holder().is_some() && refusal.reason().is_none(), "{refusal:?}");
     release(held);
+    let reader = hold(&Target { shared: true, ..target.clone() });
+    let owner = protocol::acquire_path(Os::get(), &target, 0, protocol::PauseLimit::default(), &mut None)
+        .expect("acquired");
+    let refusal = behind_others(Os::get(), &target);
+    assert!(refusal.holder().is_some() && refusal.reason().is_none(), "it waits for readers: {refusal:?}");
+    release(owner);
+    release(reader);
 }
 
 #[test]
