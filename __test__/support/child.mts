@@ -57,7 +57,11 @@ export class Peer {
       stdio: ['inherit', 'inherit', stderr, 'ipc'],
       ...(uid === undefined ? {} : { uid, gid }),
     })
-    t.after(() => this.child.kill('SIGKILL'))
+    t.after(() => {
+      this.child.kill('SIGKILL')
+      // A process behind `within` can survive that, and ends with its channel.
+      if (this.child.connected) this.child.disconnect()
+    })
   }
 
   async ask(command: Command): Promise<Answer> {
