@@ -247,6 +247,7 @@ fn dispatch(watcher: &Watcher, batch: Batch) {
 /// Runs jobs, each with the jobs of its path that follow immediately.
 #[inline(never)]
 pub(super) fn run(watcher: &Watcher, batch: Batch) {
+    let is_alone = batch.len() == 1;
     for (path, job) in batch {
         let mut next = Some(job);
         while let Some(job) = next {
@@ -256,6 +257,11 @@ pub(super) fn run(watcher: &Watcher, batch: Batch) {
             next = service.paths.on_done(&path, done, now);
             let moment = service.paths.next(&path);
             service.wake_for(moment);
+            drop(service);
+            // A take-over pauses, and the other paths of the batch would wait for it.
+            if !is_alone && let Some(job) = next.take() {
+                dispatch(watcher, vec![(path.clone(), job)]);
+            }
         }
     }
 }
