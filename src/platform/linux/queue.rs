@@ -46,8 +46,8 @@ pub(crate) struct QueueTicket {
     /// 0 or 1, added to the arrival: a byte that changes shows that its waiter is not stopped.
     parity: i64,
     path: PathBuf,
-    /// The byte of a waiter that was passed over, because it did not move.
-    passed: Option<i64>,
+    /// The bytes of waiters that were passed over, because they did not move.
+    passed: Vec<i64>,
 }
 
 /// The bytes of the waiters that this process has passed over, by the path of the lock.
@@ -55,6 +55,10 @@ static PASSED_OVER: Mutex<Vec<(PathBuf, i64)>> = Mutex::new(Vec::new());
 
 fn passed_over() -> MutexGuard<'static, Vec<(PathBuf, i64)>> {
     PASSED_OVER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn passed_at(passed: &[(PathBuf, i64)], path: &Path) -> Vec<i64> {
+    passed.iter().filter(|(known, _)| known == path).map(|(_, byte)| *byte).collect()
 }
 
 impl QueueTicket {
@@ -65,7 +69,7 @@ impl QueueTicket {
         // A network filesystem would send each lock to its server.
         let is_local = is_local(&directory);
         let lane = lane(path.file_name()?.as_encoded_bytes()) * LANE;
-        let passed = passed_over().iter().find(|(known, _)| known == path).map(|(_, passed)| *passed);
+        let passed = passed_at(&passed_over(), path);
         let path = path.to_owned();
         is_local.then_some(Self { directory, lane, arrival: None, parity: 0, path, passed })
     }
@@ -101,12 +105,12 @@ impl QueueTicket {
         }
     }
 
-    /// Whether no earlier waiter is in the queue, except one that was passed over.
+    /// Whether no earlier waiter is in the queue, except those that were passed over.
     pub(crate) fn is_first(&self) -> bool {
-        self.arrival.is_none_or(|Arrival(mine)| self.other_before(mine).is_none())
+        self.arrival.is_none_or(|Arrival(mine)| self.other_in(0, mine).is_none())
     }
 
-    /// How many earlier waiters are in the queue, except one that was passed over, counted up to `most`.
+    /// How many earlier waiters are in the queue, except those that were passed over, counted up to `most`.
     pub(crate) fn ahead(&self, most: u32) -> u32 {
         self.arrival.map_or(0, |Arrival(mine)| self.count(0, mine, most))
     }
@@ -115,35 +119,34 @@ impl QueueTicket {
         // The kernel finds one of them, not the first.
         let Some(found) = self.locked_byte(start, end).filter(|_| most > 0) else { return 0 };
         let arrival = found & !1;
-        let counted = u32::from(self.passed != Some(found));
+        let counted = u32::from(!self.passed.contains(&found));
         let counted = counted + self.count(start, arrival, most - counted);
         counted + self.count(arrival + 2, end, most - counted)
     }
 
-    /// Whether another waiter is in the queue, except one that was passed over.
+    /// Whether another waiter is in the queue, except those that were passed over.
     pub(crate) fn has_others(&self) -> bool {
-        self.other_before(LANE).is_some()
+        self.other_in(0, LANE).is_some()
     }
 
-    /// Passes over the first waiter until it moves.
+    /// Passes over an earlier waiter until it moves.
     pub(crate) fn pass_over(&mut self) {
-        let Some(other) = self.arrival.and_then(|Arrival(mine)| self.other_before(mine)) else { return };
-        self.passed = Some(other);
+        let Some(other) = self.arrival.and_then(|Arrival(mine)| self.other_in(0, mine)) else { return };
         let mut passed = passed_over();
-        passed.retain(|(known, _)| *known != self.path);
         if passed.len() >= MAX_PASSED {
-            passed.clear();
+            passed.remove(0);
         }
         passed.push((self.path.clone(), other));
+        self.passed = passed_at(&passed, &self.path);
     }
 
-    /// The byte of another waiter before `end`, except one that was passed over.
-    fn other_before(&self, end: i64) -> Option<i64> {
-        let first = self.locked_byte(0, end)?;
-        if self.passed != Some(first) {
-            return Some(first);
+    /// The byte of another waiter in this range, except those that were passed over.
+    fn other_in(&self, start: i64, end: i64) -> Option<i64> {
+        let found = self.locked_byte(start, end)?;
+        if !self.passed.contains(&found) {
+            return Some(found);
         }
-        self.locked_byte(0, first).or_else(|| self.locked_byte(first + 1, end))
+        self.other_in(start, found).or_else(|| self.other_in(found + 1, end))
     }
 
     /// The byte that another waiter has locked in this range.
@@ -260,6 +263,24 @@ mod tests {
     }
 
     #[test]
+    fn each_stopped_waiter_is_passed_over_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("l");
+        let mut stopped = [4, 2, 6].map(|arrival| ticket(&path, arrival));
+        let mut other = ticket(&path, 8);
+        for _ in &stopped {
+            assert!(!is_first(&other) && !other.is_first());
+            other.pass_over();
+        }
+        assert!(is_first(&other) && other.is_first() && !other.has_others());
+        other.leave();
+        let newcomer = QueueTicket::at(&path).expect("a local directory");
+        assert!(!newcomer.has_others(), "the whole process passes them over");
+        stopped[1].move_on();
+        assert!(newcomer.has_others());
+    }
+
+    #[test]
     fn a_lock_on_the_whole_directory_delays_no_waiter() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("l");
@@ -281,11 +302,11 @@ mod tests {
             assert_eq!(ticket.ahead(16), 0, "{length} bytes");
             assert!(is_first(&ticket) && !ticket.has_others(), "{length} bytes");
         }
-        ticket.passed = Some(1);
+        ticket.passed = vec![1];
         assert_eq!(ticket.ahead(16), 0);
         assert!(is_first(&ticket) && !ticket.has_others());
         ticket.pass_over();
-        assert_eq!(ticket.passed, Some(1), "there is no waiter to pass over");
+        assert_eq!(ticket.passed, [1], "there is no waiter to pass over");
     }
 
     #[test]
