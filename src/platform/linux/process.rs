@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::sync::OnceLock;
 
 use crate::platform::types::{FileId, ProcessDetails, ProcessIdentity, ProcessState};
 use crate::platform::unix::process::{self as unix, process_exists};
@@ -13,7 +12,7 @@ pub(in crate::platform) fn identity() -> ProcessIdentity {
     let boot = read("/proc/sys/kernel/random/boot_id", 64, u64::MAX);
     ProcessIdentity {
         pid: std::process::id(),
-        start: own_stat().and_then(|stat| stat.start),
+        start: own_stat().map(|stat| stat.start).filter(|_| !is_in_time_namespace()),
         boot: Some(String::from_utf8_lossy(&boot).trim().to_owned()).filter(|id| !id.is_empty()),
         pid_namespace: fs::metadata("/proc/self/ns/pid").ok().map(|namespace| namespace.ino()),
         host: unix::host(),
@@ -33,7 +32,7 @@ pub(in crate::platform) fn state(pid: u32) -> ProcessState {
     };
     match stat {
         Some(stat) if stat.is_zombie() => ProcessState::Zombie,
-        Some(stat) => ProcessState::Alive { start: stat.start },
+        Some(stat) => ProcessState::Alive { start: Some(stat.start) },
         // It ended between the two reads, or `/proc` hides it (`hidepid`) or has other pids.
         None if process_exists(pid) => ProcessState::Alive { start: None },
         None => ProcessState::Dead,
@@ -118,8 +117,7 @@ fn flock_owner(line: &str, id: FileId, mode: &str) -> Option<u32> {
 struct ProcStat {
     state: u8,
     threads: u64,
-    /// Known if other processes read the same number.
-    start: Option<u64>,
+    start: u64,
 }
 
 impl ProcStat {
@@ -137,24 +135,19 @@ impl ProcStat {
         Some(Self {
             state: *fields.next()?.as_bytes().first()?,
             threads: fields.nth(16)?.parse().ok()?,
-            start: fields.nth(1)?.parse().ok().filter(|_| has_boot_time()),
+            start: fields.nth(1)?.parse().ok()?,
         })
     }
 }
 
-/// Whether a time since boot is that of other processes: a time namespace adds an offset (`time_namespaces(7)`).
-fn has_boot_time() -> bool {
-    static HAS: OnceLock<bool> = OnceLock::new();
-    *HAS.get_or_init(|| {
-        // A kernel without time namespaces has no such file.
-        let offsets = read("/proc/self/timens_offsets", 1 << 7, u64::MAX);
-        let boot = offsets.rsplit(u8::is_ascii_lowercase).next().unwrap_or_default();
-        !boot.iter().any(|byte| matches!(byte, b'1'..=b'9'))
-    })
-}
-
 fn stat(path: &str) -> Option<ProcStat> {
     ProcStat::parse(&read(path, 1 << 9, u64::MAX))
+}
+
+/// Whether `/proc` shows other start times to this process than to others (`time_namespaces(7)`).
+fn is_in_time_namespace() -> bool {
+    let offsets = read("/proc/self/timens_offsets", 1 << 7, u64::MAX);
+    offsets.iter().any(|byte| matches!(byte, b'1'..=b'9'))
 }
 
 /// By the file of the main thread: qemu makes up `/proc/self/stat`, with another start time than other processes read.
@@ -175,7 +168,7 @@ mod tests {
         let text = format!("7 (a) Z 0 (b) R {TAIL}");
         assert_eq!(
             ProcStat::parse(text.as_bytes()),
-            Some(ProcStat { state: b'R', threads: 9, start: Some(123_456) })
+            Some(ProcStat { state: b'R', threads: 9, start: 123_456 })
         );
         assert_eq!(ProcStat::parse(b"7 (\xff\xfe) R 1"), None);
         assert_eq!(ProcStat::parse(b""), None);
@@ -204,7 +197,7 @@ mod tests {
 
     #[test]
     fn zombie_with_threads_is_alive() {
-        let stat = |state, threads| ProcStat { state, threads, start: None };
+        let stat = |state, threads| ProcStat { state, threads, start: 1 };
         assert!(stat(b'Z', 1).is_zombie() && stat(b'X', 0).is_zombie());
         assert!(!stat(b'Z', 2).is_zombie() && !stat(b'S', 1).is_zombie());
     }
@@ -221,7 +214,7 @@ mod tests {
         let ProcessIdentity { pid, start, .. } = identity();
         let read = std::process::Command::new("cat").arg(format!("/proc/{pid}/stat")).output();
         let stat = ProcStat::parse(&read.expect("cat runs").stdout);
-        assert_eq!(stat.and_then(|stat| stat.start), start);
+        assert_eq!(stat.map(|stat| stat.start), start);
     }
 
     #[test]

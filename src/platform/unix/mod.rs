@@ -255,7 +255,13 @@ impl System for Os {
     }
 
     fn process(&self, pid: u32) -> ProcessState {
-        own::state(pid)
+        match own::state(pid) {
+            // A process without a start time of its own reads none that others know.
+            ProcessState::Alive { .. } if self.identity.start.is_none() => {
+                ProcessState::Alive { start: None }
+            }
+            state => state,
+        }
     }
 
     fn identity(&self) -> &ProcessIdentity {
