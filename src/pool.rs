@@ -29,14 +29,11 @@ const STACK: usize = 256 * 1024;
 
 pub(crate) type Work = Box<dyn FnOnce() + Send>;
 
-struct Task {
-    work: Work,
-    /// A call of the program waits for it.
-    is_call: bool,
-}
-
 struct Queue {
-    waiting: VecDeque<Task>,
+    /// Work of waiters, and work that a call of the program waits for.
+    waiting: [VecDeque<Work>; 2],
+    /// Which of them is next, if there is such work.
+    turn: bool,
     /// How many threads have no work.
     idle: usize,
     /// How many of them poll for it.
@@ -49,14 +46,7 @@ struct Queue {
     has_reserve: bool,
 }
 
-static QUEUE: Mutex<Queue> = Mutex::new(Queue {
-    waiting: VecDeque::new(),
-    idle: 0,
-    polling: 0,
-    threads: 0,
-    done: 0,
-    has_reserve: false,
-});
+static QUEUE: Mutex<Queue> = Mutex::new(Queue::new());
 static WORK_READY: Condvar = Condvar::new();
 
 /// Whether work waits, for threads that poll without the mutex. Set under it.
@@ -90,37 +80,37 @@ enum Progress<T> {
 pub(crate) fn submit<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Job<thread::Result<T>> {
     let slot = Arc::new(Slot { is_done: AtomicBool::new(false), progress: Mutex::new(Progress::Running) });
     let job = Job { slot: Arc::clone(&slot), submitted: Instant::now() };
-    enqueue(Task { work: Box::new(move || slot.finish(catch_panic(work))), is_call: true });
+    enqueue(Box::new(move || slot.finish(catch_panic(work))), true);
     job
 }
 
 /// Hands `work` to a thread that does it as soon as fewer than [`LIMIT`] others work or all of those hang; or does it here
 /// if the system refuses one.
 pub(crate) fn submit_detached(work: Work) {
-    enqueue(Task { work, is_call: false });
+    enqueue(work, false);
 }
 
-fn enqueue(task: Task) {
+fn enqueue(work: Work, is_call: bool) {
     let mut queue = locked(&QUEUE);
-    if queue.idle <= queue.waiting.len() {
+    if queue.idle <= queue.len() {
         let is_full = queue.threads >= LIMIT;
         if !(is_full && queue.has_reserve) && queue.add_thread(is_full).is_err() && queue.threads == 0 {
             drop(queue);
-            return (task.work)();
+            return work();
         }
     }
-    queue.waiting.push_back(task);
+    queue.waiting[usize::from(is_call)].push_back(work);
     notify(queue);
 }
 
 /// Hands `work` that sleeps to a thread that begins immediately, and returns whether there is one.
 pub(crate) fn submit_at_once(work: impl FnOnce(Asleep) + Send + 'static) -> bool {
     let mut queue = locked(&QUEUE);
-    if queue.idle <= queue.waiting.len() && (queue.threads >= LIMIT || queue.add_thread(false).is_err()) {
+    if queue.idle <= queue.len() && (queue.threads >= LIMIT || queue.add_thread(false).is_err()) {
         return false;
     }
     queue.threads -= 1;
-    queue.waiting.push_front(Task { work: Box::new(move || work(Asleep(()))), is_call: false });
+    queue.waiting[0].push_front(Box::new(move || work(Asleep(()))));
     notify(queue);
     true
 }
@@ -128,7 +118,7 @@ pub(crate) fn submit_at_once(work: impl FnOnce(Asleep) + Send + 'static) -> bool
 /// Wakes a thread for new work, unless one polls for it.
 fn notify(queue: MutexGuard<'_, Queue>) {
     HAS_WORK.store(true, Ordering::Release);
-    let is_polled = queue.polling >= queue.waiting.len();
+    let is_polled = queue.polling >= queue.len();
     drop(queue);
     if !is_polled {
         WORK_READY.notify_one();
@@ -150,6 +140,29 @@ impl Drop for Asleep {
 }
 
 impl Queue {
+    const fn new() -> Self {
+        Self {
+            waiting: [VecDeque::new(), VecDeque::new()],
+            turn: false,
+            idle: 0,
+            polling: 0,
+            threads: 0,
+            done: 0,
+            has_reserve: false,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.waiting.iter().map(VecDeque::len).sum()
+    }
+
+    /// The next work, and whether a call waits for it. In turn, because there can be very much of either kind.
+    fn next(&mut self) -> Option<(Work, bool)> {
+        self.turn = !self.turn;
+        let is_call = self.turn != self.waiting[usize::from(self.turn)].is_empty();
+        Some((self.waiting[usize::from(is_call)].pop_front()?, is_call))
+    }
+
     fn add_thread(&mut self, is_reserve: bool) -> io::Result<()> {
         start_thread(Box::new(move || if is_reserve { reserve() } else { serve(locked(&QUEUE)) }))?;
         self.threads += 1;
@@ -165,7 +178,7 @@ fn reserve() {
     let mut queue = loop {
         thread::sleep(STUCK);
         let mut queue = locked(&QUEUE);
-        if queue.waiting.is_empty() {
+        if queue.len() == 0 {
             queue.has_reserve = false;
             queue.threads -= 1;
             return;
@@ -180,7 +193,9 @@ fn reserve() {
     let _ = queue.add_thread(true);
     queue.idle += 1;
     // The newest work first: older work may hang on the same disk as the work of all threads.
-    queue.waiting.rotate_right(1);
+    for waiting in &mut queue.waiting {
+        waiting.rotate_right(waiting.len().min(1));
+    }
     serve(queue);
 }
 
@@ -191,15 +206,15 @@ pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
 
 fn serve(mut queue: MutexGuard<'_, Queue>) {
     loop {
-        if let Some(Task { work, is_call }) = queue.waiting.pop_front() {
-            HAS_WORK.store(!queue.waiting.is_empty(), Ordering::Release);
+        if let Some((work, is_call)) = queue.next() {
+            HAS_WORK.store(queue.len() > 0, Ordering::Release);
             queue.idle -= 1;
             drop(queue);
             work();
             queue = locked(&QUEUE);
             queue.idle += 1;
             queue.done += 1;
-            if is_call && queue.waiting.is_empty() {
+            if is_call && queue.len() == 0 {
                 queue.polling += 1;
                 drop(queue);
                 poll();
@@ -210,7 +225,7 @@ fn serve(mut queue: MutexGuard<'_, Queue>) {
         }
         let (guard, time) = WORK_READY.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
         queue = guard;
-        if time.timed_out() && queue.waiting.is_empty() {
+        if time.timed_out() && queue.len() == 0 {
             queue.idle -= 1;
             queue.threads -= 1;
             return;
@@ -368,6 +383,17 @@ mod tests {
         while locked(&QUEUE).has_reserve {
             assert!(began.elapsed() < LONG, "the thread that watches the others does not end");
             thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn work_of_calls_and_of_waiters_alternates() {
+        let work = |count| (0..count).map(|_| Box::new(|| ()) as Work).collect();
+        for (waiters, calls) in [(3, 1), (1, 3)] {
+            let mut queue = Queue { waiting: [work(waiters), work(calls)], ..Queue::new() };
+            let order: Vec<_> = std::iter::from_fn(|| queue.next()).map(|(_, is_call)| is_call).collect();
+            let rare = order.iter().position(|is_call| *is_call == (calls == 1));
+            assert!(order.len() == 4 && rare < Some(2), "{order:?}");
         }
     }
 
