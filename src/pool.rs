@@ -24,6 +24,9 @@ const LIMIT: usize = 64;
 /// How long none of them may be done until another one begins. Attempts pause for the creator of a file for less.
 const STUCK: Duration = Duration::from_millis(50);
 
+/// The number of every thread that was not added while all others hung.
+const ORDINARY: u64 = 0;
+
 /// Small: the deepest call is one of the protocol.
 const STACK: usize = 256 * 1024;
 
@@ -34,13 +37,17 @@ struct Queue {
     waiting: [VecDeque<Work>; 2],
     /// Which of them is next, if there is such work.
     turn: bool,
+    /// Work that waited while all threads hung, the newest first. It may hang too.
+    stalled: VecDeque<Work>,
+    /// The number of the thread that leaves such work to others, so that new work finds a thread.
+    for_new_work: u64,
     /// How many threads have no work.
     idle: usize,
     /// How many of them poll for it.
     polling: usize,
     /// Without those that are asleep.
     threads: usize,
-    /// How much work is done.
+    /// How much work is done, except by the thread for new work.
     done: u64,
     /// A thread waits, to check whether all others hang.
     has_reserve: bool,
@@ -144,6 +151,8 @@ impl Queue {
         Self {
             waiting: [VecDeque::new(), VecDeque::new()],
             turn: false,
+            stalled: VecDeque::new(),
+            for_new_work: ORDINARY + 1,
             idle: 0,
             polling: 0,
             threads: 0,
@@ -163,8 +172,29 @@ impl Queue {
         Some((self.waiting[usize::from(is_call)].pop_front()?, is_call))
     }
 
+    /// The next work of a thread. Of stalled work the newest: the oldest may hang on the disk of all threads.
+    fn next_of(&mut self, thread: u64) -> Option<(Work, bool)> {
+        self.next().or_else(|| {
+            let stalled = if thread == self.for_new_work { None } else { self.stalled.pop_front() };
+            Some((stalled?, false))
+        })
+    }
+
+    /// Leaves only the newest work and new work to a thread, and returns its number.
+    fn stall(&mut self) -> u64 {
+        for waiting in &mut self.waiting {
+            while waiting.len() > 1
+                && let Some(older) = waiting.pop_front()
+            {
+                self.stalled.push_front(older);
+            }
+        }
+        self.for_new_work += 1;
+        self.for_new_work
+    }
+
     fn add_thread(&mut self, is_reserve: bool) -> io::Result<()> {
-        start_thread(Box::new(move || if is_reserve { reserve() } else { serve(locked(&QUEUE)) }))?;
+        start_thread(Box::new(move || if is_reserve { reserve() } else { serve(locked(&QUEUE), ORDINARY) }))?;
         self.threads += 1;
         self.idle += usize::from(!is_reserve);
         self.has_reserve |= is_reserve;
@@ -178,7 +208,7 @@ fn reserve() {
     let mut queue = loop {
         thread::sleep(STUCK);
         let mut queue = locked(&QUEUE);
-        if queue.len() == 0 {
+        if queue.len() == 0 && queue.stalled.is_empty() {
             queue.has_reserve = false;
             queue.threads -= 1;
             return;
@@ -190,13 +220,12 @@ fn reserve() {
     };
     // For the remaining work. Without this thread the others do it later.
     queue.has_reserve = false;
-    let _ = queue.add_thread(true);
+    let is_last = queue.add_thread(true).is_err();
     queue.idle += 1;
-    // The newest work first: older work may hang on the same disk as the work of all threads.
-    for waiting in &mut queue.waiting {
-        waiting.rotate_right(waiting.len().min(1));
-    }
-    serve(queue);
+    let number = queue.stall();
+    // The thread that was for new work before does other work now.
+    WORK_READY.notify_all();
+    serve(queue, if is_last { ORDINARY } else { number });
 }
 
 /// Returns the panic of `work` as an error.
@@ -204,16 +233,16 @@ pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
     panic::catch_unwind(AssertUnwindSafe(work))
 }
 
-fn serve(mut queue: MutexGuard<'_, Queue>) {
+fn serve(mut queue: MutexGuard<'_, Queue>, thread: u64) {
     loop {
-        if let Some((work, is_call)) = queue.next() {
+        if let Some((work, is_call)) = queue.next_of(thread) {
             HAS_WORK.store(queue.len() > 0, Ordering::Release);
             queue.idle -= 1;
             drop(queue);
             work();
             queue = locked(&QUEUE);
             queue.idle += 1;
-            queue.done += 1;
+            queue.done += u64::from(thread != queue.for_new_work);
             if is_call && queue.len() == 0 {
                 queue.polling += 1;
                 drop(queue);
@@ -225,7 +254,7 @@ fn serve(mut queue: MutexGuard<'_, Queue>) {
         }
         let (guard, time) = WORK_READY.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
         queue = guard;
-        if time.timed_out() && queue.len() == 0 {
+        if time.timed_out() && queue.len() == 0 && queue.stalled.is_empty() {
             queue.idle -= 1;
             queue.threads -= 1;
             return;
@@ -395,6 +424,30 @@ mod tests {
             let rare = order.iter().position(|is_call| *is_call == (calls == 1));
             assert!(order.len() == 4 && rare < Some(2), "{order:?}");
         }
+    }
+
+    #[test]
+    fn one_thread_leaves_stalled_work_to_the_others() {
+        let (sender, receiver) = mpsc::channel();
+        let work = |number| {
+            let sender = sender.clone();
+            Box::new(move || sender.send(number).unwrap()) as Work
+        };
+        let mut queue = Queue { waiting: [[1, 2].map(work).into(), [3, 4].map(work).into()], ..Queue::new() };
+        let next = |queue: &mut Queue, thread| {
+            let (work, _) = queue.next_of(thread)?;
+            work();
+            receiver.try_recv().ok()
+        };
+        let first = queue.stall();
+        let mut newest = [(); 3].map(|()| next(&mut queue, first));
+        newest.sort_unstable();
+        assert_eq!(newest, [None, Some(2), Some(4)]);
+        assert_eq!(next(&mut queue, ORDINARY), Some(3));
+        queue.waiting[1].push_back(work(5));
+        assert_eq!(next(&mut queue, first), Some(5));
+        let second = queue.stall();
+        assert_eq!([second, first].map(|thread| next(&mut queue, thread)), [None, Some(1)]);
     }
 
     #[test]
