@@ -172,7 +172,7 @@ impl Queue {
         Some((self.waiting[usize::from(is_call)].pop_front()?, is_call))
     }
 
-    /// The next work of a thread. Of stalled work the newest: the oldest may hang on the disk of all threads.
+    /// The next work of a thread. Of stalled work the newest: the disk of the oldest may be that of all threads.
     fn next_of(&mut self, thread: u64) -> Option<(Work, bool)> {
         self.next().or_else(|| {
             let stalled = if thread == self.for_new_work { None } else { self.stalled.pop_front() };
